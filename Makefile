@@ -1,0 +1,63 @@
+# `make run` and `make test` need Python 3.11 or newer and make, nothing else.
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev services run test lint types architecture migrations test-pure test-sqlite test-postgres format lock clean
+
+VENV := .venv
+PY := $(VENV)/bin/python
+
+# The checks see neither an operator's database nor his secrets.
+CHECKS := env -u REDIS_URL DJANGO_SECRET_KEY=checks DATABASE_URL=sqlite://:memory:
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## Make .venv and install what the service needs
+	@scripts/install.sh requirements.txt
+
+install-dev: ## Make .venv and install what the tests need
+	@scripts/install.sh requirements-dev.txt
+
+services: ## See that PostgreSQL and Redis are installed for the tests
+	@scripts/services.sh
+
+run: install ## Set up, serve on 127.0.0.1:8000 (PORT changes it) and show a routed completion
+	@exec $(PY) -m project.quickstart
+
+test: install-dev services lint types architecture migrations test-pure test-sqlite test-postgres ## Run every check and every test
+
+lint: install-dev ## Style
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: install-dev ## Static types, strict
+	$(CHECKS) $(PY) -m mypy
+
+architecture: install-dev ## The rings: imports go inwards only
+	$(VENV)/bin/lint-imports
+
+migrations: install-dev ## Django's own checks, and models without a migration
+	$(CHECKS) $(PY) manage.py check --fail-level WARNING
+	$(CHECKS) $(PY) manage.py makemigrations --check --dry-run
+
+test-pure: install-dev ## core and formats: without Django, every branch
+	$(PY) -m pytest -p no:django tests/core tests/formats --cov=llm_routing.core --cov=llm_routing.formats --cov-fail-under=100
+
+test-sqlite: install-dev ## Everything else on SQLite, state in memory
+	TEST_SERVICES=none $(PY) -m pytest --ignore=tests/core --ignore=tests/formats
+
+test-postgres: install-dev services ## Everything else on PostgreSQL and Redis
+	TEST_SERVICES=servers $(PY) -m pytest --ignore=tests/core --ignore=tests/formats
+
+format: install-dev ## Rewrite the source in the project's style
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+lock: install-dev ## Write the lock files from the .in files; UPGRADE=--upgrade takes newer releases
+	@for name in requirements requirements-dev; do \
+	  $(PY) -m uv pip compile $$name.in --output-file $$name.txt --universal --python-version 3.11 \
+	    --generate-hashes --no-config --quiet --custom-compile-command "make lock" $(UPGRADE) || exit 1; \
+	done
+
+clean: ## Remove what can be made again; var/ and .venv stay
+	rm -rf build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,140 @@
+"""Reads settings out of environment variables and says what is wrong with them.
+
+No setting is decided here; `settings.py` decides.
+"""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"", "0", "false", "no", "off"})
+
+
+def flag(name: str, default: bool = False) -> bool:
+    """A yes or no: 1/true/yes/on or 0/false/no/off.
+
+    Raises ImproperlyConfigured for anything else, so that a typing error never means "no".
+    """
+    value = os.environ.get(name)
+    if value is None:
+        return default
+    word = value.strip().lower()
+    if word not in TRUE | FALSE:
+        raise ImproperlyConfigured(f"{name} must be 1 or 0, not {value!r}.")
+    return word in TRUE
+
+
+def words(name: str, default: str = "") -> list[str]:
+    """A list separated by commas, blanks around its words dropped."""
+    return [word for part in os.environ.get(name, default).split(",") if (word := part.strip())]
+
+
+def number(name: str, default: int) -> int:
+    """A whole number that is not negative. Raises ImproperlyConfigured for anything else."""
+    value = os.environ.get(name, "").strip()
+    if not value:
+        return default
+    if not value.isascii() or not value.isdigit():
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {value!r}.")
+    return int(value)
+
+
+def secret_key(path: Path) -> str:
+    """DJANGO_SECRET_KEY, or else a key made once and kept in `path` for its owner's eyes alone."""
+    if from_environment := os.environ.get("DJANGO_SECRET_KEY"):
+        return from_environment
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        if not path.exists():
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(50))
+            # A hard link appears whole or not at all, and the first of two processes wins.
+            os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink(missing_ok=True)
+    return path.read_text().strip()
+
+
+def database(default_file: Path) -> dict[str, Any]:
+    """The entry of DATABASES that DATABASE_URL names, or SQLite in `default_file`.
+
+    Understands sqlite, postgres, postgresql and, for those who share one variable with an asyncio
+    service, postgresql+asyncpg (whose `ssl` option is libpq's `sslmode`). Raises
+    ImproperlyConfigured for any other scheme; the message holds no password.
+    """
+    url = os.environ.get("DATABASE_URL", "").strip()
+    if not url:
+        default_file.parent.mkdir(parents=True, exist_ok=True)
+        url = f"sqlite:///{default_file}"
+    parts = urlsplit(url)
+    match parts.scheme:
+        case "sqlite":
+            return sqlite(url)
+        case "postgres" | "postgresql":
+            return postgresql(url)
+        case "postgresql+asyncpg":
+            names = {"ssl": "sslmode"}
+            query = urlencode([(names.get(k, k), v) for k, v in parse_qsl(parts.query)])
+            return postgresql(urlunsplit(parts._replace(scheme="postgresql", query=query)))
+        case scheme:
+            raise ImproperlyConfigured(
+                f"DATABASE_URL begins with {scheme!r}; "
+                "it must be sqlite, postgres, postgresql or postgresql+asyncpg."
+            )
+
+
+def sqlite(url: str) -> dict[str, Any]:
+    """SQLite as a server wants it: readers beside one writer, who waits and never deadlocks.
+
+    IMMEDIATE takes the write lock when a transaction begins; a lock taken later could fail at once,
+    without the wait. https://docs.djangoproject.com/en/5.2/ref/databases/#sqlite-notes
+    """
+    settings: dict[str, Any] = dict(dj_database_url.parse(url))
+    settings["OPTIONS"] = {
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        **settings.get("OPTIONS", {}),
+    }
+    return settings
+
+
+def postgresql(url: str) -> dict[str, Any]:
+    """PostgreSQL behind a pool of connections, each checked before it is handed out.
+
+    Under ASGI a request's thread does not live long enough for Django's persistent connections.
+    https://docs.djangoproject.com/en/5.2/ref/databases/#connection-pool
+    """
+    settings: dict[str, Any] = dict(dj_database_url.parse(url, conn_health_checks=True))
+    pool = {"min_size": 0, "max_size": number("DATABASE_POOL_SIZE", 10), "timeout": 10}
+    settings["OPTIONS"] = {"pool": pool, **settings.get("OPTIONS", {})}
+    return settings
+
+
+def caches() -> dict[str, dict[str, Any]]:
+    """CACHES on REDIS_URL with values as JSON, or else in the memory of each process."""
+    url = os.environ.get("REDIS_URL", "").strip()
+    if not url:
+        return {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    return {
+        "default": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": url,
+            "KEY_PREFIX": "llm_routing",
+            "OPTIONS": {
+                "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
+                "SOCKET_CONNECT_TIMEOUT": 2,
+                "SOCKET_TIMEOUT": 2,
+            },
+        }
+    }
