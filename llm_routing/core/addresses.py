@@ -1,0 +1,114 @@
+"""Where the gateway may connect to: which IP addresses are public, which base URLs are sound.
+
+Pure rules. The transport asks them of every address a name resolves to, the models of what an
+operator types; nothing is resolved here.
+"""
+
+import re
+from collections.abc import Iterable
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from urllib.parse import urlsplit
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+# Not left to `is_global`, whose answer for these differs between releases of Python.
+# https://www.iana.org/assignments/iana-ipv4-special-registry
+# https://www.iana.org/assignments/iana-ipv6-special-registry
+_SPECIAL = tuple(
+    ip_network(network)
+    for network in (
+        "100.64.0.0/10",  # carrier-grade NAT
+        "192.0.0.0/24",  # IETF protocols
+        "192.88.99.0/24",  # 6to4 relays
+        "224.0.0.0/4",  # multicast
+        "2001::/23",  # IETF protocols, Teredo among them
+        "2001:db8::/32",  # documentation
+        "3fff::/20",  # documentation
+    )
+)
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_NAT64 = IPv6Network("64:ff9b::/96")
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?!.{{255}})({_LABEL}\.)*[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?\.?")
+
+
+def is_allowed(ip: str, allowed_networks: Iterable[Network]) -> bool:
+    """Whether the gateway may connect to `ip`: it is public, or within one of `allowed_networks`.
+
+    Loopback, private, link-local (cloud metadata among it), carrier-grade NAT, multicast,
+    unspecified and reserved addresses are not public. An IPv6 address that stands for an IPv4 one
+    (mapped, RFC 4291; 6to4, RFC 3056; NAT64, RFC 6052) is judged as that one. What is not an
+    address is not allowed.
+    """
+    try:
+        address = _destination(ip_address(ip.partition("%")[0]))
+    except ValueError:
+        return False
+    return _is_public(address) or any(address in network for network in allowed_networks)
+
+
+def check_base_url(url: str, allowed_networks: Iterable[Network]) -> None:
+    """Passes a base URL that the transport may be given: http or https, a host, a path.
+
+    Raises `ValueError` with a sentence for the operator, which never repeats the URL. A name is not
+    resolved; the transport judges what it resolves to.
+    """
+    if not url.isascii() or any(character <= " " or character in "\\\x7f" for character in url):
+        raise ValueError(
+            "The URL has a blank, a backslash or a character outside ASCII. Write such a host in "
+            "its xn-- form."
+        )
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError("This is not a URL: its host or its port cannot be read.") from None
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError("The URL must begin with https:// or http:// and name a host.")
+    if "@" in parts.netloc:
+        raise ValueError("The URL must not hold a user name or a password. Keys have their field.")
+    if "?" in url or "#" in url:
+        raise ValueError("The URL must end with its path: no “?” and no “#”.")
+    if port == 0:
+        raise ValueError("The port 0 cannot be connected to.")
+    _check_host(parts.hostname or "", allowed_networks)
+
+
+def _check_host(host: str, allowed_networks: Iterable[Network]) -> None:
+    name = host.rstrip(".").lower()
+    ip = "127.0.0.1" if name == "localhost" or name.endswith(".localhost") else host
+    try:
+        ip_address(ip)
+    except ValueError:
+        # A name's last label begins with a letter, so that 127.1, 0x7f000001 and the other
+        # spellings of an address are no names.
+        if not _HOST_NAME.fullmatch(host):
+            raise ValueError("The URL's host is neither a name nor an IP address.") from None
+        return
+    if not is_allowed(ip, allowed_networks):
+        raise ValueError(
+            "The URL leads to an address that is not public. To allow it, add its network to "
+            "LLM_ALLOWED_UPSTREAM_NETWORKS in the settings."
+        )
+
+
+def _destination(address: Address) -> Address:
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(address.packed[12:])
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
+    return address.is_global and not any(address in network for network in _SPECIAL)

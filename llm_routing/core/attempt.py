@@ -1,0 +1,113 @@
+"""One attempt at a target, from the first byte sent to its place in the ledger.
+
+It measures and accounts; whether to try again is decided in `retry`.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from .errors import UpstreamError
+from .ports import AttemptOpened, AttemptSettled, Clock, UsageSink
+from .pricing import cost, estimate_tokens
+from .routing_table import Target
+from .types import AttemptOutcome, AttemptSummary, Usage
+
+T = TypeVar("T")
+
+
+class Attempt:
+    """An attempt under way. Once opened it is settled exactly once, whatever happens."""
+
+    def __init__(
+        self,
+        record: AttemptOpened,
+        target: Target,
+        *,
+        sink: UsageSink,
+        clock: Clock,
+        input_length: Callable[[], int],
+    ) -> None:
+        self.target = target
+        self.status: int | None = None
+        self.settled: AttemptSettled | None = None
+        self.is_opened = False
+        self.upstream_seconds = 0.0
+        self._record = record
+        self._sink = sink
+        self._clock = clock
+        self._input_length = input_length
+        self._started = clock.monotonic()
+        self._first_token_at: float | None = None
+
+    def open(self) -> None:
+        """The provider is about to be asked: from here on there is a record."""
+        self.is_opened = True
+        self._sink.opened(self._record)
+
+    async def waiting(self, awaitable: Awaitable[T]) -> T:
+        """The awaitable's result; the time it takes is the provider's, not ours."""
+        began = self._clock.monotonic()
+        try:
+            return await awaitable
+        finally:
+            self.upstream_seconds += self._clock.monotonic() - began
+
+    def first_token(self) -> None:
+        """The first content has come."""
+        self._first_token_at = self._clock.monotonic()
+
+    def succeed(self, usage: Usage | None, output_length: int) -> None:
+        """A complete answer of `output_length` characters. Without `usage` it is estimated."""
+        self._settle(AttemptOutcome.SUCCESS, "", usage or self._estimate(output_length))
+
+    def fail(
+        self, error: UpstreamError, usage: Usage | None = None, output_length: int = 0
+    ) -> None:
+        """A failure; what a vendor may bill for is estimated where it gave no `usage`."""
+        if usage is None and error.billed:
+            usage = self._estimate(output_length)
+        self._settle(AttemptOutcome.FAILURE, error.code, usage)
+
+    def cancel(self, usage: Usage | None = None, output_length: int = 0) -> None:
+        """The caller left; the vendor bills what it has done."""
+        self._settle(AttemptOutcome.CANCELLED, "", usage or self._estimate(output_length))
+
+    def summary(self, error: UpstreamError | None = None) -> AttemptSummary:
+        """The attempt as a caller may see it, settled or not."""
+        if error is not None:
+            outcome = AttemptOutcome.FAILURE
+        else:
+            outcome = self.settled.outcome if self.settled else AttemptOutcome.SUCCESS
+        return AttemptSummary(
+            provider=self.target.provider.name,
+            model=self.target.model.model_id,
+            outcome=outcome,
+            error_code=error.code if error else "",
+            latency_ms=(self._clock.monotonic() - self._started) * 1000,
+        )
+
+    def _estimate(self, output_length: int) -> Usage:
+        return Usage(
+            input_tokens=estimate_tokens(self._input_length()),
+            output_tokens=estimate_tokens(output_length),
+            estimated=True,
+        )
+
+    def _settle(self, outcome: AttemptOutcome, error_code: str, usage: Usage | None) -> None:
+        if self.settled is not None or not self.is_opened:
+            return
+        price = self.target.model.price
+        first_token_at = self._first_token_at
+        self.settled = AttemptSettled(
+            opened=self._record,
+            outcome=outcome,
+            error_code=error_code,
+            status=self.status,
+            usage=usage,
+            cost=None if usage is None or price is None else cost(usage, price),
+            latency_ms=(self._clock.monotonic() - self._started) * 1000,
+            time_to_first_token_ms=(
+                None if first_token_at is None else (first_token_at - self._started) * 1000
+            ),
+        )
+        self._sink.settled(self.settled)

@@ -1,0 +1,217 @@
+"""What the response cache keeps, for whom and how long: rules, keys, entries and a bounded LRU.
+
+Pure: moments come in as arguments. Who asks upstream where many want the same is in `cached`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from sys import getsizeof
+from typing import Final, Literal
+
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError
+
+from .content import ForeignPart, ForeignTool, ToolCallPart
+from .routing_table import RouteSpec
+from .types import Completion, FinishReason, LLMRequest, Usage
+
+MAX_ENTRY_BYTES: Final = 1024 * 1024
+MAX_TTL: Final = 30 * 24 * 3600
+
+# Fields of vendors whose answer depends on the world, or which leave something behind.
+_REACHES_OUT: Final = frozenset(
+    ("web_search_options", "plugins", "mcp_servers", "container", "store", "background")
+)
+_GOOD_ENDS: Final = frozenset((FinishReason.STOP, FinishReason.STOP_SEQUENCE))
+# A slot of the dictionary and its order, a float and the entry's own object.
+_SLOT_BYTES: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRule:
+    """How one request may use the cache. An answer older than `ttl` seconds does not serve it,
+    and its own is kept that long. Without `reads` it fills the cache and takes nothing from it."""
+
+    ttl: float
+    reads: bool = True
+    keeps_tool_calls: bool = False
+
+
+def cache_rule(request: LLMRequest, route: RouteSpec | None, default_ttl: int) -> CacheRule | None:
+    """The rule for a request in which the route's defaults are in place; None to leave the cache
+    alone.
+
+    The operator's 0, for the route or for all, means never. Else the request decides: `cache`
+    false means no, true yes, and where it says nothing only a deterministic one is cached.
+    """
+    operators = default_ttl if route is None or route.cache_ttl is None else route.cache_ttl
+    ttl = operators if request.cache_ttl is None else request.cache_ttl
+    if operators <= 0 or ttl <= 0 or request.cache is False:
+        return None
+    is_asked = request.cache is True
+    if not is_asked and not is_deterministic(request):
+        return None
+    return CacheRule(
+        min(ttl, MAX_TTL), reads=not request.cache_refresh, keeps_tool_calls=is_asked
+    )
+
+
+def is_deterministic(request: LLMRequest) -> bool:
+    """Whether the caller wants the same answer to the same request: one choice, temperature 0 or a
+    seed, and nothing that looks into the world."""
+    if request.n != 1 or (request.temperature != 0 and request.seed is None):
+        return False
+    if any(isinstance(tool, ForeignTool) for tool in request.tools):
+        # A vendor's own tool: a search, a sandbox that runs code.
+        return False
+    asked = request.extra.keys() | (request.source.body.keys() if request.source else set())
+    return not asked & _REACHES_OUT
+
+
+def is_worth_keeping(completion: Completion, rule: CacheRule) -> bool:
+    """Whether a whole answer may be served again; see `ends_well`."""
+    return ends_well(
+        {choice.finish_reason for choice in completion.choices},
+        has_content=any(choice.content for choice in completion.choices),
+        calls_tools=any(
+            isinstance(part, ToolCallPart | ForeignPart)
+            for choice in completion.choices
+            for part in choice.content
+        ),
+        rule=rule,
+    )
+
+
+def ends_well(
+    reasons: Iterable[FinishReason | None],
+    *,
+    has_content: bool,
+    calls_tools: bool,
+    rule: CacheRule,
+) -> bool:
+    """Whether an answer with these ends may be served again: it says something, and every choice
+    ended by itself. What was cut off, filtered or refused may go better next time. A call of a
+    tool sets something going: it is kept only for who asked for the cache in so many words."""
+    good = _GOOD_ENDS | {FinishReason.TOOL_CALLS} if rule.keeps_tool_calls else _GOOD_ENDS
+    if calls_tools and not rule.keeps_tool_calls:
+        return False
+    return has_content and good.issuperset(reasons)
+
+
+def digest(secret: bytes, parts: Iterable[str | bytes]) -> str:
+    """64 hex digits over `parts`, each with its length before it, so that no two lists of parts
+    look alike. Keyed with `secret` (at most 64 bytes): nobody without it can test a guess."""
+    hashed = blake2b(key=secret, digest_size=32)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        hashed.update(len(data).to_bytes(8, "big"))
+        hashed.update(data)
+    return hashed.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class CachedAnswer:
+    """An answer as its vendor sent it: the body, or the frames of a stream, joined. It is read
+    again by the target's own format, so every caller gets what he would have got from it."""
+
+    provider: str
+    model: str
+    body: bytes = field(repr=False)
+    usage: Usage | None = None
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory."""
+        texts = (self.provider, self.model, *self.ignored)
+        return getsizeof(self.body) + sum(map(getsizeof, texts)) + _SLOT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    schema: Literal[1]
+    key: str
+    answer: CachedAnswer
+
+
+_RECORD: Final = TypeAdapter(_Record)
+
+
+def answer_to_json(key: str, answer: CachedAnswer) -> str:
+    """The entry `key` for a shared cache. Raises `ValueError` for a body that is not UTF-8."""
+    try:
+        return _RECORD.dump_json(_Record(1, key, answer)).decode()
+    except PydanticSerializationError as error:
+        raise ValueError("the answer cannot be written as JSON") from error
+
+
+def answer_from_json(key: str, text: str) -> CachedAnswer:
+    """The answer of `answer_to_json`. Raises `ValueError` for what is none, is of another release,
+    or was written for another key."""
+    record = _RECORD.validate_json(text)
+    if record.key != key:
+        raise ValueError("the entry belongs to another key")
+    return record.answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    answer: CachedAnswer
+    stored_at: float
+    expires_at: float
+    size: int
+
+
+class LRUCache:
+    """Answers by key, never more than `max_entries` nor `max_bytes`: the one that was asked for
+    longest ago leaves first. Moments are monotonic seconds. For one thread at a time."""
+
+    def __init__(self, max_entries: int, max_bytes: int) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self.bytes = 0
+        self.evictions = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str, max_age: float, now: float) -> CachedAnswer | None:
+        """The answer, if it has not expired and is younger than `max_age` seconds."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if now >= entry.expires_at:
+            self._remove(key)
+            return None
+        if now - entry.stored_at >= max_age:
+            return None
+        self._entries.move_to_end(key)
+        return entry.answer
+
+    def put(
+        self, key: str, answer: CachedAnswer, ttl: float, now: float, *, age: float = 0.0
+    ) -> None:
+        """Keeps the answer, which is `age` seconds old, for `ttl` seconds more. One that has no
+        room at all is left out, and so is the one it would have replaced."""
+        self._remove(key)
+        size = answer.size + getsizeof(key)
+        if size > self._max_bytes or self._max_entries < 1 or ttl <= 0:
+            return
+        while len(self._entries) >= self._max_entries or self.bytes + size > self._max_bytes:
+            self._remove(next(iter(self._entries)))
+            self.evictions += 1
+        self._entries[key] = _Entry(answer, now - age, now + ttl, size)
+        self.bytes += size
+
+    def clear(self) -> None:
+        """Forgets every answer."""
+        self._entries.clear()
+        self.bytes = 0
+
+    def _remove(self, key: str) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.bytes -= entry.size

@@ -1,0 +1,36 @@
+"""JSON in and out, strictly: the one place where bytes become values.
+
+What a value means is for `llm_routing.formats`; here it is only well formed or not.
+"""
+
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+
+def decode(data: bytes | str) -> Any:
+    """The value of a JSON text (RFC 8259).
+
+    NaN, Infinity, lone surrogates, invalid UTF-8 and nesting deeper than 200 levels are refused;
+    of duplicate keys the last one counts, and since a body is always rebuilt from what was read,
+    no two readers of it can disagree. Raises `ValueError`, whose message gives a position and
+    never a piece of the text.
+    """
+    if isinstance(data, str):
+        try:
+            data = data.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"lone surrogate at character {error.start}") from None
+    return from_json(data, allow_inf_nan=False, cache_strings="keys")
+
+
+def encode(value: Any) -> bytes:
+    """The JSON text of `value`, in UTF-8 without spaces.
+
+    A number too large for a double (1e400) is written as null, as JavaScript does. Raises
+    `ValueError` for what JSON cannot say: a lone surrogate, a cycle, an unknown type.
+    """
+    try:
+        return to_json(value, inf_nan_mode="null")
+    except PydanticSerializationError as error:
+        raise ValueError("the value cannot be written as JSON") from error

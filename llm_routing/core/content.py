@@ -1,0 +1,163 @@
+"""What a conversation is made of: messages and their parts, tools and answer formats.
+
+The canonical vocabulary between the wire formats; how a vendor spells it is in
+`llm_routing.formats`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Role(StrEnum):
+    """Who speaks. OpenAI's `developer` is a system message; a tool's result has its own role."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An image, inline (`data`, base64, with its `media_type`) or by `url`; one of the two."""
+
+    url: str | None = None
+    data: str | None = None
+    media_type: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingPart:
+    """The model's visible reasoning. `signature` proves it to the vendor that wrote it;
+    `redacted` is an encrypted block which only that vendor reads (then `text` is empty)."""
+
+    text: str = ""
+    signature: str | None = None
+    redacted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalPart:
+    """The model's own words for why it will not answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPart:
+    """A call the model asks for. `arguments` is the JSON text as the model wrote it, which need
+    not be valid JSON."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResultPart:
+    """What a tool answered to the call `call_id`."""
+
+    call_id: str
+    content: tuple["TextPart | ImagePart", ...] = ()
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignPart:
+    """A part that has a meaning in one wire format alone (audio, a file, a search result)."""
+
+    format: str
+    data: Mapping[str, Any]
+
+
+Part = (
+    TextPart | ImagePart | ThinkingPart | RefusalPart | ToolCallPart | ToolResultPart | ForeignPart
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `name` tells apart several speakers of one role (OpenAI)."""
+
+    role: Role
+    content: tuple[Part, ...]
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined."""
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may call; `parameters` is its JSON Schema."""
+
+    name: str
+    description: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignTool:
+    """A tool of one wire format alone (a vendor's own web search, a custom grammar)."""
+
+    format: str
+    data: Mapping[str, Any]
+
+
+class ToolChoiceMode(StrEnum):
+    """How free the model is to call tools."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+    NAMED = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """The caller's wish about tools; `name` only with `ToolChoiceMode.NAMED`."""
+
+    mode: ToolChoiceMode
+    name: str | None = None
+
+
+class AnswerFormat(StrEnum):
+    """The shape the answer's text must have."""
+
+    TEXT = "text"
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """The asked shape; `name`, `schema`, `strict` and `description` only with JSON_SCHEMA."""
+
+    kind: AnswerFormat
+    name: str | None = None
+    schema: Mapping[str, Any] | None = None
+    strict: bool | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """How much the model may think: a named `effort` (OpenAI: minimal, low, medium, high …) or a
+    `budget_tokens` (Anthropic); `enabled=False` asks it not to."""
+
+    enabled: bool = True
+    effort: str | None = None
+    budget_tokens: int | None = None

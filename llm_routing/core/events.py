@@ -1,0 +1,126 @@
+"""The typed events of a streamed answer, and the frames that carry them.
+
+How a vendor's bytes become events is in `llm_routing.formats`; how events add up to a completion
+is in `accumulate`.
+"""
+
+from dataclasses import dataclass, field
+
+from .types import FinishReason, LLMResponse, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerStarted:
+    """The vendor has begun: its id of the answer and the model it names."""
+
+    id: str
+    model: str
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text."""
+
+    text: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    """More visible reasoning."""
+
+    text: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingEnded:
+    """A block of reasoning is complete; its proof, or the whole block where it is redacted."""
+
+    signature: str | None = None
+    redacted: str | None = None
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalDelta:
+    """More of the model's refusal."""
+
+    text: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStarted:
+    """Tool call number `index` of a choice begins."""
+
+    index: int
+    id: str
+    name: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """More of the arguments' JSON text of tool call number `index`."""
+
+    index: int
+    arguments: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceFinished:
+    """A choice is complete."""
+
+    reason: FinishReason
+    choice: int = 0
+    stop_sequence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReported:
+    """Tokens so far; a later report replaces an earlier one."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerEnded:
+    """The vendor says that nothing follows. `response` is filled in by the router for callers in
+    process: the whole answer and how it came about."""
+
+    response: LLMResponse | None = None
+
+
+ContentEvent = (
+    TextDelta | ThinkingDelta | ThinkingEnded | RefusalDelta | ToolCallStarted | ToolCallDelta
+)
+StreamEvent = ContentEvent | AnswerStarted | ChoiceFinished | UsageReported | AnswerEnded
+
+CONTENT_EVENTS: tuple[type, ...] = (
+    TextDelta,
+    ThinkingDelta,
+    ThinkingEnded,
+    RefusalDelta,
+    ToolCallStarted,
+    ToolCallDelta,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a vendor's stream: its bytes as they came, and what they mean.
+
+    A comment or a ping has no events. A caller who speaks `format` is sent `raw`.
+    """
+
+    format: str
+    raw: bytes = field(repr=False)
+    events: tuple[StreamEvent, ...] = ()
+
+    @property
+    def has_content(self) -> bool:
+        """Whether a caller would see a piece of the answer in it."""
+        return any(isinstance(event, CONTENT_EVENTS) for event in self.events)

@@ -1,0 +1,288 @@
+"""The seams: what the core asks of the world, as Protocols.
+
+The network, the clock and the ledger are behind these; their implementations are in `backends`
+and in the Django ring.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Protocol, TypeVar
+
+from .cache import CachedAnswer
+from .errors import UpstreamError
+from .events import Frame
+from .routing_table import Target
+from .types import AttemptOutcome, Caller, Usage
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """An HTTP request to a vendor, ready to send but for the credential.
+
+    `ignored` names what the caller asked for and this wire format has no word for.
+    """
+
+    path: str
+    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "POST"
+    ignored: tuple[str, ...] = ()
+
+
+class Answer(Protocol):
+    """A vendor's HTTP answer whose head has come. `headers` has lower-case names.
+
+    How long to wait is the caller's to say, by cancelling; what was cancelled is closed.
+    """
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    async def read(self, max_bytes: int) -> bytes:
+        """The whole body. Raises `AnswerTooLarge`, `ConnectionLost`, `MalformedAnswer` (a body
+        that cannot be decompressed)."""
+
+    async def next_chunk(self) -> bytes:
+        """The bytes that have come, as soon as there are any; empty at the end. Raises
+        `ConnectionLost`, `MalformedAnswer`."""
+
+    async def aclose(self) -> None:
+        """Gives the connection back where the body was read to its end, else drops it."""
+
+
+class Transport(Protocol):
+    """One HTTP client for all providers, with a pool for each."""
+
+    async def send(
+        self,
+        provider: str,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        connect_timeout: float,
+        max_connections: int | None,
+    ) -> Answer:
+        """The answer, as soon as its head has come. Redirects are not followed. `connect_timeout`
+        is in seconds; `max_connections` sizes the provider's pool, None as settings have it.
+        Raises `ConnectionFailed` and its kinds, `ConnectionLost`, `ConnectTimeout`."""
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+
+
+class StreamParser(Protocol):
+    """Turns a vendor's bytes into frames, however they are cut. One for each answer."""
+
+    def feed(self, data: bytes) -> Sequence[Frame]:
+        """The frames that `data` completes. Raises `UpstreamError` for an error event inside the
+        stream (mapped as `map_error` does) and `AnswerTooLarge` for a frame past 8 MiB."""
+
+    def close(self) -> Sequence[Frame]:
+        """What was held back when the connection ended. Raises `TruncatedStream` where the answer
+        has no finish (a missing `[DONE]` after every choice finished is no failure)."""
+
+
+class Operation(Protocol[ResultT]):
+    """What is asked of a target, in whichever wire format the target speaks."""
+
+    @property
+    def name(self) -> str:
+        """`chat`, `embeddings`, `count_tokens`: stands in the ledger."""
+
+    @property
+    def input_length(self) -> int:
+        """Characters of the prompt, to estimate tokens where a vendor counts none."""
+
+    def build(self, target: Target) -> WireRequest:
+        """The request in the target's words. Raises `UnsupportedRequest`."""
+
+    def parse(self, target: Target, body: bytes) -> ResultT:
+        """The result in a 2xx body. Raises `UpstreamError`."""
+
+    def usage(self, result: ResultT) -> Usage | None:
+        """The tokens the vendor counted."""
+
+    def output_length(self, result: ResultT) -> int:
+        """Characters of the answer, for an estimate."""
+
+    def stream_parser(self, target: Target) -> StreamParser:
+        """A parser for one streamed answer."""
+
+    def map_error(
+        self, target: Target, status: int, headers: Mapping[str, str], body: bytes
+    ) -> UpstreamError:
+        """The failure that a non-2xx answer means."""
+
+
+class Clock(Protocol):
+    """Time. Durations are read off `monotonic` alone."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment."""
+
+    def now(self) -> datetime:
+        """The date and time, with UTC as its zone, for records."""
+
+
+class Credential(Protocol):
+    """What proves to a provider who we are."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers to add to every request."""
+
+
+class CredentialStore(Protocol):
+    """Credentials by provider name."""
+
+    def get(self, provider: str) -> Credential | None:
+        """The provider's credential; None where it needs one and there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptOpened:
+    """An attempt is about to reach a provider. `id` is unique across processes for ever."""
+
+    id: str
+    request_id: str
+    caller: Caller
+    operation: str
+    use_case: str
+    tier: str
+    provider: str
+    model: str
+    number: int
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSettled:
+    """How the attempt ended. Durations are in milliseconds, `cost` in USD at the price of the
+    time; None where it is not known."""
+
+    opened: AttemptOpened
+    outcome: AttemptOutcome
+    error_code: str
+    status: int | None
+    usage: Usage | None
+    cost: Decimal | None
+    latency_ms: float
+    time_to_first_token_ms: float | None
+
+
+class UsageSink(Protocol):
+    """Where accounts of attempts go. Neither call blocks, and neither raises."""
+
+    def opened(self, attempt: AttemptOpened) -> None: ...
+
+    def settled(self, attempt: AttemptSettled) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSize:
+    """What a cache in memory holds, and how many entries have had to leave for others."""
+
+    entries: int
+    bytes: int
+    evictions: int
+
+
+class ResponseCache(Protocol):
+    """Answers in the memory of this process, for any of its threads. Nothing here waits."""
+
+    def get(self, key: str, max_age: float) -> CachedAnswer | None:
+        """The answer, if there is one that is younger than `max_age` seconds."""
+
+    def put(self, key: str, answer: CachedAnswer, ttl: float, *, age: float = 0.0) -> None:
+        """Keeps an answer, `age` seconds old, for `ttl` seconds more."""
+
+    @property
+    def size(self) -> CacheSize: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer from a shared cache: how old it is, and how long it may stay, in seconds."""
+
+    answer: CachedAnswer
+    age: float
+    ttl: float
+
+
+class Lease(Protocol):
+    """The right to ask upstream for a key while all the others wait. It ends with its holder's
+    process at the latest. Neither call raises."""
+
+    async def publish(self, answer: CachedAnswer, ttl: float) -> None:
+        """Gives the answer to those who wait and those who come, and ends the lease."""
+
+    async def release(self) -> None:
+        """Ends the lease without an answer; somebody else may have it."""
+
+
+class NoLease(Enum):
+    """Why there is neither an answer nor a lease."""
+
+    BUSY = "busy"
+    UNAVAILABLE = "unavailable"
+
+
+class SharedCache(Protocol):
+    """Answers that processes have in common. It never fails: what is wrong, of another release or
+    out of reach is not there."""
+
+    async def claim(self, key: str, max_age: float) -> Found | Lease | NoLease:
+        """The answer, if there is one younger than `max_age` seconds; else the lease; else `BUSY`
+        while somebody has it."""
+
+    async def put(self, key: str, answer: CachedAnswer, ttl: float) -> None:
+        """Keeps an answer that was asked for without a lease."""
+
+    async def aclose(self) -> None:
+        """Closes the connections of the running event loop."""
+
+
+class Cipher(Protocol):
+    """How what leaves the process is made unreadable to others."""
+
+    def encrypt(self, clear_text: str) -> str: ...
+
+    def decrypt(self, token: str) -> str:
+        """Raises `ValueError` for what our keys do not open."""
+
+
+class StreamAccount(Protocol):
+    """What the end of a streamed answer tells."""
+
+    @property
+    def usage(self) -> Usage | None: ...
+
+    @property
+    def cost(self) -> Decimal | None: ...
+
+    @property
+    def time_to_first_token_ms(self) -> float | None: ...
+
+
+class FrameStream(Protocol):
+    """A streamed answer, batch after batch of frames: from a provider or from the cache."""
+
+    async def __anext__(self) -> Sequence[Frame]:
+        """The next batch. Raises the `LLMError` that cut the answer short."""
+
+    async def aclose(self) -> None:
+        """Ends it, read to its end or not."""
+
+    @property
+    def account(self) -> StreamAccount | None:
+        """None until the answer has ended."""

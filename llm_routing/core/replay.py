@@ -1,0 +1,134 @@
+"""A streamed answer and the cache: recorded on its way to one caller, replayed to the next.
+
+When the cache is asked, and by whom, is in `cached`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from .cache import MAX_ENTRY_BYTES, CachedAnswer, CacheRule, ends_well
+from .errors import UpstreamError
+from .events import AnswerEnded, ChoiceFinished, Frame, RefusalDelta, ToolCallStarted
+from .flight import Flight
+from .ports import FrameStream, StreamAccount, StreamParser
+from .types import FinishReason, Usage
+
+REPLAY_BYTES = 16 * 1024
+
+
+class RecordedStream:
+    """Passes a stream on and keeps what passed, once it is complete and if it ended well."""
+
+    def __init__(
+        self,
+        stream: FrameStream,
+        flight: Flight,
+        rule: CacheRule,
+        keep_as: Callable[[bytes, Usage | None], CachedAnswer],
+    ) -> None:
+        self._stream = stream
+        self._flight = flight
+        self._rule = rule
+        self._keep_as = keep_as
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._reasons: set[FinishReason] = set()
+        self._has_content = self._calls_tools = False
+
+    @property
+    def account(self) -> StreamAccount | None:
+        """What the end of the answer tells."""
+        return self._stream.account
+
+    async def __anext__(self) -> Sequence[Frame]:
+        try:
+            batch = await anext(self._stream)
+        except (StopAsyncIteration, UpstreamError):
+            await self._flight.close()
+            raise
+        for frame in batch:
+            self._record(frame)
+        return batch
+
+    async def aclose(self) -> None:
+        """Ends the upstream call. An answer that was not read to its end is not kept."""
+        try:
+            await self._stream.aclose()
+        finally:
+            await self._flight.close()
+
+    def _record(self, frame: Frame) -> None:
+        self._size += len(frame.raw)
+        if self._size > MAX_ENTRY_BYTES:
+            self._pieces.clear()
+            self._flight.refuse()
+            return
+        self._pieces.append(frame.raw)
+        self._has_content |= frame.has_content
+        for event in frame.events:
+            match event:
+                case ChoiceFinished():
+                    self._reasons.add(event.reason)
+                case ToolCallStarted():
+                    self._calls_tools = True
+                case RefusalDelta():
+                    self._reasons.add(FinishReason.REFUSAL)
+                case AnswerEnded():
+                    self._end()
+
+    def _end(self) -> None:
+        is_good = ends_well(
+            self._reasons,
+            has_content=self._has_content,
+            calls_tools=self._calls_tools,
+            rule=self._rule,
+        )
+        if is_good:
+            account = self._stream.account
+            usage = account.usage if account else None
+            self._flight.keep(self._keep_as(b"".join(self._pieces), usage))
+        else:
+            self._flight.refuse()
+
+
+@dataclass(frozen=True, slots=True)
+class _FromCache:
+    """What a replayed stream tells: the tokens that its answer once took, and no cost."""
+
+    usage: Usage | None
+    cost: Decimal | None = Decimal(0)
+    time_to_first_token_ms: float | None = None
+
+
+class ReplayedStream:
+    """The frames of a cached answer, in batches of some kilobytes. Raises `UpstreamError` at once
+    for a body that is no longer read as an answer."""
+
+    def __init__(self, answer: CachedAnswer, parser: StreamParser) -> None:
+        self.account: StreamAccount | None = _FromCache(answer.usage)
+        self._body = answer.body
+        self._parser = parser
+        self._position = 0
+        self._is_ended = False
+        self._first: Sequence[Frame] | None = self._read()
+
+    async def __anext__(self) -> Sequence[Frame]:
+        batch, self._first = self._first, None
+        if batch is None:
+            batch = self._read()
+        return batch
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+        self._is_ended = True
+
+    def _read(self) -> Sequence[Frame]:
+        piece = self._body[self._position : self._position + REPLAY_BYTES]
+        self._position += REPLAY_BYTES
+        if piece:
+            return self._parser.feed(piece)
+        if self._is_ended:
+            raise StopAsyncIteration
+        self._is_ended = True
+        return self._parser.close()

@@ -1,0 +1,97 @@
+"""What follows a failed attempt: again here, the next target, or the end.
+
+One place for waiting, jitter and Retry-After; the loop that obeys it is in `executor`.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from random import Random
+
+from .errors import UpstreamError
+
+MAX_ATTEMPTS = 4  # those that reach a provider; a target without a key costs none
+MAX_RETRY_AFTER = 60.0
+BACKOFF_BASE = 0.25
+BACKOFF_CAP = 8.0
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
+
+
+def parse_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
+    """Seconds to wait by a Retry-After header (RFC 9110 §10.2.3), at most `MAX_RETRY_AFTER`.
+
+    Fractions are accepted, as some vendors send them; a date needs `now`. None for what is
+    absent, negative, past or garbage: then nobody knows.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    seconds = float(text) if _SECONDS.fullmatch(text) else _seconds_until(text, now)
+    if seconds is None or seconds < 0:
+        return None
+    return min(seconds, MAX_RETRY_AFTER)
+
+
+def _seconds_until(text: str, now: datetime | None) -> float | None:
+    if now is None:
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - now).total_seconds()
+
+
+def backoff(retry: int, rng: Random) -> float:
+    """Seconds before retry number `retry` (from 0): exponential with full jitter, so that callers
+    who failed together do not return together (AWS Architecture Blog, "Exponential Backoff And
+    Jitter")."""
+    return rng.uniform(0.0, min(BACKOFF_CAP, BACKOFF_BASE * 2.0**retry))
+
+
+class Step(Enum):
+    """What to do after a failure."""
+
+    RETRY_HERE = "retry_here"
+    NEXT_TARGET = "next_target"
+    GIVE_UP = "give_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A step, and the seconds to wait before it."""
+
+    step: Step
+    wait: float = 0.0
+
+
+def after_failure(
+    error: UpstreamError,
+    *,
+    attempts_made: int,
+    retries_here: int,
+    more_targets: bool,
+    remaining: float,
+    rng: Random,
+) -> Verdict:
+    """The step after `error`.
+
+    A target that may answer elsewhere goes elsewhere at once; only the last target is asked
+    again, once, and only if the wait leaves time before the deadline (`remaining`, seconds).
+    """
+    if attempts_made >= MAX_ATTEMPTS or remaining <= 0:
+        return Verdict(Step.GIVE_UP)
+    if more_targets and error.retryable_elsewhere:
+        return Verdict(Step.NEXT_TARGET)
+    if error.retryable_here and retries_here == 0:
+        wait = backoff(retries_here, rng)
+        if error.retry_after is not None:
+            wait = max(wait, error.retry_after)
+        if wait < remaining:
+            return Verdict(Step.RETRY_HERE, wait)
+    return Verdict(Step.GIVE_UP)

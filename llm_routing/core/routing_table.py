@@ -1,0 +1,144 @@
+"""The configuration the router works from: frozen, whole, and free of secrets.
+
+Where it comes from (the database, Redis, a file, the built-in mappings) is not its business.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from pydantic import TypeAdapter
+
+from .pricing import Price
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSpec:
+    """A provider: where it is and how it is spoken to.
+
+    `format` names a wire format. Timeouts are in seconds; None leaves them to settings.
+    `api_key_env` names the environment variable of the key; the key itself is never here.
+    """
+
+    name: str
+    vendor: str
+    format: str
+    base_url: str
+    api_key_env: str = ""
+    priority: int = 100
+    connect_timeout: float | None = None
+    first_token_timeout: float | None = None
+    idle_timeout: float | None = None
+    total_timeout: float | None = None
+    max_connections: int | None = None
+    quirks: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model of a provider; `key` addresses it."""
+
+    provider: str
+    model_id: str
+    alias: str = ""
+    display_name: str = ""
+    capabilities: frozenset[str] = frozenset()
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    price: Price | None = None
+
+    @property
+    def key(self) -> str:
+        """`provider/model_id`."""
+        return f"{self.provider}/{self.model_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model at its provider: what one attempt is aimed at."""
+
+    provider: ProviderSpec
+    model: ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    """One model of a route: `position` is its fallback level, `weight` its share within it."""
+
+    model: str
+    position: int = 0
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """What a use case means in a tier. Durations are in seconds."""
+
+    use_case: str
+    tier: str
+    targets: tuple[TargetSpec, ...]
+    system_prompt: str = ""
+    temperature: float | None = None
+    max_tokens: int | None = None
+    cache_ttl: int | None = None
+    deadline: float | None = None
+
+
+@dataclass(frozen=True)
+class RoutingTable:
+    """Everything active, in one immutable piece.
+
+    `version` grows with every change. Providers are keyed by name, models by `provider/model_id`,
+    routes by `use_case:tier`. An inactive row is simply absent.
+    """
+
+    version: int
+    providers: Mapping[str, ProviderSpec] = field(default_factory=dict)
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    routes: Mapping[str, RouteSpec] = field(default_factory=dict)
+
+    @cached_property
+    def aliases(self) -> Mapping[str, str]:
+        """Alias → `provider/model_id`."""
+        return {model.alias: key for key, model in self.models.items() if model.alias}
+
+    @cached_property
+    def use_cases(self) -> Mapping[str, tuple[str, ...]]:
+        """Use case → its tiers, in the order of the routes."""
+        tiers: dict[str, list[str]] = {}
+        for route in self.routes.values():
+            tiers.setdefault(route.use_case, []).append(route.tier)
+        return {use_case: tuple(names) for use_case, names in tiers.items()}
+
+
+_ADAPTER = TypeAdapter(RoutingTable)
+
+
+def table_to_json(table: RoutingTable) -> bytes:
+    """The table as JSON, for a shared cache or a file."""
+    return _ADAPTER.dump_json(table)
+
+
+def table_from_json(data: bytes | str) -> RoutingTable:
+    """The table of `table_to_json`. Raises `ValueError` for what is none; a field it does not
+    know is left out, so that neighbouring releases can share a cache."""
+    return _ADAPTER.validate_json(data)
+
+
+def route_key(use_case: str, tier: str) -> str:
+    """The key of a route in `RoutingTable.routes`."""
+    return f"{use_case}:{tier}"
+
+
+__all__ = [
+    "ModelSpec",
+    "Price",
+    "ProviderSpec",
+    "RouteSpec",
+    "RoutingTable",
+    "Target",
+    "TargetSpec",
+    "route_key",
+    "table_from_json",
+    "table_to_json",
+]

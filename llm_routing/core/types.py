@@ -1,0 +1,349 @@
+"""Requests, answers and usage in canonical form: what flows between caller, router and vendor.
+
+The parts of a conversation are in `content`, the events of a stream in `events`, the errors in
+`errors`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from .content import (
+    ForeignTool,
+    Message,
+    Part,
+    Reasoning,
+    ResponseFormat,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolChoice,
+)
+
+
+class UseCase(StrEnum):
+    """The built-in use cases. Operators add their own; a use case is a slug wherever it is read."""
+
+    CODE_GENERATION = "code_generation"
+    ARCHITECTURE_DESIGN = "architecture_design"
+    DEBUGGING = "debugging"
+    DOCUMENTATION = "documentation"
+    CHAT_CONVERSATION = "chat_conversation"
+    MEMORY_PROCESSING = "memory_processing"
+    WORKFLOW_ORCHESTRATION = "workflow_orchestration"
+    GENERAL_PURPOSE = "general_purpose"
+
+
+class ModelTier(StrEnum):
+    """How good, and so how dear, an answer may be."""
+
+    PREMIUM = "premium"
+    STANDARD = "standard"
+    ECONOMY = "economy"
+
+
+class FinishReason(StrEnum):
+    """Why a model stopped."""
+
+    STOP = "stop"
+    STOP_SEQUENCE = "stop_sequence"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+    REFUSAL = "refusal"
+    PAUSE = "pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer.
+
+    `input_tokens` counts the whole prompt, cached or not; `cached_input_tokens` (read from the
+    vendor's cache) and `cache_write_tokens` are parts of it, `reasoning_tokens` a part of
+    `output_tokens`. `estimated` says that the vendor gave no number and this one is our guess.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a request runs. Caches, idempotency and records are apart by `tenant`;
+    `key_name` names the API key (empty for a call in process)."""
+
+    tenant: str = "default"
+    key_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The body a caller sent, decoded, and the wire format it is in. A vendor of the same format
+    is asked with this very body, so that fields unknown to us pass. Never mutated."""
+
+    format: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LLMRequest:
+    """One request for a completion, in no vendor's words.
+
+    `model` is an address: `use_case`, `use_case:tier`, `provider/model_id` or an alias; without
+    one, `use_case` and `tier` decide. `system_prompt` stands before the messages and is set only
+    where the messages hold no system message. `extra` are vendor fields given by a caller in
+    process, sent as they are. `cache` says whether the response cache may be used, `cache_ttl` how
+    many seconds old an answer may be, `cache_refresh` to fill it without reading it. None
+    everywhere means: not said, the vendor's default.
+    """
+
+    messages: tuple[Message, ...]
+    model: str | None = None
+    use_case: str | None = None
+    tier: str | None = None
+    system_prompt: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    n: int = 1
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    tools: tuple[Tool | ForeignTool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    reasoning: Reasoning | None = None
+    user: str | None = None
+    stream: bool = False
+    include_usage: bool = False
+    cache: bool | None = None
+    cache_ttl: int | None = None
+    cache_refresh: bool = False
+    timeout: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    source: Source | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One alternative answer. `logprobs` is kept as the vendor gave it (OpenAI's shape);
+    `stop_sequence` is the one that was met."""
+
+    content: tuple[Part, ...]
+    finish_reason: FinishReason | None
+    index: int = 0
+    stop_sequence: str | None = None
+    logprobs: Mapping[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined."""
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def tool_calls(self) -> tuple[ToolCallPart, ...]:
+        """The calls the model asks for, in its order."""
+        return tuple(part for part in self.content if isinstance(part, ToolCallPart))
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a vendor answered. `raw` is its body as it came, in the wire format `format`: a caller
+    who speaks the same one gets these bytes."""
+
+    id: str
+    model: str
+    choices: tuple[Choice, ...]
+    usage: Usage | None
+    format: str = ""
+    raw: bytes = field(default=b"", repr=False)
+
+
+class CacheState(StrEnum):
+    """What the response cache had to do with an answer."""
+
+    HIT = "hit"
+    MISS = "miss"
+    BYPASS = "bypass"
+
+
+class AttemptOutcome(StrEnum):
+    """How one attempt ended. A failure's own code stands beside it."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSummary:
+    """One attempt as a caller may see it: which target, and the code of its failure, if any."""
+
+    provider: str
+    model: str
+    outcome: AttemptOutcome
+    error_code: str = ""
+    latency_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingFacts:
+    """How an answer came about: the same facts go to headers, native bodies and logs."""
+
+    request_id: str
+    provider: str
+    model: str
+    use_case: str = ""
+    tier: str = ""
+    attempts: tuple[AttemptSummary, ...] = ()
+    cache: CacheState = CacheState.BYPASS
+    cost: Decimal | None = None
+    latency_ms: float = 0.0
+    overhead_ms: float = 0.0
+    time_to_first_token_ms: float | None = None
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LLMResponse:
+    """An answer and how it came about. The short names read the first choice."""
+
+    completion: Completion
+    routing: RoutingFacts
+
+    @property
+    def content(self) -> str:
+        """The text of the first choice."""
+        return self.completion.choices[0].text if self.completion.choices else ""
+
+    @property
+    def tool_calls(self) -> tuple[ToolCallPart, ...]:
+        """The tool calls of the first choice."""
+        return self.completion.choices[0].tool_calls if self.completion.choices else ()
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the first choice ended."""
+        return self.completion.choices[0].finish_reason if self.completion.choices else None
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens, zero where nothing is known."""
+        return self.completion.usage or Usage()
+
+    @property
+    def model(self) -> str:
+        """The model that answered."""
+        return self.routing.model
+
+    @property
+    def provider(self) -> str:
+        """The provider that answered."""
+        return self.routing.provider
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD, None where the model has no price."""
+        return self.routing.cost
+
+    def dict(self) -> dict[str, Any]:
+        """The answer as plain JSON values, as `POST /api/llm/complete` gives it."""
+        routing, usage = self.routing, self.usage
+        return {
+            "id": routing.request_id,
+            "content": self.content,
+            "tool_calls": [
+                {"id": call.id, "name": call.name, "arguments": call.arguments}
+                for call in self.tool_calls
+            ],
+            "finish_reason": self.finish_reason.value if self.finish_reason else None,
+            "model": routing.model,
+            "provider": routing.provider,
+            "use_case": routing.use_case or None,
+            "tier": routing.tier or None,
+            "usage": {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "total_tokens": usage.total_tokens,
+                "cached_input_tokens": usage.cached_input_tokens,
+                "reasoning_tokens": usage.reasoning_tokens,
+                "estimated": usage.estimated,
+            },
+            "cost_usd": None if routing.cost is None else format(routing.cost, "f"),
+            "latency_ms": round(routing.latency_ms, 3),
+            "cache": routing.cache.value,
+            "attempts": [
+                {
+                    "provider": attempt.provider,
+                    "model": attempt.model,
+                    "outcome": attempt.outcome.value,
+                    "error_code": attempt.error_code or None,
+                    "latency_ms": round(attempt.latency_ms, 3),
+                }
+                for attempt in routing.attempts
+            ],
+            "ignored": list(routing.ignored),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """Texts (or lists of token ids) to embed; `model` and the rest as in `LLMRequest`."""
+
+    inputs: tuple[str | tuple[int, ...], ...]
+    model: str | None = None
+    use_case: str | None = None
+    tier: str | None = None
+    dimensions: int | None = None
+    encoding_format: str | None = None
+    user: str | None = None
+    timeout: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    source: Source | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """What a vendor answered to an embedding request: one vector an input, in their order."""
+
+    model: str
+    vectors: tuple[tuple[float, ...], ...]
+    usage: Usage | None
+    format: str = ""
+    raw: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingResponse:
+    """Vectors and how they came about."""
+
+    embeddings: Embeddings
+    routing: RoutingFacts
+
+    @property
+    def vectors(self) -> tuple[tuple[float, ...], ...]:
+        """One vector an input."""
+        return self.embeddings.vectors
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens, zero where nothing is known."""
+        return self.embeddings.usage or Usage()
