@@ -1,0 +1,229 @@
+"""Whole answers of Anthropic Messages, read from vendors and written for callers.
+
+Streamed ones are in `anthropic_stream` and `anthropic_render`. Source:
+https://platform.claude.com/docs/en/api/messages
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from llm_routing.core.codec import decode, encode
+from llm_routing.core.content import (
+    ForeignPart,
+    Part,
+    RefusalPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+)
+from llm_routing.core.errors import InvalidRequest, MalformedAnswer
+from llm_routing.core.types import Choice, Completion, FinishReason, LLMResponse, Usage
+
+from .anthropic_blocks import NAME, message_id, read_block, tool_id_for_caller, tool_input
+from .anthropic_errors import error_in_answer
+from .fields import Fields
+
+_FINISH_REASONS: Final = {
+    "end_turn": FinishReason.STOP,
+    "stop_sequence": FinishReason.STOP_SEQUENCE,
+    "max_tokens": FinishReason.LENGTH,
+    "model_context_window_exceeded": FinishReason.LENGTH,
+    "tool_use": FinishReason.TOOL_CALLS,
+    "refusal": FinishReason.REFUSAL,
+    "pause_turn": FinishReason.PAUSE,
+}
+_STOP_REASONS: Final = {
+    FinishReason.STOP: "end_turn",
+    FinishReason.STOP_SEQUENCE: "stop_sequence",
+    FinishReason.LENGTH: "max_tokens",
+    FinishReason.TOOL_CALLS: "tool_use",
+    FinishReason.CONTENT_FILTER: "refusal",
+    FinishReason.REFUSAL: "refusal",
+    FinishReason.PAUSE: "pause_turn",
+}
+_COUNTS: Final = (
+    "input_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "output_tokens",
+)
+
+
+def decoded(body: bytes) -> Any:
+    """The value of a 2xx body. Raises `MalformedAnswer`, and what `map_error` says for an error
+    inside it."""
+    try:
+        value = decode(body)
+    except ValueError as error:
+        raise MalformedAnswer("The answer is not JSON.") from error
+    if isinstance(value, dict) and value.get("type") == "error":
+        raise error_in_answer(value)
+    return value
+
+
+def parse_response(body: bytes) -> Completion:
+    """The completion of a 2xx body. Raises `MalformedAnswer`, or the error inside it."""
+    value = decoded(body)
+    try:
+        message = Fields(value)
+        content = [read_block(block) for block in _blocks(message)]
+        content += [RefusalPart(words) for words in refusal_words(message)]
+        stop_reason = message.string("stop_reason")
+        choice = Choice(
+            content=tuple(content),
+            finish_reason=finish_reason(stop_reason) if stop_reason else None,
+            stop_sequence=message.string("stop_sequence"),
+        )
+        usage = message.object("usage")
+        return Completion(
+            id=message.string("id") or "",
+            model=message.string("model") or "",
+            choices=(choice,),
+            usage=read_usage(merged_counts({}, usage)),
+            format=NAME,
+            raw=body,
+        )
+    except InvalidRequest as error:
+        raise MalformedAnswer(f"The answer is no message: {error.message}") from error
+
+
+def _blocks(message: Fields) -> tuple[Fields, ...]:
+    message.required("content")
+    return message.objects("content")
+
+
+def finish_reason(stop_reason: str) -> FinishReason:
+    """What a `stop_reason` means; one of tomorrow is an end like any other."""
+    return _FINISH_REASONS.get(stop_reason, FinishReason.STOP)
+
+
+def refusal_words(owner: Fields) -> tuple[str, ...]:
+    """The explanation in `stop_details` of a message or a `message_delta`, if there is one."""
+    details = owner.object("stop_details")
+    words = details.string("explanation") if details else None
+    return (words,) if words else ()
+
+
+def merged_counts(counts: Mapping[str, int], usage: Fields | None) -> dict[str, int]:
+    """The wire's counts after one more report. Counts are cumulative, and a report may leave out
+    what it has no news of."""
+    merged = dict(counts)
+    if usage is not None:
+        found = {name: usage.integer(name) for name in _COUNTS}
+        details = usage.object("output_tokens_details")
+        found["thinking_tokens"] = details.integer("thinking_tokens") if details else None
+        for name, count in found.items():
+            if count is not None:
+                merged[name] = max(count, merged.get(name, 0))
+    return merged
+
+
+def read_usage(counts: Mapping[str, int]) -> Usage | None:
+    """The usage in the wire's counts, whose `input_tokens` leave out what went through the
+    vendor's cache; None where there are none."""
+    if not counts:
+        return None
+    cached = counts.get("cache_read_input_tokens", 0)
+    written = counts.get("cache_creation_input_tokens", 0)
+    return Usage(
+        input_tokens=counts.get("input_tokens", 0) + cached + written,
+        output_tokens=counts.get("output_tokens", 0),
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+        reasoning_tokens=counts.get("thinking_tokens", 0),
+    )
+
+
+def write_usage(usage: Usage | None) -> dict[str, Any]:
+    """The usage as the wire counts it, zeros where nothing is known: callers expect numbers."""
+    usage = usage or Usage()
+    through_cache = usage.cached_input_tokens + usage.cache_write_tokens
+    written: dict[str, Any] = {
+        "input_tokens": max(usage.input_tokens - through_cache, 0),
+        "cache_creation_input_tokens": usage.cache_write_tokens,
+        "cache_read_input_tokens": usage.cached_input_tokens,
+        "output_tokens": usage.output_tokens,
+    }
+    if usage.reasoning_tokens:
+        written["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
+    return written
+
+
+def stop_reason_for(reason: FinishReason | None, *, called_tools: bool, refused: bool) -> str:
+    """The `stop_reason` to give a caller. Some vendors call tools or refuse and say `stop`."""
+    if reason in (None, FinishReason.STOP):
+        if refused:
+            return "refusal"
+        if called_tools:
+            return "tool_use"
+        return "end_turn"
+    return _STOP_REASONS[reason]
+
+
+def stop_fields(stop_reason: str, stop_sequence: str | None) -> dict[str, Any]:
+    """What a message and a `message_delta` say of the stop. A refusal has its details; its words,
+    where there are any, are text, as they were when they streamed."""
+    fields: dict[str, Any] = {"stop_reason": stop_reason, "stop_sequence": stop_sequence}
+    if stop_reason == "refusal":
+        fields["stop_details"] = {"type": "refusal", "category": None, "explanation": None}
+    return fields
+
+
+def render_response(response: LLMResponse) -> bytes:
+    """The body for the caller: the vendor's own bytes where it speaks this format."""
+    completion = response.completion
+    if completion.format == NAME and completion.raw:
+        return completion.raw
+    choice = completion.choices[0] if completion.choices else Choice((), None)
+    stop_reason = stop_reason_for(
+        choice.finish_reason,
+        called_tools=bool(choice.tool_calls),
+        refused=any(isinstance(part, RefusalPart) for part in choice.content),
+    )
+    return encode(
+        {
+            "id": message_id(completion.id or response.routing.request_id),
+            "type": "message",
+            "role": "assistant",
+            "model": completion.model or response.routing.model,
+            "content": [block for part in choice.content if (block := _render_block(part))],
+            **stop_fields(stop_reason, choice.stop_sequence),
+            "usage": write_usage(completion.usage),
+        }
+    )
+
+
+def _render_block(part: Part) -> dict[str, Any] | None:
+    """The block for the caller; None for what an answer of this format cannot hold."""
+    match part:
+        case TextPart(text) | RefusalPart(text):
+            return {"type": "text", "text": text} if text else None
+        case ThinkingPart(redacted=str(data)):
+            return {"type": "redacted_thinking", "data": data}
+        case ThinkingPart(text, signature):
+            return {"type": "thinking", "thinking": text, "signature": signature or ""}
+        case ToolCallPart(call_id, name, arguments):
+            return {
+                "type": "tool_use",
+                "id": tool_id_for_caller(call_id),
+                "name": name,
+                "input": tool_input(arguments),
+            }
+        case ForeignPart(format_name, data) if format_name == NAME:
+            return dict(data)
+        case _:
+            return None
+
+
+def parse_count_tokens(body: bytes) -> int:
+    """The number in a 2xx body of `count_tokens`. Raises as `parse_response`."""
+    value = decoded(body)
+    try:
+        return Fields(value).required_integer("input_tokens", 0)
+    except InvalidRequest as error:
+        raise MalformedAnswer("The answer holds no number of tokens.") from error
+
+
+def render_count_tokens(count: int) -> bytes:
+    """The body of an answer to `count_tokens`."""
+    return encode({"input_tokens": count})

@@ -1,0 +1,182 @@
+"""Content blocks of Anthropic Messages, read and written, and the ids that tie them together.
+
+Source: https://platform.claude.com/docs/en/api/messages. Whole messages are in `anthropic_request`
+and `anthropic_answer`.
+"""
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+from llm_routing.core.codec import decode, encode
+from llm_routing.core.content import (
+    ForeignPart,
+    ImagePart,
+    Part,
+    RefusalPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from llm_routing.core.errors import UnsupportedRequest
+
+from .fields import Fields
+
+NAME: Final = "anthropic_messages"
+
+_SAFE_ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
+_DIGEST_LENGTH: Final = 24
+
+
+def read_content(owner: Fields, name: str) -> tuple[Part, ...]:
+    """The parts of a field that is a string or an array of blocks. Raises `InvalidRequest`."""
+    value = owner.required(name)
+    if isinstance(value, str):
+        return (TextPart(value),)
+    if not isinstance(value, list):
+        raise owner.invalid(name, "must be a string or an array")
+    return tuple(read_block(block) for block in owner.objects(name))
+
+
+def read_block(block: Fields) -> Part:
+    """The part a block means; a `ForeignPart` for what no other format has. Raises
+    `InvalidRequest`."""
+    match block.required_string("type"):
+        case "text":
+            return TextPart(block.required_string("text"))
+        case "image":
+            return _read_image(block)
+        case "thinking":
+            return ThinkingPart(
+                block.string("thinking") or "", signature=block.string("signature") or None
+            )
+        case "redacted_thinking":
+            return ThinkingPart(redacted=block.required_string("data"))
+        case "tool_use":
+            return ToolCallPart(
+                id=block.required_string("id"),
+                name=block.required_string("name"),
+                arguments=encode(block.required_object("input").value).decode(),
+            )
+        case "tool_result":
+            return _read_tool_result(block)
+        case _:
+            return ForeignPart(NAME, block.value)
+
+
+def _read_image(block: Fields) -> Part:
+    source = block.required_object("source")
+    match source.required_string("type"):
+        case "base64":
+            return ImagePart(
+                data=source.required_string("data"),
+                media_type=source.required_string("media_type"),
+            )
+        case "url":
+            return ImagePart(url=source.required_string("url"))
+        case _:
+            return ForeignPart(NAME, block.value)
+
+
+def _read_tool_result(block: Fields) -> Part:
+    call_id = block.required_string("tool_use_id")
+    is_error = block.boolean("is_error") or False
+    parts = () if block.get("content") is None else read_content(block, "content")
+    content = tuple(part for part in parts if isinstance(part, TextPart | ImagePart))
+    if len(content) < len(parts):
+        return ForeignPart(NAME, block.value)
+    return ToolResultPart(call_id, content, is_error)
+
+
+def write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
+    """The block to send to the vendor; None for what is left out.
+
+    Left out are empty texts, which the vendor refuses, and thinking without a signature, which
+    only its own vendor would take back (named in `ignored`). Raises `UnsupportedRequest`.
+    """
+    match part:
+        case TextPart(text) | RefusalPart(text):
+            return {"type": "text", "text": text} if text.strip() else None
+        case ImagePart():
+            return {"type": "image", "source": _image_source(part)}
+        case ThinkingPart(redacted=str(data)):
+            return {"type": "redacted_thinking", "data": data}
+        case ThinkingPart(text, signature=str(signature)):
+            return {"type": "thinking", "thinking": text, "signature": signature}
+        case ThinkingPart():
+            ignored.append("thinking")
+            return None
+        case ToolCallPart(call_id, name, arguments):
+            return {
+                "type": "tool_use",
+                "id": tool_id_for_vendor(call_id),
+                "name": name,
+                "input": tool_input(arguments),
+            }
+        case ToolResultPart():
+            return _tool_result(part, ignored)
+        case _:
+            if part.format != NAME:
+                raise UnsupportedRequest(
+                    f"Anthropic Messages has no word for a part of {part.format}."
+                )
+            return dict(part.data)
+
+
+def _image_source(image: ImagePart) -> dict[str, Any]:
+    if image.data is None:
+        return {"type": "url", "url": image.url}
+    if image.media_type is None:
+        raise UnsupportedRequest("Anthropic Messages needs the media type of an inline image.")
+    return {"type": "base64", "media_type": image.media_type, "data": image.data}
+
+
+def _tool_result(part: ToolResultPart, ignored: list[str]) -> dict[str, Any]:
+    block: dict[str, Any] = {
+        "type": "tool_result",
+        "tool_use_id": tool_id_for_vendor(part.call_id),
+    }
+    content = [written for item in part.content if (written := write_block(item, ignored))]
+    if content:
+        block["content"] = content
+    if part.is_error:
+        block["is_error"] = True
+    return block
+
+
+def tool_input(arguments: str) -> Mapping[str, Any]:
+    """A call's arguments as the object that `tool_use` wants.
+
+    What is no JSON object is wrapped as Anthropic advises for broken input:
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming
+    """
+    if not arguments.strip():
+        return {}
+    try:
+        value = decode(arguments)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {"INVALID_JSON": arguments}
+
+
+def tool_id_for_vendor(call_id: str) -> str:
+    """The id as Anthropic takes it (`^[a-zA-Z0-9_-]+$`): the same for the same `call_id`, so that
+    a call and its result stay together."""
+    return call_id if _SAFE_ID.fullmatch(call_id) else _derived("toolu_", call_id)
+
+
+def tool_id_for_caller(call_id: str) -> str:
+    """The id as Anthropic's own look, the same for the same `call_id`."""
+    looks_native = call_id.startswith("toolu_") and _SAFE_ID.fullmatch(call_id)
+    return call_id if looks_native else _derived("toolu_", call_id)
+
+
+def message_id(answer_id: str) -> str:
+    """The id of an answer as Anthropic's own look, the same for the same `answer_id`."""
+    return answer_id if answer_id.startswith("msg_") else _derived("msg_", answer_id)
+
+
+def _derived(prefix: str, source: str) -> str:
+    return prefix + sha256(source.encode()).hexdigest()[:_DIGEST_LENGTH]

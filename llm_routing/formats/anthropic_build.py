@@ -1,0 +1,395 @@
+"""Requests as Anthropic Messages wants them, from the caller's body or from canonical form.
+
+Reading a caller's is in `anthropic_request`. Source: https://platform.claude.com/docs/en/api/messages
+and the pages it links to (anthropic-version 2023-06-01).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from llm_routing.core.codec import encode
+from llm_routing.core.content import (
+    AnswerFormat,
+    ForeignTool,
+    Message,
+    Reasoning,
+    Role,
+    TextPart,
+    Tool,
+    ToolChoice,
+    ToolChoiceMode,
+)
+from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.core.ports import WireRequest
+from llm_routing.core.routing_table import ModelSpec
+from llm_routing.core.types import LLMRequest
+
+from .anthropic_blocks import NAME, write_block
+from .anthropic_schema import supported_schema
+from .base import Target
+
+HEADERS: Final = {"anthropic-version": "2023-06-01", "content-type": "application/json"}
+DEFAULT_MAX_TOKENS: Final = 4096
+MIN_THINKING_BUDGET: Final = 1024
+
+_SAMPLING: Final = ("temperature", "top_p", "top_k")
+# What POST /v1/messages/count_tokens knows of a request.
+_COUNTED: Final = frozenset(
+    ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config")
+)
+_CHOICE_TYPES: Final = {
+    ToolChoiceMode.AUTO: "auto",
+    ToolChoiceMode.REQUIRED: "any",
+    ToolChoiceMode.NAMED: "tool",
+    ToolChoiceMode.NONE: "none",
+}
+# Which share of the answer's tokens an effort may spend on thinking.
+_EFFORT_SHARES: Final = {
+    "minimal": 0.1,
+    "low": 0.2,
+    "medium": 0.5,
+    "high": 0.8,
+    "xhigh": 0.9,
+    "max": 0.95,
+}
+_JSON_INSTRUCTION: Final = "Answer with a single JSON object and nothing else."
+
+
+def build_request(request: LLMRequest, target: Target) -> WireRequest:
+    """The request for `POST /v1/messages`. Raises `UnsupportedRequest`."""
+    ignored: list[str] = []
+    body = _body(request, target.model, ignored)
+    if request.stream:
+        body["stream"] = True
+    else:
+        body.pop("stream", None)
+    return _wire_request("/v1/messages", body, ignored)
+
+
+def build_count_tokens_request(request: LLMRequest, target: Target) -> WireRequest:
+    """The request for `POST /v1/messages/count_tokens`. Raises `UnsupportedRequest`.
+
+    Source: https://platform.claude.com/docs/en/api/messages-count-tokens
+    """
+    source = _source_body(request)
+    ignored: list[str] = []
+    body = _body(request, target.model, ignored)
+    known = _COUNTED if source is None else _COUNTED | source.keys()
+    return _wire_request(
+        "/v1/messages/count_tokens",
+        {name: value for name, value in body.items() if name in known},
+        ignored,
+    )
+
+
+def _wire_request(path: str, body: Mapping[str, Any], ignored: Sequence[str]) -> WireRequest:
+    try:
+        encoded = encode(body)
+    except ValueError as error:
+        raise UnsupportedRequest("The request cannot be written as JSON.") from error
+    return WireRequest(path, encoded, HEADERS, ignored=tuple(dict.fromkeys(ignored)))
+
+
+def _source_body(request: LLMRequest) -> Mapping[str, Any] | None:
+    source = request.source
+    return source.body if source is not None and source.format == NAME else None
+
+
+def _body(request: LLMRequest, model: ModelSpec, ignored: list[str]) -> dict[str, Any]:
+    source = _source_body(request)
+    if source is None:
+        body = _Builder(request, model, ignored).build()
+    else:
+        body = _from_source(source, request, model, ignored)
+    body.update(request.extra)
+    return body
+
+
+def _from_source(
+    source: Mapping[str, Any], request: LLMRequest, model: ModelSpec, ignored: list[str]
+) -> dict[str, Any]:
+    """The caller's own body, with only what the route and the model ask for changed."""
+    body = dict(source)
+    body["model"] = model.model_id
+    if body.get("max_tokens") is None:
+        body["max_tokens"] = _max_tokens(request, model)
+    body["messages"] = _without_unsigned_thinking(body["messages"])
+    if request.system_prompt:
+        body["system"] = request.system_prompt
+    if "no_sampling" in model.capabilities:
+        ignored += [name for name in _SAMPLING if body.pop(name, None) is not None]
+    elif (
+        request.temperature is not None
+        and body.get("temperature") is None
+        # A route's temperature gives way: beside these the vendor refuses it.
+        and body.get("thinking") is None
+        and body.get("top_p") is None
+    ):
+        body["temperature"] = min(request.temperature, 1.0)
+    return body
+
+
+def _without_unsigned_thinking(messages: Sequence[Any]) -> Sequence[Any]:
+    """The messages without thinking that no vendor of this format wrote: we give callers that of
+    other vendors with an empty signature, they send it back, and Anthropic would refuse it."""
+    cleaned: list[Any] = []
+    for message in messages:
+        content = message["content"]
+        if isinstance(content, list):
+            kept = [block for block in content if not _is_unsigned_thinking(block)]
+            if len(kept) < len(content):
+                message = {**message, "content": kept}
+            if content and not kept:
+                continue
+        cleaned.append(message)
+    return cleaned
+
+
+def _is_unsigned_thinking(block: Mapping[str, Any]) -> bool:
+    return block["type"] == "thinking" and not block.get("signature")
+
+
+def _max_tokens(request: LLMRequest, model: ModelSpec) -> int:
+    limit = model.max_output_tokens
+    if request.max_tokens is None:
+        return limit or DEFAULT_MAX_TOKENS
+    return min(request.max_tokens, limit or request.max_tokens)
+
+
+class _Builder:
+    """Writes one canonical request; what has no word here goes to `ignored`."""
+
+    def __init__(self, request: LLMRequest, model: ModelSpec, ignored: list[str]) -> None:
+        self._request = request
+        self._model = model
+        self._ignored = ignored
+        self._system: list[str] = []
+        self._body: dict[str, Any] = {}
+
+    def build(self) -> dict[str, Any]:
+        """The body, without `stream`. Raises `UnsupportedRequest`."""
+        self._refuse_alternatives()
+        messages = self._messages()
+        self._body.update(
+            model=self._model.model_id,
+            max_tokens=_max_tokens(self._request, self._model),
+            messages=messages,
+        )
+        self._write_tools()
+        self._write_response_format()
+        self._write_reasoning(messages)
+        self._write_sampling()
+        self._write_stop()
+        if self._system:
+            self._body["system"] = "\n".join(self._system)
+        if self._request.user:
+            self._body["metadata"] = {"user_id": self._request.user}
+        return self._body
+
+    def _refuse_alternatives(self) -> None:
+        request = self._request
+        if request.n > 1:
+            raise UnsupportedRequest("Anthropic Messages gives one answer; n must be 1.")
+        unspoken = {
+            "seed": request.seed is not None,
+            "logprobs": request.logprobs,
+            "top_logprobs": bool(request.top_logprobs),
+            "frequency_penalty": bool(request.frequency_penalty),
+            "presence_penalty": bool(request.presence_penalty),
+        }
+        self._ignored += [name for name, is_asked in unspoken.items() if is_asked]
+
+    def _messages(self) -> list[dict[str, Any]]:
+        """The turns, consecutive ones of a role merged, as the vendor would merge them itself.
+
+        System messages are moved to the front, joined by a line end: so does Anthropic's own
+        https://platform.claude.com/docs/en/api/openai-sdk.
+        """
+        if self._request.system_prompt:
+            self._system.append(self._request.system_prompt)
+        turns: list[dict[str, Any]] = []
+        for message in self._request.messages:
+            if message.role is Role.SYSTEM:
+                self._system += self._system_texts(message)
+                continue
+            if message.name:
+                self._ignored.append("name")
+            role = "assistant" if message.role is Role.ASSISTANT else "user"
+            blocks = list(self._blocks(message))
+            if not blocks:
+                continue
+            if turns and turns[-1]["role"] == role:
+                turns[-1]["content"] += blocks
+            else:
+                turns.append({"role": role, "content": blocks})
+        if not turns:
+            raise UnsupportedRequest("Anthropic Messages needs a message with words in it.")
+        for turn in turns:
+            # The results of tools come first in the turn that answers the calls.
+            turn["content"].sort(key=lambda block: block["type"] != "tool_result")
+        return turns
+
+    def _system_texts(self, message: Message) -> Iterator[str]:
+        for part in message.content:
+            if not isinstance(part, TextPart):
+                raise UnsupportedRequest("Anthropic Messages takes text alone as system prompt.")
+            if part.text.strip():
+                yield part.text
+
+    def _blocks(self, message: Message) -> Iterator[dict[str, Any]]:
+        for part in message.content:
+            block = write_block(part, self._ignored)
+            if block is not None:
+                yield block
+
+    def _write_tools(self) -> None:
+        request = self._request
+        if not request.tools:
+            return
+        self._body["tools"] = [_write_tool(tool) for tool in request.tools]
+        choice = request.tool_choice
+        if choice is None and request.parallel_tool_calls is False:
+            choice = ToolChoice(ToolChoiceMode.AUTO)
+        if choice is None:
+            return
+        written: dict[str, Any] = {"type": _CHOICE_TYPES[choice.mode]}
+        if choice.mode is ToolChoiceMode.NAMED:
+            written["name"] = choice.name
+        if request.parallel_tool_calls is False and choice.mode is not ToolChoiceMode.NONE:
+            written["disable_parallel_tool_use"] = True
+        self._body["tool_choice"] = written
+
+    def _write_response_format(self) -> None:
+        wanted = self._request.response_format
+        if wanted is None or wanted.kind is AnswerFormat.TEXT:
+            return
+        if wanted.kind is AnswerFormat.JSON_OBJECT:
+            # Without a schema the vendor guarantees nothing; asking is the nearest thing.
+            self._system.append(_JSON_INSTRUCTION)
+            self._ignored.append("response_format")
+            return
+        if not self._offers("json_schema"):
+            raise UnsupportedRequest(
+                f"The model {self._model.key} cannot be held to a JSON Schema."
+            )
+        schema = supported_schema(wanted.schema or {"type": "object"})
+        if wanted.description:
+            schema.setdefault("description", wanted.description)
+        self._body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+
+    def _write_reasoning(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        reasoning = self._request.reasoning
+        if reasoning is None:
+            return
+        if not self._offers("reasoning"):
+            if reasoning.enabled:
+                self._ignored.append("reasoning")
+        elif "no_sampling" in self._model.capabilities:
+            self._write_adaptive_thinking(reasoning)
+        elif reasoning.enabled:
+            self._write_thinking_budget(reasoning, messages)
+
+    def _write_adaptive_thinking(self, reasoning: Reasoning) -> None:
+        """The models that refuse sampling parameters (Claude Opus 4.7 and later) are those that
+        refuse a budget, and some of them cannot be told not to think:
+        https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking"""
+        effort = reasoning.effort if reasoning.enabled else "minimal"
+        if not reasoning.enabled or self._forces_a_tool:
+            self._ignored.append("reasoning")
+        else:
+            self._body["thinking"] = {"type": "adaptive"}
+        if reasoning.budget_tokens is not None:
+            self._ignored.append("reasoning.budget_tokens")
+        if effort in _EFFORT_SHARES:
+            config = self._body.setdefault("output_config", {})
+            config["effort"] = "low" if effort == "minimal" else effort
+        elif effort is not None:
+            self._ignored.append("reasoning.effort")
+
+    def _write_thinking_budget(
+        self, reasoning: Reasoning, messages: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Thinking with a budget, where the vendor takes it: not beside a forced tool, not in the
+        midst of tool calls that began without thinking, and with room for an answer:
+        https://platform.claude.com/docs/en/build-with-claude/extended-thinking"""
+        max_tokens = self._body["max_tokens"]
+        if (
+            self._forces_a_tool
+            or max_tokens <= MIN_THINKING_BUDGET
+            or _continues_without_thinking(messages)
+        ):
+            self._ignored.append("reasoning")
+            return
+        share = _EFFORT_SHARES.get(reasoning.effort or "medium", _EFFORT_SHARES["medium"])
+        wanted = reasoning.budget_tokens or int(max_tokens * share)
+        self._body["thinking"] = {
+            "type": "enabled",
+            "budget_tokens": max(min(wanted, max_tokens - 1), MIN_THINKING_BUDGET),
+        }
+
+    @property
+    def _forces_a_tool(self) -> bool:
+        return self._body.get("tool_choice", {}).get("type") in ("any", "tool")
+
+    def _write_sampling(self) -> None:
+        request = self._request
+        wanted = {
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "top_k": request.top_k,
+        }
+        for name, value in wanted.items():
+            if value is None:
+                continue
+            refused = (
+                "no_sampling" in self._model.capabilities
+                or "thinking" in self._body
+                # Since Claude 4.5, one of the two alone.
+                or (name == "top_p" and request.temperature is not None)
+            )
+            if not refused:
+                self._body[name] = value
+            elif self._was_asked(name):
+                self._ignored.append(name)
+        if self._body.get("temperature", 0) > 1:
+            self._body["temperature"] = 1.0
+            self._ignored.append("temperature")
+
+    def _was_asked(self, name: str) -> bool:
+        """What only the route set is not worth a mention."""
+        source = self._request.source
+        return source is None or source.body.get(name) is not None
+
+    def _write_stop(self) -> None:
+        stop = [sequence for sequence in self._request.stop if sequence.strip()]
+        if len(stop) < len(self._request.stop):
+            self._ignored.append("stop")
+        if stop:
+            self._body["stop_sequences"] = stop
+
+    def _offers(self, capability: str) -> bool:
+        """A model that says nothing of its capabilities is believed to have them."""
+        capabilities = self._model.capabilities
+        return not capabilities or capability in capabilities
+
+
+def _write_tool(tool: Tool | ForeignTool) -> dict[str, Any]:
+    if isinstance(tool, ForeignTool):
+        if tool.format != NAME:
+            raise UnsupportedRequest(f"Anthropic Messages has no word for a tool of {tool.format}.")
+        return dict(tool.data)
+    schema = {"type": "object", **tool.parameters}
+    written: dict[str, Any] = {"name": tool.name, "input_schema": schema}
+    if tool.description:
+        written["description"] = tool.description
+    if tool.strict:
+        written["strict"] = True
+        written["input_schema"] = supported_schema(schema)
+    return written
+
+
+def _continues_without_thinking(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last turn gives results to calls that no thinking came before."""
+    if len(messages) < 2 or messages[-1]["content"][0]["type"] != "tool_result":
+        return False
+    return messages[-2]["content"][0]["type"] not in ("thinking", "redacted_thinking")

@@ -1,0 +1,252 @@
+"""Streamed answers of Anthropic Messages, written for a caller.
+
+Reading a vendor's is in `anthropic_stream`. Source:
+https://platform.claude.com/docs/en/build-with-claude/streaming
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from llm_routing.core.codec import decode, encode
+from llm_routing.core.errors import LLMError
+from llm_routing.core.events import (
+    AnswerEnded,
+    AnswerStarted,
+    ChoiceFinished,
+    Frame,
+    RefusalDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ThinkingEnded,
+    ToolCallDelta,
+    ToolCallStarted,
+    UsageReported,
+)
+from llm_routing.core.types import LLMRequest, Usage
+
+from .anthropic_answer import stop_fields, stop_reason_for, write_usage
+from .anthropic_blocks import NAME, message_id, tool_id_for_caller
+from .anthropic_errors import error_body
+from .sse import encode_event
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call and as much of its arguments as has come."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        if not self.arguments.rstrip().endswith("}"):
+            return False
+        try:
+            decode(self.arguments)
+        except ValueError:
+            return False
+        return True
+
+
+class AnthropicStreamRenderer:
+    """See `StreamRenderer`. One for each answer.
+
+    Blocks are opened and closed one after another, as callers know it. Vendors that write several
+    tool calls at once are put in order: a call waits until the one before it is complete.
+    """
+
+    def __init__(self, request: LLMRequest) -> None:
+        self._request = request
+        self._is_relayed = False
+        self._is_started = False
+        self._is_ended = False
+        self._block = -1
+        self._open: str | None = None
+        self._call: _Call | None = None
+        self._waiting: deque[_Call] = deque()
+        self._called_tools = False
+        self._refused = False
+        self._finish: ChoiceFinished | None = None
+        self._usage: Usage | None = None
+
+    def render(self, frame: Frame) -> bytes:
+        """See `StreamRenderer.render`."""
+        if frame.format == NAME:
+            self._is_relayed = True
+            if frame.events and isinstance(frame.events[-1], AnswerEnded):
+                self._is_ended = bool(frame.raw)
+            return frame.raw
+        return b"".join(self._render(event) for event in frame.events)
+
+    def end(self) -> bytes:
+        """See `StreamRenderer.end`."""
+        if self._is_ended:
+            return b""
+        if self._is_relayed:
+            self._is_ended = True
+            return _event("message_stop")
+        return self._start("", "", None) + self._end()
+
+    def error(self, error: LLMError, request_id: str) -> bytes:
+        """See `StreamRenderer.error`."""
+        self._is_ended = True
+        return encode_event(encode(error_body(error, request_id)), "error")
+
+    def _render(self, event: StreamEvent) -> bytes:
+        match event:
+            case AnswerStarted(answer_id, model, usage):
+                return self._start(answer_id, model, usage)
+            case UsageReported(usage):
+                self._usage = usage
+                return b""
+            case AnswerEnded():
+                return self._start("", "", None) + self._end()
+        if event.choice:
+            # A caller of this format asks for one answer and can read no other.
+            return b""
+        if isinstance(event, ChoiceFinished):
+            self._finish = event
+            return b""
+        return self._start("", "", None) + self._render_content(event)
+
+    def _render_content(
+        self,
+        event: TextDelta
+        | ThinkingDelta
+        | ThinkingEnded
+        | RefusalDelta
+        | ToolCallStarted
+        | ToolCallDelta,
+    ) -> bytes:
+        match event:
+            case TextDelta(text):
+                return self._text(text)
+            case RefusalDelta(text):
+                self._refused = True
+                return self._text(text)
+            case ThinkingDelta(text):
+                return self._thinking() + self._delta("thinking_delta", thinking=text)
+            case ThinkingEnded():
+                return self._end_thinking(event)
+            case ToolCallStarted(index, call_id, name):
+                self._called_tools = True
+                return self._start_call(_Call(index, call_id, name))
+            case _:
+                return self._continue_call(event.index, event.arguments)
+
+    def _start(self, answer_id: str, model: str, usage: Usage | None) -> bytes:
+        """`message_start`, once."""
+        if self._is_started:
+            return b""
+        self._is_started = True
+        self._usage = usage or self._usage
+        message: dict[str, Any] = {
+            "id": message_id(answer_id),
+            "type": "message",
+            "role": "assistant",
+            "model": model or self._request.model or "",
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": write_usage(usage),
+        }
+        return _event("message_start", message=message)
+
+    def _end(self) -> bytes:
+        self._is_ended = True
+        finish = self._finish
+        stop_reason = stop_reason_for(
+            finish.reason if finish else None,
+            called_tools=self._called_tools,
+            refused=self._refused,
+        )
+        stop = stop_fields(stop_reason, finish.stop_sequence if finish else None)
+        return (
+            self._close_all()
+            + _event("message_delta", delta=stop, usage=write_usage(self._usage))
+            + _event("message_stop")
+        )
+
+    def _text(self, text: str) -> bytes:
+        opened = b""
+        if self._open != "text":
+            opened = self._open_block("text", {"type": "text", "text": ""})
+        return opened + self._delta("text_delta", text=text)
+
+    def _thinking(self) -> bytes:
+        if self._open == "thinking":
+            return b""
+        return self._open_block("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+
+    def _end_thinking(self, event: ThinkingEnded) -> bytes:
+        if event.redacted is not None:
+            block = {"type": "redacted_thinking", "data": event.redacted}
+            return self._open_block("redacted_thinking", block) + self._close()
+        if event.signature is not None:
+            opened = self._thinking()
+            signature = self._delta("signature_delta", signature=event.signature)
+            return opened + signature + self._close()
+        return self._close() if self._open == "thinking" else b""
+
+    def _start_call(self, call: _Call) -> bytes:
+        if self._call is not None and not self._call.is_complete:
+            self._waiting.append(call)
+            return b""
+        return self._open_call(call)
+
+    def _continue_call(self, index: int, arguments: str) -> bytes:
+        for call in self._waiting:
+            if call.index == index:
+                call.arguments += arguments
+                return b""
+        if self._call is None or self._call.index != index:
+            return b""
+        self._call.arguments += arguments
+        written = self._delta("input_json_delta", partial_json=arguments)
+        while self._waiting and self._call.is_complete:
+            written += self._open_call(self._waiting.popleft())
+        return written
+
+    def _open_call(self, call: _Call) -> bytes:
+        block = {
+            "type": "tool_use",
+            "id": tool_id_for_caller(call.id),
+            "name": call.name,
+            "input": {},
+        }
+        opened = self._open_block("tool_use", block, call)
+        if call.arguments:
+            opened += self._delta("input_json_delta", partial_json=call.arguments)
+        return opened
+
+    def _open_block(self, kind: str, block: dict[str, Any], call: _Call | None = None) -> bytes:
+        closed = self._close() if call else self._close_all()
+        self._block += 1
+        self._open = kind
+        self._call = call
+        return closed + _event("content_block_start", index=self._block, content_block=block)
+
+    def _close_all(self) -> bytes:
+        """Ends the open block, and gives the calls that waited for it."""
+        closed = self._close()
+        while self._waiting:
+            closed += self._open_call(self._waiting.popleft()) + self._close()
+        return closed
+
+    def _close(self) -> bytes:
+        if self._open is None:
+            return b""
+        self._open = self._call = None
+        return _event("content_block_stop", index=self._block)
+
+    def _delta(self, kind: str, **fields: str) -> bytes:
+        delta = {"type": kind, **fields}
+        return _event("content_block_delta", index=self._block, delta=delta)
+
+
+def _event(kind: str, **fields: Any) -> bytes:
+    return encode_event(encode({"type": kind, **fields}), kind)

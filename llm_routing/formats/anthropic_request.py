@@ -1,0 +1,172 @@
+"""Requests as callers of Anthropic Messages write them, read into canonical form.
+
+Writing one for a vendor is in `anthropic_build`. Source:
+https://platform.claude.com/docs/en/api/messages (anthropic-version 2023-06-01).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from llm_routing.core.content import (
+    AnswerFormat,
+    ForeignTool,
+    Message,
+    Part,
+    Reasoning,
+    ResponseFormat,
+    Role,
+    TextPart,
+    ThinkingPart,
+    Tool,
+    ToolCallPart,
+    ToolChoice,
+    ToolChoiceMode,
+    ToolResultPart,
+)
+from llm_routing.core.types import LLMRequest, Source
+
+from .anthropic_blocks import NAME, read_content
+from .fields import Fields
+
+_CHOICE_MODES = {
+    "auto": ToolChoiceMode.AUTO,
+    "any": ToolChoiceMode.REQUIRED,
+    "tool": ToolChoiceMode.NAMED,
+    "none": ToolChoiceMode.NONE,
+}
+
+
+def parse_request(body: Any) -> LLMRequest:
+    """The canonical request of a body of `POST /v1/messages`. Raises `InvalidRequest`."""
+    fields = Fields(body)
+    return _parse(fields, fields.required_integer("max_tokens", 0))
+
+
+def parse_count_tokens_request(body: Any) -> LLMRequest:
+    """The canonical request of a body of `POST /v1/messages/count_tokens`, where no answer and
+    so no `max_tokens` is asked for. Raises `InvalidRequest`."""
+    return _parse(Fields(body), None)
+
+
+def _parse(body: Fields, max_tokens: int | None) -> LLMRequest:
+    tool_choice = body.object("tool_choice")
+    metadata = body.object("metadata")
+    return LLMRequest(
+        model=body.required_string("model"),
+        messages=tuple(_read_messages(body)),
+        max_tokens=max_tokens,
+        temperature=body.number("temperature", 0, 1),
+        top_p=body.number("top_p", 0, 1),
+        top_k=body.integer("top_k", 0),
+        stop=body.strings("stop_sequences"),
+        tools=tuple(_read_tool(tool) for tool in body.objects("tools")),
+        tool_choice=_read_tool_choice(tool_choice) if tool_choice else None,
+        parallel_tool_calls=_read_parallel(tool_choice) if tool_choice else None,
+        response_format=_read_response_format(body),
+        reasoning=_read_reasoning(body),
+        user=metadata.string("user_id") if metadata else None,
+        stream=body.boolean("stream") or False,
+        include_usage=True,
+        source=Source(NAME, body.value),
+    )
+
+
+def _read_messages(body: Fields) -> Iterator[Message]:
+    system = body.get("system")
+    if system is not None:
+        parts = _read_system(body, "system")
+        if any(part.text for part in parts):
+            yield Message(Role.SYSTEM, parts)
+    for message in body.required_objects("messages"):
+        message.required("role")
+        match message.choice("role", ("user", "assistant", "system")):
+            case "user":
+                yield from _read_user_turn(message)
+            case "assistant":
+                parts_said = read_content(message, "content")
+                if any(isinstance(part, ToolResultPart) for part in parts_said):
+                    raise message.invalid("content", "may hold tool_result in user messages only")
+                yield Message(Role.ASSISTANT, parts_said)
+            case _:
+                yield Message(Role.SYSTEM, _read_system(message, "content"))
+
+
+def _read_system(owner: Fields, name: str) -> tuple[TextPart, ...]:
+    parts = read_content(owner, name)
+    texts = tuple(part for part in parts if isinstance(part, TextPart))
+    if len(texts) < len(parts):
+        raise owner.invalid(name, "may hold text blocks only")
+    return texts
+
+
+def _read_user_turn(message: Fields) -> Iterator[Message]:
+    """One message of the user; canonically, each result of a tool is a message of its own."""
+    said: list[Part] = []
+    parts = read_content(message, "content")
+    for part in parts:
+        if isinstance(part, ToolCallPart | ThinkingPart):
+            raise message.invalid(
+                "content", "may hold tool_use and thinking in assistant messages only"
+            )
+        if not isinstance(part, ToolResultPart):
+            said.append(part)
+            continue
+        if said:
+            yield Message(Role.USER, tuple(said))
+            said = []
+        yield Message(Role.TOOL, (part,))
+    if said or not parts:
+        yield Message(Role.USER, tuple(said))
+
+
+def _read_tool(tool: Fields) -> Tool | ForeignTool:
+    if (tool.string("type") or "custom") != "custom":
+        return ForeignTool(NAME, tool.value)
+    return Tool(
+        name=tool.required_string("name"),
+        description=tool.string("description"),
+        parameters=tool.required_object("input_schema").value,
+        strict=tool.boolean("strict"),
+    )
+
+
+def _read_tool_choice(choice: Fields) -> ToolChoice:
+    choice.required("type")
+    mode = _CHOICE_MODES[choice.choice("type", _CHOICE_MODES) or ""]
+    if mode is ToolChoiceMode.NAMED:
+        return ToolChoice(mode, choice.required_string("name"))
+    return ToolChoice(mode)
+
+
+def _read_parallel(choice: Fields) -> bool | None:
+    disabled = choice.boolean("disable_parallel_tool_use")
+    return None if disabled is None else not disabled
+
+
+def _read_response_format(body: Fields) -> ResponseFormat | None:
+    """`output_config.format`, or `output_format` as it was called in the beta."""
+    config = body.object("output_config")
+    wanted = (config.object("format") if config else None) or body.object("output_format")
+    if wanted is None:
+        return None
+    wanted.required("type")
+    wanted.choice("type", ("json_schema",))
+    schema = wanted.required_object("schema").value
+    return ResponseFormat(AnswerFormat.JSON_SCHEMA, schema=schema, strict=True)
+
+
+def _read_reasoning(body: Fields) -> Reasoning | None:
+    config = body.object("output_config")
+    effort = config.string("effort") if config else None
+    thinking = body.object("thinking")
+    if thinking is None:
+        return Reasoning(effort=effort) if effort else None
+    match thinking.required_string("type"):
+        case "disabled":
+            return Reasoning(enabled=False)
+        case "enabled":
+            return Reasoning(
+                effort=effort, budget_tokens=thinking.required_integer("budget_tokens", 1)
+            )
+        case _:
+            return Reasoning(effort=effort)

@@ -1,0 +1,182 @@
+"""Streamed answers of Anthropic Messages, read from a vendor.
+
+Writing them for callers is in `anthropic_render`. Source:
+https://platform.claude.com/docs/en/build-with-claude/streaming
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+from llm_routing.core.codec import decode, encode
+from llm_routing.core.errors import InvalidRequest, MalformedAnswer, TruncatedStream
+from llm_routing.core.events import (
+    AnswerEnded,
+    AnswerStarted,
+    ChoiceFinished,
+    Frame,
+    RefusalDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ThinkingEnded,
+    ToolCallDelta,
+    ToolCallStarted,
+    UsageReported,
+)
+from llm_routing.core.types import FinishReason
+
+from .anthropic_answer import decoded, finish_reason, merged_counts, read_usage, refusal_words
+from .anthropic_blocks import NAME
+from .anthropic_errors import error_in_answer
+from .fields import Fields
+from .sse import EventSplitter, ServerSentEvent
+
+_BLANK_LINE: Final = b"\n\n"
+
+
+class AnthropicStreamParser:
+    """See `StreamParser`. One for each answer. What follows `message_stop` is left out."""
+
+    def __init__(self) -> None:
+        self._splitter = EventSplitter()
+        self._counts: dict[str, int] = {}
+        self._signatures: dict[int, str] = {}
+        self._tool_calls: dict[int, int] = {}
+        self._without_input: set[int] = set()
+        self._has_data = False
+        self._is_finished = False
+        self._is_ended = False
+        self._readers: dict[str, Callable[[Fields], Iterator[StreamEvent]]] = {
+            "message_start": self._read_start,
+            "content_block_start": self._read_block_start,
+            "content_block_delta": self._read_delta,
+            "content_block_stop": self._read_block_stop,
+            "message_delta": self._read_message_delta,
+            "message_stop": self._read_stop,
+        }
+
+    def feed(self, data: bytes) -> Sequence[Frame]:
+        """See `StreamParser.feed`."""
+        events = self._splitter.feed(data)
+        return [self._frame(event) for event in events if not self._is_ended]
+
+    def close(self) -> Sequence[Frame]:
+        """See `StreamParser.close`."""
+        if self._is_ended:
+            return []
+        frames: list[Frame] = []
+        for event in self._splitter.close():
+            if not self._has_data and event.raw.lstrip()[:1] in (b"{", b"<"):
+                decoded(event.raw)
+                raise MalformedAnswer("The provider answered without a stream.")
+            # What cannot be read at the very end is no more than cut off.
+            with suppress(MalformedAnswer):
+                # Its blank line is missing, and more will follow it where it is relayed.
+                frames.append(self._frame(event._replace(raw=event.raw + _BLANK_LINE)))
+        if not self._is_finished:
+            raise TruncatedStream("The stream ended before the answer was finished.")
+        if not self._is_ended:
+            frames.append(Frame(NAME, b"", (AnswerEnded(),)))
+        return frames
+
+    def _frame(self, event: ServerSentEvent) -> Frame:
+        if event.data is None:
+            return Frame(NAME, event.raw)
+        self._has_data = True
+        try:
+            fields = Fields(decode(event.data))
+            kind = fields.string("type") or event.event
+            if kind == "error":
+                raise error_in_answer(fields.value)
+            reader = self._readers.get(kind)
+            return Frame(NAME, event.raw, tuple(reader(fields)) if reader else ())
+        except InvalidRequest as error:
+            raise MalformedAnswer(f"An event of the stream is broken: {error.message}") from error
+        except ValueError as error:
+            raise MalformedAnswer("An event of the stream is not JSON.") from error
+
+    def _read_start(self, event: Fields) -> Iterator[StreamEvent]:
+        message = event.required_object("message")
+        self._counts = merged_counts(self._counts, message.object("usage"))
+        yield AnswerStarted(
+            message.string("id") or "", message.string("model") or "", read_usage(self._counts)
+        )
+
+    def _read_block_start(self, event: Fields) -> Iterator[StreamEvent]:
+        index = event.required_integer("index", 0)
+        block = event.required_object("content_block")
+        match block.required_string("type"):
+            case "text":
+                if text := block.string("text"):
+                    yield TextDelta(text)
+            case "thinking":
+                self._signatures[index] = block.string("signature") or ""
+                if thinking := block.string("thinking"):
+                    yield ThinkingDelta(thinking)
+            case "redacted_thinking":
+                yield ThinkingEnded(redacted=block.required_string("data"))
+            case "tool_use":
+                call = self._tool_calls[index] = len(self._tool_calls)
+                yield ToolCallStarted(
+                    call, block.required_string("id"), block.required_string("name")
+                )
+                given = block.object("input")
+                if given and given.value:
+                    yield ToolCallDelta(call, encode(given.value).decode())
+                else:
+                    self._without_input.add(index)
+            case _:
+                # A block of this format alone; whoever speaks it is sent the bytes.
+                pass
+
+    def _read_delta(self, event: Fields) -> Iterator[StreamEvent]:
+        index = event.required_integer("index", 0)
+        delta = event.required_object("delta")
+        match delta.required_string("type"):
+            case "text_delta":
+                if text := delta.string("text"):
+                    yield TextDelta(text)
+            case "thinking_delta":
+                if thinking := delta.string("thinking"):
+                    yield ThinkingDelta(thinking)
+            case "signature_delta":
+                if index in self._signatures:
+                    self._signatures[index] += delta.string("signature") or ""
+            case "input_json_delta":
+                arguments = delta.string("partial_json")
+                if arguments and index in self._tool_calls:
+                    self._without_input.discard(index)
+                    yield ToolCallDelta(self._tool_calls[index], arguments)
+            case _:
+                pass
+
+    def _read_block_stop(self, event: Fields) -> Iterator[StreamEvent]:
+        index = event.required_integer("index", 0)
+        signature = self._signatures.pop(index, None)
+        if signature is not None:
+            yield ThinkingEnded(signature=signature or None)
+        if index in self._without_input:
+            # A call without input, which streams as nothing at all and is an empty object.
+            self._without_input.discard(index)
+            yield ToolCallDelta(self._tool_calls[index], "{}")
+
+    def _read_message_delta(self, event: Fields) -> Iterator[StreamEvent]:
+        delta = event.required_object("delta")
+        for words in refusal_words(delta):
+            yield RefusalDelta(words)
+        if stop_reason := delta.string("stop_reason"):
+            self._is_finished = True
+            yield ChoiceFinished(
+                finish_reason(stop_reason), stop_sequence=delta.string("stop_sequence")
+            )
+        self._counts = merged_counts(self._counts, event.object("usage"))
+        if usage := read_usage(self._counts):
+            yield UsageReported(usage)
+
+    def _read_stop(self, _event: Fields) -> Iterator[StreamEvent]:
+        if not self._is_finished:
+            self._is_finished = True
+            yield ChoiceFinished(FinishReason.STOP)
+        self._is_ended = True
+        yield AnswerEnded()

@@ -1,0 +1,285 @@
+"""Requests as callers of OpenAI Chat Completions write them, read into canonical form.
+
+Writing one for a vendor is in `openai_chat_build`. Source:
+https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from llm_routing.core.content import (
+    AnswerFormat,
+    ForeignPart,
+    ForeignTool,
+    ImagePart,
+    Message,
+    Part,
+    Reasoning,
+    RefusalPart,
+    ResponseFormat,
+    Role,
+    TextPart,
+    ThinkingPart,
+    Tool,
+    ToolCallPart,
+    ToolChoice,
+    ToolChoiceMode,
+    ToolResultPart,
+)
+from llm_routing.core.errors import InvalidRequest
+from llm_routing.core.types import LLMRequest, Source
+
+from .fields import Fields
+
+NAME: Final = "openai_chat"
+
+_ROLES: Final[Mapping[str, Role]] = {
+    "developer": Role.SYSTEM,
+    "system": Role.SYSTEM,
+    "user": Role.USER,
+    "assistant": Role.ASSISTANT,
+    "tool": Role.TOOL,
+}
+_CHOICE_MODES: Final[Mapping[str, ToolChoiceMode]] = {
+    "auto": ToolChoiceMode.AUTO,
+    "none": ToolChoiceMode.NONE,
+    "required": ToolChoiceMode.REQUIRED,
+}
+_ANSWER_FORMATS: Final = tuple(kind.value for kind in AnswerFormat)
+
+
+def parse_request(body: Any) -> LLMRequest:
+    """The canonical request of a body of `POST /v1/chat/completions`. Raises `InvalidRequest`."""
+    fields = Fields(body)
+    _refuse_functions(fields)
+    model = fields.required_string("model")
+    if not model:
+        raise fields.invalid("model", "must not be empty")
+    stream_options = fields.object("stream_options")
+    max_tokens = fields.integer("max_tokens", 1)
+    max_completion_tokens = fields.integer("max_completion_tokens", 1)
+    top_k = fields.integer("top_k")
+    tools, tool_choice = _read_tools(fields)
+    return LLMRequest(
+        model=model,
+        messages=tuple(_read_message(message) for message in fields.required_objects("messages")),
+        temperature=fields.number("temperature", 0, 2),
+        top_p=fields.number("top_p", 0, 1),
+        # vLLM has -1 for no limit.
+        top_k=top_k if top_k is not None and top_k > 0 else None,
+        max_tokens=max_tokens if max_completion_tokens is None else max_completion_tokens,
+        stop=_read_stop(fields),
+        seed=fields.integer("seed"),
+        n=fields.integer("n", 1, 128) or 1,
+        frequency_penalty=fields.number("frequency_penalty", -2, 2),
+        presence_penalty=fields.number("presence_penalty", -2, 2),
+        logprobs=fields.boolean("logprobs") or False,
+        top_logprobs=fields.integer("top_logprobs", 0),
+        tools=tools,
+        tool_choice=tool_choice,
+        parallel_tool_calls=fields.boolean("parallel_tool_calls"),
+        response_format=_read_response_format(fields),
+        reasoning=_read_reasoning(fields),
+        user=fields.string("user") or fields.string("safety_identifier"),
+        stream=fields.boolean("stream") or False,
+        include_usage=(stream_options.boolean("include_usage") or False)
+        if stream_options
+        else False,
+        metadata=_read_metadata(fields),
+        source=Source(NAME, fields.value),
+    )
+
+
+def _refuse_functions(fields: Fields) -> None:
+    """Functions gave way to tools in 2023; no other format could say them."""
+    for name in ("functions", "function_call"):
+        if fields.get(name):
+            raise fields.invalid(name, "is not supported; use tools")
+
+
+def _read_message(message: Fields) -> Message:
+    message.required("role")
+    role = _ROLES[message.choice("role", _ROLES) or ""]
+    name = message.string("name")
+    match role:
+        case Role.ASSISTANT:
+            return Message(role, tuple(_read_assistant_parts(message)), name)
+        case Role.TOOL:
+            return Message(role, (_read_tool_result(message),), name)
+        case _:
+            message.required("content")
+            return Message(role, tuple(_read_content(message)), name)
+
+
+def _read_content(message: Fields) -> Iterator[Part]:
+    """The parts of `content`: a string, or an array of typed parts; none where it is missing."""
+    content = message.get("content")
+    if content is None:
+        return
+    if isinstance(content, str):
+        yield TextPart(content)
+        return
+    if not isinstance(content, list):
+        raise message.invalid("content", "must be a string or an array of parts")
+    for part in message.objects("content"):
+        yield _read_part(part)
+
+
+def _read_part(part: Fields) -> Part:
+    match part.required_string("type"):
+        case "text":
+            return TextPart(part.required_string("text"))
+        case "image_url":
+            return _read_image(part)
+        case "refusal":
+            return RefusalPart(part.required_string("refusal"))
+        case _:
+            return ForeignPart(NAME, part.value)
+
+
+def _read_image(part: Fields) -> ImagePart:
+    # Some clients write the URL without the object around it.
+    owner = part if isinstance(part.get("image_url"), str) else part.required_object("image_url")
+    name = "image_url" if owner is part else "url"
+    url = owner.required_string(name)
+    detail = owner.string("detail")
+    if not url.startswith("data:"):
+        return ImagePart(url=url, detail=detail)
+    head, comma, data = url.removeprefix("data:").partition(",")
+    media_type, *parameters = head.split(";")
+    if not comma or not media_type or "base64" not in parameters:
+        raise owner.invalid(name, "must be a URL or data:<media type>;base64,<data>")
+    return ImagePart(data=data, media_type=media_type, detail=detail)
+
+
+def _read_assistant_parts(message: Fields) -> Iterator[Part]:
+    _refuse_functions(message)
+    thinking = message.get("reasoning_content") or message.get("reasoning")
+    if isinstance(thinking, str) and thinking:
+        yield ThinkingPart(thinking)
+    yield from _read_content(message)
+    refusal = message.string("refusal")
+    if refusal:
+        yield RefusalPart(refusal)
+    audio = message.object("audio")
+    if audio is not None:
+        yield ForeignPart(NAME, {"type": "audio", "audio": audio.value})
+    for call in message.objects("tool_calls"):
+        yield _read_tool_call(call)
+
+
+def _read_tool_call(call: Fields) -> Part:
+    call_id = call.required_string("id")
+    if (call.string("type") or "function") != "function":
+        return ForeignPart(NAME, call.value)
+    function = call.required_object("function")
+    return ToolCallPart(
+        id=call_id,
+        name=function.required_string("name"),
+        arguments=function.string("arguments") or "",
+    )
+
+
+def _read_tool_result(message: Fields) -> ToolResultPart:
+    call_id = message.required_string("tool_call_id")
+    message.required("content")
+    parts = tuple(_read_content(message))
+    content = tuple(part for part in parts if isinstance(part, TextPart | ImagePart))
+    if len(content) < len(parts):
+        raise message.invalid("content", "may hold text and images only")
+    return ToolResultPart(call_id, content)
+
+
+def _read_tools(fields: Fields) -> tuple[tuple[Tool | ForeignTool, ...], ToolChoice | None]:
+    """The tools and how to choose among them. Where `allowed_tools` narrows them, the others are
+    left out: it comes to the same for the model."""
+    tools = tuple(_read_tool(tool) for tool in fields.objects("tools"))
+    choice = fields.get("tool_choice")
+    if choice is None or isinstance(choice, str):
+        mode = fields.choice("tool_choice", _CHOICE_MODES)
+        return tools, ToolChoice(_CHOICE_MODES[mode]) if mode else None
+    chosen = fields.required_object("tool_choice")
+    match chosen.required_string("type"):
+        case "allowed_tools":
+            allowed = chosen.required_object("allowed_tools")
+            mode = allowed.choice("mode", _CHOICE_MODES) or "auto"
+            names = {_tool_name(tool) for tool in allowed.objects("tools")}
+            kept = tuple(
+                tool for tool in tools if isinstance(tool, ForeignTool) or tool.name in names
+            )
+            return kept, ToolChoice(_CHOICE_MODES[mode])
+        case "function" | "custom":
+            return tools, ToolChoice(ToolChoiceMode.NAMED, _tool_name(chosen))
+        case _:
+            raise chosen.invalid("type", "must be one of function, custom, allowed_tools")
+
+
+def _tool_name(tool: Fields) -> str:
+    return tool.required_object(tool.required_string("type")).required_string("name")
+
+
+def _read_tool(tool: Fields) -> Tool | ForeignTool:
+    if tool.required_string("type") != "function":
+        return ForeignTool(NAME, tool.value)
+    function = tool.required_object("function")
+    parameters = function.object("parameters")
+    return Tool(
+        name=function.required_string("name"),
+        description=function.string("description"),
+        parameters=parameters.value if parameters else {},
+        strict=function.boolean("strict"),
+    )
+
+
+def _read_stop(fields: Fields) -> tuple[str, ...]:
+    stop = fields.get("stop")
+    if isinstance(stop, str):
+        return (stop,)
+    if stop is not None and not isinstance(stop, list):
+        raise fields.invalid("stop", "must be a string or an array of strings")
+    return fields.strings("stop")
+
+
+def _read_response_format(fields: Fields) -> ResponseFormat | None:
+    wanted = fields.object("response_format")
+    if wanted is None:
+        return None
+    wanted.required("type")
+    kind = AnswerFormat(wanted.choice("type", _ANSWER_FORMATS) or "")
+    if kind is not AnswerFormat.JSON_SCHEMA:
+        return ResponseFormat(kind)
+    schema = wanted.required_object("json_schema")
+    definition = schema.object("schema")
+    return ResponseFormat(
+        kind,
+        name=schema.required_string("name"),
+        schema=definition.value if definition else None,
+        strict=schema.boolean("strict"),
+        description=schema.string("description"),
+    )
+
+
+def _read_reasoning(fields: Fields) -> Reasoning | None:
+    """`reasoning_effort`, or OpenRouter's `reasoning`
+    (https://openrouter.ai/docs/use-cases/reasoning-tokens)."""
+    effort = fields.string("reasoning_effort")
+    if effort is not None:
+        return Reasoning(enabled=False) if effort == "none" else Reasoning(effort=effort)
+    asked = fields.get("reasoning")
+    if not isinstance(asked, dict):
+        return None
+    reasoning = Fields(asked, "reasoning")
+    effort = reasoning.string("effort")
+    if effort == "none" or reasoning.boolean("enabled") is False:
+        return Reasoning(enabled=False)
+    return Reasoning(effort=effort, budget_tokens=reasoning.integer("max_tokens", 1))
+
+
+def _read_metadata(fields: Fields) -> Mapping[str, str]:
+    metadata = fields.object("metadata")
+    if metadata is None:
+        return {}
+    for name, value in metadata.value.items():
+        if not isinstance(value, str):
+            raise InvalidRequest("metadata may hold strings only.", field=metadata.at(name))
+    return metadata.value

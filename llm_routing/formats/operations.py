@@ -1,0 +1,164 @@
+"""What the executor can be asked to do, put together from the wire formats.
+
+Each class is `core.ports.Operation` for one kind of request; the target's own format does the work.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from llm_routing.core.content import (
+    Part,
+    RefusalPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from llm_routing.core.errors import UnsupportedRequest, UpstreamError
+from llm_routing.core.ports import StreamParser, WireRequest
+from llm_routing.core.routing_table import Target
+from llm_routing.core.types import (
+    Completion,
+    EmbeddingRequest,
+    Embeddings,
+    LLMRequest,
+    Usage,
+)
+
+from .anthropic_messages import AnthropicMessages
+from .base import EmbeddingFormat
+from .registry import EMBEDDING_FORMATS, FORMATS
+
+
+class _Spoken:
+    """What every operation leaves to the target's format."""
+
+    def stream_parser(self, target: Target) -> StreamParser:
+        """A parser for one streamed answer."""
+        return FORMATS[target.provider.format].stream_parser()
+
+    def map_error(
+        self, target: Target, status: int, headers: Mapping[str, str], body: bytes
+    ) -> UpstreamError:
+        """The failure that a non-2xx answer means."""
+        return FORMATS[target.provider.format].map_error(status, headers, body)
+
+
+class ChatOperation(_Spoken):
+    """A completion, streamed or whole as the request says."""
+
+    name = "chat"
+
+    def __init__(self, request: LLMRequest) -> None:
+        self._request = request
+
+    @cached_property
+    def input_length(self) -> int:
+        """Characters of the prompt."""
+        return _prompt_length(self._request)
+
+    def build(self, target: Target) -> WireRequest:
+        """The request in the target's words."""
+        return FORMATS[target.provider.format].build_request(self._request, target)
+
+    def parse(self, target: Target, body: bytes) -> Completion:
+        """The completion in a 2xx body."""
+        return FORMATS[target.provider.format].parse_response(body)
+
+    def usage(self, result: Completion) -> Usage | None:
+        """The tokens the vendor counted."""
+        return result.usage
+
+    def output_length(self, result: Completion) -> int:
+        """Characters of the answer."""
+        return sum(_length(part) for choice in result.choices for part in choice.content)
+
+
+class EmbeddingOperation(_Spoken):
+    """Vectors for texts."""
+
+    name = "embeddings"
+
+    def __init__(self, request: EmbeddingRequest) -> None:
+        self._request = request
+
+    @cached_property
+    def input_length(self) -> int:
+        """Characters to embed; a token id counts as four."""
+        return sum(
+            len(item) if isinstance(item, str) else 4 * len(item) for item in self._request.inputs
+        )
+
+    def build(self, target: Target) -> WireRequest:
+        """The request in the target's words."""
+        return _embedding_format(target).build_embedding_request(self._request, target)
+
+    def parse(self, target: Target, body: bytes) -> Embeddings:
+        """The vectors in a 2xx body."""
+        return _embedding_format(target).parse_embeddings(body)
+
+    def usage(self, result: Embeddings) -> Usage | None:
+        """The tokens the vendor counted."""
+        return result.usage
+
+    def output_length(self, result: Embeddings) -> int:
+        """Vectors are not billed as output."""
+        return 0
+
+
+class CountTokensOperation(_Spoken):
+    """How many tokens a prompt has, by the vendor's own count."""
+
+    name = "count_tokens"
+    format = AnthropicMessages.name
+    """The wire format whose vendors count tokens."""
+
+    def __init__(self, request: LLMRequest) -> None:
+        self._request = request
+        self._format = AnthropicMessages()
+
+    @cached_property
+    def input_length(self) -> int:
+        """Characters of the prompt."""
+        return _prompt_length(self._request)
+
+    def build(self, target: Target) -> WireRequest:
+        """The request in the target's words."""
+        return self._format.build_count_tokens_request(self._request, target)
+
+    def parse(self, target: Target, body: bytes) -> int:
+        """The count in a 2xx body."""
+        return self._format.parse_count_tokens(body)
+
+    def usage(self, result: int) -> Usage | None:
+        """Counting is free."""
+        return Usage()
+
+    def output_length(self, result: int) -> int:
+        """Nothing is written."""
+        return 0
+
+
+def _embedding_format(target: Target) -> EmbeddingFormat:
+    wire_format = EMBEDDING_FORMATS.get(target.provider.format)
+    if wire_format is None:
+        raise UnsupportedRequest(f"The provider {target.provider.name} has no embeddings.")
+    return wire_format
+
+
+def _prompt_length(request: LLMRequest) -> int:
+    return len(request.system_prompt or "") + sum(
+        _length(part) for message in request.messages for part in message.content
+    )
+
+
+def _length(part: Part) -> int:
+    match part:
+        case TextPart() | RefusalPart() | ThinkingPart():
+            return len(part.text)
+        case ToolCallPart():
+            return len(part.name) + len(part.arguments)
+        case ToolResultPart():
+            return sum(len(item.text) for item in part.content if isinstance(item, TextPart))
+        case _:
+            return 0

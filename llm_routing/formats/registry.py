@@ -1,0 +1,14 @@
+"""Wire formats by name: a row each."""
+
+from collections.abc import Mapping
+
+from .anthropic_messages import AnthropicMessages
+from .base import EmbeddingFormat, WireFormat
+from .openai_chat import OpenAIChat
+from .openai_embeddings import OpenAIEmbeddings
+
+FORMATS: Mapping[str, WireFormat] = {
+    wire_format.name: wire_format for wire_format in (OpenAIChat(), AnthropicMessages())
+}
+
+EMBEDDING_FORMATS: Mapping[str, EmbeddingFormat] = {OpenAIChat.name: OpenAIEmbeddings()}

@@ -1,0 +1,127 @@
+"""Server-sent events, sans-IO: a vendor's bytes become whole events, however they are cut.
+
+What an event's data means is for the wire format that reads it.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+from llm_routing.core.errors import AnswerTooLarge
+
+MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
+
+_BOM: Final = b"\xef\xbb\xbf"
+# Two line ends in a row; atomic, so that one CRLF is never taken for a CR and an LF.
+_BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_LONGEST_BLANK_LINE: Final = 4
+
+
+class ServerSentEvent(NamedTuple):
+    """One event: its bytes as they came, blank line included, and what they say.
+
+    `data` is None where no data line came (a comment, a lone blank line). `event` is empty where
+    the stream names none. `id` and `retry` are for clients that reconnect, which we are not.
+    """
+
+    raw: bytes
+    data: bytes | None
+    event: str = ""
+
+
+class EventSplitter:
+    """Splits one event stream by the rules of the WHATWG HTML standard, section 9.2.6.
+
+    The `raw` of all events, joined, is the input. CR, LF and CRLF alone end a line. How the input
+    was cut makes no difference: where a blank line might go on (a CR that may be half a CRLF), its
+    event waits for the next byte.
+    """
+
+    __slots__ = ("_at_start", "_limit", "_only_lf", "_pending", "_scanned")
+
+    def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
+        self._limit = limit
+        self._pending = bytearray()
+        self._scanned = 0
+        self._only_lf = True
+        self._at_start = True
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """The events that `data` completes. Raises `AnswerTooLarge` for an event past the limit."""
+        buffer: bytes | bytearray = data
+        position = 0
+        if self._pending:
+            self._pending += data
+            buffer = self._pending
+            position = self._scanned
+        events: list[ServerSentEvent] = []
+        start = 0
+        only_lf = self._only_lf and b"\r" not in data
+        end_of_event = _end_with_lf if only_lf else _end_with_any
+        while (end := end_of_event(buffer, position)) > 0:
+            raw = bytes(buffer[start:end])
+            # Nearly every event of every vendor is one line of data, ended by LF.
+            if only_lf and raw.startswith(b"data: ") and raw.find(b"\n") == end - start - 2:
+                events.append(ServerSentEvent(raw, raw[6:-2]))
+                self._at_start = False
+            else:
+                events.append(self._parsed(raw))
+            if end - start > self._limit:
+                raise self._too_large()
+            start = position = end
+        size = len(buffer) - start
+        if size > self._limit:
+            raise self._too_large()
+        if start or buffer is data:
+            self._pending = bytearray(buffer[start:])
+        self._scanned = max(size - _LONGEST_BLANK_LINE + 1, 0)
+        self._only_lf = only_lf or not size
+        return events
+
+    def close(self) -> list[ServerSentEvent]:
+        """What was left when the stream ended, as one event or none.
+
+        The standard drops an event without its blank line; it is given here all the same, since
+        vendors forget the one after their last event. Its `raw` may lack the blank line.
+        """
+        rest = bytes(self._pending)
+        self._pending = bytearray()
+        self._scanned = 0
+        return [self._parsed(rest)] if rest else []
+
+    def _parsed(self, raw: bytes) -> ServerSentEvent:
+        text = raw.removeprefix(_BOM) if self._at_start else raw
+        self._at_start = False
+        event = ""
+        lines: list[bytes] = []
+        for line in text.splitlines():
+            name, _, value = line.partition(b":")
+            if name == b"data":
+                lines.append(value.removeprefix(b" "))
+            elif name == b"event":
+                event = value.removeprefix(b" ").decode("utf-8", "replace")
+        return ServerSentEvent(raw, b"\n".join(lines) if lines else None, event)
+
+    def _too_large(self) -> AnswerTooLarge:
+        return AnswerTooLarge(f"An event of the stream is larger than {self._limit} bytes.")
+
+
+def _end_with_lf(buffer: bytes | bytearray, position: int) -> int:
+    """Where the first event after `position` ends, in a stream without CR; 0 where it does not."""
+    found = buffer.find(b"\n\n", position)
+    return found + 2 if found >= 0 else 0
+
+
+def _end_with_any(buffer: bytes | bytearray, position: int) -> int:
+    """Where the first event after `position` ends; 0 where it does not, or may go on."""
+    match = _BLANK_LINE.search(buffer, position)
+    if match is None:
+        return 0
+    end = match.end()
+    return 0 if end == len(buffer) and buffer[-1:] == b"\r" else end
+
+
+def encode_event(data: bytes, event: str = "") -> bytes:
+    """One event with `data`, which holds no line end, under the name `event` where there is one."""
+    if event:
+        return b"event: %s\ndata: %s\n\n" % (event.encode(), data)
+    return b"data: %s\n\n" % data

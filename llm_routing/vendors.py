@@ -1,0 +1,206 @@
+"""Vendors as rows: format, address, how to authenticate, quirks, where models are listed.
+
+What differs between vendors and fits into a row is here; keys and settings are not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+OPENAI_CHAT = "openai_chat"
+ANTHROPIC_MESSAGES = "anthropic_messages"
+
+MAX_COMPLETION_TOKENS = "max_completion_tokens"
+NO_STREAM_USAGE = "no_stream_usage"
+NO_DEVELOPER_ROLE = "no_developer_role"
+
+_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Auth(StrEnum):
+    """How a vendor reads our key. OPTIONAL_BEARER sends one where there is one."""
+
+    BEARER = "bearer"
+    OPTIONAL_BEARER = "optional_bearer"
+    X_API_KEY = "x_api_key"
+    PORTKEY = "portkey"
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a request without a key is pointless."""
+        return self is not Auth.OPTIONAL_BEARER
+
+    def headers(self, api_key: str) -> dict[str, str]:
+        """The header that carries the key; none for an empty one."""
+        if not api_key:
+            return {}
+        match self:
+            case Auth.X_API_KEY:
+                return {"x-api-key": api_key}
+            case Auth.PORTKEY:
+                return {"x-portkey-api-key": api_key}
+            case Auth.BEARER | Auth.OPTIONAL_BEARER:
+                return {"Authorization": f"Bearer {api_key}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """One vendor.
+
+    `format` names a wire format and `base_url` is what its paths are appended to. `api_key_env`
+    names the environment variable of the key, `api_key_env_fallbacks` others the vendor's own
+    clients read. `headers` go with every request; `setting_headers` maps a header to the setting
+    (a field of `conf.Settings`) whose value it carries, left out where that is empty. `models_path`
+    is where models are listed, below the base URL. `is_local`: it runs on machines of one's own.
+    `is_sandbox`: its answers are made up.
+    """
+
+    name: str
+    title: str
+    base_url: str
+    api_key_env: str
+    format: str = OPENAI_CHAT
+    auth: Auth = Auth.BEARER
+    api_key_env_fallbacks: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    setting_headers: Mapping[str, str] = field(default_factory=dict)
+    quirks: frozenset[str] = frozenset()
+    models_path: str = "/models"
+    is_local: bool = False
+    is_sandbox: bool = False
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a request without a key is pointless."""
+        return self.auth.needs_key
+
+    @property
+    def api_key_envs(self) -> tuple[str, ...]:
+        """The environment variables a key is looked for in, the first one first."""
+        return (self.api_key_env, *self.api_key_env_fallbacks)
+
+    def owns(self, base_url: str) -> bool:
+        """Whether an address is the vendor's own host, one below it, or this machine. Only there
+        may the key go that the vendor's variable holds."""
+        host = urlsplit(base_url).hostname or ""
+        own = urlsplit(self.base_url).hostname or ""
+        return host in _LOOPBACK_HOSTS or host == own or host.endswith(f".{own}")
+
+
+def _by_name(*vendors: Vendor) -> Mapping[str, Vendor]:
+    return MappingProxyType({vendor.name: vendor for vendor in vendors})
+
+
+VENDORS: Mapping[str, Vendor] = _by_name(
+    # https://portkey.ai/docs/api-reference/inference-api/headers
+    Vendor(
+        name="portkey",
+        title="Portkey",
+        base_url="https://api.portkey.ai/v1",
+        api_key_env="PORTKEY_API_KEY",
+        auth=Auth.PORTKEY,
+        setting_headers={"x-portkey-config": "portkey_config"},
+        quirks=frozenset({MAX_COMPLETION_TOKENS}),
+    ),
+    # https://openrouter.ai/docs/app-attribution
+    Vendor(
+        name="openrouter",
+        title="OpenRouter",
+        base_url="https://openrouter.ai/api/v1",
+        api_key_env="OPENROUTER_API_KEY",
+        setting_headers={"HTTP-Referer": "or_site_url", "X-Title": "or_app_name"},
+    ),
+    # https://platform.openai.com/docs/api-reference/chat/create
+    Vendor(
+        name="openai",
+        title="OpenAI",
+        base_url="https://api.openai.com/v1",
+        api_key_env="OPENAI_API_KEY",
+        quirks=frozenset({MAX_COMPLETION_TOKENS}),
+    ),
+    # https://platform.claude.com/docs/en/api/versioning
+    Vendor(
+        name="anthropic",
+        title="Anthropic",
+        base_url="https://api.anthropic.com",
+        api_key_env="ANTHROPIC_API_KEY",
+        format=ANTHROPIC_MESSAGES,
+        auth=Auth.X_API_KEY,
+        headers={"anthropic-version": "2023-06-01"},
+        models_path="/v1/models",
+    ),
+    # https://ai.google.dev/gemini-api/docs/openai
+    Vendor(
+        name="google",
+        title="Google Gemini",
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        api_key_env="GEMINI_API_KEY",
+        api_key_env_fallbacks=("GOOGLE_API_KEY",),
+        quirks=frozenset({NO_DEVELOPER_ROLE}),
+    ),
+    # https://docs.mistral.ai/api: unknown fields are refused; streams end with the usage unasked.
+    Vendor(
+        name="mistral",
+        title="Mistral AI",
+        base_url="https://api.mistral.ai/v1",
+        api_key_env="MISTRAL_API_KEY",
+        quirks=frozenset({NO_STREAM_USAGE, NO_DEVELOPER_ROLE}),
+    ),
+    # https://console.groq.com/docs/api-reference: max_tokens is deprecated there.
+    Vendor(
+        name="groq",
+        title="Groq",
+        base_url="https://api.groq.com/openai/v1",
+        api_key_env="GROQ_API_KEY",
+        quirks=frozenset({MAX_COMPLETION_TOKENS, NO_DEVELOPER_ROLE}),
+    ),
+    # https://api-docs.deepseek.com
+    Vendor(
+        name="deepseek",
+        title="DeepSeek",
+        base_url="https://api.deepseek.com/v1",
+        api_key_env="DEEPSEEK_API_KEY",
+        quirks=frozenset({NO_DEVELOPER_ROLE}),
+    ),
+    # https://docs.together.ai/docs/inference/openai-compatibility
+    Vendor(
+        name="together",
+        title="Together AI",
+        base_url="https://api.together.ai/v1",
+        api_key_env="TOGETHER_API_KEY",
+        quirks=frozenset({NO_DEVELOPER_ROLE}),
+    ),
+    # https://docs.ollama.com/api/openai-compatibility
+    Vendor(
+        name="ollama",
+        title="Ollama",
+        base_url="http://127.0.0.1:11434/v1",
+        api_key_env="OLLAMA_API_KEY",
+        auth=Auth.OPTIONAL_BEARER,
+        quirks=frozenset({NO_DEVELOPER_ROLE}),
+        is_local=True,
+    ),
+    # https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html: roles are up to the
+    # model's chat template, and few know `developer`.
+    Vendor(
+        name="vllm",
+        title="vLLM, or another OpenAI-compatible server of your own",
+        base_url="http://127.0.0.1:8000/v1",
+        api_key_env="VLLM_API_KEY",
+        auth=Auth.OPTIONAL_BEARER,
+        quirks=frozenset({NO_DEVELOPER_ROLE}),
+        is_local=True,
+    ),
+    # `manage.py llm_sandbox`
+    Vendor(
+        name="sandbox",
+        title="Sandbox",
+        base_url="http://127.0.0.1:8099/v1",
+        api_key_env="LLM_SANDBOX_API_KEY",
+        auth=Auth.OPTIONAL_BEARER,
+        is_local=True,
+        is_sandbox=True,
+    ),
+)
