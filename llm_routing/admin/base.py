@@ -1,0 +1,208 @@
+"""What the admin pages share: who acts, history, switching on and off, status, reading only."""
+
+from typing import Any, ClassVar, Generic, TypeVar
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from llm_routing.models.version import ConfigurationModel, acting
+
+from .history import Timeline
+
+M = TypeVar("M", bound=Model)
+C = TypeVar("C", bound=ConfigurationModel)
+
+_SIGNS = {"good": "✓", "warning": "!", "bad": "✕", "off": "–"}
+
+
+def status(level: str, text: object) -> str:
+    """A status for people: a sign and words, so that colour is never alone in saying it. `level` is
+    good, warning, bad or off."""
+    return format_html(
+        '<span class="llm-status llm-{}"><span aria-hidden="true">{}</span> {}</span>',
+        level,
+        _SIGNS[level],
+        text,
+    )
+
+
+class LLMAdmin(Generic[M], admin.ModelAdmin):  # type: ignore[type-arg]  # not at run time
+    """The look of our pages."""
+
+    class Media:
+        css: ClassVar = {"all": ["llm_routing/admin.css"]}
+
+
+class ConfigurationAdmin(LLMAdmin[C]):
+    """A page whose every change is in the history, under the name of who made it."""
+
+    change_list_template = "llm_routing/admin/change_list.html"
+    actions: tuple[str, ...] = ("activate", "deactivate")
+    list_per_page = 50
+
+    def get_urls(self) -> list[URLPattern]:
+        """With a page for the changes of all rows, deleted ones among them."""
+        name = f"{self.opts.app_label}_{self.opts.model_name}_changes"
+        view = self.admin_site.admin_view(self.changes_view)
+        return [path("changes/", view, name=name), *super().get_urls()]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """As in Django; actions are the user's."""
+        with acting(request):
+            return super().changelist_view(request, extra_context)
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """As in Django; the change is the user's."""
+        with acting(request):
+            return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """As in Django; the deletion is the user's."""
+        with acting(request):
+            return super().delete_view(request, object_id, extra_context)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Who changed the row, when, and what."""
+        row = self.get_object(request, admin.utils.unquote(object_id))
+        if row is None:
+            raise Http404
+        if not self.has_view_or_change_permission(request, row):
+            raise PermissionDenied
+        timelines = [Timeline(self.model, id=row.pk), *self.timelines_of(row)]
+        title = _("History of %(name)s") % {"name": row}
+        return self._render_history(request, title, timelines, object=row)
+
+    def changes_view(self, request: HttpRequest) -> HttpResponse:
+        """Who changed any row, when, and what."""
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        title = _("Changes of %(names)s") % {"names": self.opts.verbose_name_plural}
+        return self._render_history(request, title, [Timeline(self.model), *self.timelines_of()])
+
+    def timelines_of(self, row: C | None = None) -> list[Timeline]:
+        """The histories of other tables that belong to `row`, or to any row."""
+        return []
+
+    def _render_history(
+        self, request: HttpRequest, title: str, timelines: list[Timeline], **context: Any
+    ) -> HttpResponse:
+        entries, has_more = Timeline.merge(timelines)
+        return TemplateResponse(
+            request,
+            "llm_routing/admin/history.html",
+            {
+                **self.admin_site.each_context(request),
+                "title": title,
+                "opts": self.opts,
+                "entries": entries,
+                "has_more": has_more,
+                "media": self.media,
+                **context,
+            },
+        )
+
+    @admin.action(
+        permissions=["change"],
+        description=gettext_lazy("Switch on selected %(verbose_name_plural)s"),
+    )
+    def activate(self, request: HttpRequest, queryset: QuerySet[C]) -> None:
+        """Switches rows on."""
+        self.switch(request, queryset, True, _("Switched on."))
+
+    @admin.action(
+        permissions=["change"],
+        description=gettext_lazy("Switch off selected %(verbose_name_plural)s"),
+    )
+    def deactivate(self, request: HttpRequest, queryset: QuerySet[C]) -> None:
+        """Switches rows off."""
+        self.switch(request, queryset, False, _("Switched off."))
+
+    def switch(
+        self, request: HttpRequest, queryset: QuerySet[C], is_active: bool, message: str
+    ) -> None:
+        """Sets `is_active` where it differs, with a row of history and one of the log for each."""
+        keys = [row.pk for row in queryset]
+        rows = list(self.model.objects.filter(pk__in=keys, is_active=not is_active))
+        changed = self.model.objects.filter(pk__in=[row.pk for row in rows])
+        changed.update(is_active=is_active)
+        user = request.user.pk
+        if rows and user is not None:
+            LogEntry.objects.log_actions(user, rows, CHANGE, message)
+        text = ngettext("%(count)d row changed.", "%(count)d rows changed.", len(rows))
+        self.message_user(request, text % {"count": len(rows)}, messages.SUCCESS)
+
+
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not at run time
+    """Pages over a table of any size: no more than `most` rows are ever counted or skipped."""
+
+    most = 10_000
+
+    @cached_property
+    def count(self) -> int:
+        """The number of rows, or `most` where there are more."""
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]  # the admin's
+        return rows.order_by()[: self.most].count()
+
+
+class ReadOnlyAdmin(LLMAdmin[M]):
+    """Rows that the gateway writes and nobody edits, in a table that may be huge."""
+
+    change_list_template = "llm_routing/admin/read_only_list.html"
+    actions = None
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 100
+    list_max_show_all = 0
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
+        """Nobody changes."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
+        """Nobody deletes."""
+        return False
+
+
+class NamesFilter(admin.SimpleListFilter):
+    """Filters by a name, offering those of a small table: a huge one is never read for them."""
+
+    @staticmethod
+    def names() -> list[str]:
+        """The names on offer."""
+        raise NotImplementedError
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """The names of the small table."""
+        return [(name, name) for name in self.names()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[M]) -> QuerySet[M]:
+        """The rows with the chosen name."""
+        value = self.value()
+        return queryset if value is None else queryset.filter(**{str(self.parameter_name): value})

@@ -1,0 +1,171 @@
+"""Models: what they can do and cost, and whether they can be reached."""
+
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin
+from django.db.models import Count, Field, Q, QuerySet, TextField
+from django.db.models.functions import Cast
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from llm_routing.models import Capability, ModelConfig
+
+from .base import ConfigurationAdmin, status
+
+_PRICED = Q(input_price__isnull=False, output_price__isnull=False)
+
+
+class CapabilityFilter(admin.SimpleListFilter):
+    """Models that can do one thing."""
+
+    title = gettext_lazy("capability")
+    parameter_name = "capability"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Every capability."""
+        return [(capability.value, str(capability.label)) for capability in Capability]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[ModelConfig]
+    ) -> QuerySet[ModelConfig]:
+        """Models with the chosen one. SQLite has no operator for it, so the JSON is searched."""
+        if self.value() not in Capability.values:
+            return queryset
+        text = Cast("capabilities", TextField())
+        return queryset.alias(capability_text=text).filter(
+            capability_text__contains=f'"{self.value()}"'
+        )
+
+
+class PricedFilter(admin.SimpleListFilter):
+    """Models whose costs are known, or are not."""
+
+    title = gettext_lazy("price")
+    parameter_name = "priced"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Known or not."""
+        return [("yes", _("Known")), ("no", _("Missing"))]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[ModelConfig]
+    ) -> QuerySet[ModelConfig]:
+        """The models asked for."""
+        match self.value():
+            case "yes":
+                return queryset.filter(_PRICED)
+            case "no":
+                return queryset.exclude(_PRICED)
+        return queryset
+
+
+@admin.register(ModelConfig)
+class ModelConfigAdmin(ConfigurationAdmin[ModelConfig]):
+    """The page of models."""
+
+    list_display = (
+        "names",
+        "provider",
+        "state",
+        "price",
+        "context",
+        "routes",
+        "abilities",
+    )
+    list_filter = ("is_active", "provider", CapabilityFilter, PricedFilter)
+    search_fields = ("model_id", "alias", "display_name", "provider__name")
+    autocomplete_fields = ("provider",)
+    readonly_fields = ("created_at", "updated_at")
+    ordering = ("provider__name", "model_id")
+    fieldsets: ClassVar = (
+        (None, {"fields": ("provider", "model_id", "alias", "display_name", "is_active")}),
+        (
+            gettext_lazy("Abilities"),
+            {"fields": ("capabilities", ("context_window", "max_output_tokens"))},
+        ),
+        (
+            gettext_lazy("Prices"),
+            {"fields": (("input_price", "output_price", "cached_input_price"),)},
+        ),
+        (
+            gettext_lazy("Dates"),
+            {"classes": ("collapse",), "fields": (("created_at", "updated_at"),)},
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ModelConfig]:
+        """With the provider, which is part of a model's name, and the number of its routes."""
+        rows: QuerySet[ModelConfig] = super().get_queryset(request)
+        return rows.select_related("provider").annotate(route_count=Count("route_targets"))
+
+    def formfield_for_dbfield(
+        self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any
+    ) -> forms.Field | None:
+        """Capabilities to tick."""
+        if db_field.name == "capabilities":
+            return forms.TypedMultipleChoiceField(
+                label=capfirst(db_field.verbose_name),
+                choices=Capability.choices,
+                coerce=str,
+                required=False,
+                initial=db_field.get_default(),
+                widget=forms.CheckboxSelectMultiple,
+                help_text=db_field.help_text,
+            )
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    @admin.display(description=gettext_lazy("model"), ordering="model_id")
+    def names(self, model: ModelConfig) -> str:
+        """The ID, and the alias below it."""
+        if model.alias is None:
+            return model.model_id
+        return format_html('{}<br><span class="llm-alias">{}</span>', model.model_id, model.alias)
+
+    @admin.display(description=gettext_lazy("status"), ordering="is_active")
+    def state(self, model: ModelConfig) -> str:
+        """Whether requests can go to it, and if not, why."""
+        return model_state(model)
+
+    @admin.display(description=gettext_lazy("context"), ordering="context_window")
+    def context(self, model: ModelConfig) -> str:
+        """The context window, short."""
+        size = model.context_window
+        if size is None:
+            return "—"
+        if size >= 1_000_000:
+            return f"{size / 1_000_000:.3g}M"
+        return f"{size / 1000:.3g}k" if size >= 1000 else str(size)
+
+    @admin.display(description=gettext_lazy("beyond chat"))
+    def abilities(self, model: ModelConfig) -> str:
+        """What it can do that not every model can, in words."""
+        labels = dict(Capability.choices)
+        usual = (Capability.CHAT.value, Capability.STREAMING.value)
+        names = (str(labels.get(name, name)) for name in model.capabilities if name not in usual)
+        return ", ".join(names) or "—"
+
+    @admin.display(description=gettext_lazy("USD per million"), ordering="input_price")
+    def price(self, model: ModelConfig) -> str:
+        """Both prices, or that one is missing."""
+        if model.input_price is None or model.output_price is None:
+            return status("warning", _("No price"))
+        return f"{model.input_price.normalize():f} / {model.output_price.normalize():f}"
+
+    @admin.display(description=gettext_lazy("routes"), ordering="route_count")
+    def routes(self, model: ModelConfig) -> int:
+        """How many routes lead to it."""
+        count: int = model.route_count  # type: ignore[attr-defined]  # annotated
+        return count
+
+
+def model_state(model: ModelConfig) -> str:
+    """A model's status at a glance; the provider must have been read along."""
+    if not model.is_active:
+        return status("off", _("Off"))
+    if not model.provider.is_active:
+        return status("bad", _("Provider off"))
+    return status("good", _("In use"))

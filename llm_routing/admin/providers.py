@@ -1,0 +1,170 @@
+"""Providers: where they are, whether they are usable, and their keys, which only go in."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin
+from django.db.models import Count, Field, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from llm_routing.conf import get_settings
+from llm_routing.core.addresses import check_base_url
+from llm_routing.credentials import STORED, find_key
+from llm_routing.models import Provider
+from llm_routing.vendors import VENDORS
+
+from .base import ConfigurationAdmin, status
+from .secret_forms import ProviderForm, hides_secrets
+
+
+@admin.register(Provider)
+class ProviderAdmin(ConfigurationAdmin[Provider]):
+    """The page of providers."""
+
+    form = ProviderForm
+    list_display = (
+        "name",
+        "vendor_title",
+        "state",
+        "key",
+        "active_models",
+        "priority",
+    )
+    list_filter = ("is_active", "vendor")
+    search_fields = ("name", "vendor", "base_url", "notes")
+    readonly_fields = ("key_changed_at", "created_at", "updated_at")
+    ordering = ("priority", "name")
+    fieldsets: ClassVar = (
+        (None, {"fields": ("name", "vendor", "base_url", "is_active", "priority")}),
+        (
+            gettext_lazy("API key"),
+            {
+                "fields": ("api_key_env", "api_key", "clear_api_key", "key_changed_at"),
+                "description": gettext_lazy(
+                    "A key in the environment comes first, then the stored one."
+                ),
+            },
+        ),
+        (
+            gettext_lazy("Timeouts and connections"),
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    ("connect_timeout", "first_token_timeout"),
+                    ("idle_timeout", "total_timeout"),
+                    "max_connections",
+                ),
+            },
+        ),
+        (gettext_lazy("Notes"), {"fields": ("notes", ("created_at", "updated_at"))}),
+    )
+
+    @hides_secrets("api_key")
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """As in Django, with the key off every error page."""
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
+        """With the number of models in use."""
+        active = Count("models", filter=Q(models__is_active=True))
+        rows: QuerySet[Provider] = super().get_queryset(request)
+        return rows.annotate(active_model_count=active)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Provider | None = None) -> Any:
+        """Without what a user who may only look cannot use, and without a box to clear no key."""
+        can_write = self.has_change_permission(request, obj) if obj else True
+        hidden = set() if can_write else {"api_key", "clear_api_key"}
+        if obj is None or not obj.has_stored_key:
+            hidden.add("clear_api_key")
+        if obj is None:
+            hidden |= {"key_changed_at", "created_at", "updated_at"}
+        return [
+            (title, {**options, "fields": _without(options["fields"], hidden)})
+            for title, options in self.fieldsets
+        ]
+
+    def formfield_for_dbfield(
+        self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any
+    ) -> forms.Field | None:
+        """Vendors to choose from."""
+        if db_field.name == "vendor":
+            choices = [("", "---------"), *((v.name, v.title) for v in VENDORS.values())]
+            return forms.ChoiceField(
+                label=capfirst(db_field.verbose_name),
+                choices=choices,
+                help_text=db_field.help_text,
+            )
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    @admin.display(description=gettext_lazy("vendor"), ordering="vendor")
+    def vendor_title(self, provider: Provider) -> str:
+        """The vendor's name for people."""
+        vendor = VENDORS.get(provider.vendor)
+        return vendor.title if vendor else provider.vendor
+
+    @admin.display(description=gettext_lazy("status"), ordering="is_active")
+    def state(self, provider: Provider) -> str:
+        """Whether requests can go there, and if not, why."""
+        vendor = VENDORS.get(provider.vendor)
+        if not provider.is_active:
+            return status("off", _("Off"))
+        if vendor is None:
+            return status("bad", _("Unknown vendor"))
+        if vendor.needs_key and not find_key(provider).value:
+            return status("bad", _("No key"))
+        address = provider.base_url or _default_address(provider.vendor)
+        try:
+            check_base_url(address, get_settings().allowed_upstream_networks)
+        except ValueError:
+            return status("bad", _("Address not allowed"))
+        if not provider.active_model_count:  # type: ignore[attr-defined]  # annotated
+            return status("warning", _("No models"))
+        return status("good", _("Ready"))
+
+    @admin.display(description=gettext_lazy("key"))
+    def key(self, provider: Provider) -> str:
+        """Where the key comes from; never the key."""
+        found = find_key(provider)
+        if found.origin == STORED:
+            return status("good", _("Stored"))
+        if found.value:
+            return status("good", found.origin)
+        vendor = VENDORS.get(provider.vendor)
+        if vendor is not None and not vendor.needs_key:
+            return status("off", _("None needed"))
+        if provider.has_stored_key:
+            return status("bad", _("Cannot be read"))
+        return status("bad" if provider.is_active else "off", _("Missing"))
+
+    @admin.display(description=gettext_lazy("models in use"), ordering="active_model_count")
+    def active_models(self, provider: Provider) -> int:
+        """How many models are switched on."""
+        count: int = provider.active_model_count  # type: ignore[attr-defined]  # annotated
+        return count
+
+
+def _default_address(vendor: str) -> str:
+    if VENDORS[vendor].is_sandbox:
+        return f"{get_settings().sandbox_url}/v1"
+    return VENDORS[vendor].base_url
+
+
+def _without(fields: Iterable[Any], hidden: set[str]) -> tuple[Any, ...]:
+    kept: list[Any] = []
+    for field in fields:
+        if isinstance(field, tuple):
+            if inner := _without(field, hidden):
+                kept.append(inner)
+        elif field not in hidden:
+            kept.append(field)
+    return tuple(kept)

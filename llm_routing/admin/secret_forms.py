@@ -1,0 +1,106 @@
+"""Write-only secrets: the form fields, and what keeps their values off Django's error pages."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from django import forms
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.views.debug import SafeExceptionReporterFilter
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+
+from llm_routing.models import Provider
+from llm_routing.secrets import SecretUnreadable, decrypt, mask
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+class _AlwaysOn(SafeExceptionReporterFilter):
+    """Django hides nothing while DEBUG is on; a key is a secret then, too."""
+
+    def is_active(self, request: HttpRequest | None) -> bool:
+        """Whether to hide."""
+        return True
+
+
+def hides_secrets(*parameters: str) -> Callable[[View], View]:
+    """Wraps an admin view so that error reports show neither these POST parameters nor any local
+    variable of what the view calls, whatever DEBUG says."""
+
+    def decorate(view: View) -> View:
+        hidden = sensitive_variables()(view)
+
+        @wraps(view)
+        def wrapper(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            request.exception_reporter_filter = _AlwaysOn()
+
+            @sensitive_post_parameters(*parameters)
+            def answer(request: HttpRequest) -> Any:
+                return hidden(self, request, *args, **kwargs)
+
+            return answer(request)
+
+        return wrapper  # type: ignore[return-value]  # the same signature
+
+    return decorate
+
+
+class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run time
+    """A provider with its key, which goes in and never comes out."""
+
+    api_key = forms.CharField(
+        label=_("API key"),
+        required=False,
+        max_length=4096,
+        widget=forms.PasswordInput(
+            render_value=False, attrs={"autocomplete": "new-password", "class": "vTextField"}
+        ),
+    )
+    clear_api_key = forms.BooleanField(
+        label=_("Clear the stored key"),
+        required=False,
+        help_text=_("Takes the key out of the database."),
+    )
+
+    class Meta:
+        model = Provider
+        fields = "__all__"  # noqa: DJ007  # the admin's fieldsets decide
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields.get("api_key")
+        if field is not None:
+            field.help_text = self._hint()
+        if not self.instance.has_stored_key:
+            self.fields.pop("clear_api_key", None)
+
+    def _hint(self) -> str:
+        if not self.instance.has_stored_key:
+            return str(_("Kept encrypted, and never shown again. A key variable is preferred."))
+        try:
+            shown = mask(decrypt(self.instance.encrypted_key))
+        except SecretUnreadable:
+            return str(_("The stored key cannot be read any more. Type it again."))
+        return str(_("Stored: %(mask)s. Leave this empty to keep it.")) % {"mask": shown}
+
+    def clean(self) -> dict[str, Any] | None:
+        """Encrypts a new key into the row, or clears the old one. A stored key is not sent to a new
+        address unless it is typed again."""
+        cleaned = super().clean() or self.cleaned_data
+        api_key = cleaned.get("api_key") or ""
+        clears = cleaned.get("clear_api_key", False)
+        if api_key and clears:
+            self.add_error("clear_api_key", _("Either type a new key or clear the stored one."))
+        elif api_key:
+            try:
+                self.instance.set_api_key(api_key)
+            except ValueError as error:
+                self.add_error("api_key", str(error))
+        elif clears:
+            self.instance.clear_api_key()
+        elif self.instance.has_stored_key and {"base_url", "vendor"} & set(self.changed_data):
+            self.add_error(
+                "api_key", _("The address has changed. Type the key again, or clear it.")
+            )
+        return cleaned

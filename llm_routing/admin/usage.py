@@ -1,0 +1,133 @@
+"""Usage records: to be read, page by page, in a table of any size."""
+
+from django.contrib import admin
+from django.utils.timezone import localtime
+from django.utils.translation import gettext_lazy
+
+from llm_routing.core.types import ModelTier
+from llm_routing.models import ApiKey, Provider, UsageRecord, UseCaseRoute
+from llm_routing.models.usage import OUTCOMES
+
+from .base import NamesFilter, ReadOnlyAdmin, status
+
+_LEVELS = {"success": "good", "failure": "bad", "cancelled": "off", "interrupted": "warning"}
+
+
+class TenantFilter(NamesFilter):
+    """By tenant."""
+
+    title = gettext_lazy("tenant")
+    parameter_name = "tenant"
+
+    @staticmethod
+    def names() -> list[str]:
+        """Tenants that have a key."""
+        return list(ApiKey.objects.order_by("tenant").values_list("tenant", flat=True).distinct())
+
+
+class ProviderFilter(NamesFilter):
+    """By provider."""
+
+    title = gettext_lazy("provider")
+    parameter_name = "provider"
+
+    @staticmethod
+    def names() -> list[str]:
+        """Providers."""
+        return list(Provider.objects.order_by("name").values_list("name", flat=True))
+
+
+class UseCaseFilter(NamesFilter):
+    """By use case."""
+
+    title = gettext_lazy("use case")
+    parameter_name = "use_case"
+
+    @staticmethod
+    def names() -> list[str]:
+        """Use cases that have a route."""
+        routes = UseCaseRoute.objects.order_by("use_case")
+        return list(routes.values_list("use_case", flat=True).distinct())
+
+
+class TierFilter(NamesFilter):
+    """By tier."""
+
+    title = gettext_lazy("tier")
+    parameter_name = "tier"
+
+    @staticmethod
+    def names() -> list[str]:
+        """Every tier."""
+        return [tier.value for tier in ModelTier]
+
+
+@admin.register(UsageRecord)
+class UsageRecordAdmin(ReadOnlyAdmin[UsageRecord]):
+    """The page of usage records."""
+
+    list_display = (
+        "started",
+        "result",
+        "target",
+        "route",
+        "tokens",
+        "cost_usd",
+        "latency",
+        "tenant",
+    )
+    list_filter = (
+        "started_at",
+        "outcome",
+        TenantFilter,
+        ProviderFilter,
+        UseCaseFilter,
+        TierFilter,
+        "is_estimated",
+    )
+    # Both have an index; a search within words would read the whole table.
+    search_fields = ("request_id__exact", "attempt_id__exact")
+    search_help_text = gettext_lazy("A whole request ID or attempt ID.")
+    sortable_by = ("started",)
+    ordering = ("-started_at", "-id")
+
+    @admin.display(description=gettext_lazy("started"), ordering="started_at")
+    def started(self, record: UsageRecord) -> str:
+        """To the second, in the project's time zone."""
+        return f"{localtime(record.started_at):%Y-%m-%d %H:%M:%S}"
+
+    @admin.display(description=gettext_lazy("target"))
+    def target(self, record: UsageRecord) -> str:
+        """Provider and model, and the number of the attempt where it was not the first."""
+        target = f"{record.provider}/{record.model}"
+        return target if record.attempt == 1 else f"{target} (#{record.attempt})"
+
+    @admin.display(description=gettext_lazy("outcome"))
+    def result(self, record: UsageRecord) -> str:
+        """How it ended, and the error where there was one."""
+        label = dict(OUTCOMES).get(record.outcome, record.outcome)
+        text = f"{label}: {record.error_code}" if record.error_code else label
+        return status(_LEVELS.get(record.outcome, "off"), text)
+
+    @admin.display(description=gettext_lazy("route"))
+    def route(self, record: UsageRecord) -> str:
+        """Use case and tier."""
+        return f"{record.use_case}:{record.tier}" if record.use_case else "—"
+
+    @admin.display(description=gettext_lazy("tokens, in / out"))
+    def tokens(self, record: UsageRecord) -> str:
+        """Both numbers, marked where they are our guess."""
+        guess = "~" if record.is_estimated else ""
+        return f"{guess}{record.input_tokens} / {guess}{record.output_tokens}"
+
+    @admin.display(description=gettext_lazy("USD"))
+    def cost_usd(self, record: UsageRecord) -> str:
+        """To a millionth, or nothing where no price was known."""
+        return "—" if record.cost is None else f"{record.cost:.6f}"
+
+    @admin.display(description=gettext_lazy("latency"))
+    def latency(self, record: UsageRecord) -> str:
+        """In all, and to the first token where that was measured."""
+        whole = f"{record.latency_ms:.0f} ms"
+        first = record.time_to_first_token_ms
+        return whole if first is None else f"{whole} ({first:.0f})"

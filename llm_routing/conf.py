@@ -1,0 +1,138 @@
+"""`settings.LLM_ROUTING` as one frozen object, with its defaults and its environment variables.
+
+The only reader of Django settings and of the environment in this app.
+"""
+
+import ipaddress
+import os
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    return value
+
+
+def _networks(value: object) -> object:
+    items = _split(value)
+    if not isinstance(items, (tuple, list)):
+        raise ValueError("expected networks, such as 10.0.0.0/8, separated by commas")
+    return tuple(ipaddress.ip_network(item) for item in items)
+
+
+class Settings(BaseModel):
+    """What `LLM_ROUTING` may hold.
+
+    A field's alias is the environment variable that sets it where `LLM_ROUTING` does not; an
+    explicit key always wins. Durations are in seconds, sizes in bytes unless the name says so.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    portkey_config: str = Field("", alias="PORTKEY_CONFIG")
+    or_site_url: str = Field("", alias="OR_SITE_URL")
+    or_app_name: str = Field("", alias="OR_APP_NAME")
+    sandbox_url: str = Field("http://127.0.0.1:8099", alias="LLM_SANDBOX_URL")
+
+    connection_pool_size: int = Field(100, alias="CONNECTION_POOL_SIZE", ge=1, le=10_000)
+    connect_timeout: float = Field(5.0, alias="LLM_CONNECT_TIMEOUT", gt=0, le=3600)
+    first_token_timeout: float = Field(60.0, alias="LLM_FIRST_TOKEN_TIMEOUT", gt=0, le=3600)
+    idle_timeout: float = Field(30.0, alias="LLM_IDLE_TIMEOUT", gt=0, le=3600)
+    total_timeout: float = Field(300.0, alias="LLM_TOTAL_TIMEOUT", gt=0, le=86_400)
+    max_answer_bytes: int = Field(32 * 1024 * 1024, alias="LLM_MAX_ANSWER_BYTES", ge=1024)
+    max_body_bytes: int = Field(20 * 1024 * 1024, alias="LLM_MAX_BODY_BYTES", ge=1024)
+    allowed_upstream_networks: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = Field(
+        (), alias="LLM_ALLOWED_UPSTREAM_NETWORKS"
+    )
+
+    cache_ttl: int = Field(3600, alias="CACHE_TTL", ge=0)
+    cache_max_size: int = Field(1000, alias="CACHE_MAX_SIZE", ge=0)
+    cache_memory_limit_mb: int = Field(100, alias="CACHE_MEMORY_LIMIT_MB", ge=0)
+
+    snapshot_poll_interval: float = Field(1.0, alias="LLM_SNAPSHOT_POLL_INTERVAL", gt=0, le=60)
+    snapshot_cache_alias: str = Field("", alias="LLM_SNAPSHOT_CACHE_ALIAS")
+    ledger_flush_interval: float = Field(0.5, alias="LLM_LEDGER_FLUSH_INTERVAL", gt=0, le=60)
+    state_dir: Path = Field(Path(), alias="LLM_STATE_DIR")
+
+    key_pepper: SecretStr | None = Field(None, alias="LLM_KEY_PEPPER")
+    encryption_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_split)] = Field(
+        (), alias="LLM_ENCRYPTION_KEYS"
+    )
+
+
+def load(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """The settings of an `LLM_ROUTING` dictionary (keys are the fields' names in upper case) over
+    an environment. Raises `ImproperlyConfigured` naming every key that is wrong, without the
+    values, some of which are secret."""
+    known = {name.upper(): name for name in Settings.model_fields}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ImproperlyConfigured(
+            f"LLM_ROUTING has unknown keys: {', '.join(unknown)}. Known keys: "
+            f"{', '.join(sorted(known))}."
+        )
+    values: dict[str, Any] = {known[key]: value for key, value in given.items()}
+    origin = {name: f"LLM_ROUTING['{key}']" for key, name in known.items() if key in given}
+    for name, info in Settings.model_fields.items():
+        variable = info.alias
+        if name not in values and variable is not None and environ.get(variable, "") != "":
+            values[name] = environ[variable]
+            origin[name] = f"the environment variable {variable}"
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors(include_input=False, include_url=False, include_context=False):
+            name = _field_of(str(item["loc"][0]))
+            problems.append(f"{origin.get(name, name)}: {item['msg']}")
+        raise ImproperlyConfigured("; ".join(problems)) from None
+
+
+def _field_of(location: str) -> str:
+    for name, info in Settings.model_fields.items():
+        if location in (name, info.alias):
+            return name
+    return location
+
+
+@cache
+def get_settings() -> Settings:
+    """The project's settings. Raises `ImproperlyConfigured`."""
+    given = dict(getattr(django_settings, "LLM_ROUTING", {}))
+    environ = dict(os.environ)
+    if "ALLOWED_UPSTREAM_NETWORKS" not in given and django_settings.DEBUG:
+        # A development machine talks to the sandbox and to local models; a server must say so.
+        environ.setdefault("LLM_ALLOWED_UPSTREAM_NETWORKS", ",".join(_LOOPBACK))
+    loaded = load(given, environ)
+    if loaded.state_dir == Path():
+        loaded = loaded.model_copy(update={"state_dir": _default_state_dir()})
+    return loaded
+
+
+def _default_state_dir() -> Path:
+    base = getattr(django_settings, "BASE_DIR", None)
+    if base is not None:
+        return Path(base) / "var" / "llm_routing"
+    return Path(tempfile.gettempdir()) / f"llm_routing-{os.getuid()}"
+
+
+def _reload(*, setting: str, **_: object) -> None:
+    if setting in ("LLM_ROUTING", "DEBUG", "BASE_DIR", "SECRET_KEY"):
+        get_settings.cache_clear()
+
+
+setting_changed.connect(_reload, dispatch_uid="llm_routing.conf")

@@ -1,0 +1,122 @@
+"""API keys: who may call, and on behalf of which tenant.
+
+Checking a request's key is `access` business elsewhere; here a key is made, digested and kept.
+"""
+
+import hmac
+import secrets
+from datetime import datetime
+from hashlib import sha256
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from llm_routing.conf import get_settings
+from llm_routing.secrets import derived_key
+
+from . import fields
+from .version import (
+    ConfigurationHistory,
+    ConfigurationModel,
+    ConfigurationQuerySet,
+    ConfigurationVersion,
+)
+
+KEY_START = "sk-llm-"
+PREFIX_LENGTH = 12
+_PEPPER = b"llm_routing pepper of API keys"
+
+
+def key_digest(clear_text: str) -> str:
+    """What is stored of an API key: HMAC-SHA-256 in hex, with the pepper of the settings or one
+    derived from SECRET_KEY. A key has 256 random bits, so a slow hash would add nothing."""
+    pepper = get_settings().key_pepper
+    key = pepper.get_secret_value().encode() if pepper else derived_key(_PEPPER)
+    return hmac.new(key, clear_text.encode("utf-8", "surrogatepass"), sha256).hexdigest()
+
+
+class ApiKeyQuerySet(ConfigurationQuerySet["ApiKey"]):
+    """Makes and reads API keys."""
+
+    def issue(
+        self, name: str, tenant: str = "default", expires_at: datetime | None = None
+    ) -> tuple["ApiKey", str]:
+        """A new key and its clear text, which exists nowhere else. Raises `IntegrityError` where
+        the name is taken."""
+        key = self.model(name=name, tenant=tenant, expires_at=expires_at)
+        clear_text = key.renew()
+        key.save(using=self.db)
+        return key, clear_text
+
+    def usable(self, now: datetime | None = None) -> Self:
+        """Keys that are neither revoked nor past their date."""
+        not_expired = Q(expires_at__isnull=True) | Q(expires_at__gt=now or timezone.now())
+        return self.active().filter(not_expired)
+
+
+class ApiKey(ConfigurationModel):
+    """A key of ours that a caller presents. Its clear text is shown once and never kept."""
+
+    area = ConfigurationVersion.Area.ACCESS
+
+    name = models.CharField(
+        _("name"),
+        max_length=100,
+        unique=True,
+        error_messages={"unique": _("There is already a key of this name.")},
+        help_text=_("Who or what calls with it; it stands in the usage records."),
+    )
+    tenant = models.SlugField(
+        _("tenant"),
+        max_length=64,
+        default="default",
+        help_text=_("Caches and usage records are kept apart by tenant."),
+    )
+    prefix = models.CharField(
+        _("prefix"),
+        max_length=PREFIX_LENGTH,
+        editable=False,
+        help_text=_("How the key begins, to tell it from others."),
+    )
+    digest = models.CharField(_("digest"), max_length=64, unique=True, editable=False)
+    is_active = fields.is_active(_("Off: the key is revoked, and requests with it are refused."))
+    expires_at = models.DateTimeField(
+        _("expires"), null=True, blank=True, help_text=_("Refused from then on. Empty: never.")
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    objects = ApiKeyQuerySet.as_manager()
+    history = ConfigurationHistory(excluded_fields=["digest", "created_at"])
+
+    class Meta:
+        verbose_name = _("API key")
+        verbose_name_plural = _("API keys")
+        ordering = ("name",)
+        constraints = (
+            fields.filled("name", "key", _("A key needs a name.")),
+            fields.filled("tenant", "key", _("A key needs a tenant.")),
+            models.CheckConstraint(
+                condition=Q(digest__regex=r"^[0-9a-f]{64}$"),
+                name="llm_key_digest",
+                violation_error_message=_("A key is stored as its digest and in no other form."),
+                violation_error_code="digest",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether its date has passed."""
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+    def renew(self) -> str:
+        """Gives the row a new key, not saved, and returns its clear text."""
+        clear_text = KEY_START + secrets.token_urlsafe(32)
+        self.prefix = clear_text[:PREFIX_LENGTH]
+        self.digest = key_digest(clear_text)
+        return clear_text

@@ -1,0 +1,113 @@
+"""Fields and constraints that several models share, each with words an operator understands."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
+    Text = str | _StrPromise
+
+LONGEST_TIMEOUT = 3600.0
+SHORTEST_TIMEOUT = 0.001
+
+no_blanks = RegexValidator(
+    r"^[^\s\x00-\x1f\x7f]+\Z", _("Write this without blanks or line breaks."), code="blanks"
+)
+# A provider's address is the operator's to choose, so the variable whose value is sent there must
+# not be DATABASE_URL or DJANGO_SECRET_KEY.
+key_variable = RegexValidator(
+    r"^(?![0-9])[A-Za-z0-9_]*API_KEY[A-Za-z0-9_]*\Z",
+    _(
+        "Name an environment variable with API_KEY in its name, such as ACME_API_KEY: letters, "
+        "digits and underscores only."
+    ),
+    code="key_variable",
+)
+
+
+def at_least(field: str, least: Any, model: str, message: "Text") -> models.CheckConstraint:
+    """The column is NULL or not below `least`."""
+    return models.CheckConstraint(
+        condition=Q(**{f"{field}__gte": least}) | Q(**{f"{field}__isnull": True}),
+        name=f"llm_{model}_{field}",
+        violation_error_message=message,
+        violation_error_code=field,
+    )
+
+
+def between(
+    field: str, least: Any, most: Any, model: str, message: "Text"
+) -> models.CheckConstraint:
+    """The column is NULL or within both bounds."""
+    return models.CheckConstraint(
+        condition=Q(**{f"{field}__gte": least, f"{field}__lte": most})
+        | Q(**{f"{field}__isnull": True}),
+        name=f"llm_{model}_{field}",
+        violation_error_message=message,
+        violation_error_code=field,
+    )
+
+
+def one_of(
+    field: str, values: Iterable[str], model: str, message: "Text"
+) -> models.CheckConstraint:
+    """The column holds one of `values`."""
+    return models.CheckConstraint(
+        condition=Q(**{f"{field}__in": list(values)}),
+        name=f"llm_{model}_{field}",
+        violation_error_message=message,
+        violation_error_code=field,
+    )
+
+
+def filled(field: str, model: str, message: "Text") -> models.CheckConstraint:
+    """The column is not empty."""
+    return models.CheckConstraint(
+        condition=~Q(**{field: ""}),
+        name=f"llm_{model}_{field}_filled",
+        violation_error_message=message,
+        violation_error_code=field,
+    )
+
+
+def seconds(name: "Text", help_text: "Text") -> "models.FloatField[Any, Any]":
+    """A duration; empty leaves it to the project's settings."""
+    return models.FloatField(
+        name,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(SHORTEST_TIMEOUT), MaxValueValidator(LONGEST_TIMEOUT)],
+        help_text=help_text,
+    )
+
+
+def usd_per_million(name: "Text", help_text: "Text") -> "models.DecimalField[Any, Any]":
+    """A price: USD for a million tokens, exact."""
+    return models.DecimalField(
+        name,
+        max_digits=14,
+        decimal_places=6,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(Decimal(0))],
+        help_text=help_text,
+    )
+
+
+def tokens(name: "Text", help_text: "Text") -> "models.PositiveIntegerField[Any, Any]":
+    """A number of tokens, one at least."""
+    return models.PositiveIntegerField(
+        name, null=True, blank=True, validators=[MinValueValidator(1)], help_text=help_text
+    )
+
+
+def is_active(help_text: "Text") -> "models.BooleanField[Any, Any]":
+    """The switch every row of the configuration has."""
+    return models.BooleanField(_("active"), default=True, help_text=help_text)

@@ -1,0 +1,182 @@
+"""Routes: what a use case means in a tier, and which models answer.
+
+What a route means for a request is the planner's business; here is what an operator may write down.
+"""
+
+from typing import Self
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from llm_routing.core.types import ModelTier, UseCase
+
+from . import fields
+from .providers import ModelConfig
+from .version import ConfigurationHistory, ConfigurationModel, ConfigurationQuerySet
+
+TIERS = [
+    (ModelTier.PREMIUM.value, _("Premium")),
+    (ModelTier.STANDARD.value, _("Standard")),
+    (ModelTier.ECONOMY.value, _("Economy")),
+]
+
+
+class UseCaseRouteQuerySet(ConfigurationQuerySet["UseCaseRoute"]):
+    """Reads routes."""
+
+    def with_targets(self) -> Self:
+        """With every target, its model and its provider read along: two queries in all."""
+        targets = RouteTarget.objects.select_related("model__provider")
+        return self.prefetch_related(models.Prefetch("targets", queryset=targets))
+
+
+class UseCaseRoute(ConfigurationModel):
+    """What a use case means in a tier: which models answer, in which order, and how."""
+
+    use_case = models.SlugField(
+        _("use case"),
+        max_length=64,
+        help_text=_("What callers ask for, such as “debugging”. Any name of your own will do."),
+    )
+    tier = models.CharField(
+        _("tier"),
+        max_length=16,
+        choices=TIERS,
+        default=ModelTier.STANDARD.value,
+        help_text=_("A use case without the tier a caller asks for is served by Standard."),
+    )
+    system_prompt = models.TextField(
+        _("system prompt"),
+        blank=True,
+        help_text=_("Put before the conversation, unless the caller sends one of their own."),
+    )
+    temperature = models.FloatField(
+        _("temperature"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.0), MaxValueValidator(2.0)],
+        help_text=_("From 0 (steady) to 2 (wild). Empty: the vendor's default."),
+    )
+    max_tokens = fields.tokens(
+        _("most tokens"), _("The longest answer, in tokens. Empty: the vendor's default.")
+    )
+    cache_ttl = models.PositiveIntegerField(
+        _("cache lifetime"),
+        null=True,
+        blank=True,
+        help_text=_("Seconds an answer may be served again. 0: never. Empty: as in the settings."),
+    )
+    deadline = fields.seconds(
+        _("deadline"),
+        _("Seconds a request may take in all, every attempt included. Empty: as in the settings."),
+    )
+    is_active = fields.is_active(_("Off: callers are told that there is no such route."))
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    objects = UseCaseRouteQuerySet.as_manager()
+    history = ConfigurationHistory(excluded_fields=["created_at", "updated_at"])
+
+    class Meta:
+        verbose_name = _("route")
+        verbose_name_plural = _("routes")
+        ordering = ("use_case", "tier")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("use_case", "tier"),
+                name="llm_route_unique",
+                violation_error_message=_("There is already a route for this use case and tier."),
+            ),
+            fields.filled("use_case", "route", _("A route needs a use case.")),
+            fields.one_of(
+                "tier",
+                [value for value, _label in TIERS],
+                "route",
+                _("The tier is premium, standard or economy."),
+            ),
+            fields.between("temperature", 0, 2, "route", _("A temperature is from 0 to 2.")),
+            fields.at_least("max_tokens", 1, "route", _("An answer has at least one token.")),
+            fields.between(
+                "deadline",
+                fields.SHORTEST_TIMEOUT,
+                fields.LONGEST_TIMEOUT,
+                "route",
+                _("A deadline is more than 0 and at most 3600 seconds."),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.use_case}:{self.tier}"
+
+    def clean(self) -> None:
+        """Raises `ValidationError` for a use case that is the alias of a model."""
+        super().clean()
+        if self.use_case and ModelConfig.objects.filter(alias=self.use_case).exists():
+            raise ValidationError(
+                {
+                    "use_case": _("“%(name)s” is the alias of a model; callers could not tell.")
+                    % {"name": self.use_case}
+                }
+            )
+
+
+class RouteTargetQuerySet(ConfigurationQuerySet["RouteTarget"]):
+    """Reads targets."""
+
+    def active(self) -> Self:
+        """Targets a request can reach: route, model and provider are in use and read along."""
+        return self.filter(
+            route__is_active=True, model__is_active=True, model__provider__is_active=True
+        ).select_related("route", "model__provider")
+
+
+class RouteTarget(ConfigurationModel):
+    """One model of a route, at its fallback level."""
+
+    route = models.ForeignKey(
+        UseCaseRoute, verbose_name=_("route"), on_delete=models.CASCADE, related_name="targets"
+    )
+    model = models.ForeignKey(
+        ModelConfig,
+        verbose_name=_("model"),
+        on_delete=models.PROTECT,
+        related_name="route_targets",
+        help_text=_("Which model answers."),
+    )
+    position = models.PositiveSmallIntegerField(
+        _("position"),
+        default=0,
+        help_text=_("0 is tried first, then 1, and so on. Equal positions share the load."),
+    )
+    weight = models.PositiveSmallIntegerField(
+        _("weight"),
+        default=1,
+        validators=[MinValueValidator(1)],
+        help_text=_("The share of requests among targets of the same position."),
+    )
+
+    objects = RouteTargetQuerySet.as_manager()
+    history = ConfigurationHistory()
+
+    class Meta:
+        verbose_name = _("target")
+        verbose_name_plural = _("targets")
+        ordering = ("position", "id")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("route", "model"),
+                name="llm_target_unique",
+                violation_error_message=_("This model is already a target of the route."),
+            ),
+            fields.at_least("weight", 1, "target", _("A weight is at least 1.")),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.position}: {self.model}"
+
+
+def is_use_case(name: str) -> bool:
+    """Whether `name` is a built-in use case or that of a route, active or not."""
+    return name in set(UseCase) or UseCaseRoute.objects.filter(use_case=name).exists()

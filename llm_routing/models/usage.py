@@ -1,0 +1,88 @@
+"""Usage: one row for each attempt at a provider, written by the ledger and never changed.
+
+No foreign keys: a record outlives the provider, the model, the route and the key it names.
+"""
+
+from datetime import datetime
+from typing import Self
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from llm_routing.core.types import AttemptOutcome
+
+from . import fields
+
+OUTCOMES = [
+    (AttemptOutcome.SUCCESS.value, _("Success")),
+    (AttemptOutcome.FAILURE.value, _("Failure")),
+    (AttemptOutcome.CANCELLED.value, _("Cancelled")),
+    (AttemptOutcome.INTERRUPTED.value, _("Interrupted")),
+]
+
+
+class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
+    """Reads usage."""
+
+    def between(self, start: datetime, end: datetime) -> Self:
+        """Attempts that began at `start` or later and before `end`."""
+        return self.filter(started_at__gte=start, started_at__lt=end)
+
+    def of_tenant(self, tenant: str) -> Self:
+        """One tenant's attempts."""
+        return self.filter(tenant=tenant)
+
+
+class UsageRecord(models.Model):
+    """One attempt at a provider: what was used, what it cost, how long it took."""
+
+    attempt_id = models.CharField(_("attempt ID"), max_length=64, unique=True)
+    request_id = models.CharField(_("request ID"), max_length=128)
+    tenant = models.CharField(_("tenant"), max_length=64, default="default")
+    api_key_name = models.CharField(_("API key"), max_length=100, blank=True)
+    operation = models.CharField(_("operation"), max_length=32)
+    use_case = models.CharField(_("use case"), max_length=64, blank=True)
+    tier = models.CharField(_("tier"), max_length=16, blank=True)
+    provider = models.CharField(_("provider"), max_length=64)
+    model = models.CharField(_("model"), max_length=200)
+    attempt = models.PositiveSmallIntegerField(_("attempt"), default=1)
+    outcome = models.CharField(_("outcome"), max_length=16, choices=OUTCOMES)
+    error_code = models.CharField(_("error"), max_length=64, blank=True)
+    status = models.PositiveSmallIntegerField(_("HTTP status"), null=True, blank=True)
+    input_tokens = models.PositiveIntegerField(_("input tokens"), default=0)
+    output_tokens = models.PositiveIntegerField(_("output tokens"), default=0)
+    cached_input_tokens = models.PositiveIntegerField(_("cached input tokens"), default=0)
+    reasoning_tokens = models.PositiveIntegerField(_("reasoning tokens"), default=0)
+    is_estimated = models.BooleanField(_("tokens estimated"), default=False)
+    cost = models.DecimalField(
+        _("cost in USD"), max_digits=18, decimal_places=10, null=True, blank=True
+    )
+    latency_ms = models.FloatField(_("latency in ms"), default=0.0)
+    time_to_first_token_ms = models.FloatField(
+        _("time to first token in ms"), null=True, blank=True
+    )
+    started_at = models.DateTimeField(_("started"))
+
+    objects = UsageRecordQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("usage record")
+        verbose_name_plural = _("usage records")
+        ordering = ("-started_at", "-id")
+        indexes = (
+            models.Index(fields=("-started_at", "-id"), name="llm_usage_started"),
+            models.Index(fields=("tenant", "-started_at"), name="llm_usage_tenant_started"),
+            models.Index(fields=("request_id",), name="llm_usage_request"),
+        )
+        constraints = (
+            fields.one_of(
+                "outcome",
+                [value for value, _label in OUTCOMES],
+                "usage",
+                _("The outcome is none that is known."),
+            ),
+            fields.at_least("cost", 0, "usage", _("A cost is not below 0.")),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.request_id} #{self.attempt} {self.provider}/{self.model}"

@@ -1,0 +1,195 @@
+"""The version of the configuration, and the base of every model that is part of it.
+
+A change of a row of the configuration moves the version of its area in the same transaction,
+leaves a row of history, and is announced after the commit.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self, TypeVar
+from weakref import WeakKeyDictionary
+
+from django.db import NotSupportedError, connections, models, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from simple_history.models import HistoricalRecords
+
+from llm_routing.signals import configuration_changed
+
+T = TypeVar("T", bound=models.Model)
+
+
+class ConfigurationVersionQuerySet(models.QuerySet["ConfigurationVersion"]):
+    """Reads and moves the versions."""
+
+    def current(self, area: str) -> int:
+        """The version of `area`; 0 where nothing has changed yet."""
+        return self.filter(area=area).values_list("version", flat=True).first() or 0
+
+    def bump(self, area: str) -> None:
+        """Moves the version of `area` on, in the transaction of the change itself, and announces it
+        after the commit. The row stays locked until then, so versions are in the order of commits.
+        """
+        using = self.db
+        with transaction.atomic(using=using, savepoint=False):
+            if not self.filter(area=area).update(version=F("version") + 1):
+                # The first change of all.
+                self.bulk_create([self.model(area=area, version=0)], ignore_conflicts=True)
+                self.filter(area=area).update(version=F("version") + 1)
+            _announce(area, using)
+
+
+class ConfigurationVersion(models.Model):
+    """How often an area of the configuration has changed."""
+
+    class Area(models.TextChoices):
+        """What one version stands for: routing (providers, models, routes) or access (API keys)."""
+
+        ROUTING = "routing", _("routing")
+        ACCESS = "access", _("access")
+
+    area = models.CharField(_("area"), max_length=16, primary_key=True, choices=Area.choices)
+    version = models.PositiveBigIntegerField(_("version"), default=0)
+
+    objects = ConfigurationVersionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("configuration version")
+        verbose_name_plural = _("configuration versions")
+
+    def __str__(self) -> str:
+        return f"{self.area} {self.version}"
+
+
+class _Announcement:
+    """One `configuration_changed` to come, however many rows ask for it."""
+
+    def __init__(self, area: str, using: str) -> None:
+        self.area = area
+        self.using = using
+        self.is_sent = False
+
+    def __call__(self) -> None:
+        if not self.is_sent:
+            self.is_sent = True
+            configuration_changed.send_robust(
+                sender=ConfigurationVersion, area=self.area, using=self.using
+            )
+
+
+_announcements: WeakKeyDictionary[BaseDatabaseWrapper, dict[str, _Announcement]] = (
+    WeakKeyDictionary()
+)
+
+
+def _announce(area: str, using: str) -> None:
+    # Every change registers a callback, because a savepoint that is rolled back takes its own
+    # callbacks along; the first one that runs sends for all that share the announcement.
+    connection = connections[using]
+    pending = _announcements.setdefault(connection, {})
+    announcement = pending.get(area)
+    if announcement is None or announcement.is_sent:
+        announcement = pending[area] = _Announcement(area, using)
+    transaction.on_commit(announcement, using=using)
+
+
+class ConfigurationHistory(HistoricalRecords):  # type: ignore[misc]  # it ships no types
+    """Rows of history that look the same in every project, whatever its SIMPLE_HISTORY_* settings
+    say: they are part of our migrations."""
+
+    _date_indexing = True
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            history_id_field=models.BigAutoField(),
+            history_change_reason_field=models.CharField(max_length=100, null=True),
+            **options,
+        )
+
+
+@contextmanager
+def acting(request: HttpRequest) -> Iterator[None]:
+    """Names the user of `request` in the history written within, also in projects without
+    simple_history's middleware."""
+    context = HistoricalRecords.context
+    before = getattr(context, "request", None)
+    context.request = request
+    try:
+        yield
+    finally:
+        if before is None:
+            del context.request
+        else:
+            context.request = before
+
+
+class ConfigurationQuerySet(models.QuerySet[T]):
+    """Rows of the configuration. What fires no signal in Django (`update`, `bulk_update`,
+    `bulk_create`) moves the version and writes history here; so simple_history's own
+    `bulk_…_with_history` functions are not needed."""
+
+    model: type[T]
+
+    def active(self) -> Self:
+        """The rows that are in use."""
+        return self.filter(is_active=True)
+
+    def update(self, **values: Any) -> int:
+        """As in Django, with history for every row that matched."""
+        self._for_write = True
+        with transaction.atomic(using=self.db, savepoint=False):
+            keys = list(self.values_list("pk", flat=True))
+            count = super().update(**values)
+            if keys:
+                self._record(self._rows(keys), created=False)
+        return count
+
+    def bulk_create(
+        self,
+        objs: Iterable[T],
+        batch_size: int | None = None,
+        ignore_conflicts: bool = False,
+        update_conflicts: bool = False,
+        update_fields: Collection[str] | None = None,
+        unique_fields: Collection[str] | None = None,
+    ) -> list[T]:
+        """As in Django, with history. Raises `NotSupportedError` for the two ways to handle
+        conflicts, because the database does not say which rows it then made or changed."""
+        self._for_write = True
+        if ignore_conflicts or update_conflicts:
+            raise NotSupportedError("Configuration is written without handling of conflicts.")
+        with transaction.atomic(using=self.db, savepoint=False):
+            created = super().bulk_create(objs, batch_size)
+            if created:
+                self._record(created, created=True)
+        return created
+
+    def _rows(self, keys: Sequence[Any]) -> list[T]:
+        plain: models.QuerySet[T] = models.QuerySet(self.model, using=self.db)
+        size = connections[self.db].features.max_query_params or len(keys)
+        starts = range(0, len(keys), size)
+        return [row for n in starts for row in plain.filter(pk__in=keys[n : n + size])]
+
+    def _record(self, rows: list[T], *, created: bool) -> None:
+        history: Any = self.model.history  # type: ignore[attr-defined]  # set by simple_history
+        history.bulk_history_create(rows, update=not created)
+        area: str = self.model.area  # type: ignore[attr-defined]  # of ConfigurationModel
+        ConfigurationVersion.objects.using(self.db).bump(area)
+
+
+class ConfigurationModel(models.Model):
+    """The base of every model of the configuration. `receivers` moves the version of `area` when
+    a row is saved, loaded raw from a fixture or deleted."""
+
+    area: ClassVar[str] = ConfigurationVersion.Area.ROUTING
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As in Django; the row, its history and the version are written together or not at all."""
+        using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        with transaction.atomic(using=using, savepoint=False):
+            super().save(*args, **kwargs)

@@ -1,0 +1,32 @@
+"""What follows from a change of a row: the version of its area moves, and after the commit this
+process works with the new configuration; the others see the version in their next poll.
+
+Bulk changes, which fire no signal, are seen to by `models.version.ConfigurationQuerySet`.
+"""
+
+from typing import Any
+
+from django.db.models.signals import post_delete, post_save
+
+from .models import ApiKey, ModelConfig, Provider, RouteTarget, UseCaseRoute
+from .models.version import ConfigurationModel, ConfigurationVersion
+from .signals import configuration_changed
+from .snapshot import EMPTY, source
+
+
+def connect() -> None:
+    """Connects the receivers, once."""
+    for model in (Provider, ModelConfig, UseCaseRoute, RouteTarget, ApiKey):
+        for signal in (post_save, post_delete):
+            signal.connect(_bump, sender=model, dispatch_uid=f"llm_routing.{model.__name__}")
+    configuration_changed.connect(_take_over, dispatch_uid="llm_routing.configuration_changed")
+
+
+def _take_over(area: str, **_: Any) -> None:
+    if area == ConfigurationVersion.Area.ROUTING and source.current is not EMPTY:
+        source.refresh()
+
+
+def _bump(sender: type[ConfigurationModel], using: str, **_: Any) -> None:
+    # Fixtures loaded raw come here too: only `post_save` sees them.
+    ConfigurationVersion.objects.using(using).bump(sender.area)

@@ -1,0 +1,75 @@
+"""Secrets at rest: Fernet for keys that must be read again, and keys derived from SECRET_KEY.
+
+What is stored where is the models' business; how an API key of ours is digested is in
+`models.access`.
+"""
+
+from base64 import urlsafe_b64encode
+from functools import lru_cache
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+
+from .conf import get_settings
+
+_ENCRYPTION = b"llm_routing encryption of provider keys"
+_HIDDEN = "••••"
+
+
+class SecretUnreadable(Exception):
+    """A stored secret that none of our keys decrypts; its text says so and nothing else."""
+
+
+def encrypt(clear_text: str) -> str:
+    """A Fernet token of `clear_text`, made with the first of our keys."""
+    return _fernet().encrypt(clear_text.encode()).decode("ascii")
+
+
+def decrypt(token: str) -> str:
+    """The clear text of a token of `encrypt`. Raises `SecretUnreadable`."""
+    try:
+        return _fernet().decrypt(token.encode()).decode()
+    except InvalidToken:
+        raise SecretUnreadable("The secret was encrypted with a key that is gone.") from None
+
+
+def mask(clear_text: str) -> str:
+    """What may be shown of a secret: its last four characters, where it is long enough to spare
+    them. A mask holds bullets, so it is never mistaken for a secret (`is_mask`)."""
+    return _HIDDEN + clear_text[-4:] if len(clear_text) >= 16 else _HIDDEN
+
+
+def is_mask(text: str) -> bool:
+    """Whether `text` is, or holds, something that was masked: by us, by a vendor or by a log."""
+    return any(sign in text for sign in ("•", "●", "…", "***", "..."))
+
+
+def derived_key(label: bytes) -> bytes:
+    """32 bytes for one purpose from SECRET_KEY (RFC 5869); another `label` gives others."""
+    return _derive(label, django_settings.SECRET_KEY)
+
+
+@lru_cache(maxsize=32)
+def _derive(label: bytes, secret: str | bytes) -> bytes:
+    master = secret.encode() if isinstance(secret, str) else secret
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=label).derive(master)
+
+
+def _fernet() -> MultiFernet:
+    """Keys of settings first; those of SECRET_KEY stay behind them, so that a project may move
+    from the default to keys of its own without typing every provider's key again."""
+    try:
+        keys = [Fernet(key.get_secret_value()) for key in get_settings().encryption_keys]
+    except ValueError:
+        raise ImproperlyConfigured(
+            "LLM_ENCRYPTION_KEYS must be Fernet keys: 32 random bytes in URL-safe base64, as "
+            "cryptography.fernet.Fernet.generate_key() makes them."
+        ) from None
+    keys += [
+        Fernet(urlsafe_b64encode(_derive(_ENCRYPTION, secret)))
+        for secret in (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
+    ]
+    return MultiFernet(keys)
