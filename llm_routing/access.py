@@ -1,0 +1,208 @@
+"""Who calls: API keys checked against a memory of digests, the database behind it.
+
+A warm key costs no query and no thread. What a key is, and how it is digested, is in
+`models.access`.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from contextvars import Context
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.utils import timezone
+
+from .core.errors import AccessUnavailable, Unauthenticated
+from .core.types import Caller
+from .models import ApiKey
+from .models.access import KEY_START, key_digest
+from .signals import configuration_changed
+
+MAX_KEY_LENGTH = 256
+MAX_KNOWN = 10_000
+MAX_REFUSED = 10_000
+MAX_WAITING = 500
+REFUSAL_SECONDS = 30.0
+LOOKUP_SECONDS = 2.0
+PAUSE_SECONDS = 5.0
+
+_REFUSED = "The API key is not valid."
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A good key; `generation` is the state of the keys in which it was found to be one."""
+
+    caller: Caller
+    expires_at: datetime | None
+    generation: object
+
+
+class KeyRing:
+    """The keys this process has seen, in bounded memory.
+
+    Good keys are kept until their entry is pushed out by newer ones. After `invalidate` each is
+    checked once more, and believed while the database is away. Keys that were refused are kept
+    apart and for a short time, so that neither can drive out the other. However many keys nobody
+    knows arrive at once, one query at a time asks for all of them.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._generation = object()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._refused: OrderedDict[str, tuple[object, float]] = OrderedDict()
+        self._paused_until = float("-inf")
+        self._lookups: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lookup] = WeakKeyDictionary()
+
+    async def authenticate(self, clear_text: str) -> Caller:
+        """On whose behalf the bearer of the key calls. Raises `Unauthenticated`, or
+        `AccessUnavailable` where only the database could tell and it does not answer."""
+        if not _is_shaped(clear_text):
+            raise Unauthenticated(_REFUSED)
+        digest = key_digest(clear_text)
+        known = self._known.get(digest)
+        if known is None or known.generation is not self._generation:
+            known = await self._check(digest, known)
+        with suppress(KeyError):  # another thread may have pushed it out
+            self._known.move_to_end(digest)
+        if known.expires_at is not None and known.expires_at <= timezone.now():
+            raise Unauthenticated("The API key has expired.")
+        return known.caller
+
+    def invalidate(self) -> None:
+        """Has every key checked once more. From any thread."""
+        self._generation = object()
+
+    def clear(self) -> None:
+        """Forgets every key."""
+        self.invalidate()
+        self._known.clear()
+        self._refused.clear()
+        self._paused_until = float("-inf")
+
+    async def _check(self, digest: str, stale: _Known | None) -> _Known:
+        if self._is_refused(digest):
+            raise Unauthenticated(_REFUSED)
+        if self._monotonic() >= self._paused_until:
+            # Before the query, so that what changes during it is noticed.
+            generation = self._generation
+            try:
+                found = await self._lookup().find(digest)
+            except (DatabaseError, InterfaceError, TimeoutError):
+                # Nobody else waits for a database that is away, until the pause is over.
+                self._paused_until = self._monotonic() + PAUSE_SECONDS
+            except AccessUnavailable:
+                if stale is None:
+                    raise
+            else:
+                return self._learn(digest, found, generation)
+        if stale is not None:
+            return stale
+        raise AccessUnavailable(
+            "The API key cannot be checked at the moment.", retry_after=PAUSE_SECONDS
+        )
+
+    def _is_refused(self, digest: str) -> bool:
+        generation, until = self._refused.get(digest, (None, 0.0))
+        return generation is self._generation and self._monotonic() < until
+
+    def _learn(self, digest: str, row: ApiKey | None, generation: object) -> _Known:
+        if row is None:
+            self._known.pop(digest, None)
+            until = self._monotonic() + REFUSAL_SECONDS
+            _keep(self._refused, digest, (generation, until), MAX_REFUSED)
+            raise Unauthenticated(_REFUSED)
+        known = _Known(Caller(row.tenant, row.name), row.expires_at, generation)
+        _keep(self._known, digest, known, MAX_KNOWN)
+        return known
+
+    def _lookup(self) -> "_Lookup":
+        return self._lookups.setdefault(asyncio.get_running_loop(), _Lookup())
+
+
+class _Lookup:
+    """Queries of one event loop: one at a time, for every digest that waits by then."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, asyncio.Future[ApiKey | None]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def find(self, digest: str) -> ApiKey | None:
+        """The usable key with this digest. Raises `django.db.Error`, `TimeoutError`."""
+        future = self._waiting.get(digest)
+        if future is None:
+            if len(self._waiting) >= MAX_WAITING:
+                raise AccessUnavailable("Too many unknown API keys at once.", retry_after=1)
+            future = self._waiting[digest] = asyncio.get_running_loop().create_future()
+        if self._task is None:
+            # In a context of its own: the request that came first may end before the others.
+            self._task = asyncio.create_task(self._run(), context=Context())
+        async with asyncio.timeout(LOOKUP_SECONDS):
+            return await asyncio.shield(future)
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                asked, self._waiting = self._waiting, {}
+                await self._answer(asked)
+        finally:
+            self._task = None
+
+    async def _answer(self, asked: dict[str, "asyncio.Future[ApiKey | None]"]) -> None:
+        try:
+            rows = await sync_to_async(_query)(tuple(asked))
+        except Exception as error:  # noqa: BLE001  # those who wait raise it
+            for future in asked.values():
+                future.set_exception(error)
+                future.exception()  # whoever waited may be gone
+        else:
+            for digest, future in asked.items():
+                future.set_result(rows.get(digest))
+        finally:
+            for future in asked.values():
+                future.cancel()  # no more than a word where it has its result
+
+
+def _query(digests: Sequence[str]) -> dict[str, ApiKey]:
+    close_old_connections()
+    try:
+        rows = ApiKey.objects.usable().filter(digest__in=digests)
+        return {row.digest: row for row in rows.only("name", "tenant", "digest", "expires_at")}
+    finally:
+        close_old_connections()
+
+
+def _is_shaped(clear_text: str) -> bool:
+    """Whether the text can be a key at all; what cannot is worth no query."""
+    return (
+        clear_text.startswith(KEY_START)
+        and len(clear_text) <= MAX_KEY_LENGTH
+        and clear_text.isascii()
+        and clear_text.isprintable()
+    )
+
+
+def _keep(entries: OrderedDict[str, Any], digest: str, entry: Any, limit: int) -> None:
+    entries[digest] = entry
+    entries.move_to_end(digest)
+    while len(entries) > limit:
+        entries.popitem(last=False)
+
+
+keys = KeyRing()
+
+
+def _invalidate(area: str, **_: Any) -> None:
+    if area == "access":
+        keys.invalidate()
+
+
+configuration_changed.connect(_invalidate, dispatch_uid="llm_routing.access")

@@ -1,0 +1,106 @@
+"""The HTTP API: native under `/api/llm`, for OpenAI's and Anthropic's clients under `/v1`.
+
+Built here; what an endpoint does is in the module named after its format.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, URLResolver, path
+from ninja import NinjaAPI, Swagger
+from ninja.openapi.schema import OpenAPISchema
+
+from . import anthropic, native, openai
+from .documentation import DESCRIPTION, complete_document
+from .edge import edged, unknown_endpoint
+from .errors import ANTHROPIC, NATIVE, OPENAI, Envelope
+
+NAMESPACE = "llm_routing"
+NATIVE_PREFIX = "api/llm/"
+WIRE_PREFIX = "v1/"
+MESSAGES_PREFIX = "v1/messages/"
+
+
+def build_api(urls_namespace: str = NAMESPACE) -> NinjaAPI:
+    """A new API. `urls_namespace` keeps several apart in one project."""
+    api = GatewayAPI(
+        title="LLM gateway",
+        description=DESCRIPTION,
+        urls_namespace=urls_namespace,
+        openapi_url=f"/{NATIVE_PREFIX}openapi.json",
+        docs_url=f"/{NATIVE_PREFIX}docs",
+        docs=RelativeSwagger(),
+        # Seen from the document itself, so that it is right under any prefix.
+        servers=[{"url": "../.."}],
+    )
+    api.add_router(f"/{NATIVE_PREFIX}", native.router)
+    api.add_router(f"/{WIRE_PREFIX}", openai.router)
+    # A router for itself, so that both have their tags.
+    api.add_router(f"/{WIRE_PREFIX}", anthropic.router)
+    return api
+
+
+@cache
+def get_api() -> NinjaAPI:
+    """The API of `llm_routing.urls`."""
+    return build_api()
+
+
+class RelativeSwagger(Swagger):
+    """Swagger UI that finds the document beside itself, whatever the URLs are included under."""
+
+    def get_openapi_url(self, api: NinjaAPI, path_params: dict[str, Any]) -> str:
+        """The document's URL, relative to the page's."""
+        return "openapi.json"
+
+
+class GatewayAPI(NinjaAPI):
+    """An API whose every answer, to whatever request below its prefixes, is in the envelope that
+    the endpoint's clients read."""
+
+    @property
+    def urls(self) -> tuple[list[URLResolver | URLPattern], str, str]:
+        """The URL patterns, ready for `path("", …)`."""
+        patterns, app_name, namespace = super().urls
+        found: list[URLResolver | URLPattern] = []
+        for pattern in patterns:
+            assert isinstance(pattern, URLPattern)
+            # ninja's root would stand where a project has its home page.
+            if pattern.name == "api-root":
+                continue
+            if pattern.name not in ("openapi-json", "openapi-view"):
+                pattern.callback = edged(pattern.callback, _envelope_of(str(pattern.pattern)))
+            found.append(pattern)
+        for prefix in (NATIVE_PREFIX, MESSAGES_PREFIX, WIRE_PREFIX):
+            unknown = edged(unknown_endpoint, _envelope_of(prefix))
+            found.append(path(f"{prefix}<path:rest>", unknown))
+        return found, app_name, namespace
+
+    def on_exception(self, request: HttpRequest, exc: Any) -> HttpResponse:
+        """Leaves every exception to the edge."""
+        raise exc
+
+    def get_root_path(self, path_params: dict[str, Any]) -> str:
+        """See `servers`."""
+        return "/"
+
+    def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
+        """The document, with the bodies that the formats read."""
+        document = super().get_openapi_schema(**options)
+        complete_document(document)
+        return document
+
+
+def _envelope_of(route: str) -> Callable[[HttpRequest], Envelope]:
+    """How the errors of a route look, by request: both clients list models."""
+    if route.startswith(NATIVE_PREFIX):
+        return lambda request: NATIVE
+    if f"{route}/".startswith(MESSAGES_PREFIX):
+        return lambda request: ANTHROPIC
+
+    def by_header(request: HttpRequest) -> Envelope:
+        return ANTHROPIC if "anthropic-version" in request.headers else OPENAI
+
+    return by_header

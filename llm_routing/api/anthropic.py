@@ -1,0 +1,49 @@
+"""`/v1/messages` as Anthropic's clients know it. The wire format itself is in `formats`."""
+
+from django.http.response import HttpResponseBase
+from ninja import Router
+
+from llm_routing.factory import get_llm_router
+from llm_routing.formats.anthropic_messages import AnthropicMessages
+
+from . import documentation, wire_schemas
+from .auth import KEY_REQUIRED
+from .body import read_json
+from .operations import GatewayRequest, complete, json_response
+
+MESSAGES = AnthropicMessages()
+
+router = Router(auth=KEY_REQUIRED, tags=["Anthropic-compatible"])
+
+
+@router.post(
+    "/messages",
+    response=documentation.responses(wire_schemas.AnthropicMessage, wire_schemas.AnthropicError),
+    openapi_extra=documentation.body(wire_schemas.MessagesRequest, streams=True),
+    operation_id="create_message",
+)
+async def messages(request: GatewayRequest) -> HttpResponseBase:
+    """A message. `model` is a use case (`debugging`), a use case with a tier
+    (`debugging:premium`), `provider/model_id` or an alias. Fields that are not listed here are
+    passed to vendors of the same format unchanged."""
+    llm_request = MESSAGES.parse_request(read_json(request))
+    return await complete(
+        request,
+        llm_request,
+        MESSAGES.render_response,
+        lambda _: MESSAGES.stream_renderer(llm_request),
+    )
+
+
+@router.post(
+    "/messages/count_tokens",
+    response=documentation.responses(wire_schemas.TokenCount, wire_schemas.AnthropicError),
+    openapi_extra=documentation.body(wire_schemas.CountTokensRequest),
+    operation_id="count_message_tokens",
+)
+async def count_tokens(request: GatewayRequest) -> HttpResponseBase:
+    """The tokens of a prompt: the vendor's own count where it has one, else an estimate."""
+    llm_request = MESSAGES.parse_count_tokens_request(read_json(request))
+    gateway = await get_llm_router()
+    count = await gateway.count_tokens(llm_request, request.auth, request.request_id)
+    return json_response(MESSAGES.render_count_tokens(count.input_tokens), count.routing)

@@ -1,0 +1,104 @@
+"""What the OpenAPI document says of endpoints that read their bodies themselves."""
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from . import schemas, wire_schemas
+
+REFERENCE = "#/components/schemas/{model}"
+
+DESCRIPTION = """
+Completions routed by use case and tier to the models that operators configure.
+
+* `/api/llm`: the gateway's own endpoints.
+* `/v1`: for OpenAI's clients (`base_url=…/v1`) and Anthropic's (`base_url=…`).
+
+Every endpoint takes a key as `Authorization: Bearer sk-llm-…` or as `x-api-key: sk-llm-…`.
+
+Headers of every answer:
+
+| Header | |
+|---|---|
+| `x-request-id` | yours, if it is 1 to 128 of `A-Z a-z 0-9 . _ : / + = @ -`; else a new one |
+| `x-llm-provider`, `x-llm-model` | who answered |
+| `x-llm-attempts` | how many attempts it took; on errors as well |
+| `x-llm-cache` | `hit`, `miss` or `bypass` |
+| `x-llm-cost-usd` | where the model has a price; a stream begins before its cost is known |
+| `x-llm-overhead-ms` | time spent in the gateway itself |
+| `x-llm-ignored` | fields of the request that the target has no word for |
+| `Retry-After` | on errors, in whole seconds, where waiting helps |
+"""
+
+_ERRORS = {
+    400: "The body is not JSON, or (under /v1) a field is wrong.",
+    401: "No key, a wrong one or a revoked one.",
+    404: "No such model, use case or tier; the message names what exists.",
+    413: "The body is over the limit.",
+    422: "A field is wrong; the error names it.",
+    429: "Every target limits our rate.",
+    500: "The gateway failed.",
+    502: "Every target failed; the error lists the attempts.",
+    503: "Nothing is available, or the key cannot be checked; see Retry-After.",
+    504: "Time ran out; the error lists the attempts.",
+}
+_ANTHROPIC_VERSION = {
+    "in": "header",
+    "name": "anthropic-version",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "Asks for Anthropic's shape, of the answer and of errors.",
+}
+_PAGE = [
+    {
+        "in": "query",
+        "name": name,
+        "required": False,
+        "schema": schema,
+        "description": "In Anthropic's shape only.",
+    }
+    for name, schema in (
+        ("limit", {"type": "integer", "minimum": 1, "maximum": 1000}),
+        ("after_id", {"type": "string"}),
+        ("before_id", {"type": "string"}),
+    )
+]
+ANTHROPIC_VERSION: dict[str, Any] = {"parameters": [_ANTHROPIC_VERSION]}
+ANTHROPIC_VERSION_AND_PAGE: dict[str, Any] = {"parameters": [_ANTHROPIC_VERSION, *_PAGE]}
+
+
+def body(model: type[BaseModel], *, streams: bool = False) -> dict[str, Any]:
+    """`openapi_extra` for an endpoint whose body is a `model`, and whose answer is server-sent
+    events where the body asks for it."""
+    reference = {"$ref": REFERENCE.format(model=model.__name__)}
+    extra: dict[str, Any] = {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}
+    }
+    if streams:
+        extra["responses"] = {
+            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+        }
+    return extra
+
+
+def responses(answer: Any, error: Any, unavailable: Any = None) -> dict[int, Any]:
+    """The answers of an endpoint by status; `unavailable` where a 503 has a shape of its own."""
+    found = {200: answer, **dict.fromkeys(_ERRORS, error)}
+    if unavailable is not None:
+        found[503] = unavailable | error
+    return found
+
+
+def complete_document(document: dict[str, Any]) -> None:
+    """Adds the bodies that `body` refers to, and says what each error means."""
+    models = (schemas.CompleteRequest, *wire_schemas.BODIES)
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in models], ref_template=REFERENCE
+    )
+    document["components"]["schemas"].update(definitions["$defs"])
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, words in _ERRORS.items():
+                if status in operation["responses"]:
+                    operation["responses"][status]["description"] = words

@@ -1,0 +1,175 @@
+"""Errors at the edge: three envelopes, and what every other exception becomes.
+
+What went wrong and what follows from it is in `core.errors`; OpenAI's and Anthropic's envelopes
+are their formats' own.
+"""
+
+import logging
+import math
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import Http404, HttpResponse
+from ninja.errors import HttpError
+from pydantic import ValidationError
+
+from llm_routing.core.codec import encode
+from llm_routing.core.errors import (
+    InvalidRequest,
+    LLMError,
+    RequestError,
+    Unauthenticated,
+    UnknownModel,
+)
+from llm_routing.formats.registry import FORMATS
+
+logger = logging.getLogger(__name__)
+
+JSON = "application/json"
+RETRY_AFTER = 5
+"""Seconds to wait before the next try where nothing is available and nobody knows how long."""
+
+_MOST_FIELDS = 20
+_LONGEST_PATH = 200
+
+
+class UnknownEndpoint(RequestError):
+    """No endpoint at this path."""
+
+    code = "unknown_endpoint"
+    http_status = 404
+
+
+class MethodNotAllowed(RequestError):
+    """The endpoint does not take this method; `allow` lists those it does."""
+
+    code = "method_not_allowed"
+    http_status = 405
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
+class InternalError(LLMError):
+    """A fault of our own. What it was is in the log under the request id."""
+
+    code = "internal_error"
+
+
+class InvalidFields(InvalidRequest):
+    """Several fields are wrong; `fields` holds the path of each and what is wrong with it."""
+
+    def __init__(self, fields: Sequence[tuple[str, str]]) -> None:
+        path, message = fields[0]
+        super().__init__(f"{path}: {message}." if path else f"{message}.", field=path or None)
+        self.fields = tuple(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """How errors look to the callers of an endpoint. `id_headers` carry the request id."""
+
+    status: Callable[[LLMError], int]
+    body: Callable[[LLMError, str], bytes]
+    id_headers: tuple[str, ...] = ("x-request-id",)
+
+
+def native_status(error: LLMError) -> int:
+    """422 for a body that is JSON and has a field that is wrong."""
+    is_field = isinstance(error, InvalidRequest) and error.field is not None
+    return 422 if is_field else error.http_status
+
+
+def native_body(error: LLMError, request_id: str) -> dict[str, Any]:
+    """The native envelope; `schemas.ErrorAnswer` documents it."""
+    details: dict[str, Any] = {
+        "code": error.code,
+        "message": error.message,
+        "retry_after": _whole_seconds(error.retry_after),
+        "fields": [],
+        "known": list(error.known) if isinstance(error, UnknownModel) else [],
+        "attempts": [
+            {"target": f"{attempt.provider}/{attempt.model}", "reason": attempt.error_code}
+            for attempt in error.attempts
+        ],
+    }
+    if isinstance(error, InvalidFields):
+        details["fields"] = [{"field": path, "message": words} for path, words in error.fields]
+    elif isinstance(error, InvalidRequest) and error.field is not None:
+        details["fields"] = [{"field": error.field, "message": error.message}]
+    return {"error": details, "request_id": request_id}
+
+
+def _native(error: LLMError, request_id: str) -> bytes:
+    return encode(native_body(error, request_id))
+
+
+def _http_status(error: LLMError) -> int:
+    return error.http_status
+
+
+NATIVE = Envelope(native_status, _native)
+OPENAI = Envelope(_http_status, FORMATS["openai_chat"].render_error)
+ANTHROPIC = Envelope(
+    _http_status, FORMATS["anthropic_messages"].render_error, ("x-request-id", "request-id")
+)
+
+
+def error_response(error: LLMError, envelope: Envelope, request_id: str) -> HttpResponse:
+    """The answer to a request that failed."""
+    response = HttpResponse(
+        envelope.body(error, request_id), content_type=JSON, status=envelope.status(error)
+    )
+    seconds = _whole_seconds(error.retry_after)
+    if seconds is None and error.http_status == 503:
+        seconds = RETRY_AFTER
+    if seconds is not None:
+        response.headers["Retry-After"] = str(seconds)
+    if error.attempts:
+        response.headers["x-llm-attempts"] = str(len(error.attempts))
+    if isinstance(error, Unauthenticated):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = error.allow
+    return response
+
+
+def as_llm_error(error: Exception, request_id: str) -> LLMError:
+    """The error to tell the caller. One of ours is told as it is; of any other the caller learns
+    nothing, and the log has where it happened but not its message, which may quote a prompt."""
+    if isinstance(error, LLMError):
+        return error
+    if isinstance(error, HttpError) and error.status_code == 401:
+        return Unauthenticated(
+            "An API key is needed: Authorization: Bearer sk-llm-…, or x-api-key: sk-llm-…"
+        )
+    if isinstance(error, Http404):
+        return UnknownEndpoint("There is nothing at this path.")
+    logger.error(
+        "Request %s failed with %s:\n%s",
+        request_id,
+        type(error).__name__,
+        "".join(traceback.format_tb(error.__traceback__)),
+    )
+    return InternalError("The gateway failed. Its log has the reason under the request id.")
+
+
+def invalid_fields(error: ValidationError) -> InvalidFields:
+    """What pydantic complains about, without the values."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    return InvalidFields(
+        [
+            (".".join(str(step) for step in item["loc"])[:_LONGEST_PATH], item["msg"].rstrip("."))
+            for item in found[:_MOST_FIELDS]
+        ]
+    )
+
+
+def _whole_seconds(seconds: float | None) -> int | None:
+    """Rounded up, as Retry-After has it (RFC 9110, 10.2.3); None where nothing is known."""
+    if seconds is None or not math.isfinite(seconds):
+        return None
+    return max(math.ceil(seconds), 0)

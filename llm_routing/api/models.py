@@ -1,0 +1,97 @@
+"""What can be addressed, as OpenAI's and Anthropic's lists of models.
+
+Use cases, use cases with a tier, models and aliases stand side by side: each may be sent as
+`model`. The native lists are in `native`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_routing.core.errors import InvalidRequest, UnknownModel
+from llm_routing.core.routing_table import RoutingTable
+
+OWNER = "llm_routing"
+LONGEST_PAGE = 1000
+_EPOCH = "1970-01-01T00:00:00Z"
+
+
+def addresses(table: RoutingTable) -> dict[str, tuple[str, str]]:
+    """Everything that may stand in `model`, with its owner and a name to show."""
+    found: dict[str, tuple[str, str]] = {}
+    for use_case, tiers in sorted(table.use_cases.items()):
+        found[use_case] = (OWNER, use_case)
+        for tier in tiers:
+            found[f"{use_case}:{tier}"] = (OWNER, f"{use_case}, {tier}")
+    for key, model in sorted(table.models.items()):
+        name = model.display_name or model.model_id
+        found.setdefault(key, (model.provider, name))
+        if model.alias:
+            found.setdefault(model.alias, (model.provider, name))
+    return found
+
+
+def find(table: RoutingTable, address: str) -> tuple[str, str]:
+    """The owner and name of one address. Raises `UnknownModel`, which names what exists."""
+    known = addresses(table)
+    if address not in known:
+        shown = address if len(address) <= 80 else address[:80] + "…"
+        use_cases = ", ".join(sorted(table.use_cases)) or "none yet"
+        raise UnknownModel(
+            f"There is no model or use case {shown!r}. Use cases: {use_cases}. GET /v1/models "
+            "lists everything.",
+            known=tuple(known),
+        )
+    return known[address]
+
+
+def openai_model(address: str, owner: str) -> dict[str, Any]:
+    """https://platform.openai.com/docs/api-reference/models/object"""
+    return {"id": address, "object": "model", "created": 0, "owned_by": owner}
+
+
+def openai_list(table: RoutingTable) -> dict[str, Any]:
+    """https://platform.openai.com/docs/api-reference/models/list"""
+    data = [openai_model(address, owner) for address, (owner, _) in addresses(table).items()]
+    return {"object": "list", "data": data}
+
+
+def anthropic_model(address: str, name: str) -> dict[str, Any]:
+    """https://platform.claude.com/docs/en/api/models/retrieve"""
+    return {"type": "model", "id": address, "display_name": name, "created_at": _EPOCH}
+
+
+def anthropic_list(table: RoutingTable, query: Mapping[str, str]) -> dict[str, Any]:
+    """One page (`limit`, `after_id`, `before_id`) of
+    https://platform.claude.com/docs/en/api/models/list; without a limit, as much as a page may
+    hold. Raises `InvalidRequest`."""
+    found = [anthropic_model(address, name) for address, (_, name) in addresses(table).items()]
+    places = {model["id"]: place for place, model in enumerate(found)}
+    limit = _limit(query.get("limit"))
+    if "before_id" in query:
+        end = _place(places, "before_id", query["before_id"])
+        page, has_more = found[max(end - limit, 0) : end], end > limit
+    else:
+        start = 0
+        if "after_id" in query:
+            start = _place(places, "after_id", query["after_id"]) + 1
+        page, has_more = found[start : start + limit], start + limit < len(found)
+    return {
+        "data": page,
+        "has_more": has_more,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+    }
+
+
+def _limit(given: str | None) -> int:
+    if given is None:
+        return LONGEST_PAGE
+    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= LONGEST_PAGE:
+        raise InvalidRequest(f"limit must be a number from 1 to {LONGEST_PAGE}.", field="limit")
+    return int(given)
+
+
+def _place(places: Mapping[str, int], name: str, address: str) -> int:
+    if address not in places:
+        raise InvalidRequest(f"{name} must be the id of a model.", field=name)
+    return places[address]

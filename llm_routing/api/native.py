@@ -1,0 +1,122 @@
+"""`/api/llm`: completions by use case and tier, what can be addressed, and how the gateway is."""
+
+from django.http.response import HttpResponseBase
+from ninja import Router
+from pydantic import ValidationError
+
+from llm_routing.core.codec import encode
+from llm_routing.core.routing_table import ModelSpec, RouteSpec
+from llm_routing.factory import get_llm_router
+
+from . import documentation, schemas
+from .auth import KEY_REQUIRED, caller_if_any
+from .body import read_json
+from .errors import invalid_fields
+from .native_stream import NativeStreamRenderer
+from .operations import GatewayRequest, complete, json_response
+
+router = Router(auth=KEY_REQUIRED, tags=["Native"])
+
+
+@router.post(
+    "/complete",
+    response=documentation.responses(schemas.CompleteAnswer, schemas.ErrorAnswer),
+    openapi_extra=documentation.body(schemas.CompleteRequest, streams=True),
+    operation_id="complete",
+)
+async def complete_prompt(request: GatewayRequest) -> HttpResponseBase:
+    """A completion. Without `use_case` and `model` it is `general_purpose`; a tier the use case
+    does not have becomes `standard`.
+
+    With `"stream": true` the answer is server-sent events: `delta` with `text`, `thinking` or
+    `refusal`; `tool_call` with a whole call (`id`, `name`, `arguments`); at the end `done` with
+    what the answer would have been without streaming, or `error` with the error's body.
+    """
+    try:
+        wanted = schemas.CompleteRequest.model_validate(read_json(request))
+    except ValidationError as error:
+        raise invalid_fields(error) from None
+    return await complete(
+        request,
+        wanted.to_request(),
+        lambda answer: encode(answer.dict()),
+        NativeStreamRenderer,
+    )
+
+
+@router.get(
+    "/models",
+    response=documentation.responses(schemas.ModelsAnswer, schemas.ErrorAnswer),
+    operation_id="models",
+)
+async def list_models(request: GatewayRequest) -> HttpResponseBase:
+    """Every active model, with its capabilities and prices."""
+    table = (await get_llm_router()).table
+    found = [_model(spec) for _, spec in sorted(table.models.items())]
+    return json_response(schemas.ModelsAnswer(models=found).model_dump_json().encode())
+
+
+@router.get(
+    "/routes",
+    response=documentation.responses(schemas.RoutesAnswer, schemas.ErrorAnswer),
+    operation_id="routes",
+)
+async def list_routes(request: GatewayRequest) -> HttpResponseBase:
+    """Every active route: use case, tier, and the models it tries in order."""
+    table = (await get_llm_router()).table
+    found = [_route(address, spec) for address, spec in sorted(table.routes.items())]
+    return json_response(schemas.RoutesAnswer(routes=found).model_dump_json().encode())
+
+
+@router.get(
+    "/health",
+    auth=None,
+    response=documentation.responses(
+        schemas.HealthAnswer, schemas.ErrorAnswer, schemas.HealthAnswer
+    ),
+    operation_id="health",
+)
+async def health(request: GatewayRequest) -> HttpResponseBase:
+    """Whether the gateway can answer: 200 when it is healthy or degraded, else 503. Anybody may
+    ask for the status; the configuration and the providers are told to the bearer of a key."""
+    caller = await caller_if_any(request)
+    found = await (await get_llm_router()).get_health_status()
+    answer = schemas.HealthAnswer.model_validate(found if caller else {"status": found["status"]})
+    response = json_response(answer.model_dump_json(exclude_none=True).encode())
+    response.headers["Cache-Control"] = "no-store"
+    if answer.status == "unhealthy":
+        response.status_code = 503
+    return response
+
+
+def _model(spec: ModelSpec) -> schemas.ModelAnswer:
+    price = spec.price
+    return schemas.ModelAnswer(
+        id=spec.key,
+        provider=spec.provider,
+        model_id=spec.model_id,
+        alias=spec.alias or None,
+        display_name=spec.display_name or spec.model_id,
+        capabilities=sorted(spec.capabilities),
+        context_window=spec.context_window,
+        max_output_tokens=spec.max_output_tokens,
+        input_price=price.input if price else None,
+        output_price=price.output if price else None,
+        cached_input_price=price.cached_input if price else None,
+    )
+
+
+def _route(address: str, spec: RouteSpec) -> schemas.RouteAnswer:
+    return schemas.RouteAnswer(
+        id=address,
+        use_case=spec.use_case,
+        tier=spec.tier,
+        targets=[
+            schemas.TargetAnswer(model=target.model, position=target.position, weight=target.weight)
+            for target in spec.targets
+        ],
+        temperature=spec.temperature,
+        max_tokens=spec.max_tokens,
+        cache_ttl=spec.cache_ttl,
+        deadline=spec.deadline,
+    )

@@ -1,0 +1,96 @@
+"""`/v1` as OpenAI's clients know it: chat completions, embeddings, models.
+
+The wire format itself is in `formats`; a list of models is also given in Anthropic's shape, to
+clients that send `anthropic-version`.
+"""
+
+from django.http.response import HttpResponseBase
+from django.utils import timezone
+from ninja import Router
+
+from llm_routing.core.codec import encode
+from llm_routing.factory import get_llm_router
+from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_embeddings import OpenAIEmbeddings
+
+from . import documentation, models, wire_schemas
+from .auth import KEY_REQUIRED
+from .body import read_json
+from .operations import GatewayRequest, complete, json_response
+
+CHAT = OpenAIChat()
+EMBEDDINGS = OpenAIEmbeddings()
+
+router = Router(auth=KEY_REQUIRED, tags=["OpenAI-compatible"])
+
+
+@router.post(
+    "/chat/completions",
+    response=documentation.responses(wire_schemas.ChatCompletion, wire_schemas.OpenAIError),
+    openapi_extra=documentation.body(wire_schemas.ChatCompletionRequest, streams=True),
+    operation_id="create_chat_completion",
+)
+async def chat_completions(request: GatewayRequest) -> HttpResponseBase:
+    """A chat completion. `model` is a use case (`debugging`), a use case with a tier
+    (`debugging:premium`), `provider/model_id` or an alias. Fields that are not listed here are
+    passed to vendors of the same format unchanged."""
+    llm_request = CHAT.parse_request(read_json(request))
+    created = int(timezone.now().timestamp())
+    return await complete(
+        request,
+        llm_request,
+        lambda answer: CHAT.render_response(answer, created=created),
+        lambda _: CHAT.stream_renderer(llm_request, created=created),
+    )
+
+
+@router.post(
+    "/embeddings",
+    response=documentation.responses(wire_schemas.EmbeddingList, wire_schemas.OpenAIError),
+    openapi_extra=documentation.body(wire_schemas.EmbeddingsRequest),
+    operation_id="create_embeddings",
+)
+async def embeddings(request: GatewayRequest) -> HttpResponseBase:
+    """Vectors for one text or several."""
+    wanted = EMBEDDINGS.parse_embedding_request(read_json(request))
+    gateway = await get_llm_router()
+    answer = await gateway.respond_embeddings(wanted, request.auth, request.request_id)
+    return json_response(EMBEDDINGS.render_embeddings(answer, wanted), answer.routing)
+
+
+@router.get(
+    "/models",
+    response=documentation.responses(
+        wire_schemas.ModelList | wire_schemas.AnthropicModelList, wire_schemas.OpenAIError
+    ),
+    openapi_extra=documentation.ANTHROPIC_VERSION_AND_PAGE,
+    operation_id="list_models",
+)
+async def list_models(request: GatewayRequest) -> HttpResponseBase:
+    """Everything that may be sent as `model`: use cases, with and without a tier, models and
+    aliases. In Anthropic's shape where the request has the header `anthropic-version`."""
+    table = (await get_llm_router()).table
+    if speaks_anthropic(request):
+        return json_response(encode(models.anthropic_list(table, request.GET.dict())))
+    return json_response(encode(models.openai_list(table)))
+
+
+@router.get(
+    "/models/{path:model_id}",
+    response=documentation.responses(
+        wire_schemas.Model | wire_schemas.AnthropicModel, wire_schemas.OpenAIError
+    ),
+    openapi_extra=documentation.ANTHROPIC_VERSION,
+    operation_id="retrieve_model",
+)
+async def retrieve_model(request: GatewayRequest, model_id: str) -> HttpResponseBase:
+    """One of the list. Its id may hold `/` and `:`."""
+    owner, name = models.find((await get_llm_router()).table, model_id)
+    if speaks_anthropic(request):
+        return json_response(encode(models.anthropic_model(model_id, name)))
+    return json_response(encode(models.openai_model(model_id, owner)))
+
+
+def speaks_anthropic(request: GatewayRequest) -> bool:
+    """Whether an endpoint that both clients have should answer in Anthropic's shape."""
+    return "anthropic-version" in request.headers

@@ -1,0 +1,280 @@
+"""What goes in and out of the native endpoints, as pydantic models: validation and documentation.
+
+Bodies of the wire formats are read by the formats themselves; `wire_schemas` documents them.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from llm_routing.core.errors import InvalidRequest
+from llm_routing.core.types import LLMRequest
+from llm_routing.requests import build_request
+
+_TEXT_OR_MESSAGES = {
+    "oneOf": [
+        {"type": "string", "minLength": 1},
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["role"],
+                "properties": {
+                    "role": {
+                        "enum": ["system", "developer", "user", "assistant", "tool"],
+                        "type": "string",
+                    },
+                    "content": {
+                        "description": "A text, or an array of parts in OpenAI's shape.",
+                    },
+                },
+            },
+        },
+    ]
+}
+_STOP = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_OBJECTS = {"type": "array", "items": {"type": "object"}}
+_NAME_OR_OBJECT = {"oneOf": [{"enum": ["auto", "none", "required"]}, {"type": "object"}]}
+
+_Name = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class CompleteRequest(BaseModel):
+    """A completion, addressed by use case and tier or by model."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {"messages": "Why does this loop never end?", "use_case": "debugging"},
+                {
+                    "messages": [{"role": "user", "content": "Hi"}],
+                    "model": "chat_conversation:premium",
+                    "stream": True,
+                },
+            ]
+        },
+    )
+
+    messages: Annotated[Any, WithJsonSchema(_TEXT_OR_MESSAGES)] = Field(
+        description="The user's text, or messages in OpenAI's shape."
+    )
+    use_case: _Name | None = Field(None, description="A use case; see `GET /api/llm/routes`.")
+    tier: _Name | None = Field(None, description="premium, standard or economy.")
+    model: _Name | None = Field(
+        None,
+        description="An address instead of a use case and tier: `use_case`, `use_case:tier`, "
+        "`provider/model_id` or an alias.",
+    )
+    system_prompt: str | None = Field(
+        None, description="Instead of the route's; not beside a system message."
+    )
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1)
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=1)
+    stop: Annotated[Any, WithJsonSchema(_STOP)] = Field(
+        None, description="Where to stop: a text or several."
+    )
+    seed: int | None = None
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    tools: Annotated[Any, WithJsonSchema(_OBJECTS)] = Field(
+        None, description="Functions the model may call, in OpenAI's shape."
+    )
+    tool_choice: Annotated[Any, WithJsonSchema(_NAME_OR_OBJECT)] = Field(
+        None, description="auto, none, required, or a function, in OpenAI's shape."
+    )
+    parallel_tool_calls: bool | None = None
+    response_format: Annotated[Any, WithJsonSchema({"type": "object"})] = Field(
+        None, description="text, json_object or json_schema, in OpenAI's shape."
+    )
+    reasoning_effort: _Name | None = Field(
+        None, description="How much a reasoning model thinks: none, minimal, low, medium, high."
+    )
+    user: str | None = Field(None, description="Your end user, for the vendor's abuse checks.")
+    stream: bool = Field(False, description="Answer as server-sent events.")
+    cache: bool | None = Field(None, description="False: neither read nor fill the cache.")
+    timeout: float | None = Field(
+        None, gt=0, le=86_400, description="Seconds for the whole answer, all attempts included."
+    )
+    metadata: dict[str, str] = Field(
+        default_factory=dict, description="Your own labels; not sent to vendors."
+    )
+
+    def to_request(self) -> LLMRequest:
+        """The canonical request. Raises `InvalidRequest` naming the field."""
+        if not self.messages or not isinstance(self.messages, str | list):
+            raise InvalidRequest("messages must be a text or an array of messages.", field="messages")
+        return build_request(
+            self.messages,
+            model=self.model,
+            use_case=self.use_case,
+            tier=self.tier,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            system_prompt=self.system_prompt,
+            cache=self.cache,
+            timeout=self.timeout,
+            metadata=self.metadata,
+            params={
+                "top_p": self.top_p,
+                "top_k": self.top_k,
+                "stop": self.stop,
+                "seed": self.seed,
+                "frequency_penalty": self.frequency_penalty,
+                "presence_penalty": self.presence_penalty,
+                "tools": self.tools,
+                "tool_choice": self.tool_choice,
+                "parallel_tool_calls": self.parallel_tool_calls,
+                "response_format": self.response_format,
+                "reasoning_effort": self.reasoning_effort,
+                "user": self.user,
+                "stream": self.stream,
+                "stream_options": {"include_usage": True} if self.stream else None,
+            },
+        )
+
+
+class ToolCallAnswer(BaseModel):
+    """A call the model asks for; `arguments` is JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class UsageAnswer(BaseModel):
+    """Tokens. `estimated`: the vendor gave no number."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cached_input_tokens: int
+    reasoning_tokens: int
+    estimated: bool
+
+
+class AttemptAnswer(BaseModel):
+    """One attempt at a provider."""
+
+    provider: str
+    model: str
+    outcome: Literal["success", "failure", "cancelled", "interrupted"]
+    error_code: str | None
+    latency_ms: float
+
+
+class CompleteAnswer(BaseModel):
+    """The answer and how it came about."""
+
+    id: str = Field(description="The request id.")
+    content: str
+    tool_calls: Sequence[ToolCallAnswer]
+    finish_reason: str | None = Field(
+        description="stop, stop_sequence, length, tool_calls, content_filter, refusal or pause."
+    )
+    model: str
+    provider: str
+    use_case: str | None
+    tier: str | None
+    usage: UsageAnswer
+    cost_usd: Decimal | None = Field(description="Null where the model has no price.")
+    latency_ms: float
+    cache: Literal["hit", "miss", "bypass"]
+    attempts: Sequence[AttemptAnswer]
+    ignored: Sequence[str] = Field(description="Fields that this target has no word for.")
+
+
+class ModelAnswer(BaseModel):
+    """A model that can be addressed, by `id` or by `alias`. Prices are in USD per million
+    tokens."""
+
+    id: str
+    provider: str
+    model_id: str
+    alias: str | None
+    display_name: str
+    capabilities: Sequence[str]
+    context_window: int | None
+    max_output_tokens: int | None
+    input_price: Decimal | None
+    output_price: Decimal | None
+    cached_input_price: Decimal | None
+
+
+class ModelsAnswer(BaseModel):
+    """Every active model."""
+
+    models: Sequence[ModelAnswer]
+
+
+class TargetAnswer(BaseModel):
+    """A model of a route: `position` is its fallback level, `weight` its share within it."""
+
+    model: str
+    position: int
+    weight: int
+
+
+class RouteAnswer(BaseModel):
+    """What a use case means in a tier. Durations are in seconds."""
+
+    id: str
+    use_case: str
+    tier: str
+    targets: Sequence[TargetAnswer]
+    temperature: float | None
+    max_tokens: int | None
+    cache_ttl: int | None
+    deadline: float | None
+
+
+class RoutesAnswer(BaseModel):
+    """Every active route."""
+
+    routes: Sequence[RouteAnswer]
+
+
+class HealthAnswer(BaseModel):
+    """`status` is for everybody; the rest is there with an API key."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    configuration: Mapping[str, Any] | None = None
+    providers: Mapping[str, Any] | None = None
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with a field of the body; `field` is its path (`messages.0.role`)."""
+
+    field: str
+    message: str
+
+
+class FailedAttempt(BaseModel):
+    """A target that was tried, and the code of its failure."""
+
+    target: str
+    reason: str
+
+
+class ErrorDetails(BaseModel):
+    """`code` is stable and meant for programs, `message` for people."""
+
+    code: str
+    message: str
+    retry_after: int | None = Field(description="Seconds; also in the header Retry-After.")
+    fields: Sequence[FieldProblem]
+    known: Sequence[str] = Field(description="What exists, where an unknown name was asked for.")
+    attempts: Sequence[FailedAttempt]
+
+
+class ErrorAnswer(BaseModel):
+    """Every error under /api/llm."""
+
+    error: ErrorDetails
+    request_id: str

@@ -1,0 +1,125 @@
+"""The process's one background thread: polls the configuration and ships the ledger.
+
+A thread and not a task, so that the ORM is used without hops and it serves every way of running:
+ASGI, WSGI, commands and workers.
+"""
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from django.db import close_old_connections, connections
+
+from .access import keys
+from .conf import get_settings
+from .ledger import Ledger
+from .models import ConfigurationVersion
+from .snapshot import DATABASE_ERRORS, SnapshotSource, source
+
+logger = logging.getLogger(__name__)
+
+RECOVERY_INTERVAL = 30.0
+STOP_TIMEOUT = 10.0
+
+
+class Background:
+    """Starts with the first router and ends with `stop` or with the process."""
+
+    def __init__(self, snapshots: SnapshotSource) -> None:
+        self.ledger = Ledger(get_settings().state_dir / "ledger")
+        self._snapshots = snapshots
+        self._stopping = threading.Event()
+        self._access_version: int | None = None
+        self._thread = threading.Thread(target=self._run, name="llm_routing", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread, after it has shipped what is settled."""
+        self._stopping.set()
+        self._thread.join(STOP_TIMEOUT)
+
+    def _run(self) -> None:
+        settings = get_settings()
+        next_poll = next_recovery = time.monotonic()
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            self._guarded(self._ship)
+            if now >= next_poll:
+                next_poll = now + settings.snapshot_poll_interval
+                self._guarded(self._poll)
+            if now >= next_recovery:
+                next_recovery = now + RECOVERY_INTERVAL
+                self._guarded(self._recover)
+            self._stopping.wait(
+                min(settings.ledger_flush_interval, settings.snapshot_poll_interval)
+            )
+        self._guarded(self._close)
+        connections.close_all()
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Runs a step; the thread outlives whatever it meets, above all an absent database."""
+        close_old_connections()
+        try:
+            step()
+        except DATABASE_ERRORS as error:
+            logger.warning("The database cannot be used: %s", type(error).__name__)
+            connections.close_all()
+        except Exception:
+            logger.exception("A background step failed and will be tried again.")
+
+    def _poll(self) -> None:
+        self._snapshots.refresh()
+        version = ConfigurationVersion.objects.current("access")
+        if version != self._access_version:
+            self._access_version = version
+            keys.invalidate()
+
+    def _ship(self) -> None:
+        self.ledger.ship()
+
+    def _recover(self) -> None:
+        self.ledger.recover()
+
+    def _close(self) -> None:
+        self.ledger.close()
+
+
+_lock = threading.Lock()
+_running: list[Background] = []
+
+
+def ensure_background() -> Background:
+    """The process's background thread, started where it was not."""
+    with _lock:
+        if not _running:
+            _running.append(Background(source))
+            _running[0].start()
+        return _running[0]
+
+
+def stop_background() -> None:
+    """Ends the background thread, if there is one."""
+    with _lock:
+        running = _running.copy()
+        _running.clear()
+    for background in running:
+        background.stop()
+
+
+def _after_fork() -> None:
+    """Threads do not survive a fork: the child starts its own when it needs one."""
+    for background in _running:
+        background.ledger.forget()
+    _running.clear()
+    _lock.release()
+
+
+# Held across the fork, so that the child does not inherit it from a thread that it does not have.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)
+atexit.register(stop_background)

@@ -1,0 +1,157 @@
+"""Credentials of providers: headers built once from the environment or from a stored key.
+
+Nothing here goes into a log, an error or a repr. How a vendor reads a key is in `vendors`.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from .conf import Settings, get_settings
+from .core.ports import Credential
+from .models import Provider
+from .secrets import SecretUnreadable, decrypt
+from .vendors import VENDORS, Vendor
+
+logger = logging.getLogger(__name__)
+
+STORED = "stored"
+
+
+class HeaderCredential:
+    """Prebuilt headers whose repr shows nothing."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = MappingProxyType(dict(headers))
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers to add to every request."""
+        return self._headers
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class Credentials:
+    """A `CredentialStore` over a fixed set of credentials by provider name."""
+
+    __slots__ = ("_by_provider",)
+
+    def __init__(self, by_provider: Mapping[str, Credential]) -> None:
+        self._by_provider = dict(by_provider)
+
+    def get(self, provider: str) -> Credential | None:
+        """The provider's credential; None where it needs one and there is none."""
+        return self._by_provider.get(provider)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self._by_provider)} providers>"
+
+
+def load_credentials(
+    providers: Iterable[Provider],
+    *,
+    environ: Mapping[str, str] = os.environ,
+    settings: Settings | None = None,
+) -> Credentials:
+    """The credentials of `providers`. A key that cannot be decrypted is logged by the provider's
+    name and counts as missing, so that one bad row stops no other."""
+    values = setting_values(settings or get_settings())
+    found = {}
+    for provider in providers:
+        vendor = VENDORS.get(provider.vendor)
+        if vendor is None:
+            logger.error("Provider %s has an unknown vendor.", provider.name)
+            continue
+        credential = build_credential(vendor, find_key(provider, environ).value, values)
+        if credential is not None:
+            found[provider.name] = credential
+    return Credentials(found)
+
+
+def build_credential(
+    vendor: Vendor, api_key: str, setting_values: Mapping[str, str]
+) -> Credential | None:
+    """The headers that a vendor wants with `api_key`; None where it needs a key and this is empty.
+
+    `setting_values` are settings by name, of which a vendor's `setting_headers` speak. What no
+    header can carry (line breaks, quotation marks pasted along) counts as missing and is logged.
+    """
+    if not _fits_header(api_key):
+        logger.error("The API key for %s has characters that no key has.", vendor.title)
+        return None
+    if vendor.needs_key and not api_key:
+        return None
+    from_settings = {}
+    for header, name in vendor.setting_headers.items():
+        value = setting_values.get(name, "")
+        if not _fits_header(value):
+            logger.error("%s has characters that no header can carry.", name.upper())
+        elif value:
+            from_settings[header] = value
+    return HeaderCredential({**vendor.headers, **from_settings, **vendor.auth.headers(api_key)})
+
+
+def _fits_header(value: str) -> bool:
+    return value.isascii() and value.isprintable()
+
+
+def setting_values(settings: Settings) -> Mapping[str, str]:
+    """The settings that become headers, by name."""
+    names = {name for vendor in VENDORS.values() for name in vendor.setting_headers.values()}
+    return {name: getattr(settings, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderKey:
+    """A provider's key and where it is from: the name of an environment variable, `STORED`, or
+    nothing where there is none."""
+
+    value: str = field(default="", repr=False)
+    origin: str = ""
+
+
+def find_key(provider: Provider, environ: Mapping[str, str] = os.environ) -> ProviderKey:
+    """The provider's key.
+
+    The variable the row names comes first, then the key stored in the row. A row that names no
+    variable reads its vendor's, but only where its base URL leads to the vendor itself or to this
+    machine: a vendor's key is not sent to an address that somebody typed in.
+    """
+    if provider.api_key_env and (key := environ.get(provider.api_key_env, "").strip()):
+        return ProviderKey(key, provider.api_key_env)
+    if key := _stored_key(provider):
+        return ProviderKey(key, STORED)
+    vendor = VENDORS.get(provider.vendor)
+    if vendor is None or provider.api_key_env:
+        return ProviderKey()
+    if provider.base_url and not vendor.owns(provider.base_url):
+        return ProviderKey()
+    return _vendor_key(vendor, environ)
+
+
+def vendor_key(vendor: Vendor, environ: Mapping[str, str] = os.environ) -> str:
+    """The key in the vendor's own variables, empty where there is none."""
+    return _vendor_key(vendor, environ).value
+
+
+def _vendor_key(vendor: Vendor, environ: Mapping[str, str]) -> ProviderKey:
+    for name in vendor.api_key_envs:
+        if key := environ.get(name, "").strip():
+            return ProviderKey(key, name)
+    return ProviderKey()
+
+
+def _stored_key(provider: Provider) -> str:
+    if not provider.encrypted_key:
+        return ""
+    try:
+        return decrypt(provider.encrypted_key).strip()
+    except SecretUnreadable:
+        logger.error("The stored key of provider %s cannot be decrypted.", provider.name)
+        return ""

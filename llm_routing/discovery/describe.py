@@ -1,0 +1,90 @@
+"""A listed model as a row: its price and context from genai-prices where known, what it can do
+guessed with caution. Nothing is written here.
+"""
+
+import re
+from datetime import date
+from decimal import Decimal
+from typing import Any, Final
+
+from llm_routing.setup.catalogue import MODELS, SANDBOX_CHAT
+from llm_routing.setup.prices import ModelFacts, model_facts
+from llm_routing.vendors import VENDORS
+
+from .lists import ListedModel
+
+_CATALOGUE: Final = {(entry.provider, entry.model_id): entry for entry in MODELS}
+
+_EMBEDS: Final = re.compile(r"embed")
+# What makes or hears pictures and sounds, judges or sorts; and OpenAI's last plain completions.
+_OTHER_TRADE: Final = re.compile(
+    r"(?<![a-z])(?:whisper|tts|transcribe|speech|audio|realtime|dall-e|image|imagen|sora|veo|video"
+    r"|lyria|moderation|rerank|reranker|ocr|babbage-002|davinci-002)(?![a-z])"
+)
+# They refuse temperature and top_p; leaving those out harms no model that takes them.
+_NO_SAMPLING: Final = re.compile(
+    r"(?:^|/)(?:o[1-9](?:-|$)|gpt-[5-9]|gpt-\d\d|claude-(?:fable|opus-4[.-][7-9]|opus-[5-9]"
+    r"|sonnet-[5-9]|haiku-[5-9]))"
+)
+_INTEGRATION: Final = re.compile(r"@(?P<vendor>[a-z-]+?)(?:-[a-z0-9]+)?/(?P<model>.+)")
+
+
+def describe(vendor: str, model: ListedModel, today: date) -> dict[str, Any]:
+    """The fields of a new `ModelConfig` for a model of a vendor, without provider and alias.
+
+    The price is that of genai-prices, else that of the list; a price is taken whole or not at all.
+    """
+    entry = _CATALOGUE.get((vendor, model.model_id))
+    facts = _facts(vendor, model.model_id, today)
+    prices: tuple[Decimal | None, Decimal | None, Decimal | None] = (
+        model.input_price,
+        model.output_price,
+        model.cached_input_price,
+    )
+    if facts.input_price is not None and facts.output_price is not None:
+        prices = (facts.input_price, facts.output_price, facts.cached_input_price)
+    context_window = facts.context_window or model.context_window
+    longest = (entry.max_output_tokens if entry else None) or model.max_output_tokens
+    if longest and context_window and longest > context_window:
+        longest = None
+    return {
+        "model_id": model.model_id,
+        "display_name": entry.display_name if entry else model.display_name,
+        "capabilities": sorted(entry.capabilities if entry else capabilities(vendor, model)),
+        "context_window": context_window,
+        "max_output_tokens": longest,
+        "input_price": prices[0],
+        "output_price": prices[1],
+        "cached_input_price": prices[2],
+    }
+
+
+def capabilities(vendor: str, model: ListedModel) -> frozenset[str]:
+    """What a model can do: what its list says, else what its name does. A model of another trade
+    can do nothing that is asked for here."""
+    name = model.model_id.lower()
+    found = model.capabilities
+    if found is None:
+        found = _by_name(vendor, name)
+    if "chat" in found and _NO_SAMPLING.search(name):
+        found |= {"no_sampling"}
+    return found
+
+
+def _by_name(vendor: str, name: str) -> frozenset[str]:
+    if _EMBEDS.search(name):
+        return frozenset({"embeddings"})
+    if _OTHER_TRADE.search(name):
+        return frozenset()
+    if VENDORS[vendor].is_sandbox:
+        return SANDBOX_CHAT
+    return frozenset({"chat", "streaming"})
+
+
+def _facts(vendor: str, model_id: str, today: date) -> ModelFacts:
+    if VENDORS[vendor].is_sandbox:
+        return ModelFacts(Decimal(0), Decimal(0), Decimal(0))
+    # Portkey's `@integration/model`, where the integration bears its vendor's name.
+    if (match := _INTEGRATION.fullmatch(model_id)) is not None:
+        vendor, model_id = match["vendor"], match["model"]
+    return model_facts(vendor, model_id, today)

@@ -1,0 +1,143 @@
+"""Asks providers for their lists, over the guarded transport of every other request.
+
+What a list means is read in `lists`.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from llm_routing.core.errors import (
+    CredentialRejected,
+    MalformedAnswer,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from llm_routing.core.ports import Credential, Transport
+from llm_routing.formats.registry import FORMATS
+from llm_routing.vendors import ANTHROPIC_MESSAGES, Vendor
+
+from .lists import MAX_MODELS, ListedModel, Page, parse_page
+
+MAX_BYTES: Final = 16 * 1024 * 1024
+MAX_PAGES: Final = 20
+PAGE_SIZE: Final = 1000
+TIME_LIMIT: Final = 30.0
+CONCURRENCY: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A provider to ask. `credential` is None where it needs one and there is none."""
+
+    provider: str
+    vendor: Vendor
+    base_url: str
+    credential: Credential | None
+    connect_timeout: float
+    max_connections: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """What a provider offers. `is_complete`: what is not in it is not offered."""
+
+    models: tuple[ListedModel, ...]
+    unreadable: int
+    is_complete: bool
+
+
+async def read_lists(
+    transport: Transport, sources: Iterable[Source]
+) -> Mapping[str, ModelList | UpstreamError]:
+    """Every provider's list, or what stood in its way; a few at a time."""
+    limit = asyncio.Semaphore(CONCURRENCY)
+
+    async def one(source: Source) -> ModelList | UpstreamError:
+        async with limit:
+            try:
+                return await read_list(transport, source)
+            except UpstreamError as error:
+                return error
+
+    sources = tuple(sources)
+    outcomes = await asyncio.gather(*(one(source) for source in sources))
+    return {source.provider: outcome for source, outcome in zip(sources, outcomes, strict=True)}
+
+
+async def read_list(transport: Transport, source: Source) -> ModelList:
+    """A provider's list, page after page, within `TIME_LIMIT` seconds. Raises `UpstreamError`, also
+    for a list without a model: none is ever believed to offer nothing."""
+    if source.credential is None:
+        raise CredentialRejected("There is no key for this provider.")
+    models: dict[str, ListedModel] = {}
+    unreadable = 0
+    is_complete = False
+    try:
+        async with asyncio.timeout(TIME_LIMIT):
+            after = ""
+            for _ in range(MAX_PAGES):
+                page = await _page(transport, source, source.credential, after)
+                known = len(models)
+                models.update((model.model_id, model) for model in page.models)
+                unreadable += page.unreadable
+                if not page.has_more:
+                    is_complete = True
+                    break
+                # Only Anthropic's pages are known how to turn; a page of nothing new turns none.
+                turns = source.vendor.format == ANTHROPIC_MESSAGES and page.last_id
+                if not turns or not known < len(models) < MAX_MODELS:
+                    break
+                after = page.last_id
+    except TimeoutError:
+        raise UpstreamTimeout(f"The list did not come within {TIME_LIMIT:.0f} seconds.") from None
+    if not models:
+        raise MalformedAnswer("The provider's list of models is empty.", status=200)
+    kept = tuple(models.values())[:MAX_MODELS]
+    return ModelList(kept, unreadable, is_complete and not unreadable and len(kept) == len(models))
+
+
+async def _page(transport: Transport, source: Source, credential: Credential, after: str) -> Page:
+    answer = await transport.send(
+        source.provider,
+        "GET",
+        _url(source, after),
+        {"Accept": "application/json", **credential.headers},
+        b"",
+        connect_timeout=source.connect_timeout,
+        max_connections=source.max_connections,
+    )
+    try:
+        body = await answer.read(MAX_BYTES)
+    finally:
+        await answer.aclose()
+    if answer.status != 200:
+        raise _failure(source, answer.status, answer.headers, body)
+    try:
+        # A list may be large, and the loop serves others.
+        return await asyncio.to_thread(parse_page, body)
+    except ValueError:
+        raise MalformedAnswer("The answer is no list of models.", status=200) from None
+
+
+def _url(source: Source, after: str) -> str:
+    url = source.base_url.rstrip("/") + source.vendor.models_path
+    if source.vendor.format != ANTHROPIC_MESSAGES:
+        return url
+    query = f"?limit={PAGE_SIZE}"
+    return url + query + (f"&after_id={quote(after, safe='')}" if after else "")
+
+
+def _failure(source: Source, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+    if status < 400:
+        return MalformedAnswer(
+            f"The provider answers with status {status}; redirects are not followed.",
+            status=status,
+        )
+    if status in (404, 405, 501):
+        return MalformedAnswer(
+            f"The provider has no list of models at {source.vendor.models_path}.", status=status
+        )
+    return FORMATS[source.vendor.format].map_error(status, headers, body)

@@ -1,0 +1,319 @@
+"""Lists of models as vendors write them, read into one shape: pure, and sure of nothing.
+
+The shapes are OpenAI's `{"data": [{"id": …}]}`, which most vendors extend, Anthropic's with its
+pages, Together's bare array, and Ollama's and Google's own `{"models": [{"name": …}]}`.
+
+Sources: https://platform.openai.com/docs/api-reference/models/list,
+https://platform.claude.com/docs/en/api/models/list,
+https://openrouter.ai/docs/api-reference/list-available-models,
+https://docs.together.ai/reference/models-1, https://docs.mistral.ai/api/endpoint/models,
+https://console.groq.com/docs/api-reference#models-list,
+https://portkey.ai/docs/api-reference/inference-api/models/models
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from llm_routing.core.codec import decode
+
+MAX_MODELS: Final = 10_000
+MAX_ID: Final = 200
+MAX_DISPLAY_NAME: Final = 100
+MAX_OTHER_NAMES: Final = 20
+
+_MILLION: Final = Decimal(1_000_000)
+_HIGHEST_PRICE: Final = Decimal(1_000_000)
+_SMALLEST_PRICE: Final = Decimal("0.000001")
+_MOST_TOKENS: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """A model as its provider lists it. Prices are in USD per million tokens; what the list does
+    not say is None. `other_names` are further names that the provider takes for it."""
+
+    model_id: str
+    display_name: str = ""
+    other_names: tuple[str, ...] = ()
+    capabilities: frozenset[str] | None = None
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    input_price: Decimal | None = None
+    output_price: Decimal | None = None
+    cached_input_price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer: its models, how many entries could not be read, and whether others follow it;
+    `last_id` is what Anthropic's next page is asked for with."""
+
+    models: tuple[ListedModel, ...]
+    unreadable: int = 0
+    has_more: bool = False
+    last_id: str = ""
+
+
+def parse_page(body: bytes) -> Page:
+    """The models in an answer. An entry without an identifier that a request could carry, or past
+    `MAX_MODELS`, is counted and left out. Raises `ValueError` for what is no list of models."""
+    value = decode(body)
+    entries = _entries(value)
+    models: dict[str, ListedModel] = {}
+    unreadable = 0
+    for entry in entries[:MAX_MODELS]:
+        model = _model(entry)
+        if model is None:
+            unreadable += 1
+        else:
+            models.setdefault(model.model_id, model)
+    envelope = value if isinstance(value, dict) else {}
+    last_id = envelope.get("last_id")
+    return Page(
+        models=tuple(models.values()),
+        unreadable=unreadable,
+        has_more=_has_more(envelope, len(entries)),
+        last_id=last_id if isinstance(last_id, str) and len(last_id) <= MAX_ID else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The names that a list offers: as they stand, and as vendors let them be shortened."""
+
+    names: frozenset[str]
+    short: frozenset[str]
+
+    def has(self, model_id: str) -> bool:
+        """Whether the list offers a model, under its own name or under one that is taken for it:
+        a name without its date, Ollama's `:latest`, OpenRouter's variants behind a colon."""
+        base, _, _ = model_id.rpartition(":")
+        short = model_id.removesuffix("-latest")
+        return (
+            model_id in self.names
+            or short in self.names
+            or short in self.short
+            or base in self.names
+        )
+
+
+def offer_of(models: Iterable[ListedModel]) -> Offer:
+    """What a list offers."""
+    names = {name for model in models for name in (model.model_id, *model.other_names)}
+    return Offer(frozenset(names), frozenset(_RELEASE.sub("", name) for name in names) - names)
+
+
+_RELEASE: Final = re.compile(r"(?:[-@](?:\d{4}-?\d{2}-?\d{2}|\d{3,4}|latest)|:latest)\Z")
+
+
+def _entries(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict):
+        for name in ("data", "models"):
+            if name in value:
+                entries = value[name]
+                # Ollama without any model says null.
+                if entries is None:
+                    return []
+                if isinstance(entries, list):
+                    return entries
+    raise ValueError("there is no list of models in it")
+
+
+def _has_more(envelope: Mapping[str, Any], count: int) -> bool:
+    total = _tokens(envelope.get("total"))
+    return (
+        envelope.get("has_more") is True
+        or bool(envelope.get("nextPageToken") or envelope.get("next_page_token"))
+        or (total is not None and total > count)
+        or count > MAX_MODELS
+    )
+
+
+def _model(entry: Any) -> ListedModel | None:
+    if isinstance(entry, str):
+        entry = {"id": entry}
+    if not isinstance(entry, dict):
+        return None
+    model_id = _model_id(entry.get("id") or entry.get("model") or entry.get("name"))
+    if model_id is None:
+        return None
+    prices = _prices(entry.get("pricing"))
+    top_provider = _mapping(entry.get("top_provider"))
+    others = entry.get("aliases")
+    return ListedModel(
+        model_id=model_id,
+        display_name=_display_name(entry, model_id),
+        other_names=tuple(
+            name
+            for other in (others[:MAX_OTHER_NAMES] if isinstance(others, list) else ())
+            if (name := _model_id(other)) is not None
+        ),
+        capabilities=_capabilities(entry),
+        context_window=_first_number(
+            entry, "context_length", "context_window", "max_context_length", "max_model_len",
+            "max_input_tokens", "inputTokenLimit",
+        ),
+        max_output_tokens=_first_number(
+            {**entry, **top_provider},
+            "max_completion_tokens", "max_output_tokens", "outputTokenLimit",
+        )
+        or (_tokens(entry.get("max_tokens")) if entry.get("max_input_tokens") else None),
+        **prices,
+    )  # fmt: skip
+
+
+def _model_id(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    # Google writes `models/gemini-…` and takes the name with or without.
+    model_id = value.removeprefix("models/")
+    fits = 0 < len(model_id) <= MAX_ID and model_id.isprintable() and " " not in model_id
+    return model_id if fits else None
+
+
+def _display_name(entry: Mapping[str, Any], model_id: str) -> str:
+    for name in ("display_name", "displayName", "name"):
+        text = entry.get(name)
+        if isinstance(text, str) and text not in ("", model_id, f"models/{model_id}"):
+            printable = "".join(
+                sign for sign in text[: 10 * MAX_DISPLAY_NAME] if sign.isprintable()
+            )
+            return printable.strip()[:MAX_DISPLAY_NAME]
+    return ""
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _tokens(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_TOKENS:
+        return value
+    return None
+
+
+def _first_number(entry: Mapping[str, Any], *names: str) -> int | None:
+    return next((found for name in names if (found := _tokens(entry.get(name)))), None)
+
+
+def _prices(pricing: Any) -> dict[str, Any]:
+    """Together's `input` and `output` are per million tokens, OpenRouter's `prompt` and
+    `completion` per token; the latter's −1 says that the price depends on the model it picks."""
+    said = _mapping(pricing)
+    if "prompt" in said:
+        names, factor = ("prompt", "completion", "input_cache_read"), _MILLION
+    else:
+        names, factor = ("input", "output", "cached_input"), Decimal(1)
+    input_price, output_price, cached = (_price(said.get(name), factor) for name in names)
+    if input_price is None or output_price is None:
+        return {}
+    # Together says 0 for what it rents by the hour.
+    if factor == 1 and not input_price and not output_price:
+        return {}
+    return {
+        "input_price": input_price,
+        "output_price": output_price,
+        "cached_input_price": cached,
+    }
+
+
+def _price(value: Any, factor: Decimal) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = str(value)
+    if len(text) > 40:
+        return None
+    try:
+        price = Decimal(text) * factor
+    except ArithmeticError:
+        return None
+    if not price.is_finite() or not 0 <= price <= _HIGHEST_PRICE:
+        return None
+    return price.quantize(_SMALLEST_PRICE)
+
+
+_CHAT: Final = frozenset({"chat", "streaming"})
+_EMBEDDINGS: Final = frozenset({"embeddings"})
+_NOTHING: Final[frozenset[str]] = frozenset()
+_TYPES: Final[Mapping[str, frozenset[str]]] = {
+    "chat": _CHAT,
+    "llm": _CHAT,
+    "vlm": _CHAT | {"vision"},
+    "embedding": _EMBEDDINGS,
+    "embeddings": _EMBEDDINGS,
+    **dict.fromkeys(
+        ("language", "code", "image", "moderation", "rerank", "audio", "transcribe", "video"),
+        _NOTHING,
+    ),
+}
+
+
+def _capabilities(entry: Mapping[str, Any]) -> frozenset[str] | None:
+    """What the list itself says a model can do, as far as we have words for it."""
+    kind = entry.get("type")
+    if isinstance(kind, str) and kind in _TYPES:
+        return _TYPES[kind]
+    if isinstance(entry.get("architecture"), dict):
+        return _from_architecture(entry)
+    said = _mapping(entry.get("capabilities"))
+    if "completion_chat" in said:
+        return _from_flags(said)
+    if any(isinstance(flag, dict) for flag in said.values()):
+        return _from_support(said)
+    return None
+
+
+def _from_architecture(entry: Mapping[str, Any]) -> frozenset[str] | None:
+    """OpenRouter's `architecture` and `supported_parameters`."""
+    architecture = entry["architecture"]
+    outputs = architecture.get("output_modalities")
+    if not isinstance(outputs, list):
+        return None
+    if "embeddings" in outputs:
+        return _EMBEDDINGS
+    if "text" not in outputs:
+        return _NOTHING
+    inputs = architecture.get("input_modalities")
+    found = set(_CHAT)
+    if isinstance(inputs, list) and "image" in inputs:
+        found.add("vision")
+    takes = entry.get("supported_parameters")
+    if isinstance(takes, list) and takes:
+        if "tools" in takes:
+            found.add("tools")
+        if "structured_outputs" in takes:
+            found.add("json_schema")
+        if "reasoning" in takes:
+            found.add("reasoning")
+        if "temperature" not in takes:
+            found.add("no_sampling")
+    return frozenset(found)
+
+
+def _from_flags(said: Mapping[str, Any]) -> frozenset[str] | None:
+    """Mistral's `capabilities`; they have no word for embeddings, so that a name decides."""
+    if said["completion_chat"] is not True:
+        return None
+    names = {"function_calling": "tools", "vision": "vision", "reasoning": "reasoning"}
+    return _CHAT | {ours for theirs, ours in names.items() if said.get(theirs) is True}
+
+
+def _from_support(said: Mapping[str, Any]) -> frozenset[str]:
+    """Anthropic's `capabilities`; every model of theirs takes tools."""
+    names = {
+        "image_input": "vision",
+        "structured_outputs": "json_schema",
+        "thinking": "reasoning",
+    }
+    return (_CHAT | {"tools"}) | {
+        ours
+        for theirs, ours in names.items()
+        if _mapping(said.get(theirs)).get("supported") is True
+    }

@@ -1,0 +1,117 @@
+"""Writes what was discovered beside what operators wrote, in one transaction.
+
+New models become inactive rows, signed in the history; what is missing from a list is marked.
+Nothing else of any row is touched.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from llm_routing.core.errors import UpstreamError
+from llm_routing.models import ModelConfig, Provider
+from llm_routing.setup.rows import history_of, lock_configuration, signed
+
+from .describe import describe
+from .fetch import ModelList
+from .lists import offer_of
+from .report import DiscoveryReport, ProviderReport
+
+REASON = "llm_discover_models"
+
+
+def record(
+    lists: Mapping[str, ModelList | UpstreamError], *, now: datetime, dry_run: bool
+) -> DiscoveryReport:
+    """Adds what is new, marks what has vanished, unmarks what came back, and says so.
+
+    A model whose row somebody removed or renamed is not new. `dry_run` does all of it and rolls it
+    back.
+    """
+    descriptions = _describe_new(lists, now)
+    reports = []
+    with transaction.atomic():
+        lock_configuration()
+        providers = {row.name: row for row in Provider.objects.filter(name__in=lists)}
+        for name, found in lists.items():
+            if isinstance(found, UpstreamError):
+                reports.append(ProviderReport(name, error=found.code, message=found.message))
+            elif name not in providers:
+                reports.append(ProviderReport(name, error="gone", message="It has been removed."))
+            else:
+                reports.append(_record(providers[name], found, descriptions.get(name, {}), now))
+        if dry_run:
+            transaction.set_rollback(True)
+    return DiscoveryReport(tuple(reports), is_dry_run=dry_run, is_recorded=not dry_run)
+
+
+def _describe_new(
+    lists: Mapping[str, ModelList | UpstreamError], now: datetime
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The fields of models without a row. A long list takes seconds, so it is done before the lock
+    that every change of the configuration waits for."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for provider in Provider.objects.filter(name__in=lists):
+        offered = lists[provider.name]
+        if isinstance(offered, ModelList):
+            present = set(provider.models.values_list("model_id", flat=True))
+            found[provider.name] = {
+                model.model_id: describe(provider.vendor, model, now.date())
+                for model in offered.models
+                if model.model_id not in present
+            }
+    return found
+
+
+def _record(
+    provider: Provider,
+    found: ModelList,
+    descriptions: Mapping[str, dict[str, Any]],
+    now: datetime,
+) -> ProviderReport:
+    rows = {row.model_id: row for row in provider.models.all()}
+    known = set(
+        history_of(ModelConfig)
+        .order_by()
+        .filter(provider_id=provider.pk)
+        .values_list("model_id", flat=True)
+    )
+    missing = [model.model_id for model in found.models if model.model_id not in rows]
+    # A row that went between the description and the lock was removed by somebody just now.
+    added = [model_id for model_id in missing if model_id in descriptions and model_id not in known]
+    new = [
+        ModelConfig(provider=provider, is_active=False, **descriptions[model_id])
+        for model_id in added
+    ]
+    ModelConfig.objects.bulk_create(signed(new, REASON), batch_size=500)
+    vanished, returned = _compare(rows, found)
+    ModelConfig.objects.mark_vanished([row.pk for row in vanished], now)
+    ModelConfig.objects.mark_vanished([row.pk for row in returned], None)
+    taken = set(added)
+    return ProviderReport(
+        provider=provider.name,
+        models=tuple(model.model_id for model in found.models),
+        added=tuple(added),
+        vanished=tuple(row.model_id for row in vanished),
+        returned=tuple(row.model_id for row in returned),
+        left_alone=tuple(model_id for model_id in missing if model_id not in taken),
+        unreadable=found.unreadable,
+        is_complete=found.is_complete,
+    )
+
+
+def _compare(
+    rows: Mapping[str, ModelConfig], found: ModelList
+) -> tuple[list[ModelConfig], list[ModelConfig]]:
+    """The rows that have vanished, and those that were marked so and are offered again."""
+    offer = offer_of(found.models)
+    vanished, returned = [], []
+    for model_id, row in rows.items():
+        if offer.has(model_id):
+            if row.vanished_at is not None:
+                returned.append(row)
+        elif row.vanished_at is None and found.is_complete:
+            vanished.append(row)
+    return vanished, returned

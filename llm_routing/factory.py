@@ -1,0 +1,130 @@
+"""The composition root: the only file that knows Django, the network and the core together."""
+
+import os
+import threading
+from asyncio import get_running_loop
+from collections.abc import Collection, Mapping
+from random import Random
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from .backends.clock import SystemClock
+from .backends.http_aiohttp import AiohttpTransport
+from .background import ensure_background, stop_background
+from .conf import Settings, get_settings
+from .core.config import RouterConfig
+from .core.ports import Credential
+from .credentials import build_credential, setting_values
+from .discovery import DiscoveryReport, discover
+from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
+from .snapshot import source
+from .static import static_snapshot
+from .vendors import VENDORS
+
+_DEFAULT = RouterConfig()
+
+_lock = threading.Lock()
+_routers: dict[tuple[bool, RouterConfig], BaseLLMRouter] = {}
+
+
+async def get_llm_router(dynamic: bool = True, config: RouterConfig | None = None) -> BaseLLMRouter:
+    """The process's router for this configuration, built on the first call.
+
+    Dynamic, it works from the models that operators edit; static, from built-in mappings. It
+    serves every event loop. Raises `ImproperlyConfigured` for settings that make no sense.
+    """
+    key = (dynamic, config or _DEFAULT)
+    router = _routers.get(key)
+    if router is not None:
+        return router
+    await sync_to_async(_prepare)(dynamic)
+    with _lock:
+        router = _routers.get(key)
+        if router is None:
+            router = _routers[key] = _build(*key)
+        return router
+
+
+async def close_routers() -> None:
+    """Closes every router of the process, ships the ledger and ends the background thread."""
+    for router in list(_routers.values()):
+        await router.close()
+    await get_running_loop().run_in_executor(None, stop_background)
+
+
+async def discover_models(
+    providers: Collection[str] = (), *, dry_run: bool = False
+) -> DiscoveryReport:
+    """A discovery (`discovery.discover`) for commands and the admin, with connections of its own.
+    Raises `UnknownProvider`, `django.db.Error`."""
+    transport = _transport(get_settings())
+    try:
+        return await discover(transport, providers, dry_run=dry_run)
+    finally:
+        await transport.aclose()
+
+
+def _transport(settings: Settings) -> AiohttpTransport:
+    return AiohttpTransport(
+        pool_size=settings.connection_pool_size,
+        allowed_networks=settings.allowed_upstream_networks,
+    )
+
+
+def _prepare(dynamic: bool) -> None:
+    if dynamic:
+        source.refresh()
+    ensure_background()
+
+
+def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
+    settings = get_settings()
+    if config.connection_pool_size is not None:
+        settings = settings.model_copy(update={"connection_pool_size": config.connection_pool_size})
+    core: dict[str, Any] = {
+        "transport": _transport(settings),
+        "sink": ensure_background().ledger,
+        "clock": SystemClock(),
+        "settings": settings,
+        "config": config,
+        "rng": Random(),  # noqa: S311  # it spreads load and keeps no secret
+        "on_close": _forget,
+    }
+    if dynamic:
+        return DynamicLLMRouter(source, _overrides(config), **core)
+    return StaticLLMRouter(static_snapshot(_overrides(config)), **core)
+
+
+def _overrides(config: RouterConfig) -> Mapping[str, Credential]:
+    """Credentials of a `RouterConfig`, by vendor."""
+    settings = get_settings()
+    values = dict(setting_values(settings))
+    for name in ("portkey_config", "or_site_url", "or_app_name"):
+        if (value := getattr(config, name)) is not None:
+            values[name] = value
+    keys = {"portkey": config.portkey_api_key, "openrouter": config.openrouter_api_key}
+    found = {}
+    for vendor, key in keys.items():
+        if key is not None:
+            credential = build_credential(VENDORS[vendor], key.get_secret_value(), values)
+            if credential is not None:
+                found[vendor] = credential
+    return found
+
+
+def _forget(router: BaseLLMRouter) -> None:
+    with _lock:
+        for key, known in list(_routers.items()):
+            if known is router:
+                del _routers[key]
+
+
+def _after_fork() -> None:
+    """Connections are not shared with a forked child: it builds routers of its own."""
+    _routers.clear()
+    _lock.release()
+
+
+# Held across the fork, so that the child does not inherit it from a thread that it does not have.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)

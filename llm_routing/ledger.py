@@ -1,0 +1,309 @@
+"""Accounts of attempts: appended to a file at once, shipped to the database in bulk.
+
+What is written survives a crash of the process; whoever comes next ships what a dead process left.
+"""
+
+import fcntl
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pydantic import TypeAdapter
+
+from .core.ports import AttemptOpened, AttemptSettled
+from .core.types import AttemptOutcome
+from .models import UsageRecord
+
+logger = logging.getLogger(__name__)
+
+BATCH = 500
+SEGMENT_BYTES = 4 * 1024 * 1024
+MAX_IN_MEMORY = 10_000
+
+_OPENED: TypeAdapter[AttemptOpened] = TypeAdapter(AttemptOpened)
+_SETTLED: TypeAdapter[AttemptSettled] = TypeAdapter(AttemptSettled)
+_SEGMENTS = "*.jsonl"
+
+
+class Ledger:
+    """`core.ports.UsageSink` over append-only segments in `directory`, one writer a process.
+
+    A segment is locked by its writer as long as that lives, so a segment that can be locked is a
+    dead process's. Records carry the id of their attempt, on which the database is unique: what
+    is shipped twice arrives once.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._open: dict[str, AttemptOpened] = {}
+        self._unwritten: deque[AttemptSettled] = deque(maxlen=MAX_IN_MEMORY)
+        self._segment: _Segment | None = None
+        self._lost = 0
+
+    def opened(self, attempt: AttemptOpened) -> None:
+        """An attempt is about to reach a provider."""
+        with self._lock:
+            self._open[attempt.id] = attempt
+            self._append(b"O" + _OPENED.dump_json(attempt))
+
+    def settled(self, attempt: AttemptSettled) -> None:
+        """The attempt ended."""
+        with self._lock:
+            self._open.pop(attempt.opened.id, None)
+            if not self._append(b"S" + _SETTLED.dump_json(attempt)):
+                if len(self._unwritten) == MAX_IN_MEMORY:
+                    self._lost += 1
+                self._unwritten.append(attempt)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes written by this process that have not been shipped."""
+        segment = self._segment
+        return 0 if segment is None else segment.size - segment.shipped
+
+    @property
+    def lost(self) -> int:
+        """Records given up because neither the disk nor the database could take them."""
+        return self._lost
+
+    def ship(self) -> int:
+        """Moves what was settled into the database and returns how many records that was.
+
+        Runs in the background thread. Raises `django.db.Error` where the database is away;
+        nothing is lost by that.
+        """
+        shipped = self._ship_unwritten()
+        segment = self._segment
+        if segment is not None:
+            shipped += self._ship_segment(segment)
+            if segment.size >= SEGMENT_BYTES:
+                self._rotate(segment)
+        return shipped
+
+    def recover(self) -> int:
+        """Ships what dead processes left and returns how many records that was. An attempt that
+        was opened and never settled is recorded as interrupted. Raises as `ship` does."""
+        recovered = 0
+        for path in sorted(self._directory.glob(_SEGMENTS)):
+            own = self._segment
+            if own is not None and path == own.path:
+                continue
+            recovered += self._recover_one(path)
+        return recovered
+
+    def close(self) -> None:
+        """Ships the rest and removes the segment, unless attempts are still open in it or the
+        database is away: then it stays for the next process."""
+        self.ship()
+        with self._lock:
+            segment, self._segment = self._segment, None
+            if segment is not None:
+                segment.close(remove=segment.shipped == segment.size and not self._open)
+
+    def forget(self) -> None:
+        """In a forked child: the parent's segment stays the parent's."""
+        self._lock = threading.Lock()
+        self._open.clear()
+        self._unwritten.clear()
+        if self._segment is not None:
+            self._segment.abandon()
+            self._segment = None
+
+    def _append(self, line: bytes) -> bool:
+        try:
+            if self._segment is None:
+                self._segment = _Segment.create(self._directory)
+            self._segment.append(line + b"\n")
+        except OSError as error:
+            logger.error("The ledger cannot be written: %s", error.strerror)
+            return False
+        return True
+
+    def _ship_unwritten(self) -> int:
+        batch = list(self._unwritten)
+        _store(batch)
+        with self._lock:
+            for _ in batch:
+                self._unwritten.popleft()
+        return len(batch)
+
+    def _ship_segment(self, segment: "_Segment") -> int:
+        shipped = 0
+        while lines := segment.unshipped():
+            settled = [record for record in map(_read, lines) if isinstance(record, AttemptSettled)]
+            _store(settled)
+            segment.shipped += sum(map(len, lines))
+            shipped += len(settled)
+        return shipped
+
+    def _rotate(self, old: "_Segment") -> None:
+        """Goes on in a new segment, into which the open attempts are carried over."""
+        with self._lock:
+            new = _Segment.create(self._directory)
+            for attempt in self._open.values():
+                new.append(b"O" + _OPENED.dump_json(attempt) + b"\n")
+            self._segment = new
+        self._ship_segment(old)
+        old.close(remove=True)
+
+    def _recover_one(self, path: Path) -> int:
+        segment = _Segment.claim(path)
+        if segment is None:
+            return 0
+        opened: dict[str, AttemptOpened] = {}
+        recovered = 0
+        try:
+            while lines := segment.unshipped():
+                settled = []
+                for record in map(_read, lines):
+                    if isinstance(record, AttemptSettled):
+                        opened.pop(record.opened.id, None)
+                        settled.append(record)
+                    elif record is not None:
+                        opened[record.id] = record
+                _store(settled)
+                segment.shipped += sum(map(len, lines))
+                recovered += len(settled)
+            _store([_interrupted(attempt) for attempt in opened.values()])
+        except BaseException:
+            segment.close(remove=False)
+            raise
+        segment.close(remove=True)
+        return recovered + len(opened)
+
+
+class _Segment:
+    """One append-only file, locked by its owner."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+        self.shipped = 0
+
+    @classmethod
+    def create(cls, directory: Path) -> "_Segment":
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = directory / f"{os.getpid()}-{uuid4().hex}.jsonl"
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        # Locked before it has the name that others look for: nobody claims it in between.
+        hidden = path.with_suffix(".new")
+        descriptor = os.open(hidden, flags, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        hidden.rename(path)
+        return cls(path, descriptor)
+
+    @classmethod
+    def claim(cls, path: Path) -> "_Segment | None":
+        """The segment at `path` if its writer is dead, else None."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        segment = cls(path, descriptor)
+        if not path.exists():
+            # Another process shipped and removed it between our open and our lock.
+            segment.close(remove=False)
+            return None
+        return segment
+
+    def append(self, line: bytes) -> None:
+        """Writes the line whole or, raising `OSError`, not at all."""
+        view = memoryview(line)
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError:
+            os.ftruncate(self._descriptor, self.size)
+            raise
+        self.size += len(line)
+
+    def unshipped(self) -> Sequence[bytes]:
+        """The next whole lines that have not been shipped, about `BATCH` of them."""
+        lines: list[bytes] = []
+        rest = b""
+        offset = self.shipped
+        while len(lines) < BATCH:
+            data = os.pread(self._descriptor, 256 * 1024, offset)
+            if not data:
+                break
+            offset += len(data)
+            *whole, rest = (rest + data).split(b"\n")
+            lines.extend(line + b"\n" for line in whole)
+        return lines
+
+    def close(self, *, remove: bool) -> None:
+        if remove:
+            self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+    def abandon(self) -> None:
+        os.close(self._descriptor)
+
+
+def _read(line: bytes) -> AttemptOpened | AttemptSettled | None:
+    try:
+        if line[:1] == b"S":
+            return _SETTLED.validate_json(line[1:])
+        return _OPENED.validate_json(line[1:])
+    except ValueError:
+        logger.error("A line of the ledger cannot be read and was left out.")
+        return None
+
+
+def _interrupted(attempt: AttemptOpened) -> AttemptSettled:
+    return AttemptSettled(
+        opened=attempt,
+        outcome=AttemptOutcome.INTERRUPTED,
+        error_code="interrupted",
+        status=None,
+        usage=None,
+        cost=None,
+        latency_ms=0.0,
+        time_to_first_token_ms=None,
+    )
+
+
+def _store(records: Iterable[AttemptSettled]) -> None:
+    rows = [UsageRecord(**_columns(record)) for record in records]
+    if rows:
+        UsageRecord.objects.bulk_create(rows, batch_size=BATCH, ignore_conflicts=True)
+
+
+def _columns(record: AttemptSettled) -> dict[str, Any]:
+    opened, usage = record.opened, record.usage
+    return {
+        "attempt_id": opened.id,
+        "request_id": opened.request_id,
+        "tenant": opened.caller.tenant,
+        "api_key_name": opened.caller.key_name,
+        "operation": opened.operation,
+        "use_case": opened.use_case,
+        "tier": opened.tier,
+        "provider": opened.provider,
+        "model": opened.model,
+        "attempt": opened.number,
+        "outcome": record.outcome.value,
+        "error_code": record.error_code,
+        "status": record.status,
+        "input_tokens": usage.input_tokens if usage else 0,
+        "output_tokens": usage.output_tokens if usage else 0,
+        "cached_input_tokens": usage.cached_input_tokens if usage else 0,
+        "reasoning_tokens": usage.reasoning_tokens if usage else 0,
+        "is_estimated": usage.estimated if usage else False,
+        "cost": record.cost,
+        "latency_ms": record.latency_ms,
+        "time_to_first_token_ms": record.time_to_first_token_ms,
+        "started_at": opened.started_at,
+    }

@@ -1,0 +1,90 @@
+"""`manage.py create_llm_key`: a new API key, shown once.
+
+How a key is made and kept is in `llm_routing.models.access`.
+"""
+
+import json
+from argparse import ArgumentTypeError
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from llm_routing.models import ApiKey
+
+
+def moment(text: str) -> datetime:
+    """A number of days from now, or an ISO 8601 date or time, without a zone in that of the
+    settings; it must lie ahead. Raises `ArgumentTypeError`."""
+    try:
+        if text.isascii() and text.isdigit():
+            expires_at = timezone.now() + timedelta(days=int(text))
+        elif len(text) == len("2027-01-31"):
+            expires_at = datetime.combine(date.fromisoformat(text), time())
+        else:
+            expires_at = datetime.fromisoformat(text)
+        if timezone.is_naive(expires_at):
+            expires_at = timezone.make_aware(expires_at)
+        expires_at = expires_at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ArgumentTypeError(
+            f"{text!r} is neither a number of days nor a date such as 2027-01-31 or "
+            "2027-01-31T12:00+00:00"
+        ) from None
+    if expires_at <= timezone.now():
+        raise ArgumentTypeError(f"{text!r} does not lie ahead")
+    return expires_at
+
+
+class Command(BaseCommand):
+    """Makes the key and prints it; nobody can read it again."""
+
+    help = "Makes an API key and prints it, once."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name", help="Who or what calls with it; must be new.")
+        parser.add_argument(
+            "--tenant",
+            default="default",
+            help="A slug; caches and usage records are apart by it. Default: %(default)s.",
+        )
+        parser.add_argument(
+            "--expires",
+            type=moment,
+            metavar="DAYS|DATE",
+            help="Days from now, or an ISO 8601 date or time. Default: never.",
+        )
+        parser.add_argument("--json", action="store_true", help="Print name, key and prefix.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        key, clear_text = self._issue(options["name"], options["tenant"], options["expires"])
+        if options["json"]:
+            self.stdout.write(
+                json.dumps({"name": key.name, "key": clear_text, "prefix": key.prefix})
+            )
+            return
+        expires = "never" if key.expires_at is None else key.expires_at.isoformat()
+        self.stdout.write(f"API key {key.name} of tenant {key.tenant}, expires: {expires}")
+        self.stdout.write(self.style.SUCCESS(clear_text))
+        self.stdout.write("It is shown this once; keep it where it is safe.")
+
+    def _issue(self, name: str, tenant: str, expires_at: datetime | None) -> tuple[ApiKey, str]:
+        taken = f"There is already an API key named {name!r}. Choose another name, or revoke it."
+        try:
+            ApiKey(name=name, tenant=tenant).clean_fields(exclude=["prefix", "digest"])
+        except ValidationError as error:
+            problems = [
+                f"{field}: {' '.join(messages)}" for field, messages in error.message_dict.items()
+            ]
+            raise CommandError("; ".join(problems)) from None
+        if ApiKey.objects.filter(name=name).exists():
+            raise CommandError(taken)
+        try:
+            with transaction.atomic():
+                return ApiKey.objects.issue(name, tenant, expires_at)
+        except IntegrityError:
+            # Another process was quicker.
+            raise CommandError(taken) from None

@@ -1,0 +1,95 @@
+"""`manage.py setup_llm_configuration`: the first providers, models and routes.
+
+What is written and what is left alone is decided in `llm_routing.setup.configure`.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from llm_routing.core.types import ModelTier
+from llm_routing.setup.configure import configure
+from llm_routing.setup.report import Action, Report, RouteState
+
+
+class Command(BaseCommand):
+    """Runs set-up and prints what it did: nothing (0), a summary (1) or every row (2)."""
+
+    help = (
+        "Creates the providers, models and routes that are missing. Runs as often as you like: "
+        "what was edited, deleted or added by hand stays as it is. A provider is active once its "
+        "API key is in the environment; as long as none is, the sandbox answers."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Say what would be done, and do nothing."
+        )
+        parser.add_argument("--json", action="store_true", help="Print the report as JSON.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        report = configure(dry_run=options["dry_run"])
+        if options["json"]:
+            self.stdout.write(json.dumps(report.as_json(), indent=2))
+            return
+        if options["verbosity"] >= 1:
+            self._print(report, in_full=options["verbosity"] >= 2)
+        for warning in report.warnings:
+            self.stderr.write(self.style.WARNING(warning))
+
+    def _print(self, report: Report, *, in_full: bool) -> None:
+        if in_full and report.changes:
+            self._table(
+                ("", "what", "name", ""),
+                [(row.action, row.kind, row.name, row.reason) for row in report.changes],
+            )
+        self._table(
+            ("provider", "vendor", "state", "key"),
+            [
+                (row.name, row.vendor, "active" if row.is_active else "-", row.key)
+                for row in report.providers
+            ],
+        )
+        self._table(("use case", *ModelTier), _by_use_case(report.routes))
+        self.stdout.write(_summary(report))
+
+    def _table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        lines = [tuple(head), *(tuple(row) for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for number, line in enumerate(lines):
+            text = "  ".join(map(str.ljust, line, widths)).rstrip()
+            self.stdout.write(self.style.MIGRATE_HEADING(text) if number == 0 else text)
+        self.stdout.write("")
+
+
+def _by_use_case(routes: Iterable[RouteState]) -> list[tuple[str, ...]]:
+    """A line for each use case: in every tier the first model and how many stand behind it."""
+    cells: dict[str, dict[str, str]] = {}
+    for route in routes:
+        first, others = (route.models or ("none",))[0], len(route.models) - 1
+        text = f"{first} +{others}" if others > 0 else first
+        cells.setdefault(route.use_case, {})[route.tier] = text
+    return [
+        (use_case, *(tiers.get(tier, "-") for tier in ModelTier))
+        for use_case, tiers in cells.items()
+    ]
+
+
+def _summary(report: Report) -> str:
+    counts = {
+        action: sum(change.action is action for change in report.changes) for action in Action
+    }
+    if not report.made:
+        text = "Nothing to do."
+    else:
+        done = ", ".join(
+            f"{count} {action}"
+            for action, count in counts.items()
+            if count and action is not Action.SKIPPED
+        )
+        text = f"Would be: {done}." if report.is_dry_run else f"Done: {done}."
+    if counts[Action.SKIPPED]:
+        text += f" Left alone, because an operator removed or renamed it: {counts[Action.SKIPPED]}."
+    return text

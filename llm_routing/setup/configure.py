@@ -1,0 +1,298 @@
+"""Writes the first configuration and leaves alone what an operator did to it.
+
+What there is to write is in `catalogue`; how the outcome is shown is the command's business.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Model
+from django.utils import timezone
+
+from llm_routing.conf import get_settings
+from llm_routing.credentials import find_key
+from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
+from llm_routing.vendors import VENDORS, Vendor
+
+from .catalogue import MODELS, ROUTES, CatalogueModel, CatalogueRoute
+from .prices import model_facts
+from .report import Action, Change, Report
+from .rows import history_of, lock_configuration, save, signed, untouched
+from .state import answers_for_real, provider_states, route_states, wanting, warnings
+
+REASON = "setup_llm_configuration"
+
+
+def configure(
+    *,
+    environ: Mapping[str, str] = os.environ,
+    dry_run: bool = False,
+    today: date | None = None,
+) -> Report:
+    """Creates what is missing and was never there, in one transaction, and says what it did.
+
+    What an operator did is read from the history of the configuration, where set-up signs its own
+    changes; there is no second book. A row whose newest entry is not set-up's has been touched and
+    is never written again. A row that was there once and is gone, or has another name, is not made
+    again: an operator wished it so. Routes are made whole, once: that a newer catalogue knows
+    better models is no reason to send running traffic elsewhere.
+
+    An untouched provider is activated as soon as its key is found; none is ever deactivated for
+    want of one, since the shell that runs set-up need not have the server's environment. Prices and
+    the other facts of an untouched model follow the catalogue.
+
+    The sandbox answers only as long as nobody else can: it is made active where no other provider
+    has its key, switched off, unless touched, as soon as one has, and never switched on again.
+
+    `dry_run` does all of it and rolls it back. Two runs at once wait for each other.
+    """
+    with transaction.atomic():
+        lock_configuration()
+        report = _SetUp(environ, today or timezone.now().date(), dry_run).run()
+        if dry_run:
+            transaction.set_rollback(True)
+    return report
+
+
+class _SetUp:
+    """One run, inside its transaction."""
+
+    def __init__(self, environ: Mapping[str, str], today: date, dry_run: bool) -> None:
+        self._environ = environ
+        self._today = today
+        self._dry_run = dry_run
+        self._changes: list[Change] = []
+
+    def run(self) -> Report:
+        self._set_up_providers()
+        self._set_up_models()
+        self._set_up_routes()
+        return Report(
+            changes=tuple(self._changes),
+            providers=provider_states(self._environ),
+            routes=route_states(),
+            warnings=tuple(warnings(self._environ)),
+            is_dry_run=self._dry_run,
+        )
+
+    def _note(self, kind: str, name: str, action: Action, reason: str = "") -> None:
+        self._changes.append(Change(kind, name, action, reason))
+
+    # Providers
+
+    def _set_up_providers(self) -> None:
+        present = {provider.name: provider for provider in Provider.objects.all()}
+        known = set(history_of(Provider).values_list("name", flat=True))
+        ours = untouched(Provider, {REASON})
+        new = []
+        for vendor in VENDORS.values():
+            if vendor.is_sandbox:
+                continue
+            provider = present.get(vendor.name)
+            if provider is None:
+                if vendor.name in known:
+                    self._note("provider", vendor.name, Action.SKIPPED, "deleted or renamed")
+                else:
+                    new.append(self._new_provider(vendor))
+            elif not provider.is_active and provider.pk in ours:
+                self._activate(provider)
+        Provider.objects.bulk_create(_signed(new))
+        self._set_up_sandbox(present, known, ours)
+
+    def _new_provider(self, vendor: Vendor) -> Provider:
+        provider = Provider(name=vendor.name, vendor=vendor.name, notes=_NOTES.get(vendor.name, ""))
+        key = find_key(provider, self._environ)
+        provider.is_active = bool(key.value)
+        reason = f"key from {key.origin}" if key.value else f"inactive: {wanting(vendor)}"
+        self._note("provider", vendor.name, Action.CREATED, reason)
+        return provider
+
+    def _activate(self, provider: Provider) -> None:
+        key = find_key(provider, self._environ)
+        if not key.value:
+            return
+        provider.is_active = True
+        _save(provider, "is_active")
+        self._note("provider", provider.name, Action.ACTIVATED, f"key from {key.origin}")
+
+    def _set_up_sandbox(
+        self, present: Mapping[str, Provider], known: set[str], ours: set[Any]
+    ) -> None:
+        vendor = VENDORS["sandbox"]
+        base_url = get_settings().sandbox_url.rstrip("/") + "/v1"
+        is_wanted = not any(
+            answers_for_real(provider, self._environ) for provider in Provider.objects.active()
+        )
+        sandbox = present.get(vendor.name)
+        if sandbox is None:
+            if vendor.name in known:
+                self._note("provider", vendor.name, Action.SKIPPED, "deleted or renamed")
+                return
+            sandbox = Provider(
+                name=vendor.name,
+                vendor=vendor.name,
+                base_url=base_url,
+                is_active=is_wanted,
+                notes=_NOTES[vendor.name],
+            )
+            Provider.objects.bulk_create(_signed([sandbox]))
+            reason = "answers until a provider has its key" if is_wanted else "inactive: not needed"
+            self._note("provider", vendor.name, Action.CREATED, reason)
+            return
+        if sandbox.pk not in ours:
+            return
+        if sandbox.is_active and not is_wanted:
+            sandbox.is_active = False
+            _save(sandbox, "is_active")
+            self._note("provider", sandbox.name, Action.DEACTIVATED, "another provider has its key")
+        if sandbox.base_url != base_url:
+            sandbox.base_url = base_url
+            _save(sandbox, "base_url")
+            self._note("provider", sandbox.name, Action.UPDATED, "base_url")
+
+    # Models
+
+    def _set_up_models(self) -> None:
+        providers = _catalogue_providers()
+        rows = ModelConfig.objects.filter(provider__in=providers.values())
+        present = {(row.provider_id, row.model_id): row for row in rows}
+        # An alias must not hide a use case.
+        taken = {
+            *ModelConfig.objects.exclude(alias=None).values_list("alias", flat=True),
+            *UseCaseRoute.objects.values_list("use_case", flat=True),
+        }
+        known = _known_models()
+        ours = untouched(ModelConfig, {REASON})
+        new = []
+        for entry in MODELS:
+            provider = providers.get(entry.provider)
+            row = present.get((provider.pk, entry.model_id)) if provider else None
+            if row is not None:
+                if row.pk in ours:
+                    self._refresh(row, entry)
+            elif (entry.provider, entry.model_id) in known:
+                self._note("model", entry.key, Action.SKIPPED, "deleted or renamed")
+            elif provider is None:
+                self._note("model", entry.key, Action.SKIPPED, "its provider is gone")
+            else:
+                alias = entry.model_id if entry.has_alias else None
+                if alias in taken:
+                    alias = None
+                new.append(ModelConfig(provider=provider, alias=alias, **self._facts(entry)))
+                self._note("model", entry.key, Action.CREATED)
+        ModelConfig.objects.bulk_create(_signed(new))
+
+    def _facts(self, entry: CatalogueModel) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "model_id": entry.model_id,
+            "display_name": entry.display_name,
+            "capabilities": sorted(entry.capabilities),
+            "max_output_tokens": entry.max_output_tokens,
+        }
+        if entry.priced_as is None:
+            return facts | {"input_price": 0, "output_price": 0, "cached_input_price": 0}
+        known = model_facts(*entry.priced_as, self._today)
+        return facts | {
+            "context_window": known.context_window,
+            "input_price": known.input_price,
+            "output_price": known.output_price,
+            "cached_input_price": known.cached_input_price,
+        }
+
+    def _refresh(self, row: ModelConfig, entry: CatalogueModel) -> None:
+        # What an older genai-prices no longer or not yet knows is no news.
+        facts = {name: value for name, value in self._facts(entry).items() if value is not None}
+        changed = [name for name, value in facts.items() if getattr(row, name) != value]
+        if not changed:
+            return
+        for name in changed:
+            setattr(row, name, facts[name])
+        _save(row, *changed)
+        self._note("model", entry.key, Action.UPDATED, ", ".join(changed))
+
+    # Routes
+
+    def _set_up_routes(self) -> None:
+        present = set(UseCaseRoute.objects.values_list("use_case", "tier"))
+        known = set(history_of(UseCaseRoute).values_list("use_case", "tier"))
+        providers = _catalogue_providers()
+        models = {
+            f"{row.provider.name}/{row.model_id}": row
+            for row in ModelConfig.objects.filter(provider__in=providers.values()).select_related(
+                "provider"
+            )
+        }
+        targets: list[RouteTarget] = []
+        for entry in ROUTES:
+            name = f"{entry.use_case}:{entry.tier}"
+            if (entry.use_case, entry.tier) in present:
+                continue
+            if (entry.use_case, entry.tier) in known:
+                self._note("route", name, Action.SKIPPED, "deleted or renamed")
+                continue
+            chain = _chain(entry, models)
+            if not chain:
+                self._note("route", name, Action.SKIPPED, "its models are gone")
+                continue
+            route = UseCaseRoute(
+                use_case=entry.use_case, tier=entry.tier, system_prompt=entry.system_prompt
+            )
+            UseCaseRoute.objects.bulk_create(_signed([route]))
+            targets += (
+                RouteTarget(route=route, model=model, position=position)
+                for position, model in enumerate(chain)
+            )
+            self._note("route", name, Action.CREATED)
+        RouteTarget.objects.bulk_create(_signed(targets))
+
+
+_NOTES = {
+    "portkey": (
+        "Models are named @integration/model; the integrations of the catalogue have the names "
+        "that Portkey proposes. PORTKEY_CONFIG adds a config to every request."
+    ),
+    "ollama": "Activate it where Ollama runs, and add the models that were pulled.",
+    "vllm": "Activate it where a server of your own runs, and add the models it serves.",
+    "sandbox": "Made-up answers for tests and for the first run: manage.py llm_sandbox.",
+}
+
+
+def _catalogue_providers() -> dict[str, Provider]:
+    """The providers of the catalogue that are still what it means by their names."""
+    return {
+        provider.name: provider
+        for provider in Provider.objects.filter(name__in=VENDORS)
+        if provider.vendor == provider.name
+    }
+
+
+def _known_models() -> set[tuple[str, str]]:
+    """Every model that ever was, by the names its provider ever had and its identifier."""
+    names: dict[Any, set[str]] = {}
+    for provider_id, name in history_of(Provider).order_by().values_list("id", "name").distinct():
+        names.setdefault(provider_id, set()).add(name)
+    models = history_of(ModelConfig).order_by().values_list("provider_id", "model_id").distinct()
+    return {
+        (name, model_id) for provider_id, model_id in models for name in names.get(provider_id, ())
+    }
+
+
+def _chain(entry: CatalogueRoute, models: Mapping[str, ModelConfig]) -> list[ModelConfig]:
+    """The targets of a new route that exist. Embeddings have no fallback among themselves, because
+    vectors of different models do not compare; the sandbox's are for when nothing else is there."""
+    embeddings = [models[key] for key in entry.embeddings if key in models]
+    sandbox = [model for model in embeddings if VENDORS[model.provider.vendor].is_sandbox]
+    real = [model for model in embeddings if model not in sandbox]
+    real.sort(key=lambda model: not model.provider.is_active)
+    return [models[key] for key in entry.targets if key in models] + real[:1] + sandbox
+
+
+def _signed(rows: Iterable[Any]) -> list[Any]:
+    return signed(rows, REASON)
+
+
+def _save(row: Model, *fields: str) -> None:
+    save(row, *fields, reason=REASON)

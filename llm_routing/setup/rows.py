@@ -1,0 +1,52 @@
+"""Rows that a program writes beside operators: signed in the history, so that theirs stay theirs.
+
+Which rows are written is the business of set-up, of discovery and of migration.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from django.db.models import F, Max, Model
+
+from llm_routing.models import ConfigurationVersion
+
+
+def lock_configuration() -> None:
+    """Takes the lock that every change of the configuration takes, before anything is read. It is
+    held until the transaction ends."""
+    area = ConfigurationVersion.Area.ROUTING
+    rows = ConfigurationVersion.objects.filter(area=area)
+    if not rows.update(version=F("version")):
+        ConfigurationVersion.objects.bulk_create(
+            [ConfigurationVersion(area=area)], ignore_conflicts=True
+        )
+        rows.update(version=F("version"))
+
+
+def history_of(model: type[Model]) -> Any:
+    """The history of all rows of a model, deleted ones among them."""
+    return model.history.all()  # type: ignore[attr-defined]  # set by simple_history
+
+
+def untouched(model: type[Model], reasons: Collection[str]) -> set[Any]:
+    """The keys of the rows, deleted ones among them, whose newest entry in the history is signed
+    with one of `reasons`: nobody else has written them since."""
+    newest = history_of(model).order_by().values("id").annotate(newest=Max("history_id"))
+    signatures = history_of(model).filter(
+        history_id__in=newest.values("newest"), history_change_reason__in=reasons
+    )
+    return set(signatures.values_list("id", flat=True))
+
+
+def signed(rows: Iterable[Any], reason: str) -> list[Any]:
+    """The rows, marked so that their history says who wrote them."""
+    rows = list(rows)
+    for row in rows:
+        row._change_reason = reason  # noqa: SLF001  # simple_history reads it from there
+    return rows
+
+
+def save(row: Model, *fields: str, reason: str) -> None:
+    """Writes some fields of a row, signed."""
+    signed([row], reason)
+    row.save(update_fields=[*fields, "updated_at"])

@@ -1,0 +1,79 @@
+"""How the configuration stands: which providers have their key, which models a route leads to.
+
+Reads and changes nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from llm_routing.core.planner import EMBEDDINGS
+from llm_routing.credentials import STORED, find_key
+from llm_routing.models import Provider, UseCaseRoute
+from llm_routing.vendors import VENDORS, Vendor
+
+from .report import ProviderState, RouteState
+
+
+def answers_for_real(provider: Provider, environ: Mapping[str, str]) -> bool:
+    """Whether requests can be sent to a provider whose answers are not made up."""
+    vendor = VENDORS.get(provider.vendor)
+    if vendor is None or vendor.is_sandbox:
+        return False
+    return not vendor.needs_key or bool(find_key(provider, environ).value)
+
+
+def wanting(vendor: Vendor) -> str:
+    """What a provider of this vendor without a key is waiting for."""
+    if vendor.needs_key:
+        return f"{' or '.join(vendor.api_key_envs)} is not set"
+    return "needs no key"
+
+
+def provider_states(environ: Mapping[str, str]) -> tuple[ProviderState, ...]:
+    """Every provider."""
+    return tuple(
+        ProviderState(provider.name, provider.vendor, provider.is_active, _key(provider, environ))
+        for provider in Provider.objects.order_by("priority", "name")
+    )
+
+
+def route_states() -> tuple[RouteState, ...]:
+    """Every route that is in use, with the models in use behind it."""
+    states = []
+    for route in UseCaseRoute.objects.active().with_targets().order_by("use_case", "tier"):
+        models: dict[bool, list[str]] = {False: [], True: []}
+        for target in sorted(route.targets.all(), key=lambda target: target.position):
+            model = target.model
+            if model.is_active and model.provider.is_active:
+                models[EMBEDDINGS in model.capabilities].append(model.address)
+        states.append(
+            RouteState(route.use_case, route.tier, tuple(models[False]), tuple(models[True]))
+        )
+    return tuple(states)
+
+
+def warnings(environ: Mapping[str, str]) -> Iterator[str]:
+    """What an operator should look at, in sentences."""
+    active = list(Provider.objects.active().order_by("name"))
+    real = [provider for provider in active if answers_for_real(provider, environ)]
+    for provider in active:
+        vendor = VENDORS.get(provider.vendor)
+        if vendor is None:
+            yield f"The provider {provider.name} has the unknown vendor {provider.vendor}."
+        elif vendor.is_sandbox and real:
+            yield (
+                f"The provider {provider.name} is active beside real ones: where they fail, "
+                "made-up answers are given. Deactivate it unless that is meant."
+            )
+        elif not vendor.is_sandbox and provider not in real:
+            yield f"The provider {provider.name} is active, but there is no key for it here."
+    empty = [f"{route.use_case}:{route.tier}" for route in route_states() if not route.models]
+    if empty:
+        yield f"Routes without a model in use: {', '.join(empty)}."
+
+
+def _key(provider: Provider, environ: Mapping[str, str]) -> str:
+    origin = find_key(provider, environ).origin
+    if origin:
+        return STORED if origin == STORED else f"from {origin}"
+    vendor = VENDORS.get(provider.vendor)
+    return "unknown vendor" if vendor is None else wanting(vendor)

@@ -1,0 +1,101 @@
+"""The built-in mappings as a snapshot: the catalogue and the environment, no database.
+
+For programs that want a router before, or without, a configuration of their own.
+"""
+
+import os
+from collections.abc import Mapping
+
+from django.utils import timezone
+
+from .conf import get_settings
+from .core.ports import Credential
+from .core.pricing import Price
+from .core.routing_table import (
+    ModelSpec,
+    ProviderSpec,
+    RouteSpec,
+    RoutingTable,
+    TargetSpec,
+    route_key,
+)
+from .credentials import Credentials, build_credential, setting_values, vendor_key
+from .setup.catalogue import MODELS, ROUTES
+from .setup.prices import model_facts
+from .snapshot import Snapshot, SnapshotOrigin
+from .vendors import VENDORS, Vendor
+
+
+def static_snapshot(overrides: Mapping[str, Credential]) -> Snapshot:
+    """The catalogue's routes over every vendor that has a key, in the environment or in
+    `overrides` (credentials by vendor); over the sandbox where none has."""
+    credentials = _credentials(overrides)
+    providers = {name: _provider(VENDORS[name]) for name in credentials}
+    models = _models(frozenset(providers))
+    routes = {}
+    for entry in ROUTES:
+        keys = [key for key in entry.targets if key in models]
+        keys += [key for key in entry.embeddings if key in models][:1]
+        targets = tuple(TargetSpec(key, position) for position, key in enumerate(keys))
+        routes[route_key(entry.use_case, entry.tier)] = RouteSpec(
+            entry.use_case, entry.tier, targets, system_prompt=entry.system_prompt
+        )
+    table = RoutingTable(0, providers, models, routes)
+    return Snapshot(table, Credentials(credentials), SnapshotOrigin.STATIC)
+
+
+def _credentials(overrides: Mapping[str, Credential]) -> dict[str, Credential]:
+    values = setting_values(get_settings())
+    found: dict[str, Credential] = {}
+    for vendor in VENDORS.values():
+        if vendor.is_local or vendor.is_sandbox:
+            continue
+        credential = overrides.get(vendor.name) or build_credential(
+            vendor, vendor_key(vendor, os.environ), values
+        )
+        if credential is not None:
+            found[vendor.name] = credential
+    if not found:
+        sandbox = VENDORS["sandbox"]
+        credential = build_credential(sandbox, vendor_key(sandbox, os.environ), values)
+        if credential is not None:
+            found[sandbox.name] = credential
+    return found
+
+
+def _provider(vendor: Vendor) -> ProviderSpec:
+    base_url = vendor.base_url
+    if vendor.is_sandbox:
+        base_url = get_settings().sandbox_url.rstrip("/") + "/v1"
+    return ProviderSpec(
+        name=vendor.name,
+        vendor=vendor.name,
+        format=vendor.format,
+        base_url=base_url,
+        quirks=vendor.quirks,
+    )
+
+
+def _models(providers: frozenset[str]) -> dict[str, ModelSpec]:
+    today = timezone.now().date()
+    models = {}
+    for entry in MODELS:
+        if entry.provider not in providers:
+            continue
+        price, context_window = None, None
+        if entry.priced_as is not None:
+            facts = model_facts(*entry.priced_as, on=today)
+            context_window = facts.context_window
+            if facts.input_price is not None and facts.output_price is not None:
+                price = Price(facts.input_price, facts.output_price, facts.cached_input_price)
+        models[entry.key] = ModelSpec(
+            provider=entry.provider,
+            model_id=entry.model_id,
+            alias=entry.model_id if entry.has_alias else "",
+            display_name=entry.display_name,
+            capabilities=entry.capabilities,
+            context_window=context_window,
+            max_output_tokens=entry.max_output_tokens,
+            price=price,
+        )
+    return models

@@ -1,0 +1,158 @@
+"""A gateway over a real socket in the test's own event loop, a sandbox behind it, and its callers.
+
+Every test that asks for `gateway` runs twice: on `llm_routing.asgi` and on Django's own handler.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from django.core.asgi import get_asgi_application as django_application
+
+from llm_routing import close_routers
+from llm_routing.access import keys
+from llm_routing.asgi import get_asgi_application as lean_application
+from llm_routing.conf import get_settings
+from llm_routing.models import ApiKey, ModelConfig, Provider, RouteTarget, UseCaseRoute
+from llm_routing.sandbox import Sandbox
+from llm_routing.snapshot import EMPTY, source
+
+CAPABILITIES = ["chat", "streaming", "tools", "json_schema", "vision", "reasoning"]
+SSE = "text/event-stream; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A running gateway, a key it takes, and the sandbox that its providers lead to."""
+
+    url: str
+    key: str
+    client: httpx.AsyncClient
+    sandbox: Sandbox
+    application: str
+
+    async def post(
+        self, path: str, body: Any, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """POST a body with the key; bytes are sent as they are."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        given = {"Content-Type": "application/json", **(headers or {})}
+        return await self.client.post(path, content=content, headers=given)
+
+    async def complete(self, messages: Any = "Hi", **more: Any) -> httpx.Response:
+        """POST /api/llm/complete to the debugging route."""
+        more.setdefault("use_case", "debugging")
+        return await self.post("/api/llm/complete", {"messages": messages, **more})
+
+    async def chat(self, text: str = "Hi", **more: Any) -> httpx.Response:
+        """POST /v1/chat/completions to the debugging route."""
+        more.setdefault("model", "debugging")
+        more.setdefault("messages", [{"role": "user", "content": text}])
+        return await self.post("/v1/chat/completions", more)
+
+    async def message(self, text: str = "Hi", **more: Any) -> httpx.Response:
+        """POST /v1/messages to the debugging route."""
+        more.setdefault("model", "debugging")
+        more.setdefault("max_tokens", 100)
+        more.setdefault("messages", [{"role": "user", "content": text}])
+        return await self.post("/v1/messages", more)
+
+
+@pytest.fixture
+def clean_process(
+    transactional_db: None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """The process as it starts: nothing in memory, nothing on disk."""
+    monkeypatch.setenv("LLM_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr("django.conf.settings.LLM_ROUTING", {}, raising=False)
+    get_settings.cache_clear()
+    source.current = EMPTY
+    keys.clear()
+    yield
+    source.current = EMPTY
+    keys.clear()
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def api_key(clean_process: None) -> str:
+    return ApiKey.objects.issue("tests", tenant="acme")[1]
+
+
+@pytest.fixture
+def configuration(clean_process: None, upstream: Sandbox) -> None:
+    """The use case debugging with a fallback, and one for each crossing of the formats."""
+    first = Provider.objects.create(
+        name="first", vendor="vllm", base_url=upstream.openai_url
+    )
+    second = Provider.objects.create(
+        name="second", vendor="vllm", base_url=upstream.openai_url
+    )
+    claude = Provider.objects.create(name="claude", vendor="anthropic", base_url=upstream.url)
+    claude.set_api_key("sk-ant-sandbox")
+    claude.save()
+    price = {"input_price": "2", "output_price": "10"}
+    alpha = ModelConfig.objects.create(
+        provider=first, model_id="org/alpha:1", alias="best", capabilities=CAPABILITIES, **price
+    )
+    beta = ModelConfig.objects.create(provider=second, model_id="beta", capabilities=CAPABILITIES)
+    opus = ModelConfig.objects.create(provider=claude, model_id="opus", capabilities=CAPABILITIES)
+    vectors = ModelConfig.objects.create(
+        provider=first, model_id="vectors", capabilities=["embeddings"]
+    )
+    routes = {
+        ("debugging", "standard"): (alpha, beta),
+        ("debugging", "premium"): (opus, beta),
+        ("thinking", "standard"): (opus,),
+        ("memory_processing", "standard"): (vectors,),
+    }
+    for (use_case, tier), models in routes.items():
+        route = UseCaseRoute.objects.create(use_case=use_case, tier=tier)
+        for position, model in enumerate(models):
+            RouteTarget.objects.create(route=route, model=model, position=position)
+
+
+@pytest.fixture(params=["lean", "django"])
+async def gateway(
+    request: pytest.FixtureRequest, configuration: None, api_key: str, upstream: Sandbox
+) -> AsyncIterator[Gateway]:
+    application = lean_application() if request.param == "lean" else django_application()
+    lifespan = "on" if request.param == "lean" else "off"
+    headers = {"Authorization": f"Bearer {api_key}"}
+    async with (
+        serving(application, lifespan) as url,
+        httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client,
+    ):
+        yield Gateway(url, api_key, client, upstream, request.param)
+    await close_routers()
+
+
+@asynccontextmanager
+async def serving(application: Any, lifespan: Any) -> AsyncIterator[str]:
+    """The application under uvicorn on a free port; its address."""
+    config = uvicorn.Config(
+        application, host="127.0.0.1", port=0, lifespan=lifespan, log_config=None
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not task.done(), task.result()
+        await asyncio.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await task

@@ -1,0 +1,204 @@
+"""The lean handler: no thread, no query, a bounded body, and an end for whoever leaves."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.db.backends.utils import CursorWrapper
+
+from llm_routing import BaseLLMRouter
+from llm_routing.asgi import get_asgi_application
+from llm_routing.conf import get_settings
+from llm_routing.models import ApiKey, UsageRecord
+from tests.router.conftest import Configuration, clean_process, configuration, router
+
+__all__ = ["clean_process", "configuration", "router"]
+
+application = get_asgi_application()
+
+
+@dataclass
+class Exchange:
+    """One request over ASGI, and what came back."""
+
+    path: str
+    body: bytes
+    key: str
+    method: str = "POST"
+    leaves_after: int | None = None
+    sent: list[Mapping[str, Any]] = field(default_factory=list)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    received = 0
+
+    async def run(self) -> "Exchange":
+        headers = [(b"authorization", f"Bearer {self.key}".encode()), (b"host", b"localhost")]
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": self.method,
+            "scheme": "http",
+            "path": self.path,
+            "raw_path": self.path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": headers,
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+        }
+        await application(scope, self.receive, self.send)
+        return self
+
+    async def receive(self) -> Mapping[str, Any]:
+        self.received += 1
+        if self.received == 1:
+            return {"type": "http.request", "body": self.body, "more_body": False}
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, event: Mapping[str, Any]) -> None:
+        self.sent.append(event)
+        if self.leaves_after is not None and len(self.sent) > self.leaves_after:
+            self.left.set()
+            await asyncio.sleep(0)
+
+    @property
+    def status(self) -> int:
+        status: int = self.sent[0]["status"]
+        return status
+
+    @property
+    def content(self) -> bytes:
+        return b"".join(event.get("body", b"") for event in self.sent[1:])
+
+
+@pytest.fixture
+async def key(router: BaseLLMRouter) -> str:
+    _, clear_text = await asyncio.to_thread(ApiKey.objects.issue, "tests")
+    return clear_text
+
+
+def chat(text: str, **more: Any) -> bytes:
+    messages = [{"role": "user", "content": text}]
+    return json.dumps({"model": "debugging", "messages": messages, **more}).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", chat("Hi")),
+        ("/v1/chat/completions", chat("Hi", stream=True)),
+        ("/api/llm/complete", b'{"messages": "Hi", "use_case": "debugging"}'),
+        ("/api/llm/complete", b'{"messages": "Hi", "use_case": "debugging", "stream": true}'),
+        ("/v1/messages", chat("Hi", max_tokens=50)),
+        ("/v1/messages", chat("Hi", max_tokens=50, stream=True)),
+    ],
+)
+async def test_a_warm_completion_starts_no_thread_and_asks_no_database(
+    key: str, path: str, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm = await Exchange(path, body, key).run()
+    assert warm.status == 200, warm.content
+
+    ours = threading.current_thread()
+    hops: list[str] = []
+    start, execute, run = (
+        threading.Thread.start,
+        CursorWrapper.execute,
+        asyncio.BaseEventLoop.run_in_executor,
+    )
+
+    def watched_start(self: threading.Thread) -> None:
+        hops.append(f"thread {self.name}")
+        start(self)
+
+    def watched_execute(self: CursorWrapper, sql: Any, params: Any = None) -> Any:
+        if threading.current_thread().name != "llm_routing":
+            hops.append(f"query {sql}")
+        return execute(self, sql, params)
+
+    def watched_run(self: asyncio.BaseEventLoop, executor: Any, func: Any, *args: Any) -> Any:
+        hops.append(f"executor {func}")
+        return run(self, executor, func, *args)
+
+    monkeypatch.setattr(threading.Thread, "start", watched_start)
+    monkeypatch.setattr(CursorWrapper, "execute", watched_execute)
+    monkeypatch.setattr(asyncio.BaseEventLoop, "run_in_executor", watched_run)
+    answer = await Exchange(path, body, key).run()
+    assert answer.status == 200
+    assert hops == []
+    assert threading.current_thread() is ours
+
+
+async def test_a_body_past_the_limit_is_refused_before_it_is_read_whole(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_MAX_BODY_BYTES", "1024")
+    get_settings.cache_clear()
+    exchange = Exchange("/v1/chat/completions", b"x" * 600, key)
+
+    async def endless() -> Mapping[str, Any]:
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": b"x" * 600, "more_body": True}
+
+    exchange.receive = endless  # type: ignore[method-assign]  # a caller who never stops
+    await asyncio.wait_for(_until_answered(exchange), 5)
+    assert exchange.status == 413
+    assert json.loads(exchange.content)["error"]["code"]
+
+
+async def _until_answered(exchange: Exchange) -> None:
+    running = asyncio.create_task(exchange.run())
+    while not (exchange.sent and not exchange.sent[-1].get("more_body", False)):
+        await asyncio.sleep(0.01)
+        if running.done():
+            break
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_caller_who_leaves_ends_the_upstream_call(
+    key: str, router: BaseLLMRouter, stream: bool
+) -> None:
+    text = "[[token_delay=0.2]] on and on" if stream else "[[delay=20]] slow"
+    exchange = Exchange("/v1/chat/completions", chat(text, stream=stream), key)
+    if stream:
+        exchange.leaves_after = 1
+    else:
+        asyncio.get_running_loop().call_later(0.3, exchange.left.set)
+    await asyncio.wait_for(exchange.run(), 5)
+    from llm_routing import close_routers
+
+    await close_routers()
+    record = await UsageRecord.objects.aget()
+    assert record.outcome == "cancelled"
+
+
+async def test_everything_else_is_django_s(key: str) -> None:
+    page = await Exchange("/admin/login/", b"", key, method="GET").run()
+    assert page.status == 200
+    assert b"csrfmiddlewaretoken" in page.content
+    assert (await Exchange("/nowhere", b"", key, method="GET").run()).status == 404
+
+
+async def test_lifespan_opens_and_closes(configuration: Configuration, clean_process: None) -> None:
+    events = iter(["lifespan.startup", "lifespan.shutdown"])
+    said: list[str] = []
+
+    async def receive() -> Mapping[str, Any]:
+        return {"type": next(events)}
+
+    async def send(event: Mapping[str, Any]) -> None:
+        said.append(event["type"])
+        if event["type"] == "lifespan.startup.complete":
+            names = {thread.name for thread in threading.enumerate()}
+            assert "llm_routing" in names
+
+    await application({"type": "lifespan"}, receive, send)
+    assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert "llm_routing" not in {thread.name for thread in threading.enumerate()}

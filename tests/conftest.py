@@ -1,0 +1,164 @@
+"""Settings and services of a test run, and the servers that tests talk to.
+
+TEST_SERVICES=servers runs the tests on PostgreSQL and Redis, anything else (or nothing) on SQLite
+with state in memory. With `-p no:django` Django cannot even be imported: so core and formats run.
+Nothing here may import Django at the top.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from .servers import Gateway, Server
+    from .services import Services
+
+_session = ExitStack()
+_services: "Services | None" = None
+
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    # The first hook in which a conftest may act, before any other conftest imports a model.
+    if pluginmanager.is_blocked("django"):
+        sys.modules["django"] = None  # type: ignore[assignment]  # documented: import fails
+    else:
+        set_up_django()
+
+
+def set_up_django() -> None:
+    """Choose the services, make the environment, then load the settings."""
+    global _services
+    from . import servers, services
+
+    for name in list(os.environ):
+        if name.startswith(("DJANGO_", "LLM_", "DATABASE_", "REDIS_")) or name.endswith("_API_KEY"):
+            del os.environ[name]
+    directory = Path(_session.enter_context(tempfile.TemporaryDirectory(prefix="llm-routing-")))
+    if os.environ.get("TEST_SERVICES") == "servers":
+        try:
+            _services = _session.enter_context(services.running())
+        except services.CannotStart as error:
+            raise pytest.UsageError(str(error)) from None
+    os.environ |= servers.environment(
+        directory,
+        _services.database_url if _services else f"sqlite:///{directory / 'unused.sqlite3'}",
+        _services.redis_url if _services else None,
+    )
+    import django
+
+    django.setup()
+
+
+def pytest_unconfigure() -> None:
+    _session.close()
+
+
+def pytest_report_header() -> str:
+    return f"services: {'PostgreSQL and Redis' if _services else 'none'}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("servers") and _services is None:
+        pytest.skip("needs TEST_SERVICES=servers")
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """On SQLite the test database is a file, so that a server in another process can read it."""
+    from django.conf import settings
+
+    default = settings.DATABASES["default"]
+    if default["ENGINE"] == "django.db.backends.sqlite3":
+        directory = tmp_path_factory.mktemp("database")
+        default.setdefault("TEST", {})["NAME"] = str(directory / "test.sqlite3")
+
+
+@pytest.fixture(scope="session")
+def services() -> "Services | None":
+    """PostgreSQL and Redis, or None where the tests run without them."""
+    return _services
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """The URL of a real Redis; a test that asks for it is skipped where there is none."""
+    if _services is None:
+        pytest.skip("needs TEST_SERVICES=servers")
+    return _services.redis_url
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:
+    """The sandbox over a real socket, one for the whole run."""
+    from .servers import sandbox_server
+
+    with sandbox_server(tmp_path_factory.mktemp("sandbox")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gateway(sandbox: "Server", tmp_path_factory: pytest.TempPathFactory) -> Iterator["Gateway"]:
+    """The project as `make run` has it, every route ending on the sandbox, one for the whole run.
+
+    It has a database of its own, apart from pytest's; a test changes nothing in it, or changes it
+    back (`gateway.manage`).
+    """
+    from .servers import Gateway, environment, gateway_server, manage
+
+    directory = tmp_path_factory.mktemp("gateway")
+    if _services is None:
+        database_url, redis_url = f"sqlite:///{directory / 'db.sqlite3'}", None
+    else:
+        database_url = create_database(_services.database_url, "gateway")
+        redis_url = with_path(_services.redis_url, "/1")
+    env = environment(directory, database_url, redis_url, LLM_SANDBOX_URL=sandbox.url)
+    manage(env, "migrate", "--verbosity=0")
+    manage(env, "setup_llm_configuration", "--verbosity=0")
+    key = json.loads(manage(env, "create_llm_key", "tests", "--json"))["key"]
+    with gateway_server(env, directory / "gateway.log") as server:
+        yield Gateway(server, key, env)
+
+
+@pytest.fixture
+def live_gateway(sandbox: "Server", transactional_db: None, tmp_path: Path) -> Iterator["Gateway"]:
+    """A gateway on pytest's own database: what a test changes through the ORM, it serves."""
+    from django.db import connection
+
+    from .servers import Gateway, environment, gateway_server, manage
+
+    name = str(connection.settings_dict["NAME"])
+    if _services is None:
+        database_url, redis_url = f"sqlite:///{name}", None
+    else:
+        database_url = with_path(_services.database_url, f"/{name}")
+        redis_url = with_path(_services.redis_url, "/2")
+    env = environment(tmp_path, database_url, redis_url, LLM_SANDBOX_URL=sandbox.url)
+    manage(env, "setup_llm_configuration", "--verbosity=0")
+    key = json.loads(manage(env, "create_llm_key", "tests", "--json"))["key"]
+    with gateway_server(env, tmp_path / "gateway.log") as server:
+        yield Gateway(server, key, env)
+
+
+def create_database(maintenance_url: str, name: str) -> str:
+    """A new, empty PostgreSQL database; its URL."""
+    import psycopg
+    from psycopg.sql import SQL, Identifier
+
+    with psycopg.connect(maintenance_url, autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    return with_path(maintenance_url, f"/{name}")
+
+
+def with_path(url: str, path: str) -> str:
+    """`url` with another path: another database of the same server."""
+    return urlunsplit(urlsplit(url)._replace(path=path))

@@ -1,0 +1,386 @@
+"""The ports of the core in memory: a scripted transport, a virtual clock, a ledger to look into.
+
+The wire format is one a test can read: an answer is its text, a stream is lines of events.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+from llm_routing.core.errors import (
+    AnswerTooLarge,
+    ContentFiltered,
+    ContextTooLong,
+    MalformedAnswer,
+    RateLimited,
+    RequestRejected,
+    ServerFailed,
+    TruncatedStream,
+    UnsupportedRequest,
+    UpstreamError,
+)
+from llm_routing.core.events import (
+    AnswerEnded,
+    AnswerStarted,
+    ChoiceFinished,
+    Frame,
+    RefusalDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    UsageReported,
+)
+from llm_routing.core.executor import Call, Executor, Timeouts
+from llm_routing.core.planner import RoutePlan
+from llm_routing.core.ports import AttemptOpened, AttemptSettled, WireRequest
+from llm_routing.core.routing_table import ModelSpec, Price, ProviderSpec, RouteSpec, Target
+from llm_routing.core.types import Caller, FinishReason, Usage
+
+Chunk = bytes | float | UpstreamError
+"""Bytes that come, seconds of silence, or what breaks the answer."""
+
+ERRORS_BY_STATUS: Mapping[int, type[UpstreamError]] = {
+    400: RequestRejected,
+    403: ContentFiltered,
+    413: ContextTooLong,
+    429: RateLimited,
+}
+
+
+@dataclass
+class Reply:
+    """What a provider does with one request: fail, or answer after `delay` seconds."""
+
+    chunks: Sequence[Chunk] = ()
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+    fails: UpstreamError | None = None
+
+
+class FakeAnswer:
+    def __init__(self, reply: Reply) -> None:
+        self.status = reply.status
+        self.headers = reply.headers
+        self.is_closed = False
+        self.is_read = False
+        self.caps: list[int] = []
+        self._chunks = deque(reply.chunks)
+
+    async def read(self, max_bytes: int) -> bytes:
+        self.caps.append(max_bytes)
+        body = b""
+        while chunk := await self.next_chunk():
+            body += chunk
+            if len(body) > max_bytes:
+                raise AnswerTooLarge("Too large.")
+        return body
+
+    async def next_chunk(self) -> bytes:
+        assert not self.is_closed
+        await asyncio.sleep(0)
+        while self._chunks:
+            chunk = self._chunks.popleft()
+            if isinstance(chunk, bytes):
+                return chunk
+            if isinstance(chunk, UpstreamError):
+                raise chunk
+            await asyncio.sleep(chunk)
+        self.is_read = True
+        return b""
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+@dataclass
+class Sent:
+    """One request as the transport got it."""
+
+    provider: str
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    connect_timeout: float
+    max_connections: int | None
+    at: float
+
+
+class ScriptedTransport:
+    """Answers each provider's requests with its replies, one after the other."""
+
+    def __init__(self) -> None:
+        self.replies: dict[str, deque[Reply]] = defaultdict(deque)
+        self.sent: list[Sent] = []
+        self.answers: list[FakeAnswer] = []
+
+    async def send(
+        self,
+        provider: str,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        connect_timeout: float,
+        max_connections: int | None,
+    ) -> FakeAnswer:
+        now = asyncio.get_running_loop().time()
+        self.sent.append(
+            Sent(provider, method, url, headers, body, connect_timeout, max_connections, now)
+        )
+        reply = self.replies[provider].popleft()
+        await asyncio.sleep(reply.delay)
+        if reply.fails is not None:
+            raise reply.fails
+        self.answers.append(FakeAnswer(reply))
+        return self.answers[-1]
+
+    async def aclose(self) -> None:
+        raise AssertionError("the executor does not own the transport")
+
+
+class LoopClock:
+    """The running loop's time, so that virtual time is the executor's time too."""
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.monotonic() - 1000.0)
+
+
+class Ledger:
+    """A `UsageSink` that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.accounts: list[AttemptOpened] = []
+        self.ends: list[AttemptSettled] = []
+
+    def opened(self, attempt: AttemptOpened) -> None:
+        self.accounts.append(attempt)
+
+    def settled(self, attempt: AttemptSettled) -> None:
+        assert attempt.opened in self.accounts
+        self.ends.append(attempt)
+
+    @property
+    def outcomes(self) -> list[tuple[str, str, str]]:
+        """(provider, outcome, error code), as settled."""
+        return [
+            (settled.opened.provider, settled.outcome.value, settled.error_code)
+            for settled in self.ends
+        ]
+
+
+class LineParser:
+    """One event a line: `text:hi`, `usage:3,4`, `finish`, `end`; `error` is one in a 200."""
+
+    def __init__(self) -> None:
+        self._is_finished = False
+
+    def feed(self, data: bytes) -> Sequence[Frame]:
+        return [
+            Frame("lines", line.encode(), self._events(*line.partition(":")[::2]))
+            for line in data.decode().splitlines()
+        ]
+
+    def close(self) -> Sequence[Frame]:
+        if not self._is_finished:
+            raise TruncatedStream("The stream ended without a finish.")
+        return [Frame("lines", b"", (AnswerEnded(),))]
+
+    def _events(self, kind: str, value: str) -> tuple[StreamEvent, ...]:
+        match kind:
+            case "start":
+                return (AnswerStarted("a1", "m", usage_of(value)),)
+            case "text":
+                return (TextDelta(value),)
+            case "think":
+                return (ThinkingDelta(value),)
+            case "refuse":
+                return (RefusalDelta(value),)
+            case "args":
+                return (ToolCallDelta(0, value),)
+            case "usage":
+                usage = usage_of(value)
+                assert usage is not None
+                return (UsageReported(usage),)
+            case "finish":
+                self._is_finished = True
+                return (ChoiceFinished(FinishReason.STOP),)
+            case "end":
+                return (AnswerEnded(),)
+            case "error":
+                raise ServerFailed("An error inside a 200.")
+            case "bug":
+                raise ZeroDivisionError
+        return ()
+
+
+def usage_of(text: str) -> Usage | None:
+    """`3,4` → three tokens in, four out."""
+    if not text:
+        return None
+    given, made = text.split(",")
+    return Usage(int(given), int(made))
+
+
+@dataclass
+class TextOperation:
+    """Asks for a text. A body may end in `|3,4`: its usage. What is in `unsupported` cannot be
+    built for that provider; `bug` as a body is a fault of ours."""
+
+    name: str = "chat"
+    input_length: int = 400
+    unsupported: frozenset[str] = frozenset()
+
+    def build(self, target: Target) -> WireRequest:
+        if target.provider.name in self.unsupported:
+            raise UnsupportedRequest("This cannot be said here.")
+        return WireRequest(
+            f"/ask/{target.model.model_id}",
+            b"question",
+            {"content-type": "text/plain"},
+            ignored=(f"seed for {target.provider.name}",),
+        )
+
+    def parse(self, target: Target, body: bytes) -> str:
+        if body == b"bug":
+            raise ZeroDivisionError
+        if not body:
+            raise MalformedAnswer("There is no answer in the answer.")
+        return body.decode()
+
+    def usage(self, result: str) -> Usage | None:
+        return usage_of(result.partition("|")[2])
+
+    def output_length(self, result: str) -> int:
+        return len(result)
+
+    def stream_parser(self, target: Target) -> LineParser:
+        return LineParser()
+
+    def map_error(
+        self, target: Target, status: int, headers: Mapping[str, str], body: bytes
+    ) -> UpstreamError:
+        kind = ERRORS_BY_STATUS.get(status, ServerFailed)
+        retry_after = 7.0 if body == b"wait 7" else None
+        return kind(body.decode() or "No reason.", status=status, retry_after=retry_after)
+
+
+@dataclass(frozen=True)
+class FakeCredential:
+    headers: Mapping[str, str]
+
+
+class FakeCredentials:
+    def __init__(self) -> None:
+        self.missing: set[str] = set()
+
+    def get(self, provider: str) -> FakeCredential | None:
+        if provider in self.missing:
+            return None
+        return FakeCredential({"authorization": f"key of {provider}"})
+
+
+class World:
+    """An executor among fakes."""
+
+    def __init__(self, **timeouts: float) -> None:
+        self.transport = ScriptedTransport()
+        self.ledger = Ledger()
+        self.credentials = FakeCredentials()
+        self.executor = Executor(
+            transport=self.transport,
+            credentials=self.credentials,
+            sink=self.ledger,
+            clock=LoopClock(),
+            timeouts=Timeouts(
+                connect=timeouts.get("connect", 5),
+                first_token=timeouts.get("first_token", 20),
+                idle=timeouts.get("idle", 10),
+                total=timeouts.get("total", 60),
+                max_answer_bytes=1000,
+            ),
+            rng=Random(1),
+        )
+
+    def script(self, provider: str, *replies: Reply) -> None:
+        """The next replies of `provider`."""
+        self.transport.replies[provider].extend(replies)
+
+    def asked(self) -> list[str]:
+        """The providers asked, in order."""
+        return [sent.provider for sent in self.transport.sent]
+
+    def assert_accounts_are_closed(self) -> None:
+        """Each attempt that reached a provider is opened and settled once, each answer closed."""
+        assert len(self.transport.sent) == len(self.ledger.accounts)
+        ids = [account.id for account in self.ledger.accounts]
+        assert len(set(ids)) == len(ids)
+        assert [settled.opened.id for settled in self.ledger.ends] == ids
+        assert all(answer.is_closed for answer in self.transport.answers)
+
+
+def text(body: str, **reply: float) -> Reply:
+    """A good answer."""
+    return Reply((body.encode(),), **reply)  # type: ignore[arg-type]  # `delay` alone is given
+
+
+def lines(*chunks: str | float | UpstreamError, delay: float = 0.0) -> Reply:
+    """A stream; `/` in a chunk ends a line."""
+    return Reply(
+        tuple(
+            chunk.replace("/", "\n").encode() if isinstance(chunk, str) else chunk
+            for chunk in chunks
+        ),
+        delay=delay,
+    )
+
+
+def refusal(status: int, body: str = "", **headers: str) -> Reply:
+    """A vendor's error; header names are written with underscores."""
+    return Reply(
+        (body.encode(),) if body else (),
+        status=status,
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+    )
+
+
+def failing(error: UpstreamError) -> Reply:
+    """No answer at all."""
+    return Reply(fails=error)
+
+
+def target(name: str, price: Price | None = None, **provider: float | None) -> Target:
+    """The model `m` of the provider `name`."""
+    spec = ProviderSpec(
+        name,
+        vendor="fake",
+        format="lines",
+        base_url=f"https://{name}.test",
+        connect_timeout=provider.get("connect_timeout"),
+        first_token_timeout=provider.get("first_token_timeout"),
+        idle_timeout=provider.get("idle_timeout"),
+        total_timeout=provider.get("total_timeout"),
+    )
+    return Target(spec, ModelSpec(name, "m", price=price))
+
+
+def plan_for(targets: Iterable[str | Target]) -> RoutePlan:
+    """A plan of the route `debugging:premium` through `targets`."""
+    return RoutePlan(
+        tuple(each if isinstance(each, Target) else target(each) for each in targets),
+        RouteSpec("debugging", "premium", ()),
+    )
+
+
+def call(seconds: float = 120.0) -> Call:
+    """A request that has `seconds` from now."""
+    return Call("req_1", Caller("acme", "laptop"), asyncio.get_running_loop().time() + seconds)

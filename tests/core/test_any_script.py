@@ -1,0 +1,126 @@
+"""Whatever providers do: the budgets hold, every account is closed, every answer given back."""
+
+import asyncio
+from collections import Counter
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from llm_routing.core.errors import (
+    ERRORS_BY_CODE,
+    ConnectionFailed,
+    ConnectionLost,
+    ConnectTimeout,
+    LLMError,
+    RateLimited,
+    RoutingError,
+    TLSFailed,
+    UpstreamError,
+)
+from llm_routing.core.stream import TAIL_SECONDS
+from llm_routing.core.types import AttemptOutcome
+
+from .fakes import Reply, TextOperation, World, call, failing, plan_for
+from .virtual_time import in_virtual_time
+
+PROVIDERS = "abcdef"
+FAILURES = st.sampled_from(
+    [
+        ConnectionFailed("x"),
+        ConnectionLost("x"),
+        ConnectTimeout("x"),
+        RateLimited("x", retry_after=9),
+        TLSFailed("x"),
+    ]
+)
+SECONDS = st.floats(0, 30)
+WHOLE = b"text:Hello\nfinish\nend"
+CHUNKS = st.lists(
+    st.sampled_from([b"start\n", b"text:Hi\n", b"usage:3,4\n", b"error\n", b"bug", b"end", WHOLE])
+    | SECONDS
+    | FAILURES,
+    max_size=6,
+)
+REPLIES = st.builds(
+    Reply,
+    CHUNKS,
+    st.sampled_from([200, 200, 200, 400, 403, 413, 429, 500]),
+    st.sampled_from([{}, {"retry-after": "3"}, {"retry-after": "1000"}]),
+    SECONDS,
+) | st.builds(failing, FAILURES)
+GOOD = Reply((WHOLE,))
+BAD = failing(ConnectionFailed("x"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    count=st.integers(1, len(PROVIDERS)),
+    first=st.lists(REPLIES, min_size=6, max_size=6),
+    second=st.lists(REPLIES, min_size=6, max_size=6),
+    missing=st.sets(st.sampled_from(PROVIDERS)),
+    unsupported=st.frozensets(st.sampled_from(PROVIDERS)),
+    seconds=st.floats(-1, 100),
+    streaming=st.booleans(),
+    leaves_after=st.none() | st.floats(0, 100),
+)
+@example(6, [BAD] * 6, [GOOD] * 6, {"a", "b"}, frozenset("c"), 100.0, False, None)
+@example(1, [BAD] * 6, [GOOD] * 6, set(), frozenset(), 100.0, True, None)
+@in_virtual_time
+async def test_any_script_of_outcomes(
+    count: int,
+    first: list[Reply],
+    second: list[Reply],
+    missing: set[str],
+    unsupported: frozenset[str],
+    seconds: float,
+    streaming: bool,
+    leaves_after: float | None,
+) -> None:
+    world = World()
+    world.credentials.missing = missing
+    for provider, *replies in zip(PROVIDERS, first, second, strict=True):
+        world.script(provider, *replies)
+    providers = PROVIDERS[:count]
+    operation = TextOperation(unsupported=unsupported)
+    limit = call(seconds)
+    began = asyncio.get_running_loop().time()
+
+    async def run() -> None:
+        if not streaming:
+            result = await world.executor.complete(operation, plan_for(providers), limit)
+            assert result.attempts[-1].outcome is AttemptOutcome.SUCCESS
+            return
+        stream = (await world.executor.open_stream(operation, plan_for(providers), limit)).value
+        try:
+            async for batch in stream:
+                assert batch
+        finally:
+            await stream.aclose()
+
+    error: BaseException | None = None
+    try:
+        async with asyncio.timeout(leaves_after):
+            await run()
+    except (LLMError, TimeoutError, ZeroDivisionError) as caught:
+        error = caught
+
+    world.assert_accounts_are_closed()
+    asked = world.asked()
+    assert len(asked) <= 4
+    assert asked == sorted(asked)
+    assert not set(asked) & (missing | unsupported)
+    again = [provider for provider, times in Counter(asked).items() if times > 1]
+    assert again in ([], [providers[-1]])
+    assert Counter(asked)[providers[-1]] <= 2
+    # An answer that is there in time is not thrown away, and nobody is kept past the deadline.
+    took = asyncio.get_running_loop().time() - began
+    assert took <= max(seconds, 0) + TAIL_SECONDS + 1e-6
+    outcomes = [settled.outcome for settled in world.ledger.ends]
+    assert outcomes.count(AttemptOutcome.SUCCESS) == (error is None)
+    assert outcomes[:-1] == [AttemptOutcome.FAILURE] * (len(outcomes) - 1)
+    for settled in world.ledger.ends:
+        failed = settled.outcome is AttemptOutcome.FAILURE
+        assert (settled.error_code in ERRORS_BY_CODE) is failed
+        assert (settled.usage is None) <= failed
+    if isinstance(error, RoutingError | UpstreamError):
+        assert all(attempt.outcome is AttemptOutcome.FAILURE for attempt in error.attempts)

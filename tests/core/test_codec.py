@@ -1,0 +1,107 @@
+"""JSON in and out: what is refused, and that a refusal quotes nothing."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_routing.core.codec import decode, encode
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(VALUES)
+def test_what_is_written_is_read_back(value: Any) -> None:
+    assert decode(encode(value)) == value
+    assert decode(encode(value).decode()) == value
+
+
+def test_text_is_written_as_utf_8_without_spaces() -> None:
+    assert encode({"a": ["é", 1, 0.5, None, True]}) == '{"a":["é",1,0.5,null,true]}'.encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "nul",
+        "01",
+        "{'a': 1}",
+        '{"a": 1,}',
+        '{"a": 1} {}',
+        '{"a": NaN}',
+        "Infinity",
+        "-Infinity",
+        r'"\ud800"',
+        r'"\ud800\u0041"',
+        '"\ud800"',
+        '"\n"',
+        b'"\xed\xa0\x80"',
+        b'"\xff"',
+        b"\xef\xbb\xbf{}",
+        "[" * 100_000,
+        "1" * 5_000,
+    ],
+)
+def test_what_is_no_json_is_refused(body: str | bytes) -> None:
+    with pytest.raises(ValueError):
+        decode(body)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_nesting_ends_at_200_levels(opening: str, closing: str) -> None:
+    value = decode(opening * 200 + "1" + closing * 200)
+    assert decode(encode(value)) == value
+    with pytest.raises(ValueError):
+        decode(opening * 201 + "1" + closing * 201)
+
+
+def test_of_duplicate_keys_the_last_counts() -> None:
+    assert decode('{"a": 1, "a": 2}') == {"a": 2}
+
+
+@given(st.sampled_from(['{"k": %s}', '["%s', '{"%s" 1}', '"\\u%s"', "%s", '{"k": 1} %s']))
+def test_a_refusal_gives_a_position_and_none_of_the_text(shape: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        decode(shape % "hunter2")
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(caught.value)
+    assert "column" in str(caught.value)
+
+
+def test_a_lone_surrogate_is_refused_without_quoting_its_neighbours() -> None:
+    with pytest.raises(ValueError, match="character 8") as caught:
+        decode('"hunter2\ud800"')
+    assert "hunter2" not in repr(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_number_too_large_for_a_double_is_written_as_null() -> None:
+    value = decode("[1e400, -1e400, 1]")
+    assert value == [math.inf, -math.inf, 1]
+    assert encode(value) == b"[null,null,1]"
+
+
+def test_integers_keep_every_digit() -> None:
+    assert decode("12345678901234567890123") == 12345678901234567890123
+
+
+def cycle() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize("value", ["\ud800", {"\ud800": 1}, cycle(), object(), [object()], b"\xff"])
+def test_what_json_cannot_say_is_not_written(value: Any) -> None:
+    with pytest.raises(ValueError, match="cannot be written"):
+        encode(value)

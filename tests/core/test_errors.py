@@ -1,0 +1,159 @@
+"""The taxonomy: drawn once, coded once, and what follows from each failure."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from llm_routing.core import errors
+from llm_routing.core.errors import (
+    ERRORS_BY_CODE,
+    AddressForbidden,
+    AllTargetsFailed,
+    AnswerTooLarge,
+    ConnectionFailed,
+    ConnectionLost,
+    ConnectTimeout,
+    ContentFiltered,
+    ContextTooLong,
+    FirstTokenTimeout,
+    IdleTimeout,
+    InvalidRequest,
+    LLMError,
+    MalformedAnswer,
+    ModelNotFound,
+    NameResolutionFailed,
+    RateLimited,
+    RequestRejected,
+    RoutingError,
+    ServerFailed,
+    TLSFailed,
+    TruncatedStream,
+    UnknownModel,
+    UnsupportedRequest,
+    UpstreamError,
+    UpstreamOverloaded,
+    UpstreamTimeout,
+)
+from llm_routing.core.types import AttemptOutcome, AttemptSummary
+
+ATTEMPTS = (AttemptSummary("p", "m", AttemptOutcome.FAILURE, "server_failed"),)
+
+CLASSES = [
+    value
+    for value in vars(errors).values()
+    if isinstance(value, type) and issubclass(value, LLMError)
+]
+UPSTREAM = [error for error in CLASSES if issubclass(error, UpstreamError)]
+
+DRAWN = re.compile(r"^(?P<indent>[ │├└─]*)(?P<name>[A-Z]\w+) +(?P<status>\d{3})", re.MULTILINE)
+
+# Asking the same target again may help. A kind that is listed says nothing of the kinds below it.
+RETRYABLE_HERE = {
+    ConnectionFailed,
+    ConnectionLost,
+    RateLimited,
+    UpstreamOverloaded,
+    ServerFailed,
+    MalformedAnswer,
+    TruncatedStream,
+}
+# No other target would answer otherwise.
+FINAL = {ContentFiltered, RequestRejected}
+# The request's or the configuration's doing, not the target's health.
+HARMLESS = {ModelNotFound, ContextTooLong, ContentFiltered, RequestRejected, UnsupportedRequest}
+# The vendor has worked, or may have.
+BILLED = {
+    ConnectionLost,
+    UpstreamTimeout,
+    FirstTokenTimeout,
+    IdleTimeout,
+    MalformedAnswer,
+    TruncatedStream,
+    AnswerTooLarge,
+}
+
+
+def drawn() -> list[re.Match[str]]:
+    return list(DRAWN.finditer(errors.__doc__ or ""))
+
+
+def test_the_tree_names_every_error_exactly_once() -> None:
+    assert Counter(match["name"] for match in drawn()) == Counter(
+        error.__name__ for error in CLASSES
+    )
+
+
+def test_the_tree_draws_each_error_under_its_parent() -> None:
+    above: list[str] = []
+    parents: dict[str, str] = {}
+    for match in drawn():
+        depth = len(match["indent"]) // 4
+        above[depth:] = [match["name"]]
+        if depth:
+            parents[match["name"]] = above[depth - 1]
+    assert parents == {
+        error.__name__: error.__bases__[0].__name__ for error in CLASSES if error is not LLMError
+    }
+
+
+@pytest.mark.parametrize("error", CLASSES)
+def test_the_tree_gives_the_http_status_of_each_error(error: type[LLMError]) -> None:
+    statuses = {match["name"]: int(match["status"]) for match in drawn()}
+    # Its own depends on the last failure; see below.
+    own = RoutingError if error is AllTargetsFailed else error
+    assert statuses[error.__name__] == own.http_status
+
+
+def test_every_error_has_a_code_of_its_own_by_which_it_is_found() -> None:
+    assert {error.code: error for error in CLASSES} == ERRORS_BY_CODE
+    assert len(ERRORS_BY_CODE) == len(CLASSES)
+    assert all("code" in vars(error) for error in CLASSES)
+
+
+@pytest.mark.parametrize("error", UPSTREAM)
+def test_what_follows_from_a_failed_attempt(error: type[UpstreamError]) -> None:
+    assert error.retryable_here is (error in RETRYABLE_HERE)
+    assert error.retryable_elsewhere is (error not in FINAL)
+    assert error.counts_against_breaker is (error not in HARMLESS)
+    assert error.billed is (error in BILLED)
+
+
+def test_no_address_and_no_handshake_gets_better_by_asking_again() -> None:
+    for error in (NameResolutionFailed, TLSFailed, AddressForbidden, ConnectTimeout):
+        assert not error.retryable_here
+        assert not error.billed
+
+
+@pytest.mark.parametrize("error", UPSTREAM)
+def test_a_failed_attempt_keeps_the_vendor_s_status_and_wait(error: type[UpstreamError]) -> None:
+    failure = error("No.", status=418, retry_after=2.5)
+    assert (str(failure), failure.message) == ("No.", "No.")
+    assert (failure.status, failure.retry_after, failure.attempts) == (418, 2.5, ())
+    assert (error("No.").status, error("No.").retry_after) == (None, None)
+
+
+def test_an_invalid_request_names_its_field() -> None:
+    assert InvalidRequest("No.", field="messages.0.role").field == "messages.0.role"
+    assert InvalidRequest("No.").field is None
+
+
+def test_an_unknown_model_names_what_exists() -> None:
+    assert UnknownModel("No.", known=["a", "b"]).known == ("a", "b")
+    assert UnknownModel("No.").known == ()
+
+
+def test_a_routing_error_keeps_its_attempts_and_its_wait() -> None:
+    error = RoutingError("No.", attempts=list(ATTEMPTS), retry_after=3)
+    assert (error.attempts, error.retry_after) == (ATTEMPTS, 3)
+    assert RoutingError("No.").attempts == ()
+
+
+@pytest.mark.parametrize("last", UPSTREAM)
+def test_when_all_targets_failed_the_status_tells_whether_the_last_one_timed_out(
+    last: type[UpstreamError],
+) -> None:
+    failure = last("Slow.")
+    error = AllTargetsFailed("No.", attempts=ATTEMPTS, last=failure, retry_after=3)
+    assert error.http_status == (504 if issubclass(last, UpstreamTimeout) else 502)
+    assert (error.last, error.attempts, error.retry_after) == (failure, ATTEMPTS, 3)

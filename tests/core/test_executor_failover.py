@@ -1,0 +1,315 @@
+"""Target after target until one answers: what moves on, what waits, what ends it."""
+
+import pytest
+
+from llm_routing.core.errors import (
+    AllTargetsFailed,
+    AnswerTooLarge,
+    ConnectionFailed,
+    ConnectionLost,
+    ConnectTimeout,
+    ContentFiltered,
+    ContextTooLong,
+    DeadlineExceeded,
+    MalformedAnswer,
+    NoTargetAvailable,
+    RateLimited,
+    RequestRejected,
+    UnsupportedRequest,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from llm_routing.core.retry import BACKOFF_BASE
+
+from .fakes import Reply, TextOperation, World, call, failing, plan_for, refusal, target, text
+from .virtual_time import in_virtual_time
+
+OPERATION = TextOperation()
+
+
+@in_virtual_time
+async def test_a_failed_target_is_passed_over_at_once_and_the_answer_tells_of_it() -> None:
+    world = World()
+    world.script("a", refusal(500))
+    world.script("b", failing(ConnectionFailed("Refused.")))
+    world.script("c", text("Hello"))
+    result = await world.executor.complete(OPERATION, plan_for("abc"), call())
+    assert result.value == "Hello"
+    assert [(tried.provider, tried.outcome, tried.error_code) for tried in result.attempts] == [
+        ("a", "failure", "server_failed"),
+        ("b", "failure", "connection_failed"),
+        ("c", "success", ""),
+    ]
+    assert result.ignored == ("seed for c",)
+    assert len({sent.at for sent in world.transport.sent}) == 1
+    assert [account.number for account in world.ledger.accounts] == [1, 2, 3]
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_the_last_target_is_asked_again_once_after_a_backoff() -> None:
+    world = World()
+    world.script("a", refusal(500))
+    world.script("b", refusal(500), text("Hello"))
+    result = await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert result.value == "Hello"
+    assert world.asked() == ["a", "b", "b"]
+    first, second = (sent.at for sent in world.transport.sent[1:])
+    assert 0 < second - first <= BACKOFF_BASE
+    assert result.upstream_seconds == pytest.approx(second - first)
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_no_target_is_asked_a_third_time() -> None:
+    world = World()
+    world.script("a", refusal(500), refusal(503))
+    with pytest.raises(AllTargetsFailed) as caught:
+        await world.executor.complete(OPERATION, plan_for("a"), call())
+    assert world.asked() == ["a", "a"]
+    assert [tried.error_code for tried in caught.value.attempts] == ["server_failed"] * 2
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_a_retry_waits_as_long_as_the_vendor_asks() -> None:
+    for reply in (refusal(429, retry_after="7"), refusal(429, "wait 7", retry_after="1")):
+        world = World()
+        world.script("a", reply, text("Hello"))
+        await world.executor.complete(OPERATION, plan_for("a"), call())
+        first, second = (sent.at for sent in world.transport.sent)
+        assert second - first == pytest.approx(7)
+
+
+@in_virtual_time
+async def test_a_retry_after_may_be_a_date() -> None:
+    world = World()
+    world.script("a", refusal(429, retry_after="Thu, 01 Jan 2026 00:00:30 GMT"), text("Hello"))
+    result = await world.executor.complete(OPERATION, plan_for("a"), call())
+    assert world.transport.sent[1].at - world.transport.sent[0].at == pytest.approx(30)
+    assert result.attempts[0].latency_ms < 1
+
+
+@in_virtual_time
+async def test_a_wait_that_the_deadline_would_cut_off_is_told_to_the_caller_instead() -> None:
+    world = World()
+    world.script("a", refusal(429, retry_after="50"))
+    world.script("b", refusal(429, retry_after="40"))
+    world.script("c", refusal(500))
+    with pytest.raises(AllTargetsFailed) as caught:
+        await world.executor.complete(OPERATION, plan_for("cab"), call(30))
+    assert world.asked() == ["c", "a", "b"]
+    assert caught.value.retry_after == 40
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, RequestRejected), (403, ContentFiltered)])
+@in_virtual_time
+async def test_what_no_target_would_answer_otherwise_ends_it(
+    status: int, kind: type[UpstreamError]
+) -> None:
+    world = World()
+    world.script("a", refusal(500))
+    world.script("b", refusal(status, "The reason."))
+    with pytest.raises(kind, match="The reason") as caught:
+        await world.executor.complete(OPERATION, plan_for("abc"), call())
+    assert world.asked() == ["a", "b"]
+    assert [tried.provider for tried in caught.value.attempts] == ["a", "b"]
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_when_every_target_finds_the_request_wrong_the_last_reason_surfaces() -> None:
+    world = World()
+    world.script("b", refusal(413, "Too long for b."))
+    world.script("c", refusal(413, "Too long for c."))
+    operation = TextOperation(unsupported=frozenset("a"))
+    with pytest.raises(ContextTooLong, match="Too long for c") as caught:
+        await world.executor.complete(operation, plan_for("abc"), call())
+    assert [tried.error_code for tried in caught.value.attempts] == [
+        "unsupported_request",
+        "context_too_long",
+        "context_too_long",
+    ]
+
+
+@in_virtual_time
+async def test_one_target_that_failed_otherwise_makes_it_the_chain_s_failure() -> None:
+    world = World()
+    world.script("a", refusal(500))
+    world.script("b", refusal(413, "Too long."))
+    with pytest.raises(AllTargetsFailed) as caught:
+        await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert isinstance(caught.value.last, ContextTooLong)
+    assert caught.value.http_status == 502
+
+
+@in_virtual_time
+async def test_the_chain_s_failure_lists_targets_and_reasons_and_nothing_else() -> None:
+    world = World()
+    world.script("a", refusal(500, "secret of a"))
+    world.script("b", failing(ConnectTimeout("secret of b")))
+    with pytest.raises(AllTargetsFailed) as caught:
+        await world.executor.complete(OPERATION, plan_for("ab"), call())
+    error = caught.value
+    assert str(error) == "Every target failed (a/m: server_failed; b/m: connect_timeout)."
+    assert [(tried.provider, tried.model) for tried in error.attempts] == [("a", "m"), ("b", "m")]
+    assert error.http_status == 504
+    assert error.retry_after is None
+
+
+@in_virtual_time
+async def test_a_request_that_cannot_be_built_or_has_no_key_leaves_no_account() -> None:
+    world = World()
+    world.credentials.missing = {"b"}
+    world.script("c", text("Hello"))
+    operation = TextOperation(unsupported=frozenset("a"))
+    result = await world.executor.complete(operation, plan_for("abc"), call())
+    assert [tried.error_code for tried in result.attempts] == [
+        "unsupported_request",
+        "credential_rejected",
+        "",
+    ]
+    assert [account.provider for account in world.ledger.accounts] == ["c"]
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_targets_that_cannot_be_asked_cost_no_attempt() -> None:
+    world = World()
+    world.credentials.missing = set("abcde")
+    world.script("f", refusal(500), text("Hello"))
+    result = await world.executor.complete(OPERATION, plan_for("abcdef"), call())
+    assert result.value == "Hello"
+    assert world.asked() == ["f", "f"]
+
+
+@in_virtual_time
+async def test_at_most_four_providers_are_asked() -> None:
+    world = World()
+    for provider in "abcdef":
+        world.script(provider, refusal(500))
+    with pytest.raises(AllTargetsFailed) as caught:
+        await world.executor.complete(OPERATION, plan_for("abcdef"), call())
+    assert world.asked() == ["a", "b", "c", "d"]
+    assert len(caught.value.attempts) == 4
+
+
+@in_virtual_time
+async def test_a_route_without_a_single_key_has_no_target_available() -> None:
+    world = World()
+    world.credentials.missing = set("ab")
+    with pytest.raises(NoTargetAvailable) as caught:
+        await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert str(caught.value) == (
+        "No target can be asked (a/m: credential_rejected; b/m: credential_rejected)."
+    )
+    assert len(caught.value.attempts) == 2
+    assert world.ledger.accounts == []
+
+
+@in_virtual_time
+async def test_a_request_that_no_target_can_say_is_the_caller_s_to_change() -> None:
+    world = World()
+    operation = TextOperation(unsupported=frozenset("ab"))
+    with pytest.raises(UnsupportedRequest) as caught:
+        await world.executor.complete(operation, plan_for("ab"), call())
+    assert caught.value.http_status == 400
+    assert world.ledger.accounts == []
+
+
+@in_virtual_time
+async def test_a_target_that_keeps_silent_is_left_after_its_own_limit() -> None:
+    world = World(total=60)
+    world.script("a", text("late", delay=5))
+    world.script("b", Reply((b"cut", 100.0)))
+    world.script("c", text("Hello"))
+    plan = plan_for([target("a", total_timeout=4), "b", "c"])
+    result = await world.executor.complete(OPERATION, plan, call(100))
+    times = [sent.at - 1000 for sent in world.transport.sent]
+    assert times == pytest.approx([0, 4, 64])
+    assert [tried.error_code for tried in result.attempts] == ["upstream_timeout"] * 2 + [""]
+    assert result.upstream_seconds == pytest.approx(64)
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_the_deadline_ends_it_whatever_is_left_to_try() -> None:
+    world = World(total=60)
+    world.script("a", refusal(500))
+    world.script("b", text("late", delay=50))
+    with pytest.raises(DeadlineExceeded) as caught:
+        await world.executor.complete(OPERATION, plan_for("abc"), call(10))
+    assert [tried.error_code for tried in caught.value.attempts] == [
+        "server_failed",
+        "upstream_timeout",
+    ]
+    assert world.asked() == ["a", "b"]
+    assert caught.value.attempts[1].latency_ms == pytest.approx(10_000)
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_a_timeout_names_its_limit_and_is_no_deadline_where_time_is_left() -> None:
+    world = World(total=2.5)
+    world.script("a", text("late", delay=5))
+    with pytest.raises(AllTargetsFailed) as caught:
+        await world.executor.complete(OPERATION, plan_for("a"), call())
+    assert type(caught.value.last) is UpstreamTimeout
+    assert str(caught.value.last) == "No answer within 2.5 s."
+    assert caught.value.http_status == 504
+
+
+@in_virtual_time
+async def test_a_deadline_in_the_past_asks_nobody_else() -> None:
+    world = World()
+    world.script("a", text("late", delay=1))
+    with pytest.raises(DeadlineExceeded):
+        await world.executor.complete(OPERATION, plan_for("ab"), call(-5))
+    assert world.asked() == ["a"]
+    world.assert_accounts_are_closed()
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply((b"",)), MalformedAnswer),
+        (Reply((b"Hel", ConnectionLost("Cut."))), ConnectionLost),
+        (Reply((b"x" * 1001,)), AnswerTooLarge),
+        (failing(RateLimited("Wait.")), RateLimited),
+    ],
+)
+@in_virtual_time
+async def test_an_answer_that_is_none_moves_on(reply: Reply, kind: type[UpstreamError]) -> None:
+    world = World()
+    world.script("a", reply)
+    world.script("b", text("Hello"))
+    result = await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert [tried.error_code for tried in result.attempts] == [kind.code, ""]
+    world.assert_accounts_are_closed()
+
+
+@pytest.mark.parametrize(
+    "chunks", [(b"x" * 65_537,), (b"cut", ConnectionLost("Cut.")), (b"stalled", 1000.0)]
+)
+@in_virtual_time
+async def test_an_error_s_body_that_is_endless_broken_or_late_leaves_its_status(
+    chunks: tuple[bytes, ...],
+) -> None:
+    world = World()
+    world.script("a", Reply(chunks, status=403))
+    with pytest.raises(ContentFiltered, match=r"^No reason\.$") as caught:
+        await world.executor.complete(OPERATION, plan_for("a"), call())
+    assert caught.value.status == 403
+    assert world.transport.answers[0].caps == [64 * 1024]
+    assert world.ledger.ends[0].latency_ms <= 5000.001
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_statuses_other_than_2xx_are_errors() -> None:
+    for status, is_answer in [(199, False), (200, True), (299, True), (300, False)]:
+        world = World()
+        world.script("a", Reply((b"Hello",), status=status), text("again"))
+        result = await world.executor.complete(OPERATION, plan_for("a"), call())
+        assert (result.value == "Hello") is is_answer
+        assert world.ledger.ends[0].status == status

@@ -1,0 +1,204 @@
+"""From what a caller names to a route or a model, and what an unknown name is answered with."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_routing.core.errors import InvalidRequest, UnknownModel
+from llm_routing.core.planner import CHAT, EMBEDDINGS, Address, RoutePlan, plan
+from llm_routing.core.routing_table import (
+    ModelSpec,
+    ProviderSpec,
+    RouteSpec,
+    RoutingTable,
+    TargetSpec,
+    route_key,
+)
+
+CAPABILITIES = frozenset({"chat", "streaming"})
+MODELS = [
+    ModelSpec("ollama", "llama3:8b", alias="local", capabilities=CAPABILITIES),
+    ModelSpec("together", "meta/llama:3/8b:free", capabilities=CAPABILITIES),
+    ModelSpec("openai", "embed", capabilities=frozenset({"embeddings"})),
+    # An id and an alias that look like a use case.
+    ModelSpec("openai", "debugging", alias="debugging-fast", capabilities=CAPABILITIES),
+]
+ROUTES = [
+    RouteSpec(use_case, tier, (TargetSpec("ollama/llama3:8b"),))
+    for use_case, tier in (
+        ("debugging", "standard"),
+        ("debugging", "premium"),
+        ("chat", "standard"),
+        ("sketching", "economy"),
+    )
+]
+TABLE = RoutingTable(
+    1,
+    {
+        name: ProviderSpec(name, "v", "f", "https://x.test")
+        for name in ("ollama", "together", "openai")
+    },
+    {model.key: model for model in MODELS},
+    {route_key(route.use_case, route.tier): route for route in ROUTES},
+)
+DEFAULT = Address(use_case="chat", tier="premium")
+
+
+def planned(
+    model: str | None = None,
+    use_case: str | None = None,
+    tier: str | None = None,
+    *,
+    table: RoutingTable = TABLE,
+    default: Address = DEFAULT,
+    operation: str = CHAT,
+) -> RoutePlan:
+    address = Address(model, use_case, tier)
+    return plan(table, address, operation=operation, default=default, rng=Random(0))
+
+
+def route_of(model: str | None = None, use_case: str | None = None, tier: str | None = None) -> str:
+    route = planned(model, use_case, tier).route
+    assert route is not None
+    return route_key(route.use_case, route.tier)
+
+
+@pytest.mark.parametrize(
+    ("model", "tier", "expected"),
+    [
+        ("debugging:premium", None, "debugging:premium"),
+        ("debugging:standard", None, "debugging:standard"),
+        ("debugging", None, "debugging:premium"),
+        ("debugging", "standard", "debugging:standard"),
+        # The tier in the address is the nearer word.
+        ("debugging:standard", "premium", "debugging:standard"),
+        ("debugging:", None, "debugging:premium"),
+    ],
+)
+def test_a_use_case_is_an_address_too(model: str, tier: str | None, expected: str) -> None:
+    assert route_of(model, tier=tier) == expected
+
+
+def test_the_model_s_address_outweighs_the_use_case() -> None:
+    assert route_of("debugging:standard", use_case="chat") == "debugging:standard"
+
+
+@pytest.mark.parametrize(
+    ("use_case", "tier", "expected"),
+    [
+        ("debugging", "premium", "debugging:premium"),
+        ("debugging", None, "debugging:premium"),
+        ("debugging", "economy", "debugging:standard"),
+        ("chat", "premium", "chat:standard"),
+        ("sketching", "economy", "sketching:economy"),
+        (None, None, "chat:standard"),
+        (None, "standard", "chat:standard"),
+    ],
+)
+def test_a_use_case_without_the_asked_tier_falls_to_standard(
+    use_case: str | None, tier: str | None, expected: str
+) -> None:
+    assert route_of(use_case=use_case, tier=tier) == expected
+
+
+def test_the_tier_is_standard_where_nobody_says_one() -> None:
+    route = planned(use_case="debugging", default=Address()).route
+    assert route is not None
+    assert route.tier == "standard"
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("ollama/llama3:8b", "ollama/llama3:8b"),
+        ("together/meta/llama:3/8b:free", "together/meta/llama:3/8b:free"),
+        ("openai/debugging", "openai/debugging"),
+        ("local", "ollama/llama3:8b"),
+        ("debugging-fast", "openai/debugging"),
+    ],
+)
+def test_a_model_is_addressed_by_its_key_or_its_alias(address: str, expected: str) -> None:
+    found = planned(address, use_case="debugging")
+    assert [target.model.key for target in found.targets] == [expected]
+    assert found.targets[0].provider.name == expected.partition("/")[0]
+    assert found.route is None
+
+
+def test_a_named_model_is_asked_only_for_what_it_offers() -> None:
+    assert planned("openai/embed", operation=EMBEDDINGS).targets
+    with pytest.raises(InvalidRequest, match="openai/embed does not offer chat") as caught:
+        planned("openai/embed")
+    assert caught.value.field == "model"
+
+
+USE_CASES = ("debugging", "chat", "sketching")
+
+
+@pytest.mark.parametrize("name", ["gpt-9", "", "llama3:8b", "ollama/llama3", "nobody:premium"])
+def test_an_unknown_model_is_told_what_exists(name: str) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        planned(name)
+    assert str(caught.value) == (
+        f"There is no model or use case {name!r}. Use cases: chat, debugging, sketching. A model "
+        "is addressed as provider/model_id or by its alias."
+    )
+    assert caught.value.known == USE_CASES
+
+
+def test_an_unknown_use_case_is_told_what_exists() -> None:
+    with pytest.raises(UnknownModel) as caught:
+        planned(use_case="gardening")
+    assert str(caught.value) == (
+        "There is no use case 'gardening'. Use cases: chat, debugging, sketching."
+    )
+    assert caught.value.known == USE_CASES
+
+
+@pytest.mark.parametrize("where", [("debugging:golden", None, None), (None, "chat", "golden")])
+def test_an_unknown_tier_is_told_what_exists(where: tuple[str | None, ...]) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        planned(*where)
+    assert str(caught.value) == "There is no tier 'golden'. Tiers: premium, standard, economy."
+    assert caught.value.known == ("premium", "standard", "economy")
+
+
+def test_a_use_case_with_neither_the_tier_nor_standard_tells_its_tiers() -> None:
+    with pytest.raises(UnknownModel) as caught:
+        planned(use_case="sketching", tier="premium")
+    assert str(caught.value) == (
+        "The use case sketching has neither the tier premium nor standard. Its tiers: economy."
+    )
+    assert caught.value.known == ("economy",)
+
+
+def test_an_empty_table_says_so() -> None:
+    empty = RoutingTable(1)
+    with pytest.raises(UnknownModel, match="Use cases: none yet"):
+        planned("debugging", table=empty)
+    with pytest.raises(UnknownModel, match="There is no use case ''"):
+        planned(table=empty, default=Address())
+
+
+def test_a_long_name_is_repeated_only_in_part() -> None:
+    with pytest.raises(UnknownModel) as caught:
+        planned("x" * 80)
+    assert repr("x" * 80) in str(caught.value)
+    with pytest.raises(UnknownModel) as caught:
+        planned("x" * 100_000)
+    assert repr("x" * 80 + "…") in str(caught.value)
+
+
+@given(st.text(), st.text(), st.text())
+def test_a_name_leads_somewhere_or_is_unknown_and_cannot_break_the_line(
+    model: str, use_case: str, tier: str
+) -> None:
+    for name in (Address(model), Address(None, use_case, tier), Address(f"debugging:{tier}")):
+        message = ""
+        try:
+            assert plan(TABLE, name, operation=CHAT, default=DEFAULT, rng=Random(0)).targets
+        except UnknownModel as error:
+            message = str(error)
+        assert message.isprintable()
+        assert len(message) < 1200

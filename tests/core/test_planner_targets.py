@@ -1,0 +1,215 @@
+"""Which targets of a route are tried, in which order, and with what the route adds."""
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_routing.core.content import (
+    AnswerFormat,
+    ForeignTool,
+    ImagePart,
+    Message,
+    Part,
+    ResponseFormat,
+    Role,
+    TextPart,
+    Tool,
+    ToolResultPart,
+)
+from llm_routing.core.errors import NoTargetAvailable
+from llm_routing.core.planner import (
+    CHAT,
+    EMBEDDINGS,
+    Address,
+    has_system_message,
+    needs_of,
+    plan,
+    with_route_defaults,
+)
+from llm_routing.core.routing_table import (
+    ModelSpec,
+    ProviderSpec,
+    RouteSpec,
+    RoutingTable,
+    TargetSpec,
+)
+from llm_routing.core.types import LLMRequest
+
+HELLO = Message(Role.USER, (TextPart("Hello"),))
+IMAGE = ImagePart(url="https://x.test/cat.png")
+
+
+def table(targets: list[TargetSpec], **capabilities: str) -> RoutingTable:
+    """One route; the models `p/…` and what they can do, in words."""
+    models = {
+        f"p/{name}": ModelSpec("p", name, capabilities=frozenset(words.split()))
+        for name, words in capabilities.items()
+    }
+    route = RouteSpec("u", "standard", tuple(targets))
+    return RoutingTable(
+        1, {"p": ProviderSpec("p", "v", "f", "https://x.test")}, models, {"u:standard": route}
+    )
+
+
+def order(
+    routes: RoutingTable, rng: Random, operation: str = CHAT, needs: frozenset[str] = frozenset()
+) -> str:
+    """The models tried, first to last, as one word."""
+    found = plan(
+        routes, Address(use_case="u"), operation=operation, needs=needs, default=Address(), rng=rng
+    )
+    assert found.route is routes.routes["u:standard"]
+    return "".join(target.model.model_id for target in found.targets)
+
+
+def test_positions_decide_whatever_the_weights_and_the_order_of_the_rows() -> None:
+    routes = table(
+        [TargetSpec("p/c", 9, 1000), TargetSpec("p/a", 0, 1), TargetSpec("p/b", 1, 1000)],
+        a="chat",
+        b="chat",
+        c="chat",
+    )
+    assert {order(routes, Random(seed)) for seed in range(20)} == {"abc"}
+
+
+def test_weights_share_out_a_position() -> None:
+    routes = table(
+        [TargetSpec("p/a", 0, 6), TargetSpec("p/b", 0, 3), TargetSpec("p/c", 0, 1)],
+        a="chat",
+        b="chat",
+        c="chat",
+    )
+    rng = Random(5)
+    orders = Counter(order(routes, rng) for _ in range(20_000))
+    # Drawn without replacement: 6/10, then 3/4 or 1/4 of what is left, and so on.
+    expected = {
+        "abc": 0.6 * 3 / 4,
+        "acb": 0.6 * 1 / 4,
+        "bac": 0.3 * 6 / 7,
+        "bca": 0.3 * 1 / 7,
+        "cab": 0.1 * 6 / 9,
+        "cba": 0.1 * 3 / 9,
+    }
+    assert orders.keys() == expected.keys()
+    for each, share in expected.items():
+        assert orders[each] / 20_000 == pytest.approx(share, abs=0.015)
+
+
+def test_a_seed_makes_the_draw_repeatable() -> None:
+    routes = table([TargetSpec("p/a"), TargetSpec("p/b")], a="chat", b="chat")
+    draws = [[order(routes, rng) for _ in range(20)] for rng in (Random(3), Random(3))]
+    assert draws[0] == draws[1]
+    assert set(draws[0]) == {"ab", "ba"}
+
+
+SPECS = st.builds(
+    TargetSpec,
+    st.sampled_from(["p/a", "p/b", "p/c", "p/d", "p/absent"]),
+    st.integers(0, 2),
+    st.integers(0, 5),
+)
+
+
+@given(st.lists(SPECS, unique_by=lambda spec: spec.model), st.randoms(use_true_random=False))
+def test_every_active_target_is_tried_once_and_positions_never_descend(
+    specs: list[TargetSpec], rng: Random
+) -> None:
+    routes = table(specs, a="chat", b="chat", c="chat", d="chat")
+    present = {spec.model[2:]: spec.position for spec in specs if spec.model != "p/absent"}
+    if not present:
+        with pytest.raises(NoTargetAvailable):
+            order(routes, rng)
+        return
+    models = order(routes, rng)
+    assert sorted(models) == sorted(present)
+    positions = [present[model] for model in models]
+    assert positions == sorted(positions)
+
+
+def test_a_target_that_cannot_do_the_operation_is_left_out() -> None:
+    routes = table(
+        [TargetSpec("p/a", 0), TargetSpec("p/b", 1), TargetSpec("p/c", 2)],
+        a="embeddings",
+        b="chat",
+        c="",  # says nothing: believed
+    )
+    assert order(routes, Random(0)) == "bc"
+    assert order(routes, Random(0), EMBEDDINGS) == "ac"
+
+
+def test_a_route_with_nothing_for_the_operation_says_so() -> None:
+    routes = table([TargetSpec("p/a")], a="chat")
+    with pytest.raises(NoTargetAvailable, match=r"The route u:standard has .* offers embeddings"):
+        order(routes, Random(0), EMBEDDINGS)
+
+
+def test_targets_that_lack_a_need_come_last_in_their_order() -> None:
+    routes = table(
+        [TargetSpec(f"p/{name}", position) for position, name in enumerate("abcd")],
+        a="chat tools",
+        b="chat vision tools",
+        c="chat",
+        d="chat tools vision",
+    )
+    needs = frozenset({"tools", "vision"})
+    assert order(routes, Random(0), needs=needs) == "bdac"
+    assert order(routes, Random(0)) == "abcd"
+
+
+def message(*parts: Part) -> Message:
+    return Message(Role.USER, parts)
+
+
+@pytest.mark.parametrize(
+    ("request_", "needs"),
+    [
+        (LLMRequest((HELLO,)), set()),
+        (LLMRequest((HELLO,), tools=(Tool("f"),)), {"tools"}),
+        (LLMRequest((HELLO,), tools=(ForeignTool("x", {}),)), {"tools"}),
+        (
+            LLMRequest((HELLO,), response_format=ResponseFormat(AnswerFormat.JSON_SCHEMA)),
+            {"json_schema"},
+        ),
+        (LLMRequest((HELLO,), response_format=ResponseFormat(AnswerFormat.JSON_OBJECT)), set()),
+        (LLMRequest((HELLO, message(TextPart("What is it?"), IMAGE))), {"vision"}),
+        (LLMRequest((message(ToolResultPart("c", (TextPart("x"), IMAGE))),)), {"vision"}),
+        (LLMRequest((message(ToolResultPart("c", (TextPart("x"),))),)), set()),
+    ],
+)
+def test_a_request_needs_what_it_holds(request_: LLMRequest, needs: set[str]) -> None:
+    assert needs_of(request_) == needs
+
+
+ROUTE = RouteSpec("u", "standard", (), system_prompt="Be kind.", temperature=0.2, max_tokens=100)
+SILENT = LLMRequest((HELLO,))
+SPOKEN = LLMRequest((HELLO,), system_prompt="", temperature=0.0, max_tokens=0)
+
+
+def test_a_route_speaks_where_the_caller_said_nothing() -> None:
+    request = with_route_defaults(SILENT, ROUTE)
+    assert (request.system_prompt, request.temperature, request.max_tokens) == (
+        "Be kind.",
+        0.2,
+        100,
+    )
+    assert request.messages == SILENT.messages
+
+
+def test_what_the_caller_said_stands_even_where_it_is_zero_or_empty() -> None:
+    assert with_route_defaults(SPOKEN, ROUTE) == SPOKEN
+
+
+def test_a_system_message_among_the_messages_keeps_the_route_s_prompt_out() -> None:
+    system = Message(Role.SYSTEM, (TextPart("Be brief."),))
+    request = LLMRequest((HELLO, system))
+    assert has_system_message(request)
+    assert not has_system_message(SILENT)
+    assert with_route_defaults(request, ROUTE).system_prompt is None
+
+
+def test_a_route_without_defaults_or_no_route_changes_nothing() -> None:
+    assert with_route_defaults(SILENT, RouteSpec("u", "standard", ())) == SILENT
+    assert with_route_defaults(SILENT, None) is SILENT

@@ -1,0 +1,193 @@
+"""Retry-After, backoff, and the step after a failure."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
+from random import Random
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from llm_routing.core.errors import (
+    ContentFiltered,
+    CredentialRejected,
+    RateLimited,
+    ServerFailed,
+    UpstreamError,
+)
+from llm_routing.core.retry import (
+    BACKOFF_BASE,
+    BACKOFF_CAP,
+    MAX_ATTEMPTS,
+    MAX_RETRY_AFTER,
+    Step,
+    Verdict,
+    after_failure,
+    backoff,
+    parse_retry_after,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+DATE_PIECES = st.sampled_from(
+    [
+        "Thu,",
+        "Jan",
+        "JAN",
+        "01",
+        "32",
+        "-1",
+        "2026",
+        "3000000000",
+        "0:0",
+        "25:61:61",
+        "GMT",
+        "+2400",
+    ]
+)
+
+
+@given(st.text() | st.lists(DATE_PIECES).map(" ".join))
+@example("JAN 3000000000 0:0 0")
+def test_whatever_a_vendor_sends_gives_bounded_seconds_or_nothing(value: str) -> None:
+    for now in (NOW, None):
+        seconds = parse_retry_after(value, now=now)
+        assert seconds is None or 0 <= seconds <= MAX_RETRY_AFTER
+
+
+@given(st.integers(0, 10**400))
+def test_seconds_are_taken_up_to_the_cap(seconds: int) -> None:
+    try:
+        text = str(seconds)
+    except ValueError:
+        return
+    assert parse_retry_after(text) == min(seconds, MAX_RETRY_AFTER)
+
+
+@given(
+    st.integers(-1000, 1000),
+    st.integers(-14, 14).map(lambda hours: timezone(timedelta(hours=hours))),
+)
+def test_a_date_is_as_far_away_as_it_is(seconds: int, zone: timezone) -> None:
+    moment = (NOW + timedelta(seconds=seconds)).astimezone(zone)
+    expected = None if seconds < 0 else min(seconds, MAX_RETRY_AFTER)
+    assert parse_retry_after(format_datetime(moment), now=NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        ("", None),
+        ("0", 0.0),
+        (" 2.5 ", 2.5),
+        ("3.", 3.0),
+        ("-1", None),
+        ("+5", None),
+        ("1e1", None),
+        ("1_0", None),
+        ("٣", None),
+        ("nan", None),
+        ("inf", None),
+        ("soon", None),
+        ("5s", None),
+        ("Thu, 01 Jan 2026 00:00:30 GMT", 30.0),
+        ("Thu, 01 Jan 2026 00:00:30 -0000", 30.0),
+        ("Thursday, 01-Jan-26 00:00:30 GMT", 30.0),
+        ("Thu Jan  1 00:00:30 2026", 30.0),
+        ("Wed, 31 Dec 2025 23:59:59 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2300", MAX_RETRY_AFTER),
+    ],
+)
+def test_retry_after(value: str | None, expected: float | None) -> None:
+    assert parse_retry_after(value, now=NOW) == expected
+
+
+def test_a_date_means_nothing_without_a_clock() -> None:
+    assert parse_retry_after("Thu, 01 Jan 2026 00:00:30 GMT") is None
+
+
+@given(st.integers(0, 1000), st.randoms(use_true_random=False))
+def test_backoff_is_drawn_from_nothing_to_a_doubling_capped_bound(retry: int, rng: Random) -> None:
+    bound = min(BACKOFF_CAP, BACKOFF_BASE * 2**retry)
+    assert 0 <= backoff(retry, rng) <= bound
+
+
+def test_backoff_has_full_jitter() -> None:
+    rng = Random(0)
+    waits = [backoff(3, rng) for _ in range(1000)]
+    assert min(waits) < 0.05
+    assert max(waits) > 1.95
+    assert sum(waits) / len(waits) == pytest.approx(1.0, abs=0.05)
+
+
+def step(
+    error: UpstreamError,
+    *,
+    attempts_made: int = 1,
+    retries_here: int = 0,
+    more_targets: bool = False,
+    remaining: float = 100.0,
+) -> Verdict:
+    return after_failure(
+        error,
+        attempts_made=attempts_made,
+        retries_here=retries_here,
+        more_targets=more_targets,
+        remaining=remaining,
+        rng=Random(0),
+    )
+
+
+FLAKY = ServerFailed("x")
+FINAL = ContentFiltered("x")
+KEYLESS = CredentialRejected("x")
+
+
+@pytest.mark.parametrize(
+    ("error", "more_targets", "retries_here", "expected"),
+    [
+        (FLAKY, True, 0, Step.NEXT_TARGET),
+        (FLAKY, True, 1, Step.NEXT_TARGET),
+        (FLAKY, False, 0, Step.RETRY_HERE),
+        (FLAKY, False, 1, Step.GIVE_UP),
+        (KEYLESS, True, 0, Step.NEXT_TARGET),
+        (KEYLESS, False, 0, Step.GIVE_UP),
+        (FINAL, True, 0, Step.GIVE_UP),
+        (FINAL, False, 0, Step.GIVE_UP),
+    ],
+)
+def test_the_step_after_a_failure(
+    error: UpstreamError, more_targets: bool, retries_here: int, expected: Step
+) -> None:
+    verdict = step(error, more_targets=more_targets, retries_here=retries_here)
+    assert verdict.step is expected
+    assert (verdict.wait > 0) is (expected is Step.RETRY_HERE)
+
+
+@pytest.mark.parametrize("more_targets", [True, False])
+def test_attempts_and_time_are_budgets(more_targets: bool) -> None:
+    def given_up(attempts_made: int, remaining: float) -> bool:
+        verdict = step(
+            FLAKY, attempts_made=attempts_made, remaining=remaining, more_targets=more_targets
+        )
+        return verdict == Verdict(Step.GIVE_UP)
+
+    assert not given_up(MAX_ATTEMPTS - 1, 100.0)
+    assert given_up(MAX_ATTEMPTS, 100.0)
+    assert given_up(1, 0.0)
+    assert given_up(1, -1.0)
+
+
+def test_a_vendor_s_wait_is_kept_where_it_is_longer_than_ours() -> None:
+    assert step(RateLimited("x", retry_after=30.0)) == Verdict(Step.RETRY_HERE, 30.0)
+    assert 0 < step(RateLimited("x", retry_after=0.0)).wait <= BACKOFF_BASE
+
+
+def test_there_is_no_retry_that_the_deadline_would_cut_off() -> None:
+    assert step(RateLimited("x", retry_after=30.0), remaining=30.0) == Verdict(Step.GIVE_UP)
+    assert step(RateLimited("x", retry_after=30.0), remaining=30.1).step is Step.RETRY_HERE
+
+
+def test_another_target_is_asked_at_once_whatever_this_one_says() -> None:
+    waiting = RateLimited("x", retry_after=30.0)
+    assert step(waiting, more_targets=True) == Verdict(Step.NEXT_TARGET)

@@ -1,0 +1,142 @@
+"""The routing table: what it finds, and its way through JSON."""
+
+import json
+from dataclasses import FrozenInstanceError, replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_routing.core.routing_table import (
+    ModelSpec,
+    Price,
+    ProviderSpec,
+    RouteSpec,
+    RoutingTable,
+    TargetSpec,
+    route_key,
+    table_from_json,
+    table_to_json,
+)
+
+QUIRKS = frozenset({"no_stream_usage"})
+TABLE = RoutingTable(
+    7,
+    {"acme": ProviderSpec("acme", "openai", "openai_chat", "https://a.test", quirks=QUIRKS)},
+    {
+        "acme/gpt:8b": ModelSpec(
+            "acme",
+            "gpt:8b",
+            alias="quick",
+            capabilities=frozenset({"chat", "tools"}),
+            price=Price(Decimal("0.10"), Decimal("1E-7"), Decimal("0.025")),
+        ),
+        "acme/org/big": ModelSpec("acme", "org/big"),
+    },
+    {
+        "debugging:premium": RouteSpec("debugging", "premium", (TargetSpec("acme/org/big"),)),
+        "chat:standard": RouteSpec("chat", "standard", ()),
+        "debugging:economy": RouteSpec("debugging", "economy", (), temperature=0.2, deadline=9.5),
+    },
+)
+
+DECIMALS = st.decimals(0, 10_000, places=10)
+SECONDS = st.none() | st.floats(0.001, 1e6)
+PRICES = st.none() | st.builds(Price, DECIMALS, DECIMALS, st.none() | DECIMALS)
+PROVIDERS = st.builds(ProviderSpec, connect_timeout=SECONDS, idle_timeout=SECONDS)
+MODELS = st.builds(ModelSpec, price=PRICES)
+ROUTES = st.builds(RouteSpec, temperature=st.none() | st.floats(0, 2), deadline=SECONDS)
+TABLES = st.builds(
+    RoutingTable,
+    st.integers(),
+    st.dictionaries(st.text(), PROVIDERS, max_size=3),
+    st.dictionaries(st.text(), MODELS, max_size=3),
+    st.dictionaries(st.text(), ROUTES, max_size=3),
+)
+
+
+def test_a_model_is_addressed_by_provider_and_id() -> None:
+    assert [model.key for model in TABLE.models.values()] == list(TABLE.models)
+
+
+def test_aliases_lead_to_models() -> None:
+    assert TABLE.aliases == {"quick": "acme/gpt:8b"}
+
+
+def test_use_cases_list_their_tiers_in_the_order_of_the_routes() -> None:
+    assert TABLE.use_cases == {"debugging": ("premium", "economy"), "chat": ("standard",)}
+
+
+def test_routes_are_keyed_by_use_case_and_tier() -> None:
+    assert [route_key(route.use_case, route.tier) for route in TABLE.routes.values()] == list(
+        TABLE.routes
+    )
+
+
+@given(TABLES)
+def test_a_table_survives_json(table: RoutingTable) -> None:
+    assert table_from_json(table_to_json(table)) == table
+    assert table_from_json(table_to_json(table).decode()) == table
+
+
+def test_what_was_looked_up_is_no_part_of_the_json() -> None:
+    fresh = replace(TABLE)
+    before = table_to_json(fresh)
+    assert fresh.aliases
+    assert fresh.use_cases
+    assert table_to_json(fresh) == before
+
+
+def test_prices_keep_their_digits() -> None:
+    price = table_from_json(table_to_json(TABLE)).models["acme/gpt:8b"].price
+    assert price is not None
+    assert [str(price.input), str(price.output)] == ["0.10", "1E-7"]
+
+
+def test_a_table_cannot_be_changed() -> None:
+    pieces = (TABLE.providers["acme"], "base_url"), (TABLE.models["acme/gpt:8b"], "price")
+    for piece, name in ((TABLE, "version"), *pieces):
+        with pytest.raises(FrozenInstanceError):
+            setattr(piece, name, None)
+
+
+def changed(path: str, value: Any) -> bytes:
+    body = json.loads(table_to_json(TABLE))
+    *way, last = path.split(".")
+    inner = body
+    for step in way:
+        inner = inner[step]
+    inner[last] = value
+    return json.dumps(body).encode()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b'{"version": null}',
+        table_to_json(TABLE)[:-1],
+        changed("version", 1.5),
+        changed("providers", []),
+        changed("providers.acme", None),
+        changed("providers.acme.base_url", 1),
+        changed("providers.acme.idle_timeout", "soon"),
+        changed("models.acme/org/big", {"provider": "acme"}),
+        changed("models.acme/org/big.price", {"input": "NaN", "output": "1"}),
+        changed("models.acme/org/big.price", {"input": "1"}),
+        changed("routes.chat:standard.targets", [{"position": 0}]),
+    ],
+)
+def test_garbage_is_refused(garbage: bytes) -> None:
+    with pytest.raises(ValueError):
+        table_from_json(garbage)
+
+
+def test_a_field_of_a_later_release_is_passed_over() -> None:
+    assert table_from_json(changed("providers.acme.region", "eu")) == TABLE

@@ -1,0 +1,343 @@
+"""Whole answers of Anthropic Messages: what we make of a vendor's, and what callers read."""
+
+import json
+from typing import Any
+
+import pytest
+from anthropic.types import Message as SDKMessage
+
+from llm_routing.core.content import (
+    ForeignPart,
+    ImagePart,
+    Part,
+    RefusalPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+)
+from llm_routing.core.errors import MalformedAnswer, UpstreamOverloaded
+from llm_routing.core.types import (
+    Choice,
+    Completion,
+    FinishReason,
+    LLMResponse,
+    RoutingFacts,
+    Usage,
+)
+from llm_routing.formats.anthropic_messages import AnthropicMessages
+
+FORMAT = AnthropicMessages()
+
+
+def answer(**fields: Any) -> bytes:
+    return json.dumps(
+        {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "claude-x",
+            "content": [{"type": "text", "text": "Hello"}],
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "usage": {"input_tokens": 10, "output_tokens": 5},
+            **fields,
+        }
+    ).encode()
+
+
+def response(
+    *content: Part,
+    finish_reason: FinishReason | None = FinishReason.STOP,
+    usage: Usage | None = None,
+    **fields: Any,
+) -> LLMResponse:
+    completion = Completion(
+        **{
+            "id": "chatcmpl-1",
+            "model": "gpt-x",
+            "choices": (Choice(content, finish_reason),),
+            "usage": usage,
+            "format": "openai_chat",
+            "raw": b"raw",
+            **fields,
+        }
+    )
+    return LLMResponse(completion, RoutingFacts("req-1", "openai", "openai/gpt-x"))
+
+
+def rendered(given: LLMResponse) -> dict[str, Any]:
+    """What the caller reads, which the official SDK must be able to read too."""
+    body = FORMAT.render_response(given)
+    SDKMessage.model_validate_json(body, strict=True)
+    value: dict[str, Any] = json.loads(body)
+    return value
+
+
+class TestFromAVendor:
+    def test_a_plain_answer(self) -> None:
+        raw = answer()
+
+        assert FORMAT.parse_response(raw) == Completion(
+            id="msg_1",
+            model="claude-x",
+            choices=(Choice((TextPart("Hello"),), FinishReason.STOP),),
+            usage=Usage(input_tokens=10, output_tokens=5),
+            format="anthropic_messages",
+            raw=raw,
+        )
+
+    def test_blocks_of_every_kind(self) -> None:
+        search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
+        completion = FORMAT.parse_response(
+            answer(
+                content=[
+                    {"type": "thinking", "thinking": "Hm", "signature": "sig"},
+                    {"type": "redacted_thinking", "data": "xxx"},
+                    {"type": "text", "text": "A", "citations": []},
+                    search,
+                    {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}},
+                ]
+            )
+        )
+
+        assert completion.choices[0].content == (
+            ThinkingPart("Hm", signature="sig"),
+            ThinkingPart(redacted="xxx"),
+            TextPart("A"),
+            ForeignPart("anthropic_messages", search),
+            ToolCallPart("toolu_1", "f", '{"a":1}'),
+        )
+
+    @pytest.mark.parametrize(
+        ("stop_reason", "expected"),
+        [
+            ("end_turn", FinishReason.STOP),
+            ("max_tokens", FinishReason.LENGTH),
+            ("model_context_window_exceeded", FinishReason.LENGTH),
+            ("stop_sequence", FinishReason.STOP_SEQUENCE),
+            ("tool_use", FinishReason.TOOL_CALLS),
+            ("refusal", FinishReason.REFUSAL),
+            ("pause_turn", FinishReason.PAUSE),
+            ("of_tomorrow", FinishReason.STOP),
+            (None, None),
+        ],
+    )
+    def test_stop_reasons(self, stop_reason: str | None, expected: FinishReason | None) -> None:
+        completion = FORMAT.parse_response(answer(stop_reason=stop_reason, stop_sequence="END"))
+
+        assert completion.choices[0].finish_reason is expected
+        assert completion.choices[0].stop_sequence == "END"
+
+    def test_the_words_of_a_refusal_are_kept(self) -> None:
+        details = {"type": "refusal", "category": None, "explanation": "No."}
+
+        completion = FORMAT.parse_response(
+            answer(stop_reason="refusal", content=[], stop_details=details)
+        )
+        silent = FORMAT.parse_response(answer(stop_details={**details, "explanation": None}))
+
+        assert completion.choices[0].content == (RefusalPart("No."),)
+        assert silent.choices[0].content == (TextPart("Hello"),)
+
+    def test_input_counts_what_went_through_the_cache(self) -> None:
+        completion = FORMAT.parse_response(
+            answer(
+                usage={
+                    "input_tokens": 10,
+                    "cache_creation_input_tokens": 200,
+                    "cache_read_input_tokens": 3000,
+                    "output_tokens": 50,
+                    "output_tokens_details": {"thinking_tokens": 40},
+                    "service_tier": "standard",
+                }
+            )
+        )
+
+        assert completion.usage == Usage(
+            input_tokens=3210,
+            output_tokens=50,
+            cached_input_tokens=3000,
+            cache_write_tokens=200,
+            reasoning_tokens=40,
+        )
+
+    @pytest.mark.parametrize("usage", [None, {}])
+    def test_no_usage_is_no_usage(self, usage: Any) -> None:
+        assert FORMAT.parse_response(answer(usage=usage)).usage is None
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"<html>Bad gateway</html>",
+            b"[]",
+            b'{"type":"message"}',
+            answer(content="Hello"),
+            answer(content=[{"type": "text"}]),
+            answer(usage={"input_tokens": "many"}),
+        ],
+    )
+    def test_what_is_no_answer_is_malformed(self, body: bytes) -> None:
+        with pytest.raises(MalformedAnswer):
+            FORMAT.parse_response(body)
+
+    def test_an_error_inside_a_200_is_that_error(self) -> None:
+        body = b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}'
+
+        with pytest.raises(UpstreamOverloaded, match="Overloaded"):
+            FORMAT.parse_response(body)
+
+
+class TestToACaller:
+    def test_a_vendor_of_the_same_format_is_relayed(self) -> None:
+        raw = b'{"id":"msg_1", "future":1}'
+
+        given = response(TextPart("Hi"), format="anthropic_messages", raw=raw)
+
+        assert FORMAT.render_response(given) == raw
+
+    def test_without_its_bytes_an_answer_is_rebuilt(self) -> None:
+        given = response(TextPart("Hi"), format="anthropic_messages", raw=b"", id="msg_9")
+
+        assert rendered(given)["id"] == "msg_9"
+
+    def test_an_answer_of_another_vendor_looks_like_any_other(self) -> None:
+        body = rendered(response(TextPart("Hi"), usage=Usage(input_tokens=10, output_tokens=5)))
+
+        assert body.pop("id").startswith("msg_")
+        assert body == {
+            "type": "message",
+            "role": "assistant",
+            "model": "gpt-x",
+            "content": [{"type": "text", "text": "Hi"}],
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "usage": {
+                "input_tokens": 10,
+                "cache_creation_input_tokens": 0,
+                "cache_read_input_tokens": 0,
+                "output_tokens": 5,
+            },
+        }
+
+    def test_blocks_of_every_kind(self) -> None:
+        own = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
+        body = rendered(
+            response(
+                ThinkingPart("Hm"),
+                ThinkingPart("Hm", signature="sig"),
+                ThinkingPart(redacted="xxx"),
+                TextPart(""),
+                TextPart("A"),
+                ToolCallPart("call_1", "f", '{"a":1}'),
+                ToolCallPart("toolu_2", "g", '{"a":'),
+                ImagePart(url="https://x"),
+                ForeignPart("openai_chat", {"type": "audio"}),
+                ForeignPart("anthropic_messages", own),
+                finish_reason=FinishReason.TOOL_CALLS,
+            )
+        )
+
+        call_id = body["content"][4]["id"]
+        assert call_id.startswith("toolu_")
+        assert body["content"] == [
+            {"type": "thinking", "thinking": "Hm", "signature": ""},
+            {"type": "thinking", "thinking": "Hm", "signature": "sig"},
+            {"type": "redacted_thinking", "data": "xxx"},
+            {"type": "text", "text": "A"},
+            {"type": "tool_use", "id": call_id, "name": "f", "input": {"a": 1}},
+            {"type": "tool_use", "id": "toolu_2", "name": "g", "input": {"INVALID_JSON": '{"a":'}},
+            own,
+        ]
+
+    def test_ids_are_the_same_every_time_and_different_for_different_answers(self) -> None:
+        first = rendered(response(TextPart("Hi")))["id"]
+
+        assert rendered(response(TextPart("Hi")))["id"] == first
+        assert rendered(response(TextPart("Hi"), id="chatcmpl-2"))["id"] != first
+
+    def test_what_the_vendor_left_out_is_filled_in(self) -> None:
+        body = rendered(response(TextPart("Hi"), id="", model="", usage=None))
+
+        assert body["id"].startswith("msg_")
+        assert body["id"] != rendered(response(TextPart("Hi")))["id"]
+        assert body["model"] == "openai/gpt-x"
+        assert body["usage"]["input_tokens"] == body["usage"]["output_tokens"] == 0
+
+    def test_an_answer_without_choices_is_empty(self) -> None:
+        body = rendered(response(choices=()))
+
+        assert body["content"] == []
+        assert body["stop_reason"] == "end_turn"
+
+    @pytest.mark.parametrize(
+        ("content", "reason", "expected"),
+        [
+            ((), FinishReason.STOP, "end_turn"),
+            ((), None, "end_turn"),
+            ((), FinishReason.LENGTH, "max_tokens"),
+            ((), FinishReason.STOP_SEQUENCE, "stop_sequence"),
+            ((), FinishReason.TOOL_CALLS, "tool_use"),
+            ((), FinishReason.PAUSE, "pause_turn"),
+            ((), FinishReason.REFUSAL, "refusal"),
+            ((), FinishReason.CONTENT_FILTER, "refusal"),
+            ((ToolCallPart("c", "f", "{}"),), FinishReason.STOP, "tool_use"),
+            ((ToolCallPart("c", "f", "{}"),), FinishReason.LENGTH, "max_tokens"),
+            ((RefusalPart("No."),), FinishReason.STOP, "refusal"),
+        ],
+    )
+    def test_stop_reasons(
+        self, content: tuple[Part, ...], reason: FinishReason | None, expected: str
+    ) -> None:
+        assert rendered(response(*content, finish_reason=reason))["stop_reason"] == expected
+
+    def test_the_sequence_that_was_met_is_told(self) -> None:
+        choice = Choice((), FinishReason.STOP_SEQUENCE, stop_sequence="END")
+
+        assert rendered(response(choices=(choice,)))["stop_sequence"] == "END"
+
+    def test_a_refusal_is_said_in_words(self) -> None:
+        body = rendered(response(RefusalPart("No.")))
+
+        assert body["content"] == [{"type": "text", "text": "No."}]
+        assert body["stop_details"] == {"type": "refusal", "category": None, "explanation": None}
+
+    def test_input_leaves_out_what_went_through_the_cache(self) -> None:
+        usage = Usage(
+            input_tokens=3210,
+            output_tokens=50,
+            cached_input_tokens=3000,
+            cache_write_tokens=200,
+            reasoning_tokens=40,
+        )
+
+        assert rendered(response(usage=usage))["usage"] == {
+            "input_tokens": 10,
+            "cache_creation_input_tokens": 200,
+            "cache_read_input_tokens": 3000,
+            "output_tokens": 50,
+            "output_tokens_details": {"thinking_tokens": 40},
+        }
+
+    def test_a_vendors_strange_count_never_turns_negative(self) -> None:
+        usage = Usage(input_tokens=10, cached_input_tokens=30)
+
+        assert rendered(response(usage=usage))["usage"]["input_tokens"] == 0
+
+
+class TestCountingTokens:
+    def test_the_number_goes_through(self) -> None:
+        assert FORMAT.parse_count_tokens(b'{"input_tokens":14}') == 14
+        assert FORMAT.parse_count_tokens(FORMAT.render_count_tokens(14)) == 14
+        assert json.loads(FORMAT.render_count_tokens(14)) == {"input_tokens": 14}
+
+    @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"input_tokens":-1}'])
+    def test_what_is_no_number_is_malformed(self, body: bytes) -> None:
+        with pytest.raises(MalformedAnswer):
+            FORMAT.parse_count_tokens(body)
+
+    def test_an_error_inside_a_200_is_that_error(self) -> None:
+        body = b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}'
+
+        with pytest.raises(UpstreamOverloaded):
+            FORMAT.parse_count_tokens(body)

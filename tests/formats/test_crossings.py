@@ -1,0 +1,643 @@
+"""Callers of one format over vendors of another: every pair, whole and streamed.
+
+One conversation and one answer, written out in both formats. A caller reads the same of them,
+whoever answered.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import pytest
+from anthropic import Anthropic
+from openai import OpenAI
+
+from llm_routing.core.accumulate import Accumulator
+from llm_routing.core.errors import InvalidRequest, UnsupportedRequest, UpstreamError
+from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
+from llm_routing.core.types import LLMResponse, RoutingFacts
+from llm_routing.formats.registry import FORMATS
+
+OPENAI = "openai_chat"
+ANTHROPIC = "anthropic_messages"
+BOTH = (OPENAI, ANTHROPIC)
+
+PIXEL = "iVBORw0KGgo="
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+
+# The same question in the words of both.
+QUESTIONS: dict[str, dict[str, Any]] = {
+    OPENAI: {
+        "model": "debugging:premium",
+        "max_tokens": 3000,
+        "temperature": 0.5,
+        "stop": ["END"],
+        "user": "u-1",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What is this?"},
+                    {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": "Let me look.",
+                "tool_calls": [
+                    {
+                        "id": "call_1",
+                        "type": "function",
+                        "function": {"name": "look", "arguments": '{"at":"it"}'},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": "call_1", "content": "A cat."},
+            {"role": "user", "content": "So?"},
+        ],
+        "tools": [
+            {
+                "type": "function",
+                "function": {"name": "look", "description": "Looks.", "parameters": SCHEMA},
+            }
+        ],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
+        },
+    },
+    ANTHROPIC: {
+        "model": "debugging:premium",
+        "max_tokens": 3000,
+        "temperature": 0.5,
+        "stop_sequences": ["END"],
+        "metadata": {"user_id": "u-1"},
+        "system": "Be brief.",
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What is this?"},
+                    {
+                        "type": "image",
+                        "source": {"type": "base64", "media_type": "image/png", "data": PIXEL},
+                    },
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "text", "text": "Let me look."},
+                    {"type": "tool_use", "id": "call_1", "name": "look", "input": {"at": "it"}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "call_1",
+                        "content": [{"type": "text", "text": "A cat."}],
+                    },
+                    {"type": "text", "text": "So?"},
+                ],
+            },
+        ],
+        "tools": [{"name": "look", "description": "Looks.", "input_schema": SCHEMA}],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+        "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
+    },
+}
+
+# The same answer in the words of both.
+ANSWERS: dict[str, dict[str, Any]] = {
+    OPENAI: {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "served",
+        "choices": [
+            {
+                "index": 0,
+                "message": {
+                    "role": "assistant",
+                    "content": "Let me look.",
+                    "refusal": None,
+                    "reasoning_content": "Hm",
+                    "tool_calls": [
+                        {
+                            "id": "call_7",
+                            "type": "function",
+                            "function": {"name": "look", "arguments": '{"at":"it"}'},
+                        },
+                        {
+                            "id": "call_8",
+                            "type": "function",
+                            "function": {"name": "wait", "arguments": "{}"},
+                        },
+                    ],
+                },
+                "finish_reason": "tool_calls",
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 100,
+            "completion_tokens": 20,
+            "total_tokens": 120,
+            "prompt_tokens_details": {"cached_tokens": 60},
+            "completion_tokens_details": {"reasoning_tokens": 5},
+        },
+    },
+    ANTHROPIC: {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "served",
+        "content": [
+            {"type": "thinking", "thinking": "Hm", "signature": "sig"},
+            {"type": "text", "text": "Let me look."},
+            {"type": "tool_use", "id": "toolu_7", "name": "look", "input": {"at": "it"}},
+            {"type": "tool_use", "id": "toolu_8", "name": "wait", "input": {}},
+        ],
+        "stop_reason": "tool_use",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 40,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 60,
+            "output_tokens": 20,
+            "output_tokens_details": {"thinking_tokens": 5},
+        },
+    },
+}
+
+
+def openai_stream() -> bytes:
+    answer = ANSWERS[OPENAI]
+    message = answer["choices"][0]["message"]
+    deltas: list[dict[str, Any]] = [
+        {"role": "assistant", "content": ""},
+        {"reasoning_content": "Hm"},
+        {"content": "Let me "},
+        {"content": "look."},
+    ]
+    for index, call in enumerate(message["tool_calls"]):
+        function = {"name": call["function"]["name"], "arguments": ""}
+        deltas.append({"tool_calls": [{**call, "index": index, "function": function}]})
+        deltas += [
+            {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
+            for piece in call["function"]["arguments"]
+        ]
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "served"}
+    chunks: list[dict[str, Any]] = [
+        {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+        for delta in deltas
+    ]
+    chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+    chunks.append({**head, "choices": [], "usage": answer["usage"]})
+    lines = [json.dumps(chunk) for chunk in chunks] + ["[DONE]"]
+    return "".join(f"data: {line}\n\n" for line in lines).encode()
+
+
+def anthropic_stream() -> bytes:
+    answer = ANSWERS[ANTHROPIC]
+    usage = answer["usage"]
+    events: list[dict[str, Any]] = [
+        {
+            "type": "message_start",
+            "message": {
+                **answer,
+                "content": [],
+                "stop_reason": None,
+                "usage": {**usage, "output_tokens": 1},
+            },
+        },
+        {"type": "ping"},
+    ]
+    deltas: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
+        (
+            {"type": "thinking", "thinking": "", "signature": ""},
+            [
+                {"type": "thinking_delta", "thinking": "Hm"},
+                {"type": "signature_delta", "signature": "sig"},
+            ],
+        ),
+        (
+            {"type": "text", "text": ""},
+            [
+                {"type": "text_delta", "text": "Let me "},
+                {"type": "text_delta", "text": "look."},
+            ],
+        ),
+        (
+            {"type": "tool_use", "id": "toolu_7", "name": "look", "input": {}},
+            [
+                {"type": "input_json_delta", "partial_json": piece}
+                for piece in ("", '{"at":', '"it"}')
+            ],
+        ),
+        (
+            {"type": "tool_use", "id": "toolu_8", "name": "wait", "input": {}},
+            [{"type": "input_json_delta", "partial_json": ""}],
+        ),
+    ]
+    for index, (block, pieces) in enumerate(deltas):
+        events.append({"type": "content_block_start", "index": index, "content_block": block})
+        events += [
+            {"type": "content_block_delta", "index": index, "delta": piece} for piece in pieces
+        ]
+        events.append({"type": "content_block_stop", "index": index})
+    events.append(
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "tool_use", "stop_sequence": None},
+            "usage": {"output_tokens": 20, "output_tokens_details": {"thinking_tokens": 5}},
+        }
+    )
+    events.append({"type": "message_stop"})
+    return "".join(
+        f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events
+    ).encode()
+
+
+STREAMS = {OPENAI: openai_stream(), ANTHROPIC: anthropic_stream()}
+
+
+def target(vendor: str) -> Target:
+    return Target(
+        ProviderSpec("vendor", "vendor", vendor, "https://vendor.example"),
+        ModelSpec("vendor", "served"),
+    )
+
+
+def asked(caller: str, vendor: str, **changes: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the vendor is sent for a caller's question, and what was left out of it."""
+    request = FORMATS[caller].parse_request({**QUESTIONS[caller], **changes})
+    wire = FORMATS[vendor].build_request(request, target(vendor))
+    return json.loads(wire.body), wire.ignored
+
+
+def answered(caller: str, vendor: str, body: bytes | None = None) -> bytes:
+    """What the caller reads of the vendor's whole answer."""
+    raw = body or json.dumps(ANSWERS[vendor]).encode()
+    completion = FORMATS[vendor].parse_response(raw)
+    facts = RoutingFacts("req-1", "vendor", "vendor/served")
+    return FORMATS[caller].render_response(LLMResponse(completion, facts))
+
+
+def streamed(caller: str, vendor: str, cut: int | None = None) -> bytes:
+    """What the caller reads of the vendor's streamed answer, cut into pieces of `cut` bytes."""
+    stream = STREAMS[vendor]
+    size = cut or len(stream)
+    request = FORMATS[caller].parse_request(
+        {**QUESTIONS[caller], "stream": True, **INCLUDE_USAGE[caller]}
+    )
+    parser = FORMATS[vendor].stream_parser()
+    renderer = FORMATS[caller].stream_renderer(request)
+    frames = [
+        frame
+        for start in range(0, len(stream), size)
+        for frame in parser.feed(stream[start : start + size])
+    ]
+    frames += parser.close()
+    return b"".join(renderer.render(frame) for frame in frames) + renderer.end()
+
+
+INCLUDE_USAGE: dict[str, dict[str, Any]] = {
+    OPENAI: {"stream_options": {"include_usage": True}},
+    ANTHROPIC: {},
+}
+
+
+@contextmanager
+def served(body: bytes, content_type: str, status: int) -> Iterator[httpx2.Client]:
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(status, content=body, headers={"content-type": content_type})
+
+    with httpx2.Client(transport=httpx2.MockTransport(answer)) as client:
+        yield client
+
+
+def what_the_client_reads(
+    caller: str, body: bytes, *, stream: bool, status: int = 200
+) -> dict[str, Any]:
+    """The answer as the caller's official client has it, in words that both have. Raises what
+    the client raises."""
+    content_type = "text/event-stream" if stream else "application/json"
+    with served(body, content_type, status) as http:
+        read = _by_openai if caller == OPENAI else _by_anthropic
+        return read(http, stream=stream)
+
+
+def _by_openai(http: httpx2.Client, *, stream: bool) -> dict[str, Any]:
+    client = OpenAI(api_key="k", base_url="https://x/v1", max_retries=0, http_client=http)
+    question: Any = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    if stream:
+        with client.chat.completions.stream(**question) as answer:
+            completion: Any = answer.get_final_completion()
+    else:
+        completion = client.chat.completions.create(**question)
+    (choice,) = completion.choices
+    assert completion.id.startswith("chatcmpl-")
+    assert all(call.id.startswith("call_") for call in choice.message.tool_calls)
+    return {
+        "model": completion.model,
+        "thinking": choice.message.reasoning_content,
+        "text": choice.message.content,
+        "calls": [
+            (call.function.name, json.loads(call.function.arguments))
+            for call in choice.message.tool_calls
+        ],
+        "finish": choice.finish_reason,
+        "input": completion.usage.prompt_tokens,
+        "cached": completion.usage.prompt_tokens_details.cached_tokens,
+        "output": completion.usage.completion_tokens,
+        "reasoning": completion.usage.completion_tokens_details.reasoning_tokens,
+    }
+
+
+def _by_anthropic(http: httpx2.Client, *, stream: bool) -> dict[str, Any]:
+    client = Anthropic(api_key="k", max_retries=0, http_client=http)
+    question: Any = {
+        "model": "m",
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": "Hi"}],
+    }
+    if stream:
+        with client.messages.stream(**question) as answer:
+            message: Any = answer.get_final_message()
+    else:
+        message = client.messages.create(**question)
+    thinking, text, *calls = message.content
+    assert message.id.startswith("msg_")
+    assert all(call.id.startswith("toolu_") for call in calls)
+    return {
+        "model": message.model,
+        "thinking": thinking.thinking,
+        "text": text.text,
+        "calls": [(call.name, call.input) for call in calls],
+        "finish": {"tool_use": "tool_calls"}[message.stop_reason],
+        "input": message.usage.input_tokens + message.usage.cache_read_input_tokens,
+        "cached": message.usage.cache_read_input_tokens,
+        "output": message.usage.output_tokens,
+        "reasoning": message.usage.output_tokens_details.thinking_tokens,
+    }
+
+
+EXPECTED = {
+    "model": "served",
+    "thinking": "Hm",
+    "text": "Let me look.",
+    "calls": [("look", {"at": "it"}), ("wait", {})],
+    "finish": "tool_calls",
+    "input": 100,
+    "cached": 60,
+    "output": 20,
+    "reasoning": 5,
+}
+
+
+class TestTheQuestion:
+    def test_an_openai_callers_reaches_anthropic(self) -> None:
+        body, ignored = asked(OPENAI, ANTHROPIC)
+
+        assert body == {**QUESTIONS[ANTHROPIC], "model": "served"}
+        assert ignored == ()
+
+    def test_an_anthropic_callers_reaches_openai(self) -> None:
+        body, ignored = asked(ANTHROPIC, OPENAI)
+
+        assert body == {**QUESTIONS[OPENAI], "model": "served"}
+        assert ignored == ()
+
+    @pytest.mark.parametrize("both", BOTH)
+    def test_between_the_same_formats_only_the_model_changes(self, both: str) -> None:
+        body, ignored = asked(both, both, future={"x": 1})
+
+        assert body == {**QUESTIONS[both], "model": "served", "future": {"x": 1}}
+        assert ignored == ()
+
+    @pytest.mark.parametrize("caller", BOTH)
+    @pytest.mark.parametrize("vendor", BOTH)
+    def test_a_stream_is_asked_for_with_its_usage(self, caller: str, vendor: str) -> None:
+        body, _ = asked(caller, vendor, stream=True)
+
+        assert body["stream"] is True
+        assert body.get("stream_options") == ({"include_usage": True} if vendor == OPENAI else None)
+
+    def test_thinking_is_asked_for_in_the_vendors_way(self) -> None:
+        no_tools = {"tools": None, "tool_choice": None, "temperature": None}
+        messages = {
+            OPENAI: [{"role": "user", "content": "Hi"}],
+            ANTHROPIC: [{"role": "user", "content": "Hi"}],
+        }
+
+        to_anthropic, _ = asked(
+            OPENAI, ANTHROPIC, reasoning_effort="medium", messages=messages[OPENAI], **no_tools
+        )
+        to_openai, _ = asked(
+            ANTHROPIC,
+            OPENAI,
+            thinking={"type": "enabled", "budget_tokens": 2000},
+            messages=messages[ANTHROPIC],
+            **no_tools,
+        )
+
+        assert to_anthropic["thinking"] == {"type": "enabled", "budget_tokens": 1500}
+        assert to_openai["reasoning_effort"] == "low"
+
+    @pytest.mark.parametrize("caller", BOTH)
+    def test_what_only_its_own_vendor_understands_is_refused(self, caller: str) -> None:
+        other = ANTHROPIC if caller == OPENAI else OPENAI
+        foreign_part = {
+            OPENAI: {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}},
+            ANTHROPIC: {"type": "document", "source": {"type": "text", "data": "…"}},
+        }
+        foreign_tool = {
+            OPENAI: {"type": "custom", "custom": {"name": "f"}},
+            ANTHROPIC: {"type": "web_search_20250305", "name": "web_search"},
+        }
+
+        with pytest.raises(UnsupportedRequest):
+            asked(caller, other, messages=[{"role": "user", "content": [foreign_part[caller]]}])
+        with pytest.raises(UnsupportedRequest):
+            asked(caller, other, tools=[foreign_tool[caller]])
+
+    def test_several_answers_are_not_for_anthropic(self) -> None:
+        with pytest.raises(UnsupportedRequest):
+            asked(OPENAI, ANTHROPIC, n=2)
+
+    def test_what_anthropic_has_no_word_for_is_named(self) -> None:
+        _, ignored = asked(OPENAI, ANTHROPIC, seed=1, presence_penalty=0.5, temperature=1.5)
+
+        assert ignored == ("seed", "presence_penalty", "temperature")
+
+    def test_what_openai_has_no_word_for_is_named(self) -> None:
+        _, ignored = asked(ANTHROPIC, OPENAI, top_k=5)
+
+        assert ignored == ("top_k",)
+
+
+@pytest.mark.parametrize("caller", BOTH)
+@pytest.mark.parametrize("vendor", BOTH)
+class TestTheAnswer:
+    def test_whole(self, caller: str, vendor: str) -> None:
+        body = answered(caller, vendor)
+
+        assert what_the_client_reads(caller, body, stream=False) == EXPECTED
+
+    def test_streamed(self, caller: str, vendor: str) -> None:
+        stream = streamed(caller, vendor)
+
+        assert what_the_client_reads(caller, stream, stream=True) == EXPECTED
+
+    @pytest.mark.parametrize("cut", [1, 7, 100])
+    def test_streamed_in_pieces(self, caller: str, vendor: str, cut: int) -> None:
+        assert streamed(caller, vendor, cut) == streamed(caller, vendor)
+
+    def test_the_shape_does_not_tell_who_answered(self, caller: str, vendor: str) -> None:
+        def shape(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: shape(inner) for name, inner in value.items()}
+            if isinstance(value, list):
+                return [shape(inner) for inner in value]
+            return type(value)
+
+        crossed = shape(json.loads(answered(caller, vendor)))
+        own = shape(json.loads(answered(caller, caller)))
+
+        # What OpenAI adds to usage and choice is beyond what our short example of it writes out.
+        assert _without_optional(crossed) == _without_optional(own)
+
+    def test_the_conversation_can_go_on_with_either(self, caller: str, vendor: str) -> None:
+        """What the client reads goes back in its next question, and to another vendor."""
+        body = json.loads(answered(caller, vendor))
+        if caller == OPENAI:
+            message = body["choices"][0]["message"]
+            ids = [call["id"] for call in message["tool_calls"]]
+            results = [{"role": "tool", "tool_call_id": id_, "content": "x"} for id_ in ids]
+        else:
+            message = {"role": "assistant", "content": body["content"]}
+            ids = [block["id"] for block in body["content"] if block["type"] == "tool_use"]
+            content = [{"type": "tool_result", "tool_use_id": id_, "content": "x"} for id_ in ids]
+            results = [{"role": "user", "content": content}]
+        messages = [{"role": "user", "content": "Hi"}, message, *results]
+
+        for next_vendor in BOTH:
+            sent, _ = asked(caller, next_vendor, messages=messages)
+
+            called, returned = _ids_sent(next_vendor, sent)
+            assert len(set(called)) == 2
+            assert called == returned
+
+
+OPTIONAL = frozenset(
+    (
+        "audio_tokens",
+        "accepted_prediction_tokens",
+        "rejected_prediction_tokens",
+        "annotations",
+        "system_fingerprint",
+        "logprobs",
+    )
+)
+
+
+def _without_optional(shape: Any) -> Any:
+    if isinstance(shape, dict):
+        return {
+            name: _without_optional(inner) for name, inner in shape.items() if name not in OPTIONAL
+        }
+    return [_without_optional(inner) for inner in shape] if isinstance(shape, list) else shape
+
+
+def _ids_sent(vendor: str, body: dict[str, Any]) -> tuple[list[str], list[str]]:
+    messages = body["messages"]
+    if vendor == OPENAI:
+        called = [call["id"] for message in messages for call in message.get("tool_calls") or ()]
+        return called, [
+            message["tool_call_id"] for message in messages if message["role"] == "tool"
+        ]
+    blocks = [
+        block
+        for message in messages
+        if isinstance(message["content"], list)
+        for block in message["content"]
+    ]
+    return (
+        [block["id"] for block in blocks if block["type"] == "tool_use"],
+        [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"],
+    )
+
+
+class TestErrors:
+    @pytest.mark.parametrize("caller", BOTH)
+    @pytest.mark.parametrize("vendor", BOTH)
+    @pytest.mark.parametrize(
+        ("status", "raised"),
+        [(400, "BadRequestError"), (429, "RateLimitError")],
+    )
+    def test_a_vendors_refusal_reaches_the_callers_client_as_its_own_error(
+        self, caller: str, vendor: str, status: int, raised: str
+    ) -> None:
+        envelope = {"type": "error", "error": {"type": "invalid_request_error", "message": "Why."}}
+        error = FORMATS[vendor].map_error(status, {}, json.dumps(envelope).encode())
+        body = FORMATS[caller].render_error(error, "req-1")
+
+        with pytest.raises(Exception, match="Why") as caught:
+            what_the_client_reads(caller, body, stream=False, status=error.http_status)
+
+        assert type(caught.value).__name__ == raised
+
+    @pytest.mark.parametrize("caller", BOTH)
+    @pytest.mark.parametrize("vendor", BOTH)
+    def test_an_error_in_midstream_reaches_the_callers_client(
+        self, caller: str, vendor: str
+    ) -> None:
+        request = FORMATS[caller].parse_request({**QUESTIONS[caller], "stream": True})
+        parser = FORMATS[vendor].stream_parser()
+        renderer = FORMATS[caller].stream_renderer(request)
+        error = {"type": "error", "error": {"type": "api_error", "message": "Boom."}}
+        started = STREAMS[vendor][:2000]
+        started = started[: started.rindex(b"\n\n") + 2]
+        stream = b"".join(renderer.render(frame) for frame in parser.feed(started))
+
+        with pytest.raises(UpstreamError, match="Boom") as met:
+            parser.feed(b"event: error\ndata: " + json.dumps(error).encode() + b"\n\n")
+        stream += renderer.error(met.value, "req-1")
+
+        with pytest.raises(Exception, match="Boom") as caught:
+            what_the_client_reads(caller, stream, stream=True)
+
+        assert type(caught.value).__module__.split(".")[0] == caller.split("_")[0]
+
+    @pytest.mark.parametrize("caller", BOTH)
+    def test_a_wrong_field_is_named(self, caller: str) -> None:
+        with pytest.raises(InvalidRequest) as met:
+            FORMATS[caller].parse_request({**QUESTIONS[caller], "temperature": "hot"})
+
+        body = FORMATS[caller].render_error(met.value, "req-1")
+        assert b"temperature" in body
+
+
+@pytest.mark.parametrize("vendor", BOTH)
+def test_a_stream_adds_up_to_the_whole(vendor: str) -> None:
+    parser = FORMATS[vendor].stream_parser()
+    accumulator = Accumulator()
+    for frame in [*parser.feed(STREAMS[vendor]), *parser.close()]:
+        for event in frame.events:
+            accumulator.add(event)
+    whole = FORMATS[vendor].parse_response(json.dumps(ANSWERS[vendor]).encode())
+
+    assert accumulator.completion() == replace(whole, format="", raw=b"")

@@ -1,0 +1,383 @@
+"""Whole answers of OpenAI Chat Completions and its many cousins, read and written."""
+
+import json
+from typing import Any
+
+import pytest
+from openai.types.chat import ChatCompletion
+
+from llm_routing.core.content import (
+    ForeignPart,
+    Part,
+    RefusalPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+)
+from llm_routing.core.errors import (
+    ContentFiltered,
+    MalformedAnswer,
+    RateLimited,
+    ServerFailed,
+    UpstreamOverloaded,
+)
+from llm_routing.core.types import (
+    Choice,
+    Completion,
+    FinishReason,
+    LLMResponse,
+    RoutingFacts,
+    Usage,
+)
+from llm_routing.formats.openai_chat import OpenAIChat
+
+
+def answer(**fields: Any) -> bytes:
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": "Hi"},
+        "finish_reason": "stop",
+    }
+    return json.dumps(
+        {"id": "chatcmpl-1", "object": "chat.completion", "model": "m", "choices": [choice]}
+        | fields
+    ).encode()
+
+
+def parse(**fields: Any) -> Completion:
+    return OpenAIChat().parse_response(answer(**fields))
+
+
+def choice_of(message: dict[str, Any], finish_reason: Any = "stop", **fields: Any) -> Choice:
+    (choice,) = parse(
+        choices=[{"index": 0, "message": message, "finish_reason": finish_reason, **fields}]
+    ).choices
+    return choice
+
+
+def call(arguments: Any, **fields: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "f", "arguments": arguments}, **fields}
+
+
+def test_an_answer_is_read_and_its_bytes_kept() -> None:
+    body = answer(usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5})
+    assert OpenAIChat().parse_response(body) == Completion(
+        id="chatcmpl-1",
+        model="m",
+        choices=(Choice((TextPart("Hi"),), FinishReason.STOP),),
+        usage=Usage(3, 2),
+        format="openai_chat",
+        raw=body,
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "parts"),
+    [
+        ({"content": None}, ()),
+        ({"content": ""}, ()),
+        ({"content": None, "refusal": "no"}, (RefusalPart("no"),)),
+        ({"content": "a", "reasoning_content": "t"}, (ThinkingPart("t"), TextPart("a"))),
+        ({"content": "a", "reasoning": "t"}, (ThinkingPart("t"), TextPart("a"))),
+        ({"content": "a", "reasoning": {"x": 1}}, (TextPart("a"),)),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "t"}]},
+                    {"type": "text", "text": "a"},
+                    {"type": "reference", "reference_ids": [1]},
+                    {"type": "text", "text": "b"},
+                ]
+            },
+            (ThinkingPart("t"), TextPart("ab")),
+        ),
+        (
+            {"content": "a", "tool_calls": [call('{"x":1}', id="c1"), call({"x": 1}, id="c2")]},
+            (TextPart("a"), ToolCallPart("c1", "f", '{"x":1}'), ToolCallPart("c2", "f", '{"x":1}')),
+        ),
+        ({"tool_calls": [{"id": "c1", "function": None}]}, (ToolCallPart("c1", "", ""),)),
+        ({"tool_calls": None}, ()),
+        (
+            {"tool_calls": [{"id": "c", "type": "custom", "custom": {"name": "s"}}]},
+            (ForeignPart("openai_chat", {"id": "c", "type": "custom", "custom": {"name": "s"}}),),
+        ),
+    ],
+)
+def test_the_parts_of_an_answer(message: dict[str, Any], parts: tuple[Part, ...]) -> None:
+    assert choice_of(message).content == parts
+
+
+def test_calls_without_an_id_get_one_of_their_own() -> None:
+    message = {"tool_calls": [call("{}"), call("{}", id="")]}
+    first, second = choice_of(message).tool_calls
+    assert first.id.startswith("call_")
+    assert first.id != second.id
+    assert choice_of(message).tool_calls == (first, second)
+    other = parse(id="chatcmpl-2", choices=[{"message": message}]).choices[0].tool_calls
+    assert other[0].id != first.id
+
+
+def test_alternatives_and_their_logprobs() -> None:
+    logprobs = {"content": [{"token": "Hi", "logprob": -0.1}]}
+    first, second, third = parse(
+        choices=[
+            {"index": 1, "message": {"content": "b"}, "logprobs": logprobs},
+            {"index": 0, "message": {"content": "a"}, "logprobs": None},
+            {"message": {"content": "c"}, "logprobs": []},
+        ]
+    ).choices
+    assert (first.index, first.logprobs, first.finish_reason) == (1, logprobs, None)
+    assert (second.index, second.logprobs) == (0, None)
+    assert (third.index, third.logprobs) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("stop", FinishReason.STOP),
+        ("length", FinishReason.LENGTH),
+        ("tool_calls", FinishReason.TOOL_CALLS),
+        ("function_call", FinishReason.TOOL_CALLS),
+        ("content_filter", FinishReason.CONTENT_FILTER),
+        ("model_length", FinishReason.LENGTH),
+        ("MAX_TOKENS", FinishReason.LENGTH),
+        ("SAFETY", FinishReason.CONTENT_FILTER),
+        ("eos", FinishReason.STOP),
+        ("", None),
+        (None, None),
+        (7, None),
+    ],
+)
+def test_why_an_answer_ended(said: Any, meant: FinishReason | None) -> None:
+    assert choice_of({"content": "a"}, said).finish_reason is meant
+
+
+def test_a_stop_after_tool_calls_means_the_calls() -> None:
+    message = {"tool_calls": [call("{}", id="c")]}
+    assert choice_of(message, "stop").finish_reason is FinishReason.TOOL_CALLS
+    assert choice_of(message, "length").finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize(
+    ("finish", "error"),
+    [
+        ("error", ServerFailed),
+        ("abort", ServerFailed),
+        ("insufficient_system_resource", UpstreamOverloaded),
+    ],
+)
+def test_a_finish_that_is_a_failure(finish: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        choice_of({"content": "half"}, finish)
+
+
+def test_an_error_beside_the_finish_says_what_it_is() -> None:
+    with pytest.raises(RateLimited, match="slow down"):
+        choice_of({"content": ""}, "error", error={"code": 429, "message": "slow down"})
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        (None, None),
+        ({}, None),
+        ([], None),
+        ({"prompt_tokens": 3, "completion_tokens": 2}, Usage(3, 2)),
+        ({"prompt_tokens": "3", "completion_tokens": -2}, Usage(0, 0)),
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 8,
+                "total_tokens": 18,
+                "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 2},
+                "completion_tokens_details": {"reasoning_tokens": 5},
+            },
+            Usage(10, 8, 4, 2, 5),
+        ),
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 2,
+                "prompt_tokens_details": None,
+                "completion_tokens_details": None,
+                "prompt_cache_hit_tokens": 6,
+            },
+            Usage(10, 2, 6),
+        ),
+        ({"prompt_tokens": 10, "completion_tokens": 2, "cached_tokens": 7}, Usage(10, 2, 7)),
+        # More read from the cache than there was, more thought than was written: not believed.
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 2,
+                "cached_tokens": 70,
+                "completion_tokens_details": {"reasoning_tokens": 9},
+            },
+            Usage(10, 2, 10, 0, 2),
+        ),
+        # xAI and Gemini leave reasoning out of completion_tokens.
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 2,
+                "total_tokens": 112,
+                "completion_tokens_details": {"reasoning_tokens": 100},
+            },
+            Usage(10, 102, 0, 0, 100),
+        ),
+        ({"total_tokens": 5}, Usage(0, 5)),
+    ],
+)
+def test_what_an_answer_used(usage: Any, counted: Usage | None) -> None:
+    assert parse(usage=usage).usage == counted
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "no JSON"),
+        (b'{"choices": [', "no JSON"),
+        (b"  <html><body>key=sk-1234567890</body></html>", "a web page"),
+        (b'"text"', "no JSON object"),
+        (answer(choices=[]), "no choices"),
+        (answer(choices=None), "no choices"),
+        (answer(choices=[{"index": 0}]), "no message"),
+        (answer(choices=["x"]), "no message"),
+    ],
+)
+def test_what_is_no_answer_is_named_without_being_quoted(body: bytes, said: str) -> None:
+    with pytest.raises(MalformedAnswer, match=said) as caught:
+        OpenAIChat().parse_response(body)
+    assert "sk-" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b'{"error": {"code": 429, "message": "slow"}}', RateLimited),
+        (b'{"error": {"code": "429", "message": "slow"}}', RateLimited),
+        (b'{"error": {"type": "server_error", "message": "x"}}', ServerFailed),
+        (b'[{"error": {"code": 503, "status": "UNAVAILABLE"}}]', UpstreamOverloaded),
+        (b'{"object": "error", "type": "InternalServerError", "message": "x"}', ServerFailed),
+        (b'{"error": {"metadata": {"reasons": ["violence"]}}}', ContentFiltered),
+        (b'{"error": "something"}', MalformedAnswer),
+        (b'{"error": ["something"]}', MalformedAnswer),
+        (b"[]", MalformedAnswer),
+        (b'["something"]', MalformedAnswer),
+    ],
+)
+def test_an_error_inside_a_200_is_what_it_says(body: bytes, error: type[Exception]) -> None:
+    with pytest.raises(error) as caught:
+        OpenAIChat().parse_response(body)
+    assert type(caught.value) is error
+
+
+def test_a_null_error_is_none() -> None:
+    assert parse(error=None).choices[0].text == "Hi"
+
+
+class TestRendering:
+    """What a caller reads."""
+
+    def render(self, completion: Completion) -> dict[str, Any]:
+        response = LLMResponse(completion, RoutingFacts("req-1", "anthropic", "claude"))
+        body = OpenAIChat().render_response(response, created=1_700_000_000)
+        # The official client's own type, strictly: no field missing, none of a wrong kind.
+        ChatCompletion.model_validate_json(body, strict=True)
+        return json.loads(body)
+
+    def test_an_answer_in_this_format_goes_on_byte_by_byte(self) -> None:
+        body = answer(service_tier="flex", x_unknown={"a": [1, 2]})
+        response = LLMResponse(
+            OpenAIChat().parse_response(body), RoutingFacts("req-1", "openai", "gpt")
+        )
+        assert OpenAIChat().render_response(response) is body
+
+    def test_an_answer_of_another_format_looks_like_openais(self) -> None:
+        rendered = self.render(
+            Completion(
+                "msg_1",
+                "claude",
+                (
+                    Choice(
+                        (ThinkingPart("hm", signature="s"), TextPart("a"), TextPart("b")),
+                        FinishReason.STOP_SEQUENCE,
+                    ),
+                ),
+                Usage(10, 5, 4, 3, 2),
+                "anthropic_messages",
+                b"{}",
+            )
+        )
+        assert rendered.pop("id").startswith("chatcmpl-")
+        assert rendered == {
+            "object": "chat.completion",
+            "created": 1_700_000_000,
+            "model": "claude",
+            "system_fingerprint": None,
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {
+                        "role": "assistant",
+                        "content": "ab",
+                        "refusal": None,
+                        "annotations": [],
+                        "reasoning_content": "hm",
+                    },
+                    "logprobs": None,
+                    "finish_reason": "stop",
+                }
+            ],
+            "usage": {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "total_tokens": 15,
+                "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
+                "completion_tokens_details": {
+                    "reasoning_tokens": 2,
+                    "audio_tokens": 0,
+                    "accepted_prediction_tokens": 0,
+                    "rejected_prediction_tokens": 0,
+                },
+            },
+        }
+
+    def test_calls_stand_beside_null_and_have_ids_like_openais(self) -> None:
+        parts = (ToolCallPart("toolu_1", "f", "{}"), ToolCallPart("call_2", "g", ""))
+        completion = Completion("chatcmpl-9", "m", (Choice(parts, FinishReason.TOOL_CALLS),), None)
+        rendered = self.render(completion)
+        assert rendered["id"] == "chatcmpl-9"
+        message = rendered["choices"][0]["message"]
+        assert message["content"] is None
+        first, second = message["tool_calls"]
+        assert first["id"].startswith("call_")
+        assert first["function"] == {"name": "f", "arguments": "{}"}
+        assert second["id"] == "call_2"
+        assert rendered["choices"][0]["finish_reason"] == "tool_calls"
+        assert rendered["usage"]["total_tokens"] == 0
+
+    def test_a_refusal_stands_beside_null(self) -> None:
+        completion = Completion("", "", (Choice((RefusalPart("no"),), FinishReason.REFUSAL),), None)
+        rendered = self.render(completion)
+        message = rendered["choices"][0]["message"]
+        assert (message["content"], message["refusal"]) == (None, "no")
+        assert rendered["choices"][0]["finish_reason"] == "content_filter"
+        assert rendered["model"] == "claude"
+
+    def test_an_empty_answer_has_empty_content(self) -> None:
+        rendered = self.render(Completion("i", "m", (Choice((), None),), None))
+        assert rendered["choices"][0]["message"]["content"] == ""
+        assert rendered["choices"][0]["finish_reason"] == "stop"
+
+    @pytest.mark.parametrize(
+        ("reason", "written"),
+        [
+            (FinishReason.LENGTH, "length"),
+            (FinishReason.CONTENT_FILTER, "content_filter"),
+            (FinishReason.PAUSE, "stop"),
+        ],
+    )
+    def test_every_reason_is_one_of_openais(self, reason: FinishReason, written: str) -> None:
+        completion = Completion("i", "m", (Choice((TextPart("a"),), reason),), None)
+        assert self.render(completion)["choices"][0]["finish_reason"] == written

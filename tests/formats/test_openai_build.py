@@ -1,0 +1,500 @@
+"""What vendors of OpenAI Chat Completions are sent."""
+
+import copy
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_routing.core.content import (
+    AnswerFormat,
+    ForeignPart,
+    ForeignTool,
+    ImagePart,
+    Message,
+    Part,
+    Reasoning,
+    RefusalPart,
+    ResponseFormat,
+    Role,
+    TextPart,
+    ThinkingPart,
+    Tool,
+    ToolCallPart,
+    ToolChoice,
+    ToolChoiceMode,
+    ToolResultPart,
+)
+from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.core.ports import WireRequest
+from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
+from llm_routing.core.types import LLMRequest, Source
+from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_strict_schema import is_strict
+
+OPEN = {"type": "object", "properties": {"city": {"type": "string"}}}
+CLOSED = {**OPEN, "required": ["city"], "additionalProperties": False}
+
+
+def target(*quirks: str, capabilities: tuple[str, ...] = (), limit: int | None = None) -> Target:
+    return Target(
+        ProviderSpec("vendor", "vendor", "openai_chat", "https://v/v1", quirks=frozenset(quirks)),
+        ModelSpec("vendor", "big-1", capabilities=frozenset(capabilities), max_output_tokens=limit),
+    )
+
+
+def build(request: LLMRequest, aim: Target | None = None) -> tuple[dict[str, Any], WireRequest]:
+    wire = OpenAIChat().build_request(request, aim or target())
+    return json.loads(wire.body), wire
+
+
+def from_body(**fields: Any) -> LLMRequest:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **fields}
+    return OpenAIChat().parse_request(body)
+
+
+def canonical(*messages: Message, **fields: Any) -> LLMRequest:
+    said = messages or (Message(Role.USER, (TextPart("Hi"),)),)
+    return LLMRequest(messages=said, model="m", source=Source("anthropic_messages", {}), **fields)
+
+
+def message_sent(role: Role, *parts: Part, name: str | None = None) -> dict[str, Any]:
+    body, _ = build(canonical(Message(role, parts, name)))
+    (message,) = body["messages"]
+    return message
+
+
+class TestOwnFormat:
+    """The caller's own body goes on, but for what must be changed."""
+
+    def test_the_request_goes_to_the_chat_endpoint(self) -> None:
+        _, wire = build(from_body())
+        assert (wire.method, wire.path) == ("POST", "/chat/completions")
+        assert wire.headers["content-type"] == "application/json"
+        assert wire.ignored == ()
+
+    @given(
+        st.dictionaries(
+            st.text(min_size=1).map("x_{}".format),
+            st.recursive(
+                st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+                lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+                max_leaves=8,
+            ),
+            max_size=4,
+        )
+    )
+    def test_unknown_fields_reach_the_vendor_and_nothing_is_mutated(
+        self, unknown: dict[str, Any]
+    ) -> None:
+        message = {"role": "developer", "content": [{"type": "video", "x": unknown}], **unknown}
+        body = {"model": "m", "messages": [message], "logit_bias": {"1": 2}, **unknown}
+        before = copy.deepcopy(body)
+        request = replace(OpenAIChat().parse_request(body), system_prompt="S", temperature=0.1)
+        sent, _ = build(request, target("no_developer_role", "max_completion_tokens"))
+        assert body == before
+        assert sent == {
+            **before,
+            "model": "big-1",
+            "temperature": 0.1,
+            "messages": [{"role": "system", "content": "S"}, {**message, "role": "system"}],
+        }
+
+    def test_what_the_caller_said_stands_against_the_route(self) -> None:
+        request = replace(from_body(temperature=0.9, max_tokens=5), temperature=0.1, max_tokens=50)
+        sent, _ = build(request)
+        assert (sent["temperature"], sent["max_tokens"]) == (0.9, 5)
+
+    def test_what_the_caller_left_open_the_route_fills(self) -> None:
+        request = replace(
+            from_body(temperature=None),
+            temperature=0.0,
+            top_p=0.5,
+            max_tokens=50,
+            seed=0,
+            frequency_penalty=0.1,
+            presence_penalty=0.2,
+        )
+        sent, _ = build(request)
+        assert sent["temperature"] == 0.0
+        assert (sent["top_p"], sent["max_tokens"], sent["seed"]) == (0.5, 50, 0)
+        assert (sent["frequency_penalty"], sent["presence_penalty"]) == (0.1, 0.2)
+
+    def test_the_routes_limit_gives_way_to_the_models(self) -> None:
+        request = replace(from_body(), max_tokens=5000)
+        assert build(request, target(limit=100))[0]["max_tokens"] == 100
+        assert build(from_body(max_tokens=5000), target(limit=100))[0]["max_tokens"] == 5000
+
+    def test_fields_given_in_process_are_sent_as_they_are(self) -> None:
+        sent, _ = build(replace(from_body(), extra={"service_tier": "flex", "model": "no"}))
+        assert (sent["service_tier"], sent["model"]) == ("flex", "big-1")
+
+    @pytest.mark.parametrize("said", ["max_tokens", "max_completion_tokens"])
+    def test_the_limit_has_the_name_the_vendor_wants(self, said: str) -> None:
+        request = from_body(**{said: 7})
+        assert build(request)[0].get("max_tokens") == 7
+        assert "max_completion_tokens" not in build(request)[0]
+        sent, _ = build(request, target("max_completion_tokens"))
+        assert sent.get("max_completion_tokens") == 7
+        assert "max_tokens" not in sent
+
+    def test_the_route_sets_no_limit_beside_the_callers(self) -> None:
+        request = replace(from_body(max_completion_tokens=7), max_tokens=9)
+        assert build(request)[0]["max_tokens"] == 7
+
+    def test_of_two_limits_the_newer_counts(self) -> None:
+        request = from_body(max_completion_tokens=7, max_tokens=9)
+        assert build(request, target("max_completion_tokens"))[0]["max_completion_tokens"] == 7
+        assert build(request)[0]["max_tokens"] == 7
+
+    def test_a_stream_is_asked_for_with_its_usage(self) -> None:
+        options = {"include_usage": False, "include_obfuscation": False}
+        sent, _ = build(from_body(stream=True, stream_options=options))
+        assert sent["stream"] is True
+        assert sent["stream_options"] == {"include_usage": True, "include_obfuscation": False}
+
+    def test_a_vendor_that_refuses_the_option_is_not_asked(self) -> None:
+        request = from_body(stream=True, stream_options={"include_usage": True})
+        sent, _ = build(request, target("no_stream_usage"))
+        assert sent["stream"] is True
+        assert "stream_options" not in sent
+
+    def test_a_whole_answer_is_asked_for_without_streaming(self) -> None:
+        request = replace(from_body(stream=True, stream_options={}), stream=False)
+        sent, _ = build(request)
+        assert "stream" not in sent
+        assert "stream_options" not in sent
+
+    def test_a_model_that_refuses_sampling_is_not_sent_it(self) -> None:
+        request = from_body(temperature=0.5, top_p=0.5)
+        sent, wire = build(request, target(capabilities=("no_sampling",)))
+        assert "temperature" not in sent
+        assert "top_p" not in sent
+        assert wire.ignored == ("temperature", "top_p")
+
+    def test_a_routes_temperature_is_left_out_silently(self) -> None:
+        request = replace(from_body(), temperature=0.5)
+        sent, wire = build(request, target(capabilities=("no_sampling",)))
+        assert "temperature" not in sent
+        assert wire.ignored == ()
+
+    def test_what_is_no_json_is_refused(self) -> None:
+        with pytest.raises(UnsupportedRequest):
+            build(replace(from_body(), extra={"x": "\ud800"}))
+
+
+class TestOtherFormat:
+    """A request of another format is said in OpenAI's words."""
+
+    def test_a_small_request_says_nothing_more(self) -> None:
+        sent, wire = build(canonical())
+        assert sent == {"model": "big-1", "messages": [{"role": "user", "content": "Hi"}]}
+        assert wire.ignored == ()
+
+    def test_settings_are_sent(self) -> None:
+        settings: dict[str, Any] = {
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "max_tokens": 10,
+            "seed": 7,
+            "n": 2,
+            "frequency_penalty": 0.1,
+            "presence_penalty": 0.2,
+            "logprobs": True,
+            "top_logprobs": 3,
+            "user": "u",
+        }
+        sent, _ = build(canonical(stop=("a",), **settings))
+        assert sent == {
+            "model": "big-1",
+            "messages": [{"role": "user", "content": "Hi"}],
+            "stop": ["a"],
+            **settings,
+        }
+
+    def test_what_has_no_word_is_named(self) -> None:
+        sent, wire = build(canonical(top_k=5, user="u" * 65))
+        assert "user" not in sent
+        assert set(wire.ignored) == {"top_k", "user"}
+
+    def test_sampling_the_model_refuses_is_named_where_the_caller_asked(self) -> None:
+        request = LLMRequest(
+            messages=canonical().messages,
+            temperature=0.5,
+            top_p=0.5,
+            source=Source("anthropic_messages", {"top_p": 0.5}),
+        )
+        aim = target(capabilities=("no_sampling",))
+        sent, wire = build(request, aim)
+        assert sent.keys() == {"model", "messages"}
+        assert wire.ignored == ("top_p",)
+        assert build(replace(request, source=None), aim)[1].ignored == ("temperature", "top_p")
+
+    def test_system_words_stand_first(self) -> None:
+        request = canonical(
+            Message(Role.SYSTEM, (TextPart("a"), TextPart("b"))),
+            Message(Role.USER, (TextPart("Hi"),)),
+            system_prompt="route",
+        )
+        sent, _ = build(request)
+        assert sent["messages"] == [
+            {"role": "system", "content": "route"},
+            {"role": "system", "content": "a\nb"},
+            {"role": "user", "content": "Hi"},
+        ]
+
+    def test_a_users_parts_are_written_in_order(self) -> None:
+        audio = {"type": "input_audio", "input_audio": {}}
+        assert message_sent(
+            Role.USER,
+            TextPart("Look"),
+            ImagePart(url="https://x/y", detail="low"),
+            ImagePart(data="iVBO", media_type="image/png"),
+            ForeignPart("openai_chat", audio),
+            name="ada",
+        ) == {
+            "role": "user",
+            "name": "ada",
+            "content": [
+                {"type": "text", "text": "Look"},
+                {"type": "image_url", "image_url": {"url": "https://x/y", "detail": "low"}},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}},
+                audio,
+            ],
+        }
+
+    def test_a_user_may_say_nothing(self) -> None:
+        assert message_sent(Role.USER) == {"role": "user", "content": ""}
+
+    def test_the_assistants_turn(self) -> None:
+        custom = {"id": "c2", "type": "custom", "custom": {"name": "s", "input": "x"}}
+        body, wire = build(
+            canonical(
+                Message(
+                    Role.ASSISTANT,
+                    (
+                        ThinkingPart("hm", signature="s"),
+                        TextPart("a"),
+                        TextPart("b"),
+                        RefusalPart("no"),
+                        ToolCallPart("c1", "f", '{"x":1}'),
+                        ToolCallPart("c3", "g", ""),
+                        ForeignPart("openai_chat", custom),
+                        ForeignPart("openai_chat", {"type": "audio", "audio": {"id": "a"}}),
+                    ),
+                )
+            )
+        )
+        assert body["messages"] == [
+            {
+                "role": "assistant",
+                "content": "ab",
+                "refusal": "no",
+                "audio": {"id": "a"},
+                "tool_calls": [
+                    {
+                        "id": "c1",
+                        "type": "function",
+                        "function": {"name": "f", "arguments": '{"x":1}'},
+                    },
+                    {"id": "c3", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+                    custom,
+                ],
+            }
+        ]
+        assert wire.ignored == ("thinking",)
+
+    def test_a_turn_without_words_is_null_beside_calls_and_empty_alone(self) -> None:
+        calls = message_sent(Role.ASSISTANT, ToolCallPart("c", "f", "{}"))
+        assert calls["content"] is None
+        assert message_sent(Role.ASSISTANT, RefusalPart("no"))["content"] is None
+        assert message_sent(Role.ASSISTANT, ThinkingPart("hm"))["content"] == ""
+
+    def test_each_result_of_a_tool_is_a_message_and_images_follow_as_the_users(self) -> None:
+        def results(number: int) -> Message:
+            image = ImagePart(url=f"https://x/{number}")
+            part = ToolResultPart(f"c{number}", (TextPart("a"), image, TextPart("b")), True)
+            return Message(Role.TOOL, (part, ToolResultPart(f"d{number}")))
+
+        request = canonical(
+            results(1), results(2), Message(Role.USER, (TextPart("?"),)), results(3)
+        )
+        sent, wire = build(request)
+        assert [(m["role"], m.get("tool_call_id")) for m in sent["messages"]] == [
+            ("tool", "c1"),
+            ("tool", "d1"),
+            ("tool", "c2"),
+            ("tool", "d2"),
+            ("user", None),
+            ("user", None),
+            ("tool", "c3"),
+            ("tool", "d3"),
+            ("user", None),
+        ]
+        assert sent["messages"][0]["content"] == "a\nb"
+        assert sent["messages"][1]["content"] == ""
+        assert [part["image_url"]["url"] for part in sent["messages"][4]["content"]] == [
+            "https://x/1",
+            "https://x/2",
+        ]
+        assert len(sent["messages"][8]["content"]) == 1
+        assert wire.ignored == ("is_error",)
+
+    def test_tools_and_their_choice(self) -> None:
+        own = {"type": "custom", "custom": {"name": "s"}}
+        sent, wire = build(
+            canonical(
+                tools=(
+                    Tool("f", "d", CLOSED, strict=True),
+                    Tool("g", None, OPEN, strict=True),
+                    Tool("h"),
+                    ForeignTool("openai_chat", own),
+                ),
+                tool_choice=ToolChoice(ToolChoiceMode.NAMED, "f"),
+                parallel_tool_calls=False,
+            )
+        )
+        assert [tool.get("function") for tool in sent["tools"]] == [
+            {"name": "f", "description": "d", "parameters": CLOSED, "strict": True},
+            {"name": "g", "parameters": OPEN},
+            {"name": "h"},
+            None,
+        ]
+        assert sent["tools"][3] == own
+        assert sent["tool_choice"] == {"type": "function", "function": {"name": "f"}}
+        assert sent["parallel_tool_calls"] is False
+        assert wire.ignored == ("tools.strict",)
+
+    @pytest.mark.parametrize("mode", ["auto", "none", "required"])
+    def test_a_choice_without_a_name_is_a_word(self, mode: str) -> None:
+        choice = ToolChoice(ToolChoiceMode(mode))
+        assert build(canonical(tools=(Tool("f"),), tool_choice=choice))[0]["tool_choice"] == mode
+
+    def test_the_choice_may_be_left_to_the_vendor(self) -> None:
+        assert build(canonical(tools=(Tool("f"),)))[0].keys() == {"model", "messages", "tools"}
+
+    def test_without_tools_nothing_is_said_of_them(self) -> None:
+        sent, _ = build(
+            canonical(tool_choice=ToolChoice(ToolChoiceMode.AUTO), parallel_tool_calls=True)
+        )
+        assert sent.keys() == {"model", "messages"}
+
+    @pytest.mark.parametrize(
+        ("wanted", "sent"),
+        [
+            (ResponseFormat(AnswerFormat.TEXT), None),
+            (ResponseFormat(AnswerFormat.JSON_OBJECT), {"type": "json_object"}),
+            (
+                ResponseFormat(AnswerFormat.JSON_SCHEMA, "n", CLOSED, True, "d"),
+                {
+                    "type": "json_schema",
+                    "json_schema": {
+                        "name": "n",
+                        "schema": CLOSED,
+                        "strict": True,
+                        "description": "d",
+                    },
+                },
+            ),
+            (
+                ResponseFormat(AnswerFormat.JSON_SCHEMA, schema=OPEN),
+                {"type": "json_schema", "json_schema": {"name": "answer", "schema": OPEN}},
+            ),
+        ],
+    )
+    def test_the_shape_of_the_answer(self, wanted: ResponseFormat, sent: Any) -> None:
+        assert build(canonical(response_format=wanted))[0].get("response_format") == sent
+
+    def test_a_schema_openai_would_refuse_as_strict_is_asked_for_loosely(self) -> None:
+        wanted = ResponseFormat(AnswerFormat.JSON_SCHEMA, schema=OPEN, strict=True)
+        sent, wire = build(canonical(response_format=wanted))
+        assert sent["response_format"]["json_schema"]["strict"] is False
+        assert wire.ignored == ("response_format.strict",)
+
+    @pytest.mark.parametrize(
+        ("reasoning", "capabilities", "effort", "ignored"),
+        [
+            (Reasoning(effort="minimal"), (), "minimal", ()),
+            (Reasoning(budget_tokens=4096), (), "low", ()),
+            (Reasoning(budget_tokens=4097), (), "medium", ()),
+            (Reasoning(budget_tokens=16_385), ("reasoning",), "high", ()),
+            (Reasoning(effort="max", budget_tokens=1), (), "max", ()),
+            (Reasoning(), ("reasoning",), None, ()),
+            (Reasoning(enabled=False), ("reasoning",), None, ("reasoning",)),
+            (Reasoning(effort="high"), ("chat",), None, ("reasoning",)),
+            (Reasoning(enabled=False), ("chat",), None, ()),
+        ],
+    )
+    def test_how_much_to_think(
+        self,
+        reasoning: Reasoning,
+        capabilities: tuple[str, ...],
+        effort: str | None,
+        ignored: tuple[str, ...],
+    ) -> None:
+        sent, wire = build(canonical(reasoning=reasoning), target(capabilities=capabilities))
+        assert sent.get("reasoning_effort") == effort
+        assert wire.ignored == ignored
+
+    @pytest.mark.parametrize(
+        "request_",
+        [
+            canonical(Message(Role.USER, (ForeignPart("anthropic_messages", {"type": "x"}),))),
+            canonical(Message(Role.USER, (ToolCallPart("c", "f", "{}"),))),
+            canonical(Message(Role.USER, (TextPart("a"), ImagePart(data="iVBO")))),
+            canonical(Message(Role.ASSISTANT, (ForeignPart("anthropic_messages", {}),))),
+            canonical(Message(Role.ASSISTANT, (ImagePart(url="https://x"),))),
+            canonical(Message(Role.SYSTEM, (ImagePart(url="https://x"),))),
+            canonical(Message(Role.TOOL, (ForeignPart("anthropic_messages", {}),))),
+            canonical(tools=(ForeignTool("anthropic_messages", {}),)),
+        ],
+    )
+    def test_what_cannot_be_done_without_is_refused(self, request_: LLMRequest) -> None:
+        with pytest.raises(UnsupportedRequest):
+            build(request_)
+
+    def test_quirks_and_streaming_hold_here_too(self) -> None:
+        sent, _ = build(canonical(max_tokens=9, stream=True), target("max_completion_tokens"))
+        assert sent["max_completion_tokens"] == 9
+        assert sent["stream_options"] == {"include_usage": True}
+        limited, _ = build(canonical(max_tokens=9), target(limit=4))
+        assert limited["max_tokens"] == 4
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits"),
+    [
+        (CLOSED, True),
+        ({"type": "string"}, True),
+        (None, True),
+        ({"type": "object", "additionalProperties": False}, True),
+        (OPEN, False),
+        ({"type": "object"}, False),
+        ({"properties": {"city": {}}}, False),
+        ({"oneOf": [OPEN]}, False),
+        ({"allOf": [OPEN]}, False),
+        ({"definitions": {"x": OPEN}}, False),
+        ({**CLOSED, "required": []}, False),
+        ({**CLOSED, "required": 3}, False),
+        ({**CLOSED, "additionalProperties": True}, False),
+        ({"type": "array", "items": CLOSED}, True),
+        ({"type": "array", "items": OPEN}, False),
+        ({"anyOf": [CLOSED, OPEN]}, False),
+        ({"anyOf": [CLOSED, {"type": "null"}]}, True),
+        ({"$ref": "#/$defs/x", "$defs": {"x": OPEN}}, False),
+        ({**CLOSED, "properties": {"city": OPEN}}, False),
+        ({"properties": ["no"], "type": "string", "enum": ["a"]}, True),
+    ],
+)
+def test_a_strict_schema_is_closed_all_the_way_down(schema: Any, fits: bool) -> None:
+    assert is_strict(schema) is fits
+
+
+def test_a_schema_too_deep_to_look_at_is_not_strict() -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(100):
+        schema = {"type": "array", "items": schema}
+    assert not is_strict(schema)

@@ -1,0 +1,359 @@
+"""What vendors of OpenAI's format refuse, and how errors look to callers of it."""
+
+import json
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_routing.core.errors import (
+    AllTargetsFailed,
+    ContentFiltered,
+    ContextTooLong,
+    CredentialRejected,
+    DeadlineExceeded,
+    IdleTimeout,
+    InvalidRequest,
+    LLMError,
+    ModelNotFound,
+    Overloaded,
+    PermissionDenied,
+    QuotaExhausted,
+    RateLimited,
+    RequestRejected,
+    RequestTooLarge,
+    ServerFailed,
+    Unauthenticated,
+    UnknownModel,
+    UpstreamError,
+    UpstreamOverloaded,
+    UpstreamTimeout,
+)
+from llm_routing.core.types import AttemptOutcome, AttemptSummary
+from llm_routing.formats.openai_chat import OpenAIChat
+
+
+def map_error(status: int, body: Any = None, **headers: str) -> UpstreamError:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    error = OpenAIChat().map_error(status, named, data)
+    assert error.status == status
+    return error
+
+
+def said(message: str, **fields: Any) -> dict[str, Any]:
+    return {"error": {"message": message, **fields}}
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (301, ServerFailed),
+        (400, RequestRejected),
+        (401, CredentialRejected),
+        (402, QuotaExhausted),
+        (403, CredentialRejected),
+        (404, ModelNotFound),
+        (405, RequestRejected),
+        (408, UpstreamTimeout),
+        (409, ServerFailed),
+        (413, ContextTooLong),
+        (422, RequestRejected),
+        (429, RateLimited),
+        (498, UpstreamOverloaded),
+        (500, ServerFailed),
+        (502, ServerFailed),
+        (503, UpstreamOverloaded),
+        (504, UpstreamTimeout),
+        (524, UpstreamTimeout),
+        (529, UpstreamOverloaded),
+    ],
+)
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>nginx secret-page</html>", b"null", b"[]", b'{"error": null}', b"3"]
+)
+def test_without_words_the_status_decides(status: int, error: type, body: bytes) -> None:
+    mapped = map_error(status, body)
+    assert type(mapped) is error
+    assert "secret-page" not in mapped.message
+    assert mapped.message.endswith(f"({status}).")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        # OpenAI
+        (400, said("x", code="context_length_exceeded"), ContextTooLong),
+        (429, said("x", code="insufficient_quota", type="insufficient_quota"), QuotaExhausted),
+        (429, said("x", type="insufficient_quota"), QuotaExhausted),
+        (429, said("You exceeded your current quota", code=429), RateLimited),
+        (400, said("x", code="content_policy_violation"), ContentFiltered),
+        (404, said("The model `gpt-9` does not exist", code="model_not_found"), ModelNotFound),
+        (400, said("The model `gpt-9` does not exist or you do not have access"), ModelNotFound),
+        # Azure
+        (400, said("x", code="content_filter", innererror={"code": "x"}), ContentFiltered),
+        (400, said("x", innererror={"code": "ResponsibleAIPolicyViolation"}), ContentFiltered),
+        (400, said("The response was filtered by content management policy"), ContentFiltered),
+        # OpenRouter
+        (403, said("x", code=403, metadata={"reasons": ["hate"]}), ContentFiltered),
+        (403, said("x", code=403, metadata={"flagged_input": "…"}), ContentFiltered),
+        (400, said("foo/bar is not a valid model ID", code=400), ModelNotFound),
+        (
+            400,
+            said(
+                "Provider returned error",
+                metadata={"raw": '{"error": {"message": "prompt is too long: 9 > 8"}}'},
+            ),
+            ContextTooLong,
+        ),
+        # Mistral, DeepSeek, Gemini, xAI, vLLM, llama.cpp, Groq, Ollama, FastAPI
+        (400, {"object": "error", "message": "x", "code": "unknown_model"}, ModelNotFound),
+        (400, said("Model Not Exist"), ModelNotFound),
+        (400, said("Invalid model: foo"), ModelNotFound),
+        (403, said("Insufficient Balance"), QuotaExhausted),
+        (400, [said("API key not valid. Please pass a valid API key.")], CredentialRejected),
+        (400, said("Incorrect API key provided: ***"), CredentialRejected),
+        (400, {"error": {"status": "UNAUTHENTICATED"}}, CredentialRejected),
+        (500, said("x", type="exceed_context_size_error"), ContextTooLong),
+        (500, said("x", type="overloaded_error"), UpstreamOverloaded),
+        (413, said("Request too large for model (TPM)", code="rate_limit"), ContextTooLong),
+        (404, {"error": "model 'x' not found"}, ModelNotFound),
+        (422, {"detail": [{"loc": ["body", "n"], "msg": "too big"}]}, RequestRejected),
+        # Words count only where a refusal is expected.
+        (429, said("maximum context length"), RateLimited),
+        (503, said("model not found"), UpstreamOverloaded),
+    ],
+)
+def test_names_and_words_tell_more_than_the_status(status: int, body: Any, error: type) -> None:
+    assert type(map_error(status, body)) is error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens.",
+        "prompt is too long: 213462 tokens > 200000 maximum",
+        "Input is too long for requested model.",
+        "Your input exceeds the context window of this model.",
+        "The input token count (1196265) exceeds the maximum number of tokens allowed (1048575)",
+        "This model's maximum prompt length is 131072 but the request contains 537812 tokens",
+        "Please reduce the length of the messages or completion.",
+        "the request exceeds the available context size, try increasing it",
+        "the number of tokens to keep is greater than the context length",
+        "invalid params, context window exceeds limit (2013)",
+        "Your request exceeded model token limit: 262144",
+        "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",
+    ],
+)
+def test_every_vendor_has_its_own_words_for_too_long(words: str) -> None:
+    assert type(map_error(400, said(words))) is ContextTooLong
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (said("no such field"), "no such field"),
+        ({"object": "error", "message": "no such field"}, "no such field"),
+        ({"error": "no such field"}, "no such field"),
+        ("no such field", "no such field"),
+        ([said("no such field")], "no such field"),
+        ({"detail": "no such field"}, "no such field"),
+        ({"message": {"detail": "no such field"}}, "no such field"),
+        ({"message": {"message": "no such field"}}, "no such field"),
+        (
+            {"detail": [{"loc": ["body", "n"], "msg": "too big", "input": "PROMPT"}, "x"]},
+            "body.n: too big",
+        ),
+        ({"detail": [{"msg": "a"}, {"msg": "b"}]}, ": a; : b"),
+        (said("outer", metadata={"raw": '{"message": "inner"}'}), "inner"),
+        (said("outer", metadata={"raw": "no json"}), "outer"),
+        (said("outer", metadata={"raw": "{}"}), "outer"),
+        (said("outer", metadata={"raw": {"a": 1}}), "outer"),
+    ],
+)
+def test_the_vendors_reason_is_told(body: Any, reason: str) -> None:
+    assert map_error(400, body).message == f"The provider found the request wrong (400): {reason}"
+
+
+@pytest.mark.parametrize("body", [said(""), {"error": {"message": 3}}, {"error": [1]}, {"a": 1}])
+def test_without_a_reason_the_sentence_stands_alone(body: Any) -> None:
+    assert map_error(400, body).message == "The provider found the request wrong (400)."
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-proj-abcDEF1234567890abcDEF",
+        "Bearer abc.def-ghi",
+        "gsk_1234567890abcdef1234",
+        "AIzaSyA1234567890abcdefghijklmnopqrstuv",
+        "0123456789abcdef0123456789abcdef",
+    ],
+)
+def test_nothing_like_a_key_is_told(secret: str) -> None:
+    message = map_error(401, said(f"Incorrect key provided: {secret} (see docs)")).message
+    assert secret.split()[-1] not in message
+    assert "Incorrect key provided" in message
+    assert "(see docs)" in message
+
+
+def test_the_query_of_an_address_is_not_told() -> None:
+    message = map_error(400, said("see https://x.test/a?key=hidden&b=2 for more")).message
+    assert "hidden" not in message
+    assert "https://x.test/a" in message
+
+
+@given(st.text(max_size=3000))
+def test_a_reason_is_short_and_on_one_line(text: str) -> None:
+    try:
+        body = json.dumps(said(text), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return
+    message = map_error(400, body).message
+    assert len(message) < 600
+    assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in message)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry_after": "2"}, 2.0),
+        ({"retry_after": "0.5"}, 0.5),
+        ({"retry_after": "0"}, 0.0),
+        ({"retry_after": "-1"}, None),
+        ({"retry_after": "soon"}, None),
+        ({"retry_after": "nan"}, None),
+        ({"retry_after": "3600"}, 60.0),
+        ({"retry_after": "Mon, 23 Nov 2026 12:00:00 GMT"}, None),
+        ({"retry_after_ms": "250"}, 0.25),
+        ({"retry_after_ms": "250", "retry_after": "1"}, 0.25),
+        ({"retry_after_ms": "120000"}, 60.0),
+        ({"retry_after_ms": "-5"}, None),
+        ({"retry_after_ms": "inf"}, None),
+        ({"retry_after_ms": "soon", "retry_after": "1"}, 1.0),
+    ],
+)
+def test_how_long_to_wait_is_read_carefully(headers: dict[str, str], seconds: float | None) -> None:
+    assert map_error(429, said("slow"), **headers).retry_after == seconds
+    assert map_error(503, b"", **headers).retry_after == seconds
+
+
+@pytest.mark.parametrize("code", [399, 600, "4290", "４２９", "abc", None, True, 429.0])
+def test_a_code_that_is_no_status_is_none(code: Any) -> None:
+    with pytest.raises(UpstreamError) as caught:
+        OpenAIChat().parse_response(json.dumps(said("x", code=code)).encode())
+    assert caught.value.code == "malformed_answer"
+
+
+class TestEnvelope:
+    """Errors as callers of OpenAI's format know them."""
+
+    @pytest.mark.parametrize(
+        ("error", "sdk_class", "kind", "code"),
+        [
+            (
+                InvalidRequest("n is wrong.", field="n"),
+                openai.BadRequestError,
+                "invalid_request_error",
+                "invalid_request",
+            ),
+            (
+                Unauthenticated("No key."),
+                openai.AuthenticationError,
+                "authentication_error",
+                "invalid_api_key",
+            ),
+            (
+                PermissionDenied("Not for this."),
+                openai.PermissionDeniedError,
+                "permission_error",
+                "permission_denied",
+            ),
+            (
+                UnknownModel("No such model."),
+                openai.NotFoundError,
+                "invalid_request_error",
+                "model_not_found",
+            ),
+            (
+                RequestTooLarge("Too large."),
+                openai.APIStatusError,
+                "invalid_request_error",
+                "request_too_large",
+            ),
+            (
+                ContextTooLong("Too long."),
+                openai.BadRequestError,
+                "invalid_request_error",
+                "context_length_exceeded",
+            ),
+            (
+                ContentFiltered("No."),
+                openai.BadRequestError,
+                "invalid_request_error",
+                "content_policy_violation",
+            ),
+            (
+                RateLimited("Slow."),
+                openai.RateLimitError,
+                "rate_limit_error",
+                "rate_limit_exceeded",
+            ),
+            (Overloaded("Later."), openai.InternalServerError, "server_error", "overloaded"),
+            (
+                DeadlineExceeded("Time."),
+                openai.InternalServerError,
+                "server_error",
+                "deadline_exceeded",
+            ),
+        ],
+    )
+    def test_the_official_client_raises_its_own_class(
+        self, error: LLMError, sdk_class: type, kind: str, code: str
+    ) -> None:
+        body = OpenAIChat().render_error(error, "req-1")
+
+        def answer(request: httpx2.Request) -> httpx2.Response:
+            return httpx2.Response(error.http_status, content=body)
+
+        client = openai.OpenAI(
+            api_key="k",
+            base_url="http://gateway.test/v1",
+            max_retries=0,
+            http_client=httpx2.Client(transport=httpx2.MockTransport(answer)),
+        )
+        with client, pytest.raises(sdk_class) as caught:
+            client.models.list()
+        raised: Any = caught.value
+        assert (raised.type, raised.code) == (kind, code)
+        assert error.message in raised.message
+
+    def test_the_field_is_named_and_the_request_too(self) -> None:
+        error = InvalidRequest("messages.0.role is required.", field="messages.0.role")
+        assert json.loads(OpenAIChat().render_error(error, "req-1")) == {
+            "error": {
+                "message": "messages.0.role is required.",
+                "type": "invalid_request_error",
+                "param": "messages.0.role",
+                "code": "invalid_request",
+                "request_id": "req-1",
+            }
+        }
+
+    def test_what_was_tried_is_listed_by_target_and_reason(self) -> None:
+        attempts = [
+            AttemptSummary("openai", "gpt", AttemptOutcome.FAILURE, "rate_limited", 12.0),
+            AttemptSummary("anthropic", "claude", AttemptOutcome.FAILURE, "idle_timeout"),
+        ]
+        error = AllTargetsFailed("All failed.", attempts=attempts, last=IdleTimeout("silent"))
+        body = json.loads(OpenAIChat().render_error(error, "req-1"))["error"]
+        assert body["param"] is None
+        assert body["type"] == "server_error"
+        assert body["attempts"] == [
+            {"target": "openai/gpt", "reason": "rate_limited"},
+            {"target": "anthropic/claude", "reason": "idle_timeout"},
+        ]

@@ -1,0 +1,605 @@
+"""Streamed answers of OpenAI Chat Completions and its many cousins."""
+
+import json
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionChunk
+
+from llm_routing.core.errors import (
+    AllTargetsFailed,
+    AnswerTooLarge,
+    IdleTimeout,
+    MalformedAnswer,
+    RateLimited,
+    ServerFailed,
+    TruncatedStream,
+    UpstreamOverloaded,
+)
+from llm_routing.core.events import (
+    AnswerEnded,
+    AnswerStarted,
+    ChoiceFinished,
+    Frame,
+    RefusalDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ThinkingEnded,
+    ToolCallDelta,
+    ToolCallStarted,
+    UsageReported,
+)
+from llm_routing.core.types import FinishReason, LLMRequest, Usage
+from llm_routing.formats.openai_chat import OpenAIChat
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+DONE = b"data: [DONE]\n\n"
+STARTED = AnswerStarted("chatcmpl-1", "m")
+STOPPED = ChoiceFinished(FinishReason.STOP)
+
+
+def chunk(*choices: dict[str, Any], **fields: Any) -> bytes:
+    body = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return b"data: " + json.dumps(body | {"choices": choices} | fields).encode() + b"\n\n"
+
+
+def delta(finish_reason: str | None = None, index: int = 0, **fields: Any) -> dict[str, Any]:
+    return {"index": index, "delta": fields, "finish_reason": finish_reason}
+
+
+def text(words: str, **fields: Any) -> bytes:
+    return chunk(delta(content=words), **fields)
+
+
+def frames_of(*chunks: bytes) -> list[Frame]:
+    parser = OpenAIChat().stream_parser()
+    frames = [frame for data in chunks for frame in parser.feed(data)]
+    return frames + list(parser.close())
+
+
+def events_of(*chunks: bytes) -> list[StreamEvent]:
+    return [event for frame in frames_of(*chunks) for event in frame.events]
+
+
+def calls_of(*deltas: dict[str, Any]) -> list[StreamEvent]:
+    """The events of tool calls in a stream, one delta a chunk."""
+    events = events_of(
+        *(chunk(delta(tool_calls=[call])) for call in deltas), chunk(delta("tool_calls")), DONE
+    )
+    return [event for event in events if isinstance(event, ToolCallStarted | ToolCallDelta)]
+
+
+def call(arguments: str = "", **fields: Any) -> dict[str, Any]:
+    name = fields.pop("name", None)
+    function = {"arguments": arguments} | ({"name": name} if name else {})
+    return {"function": function, **fields}
+
+
+FINISH = chunk(delta("stop"))
+
+STREAM = b"".join(
+    (
+        b": OPENROUTER PROCESSING\r\n\r\n",
+        chunk(delta(role="assistant", content="")),
+        text("Grüße 🦊 \u2028\u0085"),
+        b"event: message\ndata: " + json.dumps(json.loads(text("ä 🦊")[6:])).encode() + b"\r\n\r\n",
+        "data: {}\n\n".format('{"choices":[{"index":0,"delta":{"content":"🦊\u2028"}}]}').encode(),
+        chunk(delta(tool_calls=[call("{}", index=0, id="c1", name="f")])),
+        chunk(delta("tool_calls")),
+        chunk(usage=USAGE),
+        DONE,
+    )
+)
+
+
+class TestReading:
+    """A vendor's stream, made into events."""
+
+    def test_a_usual_stream(self) -> None:
+        assert events_of(
+            chunk(delta(role="assistant", content="")),
+            text("Hel"),
+            text("lo"),
+            FINISH,
+            chunk(usage=USAGE),
+            DONE,
+        ) == [
+            STARTED,
+            TextDelta("Hel"),
+            TextDelta("lo"),
+            STOPPED,
+            UsageReported(Usage(3, 2)),
+            AnswerEnded(),
+        ]
+
+    def test_every_frame_keeps_its_bytes(self) -> None:
+        frames = frames_of(STREAM)
+        assert b"".join(frame.raw for frame in frames) == STREAM
+        assert {frame.format for frame in frames} == {"openai_chat"}
+
+    @given(st.lists(st.integers(1, len(STREAM) - 1), max_size=40))
+    def test_cutting_the_stream_anywhere_changes_nothing(self, cuts: list[int]) -> None:
+        edges = sorted({0, *cuts, len(STREAM)})
+        assert frames_of(*(STREAM[a:b] for a, b in pairwise(edges))) == frames_of(STREAM)
+
+    def test_cutting_the_stream_at_every_byte_changes_nothing(self) -> None:
+        assert frames_of(*(STREAM[i : i + 1] for i in range(len(STREAM)))) == frames_of(STREAM)
+
+    def test_a_comment_is_a_frame_without_events(self) -> None:
+        first = frames_of(b": OPENROUTER PROCESSING\n\n", text("a"), FINISH, DONE)[0]
+        assert first == Frame("openai_chat", b": OPENROUTER PROCESSING\n\n")
+
+    def test_a_ping_of_empty_data_is_left_out(self) -> None:
+        assert len(frames_of(b"data:\n\n", b"data:  \n\n", text("a"), FINISH, DONE)) == 3
+
+    def test_azures_first_chunk_starts_nothing_and_counts_nothing(self) -> None:
+        azure = chunk(id="", model="", prompt_filter_results=[{"prompt_index": 0}])
+        frames = frames_of(azure, text("a"), FINISH, DONE)
+        assert frames[0] == Frame("openai_chat", azure)
+        assert frames[1].events == (STARTED, TextDelta("a"))
+
+    def test_usage_may_come_with_the_last_words(self) -> None:
+        assert events_of(chunk(delta("stop", content="a"), usage=USAGE), DONE) == [
+            STARTED,
+            TextDelta("a"),
+            STOPPED,
+            UsageReported(Usage(3, 2)),
+            AnswerEnded(),
+        ]
+
+    def test_usage_that_is_none_says_nothing(self) -> None:
+        assert events_of(text("a", usage=None), chunk(delta("stop"), usage={}), DONE) == [
+            STARTED,
+            TextDelta("a"),
+            STOPPED,
+            AnswerEnded(),
+        ]
+
+    def test_alternatives_come_interleaved(self) -> None:
+        assert events_of(
+            chunk(delta(content="a"), delta(content="b", index=1)),
+            chunk(delta("length", index=1)),
+            chunk(delta("stop")),
+            DONE,
+        ) == [
+            STARTED,
+            TextDelta("a"),
+            TextDelta("b", 1),
+            ChoiceFinished(FinishReason.LENGTH, 1),
+            STOPPED,
+            AnswerEnded(),
+        ]
+
+    def test_thoughts_and_refusals(self) -> None:
+        thinking = [{"type": "thinking", "thinking": [{"type": "text", "text": "3"}]}]
+        assert events_of(
+            chunk(delta(reasoning_content="1", content=None)),
+            chunk(delta(reasoning="2", content="")),
+            chunk(delta(content=thinking)),
+            chunk(delta(content=[{"type": "text", "text": "a"}])),
+            chunk(delta(refusal="no")),
+            FINISH,
+            DONE,
+        ) == [
+            STARTED,
+            ThinkingDelta("1"),
+            ThinkingDelta("2"),
+            ThinkingDelta("3"),
+            TextDelta("a"),
+            RefusalDelta("no"),
+            STOPPED,
+            AnswerEnded(),
+        ]
+
+    def test_sound_is_content_and_its_transcript_text(self) -> None:
+        frames = frames_of(
+            chunk(delta(audio={"data": "UklG"})),
+            chunk(delta(audio={"transcript": "Hi"})),
+            FINISH,
+            DONE,
+        )
+        assert frames[0].has_content
+        assert frames[1].events == (TextDelta("Hi"),)
+
+    def test_a_choice_may_lack_its_index_and_its_delta(self) -> None:
+        events = events_of(
+            chunk({"delta": {"content": "a"}}), chunk({"finish_reason": "stop"}), DONE
+        )
+        assert events == [STARTED, TextDelta("a"), STOPPED, AnswerEnded()]
+
+    def test_a_choice_finishes_once(self) -> None:
+        assert (
+            events_of(text("a"), FINISH, chunk(delta("stop"), usage=USAGE), DONE).count(STOPPED)
+            == 1
+        )
+
+    def test_a_stop_after_tool_calls_means_the_calls(self) -> None:
+        first = chunk(delta(tool_calls=[call("{}", index=0, id="c", name="f")]))
+        assert ChoiceFinished(FinishReason.TOOL_CALLS) in events_of(first, FINISH, DONE)
+
+
+class TestToolCalls:
+    """OpenAI numbers its calls; not everybody does."""
+
+    def test_as_openai_writes_them(self) -> None:
+        assert calls_of(
+            call(index=0, id="c1", name="f", type="function"),
+            call('{"a"', index=0),
+            call(index=1, id="c2", name="g"),
+            call(":1}", index=0),
+            call("{}", index=1),
+        ) == [
+            ToolCallStarted(0, "c1", "f"),
+            ToolCallDelta(0, '{"a"'),
+            ToolCallStarted(1, "c2", "g"),
+            ToolCallDelta(0, ":1}"),
+            ToolCallDelta(1, "{}"),
+        ]
+
+    def test_id_and_name_repeated_in_every_delta(self) -> None:
+        assert calls_of(
+            call("{", index=0, id="c1", name="f"), call("}", index=0, id="c1", name="f")
+        ) == [ToolCallStarted(0, "c1", "f"), ToolCallDelta(0, "{"), ToolCallDelta(0, "}")]
+
+    def test_a_new_id_made_up_for_every_delta(self) -> None:
+        assert calls_of(call("{", index=0, id="c1", name="f"), call("}", index=0, id="c2")) == [
+            ToolCallStarted(0, "c1", "f"),
+            ToolCallDelta(0, "{"),
+            ToolCallDelta(0, "}"),
+        ]
+
+    def test_every_call_numbered_zero(self) -> None:
+        assert calls_of(
+            call("{}", index=0, id="c1", name="f"),
+            call('{"b":1}', index=0, id="c2", name="f"),
+            call(" ", index=0),
+        ) == [
+            ToolCallStarted(0, "c1", "f"),
+            ToolCallDelta(0, "{}"),
+            ToolCallStarted(1, "c2", "f"),
+            ToolCallDelta(1, '{"b":1}'),
+            ToolCallDelta(1, " "),
+        ]
+
+    def test_no_number_but_an_id(self) -> None:
+        assert calls_of(
+            call("{", id="c1", name="f"), call("[", id="c2", name="g"), call("}", id="c1")
+        ) == [
+            ToolCallStarted(0, "c1", "f"),
+            ToolCallDelta(0, "{"),
+            ToolCallStarted(1, "c2", "g"),
+            ToolCallDelta(1, "["),
+            ToolCallDelta(0, "}"),
+        ]
+
+    def test_neither_number_nor_id(self) -> None:
+        events = calls_of(call("{", name="f"), call("}"), call("{}", name="f"))
+        first, second = (event for event in events if isinstance(event, ToolCallStarted))
+        assert events == [
+            ToolCallStarted(0, first.id, "f"),
+            ToolCallDelta(0, "{"),
+            ToolCallDelta(0, "}"),
+            ToolCallStarted(1, second.id, "f"),
+            ToolCallDelta(1, "{}"),
+        ]
+        assert first.id.startswith("call_")
+        assert first.id != second.id
+
+    def test_arguments_as_an_object(self) -> None:
+        whole = {"index": 0, "id": "c", "function": {"name": "f", "arguments": {"a": 1}}}
+        assert calls_of(whole) == [ToolCallStarted(0, "c", "f"), ToolCallDelta(0, '{"a":1}')]
+
+    def test_a_delta_of_nothing(self) -> None:
+        (started,) = calls_of({"function": None})
+        assert isinstance(started, ToolCallStarted)
+        assert started.name == ""
+
+    def test_a_custom_tool_has_an_input(self) -> None:
+        custom = {
+            "index": 0,
+            "id": "c",
+            "type": "custom",
+            "custom": {"name": "s", "input": "x"},
+        }
+        assert calls_of(custom) == [ToolCallStarted(0, "c", "s"), ToolCallDelta(0, "x")]
+
+    def test_calls_of_alternatives_are_apart(self) -> None:
+        events = events_of(
+            chunk(delta(tool_calls=[call("{}", index=0, id="c1", name="f")])),
+            chunk(delta(index=1, tool_calls=[call("[]", index=0, id="c2", name="f")])),
+            chunk(delta("stop"), delta("stop", index=1)),
+        )
+        assert ToolCallStarted(0, "c2", "f", 1) in events
+        assert ToolCallDelta(0, "[]", 1) in events
+
+
+class TestTheEnd:
+    """Only a finish makes a success."""
+
+    def test_done_may_be_missing_after_the_finish(self) -> None:
+        frames = frames_of(text("a"), FINISH)
+        assert frames[-1] == Frame("openai_chat", b"", (AnswerEnded(),))
+
+    def test_the_last_blank_line_may_be_missing(self) -> None:
+        frames = frames_of(text("a"), FINISH, b"data: [DONE]\n")
+        assert frames[-1].events == (AnswerEnded(),)
+        assert frames[-1].raw.endswith(b"\n\n")
+
+    def test_the_finish_itself_may_lack_its_blank_line(self) -> None:
+        *_, finish, end = frames_of(text("a"), FINISH.rstrip())
+        assert finish == Frame("openai_chat", FINISH, (STOPPED,))
+        assert end.events == (AnswerEnded(),)
+
+    @pytest.mark.parametrize(
+        "stream",
+        [
+            b"",
+            b": ping\n\n",
+            b": ping",
+            text("a"),
+            text("a") + DONE,
+            DONE,
+            chunk(usage=USAGE) + DONE,
+            text("a") + FINISH[:20],
+            chunk(delta("stop"), delta(index=1, content="b")) + DONE,
+            text("a") + chunk(delta("")) + DONE,
+        ],
+    )
+    def test_without_a_finish_the_stream_is_truncated(self, stream: bytes) -> None:
+        with pytest.raises(TruncatedStream):
+            frames_of(stream)
+
+    def test_nothing_follows_done(self) -> None:
+        assert frames_of(text("a"), FINISH, DONE, text("b"), b": ping\n\n", b"data: {") == (
+            frames_of(text("a"), FINISH, DONE)
+        )
+
+    @pytest.mark.parametrize("broken", [b"data: {oops\n\n", b"data: 3\n\n", b'data: ["a"]\n\n'])
+    def test_what_cannot_be_read_is_left_out_where_the_rest_ends_well(self, broken: bytes) -> None:
+        assert frames_of(text("a"), broken, FINISH, DONE) == frames_of(text("a"), FINISH, DONE)
+        assert frames_of(text("a"), FINISH, broken.rstrip()) == frames_of(text("a"), FINISH)
+
+    @pytest.mark.parametrize("end", [b"", DONE])
+    def test_what_cannot_be_read_is_a_failure_where_the_finish_is_missing(self, end: bytes) -> None:
+        with pytest.raises(MalformedAnswer):
+            frames_of(text("a"), b"data: {oops\n\n", end)
+
+    @pytest.mark.parametrize(
+        ("stream", "error"),
+        [
+            (b'data: {"error": {"code": 429, "message": "slow"}}\n\n', RateLimited),
+            (b'event: error\ndata: {"type": "server_error", "message": "x"}\n\n', ServerFailed),
+            (b'data: {"object": "error", "code": 503, "message": "x"}\n\n', UpstreamOverloaded),
+            (b'data: {"error": {"message": "somehow"}}\n\n', MalformedAnswer),
+            (chunk(delta("error", content="")), ServerFailed),
+            (
+                chunk(delta("error", content=""), error={"code": 503, "message": "down"}),
+                UpstreamOverloaded,
+            ),
+            (chunk({**delta("error"), "error": {"code": 429, "message": "x"}}), RateLimited),
+        ],
+    )
+    def test_an_error_in_the_midst_is_what_it_says(
+        self, stream: bytes, error: type[Exception]
+    ) -> None:
+        with pytest.raises(error) as caught:
+            frames_of(text("a"), stream)
+        assert type(caught.value) is error
+
+    @pytest.mark.parametrize(
+        ("body", "error"),
+        [
+            (b'{"error": {"code": 429, "message": "slow"}}', RateLimited),
+            (b'[{"error": {"code": 503}}]', UpstreamOverloaded),
+            (b"<html>busy</html>", MalformedAnswer),
+            (b'{"id": "x", "choices": []}', MalformedAnswer),
+        ],
+    )
+    def test_an_answer_that_is_no_stream_is_named(
+        self, body: bytes, error: type[Exception]
+    ) -> None:
+        with pytest.raises(error) as caught:
+            frames_of(body)
+        assert type(caught.value) is error
+
+    def test_a_frame_has_a_limit(self) -> None:
+        parser = OpenAIChat().stream_parser()
+        with pytest.raises(AnswerTooLarge):
+            parser.feed(b"data: " + b"x" * (8 * 1024 * 1024))
+
+
+def request(*, include_usage: bool = False) -> LLMRequest:
+    return LLMRequest((), model="debugging", stream=True, include_usage=include_usage)
+
+
+def relayed(*chunks: bytes, include_usage: bool = False) -> bytes:
+    renderer = OpenAIChat().stream_renderer(request(include_usage=include_usage))
+    return b"".join(map(renderer.render, frames_of(*chunks))) + renderer.end()
+
+
+def rendered(events: Iterable[StreamEvent], *, include_usage: bool = False) -> list[Any]:
+    """The chunks for a caller; the last of them is `[DONE]`."""
+    renderer = OpenAIChat().stream_renderer(
+        request(include_usage=include_usage), created=1_700_000_000
+    )
+    stream = b"".join(
+        renderer.render(Frame("anthropic_messages", b"event: x\n\n", (event,))) for event in events
+    )
+    parts = (stream + renderer.end()).decode().split("\n\n")
+    assert parts[-2:] == ["data: [DONE]", ""]
+    bodies = [part.removeprefix("data: ") for part in parts[:-2]]
+    for body in bodies:
+        ChatCompletionChunk.model_validate_json(body, strict=True)
+    return [json.loads(body) for body in bodies]
+
+
+class TestRelaying:
+    """A stream in this format goes on byte by byte."""
+
+    def test_the_bytes_are_the_vendors(self) -> None:
+        assert relayed(STREAM, include_usage=True) == STREAM
+
+    def test_usage_alone_goes_to_those_alone_who_asked(self) -> None:
+        usage = chunk(usage=USAGE)
+        for stream in (usage, b": about money\n" + usage.replace(b'": ', b'":\t')):
+            assert relayed(text("a"), FINISH, stream, DONE) == text("a") + FINISH + DONE
+
+    def test_usage_beside_anything_else_stays(self) -> None:
+        # Azure's filter results, usage with the last words, usage in every chunk.
+        stream = (
+            chunk(id="", prompt_filter_results=[]),
+            text("a", usage=USAGE),
+            chunk(delta(unknown=1), usage=USAGE),
+            chunk(delta("stop"), usage=USAGE),
+            DONE,
+        )
+        assert relayed(*stream) == b"".join(stream)
+
+    def test_a_missing_done_is_added(self) -> None:
+        assert relayed(text("a"), FINISH) == text("a") + FINISH + DONE
+
+    def test_comments_go_on(self) -> None:
+        assert relayed(b": ping\n\n", text("a"), FINISH, DONE).startswith(b": ping\n\n")
+
+
+class TestRendering:
+    """A stream of another format, as OpenAI would have written it."""
+
+    def test_words(self) -> None:
+        first, word, finish = rendered(
+            [
+                AnswerStarted("msg_1", "claude", Usage(3)),
+                TextDelta("Hi"),
+                ChoiceFinished(FinishReason.STOP),
+                UsageReported(Usage(3, 2)),
+                AnswerEnded(),
+            ]
+        )
+        assert first.pop("id") == word.pop("id") == finish.pop("id")
+        head = {
+            "object": "chat.completion.chunk",
+            "created": 1_700_000_000,
+            "model": "claude",
+            "system_fingerprint": None,
+        }
+        assert first == head | {
+            "choices": [
+                {
+                    "index": 0,
+                    "delta": {"role": "assistant", "content": "", "refusal": None},
+                    "logprobs": None,
+                    "finish_reason": None,
+                }
+            ]
+        }
+        assert word["choices"][0]["delta"] == {"content": "Hi"}
+        assert finish["choices"][0] == {
+            "index": 0,
+            "delta": {},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+
+    def test_ids_look_like_openais(self) -> None:
+        (chunk_,) = rendered([AnswerStarted("msg_1", "m")])
+        assert chunk_["id"].startswith("chatcmpl-")
+        (chunk_,) = rendered([AnswerStarted("chatcmpl-7", "m")])
+        assert chunk_["id"] == "chatcmpl-7"
+
+    def test_usage_comes_last_for_those_who_asked(self) -> None:
+        events: list[StreamEvent] = [
+            AnswerStarted("msg_1", "m", Usage(3)),
+            TextDelta("a"),
+            STOPPED,
+            UsageReported(Usage(3, 2)),
+            AnswerEnded(),
+        ]
+        *chunks, last = rendered(events, include_usage=True)
+        assert [chunk_["usage"] for chunk_ in chunks] == [None, None, None]
+        assert last["choices"] == []
+        assert last["usage"]["total_tokens"] == 5
+        assert all("usage" not in chunk_ for chunk_ in rendered(events))
+
+    def test_usage_nobody_counted_is_zero(self) -> None:
+        *_, last = rendered([TextDelta("a"), STOPPED], include_usage=True)
+        assert last["usage"]["total_tokens"] == 0
+
+    def test_usage_may_be_known_from_the_start(self) -> None:
+        *_, last = rendered([AnswerStarted("i", "m", Usage(3)), STOPPED], include_usage=True)
+        assert last["usage"]["prompt_tokens"] == 3
+
+    def test_thoughts_refusals_and_calls(self) -> None:
+        deltas = [
+            chunk_["choices"][0]["delta"]
+            for chunk_ in rendered(
+                [
+                    AnswerStarted("msg_1", ""),
+                    ThinkingDelta("hm"),
+                    ThinkingEnded(signature="s"),
+                    RefusalDelta("no"),
+                    ToolCallStarted(0, "toolu_1", "f"),
+                    ToolCallDelta(0, "{}"),
+                    ToolCallStarted(1, "call_2", "g"),
+                    ChoiceFinished(FinishReason.TOOL_CALLS),
+                ]
+            )
+        ]
+        call_id = deltas[3]["tool_calls"][0]["id"]
+        assert call_id.startswith("call_")
+        assert deltas[1:] == [
+            {"reasoning_content": "hm"},
+            {"refusal": "no"},
+            {
+                "tool_calls": [
+                    {
+                        "index": 0,
+                        "id": call_id,
+                        "type": "function",
+                        "function": {"name": "f", "arguments": ""},
+                    }
+                ]
+            },
+            {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]},
+            {
+                "tool_calls": [
+                    {
+                        "index": 1,
+                        "id": "call_2",
+                        "type": "function",
+                        "function": {"name": "g", "arguments": ""},
+                    }
+                ]
+            },
+            {},
+        ]
+
+    def test_every_alternative_begins_with_its_role(self) -> None:
+        chunks = rendered(
+            [TextDelta("a"), TextDelta("b", 1), ChoiceFinished(FinishReason.LENGTH, 2)]
+        )
+        seen = [
+            (chunk_["choices"][0]["index"], "role" in chunk_["choices"][0]["delta"])
+            for chunk_ in chunks
+        ]
+        assert seen == [(0, True), (0, False), (1, True), (1, False), (2, True), (2, False)]
+        assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+        assert chunks[0]["model"] == "debugging"
+
+    def test_a_ping_of_another_format_is_nothing(self) -> None:
+        renderer = OpenAIChat().stream_renderer(request())
+        assert renderer.render(Frame("anthropic_messages", b"event: ping\n\n")) == b""
+
+
+def test_an_error_in_the_stream_is_its_end() -> None:
+    renderer = OpenAIChat().stream_renderer(request(include_usage=True))
+    error = AllTargetsFailed("All failed.", attempts=(), last=IdleTimeout("silent"))
+    data = renderer.error(error, "req-1")
+    assert data.startswith(b"data: ")
+    assert data.endswith(b"\n\n")
+    assert json.loads(data[6:])["error"]["code"] == "all_targets_failed"
+    assert renderer.end() == b""

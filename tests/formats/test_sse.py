@@ -1,0 +1,153 @@
+"""Server-sent events are split by the standard, however the bytes are cut."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from llm_routing.core.errors import AnswerTooLarge
+from llm_routing.formats.sse import EventSplitter, ServerSentEvent, encode_event
+
+PIECES = st.sampled_from(
+    [
+        b"data: ",
+        b"data:",
+        b"data",
+        b"event: error",
+        b": OPENROUTER PROCESSING",
+        b"id: 7",
+        "grüße 🦊 \u2028\u0085\x0b\x0c".encode(),
+        b"\xef\xbb\xbf",
+        b"\xf0\x9f",
+        b" ",
+        b"\n",
+        b"\n\n",
+        b"\r",
+        b"\r\n",
+        b"\r\n\r\n",
+    ]
+)
+STREAMS = st.lists(PIECES, max_size=30).map(b"".join)
+
+
+def split(*chunks: bytes) -> list[ServerSentEvent]:
+    splitter = EventSplitter()
+    events = [event for chunk in chunks for event in splitter.feed(chunk)]
+    return events + splitter.close()
+
+
+def by_the_book(stream: bytes) -> list[tuple[str, str]]:
+    """The standard's own algorithm, on the whole text: what a browser would dispatch."""
+    text = stream.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    dispatched = []
+    event, data = "", ""
+    for line in text.split("\n")[:-1]:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            if data:
+                dispatched.append((event, data.removesuffix("\n")))
+            event, data = "", ""
+        elif name == "data":
+            data += value + "\n"
+        elif name == "event":
+            event = value
+    return dispatched
+
+
+@given(STREAMS)
+@example(b"data: x\r\r\ndata: y\n\r\n")
+@example(b"\xef\xbb\xbfdata: x\n\n\xef\xbb\xbfdata: y\n\n")
+def test_what_a_browser_would_dispatch_is_given(stream: bytes) -> None:
+    splitter = EventSplitter()
+    complete = splitter.feed(stream)
+    rest = splitter.close()
+    # A blank line that ends in CR waits for an LF that may follow; the end of the stream frees it.
+    if rest and rest[0].raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").endswith(b"\n\n"):
+        complete += rest
+    given_events = [
+        (event.event, event.data.decode("utf-8", "replace"))
+        for event in complete
+        if event.data is not None
+    ]
+    assert given_events == by_the_book(stream)
+
+
+@given(STREAMS, st.lists(st.integers(0, 200), max_size=12))
+def test_cutting_the_stream_anywhere_changes_nothing(stream: bytes, cuts: list[int]) -> None:
+    edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    chunks = [stream[start:end] for start, end in pairwise(edges)]
+    assert split(*chunks) == split(stream)
+
+
+@given(STREAMS)
+def test_cutting_the_stream_at_every_byte_changes_nothing(stream: bytes) -> None:
+    assert split(*(stream[i : i + 1] for i in range(len(stream)))) == split(stream)
+
+
+@given(STREAMS)
+def test_the_raw_bytes_of_all_events_are_the_stream(stream: bytes) -> None:
+    assert b"".join(event.raw for event in split(stream)) == stream
+
+
+def test_each_event_is_given_as_soon_as_its_blank_line_has_come() -> None:
+    splitter = EventSplitter()
+    assert splitter.feed(b"data: a\n\ndata: b\r\n") == [ServerSentEvent(b"data: a\n\n", b"a")]
+    assert splitter.feed(b"\r\n") == [ServerSentEvent(b"data: b\r\n\r\n", b"b")]
+    assert splitter.close() == []
+
+
+def test_unicode_line_separators_do_not_end_a_line() -> None:
+    text = "one\u2028two\u0085three\x0bfour"
+    (event,) = split(f"data: {text}\n\n".encode())
+    assert event.data == text.encode()
+
+
+def test_several_data_lines_are_one_text_and_the_last_name_counts() -> None:
+    (event,) = split(b"event: a\nevent: b\ndata: 1\nid: 9\ndata:  2\ndata\nretry: 5\n\n")
+    assert event.data == b"1\n 2\n"
+    assert event.event == "b"
+
+
+def test_a_comment_has_no_data_but_keeps_its_bytes() -> None:
+    assert split(b": ping\n\n") == [ServerSentEvent(b": ping\n\n", None)]
+
+
+def test_an_event_whose_blank_line_never_came_is_given_at_the_end() -> None:
+    splitter = EventSplitter()
+    assert splitter.feed(b"data: [DONE]\n") == []
+    assert splitter.close() == [ServerSentEvent(b"data: [DONE]\n", b"[DONE]")]
+    assert splitter.close() == []
+
+
+def test_an_event_past_the_limit_is_refused_whole_or_in_pieces() -> None:
+    fits = b"data: 1234\n\n"
+    assert len(EventSplitter(limit=len(fits)).feed(fits)) == 1
+    with pytest.raises(AnswerTooLarge):
+        EventSplitter(limit=len(fits) - 1).feed(fits)
+    splitter = EventSplitter(limit=len(fits) - 1)
+    splitter.feed(b"data: 1")
+    with pytest.raises(AnswerTooLarge):
+        splitter.feed(b"23456789")
+
+
+def test_the_limit_is_for_one_event_not_for_the_stream() -> None:
+    splitter = EventSplitter(limit=16)
+    assert len(splitter.feed(b"data: 1234\n\n" * 100)) == 100
+
+
+def test_the_usual_limit_is_eight_mebibytes() -> None:
+    splitter = EventSplitter()
+    splitter.feed(b"x" * (8 * 1024 * 1024))
+    with pytest.raises(AnswerTooLarge, match="8388608"):
+        splitter.feed(b"x")
+
+
+@given(
+    st.binary().filter(lambda data: not set(data) & set(b"\r\n")), st.sampled_from(["", "error"])
+)
+def test_an_encoded_event_reads_back(data: bytes, name: str) -> None:
+    (event,) = split(encode_event(data, name))
+    assert (event.data, event.event) == (data, name)

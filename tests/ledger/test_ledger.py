@@ -1,0 +1,218 @@
+"""The ledger: what was written arrives in the database, once, whatever dies in between."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from textwrap import dedent
+from uuid import uuid4
+
+import pytest
+from django.db import OperationalError
+
+from llm_routing import ledger as ledger_module
+from llm_routing.core.ports import AttemptOpened, AttemptSettled
+from llm_routing.core.types import AttemptOutcome, Caller, Usage
+from llm_routing.ledger import Ledger
+from llm_routing.models import UsageRecord
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "ledger"
+
+
+@pytest.fixture
+def ledger(directory: Path) -> Iterator[Ledger]:
+    ledger = Ledger(directory)
+    yield ledger
+    ledger.close()
+
+
+def opened() -> AttemptOpened:
+    return AttemptOpened(
+        id=uuid4().hex,
+        request_id="req_1",
+        caller=Caller("acme", "ci"),
+        operation="chat",
+        use_case="debugging",
+        tier="premium",
+        provider="openai",
+        model="gpt",
+        number=2,
+        started_at=datetime(2026, 11, 23, 12, 0, tzinfo=UTC),
+    )
+
+
+def settled(attempt: AttemptOpened) -> AttemptSettled:
+    return AttemptSettled(
+        opened=attempt,
+        outcome=AttemptOutcome.SUCCESS,
+        error_code="",
+        status=200,
+        usage=Usage(100, 20, cached_input_tokens=40, reasoning_tokens=5),
+        cost=Decimal("0.0000012345"),
+        latency_ms=12.5,
+        time_to_first_token_ms=3.5,
+    )
+
+
+def write(ledger: Ledger) -> AttemptOpened:
+    attempt = opened()
+    ledger.opened(attempt)
+    ledger.settled(settled(attempt))
+    return attempt
+
+
+def test_a_settled_attempt_arrives_with_all_that_is_known_of_it(ledger: Ledger) -> None:
+    attempt = write(ledger)
+    assert ledger.ship() == 1
+    record = UsageRecord.objects.get()
+    assert str(record.attempt_id).replace("-", "") == attempt.id
+    assert (record.tenant, record.api_key_name, record.attempt) == ("acme", "ci", 2)
+    assert (record.input_tokens, record.output_tokens) == (100, 20)
+    assert (record.cached_input_tokens, record.reasoning_tokens) == (40, 5)
+    assert record.cost == Decimal("0.0000012345")
+    assert record.started_at == attempt.started_at
+    assert ledger.ship() == 0
+
+
+def test_an_attempt_under_way_waits_for_its_end(ledger: Ledger) -> None:
+    attempt = opened()
+    ledger.opened(attempt)
+    assert ledger.ship() == 0
+    ledger.settled(settled(attempt))
+    assert ledger.ship() == 1
+
+
+def test_nothing_is_lost_while_the_database_is_away(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise OperationalError
+
+    write(ledger)
+    with monkeypatch.context() as patch:
+        patch.setattr(UsageRecord.objects, "bulk_create", away)
+        with pytest.raises(OperationalError):
+            ledger.ship()
+        write(ledger)
+    assert ledger.backlog_bytes > 0
+    assert ledger.ship() == 2
+    assert ledger.backlog_bytes == 0
+    assert UsageRecord.objects.count() == 2
+
+
+def test_what_is_shipped_twice_arrives_once(directory: Path) -> None:
+    first = Ledger(directory)
+    write(first)
+    (path,) = directory.glob("*.jsonl")
+    copy = path.read_bytes()
+    first.close()
+    assert not list(directory.iterdir())
+    (directory / "1-dead.jsonl").write_bytes(copy)
+    Ledger(directory).recover()
+    assert UsageRecord.objects.count() == 1
+
+
+def test_a_killed_process_leaves_what_it_settled_and_what_it_had_asked(directory: Path) -> None:
+    script = dedent(
+        """
+        import django, sys; django.setup()
+        from pathlib import Path
+        from tests.ledger.test_ledger import Ledger, opened, write
+        ledger = Ledger(Path(sys.argv[1]))
+        write(ledger); write(ledger); ledger.opened(opened())
+        print("written", flush=True)
+        sys.stdin.read()
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"written\n"
+    survivor = Ledger(directory)
+    assert survivor.recover() == 0, "a living process's segment is its own"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert survivor.recover() == 3
+    outcomes = list(UsageRecord.objects.order_by("outcome").values_list("outcome", flat=True))
+    assert outcomes == ["interrupted", "success", "success"]
+    assert not list(directory.iterdir())
+    assert survivor.recover() == 0
+
+
+def test_a_torn_or_foreign_line_costs_itself_alone(directory: Path) -> None:
+    first = Ledger(directory)
+    write(first)
+    (path,) = directory.glob("*.jsonl")
+    good = path.read_bytes()
+    first.close()
+    UsageRecord.objects.all().delete()
+    (directory / "1-dead.jsonl").write_bytes(b"garbage\n" + good + b'S{"opened": {"id"')
+    assert Ledger(directory).recover() == 1
+    assert UsageRecord.objects.count() == 1
+
+
+def test_a_full_segment_is_followed_by_another_and_open_attempts_move_along(
+    ledger: Ledger, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 1000)
+    pending = opened()
+    ledger.opened(pending)
+    for _ in range(5):
+        write(ledger)
+    (before,) = directory.glob("*.jsonl")
+    assert ledger.ship() == 5
+    (after,) = directory.glob("*.jsonl")
+    assert after != before
+    assert pending.id in after.read_text()
+    ledger.settled(settled(pending))
+    assert ledger.ship() == 1
+    assert UsageRecord.objects.count() == 6
+
+
+def test_records_of_many_threads_all_arrive(ledger: Ledger) -> None:
+    threads = [
+        threading.Thread(target=lambda: [write(ledger) for _ in range(50)]) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.ship() == 400
+    assert UsageRecord.objects.count() == 400
+
+
+def test_a_full_disk_sends_records_through_memory(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    write(ledger)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        write(ledger)
+    write(ledger)
+    assert ledger.ship() == 3
+    assert UsageRecord.objects.count() == 3
+    assert ledger.lost == 0
+
+
+def test_segments_are_their_owner_s_alone_to_read(ledger: Ledger, directory: Path) -> None:
+    write(ledger)
+    (path,) = directory.glob("*.jsonl")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert directory.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,176 @@
+"""Keys at rest: encrypted or digested, masked when shown, readable after a change of keys."""
+
+import logging
+from datetime import timedelta
+
+import pytest
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+from django.db import IntegrityError
+from django.utils import timezone
+
+from llm_routing.models import ApiKey, Provider
+from llm_routing.models.access import key_digest
+from llm_routing.secrets import SecretUnreadable, decrypt, encrypt, is_mask, mask
+
+CLEAR_TEXT = "sk-proj-0123456789abcdef"
+
+
+class TestEncryption:
+    def test_what_is_encrypted_can_be_read_again(self):
+        token = encrypt(CLEAR_TEXT)
+        assert CLEAR_TEXT not in token
+        assert decrypt(token) == CLEAR_TEXT
+
+    def test_the_same_text_gives_another_token_each_time(self):
+        assert encrypt(CLEAR_TEXT) != encrypt(CLEAR_TEXT)
+
+    @pytest.mark.parametrize("token", ["", "nonsense", "gAAAAA", "schlüssel"])
+    def test_what_is_no_token_is_unreadable(self, token):
+        with pytest.raises(SecretUnreadable):
+            decrypt(token)
+
+    def test_another_secret_key_reads_nothing(self, settings):
+        token = encrypt(CLEAR_TEXT)
+        settings.SECRET_KEY = "another"
+        with pytest.raises(SecretUnreadable) as caught:
+            decrypt(token)
+        assert token not in str(caught.value)
+
+    @pytest.mark.parametrize("old", ["old", b"old"])
+    def test_a_secret_key_that_was_rotated_still_reads(self, settings, old):
+        settings.SECRET_KEY = old
+        token = encrypt(CLEAR_TEXT)
+        settings.SECRET_KEY = "new"
+        settings.SECRET_KEY_FALLBACKS = ["older", old]
+        assert decrypt(token) == CLEAR_TEXT
+
+    def test_keys_of_the_settings_come_first_and_may_rotate(self, settings):
+        by_default = encrypt(CLEAR_TEXT)
+        old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+        settings.LLM_ROUTING = {"ENCRYPTION_KEYS": [old]}
+        by_old = encrypt(CLEAR_TEXT)
+        assert Fernet(old).decrypt(by_old).decode() == CLEAR_TEXT
+        settings.LLM_ROUTING = {"ENCRYPTION_KEYS": [new, old]}
+        assert Fernet(new).decrypt(encrypt("x")) == b"x"
+        assert decrypt(by_old) == CLEAR_TEXT
+        assert decrypt(by_default) == CLEAR_TEXT
+
+    def test_a_key_of_the_wrong_form_is_named_but_not_shown(self, settings):
+        settings.LLM_ROUTING = {"ENCRYPTION_KEYS": ["hunter2"]}
+        with pytest.raises(ImproperlyConfigured, match="LLM_ENCRYPTION_KEYS") as caught:
+            encrypt(CLEAR_TEXT)
+        assert "hunter2" not in str(caught.value)
+
+
+class TestMask:
+    def test_a_long_key_shows_its_last_four_characters(self):
+        assert mask(CLEAR_TEXT) == "••••cdef"
+
+    @pytest.mark.parametrize("short", ["", "abc", "fifteen-letters"])
+    def test_a_short_one_shows_nothing(self, short):
+        assert mask(short) == "••••"
+
+    @pytest.mark.parametrize("text", [mask(CLEAR_TEXT), "sk-…cdef", "sk-***cdef", "sk-...cdef"])
+    def test_a_mask_is_recognised(self, text):
+        assert is_mask(text)
+
+    def test_a_key_is_no_mask(self):
+        assert not is_mask(CLEAR_TEXT)
+
+
+class TestProviderKey:
+    def test_a_key_is_stored_encrypted_and_dated(self):
+        row = Provider(name="acme", vendor="openai")
+        row.set_api_key(f"  {CLEAR_TEXT}\n")
+        assert row.has_stored_key
+        assert row.key_changed_at is not None
+        assert decrypt(row.encrypted_key) == CLEAR_TEXT
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "   ", "••••cdef", "sk-...cdef", "sk two", "sk\nX-Evil: 1", "schlüssel", "a\x00b"],
+    )
+    def test_what_cannot_be_a_key_is_refused_and_changes_nothing(self, text):
+        row = Provider(name="acme", vendor="openai")
+        row.set_api_key(CLEAR_TEXT)
+        before = row.encrypted_key, row.key_changed_at
+        with pytest.raises(ValueError) as caught:
+            row.set_api_key(text)
+        assert (row.encrypted_key, row.key_changed_at) == before
+        assert not text.strip() or text not in str(caught.value)
+
+    def test_a_key_is_cleared(self):
+        row = Provider(name="acme", vendor="openai")
+        row.set_api_key(CLEAR_TEXT)
+        set_at = row.key_changed_at
+        row.clear_api_key()
+        assert not row.has_stored_key
+        assert set_at is not None
+        assert row.key_changed_at is not None
+        assert row.key_changed_at > set_at
+
+    def test_where_there_is_no_key_none_is_cleared(self):
+        row = Provider(name="acme", vendor="openai")
+        row.clear_api_key()
+        assert row.key_changed_at is None
+
+
+class TestDigest:
+    def test_a_digest_is_64_hex_digits_and_depends_on_the_key(self):
+        digest = key_digest("sk-llm-a")
+        assert len(bytes.fromhex(digest)) == 32
+        assert digest == key_digest("sk-llm-a") != key_digest("sk-llm-b")
+
+    def test_it_depends_on_the_secret_key(self, settings):
+        before = key_digest("sk-llm-a")
+        settings.SECRET_KEY = "another"
+        assert key_digest("sk-llm-a") != before
+
+    def test_with_a_pepper_of_its_own_it_survives_a_new_secret_key(self, settings):
+        settings.LLM_ROUTING = {"KEY_PEPPER": "pepper"}
+        before = key_digest("sk-llm-a")
+        settings.SECRET_KEY = "another"
+        assert key_digest("sk-llm-a") == before
+        settings.LLM_ROUTING = {"KEY_PEPPER": "salt"}
+        assert key_digest("sk-llm-a") != before
+
+    @pytest.mark.parametrize("text", ["", "\ud800", "ключ", "x" * 10_000])
+    def test_anything_a_caller_may_send_has_a_digest(self, text):
+        assert len(key_digest(text)) == 64
+
+
+@pytest.mark.django_db
+class TestIssue:
+    def test_the_clear_text_is_given_once_and_found_again_by_its_digest(self, caplog):
+        caplog.set_level(logging.DEBUG)
+        key, clear_text = ApiKey.objects.issue("billing", tenant="acme")
+        assert clear_text.startswith("sk-llm-")
+        assert len(clear_text) == len("sk-llm-") + 43
+        assert key.prefix == clear_text[:12]
+        stored = ApiKey.objects.get(digest=key_digest(clear_text))
+        assert (stored.name, stored.tenant, stored.is_active) == ("billing", "acme", True)
+        assert clear_text not in str(vars(stored)) + repr(key) + caplog.text
+
+    def test_every_key_is_another(self):
+        assert ApiKey.objects.issue("a")[1] != ApiKey.objects.issue("b")[1]
+
+    def test_a_name_is_given_once(self):
+        ApiKey.objects.issue("a")
+        with pytest.raises(IntegrityError):
+            ApiKey.objects.issue("a")
+
+    def test_usable_keys_are_neither_revoked_nor_expired(self):
+        now = timezone.now()
+        ApiKey.objects.issue("good")
+        ApiKey.objects.issue("later", expires_at=now + timedelta(hours=1))
+        expired, _clear_text = ApiKey.objects.issue("expired", expires_at=now)
+        ApiKey.objects.issue("revoked")
+        ApiKey.objects.filter(name="revoked").update(is_active=False)
+        assert expired.is_expired
+        assert {key.name for key in ApiKey.objects.usable()} == {"good", "later"}
+        assert {key.name for key in ApiKey.objects.usable(now - timedelta(hours=1))} == {
+            "good",
+            "later",
+            "expired",
+        }

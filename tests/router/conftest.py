@@ -1,0 +1,73 @@
+"""A configuration on the sandbox, and routers that are closed again."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from llm_routing import BaseLLMRouter, close_routers, get_llm_router
+from llm_routing.access import keys
+from llm_routing.conf import get_settings
+from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
+from llm_routing.snapshot import EMPTY, source
+from tests.servers import Server
+
+CAPABILITIES = ["chat", "streaming", "tools", "json_schema", "vision"]
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The rows of a small configuration: two providers that both lead to the sandbox."""
+
+    first: Provider
+    second: Provider
+    model: ModelConfig
+    fallback: ModelConfig
+    route: UseCaseRoute
+
+
+@pytest.fixture
+def configuration(transactional_db: None, sandbox: Server) -> Configuration:
+    base_url = f"{sandbox.url}/v1"
+    first = Provider.objects.create(name="first", vendor="sandbox", base_url=base_url)
+    second = Provider.objects.create(name="second", vendor="sandbox", base_url=base_url)
+    price = {"input_price": "2", "output_price": "10", "cached_input_price": "0.5"}
+    model = ModelConfig.objects.create(
+        provider=first, model_id="alpha", alias="the-best", capabilities=CAPABILITIES, **price
+    )
+    fallback = ModelConfig.objects.create(
+        provider=second, model_id="beta", capabilities=CAPABILITIES
+    )
+    ModelConfig.objects.create(
+        provider=second,
+        model_id="vectors",
+        capabilities=["embeddings"],
+        input_price=1,
+        output_price=0,
+    )
+    route = UseCaseRoute.objects.create(
+        use_case="debugging", tier="standard", system_prompt="Find the root cause."
+    )
+    RouteTarget.objects.create(route=route, model=model, position=0)
+    RouteTarget.objects.create(route=route, model=fallback, position=1)
+    return Configuration(first, second, model, fallback, route)
+
+
+@pytest.fixture
+def clean_process(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The process as it starts: nothing in memory, nothing on disk."""
+    monkeypatch.setenv("LLM_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr("django.conf.settings.LLM_ROUTING", {}, raising=False)
+    get_settings.cache_clear()
+    source.current = EMPTY
+    keys.clear()
+    yield
+    source.current = EMPTY
+    keys.clear()
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+async def router(configuration: Configuration, clean_process: None) -> AsyncIterator[BaseLLMRouter]:
+    yield await get_llm_router()
+    await close_routers()

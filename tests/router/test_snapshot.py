@@ -1,0 +1,140 @@
+"""The configuration in memory: what it holds, and what keeps it when the database is away."""
+
+import json
+from unittest import mock
+
+import pytest
+from django.core.cache import caches
+from django.db import OperationalError
+
+from llm_routing.conf import get_settings
+from llm_routing.core.routing_table import route_key
+from llm_routing.models import (
+    ConfigurationVersion,
+    ModelConfig,
+    Provider,
+    RouteTarget,
+    UseCaseRoute,
+)
+from llm_routing.snapshot import SnapshotOrigin, SnapshotSource
+
+from .conftest import Configuration
+
+pytestmark = pytest.mark.usefixtures("clean_process")
+
+
+def fresh() -> SnapshotSource:
+    source = SnapshotSource()
+    source.refresh()
+    return source
+
+
+def away() -> "mock._patch[mock.MagicMock]":
+    return mock.patch.object(
+        ConfigurationVersion.objects, "current", side_effect=OperationalError("password=hunter2")
+    )
+
+
+def test_only_what_is_active_is_in_the_table(configuration: Configuration) -> None:
+    table = fresh().current.table
+    assert set(table.models) == {"first/alpha", "second/beta", "second/vectors"}
+    configuration.first.is_active = False
+    configuration.first.save()
+    table = fresh().current.table
+    assert set(table.providers) == {"second"}
+    (target,) = table.routes[route_key("debugging", "standard")].targets
+    assert target.model == "second/beta"
+
+
+def test_the_sandbox_never_answers_where_a_real_provider_could_have(
+    configuration: Configuration,
+) -> None:
+    real = Provider.objects.create(name="real", vendor="openai")
+    model = ModelConfig.objects.create(provider=real, model_id="gpt")
+    RouteTarget.objects.create(route=configuration.route, model=model, position=5)
+    (target,) = fresh().current.table.routes[route_key("debugging", "standard")].targets
+    assert target.model == "real/gpt"
+    real.is_active = False
+    real.save()
+    assert len(fresh().current.table.routes[route_key("debugging", "standard")].targets) == 2
+
+
+def test_a_refresh_without_a_change_reads_one_row(
+    configuration: Configuration, django_assert_num_queries
+) -> None:
+    source = fresh()
+    with django_assert_num_queries(1):
+        assert source.refresh() is False
+    UseCaseRoute.objects.update(temperature=0.5)
+    assert source.refresh() is True
+
+
+def test_compiling_costs_the_same_for_many_rows_as_for_few(
+    configuration: Configuration, django_assert_max_num_queries
+) -> None:
+    for number in range(20):
+        ModelConfig.objects.create(provider=configuration.first, model_id=f"m{number}")
+        UseCaseRoute.objects.create(use_case=f"case_{number}", tier="standard")
+    with django_assert_max_num_queries(8):
+        source = fresh()
+    assert len(source.current.table.routes) == 21
+
+
+def test_the_last_good_configuration_outlives_the_database(
+    configuration: Configuration, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = fresh()
+    table = source.current.table
+    with away():
+        assert source.refresh() is False
+        assert source.current.table is table
+        started_without = SnapshotSource()
+        started_without.refresh()
+    assert started_without.current.origin is SnapshotOrigin.FILE
+    assert started_without.current.table == table
+    assert "hunter2" not in caplog.text
+    assert started_without.refresh() is True
+    assert [started_without.current.origin] == [SnapshotOrigin.DATABASE]
+
+
+def test_a_damaged_file_is_no_configuration(configuration: Configuration) -> None:
+    fresh()
+    (get_settings().state_dir / "routing_table.json").write_bytes(b'{"version": "x"')
+    source = SnapshotSource()
+    with away():
+        assert source.refresh() is False
+    assert source.current.origin is SnapshotOrigin.NOWHERE
+
+
+def test_no_key_is_in_the_file_nor_in_the_shared_cache(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch, settings
+) -> None:
+    configuration.first.set_api_key("sk-very-secret-key")
+    configuration.first.save()
+    monkeypatch.setattr("django.conf.settings.LLM_ROUTING", {"SNAPSHOT_CACHE_ALIAS": "default"})
+    get_settings.cache_clear()
+    source = fresh()
+    credential = source.current.credentials.get("first")
+    assert credential is not None
+    assert credential.headers["Authorization"] == "Bearer sk-very-secret-key"
+    assert "secret" not in repr(source.current)
+    saved = (get_settings().state_dir / "routing_table.json").read_text()
+    assert json.loads(saved)["version"] == source.current.table.version
+    encrypted = Provider.objects.get(name="first").encrypted_key
+    assert encrypted
+    for place in (saved, repr(source.current.table)):
+        assert "secret" not in place
+        assert encrypted not in place
+
+
+def test_another_process_takes_the_table_from_the_shared_cache(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries
+) -> None:
+    monkeypatch.setattr("django.conf.settings.LLM_ROUTING", {"SNAPSHOT_CACHE_ALIAS": "default"})
+    get_settings.cache_clear()
+    first = fresh()
+    with django_assert_num_queries(2):
+        second = fresh()
+    assert second.current.table == first.current.table
+    caches["default"].clear()
+    assert fresh().current.table == first.current.table

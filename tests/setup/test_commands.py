@@ -1,0 +1,170 @@
+"""The two commands as an operator and a script meet them."""
+
+import json
+from datetime import datetime, timedelta
+from io import StringIO
+from threading import Barrier, Thread
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+
+from llm_routing.models import ApiKey, Provider
+from llm_routing.models.access import key_digest
+
+pytestmark = pytest.mark.django_db
+
+
+def call(*arguments: str, **options: Any) -> tuple[str, str]:
+    out, err = StringIO(), StringIO()
+    call_command(*arguments, stdout=out, stderr=err, no_color=True, **options)
+    return out.getvalue(), err.getvalue()
+
+
+class TestSetup:
+    def test_the_summary_names_providers_keys_and_routes(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+        out, err = call("setup_llm_configuration")
+        lines = out.splitlines()
+        assert any(line.split()[:3] == ["openai", "openai", "active"] for line in lines)
+        assert any("ANTHROPIC_API_KEY is not set" in line for line in lines)
+        assert any(line.startswith("debugging") and "openai/gpt-6-astra" in line for line in lines)
+        assert lines[-1].startswith("Done: ")
+        assert "sk-very-secret" not in out
+        assert err == ""
+
+    def test_a_second_run_says_that_there_is_nothing_to_do(self):
+        call("setup_llm_configuration")
+        assert call("setup_llm_configuration")[0].splitlines()[-1] == "Nothing to do."
+
+    def test_verbosity_decides_between_silence_a_summary_and_every_row(self):
+        assert call("setup_llm_configuration", verbosity=0, dry_run=True) == ("", "")
+        summary = call("setup_llm_configuration", dry_run=True)[0]
+        full = call("setup_llm_configuration", dry_run=True, verbosity=2)[0]
+        assert "google/gemini-4-argon" not in summary
+        assert "google/gemini-4-argon" in full
+
+    def test_a_dry_run_writes_nothing(self):
+        out, _ = call("setup_llm_configuration", "--dry-run")
+        assert "Would be: " in out
+        assert not Provider.objects.exists()
+
+    def test_json_is_for_scripts(self):
+        first = json.loads(call("setup_llm_configuration", "--json")[0])
+        assert (first["dry_run"], first["changed"]) == (False, True)
+        assert first["changes"][0] == {
+            "kind": "provider",
+            "name": "portkey",
+            "action": "created",
+            "reason": "inactive: PORTKEY_API_KEY is not set",
+        }
+        assert {
+            "name": "sandbox",
+            "vendor": "sandbox",
+            "is_active": True,
+            "key": "needs no key",
+        } in first["providers"]
+        assert len(first["routes"]) == 24
+        second = json.loads(call("setup_llm_configuration", "--json", "--dry-run")[0])
+        assert (second["dry_run"], second["changed"], second["changes"]) == (True, False, [])
+
+    def test_warnings_go_to_the_error_stream(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        call("setup_llm_configuration")
+        monkeypatch.delenv("OPENAI_API_KEY")
+        out, err = call("setup_llm_configuration", verbosity=0)
+        assert out == ""
+        assert "openai" in err
+
+    def test_deletions_are_owned_up_to(self):
+        call("setup_llm_configuration")
+        Provider.objects.get(name="vllm").delete()
+        assert "Left alone" in call("setup_llm_configuration")[0]
+
+
+class TestCreateKey:
+    def test_prints_a_key_that_works_and_is_not_kept(self):
+        out, _ = call("create_llm_key", "ci")
+        clear_text = next(line for line in out.splitlines() if line.startswith("sk-llm-"))
+        row = ApiKey.objects.get(name="ci")
+        assert row.digest == key_digest(clear_text)
+        assert (row.tenant, row.is_active, row.expires_at) == ("default", True, None)
+        assert clear_text not in str(list(ApiKey.objects.values()))
+
+    def test_json_is_exactly_name_key_and_prefix(self):
+        out, err = call("create_llm_key", "ci", "--json", "--tenant", "team-b")
+        answer = json.loads(out)
+        assert sorted(answer) == ["key", "name", "prefix"]
+        assert answer["name"] == "ci"
+        assert answer["key"].startswith(answer["prefix"])
+        assert len(answer["key"]) == len("sk-llm-") + 43
+        assert ApiKey.objects.get(name="ci").tenant == "team-b"
+        assert err == ""
+
+    def test_a_name_is_taken_once(self):
+        call("create_llm_key", "ci")
+        with pytest.raises(CommandError, match="already an API key named 'ci'") as caught:
+            call("create_llm_key", "ci")
+        assert caught.value.returncode == 1
+        assert ApiKey.objects.count() == 1
+
+    @pytest.mark.django_db(transaction=True)
+    def test_of_two_processes_with_one_name_one_is_told_so(self):
+        outcomes, start = [], Barrier(2)
+
+        def work():
+            try:
+                start.wait(timeout=30)
+                call("create_llm_key", "ci")
+                outcomes.append("made")
+            except CommandError as error:
+                outcomes.append(str(error))
+            finally:
+                connection.close()
+
+        threads = [Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+        assert sorted(outcome[:7] for outcome in outcomes) == ["There i", "made"]
+        assert ApiKey.objects.count() == 1
+
+    @pytest.mark.parametrize(
+        "arguments", [("",), ("x" * 101,), ("ci", "--tenant", "no slug"), ("ci", "--tenant", "")]
+    )
+    def test_a_bad_name_or_tenant_is_refused(self, arguments):
+        with pytest.raises(CommandError):
+            call("create_llm_key", *arguments)
+        assert not ApiKey.objects.exists()
+
+    def test_a_key_may_expire_after_some_days(self):
+        call("create_llm_key", "ci", "--expires", "30")
+        expires_at = ApiKey.objects.get().expires_at
+        assert expires_at is not None
+        left = expires_at - timezone.now()
+        assert timedelta(days=29, hours=23) < left <= timedelta(days=30)
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("2999-01-31", "2999-01-31T00:00:00+00:00"),
+            ("2999-01-31T12:30", "2999-01-31T12:30:00+00:00"),
+            ("2999-01-31T12:30:00+02:00", "2999-01-31T10:30:00+00:00"),
+            ("2999-01-31T12:30:00Z", "2999-01-31T12:30:00+00:00"),
+        ],
+    )
+    def test_a_key_may_expire_at_a_moment(self, text, expected):
+        call("create_llm_key", "ci", "--expires", text)
+        assert ApiKey.objects.get().expires_at == datetime.fromisoformat(expected)
+
+    @pytest.mark.parametrize(
+        "text",
+        ["0", "-3", "soon", "2001-01-01", "2999-13-01", "99999999999", "9999-12-31T23:59-23"],
+    )
+    def test_a_date_that_is_none_or_past_is_refused(self, text):
+        with pytest.raises(CommandError):
+            call("create_llm_key", "ci", f"--expires={text}")
+        assert not ApiKey.objects.exists()

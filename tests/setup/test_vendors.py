@@ -1,0 +1,67 @@
+"""The rows of vendors: what a wrong one would break for everybody."""
+
+import pytest
+
+from llm_routing.formats.registry import FORMATS
+from llm_routing.vendors import VENDORS, Auth
+
+NAMES = (
+    "portkey openrouter openai anthropic google mistral groq deepseek together ollama vllm sandbox"
+)
+
+
+def test_every_promised_vendor_is_there_under_its_own_name():
+    assert list(VENDORS) == NAMES.split()
+    assert all(vendor.name == name for name, vendor in VENDORS.items())
+
+
+@pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
+def test_a_vendor_speaks_a_known_format_and_no_key_leaves_the_machine_in_clear(vendor):
+    assert vendor.format in FORMATS
+    assert vendor.base_url.startswith("http://127.0.0.1:" if vendor.is_local else "https://")
+    assert not vendor.base_url.endswith("/")
+    assert vendor.models_path.startswith("/")
+    assert vendor.quirks <= {"max_completion_tokens", "no_stream_usage", "no_developer_role"}
+
+
+def test_only_servers_of_ones_own_do_without_a_key():
+    assert {name for name, vendor in VENDORS.items() if not vendor.needs_key} == {
+        "ollama",
+        "vllm",
+        "sandbox",
+    }
+
+
+@pytest.mark.parametrize(
+    ("auth", "headers"),
+    [
+        (Auth.BEARER, {"Authorization": "Bearer k"}),
+        (Auth.OPTIONAL_BEARER, {"Authorization": "Bearer k"}),
+        (Auth.X_API_KEY, {"x-api-key": "k"}),
+        (Auth.PORTKEY, {"x-portkey-api-key": "k"}),
+    ],
+)
+def test_each_way_to_authenticate_has_its_header(auth, headers):
+    assert auth.headers("k") == headers
+    assert auth.headers("") == {}
+
+
+@pytest.mark.parametrize(
+    ("base_url", "is_own"),
+    [
+        ("https://api.openai.com/v1", True),
+        ("https://API.openai.com:443/v1/", True),
+        ("https://eu.api.openai.com/v1", True),
+        ("http://127.0.0.1:9000/v1", True),
+        ("http://[::1]:9000/v1", True),
+        ("http://localhost/v1", True),
+        ("https://api.openai.com.evil.example/v1", False),
+        ("https://evil-api.openai.com/v1", False),
+        ("https://api.openai.com@evil.example/v1", False),
+        ("https://evil.example/api.openai.com", False),
+        ("http://127.0.0.1.evil.example/v1", False),
+        ("not a url", False),
+    ],
+)
+def test_an_address_belongs_to_a_vendor_by_its_host_alone(base_url, is_own):
+    assert VENDORS["openai"].owns(base_url) is is_own

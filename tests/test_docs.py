@@ -1,0 +1,71 @@
+"""The documentation names what the code has, all of it and nothing else."""
+
+import re
+from pathlib import Path
+
+from django.core.management import get_commands
+
+from llm_routing.conf import Settings
+from llm_routing.core.errors import ERRORS_BY_CODE, LLMError, RoutingError, UpstreamError
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+ABSTRACT = {"llm_error", "request_error", "upstream_error", "routing_error"}
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """The cells of every table row that begins with a name in code style, by that name."""
+    found = {}
+    for line in (DOCS / page).read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if line.startswith("| `"):
+            found[cells[0].strip("`")] = [cell.rstrip(" |") for cell in cells[1:]]
+    return found
+
+
+def test_every_error_has_its_row_with_what_follows_from_it() -> None:
+    documented = rows("errors.md")
+    assert set(documented) == set(ERRORS_BY_CODE) - ABSTRACT
+    for code, cells in documented.items():
+        error: type[LLMError] = ERRORS_BY_CODE[code]
+        if not issubclass(error, RoutingError):
+            assert cells[0] == str(error.http_status), code
+        if issubclass(error, UpstreamError):
+            flags = (
+                error.retryable_elsewhere,
+                error.retryable_here,
+                error.counts_against_breaker,
+                error.billed,
+            )
+            assert [cell == "yes" for cell in cells[1:]] == list(flags), code
+
+
+def test_every_setting_has_its_row_with_its_variable() -> None:
+    documented = rows("settings.md")
+    settings = {name.upper(): field for name, field in Settings.model_fields.items()}
+    project = {name for name in documented if name.startswith(("DJANGO_", "DATABASE_", "REDIS_"))}
+    assert set(documented) - project - {"PORT"} == set(settings)
+    for name, field in settings.items():
+        assert documented[name][0] == (f"`{field.alias}`" if field.alias else ""), name
+
+
+def test_every_variable_the_project_reads_has_its_row() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "project").glob("*.py"))
+    read = set(re.findall(r'"((?:DJANGO|DATABASE|REDIS)_[A-Z_]+)"', source))
+    read -= {"DJANGO_SETTINGS_MODULE"}
+    documented = rows("settings.md")
+    assert read == {
+        name for name in documented if name.startswith(("DJANGO_", "DATABASE_", "REDIS_"))
+    }
+
+
+def test_every_command_is_named_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    ours = [name for name, app in get_commands().items() if app == "llm_routing"]
+    assert [name for name in ours if name not in readme] == []
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", readme):
+        assert (ROOT / target).exists(), target
