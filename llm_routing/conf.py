@@ -14,7 +14,15 @@ from typing import Annotated, Any
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -32,6 +40,13 @@ def _networks(value: object) -> object:
     if not isinstance(items, (tuple, list)):
         raise ValueError("expected networks, such as 10.0.0.0/8, separated by commas")
     return tuple(ipaddress.ip_network(item) for item in items)
+
+
+def _redis_url(value: SecretStr | None) -> SecretStr | None:
+    url = value.get_secret_value() if value is not None else ""
+    if url and not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("expected redis://, rediss:// or unix://")
+    return value if url else None
 
 
 class Settings(BaseModel):
@@ -62,6 +77,9 @@ class Settings(BaseModel):
     cache_ttl: int = Field(3600, alias="CACHE_TTL", ge=0)
     cache_max_size: int = Field(1000, alias="CACHE_MAX_SIZE", ge=0)
     cache_memory_limit_mb: int = Field(100, alias="CACHE_MEMORY_LIMIT_MB", ge=0)
+    redis_url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
+        None, alias="REDIS_URL"
+    )
 
     snapshot_poll_interval: float = Field(1.0, alias="LLM_SNAPSHOT_POLL_INTERVAL", gt=0, le=60)
     snapshot_cache_alias: str = Field("", alias="LLM_SNAPSHOT_CACHE_ALIAS")

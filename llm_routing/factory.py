@@ -8,13 +8,18 @@ from random import Random
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.db import close_old_connections
 
+from . import secrets
 from .backends.clock import SystemClock
+from .backends.files import FileCache
 from .backends.http_aiohttp import AiohttpTransport
+from .backends.memory import MemoryCache
+from .backends.redis import RedisCache
 from .background import ensure_background, stop_background
 from .conf import Settings, get_settings
 from .core.config import RouterConfig
-from .core.ports import Credential
+from .core.ports import Clock, Credential, SharedCache
 from .credentials import build_credential, setting_values
 from .discovery import DiscoveryReport, discover
 from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
@@ -23,6 +28,8 @@ from .static import static_snapshot
 from .vendors import VENDORS
 
 _DEFAULT = RouterConfig()
+_OF_CONFIG = ("connection_pool_size", "cache_ttl", "cache_max_size", "cache_memory_limit_mb")
+_CACHE_KEYS = b"llm_routing keys of the response cache"
 
 _lock = threading.Lock()
 _routers: dict[tuple[bool, RouterConfig], BaseLLMRouter] = {}
@@ -74,18 +81,30 @@ def _transport(settings: Settings) -> AiohttpTransport:
 
 def _prepare(dynamic: bool) -> None:
     if dynamic:
-        source.refresh()
+        try:
+            source.refresh()
+        finally:
+            # This thread belongs to no request that would give its connection back.
+            close_old_connections()
     ensure_background()
 
 
 def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
     settings = get_settings()
-    if config.connection_pool_size is not None:
-        settings = settings.model_copy(update={"connection_pool_size": config.connection_pool_size})
+    own = {name: value for name in _OF_CONFIG if (value := getattr(config, name)) is not None}
+    settings = settings.model_copy(update=own)
+    clock = SystemClock()
     core: dict[str, Any] = {
         "transport": _transport(settings),
         "sink": ensure_background().ledger,
-        "clock": SystemClock(),
+        "memory": MemoryCache(
+            max_entries=settings.cache_max_size,
+            max_bytes=settings.cache_memory_limit_mb * 1024 * 1024,
+            clock=clock,
+        ),
+        "shared": _shared_cache(settings, clock),
+        "cache_secret": secrets.derived_key(_CACHE_KEYS),
+        "clock": clock,
         "settings": settings,
         "config": config,
         "rng": Random(),  # noqa: S311  # it spreads load and keeps no secret
@@ -94,6 +113,13 @@ def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
     if dynamic:
         return DynamicLLMRouter(source, _overrides(config), **core)
     return StaticLLMRouter(static_snapshot(_overrides(config)), **core)
+
+
+def _shared_cache(settings: Settings, clock: Clock) -> SharedCache:
+    """Redis, or else a directory that the workers of this machine have in common."""
+    if settings.redis_url is not None:
+        return RedisCache(settings.redis_url.get_secret_value(), cipher=secrets, clock=clock)
+    return FileCache(settings.state_dir / "answers", cipher=secrets, clock=clock)
 
 
 def _overrides(config: RouterConfig) -> Mapping[str, Credential]:

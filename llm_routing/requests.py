@@ -27,6 +27,7 @@ def build_request(
     max_tokens: int | None,
     system_prompt: str | None,
     cache: bool | None,
+    cache_ttl: int | None = None,
     timeout: float | None,
     metadata: Mapping[str, str],
     params: Mapping[str, Any],
@@ -52,6 +53,7 @@ def build_request(
         max_tokens=request.max_tokens if max_tokens is None else max_tokens,
         system_prompt=system_prompt,
         cache=cache,
+        cache_ttl=cache_ttl,
         timeout=timeout,
         metadata=dict(metadata),
     )

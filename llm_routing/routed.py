@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from .core.events import Frame
-from .core.ports import AttemptSettled, Clock
-from .core.stream import AnswerStream
+from .core.ports import Clock, FrameStream
 from .core.types import RoutingFacts, Usage
 
 
@@ -27,7 +26,7 @@ class RoutedStream:
     """
 
     def __init__(
-        self, stream: AnswerStream, facts: RoutingFacts, clock: Clock, began: float
+        self, stream: FrameStream, facts: RoutingFacts, clock: Clock, began: float
     ) -> None:
         self.facts = facts
         self._stream = stream
@@ -38,7 +37,7 @@ class RoutedStream:
         return self
 
     async def __anext__(self) -> Sequence[Frame]:
-        return await anext(self._stream)
+        return await self._stream.__anext__()
 
     async def aclose(self) -> None:
         """Ends the upstream call and settles its attempt."""
@@ -46,19 +45,16 @@ class RoutedStream:
 
     def response_facts(self) -> RoutingFacts:
         """`facts` with what the end of the answer tells: cost and latency."""
-        settled = self._settled
+        account = self._stream.account
         return replace(
             self.facts,
-            cost=settled.cost if settled else None,
+            cost=account.cost if account else None,
             latency_ms=(self._clock.monotonic() - self._began) * 1000,
-            time_to_first_token_ms=settled.time_to_first_token_ms if settled else None,
+            time_to_first_token_ms=account.time_to_first_token_ms if account else None,
         )
 
     @property
     def usage(self) -> Usage | None:
         """The tokens, once the answer has ended."""
-        return self._settled.usage if self._settled else None
-
-    @property
-    def _settled(self) -> AttemptSettled | None:
-        return self._stream.attempt.settled
+        account = self._stream.account
+        return account.usage if account else None

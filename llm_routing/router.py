@@ -14,10 +14,12 @@ from uuid import uuid4
 
 from .conf import Settings
 from .core.accumulate import Accumulator
+from .core.cache import CacheRule, cache_rule
+from .core.cached import Answered, CachedExecutor
 from .core.config import RouterConfig
 from .core.errors import InvalidRequest
 from .core.events import AnswerEnded, StreamEvent
-from .core.executor import Call, Executor, Result, Timeouts
+from .core.executor import Call, Executor, Timeouts
 from .core.planner import (
     CHAT,
     EMBEDDINGS,
@@ -27,7 +29,14 @@ from .core.planner import (
     plan,
     with_route_defaults,
 )
-from .core.ports import Clock, Credential, Transport, UsageSink
+from .core.ports import (
+    Clock,
+    Credential,
+    ResponseCache,
+    SharedCache,
+    Transport,
+    UsageSink,
+)
 from .core.pricing import estimate_tokens
 from .core.routing_table import RoutingTable
 from .core.types import (
@@ -61,6 +70,9 @@ class BaseLLMRouter(ABC):
         *,
         transport: Transport,
         sink: UsageSink,
+        memory: ResponseCache,
+        shared: SharedCache | None,
+        cache_secret: bytes,
         clock: Clock,
         settings: Settings,
         config: RouterConfig,
@@ -72,10 +84,13 @@ class BaseLLMRouter(ABC):
         self._clock = clock
         self._rng = rng
         self._total_timeout = settings.total_timeout
+        self._cache_ttl = settings.cache_ttl
+        self._memory = memory
+        self._shared = shared
         self._default = Address(use_case=config.default_use_case, tier=config.default_tier.value)
         self._on_close = on_close
         self._requests = self._failures = self._attempts = 0
-        self._executor = Executor(
+        executor = Executor(
             transport=transport,
             credentials=self,
             sink=sink,
@@ -88,6 +103,14 @@ class BaseLLMRouter(ABC):
                 max_answer_bytes=settings.max_answer_bytes,
             ),
             rng=rng,
+        )
+        self._executor = CachedExecutor(
+            executor,
+            memory=memory,
+            shared=shared,
+            credentials=self,
+            clock=clock,
+            secret=cache_secret,
         )
 
     @property
@@ -138,6 +161,7 @@ class BaseLLMRouter(ABC):
         system_prompt_override: str | None = None,
         stream: bool = False,
         cache: bool | None = None,
+        cache_ttl: int | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # it bounds a chain of attempts
         metadata: Mapping[str, str] | None = None,
         tenant: str = "default",
@@ -147,9 +171,11 @@ class BaseLLMRouter(ABC):
 
         `use_case` and `tier` choose the route, `model_override` is an address instead of them. The
         overrides replace what the route says; a `system_prompt_override` beside a system message
-        is refused. `timeout` is in seconds, for everything together. `params` are parameters of
-        OpenAI's chat completions (`tools`, `response_format`, `stop`, `seed`, …). With
-        `stream=True` the result is what `stream` gives. Raises `LLMError`.
+        is refused. `cache` says whether the answer may come from the response cache and go into it
+        (None: if the request is deterministic), `cache_ttl` how many seconds old it may be.
+        `timeout` is in seconds, for everything together. `params` are parameters of OpenAI's chat
+        completions (`tools`, `response_format`, `stop`, `seed`, …). With `stream=True` the result
+        is what `stream` gives. Raises `LLMError`.
         """
         request = build_request(
             messages,
@@ -160,6 +186,7 @@ class BaseLLMRouter(ABC):
             max_tokens=max_tokens_override,
             system_prompt=system_prompt_override,
             cache=cache,
+            cache_ttl=cache_ttl,
             timeout=timeout,
             metadata=metadata or {},
             params=params,
@@ -228,7 +255,9 @@ class BaseLLMRouter(ABC):
         route_plan, request = self._plan_chat(request)
         call = self._call(route_plan, request.timeout, caller, request_id, began)
         result = await self._counted(
-            self._executor.complete(ChatOperation(request), route_plan, call)
+            self._executor.complete(
+                ChatOperation(request), route_plan, call, self._cache_rule(request, route_plan)
+            )
         )
         return LLMResponse(result.value, self._facts(result, route_plan, request_id, began))
 
@@ -238,7 +267,9 @@ class BaseLLMRouter(ABC):
         route_plan, request = self._plan_chat(request)
         call = self._call(route_plan, request.timeout, caller, request_id, began)
         result = await self._counted(
-            self._executor.open_stream(ChatOperation(request), route_plan, call)
+            self._executor.open_stream(
+                ChatOperation(request), route_plan, call, self._cache_rule(request, route_plan)
+            )
         )
         facts = self._facts(result, route_plan, request_id, began)
         return RoutedStream(result.value, facts, self._clock, began)
@@ -252,7 +283,7 @@ class BaseLLMRouter(ABC):
         route_plan = self._plan(address, EMBEDDINGS)
         call = self._call(route_plan, request.timeout, caller, request_id, began)
         result = await self._counted(
-            self._executor.complete(EmbeddingOperation(request), route_plan, call)
+            self._executor.ask(EmbeddingOperation(request), route_plan, call)
         )
         return EmbeddingResponse(result.value, self._facts(result, route_plan, request_id, began))
 
@@ -275,15 +306,21 @@ class BaseLLMRouter(ABC):
             return TokenCount(estimate_tokens(operation.input_length), True, facts)
         route_plan = replace(route_plan, targets=countable)
         call = self._call(route_plan, request.timeout, caller, request_id, began)
-        result = await self._counted(self._executor.complete(operation, route_plan, call))
+        result = await self._counted(self._executor.ask(operation, route_plan, call))
         return TokenCount(result.value, False, self._facts(result, route_plan, request_id, began))
 
     def get_metrics(self) -> dict[str, int]:
-        """Counts since the router was built."""
+        """Counts since the router was built, and what its cache in memory holds now."""
+        size = self._memory.size
         return {
             "requests_total": self._requests,
             "failures_total": self._failures,
             "attempts_total": self._attempts,
+            "cache_hits_total": self._executor.hits,
+            "cache_misses_total": self._executor.misses,
+            "cache_evictions_total": size.evictions,
+            "cache_entries": size.entries,
+            "cache_bytes": size.bytes,
         }
 
     async def get_health_status(self) -> dict[str, Any]:
@@ -327,6 +364,8 @@ class BaseLLMRouter(ABC):
     async def close(self) -> None:
         """Releases connections; a closed router is not handed out again."""
         self._on_close(self)
+        if self._shared is not None:
+            await self._shared.aclose()
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
@@ -361,6 +400,9 @@ class BaseLLMRouter(ABC):
         route_plan = self._plan(address, CHAT, needs_of(request))
         return route_plan, with_route_defaults(request, route_plan.route)
 
+    def _cache_rule(self, request: LLMRequest, route_plan: RoutePlan) -> CacheRule | None:
+        return cache_rule(request, route_plan.route, self._cache_ttl)
+
     def _plan(
         self, address: Address, operation: str, needs: frozenset[str] = frozenset()
     ) -> RoutePlan:
@@ -388,7 +430,7 @@ class BaseLLMRouter(ABC):
             limits.append(route_plan.route.deadline)
         return Call(request_id, caller, deadline=began + min(limits))
 
-    async def _counted(self, answer: Awaitable[Result[T]]) -> Result[T]:
+    async def _counted(self, answer: Awaitable[Answered[T]]) -> Answered[T]:
         self._requests += 1
         try:
             result = await answer
@@ -399,18 +441,19 @@ class BaseLLMRouter(ABC):
         return result
 
     def _facts(
-        self, result: Result[Any], route_plan: RoutePlan, request_id: str, began: float
+        self, result: Answered[Any], route_plan: RoutePlan, request_id: str, began: float
     ) -> RoutingFacts:
         elapsed = self._clock.monotonic() - began
-        route, settled = route_plan.route, result.attempt.settled
+        route = route_plan.route
         return RoutingFacts(
             request_id=request_id,
-            provider=result.attempt.target.provider.name,
-            model=result.attempt.target.model.model_id,
+            provider=result.target.provider.name,
+            model=result.target.model.model_id,
             use_case=route.use_case if route else "",
             tier=route.tier if route else "",
             attempts=result.attempts,
-            cost=settled.cost if settled else None,
+            cache=result.cache,
+            cost=result.cost,
             latency_ms=elapsed * 1000,
             overhead_ms=max(elapsed - result.upstream_seconds, 0.0) * 1000,
             ignored=result.ignored,

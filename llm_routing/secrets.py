@@ -19,7 +19,7 @@ _ENCRYPTION = b"llm_routing encryption of provider keys"
 _HIDDEN = "••••"
 
 
-class SecretUnreadable(Exception):
+class SecretUnreadable(ValueError):
     """A stored secret that none of our keys decrypts; its text says so and nothing else."""
 
 

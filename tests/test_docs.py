@@ -5,6 +5,7 @@ from pathlib import Path
 
 from django.core.management import get_commands
 
+from llm_routing.api import get_api, headers
 from llm_routing.conf import Settings
 from llm_routing.core.errors import ERRORS_BY_CODE, LLMError, RoutingError, UpstreamError
 
@@ -43,7 +44,7 @@ def test_every_error_has_its_row_with_what_follows_from_it() -> None:
 def test_every_setting_has_its_row_with_its_variable() -> None:
     documented = rows("settings.md")
     settings = {name.upper(): field for name, field in Settings.model_fields.items()}
-    project = {name for name in documented if name.startswith(("DJANGO_", "DATABASE_", "REDIS_"))}
+    project = {name for name in documented if name.startswith(("DJANGO_", "DATABASE_"))}
     assert set(documented) - project - {"PORT"} == set(settings)
     for name, field in settings.items():
         assert documented[name][0] == (f"`{field.alias}`" if field.alias else ""), name
@@ -57,6 +58,15 @@ def test_every_variable_the_project_reads_has_its_row() -> None:
     assert read == {
         name for name in documented if name.startswith(("DJANGO_", "DATABASE_", "REDIS_"))
     }
+
+
+def test_every_endpoint_and_header_has_its_row() -> None:
+    found = set(rows("http.md"))
+    paths = get_api().get_openapi_schema()["paths"]
+    endpoints = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
+    assert {name for name in found if "/" in name} == endpoints
+    described = set(re.findall(r"^ *(x-[a-z-]+) ", str(headers.__doc__), re.MULTILINE))
+    assert {name for name in found if name.startswith("x-")} == described
 
 
 def test_every_command_is_named_in_the_readme() -> None:

@@ -76,10 +76,16 @@ class ModelConfigAdmin(ConfigurationAdmin[ModelConfig]):
         "routes",
         "abilities",
     )
-    list_filter = ("is_active", "provider", CapabilityFilter, PricedFilter)
+    list_filter = (
+        "is_active",
+        "provider",
+        CapabilityFilter,
+        PricedFilter,
+        ("vanished_at", admin.EmptyFieldListFilter),
+    )
     search_fields = ("model_id", "alias", "display_name", "provider__name")
     autocomplete_fields = ("provider",)
-    readonly_fields = ("created_at", "updated_at")
+    readonly_fields = ("vanished_at", "created_at", "updated_at")
     ordering = ("provider__name", "model_id")
     fieldsets: ClassVar = (
         (None, {"fields": ("provider", "model_id", "alias", "display_name", "is_active")}),
@@ -93,7 +99,7 @@ class ModelConfigAdmin(ConfigurationAdmin[ModelConfig]):
         ),
         (
             gettext_lazy("Dates"),
-            {"classes": ("collapse",), "fields": (("created_at", "updated_at"),)},
+            {"classes": ("collapse",), "fields": (("vanished_at", "created_at", "updated_at"),)},
         ),
     )
 
@@ -164,6 +170,8 @@ class ModelConfigAdmin(ConfigurationAdmin[ModelConfig]):
 
 def model_state(model: ModelConfig) -> str:
     """A model's status at a glance; the provider must have been read along."""
+    if model.vanished_at is not None:
+        return status("bad" if model.is_active else "off", _("Vanished at the provider"))
     if not model.is_active:
         return status("off", _("Off"))
     if not model.provider.is_active:

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from asgiref.sync import async_to_sync
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import Count, Field, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.text import capfirst
@@ -14,6 +16,7 @@ from django.utils.translation import gettext_lazy
 from llm_routing.conf import get_settings
 from llm_routing.core.addresses import check_base_url
 from llm_routing.credentials import STORED, find_key
+from llm_routing.factory import discover_models
 from llm_routing.models import Provider
 from llm_routing.vendors import VENDORS
 
@@ -35,6 +38,7 @@ class ProviderAdmin(ConfigurationAdmin[Provider]):
         "priority",
     )
     list_filter = ("is_active", "vendor")
+    actions = (*ConfigurationAdmin.actions, "discover_models")
     search_fields = ("name", "vendor", "base_url", "notes")
     readonly_fields = ("key_changed_at", "created_at", "updated_at")
     ordering = ("priority", "name")
@@ -92,6 +96,39 @@ class ProviderAdmin(ConfigurationAdmin[Provider]):
             (title, {**options, "fields": _without(options["fields"], hidden)})
             for title, options in self.fieldsets
         ]
+
+    def has_discover_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may ask providers for their models and have them written."""
+        return request.user.has_perm(f"{self.opts.app_label}.discover_models")
+
+    @admin.action(
+        permissions=["discover"], description=gettext_lazy("Discover models of selected providers")
+    )
+    def discover_models(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
+        """Reads the providers' lists of models and shows what came of each."""
+        rows = {row.name: row for row in queryset}
+        if not rows:
+            return
+        report = async_to_sync(discover_models)(list(rows))
+        for found in report.providers:
+            if found.error:
+                text, level = found.message, messages.ERROR
+            else:
+                text = _(
+                    "%(offered)d models offered, %(added)d added (inactive), %(vanished)d marked "
+                    "as vanished, %(returned)d back."
+                ) % {
+                    "offered": len(found.models),
+                    "added": len(found.added),
+                    "vanished": len(found.vanished),
+                    "returned": len(found.returned),
+                }
+                level = messages.SUCCESS
+            self.message_user(request, f"{found.provider}: {text}", level)
+            if request.user.pk is not None and found.provider in rows:
+                LogEntry.objects.log_actions(
+                    request.user.pk, [rows[found.provider]], CHANGE, f"Discovery: {text}"
+                )
 
     def formfield_for_dbfield(
         self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any

@@ -1,8 +1,12 @@
 """`/v1/messages` as Anthropic's clients know it. The wire format itself is in `formats`."""
 
+import re
+from dataclasses import replace
+
 from django.http.response import HttpResponseBase
 from ninja import Router
 
+from llm_routing.core.types import LLMRequest
 from llm_routing.factory import get_llm_router
 from llm_routing.formats.anthropic_messages import AnthropicMessages
 
@@ -12,6 +16,8 @@ from .body import read_json
 from .operations import GatewayRequest, complete, json_response
 
 MESSAGES = AnthropicMessages()
+BETA = "anthropic-beta"
+_BETA_NAMES = re.compile(r"[A-Za-z0-9,. _-]{1,1000}")
 
 router = Router(auth=KEY_REQUIRED, tags=["Anthropic-compatible"])
 
@@ -26,7 +32,7 @@ async def messages(request: GatewayRequest) -> HttpResponseBase:
     """A message. `model` is a use case (`debugging`), a use case with a tier
     (`debugging:premium`), `provider/model_id` or an alias. Fields that are not listed here are
     passed to vendors of the same format unchanged."""
-    llm_request = MESSAGES.parse_request(read_json(request))
+    llm_request = _with_beta(request, MESSAGES.parse_request(read_json(request)))
     return await complete(
         request,
         llm_request,
@@ -43,7 +49,16 @@ async def messages(request: GatewayRequest) -> HttpResponseBase:
 )
 async def count_tokens(request: GatewayRequest) -> HttpResponseBase:
     """The tokens of a prompt: the vendor's own count where it has one, else an estimate."""
-    llm_request = MESSAGES.parse_count_tokens_request(read_json(request))
+    llm_request = _with_beta(request, MESSAGES.parse_count_tokens_request(read_json(request)))
     gateway = await get_llm_router()
     count = await gateway.count_tokens(llm_request, request.auth, request.request_id)
     return json_response(MESSAGES.render_count_tokens(count.input_tokens), count.routing)
+
+
+def _with_beta(request: GatewayRequest, llm_request: LLMRequest) -> LLMRequest:
+    """The request with the beta features its caller asked for, which a vendor of this format is
+    asked for too. https://platform.claude.com/docs/en/api/beta-headers"""
+    beta = request.headers.get(BETA, "")
+    if not beta or not _BETA_NAMES.fullmatch(beta) or llm_request.source is None:
+        return llm_request
+    return replace(llm_request, source=replace(llm_request.source, headers={BETA: beta}))

@@ -14,6 +14,7 @@ from llm_routing.factory import get_llm_router
 from llm_routing.formats.base import StreamRenderer
 from llm_routing.routed import RoutedStream
 
+from .cache_control import with_cache_control
 from .errors import JSON
 from .headers import set_facts
 from .streaming import EventStream, stream_response
@@ -47,6 +48,7 @@ async def complete(
     """The answer to a chat request, whole or streamed as it says. Raises `LLMError`; of a stream
     only what fails before its first content."""
     router = await get_llm_router()
+    llm_request = with_cache_control(llm_request, request.headers.get("Cache-Control"))
     if not llm_request.stream:
         answer = await router.respond(llm_request, request.auth, request.request_id)
         return json_response(render(answer), answer.routing)

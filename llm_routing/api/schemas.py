@@ -9,35 +9,87 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from llm_routing.core.cache import MAX_TTL
 from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.types import LLMRequest
 from llm_routing.requests import build_request
 
-_TEXT_OR_MESSAGES = {
+_PART = {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}}
+_MESSAGE = {
+    "type": "object",
+    "required": ["role"],
+    "properties": {
+        "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
+        "content": {
+            "description": "A text, or parts: text, image_url and the rest in OpenAI's shape.",
+            "oneOf": [{"type": "string"}, {"type": "array", "items": _PART}, {"type": "null"}],
+        },
+    },
+}
+_MESSAGES = {
     "oneOf": [
         {"type": "string", "minLength": 1},
+        {"type": "array", "minItems": 1, "items": _MESSAGE},
+    ]
+}
+_STOP = {
+    "oneOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}},
+        {"type": "null"},
+    ]
+}
+_TOOL = {
+    "type": "object",
+    "required": ["type", "function"],
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "required": ["name"],
+            "properties": {
+                "name": {"type": "string", "minLength": 1},
+                "description": {"type": ["string", "null"]},
+                "parameters": {"type": ["object", "null"], "description": "A JSON Schema."},
+                "strict": {"type": ["boolean", "null"]},
+            },
+        },
+    },
+}
+_TOOLS = {"oneOf": [{"type": "array", "items": _TOOL}, {"type": "null"}]}
+_TOOL_CHOICE = {
+    "oneOf": [
+        {"enum": ["auto", "none", "required", None]},
         {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["role"],
-                "properties": {
-                    "role": {
-                        "enum": ["system", "developer", "user", "assistant", "tool"],
-                        "type": "string",
-                    },
-                    "content": {
-                        "description": "A text, or an array of parts in OpenAI's shape.",
-                    },
+            "type": "object",
+            "required": ["type", "function"],
+            "properties": {
+                "type": {"const": "function"},
+                "function": {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {"name": {"type": "string"}},
                 },
             },
         },
     ]
 }
-_STOP = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-_OBJECTS = {"type": "array", "items": {"type": "object"}}
-_NAME_OR_OBJECT = {"oneOf": [{"enum": ["auto", "none", "required"]}, {"type": "object"}]}
+_RESPONSE_FORMAT = {
+    "type": ["object", "null"],
+    "required": ["type"],
+    "properties": {
+        "type": {"enum": ["text", "json_object", "json_schema"]},
+        "json_schema": {
+            "type": "object",
+            "required": ["name"],
+            "properties": {
+                "name": {"type": "string"},
+                "schema": {"type": ["object", "null"], "description": "A JSON Schema."},
+                "strict": {"type": ["boolean", "null"]},
+            },
+        },
+    },
+}
 
 _Name = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -60,7 +112,7 @@ class CompleteRequest(BaseModel):
         },
     )
 
-    messages: Annotated[Any, WithJsonSchema(_TEXT_OR_MESSAGES)] = Field(
+    messages: Annotated[Any, WithJsonSchema(_MESSAGES)] = Field(
         description="The user's text, or messages in OpenAI's shape."
     )
     use_case: _Name | None = Field(None, description="A use case; see `GET /api/llm/routes`.")
@@ -83,14 +135,14 @@ class CompleteRequest(BaseModel):
     seed: int | None = None
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
-    tools: Annotated[Any, WithJsonSchema(_OBJECTS)] = Field(
+    tools: Annotated[Any, WithJsonSchema(_TOOLS)] = Field(
         None, description="Functions the model may call, in OpenAI's shape."
     )
-    tool_choice: Annotated[Any, WithJsonSchema(_NAME_OR_OBJECT)] = Field(
+    tool_choice: Annotated[Any, WithJsonSchema(_TOOL_CHOICE)] = Field(
         None, description="auto, none, required, or a function, in OpenAI's shape."
     )
     parallel_tool_calls: bool | None = None
-    response_format: Annotated[Any, WithJsonSchema({"type": "object"})] = Field(
+    response_format: Annotated[Any, WithJsonSchema(_RESPONSE_FORMAT)] = Field(
         None, description="text, json_object or json_schema, in OpenAI's shape."
     )
     reasoning_effort: _Name | None = Field(
@@ -98,7 +150,14 @@ class CompleteRequest(BaseModel):
     )
     user: str | None = Field(None, description="Your end user, for the vendor's abuse checks.")
     stream: bool = Field(False, description="Answer as server-sent events.")
-    cache: bool | None = Field(None, description="False: neither read nor fill the cache.")
+    cache: bool | None = Field(
+        None,
+        description="False: neither read nor fill the response cache; true: do, and keep calls of "
+        "tools too. Left out: only a deterministic request is cached.",
+    )
+    cache_ttl: int | None = Field(
+        None, ge=0, le=MAX_TTL, description="How many seconds old a cached answer may be."
+    )
     timeout: float | None = Field(
         None, gt=0, le=86_400, description="Seconds for the whole answer, all attempts included."
     )
@@ -109,7 +168,9 @@ class CompleteRequest(BaseModel):
     def to_request(self) -> LLMRequest:
         """The canonical request. Raises `InvalidRequest` naming the field."""
         if not self.messages or not isinstance(self.messages, str | list):
-            raise InvalidRequest("messages must be a text or an array of messages.", field="messages")
+            raise InvalidRequest(
+                "messages must be a text or an array of messages.", field="messages"
+            )
         return build_request(
             self.messages,
             model=self.model,
@@ -119,6 +180,7 @@ class CompleteRequest(BaseModel):
             max_tokens=self.max_tokens,
             system_prompt=self.system_prompt,
             cache=self.cache,
+            cache_ttl=self.cache_ttl,
             timeout=self.timeout,
             metadata=self.metadata,
             params={

@@ -53,9 +53,7 @@ def cache_rule(request: LLMRequest, route: RouteSpec | None, default_ttl: int) -
     is_asked = request.cache is True
     if not is_asked and not is_deterministic(request):
         return None
-    return CacheRule(
-        min(ttl, MAX_TTL), reads=not request.cache_refresh, keeps_tool_calls=is_asked
-    )
+    return CacheRule(min(ttl, MAX_TTL), reads=not request.cache_refresh, keeps_tool_calls=is_asked)
 
 
 def is_deterministic(request: LLMRequest) -> bool:

@@ -20,6 +20,7 @@ from .ports import (
     CredentialStore,
     Found,
     FrameStream,
+    Lease,
     NoLease,
     Operation,
     ResponseCache,
@@ -224,7 +225,7 @@ class CachedExecutor:
 
     async def _claim(
         self, shared: SharedCache, key: str, rule: CacheRule, call: Call
-    ) -> object:
+    ) -> Found | Lease | NoLease:
         """What `SharedCache.claim` says once nobody else has the lease, or patience is over."""
         until = self._clock.monotonic() + self._patience(call)
         poll = FIRST_POLL
@@ -238,3 +239,55 @@ class CachedExecutor:
     def _patience(self, call: Call) -> float:
         """Seconds to wait for another's answer: half of what is left."""
         return max(0.0, call.deadline - self._clock.monotonic()) / 2
+
+
+def _shape(
+    operation: Operation[Any], plan: RoutePlan, call: Call, credentials: CredentialStore
+) -> Iterator[str | bytes]:
+    """All that shapes the answer: for whom, and what every target of the plan would be sent.
+
+    So route defaults, a vendor's quirks and a changed model are in it, and what is not sent (the
+    request id, labels, limits of time) is not. The order of the targets, which may be drawn by
+    lot, makes no difference.
+    """
+    yield from (KEY_VERSION, call.caller.tenant, operation.name)
+    for target in sorted(plan.targets, key=lambda target: target.model.key):
+        provider = target.provider
+        yield from (provider.name, provider.format, provider.base_url, target.model.key)
+        try:
+            wire = operation.build(target)
+        except UpstreamError as error:
+            yield error.code
+            continue
+        yield from (wire.method, wire.path, wire.body)
+        credential = credentials.get(provider.name)
+        for headers in (wire.headers, credential.headers if credential else {}):
+            yield str(len(headers))
+            for name in sorted(headers):
+                yield from (name, headers[name])
+
+
+def _target_of(plan: RoutePlan, cached: CachedAnswer) -> Target:
+    """The target that gave the answer: it is in the plan, since the key names every target."""
+    origin = (cached.provider, cached.model)
+    return next(
+        target for target in plan.targets if (target.provider.name, target.model.model_id) == origin
+    )
+
+
+def _kept(result: Result[Any], body: bytes, usage: Usage | None) -> CachedAnswer:
+    target = result.attempt.target
+    return CachedAnswer(target.provider.name, target.model.model_id, body, usage, result.ignored)
+
+
+def _answered(result: Result[Any], value: T, cache: CacheState) -> Answered[T]:
+    settled = result.attempt.settled
+    return Answered(
+        value,
+        result.attempt.target,
+        cache,
+        attempts=result.attempts,
+        cost=settled.cost if settled else None,
+        upstream_seconds=result.upstream_seconds,
+        ignored=result.ignored,
+    )

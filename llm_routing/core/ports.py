@@ -207,7 +207,8 @@ class ResponseCache(Protocol):
         """Keeps an answer, `age` seconds old, for `ttl` seconds more."""
 
     @property
-    def size(self) -> CacheSize: ...
+    def size(self) -> CacheSize:
+        """What it holds now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +256,8 @@ class SharedCache(Protocol):
 class Cipher(Protocol):
     """How what leaves the process is made unreadable to others."""
 
-    def encrypt(self, clear_text: str) -> str: ...
+    def encrypt(self, clear_text: str) -> str:
+        """A token that our keys open."""
 
     def decrypt(self, token: str) -> str:
         """Raises `ValueError` for what our keys do not open."""
@@ -265,13 +267,16 @@ class StreamAccount(Protocol):
     """What the end of a streamed answer tells."""
 
     @property
-    def usage(self) -> Usage | None: ...
+    def usage(self) -> Usage | None:
+        """The tokens of the answer."""
 
     @property
-    def cost(self) -> Decimal | None: ...
+    def cost(self) -> Decimal | None:
+        """USD, None where it is not known."""
 
     @property
-    def time_to_first_token_ms(self) -> float | None: ...
+    def time_to_first_token_ms(self) -> float | None:
+        """Milliseconds at the provider before the first content; None where there was no such."""
 
 
 class FrameStream(Protocol):

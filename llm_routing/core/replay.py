@@ -43,7 +43,7 @@ class RecordedStream:
 
     async def __anext__(self) -> Sequence[Frame]:
         try:
-            batch = await anext(self._stream)
+            batch = await self._stream.__anext__()
         except (StopAsyncIteration, UpstreamError):
             await self._flight.close()
             raise

@@ -20,7 +20,7 @@ from .events import (
     ToolCallDelta,
     UsageReported,
 )
-from .ports import Answer, Clock, StreamParser
+from .ports import Answer, AttemptSettled, Clock, StreamParser
 from .types import Usage
 
 MAX_HELD_BYTES = 8 * 1024 * 1024
@@ -60,6 +60,11 @@ class AnswerStream:
     def attempt(self) -> Attempt:
         """The attempt that answers."""
         return self._attempt
+
+    @property
+    def account(self) -> AttemptSettled | None:
+        """How the attempt ended; None until it has."""
+        return self._attempt.settled
 
     async def start(self) -> None:
         """Reads up to the first content, holding it back. Raises `UpstreamError`."""

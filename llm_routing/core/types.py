@@ -90,10 +90,12 @@ class Caller:
 @dataclass(frozen=True, slots=True)
 class Source:
     """The body a caller sent, decoded, and the wire format it is in. A vendor of the same format
-    is asked with this very body, so that fields unknown to us pass. Never mutated."""
+    is asked with this very body, so that fields unknown to us pass. Never mutated. `headers` are
+    those of the caller that belong to the format (Anthropic's `anthropic-beta`)."""
 
     format: str
     body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def build_request(request: LLMRequest, target: Target) -> WireRequest:
         body["stream"] = True
     else:
         body.pop("stream", None)
-    return _wire_request("/v1/messages", body, ignored)
+    return _wire_request(request, "/v1/messages", body, ignored)
 
 
 def build_count_tokens_request(request: LLMRequest, target: Target) -> WireRequest:
@@ -76,18 +76,27 @@ def build_count_tokens_request(request: LLMRequest, target: Target) -> WireReque
     body = _body(request, target.model, ignored)
     known = _COUNTED if source is None else _COUNTED | source.keys()
     return _wire_request(
+        request,
         "/v1/messages/count_tokens",
         {name: value for name, value in body.items() if name in known},
         ignored,
     )
 
 
-def _wire_request(path: str, body: Mapping[str, Any], ignored: Sequence[str]) -> WireRequest:
+def _wire_request(
+    request: LLMRequest, path: str, body: Mapping[str, Any], ignored: Sequence[str]
+) -> WireRequest:
     try:
         encoded = encode(body)
     except ValueError as error:
         raise UnsupportedRequest("The request cannot be written as JSON.") from error
-    return WireRequest(path, encoded, HEADERS, ignored=tuple(dict.fromkeys(ignored)))
+    headers = {**HEADERS, **_source_headers(request)}
+    return WireRequest(path, encoded, headers, ignored=tuple(dict.fromkeys(ignored)))
+
+
+def _source_headers(request: LLMRequest) -> Mapping[str, str]:
+    source = request.source
+    return source.headers if source is not None and source.format == NAME else {}
 
 
 def _source_body(request: LLMRequest) -> Mapping[str, Any] | None:

@@ -94,12 +94,8 @@ def api_key(clean_process: None) -> str:
 @pytest.fixture
 def configuration(clean_process: None, upstream: Sandbox) -> None:
     """The use case debugging with a fallback, and one for each crossing of the formats."""
-    first = Provider.objects.create(
-        name="first", vendor="vllm", base_url=upstream.openai_url
-    )
-    second = Provider.objects.create(
-        name="second", vendor="vllm", base_url=upstream.openai_url
-    )
+    first = Provider.objects.create(name="first", vendor="vllm", base_url=upstream.openai_url)
+    second = Provider.objects.create(name="second", vendor="vllm", base_url=upstream.openai_url)
     claude = Provider.objects.create(name="claude", vendor="anthropic", base_url=upstream.url)
     claude.set_api_key("sk-ant-sandbox")
     claude.save()

@@ -210,9 +210,7 @@ async def test_memory_is_bounded_and_keeps_what_was_used_last(
     monkeypatch.setattr(access, "MAX_KNOWN", 2)
     monkeypatch.setattr(access, "MAX_REFUSED", 2)
     keys = ring()
-    issued = [
-        (await asyncio.to_thread(ApiKey.objects.issue, name))[1] for name in ("a", "b", "c")
-    ]
+    issued = [(await asyncio.to_thread(ApiKey.objects.issue, name))[1] for name in ("a", "b", "c")]
     for key in (issued[0], issued[1], issued[0], issued[2]):
         await keys.authenticate(key)
     for number in range(5):

@@ -51,7 +51,7 @@ async def test_a_stream_has_the_events_in_their_order(gateway: Gateway) -> None:
 
 
 async def test_a_stream_between_the_same_formats_is_relayed_byte_for_byte(gateway: Gateway) -> None:
-    body = {
+    body: dict[str, Any] = {
         "model": "opus",
         "max_tokens": 100,
         "messages": [{"role": "user", "content": "Hello [[extra_fields]]"}],
@@ -79,9 +79,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(gateway: Gat
 async def test_tokens_are_counted_by_the_vendor_or_estimated(gateway: Gateway) -> None:
     body = {"messages": [{"role": "user", "content": "Hello there, how are you?"}]}
     for use_case in CROSSINGS:
-        response = await gateway.post(
-            "/v1/messages/count_tokens", {"model": use_case, **body}
-        )
+        response = await gateway.post("/v1/messages/count_tokens", {"model": use_case, **body})
         assert response.status_code == 200
         assert set(response.json()) == {"input_tokens"}
         assert response.json()["input_tokens"] > 0

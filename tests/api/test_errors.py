@@ -125,7 +125,13 @@ async def test_a_body_over_the_limit_is_refused_and_one_over_django_s_is_not(
 
 
 async def test_every_path_and_method_below_the_prefixes_has_its_envelope(gateway: Gateway) -> None:
-    for path in ("/api/llm/nothing", "/v1/nothing", "/v1/messages/nothing", "/v1/models/", NATIVE + "/"):
+    for path in (
+        "/api/llm/nothing",
+        "/v1/nothing",
+        "/v1/messages/nothing",
+        "/v1/models/",
+        NATIVE + "/",
+    ):
         response = await gateway.client.get(path)
         assert response.status_code == 404
         assert code_of(path, response.json()) == "unknown_endpoint", path
@@ -167,9 +173,7 @@ async def test_a_fault_of_our_own_is_a_500_that_tells_nothing(
 async def test_when_every_target_failed_the_attempts_are_listed(
     gateway: Gateway, path: str
 ) -> None:
-    gateway.sandbox.journal.script(
-        *["status=500 message='https://host/?key=sk-secret'"] * 10
-    )
+    gateway.sandbox.journal.script(*["status=500 message='https://host/?key=sk-secret'"] * 10)
     response = await gateway.post(path, BODIES[path])
     assert response.status_code == 502
     assert code_of(path, response.json()) == "all_targets_failed"

@@ -107,7 +107,8 @@ async def test_a_conversation_with_tools_images_and_a_schema_is_understood(
     assert "sunny" in answer.json()["content"]
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     shaped = await gateway.complete(
-        "A number", response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+        "A number",
+        response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}},
     )
     assert isinstance(json.loads(shaped.json()["content"])["n"], int)
 
@@ -176,11 +177,17 @@ async def test_any_address_reaches_its_model(gateway: Gateway) -> None:
 
 
 async def test_models_and_routes_show_what_is_configured(gateway: Gateway) -> None:
-    models = {model["id"]: model for model in (await gateway.client.get("/api/llm/models")).json()["models"]}
+    models = {
+        model["id"]: model
+        for model in (await gateway.client.get("/api/llm/models")).json()["models"]
+    }
     assert models["first/org/alpha:1"]["alias"] == "best"
     assert Decimal(models["first/org/alpha:1"]["input_price"]) == 2
     assert models["second/beta"]["input_price"] is None
-    routes = {route["id"]: route for route in (await gateway.client.get("/api/llm/routes")).json()["routes"]}
+    routes = {
+        route["id"]: route
+        for route in (await gateway.client.get("/api/llm/routes")).json()["routes"]
+    }
     targets = routes["debugging:standard"]["targets"]
     assert [target["model"] for target in targets] == ["first/org/alpha:1", "second/beta"]
 

@@ -59,13 +59,15 @@ async def test_a_vendor_of_the_same_format_is_asked_with_the_caller_s_own_fields
     assert sent["future_field"] == {"a": [1, None]}
     assert sent["logit_bias"] == {"5": 1}
     assert (sent["model"], sent["temperature"]) == ("org/alpha:1", 0.5)
-    direct = (await directly(gateway, {"messages": [{"role": "user", "content": "Hi [[extra_fields]]"}]})).json()
+    direct = (
+        await directly(gateway, {"messages": [{"role": "user", "content": "Hi [[extra_fields]]"}]})
+    ).json()
     assert set(body) == set(direct)
     assert set(body["choices"][0]["message"]) == set(direct["choices"][0]["message"])
 
 
 async def test_a_stream_between_the_same_formats_is_relayed_byte_for_byte(gateway: Gateway) -> None:
-    body = {
+    body: dict[str, Any] = {
         "messages": [{"role": "user", "content": "Hello [[extra_fields comments]]"}],
         "stream": True,
         "stream_options": {"include_usage": True},

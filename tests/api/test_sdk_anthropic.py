@@ -28,9 +28,7 @@ TOOL: Any = {
 
 @pytest.fixture
 async def client(gateway: Gateway) -> AsyncIterator[AsyncAnthropic]:
-    async with AsyncAnthropic(
-        base_url=gateway.url, api_key=gateway.key, max_retries=0
-    ) as client:
+    async with AsyncAnthropic(base_url=gateway.url, api_key=gateway.key, max_retries=0) as client:
         yield client
 
 
@@ -181,7 +179,7 @@ async def test_errors_are_the_client_s_own_classes(
     with pytest.raises(anthropic.NotFoundError, match="debugging"):
         await ask(model="claude-1")
     with pytest.raises(anthropic.BadRequestError, match="too polite"):
-        await ask(text="Hi [[status=400 message=\"too polite\"]]")
+        await ask(text='Hi [[status=400 message="too polite"]]')
     gateway.sandbox.journal.script(*["status=500"] * 10)
     with pytest.raises(anthropic.InternalServerError) as failed:
         await ask()

@@ -175,9 +175,7 @@ async def test_errors_are_the_client_s_own_classes(
 ) -> None:
     async def ask(given: AsyncOpenAI = client, text: str = "Hi", **more: Any) -> Any:
         messages: Any = [{"role": "user", "content": text}]
-        return await given.chat.completions.create(
-            **{"model": model, "messages": messages, **more}
-        )
+        return await given.chat.completions.create(**{"model": model, "messages": messages, **more})
 
     with pytest.raises(openai.BadRequestError) as bad:
         await ask(temperature=5)
@@ -190,7 +188,7 @@ async def test_errors_are_the_client_s_own_classes(
     with pytest.raises(openai.NotFoundError):
         await client.models.retrieve("gpt-1")
     with pytest.raises(openai.BadRequestError, match="too polite"):
-        await ask(text="Hi [[status=400 message=\"too polite\"]]")
+        await ask(text='Hi [[status=400 message="too polite"]]')
     gateway.sandbox.journal.script(*["status=500"] * 10)
     with pytest.raises(openai.InternalServerError) as failed:
         await ask()

@@ -8,15 +8,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db.backends.utils import CursorWrapper
 
 from llm_routing import BaseLLMRouter
 from llm_routing.asgi import get_asgi_application
 from llm_routing.conf import get_settings
 from llm_routing.models import ApiKey, UsageRecord
-from tests.router.conftest import Configuration, clean_process, configuration, router
+from tests.router.conftest import (
+    Configuration,
+    clean_process,
+    configuration,
+    connections_given_back,
+    router,
+)
 
-__all__ = ["clean_process", "configuration", "router"]
+__all__ = ["clean_process", "configuration", "connections_given_back", "router"]
 
 application = get_asgi_application()
 
@@ -78,7 +85,7 @@ class Exchange:
 
 @pytest.fixture
 async def key(router: BaseLLMRouter) -> str:
-    _, clear_text = await asyncio.to_thread(ApiKey.objects.issue, "tests")
+    _, clear_text = await sync_to_async(ApiKey.objects.issue)("tests")
     return clear_text
 
 
@@ -186,7 +193,9 @@ async def test_everything_else_is_django_s(key: str) -> None:
     assert (await Exchange("/nowhere", b"", key, method="GET").run()).status == 404
 
 
-async def test_lifespan_opens_and_closes(configuration: Configuration, clean_process: None) -> None:
+async def test_lifespan_opens_and_closes(
+    configuration: Configuration, clean_process: None, connections_given_back: None
+) -> None:
     events = iter(["lifespan.startup", "lifespan.shutdown"])
     said: list[str] = []
 

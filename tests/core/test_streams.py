@@ -72,9 +72,11 @@ async def test_an_account_is_settled_with_the_vendor_s_usage_when_the_answer_end
     world.script("a", lines("start", 2.0, "text:Hi", 3.0, "finish/usage:3,4", "end"))
     result = await opened(world)
     assert world.ledger.ends == []
+    assert result.value.account is None
     assert result.upstream_seconds == pytest.approx(2)
     await read(result.value)
     (settled,) = world.ledger.ends
+    assert result.value.account is settled
     assert (settled.outcome, settled.error_code, settled.status) == ("success", "", 200)
     assert (settled.usage, settled.cost) == (Usage(3, 4), Decimal("0.000069"))
     assert settled.time_to_first_token_ms == pytest.approx(2000)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -1051,3 +1052,16 @@ class TestCountingTokens:
     def test_a_bad_body_is_refused(self) -> None:
         with pytest.raises(InvalidRequest):
             FORMAT.parse_count_tokens_request({"model": "m"})
+
+
+def test_the_caller_s_beta_header_goes_to_a_vendor_of_the_format_alone():
+    body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+    beta = {"anthropic-beta": "context-1m-2025-08-07"}
+    parsed = AnthropicMessages().parse_request(body)
+    source = Source("anthropic_messages", body, beta)
+    target = Target(ProviderSpec("p", "v", "anthropic_messages", "https://x"), ModelSpec("p", "m"))
+    wire = AnthropicMessages().build_request(replace(parsed, source=source), target)
+    assert wire.headers["anthropic-beta"] == "context-1m-2025-08-07"
+    foreign = Source("openai_chat", body, beta)
+    wire = AnthropicMessages().build_request(replace(parsed, source=foreign), target)
+    assert "anthropic-beta" not in wire.headers

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
 from llm_routing.access import keys
@@ -68,6 +70,15 @@ def clean_process(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-async def router(configuration: Configuration, clean_process: None) -> AsyncIterator[BaseLLMRouter]:
+async def connections_given_back(transactional_db: None) -> AsyncIterator[None]:
+    """The ORM's asynchronous methods work in a thread of asgiref's, which keeps its connection."""
+    yield
+    await sync_to_async(connections.close_all)()
+
+
+@pytest.fixture
+async def router(
+    configuration: Configuration, clean_process: None, connections_given_back: None
+) -> AsyncIterator[BaseLLMRouter]:
     yield await get_llm_router()
     await close_routers()

@@ -1,0 +1,32 @@
+"""`Cache-Control` of a request, as far as it concerns the response cache (RFC 9111, section 5.2.1).
+
+It only ever narrows what the body allows.
+"""
+
+from dataclasses import replace
+
+from llm_routing.core.types import LLMRequest
+
+
+def with_cache_control(request: LLMRequest, header: str | None) -> LLMRequest:
+    """The request under its header: `no-store` leaves the cache alone, `no-cache` takes nothing
+    from it but fills it anew, `max-age` says how many seconds old an answer may be. Other
+    directives, and what cannot be read, change nothing."""
+    if not header:
+        return request
+    directives = dict(_directive(part) for part in header.split(","))
+    if "no-store" in directives:
+        return replace(request, cache=False)
+    max_age = directives.get("max-age", "")
+    seconds = int(max_age) if max_age.isascii() and max_age.isdigit() else None
+    if "no-cache" in directives or seconds == 0:
+        return replace(request, cache_refresh=True)
+    if seconds is None:
+        return request
+    known = request.cache_ttl
+    return replace(request, cache_ttl=seconds if known is None else min(known, seconds))
+
+
+def _directive(part: str) -> tuple[str, str]:
+    name, _, value = part.partition("=")
+    return name.strip().lower(), value.strip().strip('"')[:10]

@@ -1,0 +1,241 @@
+"""Where a model lives: from a name as other routers write it to a vendor, an address and a key.
+
+Names of LiteLLM's providers: https://docs.litellm.ai/docs/providers
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from llm_routing.models.fields import key_variable
+from llm_routing.vendors import VENDORS
+
+from .plan import Draft, PlannedProvider
+from .text import looks_secret, shown, variable
+
+OWN_SERVER: Final = "vllm"
+
+
+class Unmappable(Exception):
+    """There is no place here for it; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A model at a vendor. `title` names the provider; `base_url` and `api_key_env` are set for a
+    service that is no vendor of ours and speaks OpenAI's format."""
+
+    vendor: str
+    model_id: str
+    title: str
+    base_url: str = ""
+    api_key_env: str = ""
+
+
+_SYNONYMS: Final[Mapping[str, str]] = {
+    "gemini": "google",
+    "google_ai_studio": "google",
+    "google-ai-studio": "google",
+    "togetherai": "together",
+    "together_ai": "together",
+    "mistral_ai": "mistral",
+    "mistral-ai": "mistral",
+    "ollama_chat": "ollama",
+    "open_router": "openrouter",
+    "hosted_vllm": OWN_SERVER,
+    "lm_studio": OWN_SERVER,
+    "llamafile": OWN_SERVER,
+    "openai_like": OWN_SERVER,
+    "custom_openai": OWN_SERVER,
+}
+
+# Services without a row in `vendors` that speak OpenAI's format.
+_COMPATIBLE: Final[Mapping[str, tuple[str, str]]] = {
+    "cerebras": ("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
+    "deepinfra": ("https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
+    "fireworks_ai": ("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
+    "moonshot": ("https://api.moonshot.ai/v1", "MOONSHOT_API_KEY"),
+    "nvidia_nim": ("https://integrate.api.nvidia.com/v1", "NVIDIA_NIM_API_KEY"),
+    "perplexity": ("https://api.perplexity.ai", "PERPLEXITY_API_KEY"),
+    "sambanova": ("https://api.sambanova.ai/v1", "SAMBANOVA_API_KEY"),
+    "xai": ("https://api.x.ai/v1", "XAI_API_KEY"),
+}
+
+# Authors as OpenRouter alone writes them.
+_OPENROUTER_AUTHORS: Final = frozenset(
+    {"ai21", "amazon", "arcee-ai", "inflection", "meta-llama", "microsoft", "minimax", "mistralai",
+     "moonshotai", "nousresearch", "nvidia", "qwen", "thudm", "x-ai", "z-ai"}
+)  # fmt: skip
+
+# Vendors whose models may bear another vendor's name before a slash.
+_RELAYS: Final = frozenset({"openrouter", "portkey", "together", "groq", "ollama", OWN_SERVER})
+
+_FAMILIES: Final = (
+    (re.compile(r"(?:gpt|chatgpt|text-embedding|o[1-9])(?:-|$)"), "openai"),
+    (re.compile(r"claude-"), "anthropic"),
+    (re.compile(r"gemini-"), "google"),
+    (re.compile(r"(?:open-)?(?:mistral|mixtral|codestral|ministral|magistral|devstral|pixtral)-"),
+     "mistral"),
+    (re.compile(r"deepseek-"), "deepseek"),
+    (re.compile(r"sandbox-"), "sandbox"),
+)  # fmt: skip
+
+_NOT_KEYS: Final = frozenset(
+    {"", "none", "null", "dummy", "empty", "fake", "fake-key", "na", "n/a", "no-key", "not-needed",
+     "not-used", "ollama", "lm-studio", "sk-no-key-required", "x", "xxx", "anything", "secret"}
+)  # fmt: skip
+
+
+def home_of(written: str, provider: str = "", through: str = "") -> Home:
+    """Where the model lives that a file writes so, beside a provider's name or not. `through` is
+    the vendor that serves every name with an author before its slash. Raises `Unmappable`."""
+    if not written or len(written) > 200 or not written.isprintable() or " " in written:
+        raise Unmappable("this is not a model's name")
+    if looks_secret(written):
+        raise Unmappable("this looks like a key, not like a model")
+    if provider:
+        return _at(provider, written)
+    if written.startswith("@"):
+        return Home("portkey", written, "portkey")
+    author, slash, rest = written.partition("/")
+    if not slash:
+        return _by_family(written)
+    if through and _vendor(author) != through:
+        return Home(through, written, through)
+    if author in _OPENROUTER_AUTHORS:
+        return Home("openrouter", written, "openrouter")
+    return _at(author, rest)
+
+
+def _vendor(name: str) -> str:
+    name = name.strip().lower()
+    return _SYNONYMS.get(name, name)
+
+
+def _at(provider: str, model_id: str) -> Home:
+    name = _vendor(provider)
+    if not model_id:
+        raise Unmappable("there is no model after the slash")
+    if name not in _RELAYS:
+        author, slash, rest = model_id.partition("/")
+        if slash and _vendor(author) == name:
+            model_id = rest
+    if name in VENDORS:
+        return Home(name, model_id, name)
+    if name in _COMPATIBLE:
+        base_url, api_key_env = _COMPATIBLE[name]
+        return Home(OWN_SERVER, model_id, name.replace("_", "-"), base_url, api_key_env)
+    raise Unmappable(
+        f"there is no vendor {shown(provider)} here; known: {', '.join(VENDORS)}. If it speaks "
+        f"OpenAI's format, make a provider of vendor {OWN_SERVER} with its base URL"
+    )
+
+
+def _by_family(model_id: str) -> Home:
+    for family, vendor in _FAMILIES:
+        if family.match(model_id):
+            return Home(vendor, model_id, vendor)
+    raise Unmappable("its name does not tell the provider; write provider/model")
+
+
+def provider_for(
+    draft: Draft, home: Home, where: str, *, base_url: str = "", api_key: object = None
+) -> str:
+    """The name of the provider that serves a home from `base_url` with `api_key` (as a file writes
+    them), added to the draft where it is new. Raises `Unmappable` for an address that cannot be
+    told."""
+    vendor, address = home.vendor, _address(draft, home, where, base_url)
+    if address and vendor in ("openai", OWN_SERVER):
+        # LiteLLM writes `openai/…` with an address for whatever speaks OpenAI's format.
+        vendor = _owner(address) or OWN_SERVER
+    row = VENDORS[vendor]
+    if address.rstrip("/") == row.base_url.rstrip("/"):
+        address = ""
+    env = home.api_key_env if address else ""
+    secret = None
+    if name := variable(api_key):
+        env = "" if name == row.api_key_env else _usable(draft, name, vendor, address, where)
+    elif isinstance(api_key, str) and api_key.strip().lower() not in _NOT_KEYS:
+        secret = SecretStr(api_key.strip())
+    found = PlannedProvider("", vendor, address, env, secret)
+    for known in draft.providers.values():
+        if (known.vendor, known.base_url, known.api_key_env, known.secret) == (
+            found.vendor, found.base_url, found.api_key_env, found.secret,
+        ):  # fmt: skip
+            return known.name
+    name = _name(draft, home if vendor == home.vendor else Home(vendor, "", vendor), found)
+    draft.providers[name] = PlannedProvider(name, vendor, address, env, secret)
+    return name
+
+
+def _address(draft: Draft, home: Home, where: str, base_url: str) -> str:
+    if not base_url:
+        return home.base_url
+    if name := variable(base_url):
+        base_url = draft.environ.get(name, "")
+        if not base_url:
+            raise Unmappable(f"its address is in {shown(name)}, which is not set here")
+        draft.note(where, f"the address is taken from {shown(name)} as it is set now")
+    address = base_url.strip().rstrip("/")
+    if home.vendor == "ollama" and not address.endswith("/v1"):
+        return f"{address}/v1"
+    if home.vendor == "anthropic":
+        return address.removesuffix("/v1")
+    return address
+
+
+def _owner(address: str) -> str:
+    """The vendor on whose own host an address is."""
+    host = _host(address)
+    for row in VENDORS.values():
+        own = _host(row.base_url)
+        if not row.is_local and (host == own or host.endswith(f".{own}")):
+            return row.name
+    return ""
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _usable(draft: Draft, name: str, vendor: str, address: str, where: str) -> str:
+    """The variable, where a provider there may name it."""
+    if not re.fullmatch(key_variable.regex, name) or len(name) > 128:  # type: ignore[arg-type]  # a lazy pattern
+        draft.leave(
+            where,
+            f"the key is in {shown(name)}; a key's variable has API_KEY in its name here: rename "
+            "it and name it at the provider",
+        )
+        return ""
+    there = address or VENDORS[vendor].base_url
+    for row in VENDORS.values():
+        if name in row.api_key_envs and not row.owns(there):
+            draft.leave(
+                where,
+                f"{name} holds a key of {row.title}, and this address is another's: it would be "
+                "given away. Give the provider a variable of its own",
+            )
+            return ""
+    return name
+
+
+def _name(draft: Draft, home: Home, found: PlannedProvider) -> str:
+    """A name that stays the same when other entries of the file come and go."""
+    parts = [home.title]
+    if found.api_key_env and found.api_key_env != home.api_key_env:
+        own = {*VENDORS[found.vendor].api_key_env.lower().split("_"), "api", "key"}
+        parts += [part for part in found.api_key_env.lower().split("_") if part not in own]
+    if found.base_url and found.base_url != home.base_url and len(parts) == 1:
+        parts.append(urlsplit(found.base_url).netloc.rpartition("@")[2])
+    stem = re.sub(r"[^A-Za-z0-9_]+", "-", "-".join(parts)).strip("-")[:56]
+    name, number = stem, 2
+    while name in draft.providers:
+        name, number = f"{stem}-{number}", number + 1
+    return name

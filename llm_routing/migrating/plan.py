@@ -1,0 +1,135 @@
+"""What is to be written, whatever it was read from, and what of the file it does not hold.
+
+A reader fills a `Draft`; the writer sees the `Plan` alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from pydantic import SecretStr
+
+from .text import shown
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedProvider:
+    """A provider. Empty `base_url` and `api_key_env` are the vendor's own. `secret` is a key that
+    stands in the file in clear text."""
+
+    name: str
+    vendor: str
+    base_url: str = ""
+    api_key_env: str = ""
+    secret: SecretStr | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedModel:
+    """A model. What the file does not say is None. Prices are in USD per million tokens."""
+
+    provider: str
+    model_id: str
+    alias: str = ""
+    capabilities: frozenset[str] | None = None
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    input_price: Decimal | None = None
+    output_price: Decimal | None = None
+
+    @property
+    def key(self) -> str:
+        """`provider/model_id`."""
+        return f"{self.provider}/{self.model_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTarget:
+    """A model of a route, by its key."""
+
+    model: str
+    position: int = 0
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRoute:
+    """A use case in a tier. `deadline` and `cache_ttl` are in seconds."""
+
+    use_case: str
+    tier: str
+    targets: tuple[PlannedTarget, ...]
+    system_prompt: str = ""
+    temperature: float | None = None
+    max_tokens: int | None = None
+    cache_ttl: int | None = None
+    deadline: float | None = None
+    is_active: bool = True
+
+    @property
+    def name(self) -> str:
+        """`use_case:tier`."""
+        return f"{self.use_case}:{self.tier}"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something of the file, by its place there, and what a person should know of it."""
+
+    where: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`unmapped` is what has no place here; `notes` is what was mapped with a difference."""
+
+    source: str
+    providers: tuple[PlannedProvider, ...]
+    models: tuple[PlannedModel, ...]
+    routes: tuple[PlannedRoute, ...]
+    unmapped: tuple[Remark, ...]
+    notes: tuple[Remark, ...]
+
+
+class Draft:
+    """A plan in the making. The first word on a provider, model or route counts."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.providers: dict[str, PlannedProvider] = {}
+        self.models: dict[str, PlannedModel] = {}
+        self.routes: dict[str, PlannedRoute] = {}
+        self._unmapped: dict[Remark, None] = {}
+        self._notes: dict[Remark, None] = {}
+
+    def leave(self, where: str, reason: str) -> None:
+        """What stands at `where` has no place here."""
+        self._unmapped[Remark(shown(where), reason)] = None
+
+    def note(self, where: str, text: str) -> None:
+        """What stands at `where` is mapped, with a difference."""
+        self._notes[Remark(shown(where), text)] = None
+
+    def add_model(self, model: PlannedModel) -> None:
+        """Adds a model, unless it is there."""
+        self.models.setdefault(model.key, model)
+
+    def add_route(self, where: str, route: PlannedRoute) -> None:
+        """Adds a route; a second one of its name is left out."""
+        if route.name in self.routes:
+            self.leave(where, f"the route {shown(route.name)} is there already")
+        else:
+            self.routes[route.name] = route
+
+    def plan(self, source: str) -> Plan:
+        """The plan. A provider that no model came of is left out of it."""
+        used = {model.provider for model in self.models.values()}
+        return Plan(
+            source=source,
+            providers=tuple(row for name, row in self.providers.items() if name in used),
+            models=tuple(self.models.values()),
+            routes=tuple(self.routes.values()),
+            unmapped=tuple(self._unmapped),
+            notes=tuple(self._notes),
+        )

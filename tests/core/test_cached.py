@@ -1,0 +1,609 @@
+"""The executor behind the cache: who asks upstream, who waits, and what the others get."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from llm_routing.backends.memory import MemoryCache
+from llm_routing.core.cache import MAX_ENTRY_BYTES, CachedAnswer, CacheRule
+from llm_routing.core.cached import Answered, CachedExecutor
+from llm_routing.core.content import TextPart
+from llm_routing.core.errors import (
+    AllTargetsFailed,
+    DeadlineExceeded,
+    MalformedAnswer,
+    ServerFailed,
+    TruncatedStream,
+)
+from llm_routing.core.events import Frame, ToolCallStarted
+from llm_routing.core.executor import Call
+from llm_routing.core.planner import RoutePlan
+from llm_routing.core.ports import Found, FrameStream, Lease, NoLease, WireRequest
+from llm_routing.core.pricing import Price
+from llm_routing.core.routing_table import Target
+from llm_routing.core.types import CacheState, Caller, Choice, Completion, FinishReason, Usage
+
+from .fakes import (
+    FakeCredential,
+    LineParser,
+    LoopClock,
+    Reply,
+    TextOperation,
+    World,
+    call,
+    failing,
+    lines,
+    plan_for,
+    target,
+    text,
+    usage_of,
+)
+from .virtual_time import in_virtual_time
+
+RULE = CacheRule(60)
+PRICED = target("one", Price(Decimal(1000), Decimal(2000)))
+
+
+@dataclass
+class Chat:
+    """Asks for a completion; a body is its text, its finish (`:length`) and its usage (`|3,4`)."""
+
+    question: str = "question"
+    name: str = "chat"
+    input_length: int = 400
+    texts: TextOperation = field(default_factory=TextOperation)
+    old: bool = False
+
+    def build(self, target: Target) -> WireRequest:
+        return replace(self.texts.build(target), body=self.question.encode())
+
+    def parse(self, target: Target, body: bytes) -> Completion:
+        if self.old:
+            raise MalformedAnswer("A newer release reads this no longer.")
+        said = self.texts.parse(target, body).partition("|")[0]
+        words, _, reason = said.partition(":")
+        choice = Choice((TextPart(words),), FinishReason(reason or "stop"))
+        return Completion("a1", "m", (choice,), usage_of(body.decode().partition("|")[2]), "", body)
+
+    def usage(self, result: Completion) -> Usage | None:
+        return result.usage
+
+    def output_length(self, result: Completion) -> int:
+        return len(result.choices[0].text)
+
+    def stream_parser(self, target: Target) -> LineParser:
+        if self.old:
+            return OldParser()
+        return CallingParser()
+
+    map_error = TextOperation.map_error
+
+
+class CallingParser(LineParser):
+    """Knows tool calls too; a line that was cut waits for its rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Sequence[Frame]:
+        whole, newline, self._rest = (self._rest + data).rpartition(b"\n")
+        return [frame for line in (whole + newline).splitlines() for frame in self._one(line)]
+
+    def _one(self, line: bytes) -> Iterable[Frame]:
+        if line == b"call":
+            return [Frame("lines", b"call\n", (ToolCallStarted(0, "c1", "look"),))]
+        return [replace(frame, raw=frame.raw + b"\n") for frame in super().feed(line)]
+
+
+class OldParser(LineParser):
+    def feed(self, data: bytes) -> Sequence[Frame]:
+        raise MalformedAnswer("A newer release reads this no longer.")
+
+
+class FakeShared:
+    """A `SharedCache` among several executors of one loop."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Found] = {}
+        self.leases: dict[str, "FakeLease"] = {}
+        self.is_away = False
+        self.claims = 0
+
+    async def claim(self, key: str, max_age: float) -> Found | Lease | NoLease:
+        await asyncio.sleep(0)
+        self.claims += 1
+        if self.is_away:
+            return NoLease.UNAVAILABLE
+        if key in self.answers and self.answers[key].age < max_age:
+            return self.answers[key]
+        if key in self.leases:
+            return NoLease.BUSY
+        self.leases[key] = FakeLease(self, key)
+        return self.leases[key]
+
+    async def put(self, key: str, answer: CachedAnswer, ttl: float) -> None:
+        self.answers[key] = Found(answer, 0, ttl)
+
+    async def aclose(self) -> None:
+        raise AssertionError("the executor does not own the cache")
+
+
+@dataclass
+class FakeLease:
+    shared: FakeShared
+    key: str
+
+    async def publish(self, answer: CachedAnswer, ttl: float) -> None:
+        await self.release()
+        await self.shared.put(self.key, answer, ttl)
+
+    async def release(self) -> None:
+        await asyncio.sleep(0)
+        del self.shared.leases[self.key]
+
+
+class Cached(World):
+    """A world with a cache before it."""
+
+    def __init__(self, shared: FakeShared | None = None, max_entries: int = 100) -> None:
+        super().__init__()
+        self.memory = MemoryCache(max_entries=max_entries, max_bytes=10**8, clock=LoopClock())
+        self.cached = CachedExecutor(
+            self.executor,
+            memory=self.memory,
+            shared=shared,
+            credentials=self.credentials,
+            clock=LoopClock(),
+            secret=b"secret",
+        )
+
+    async def ask(
+        self,
+        question: str = "question",
+        rule: CacheRule | None = RULE,
+        plan: RoutePlan | None = None,
+        asked: Call | None = None,
+        **operation: Any,
+    ) -> Answered[Completion]:
+        return await self.cached.complete(
+            Chat(question, **operation), plan or plan_for([PRICED]), asked or call(), rule
+        )
+
+    async def open(
+        self, rule: CacheRule | None = RULE, seconds: float = 120.0, **operation: Any
+    ) -> Answered[FrameStream]:
+        return await self.cached.open_stream(
+            Chat("stream!", **operation), plan_for([PRICED]), call(seconds), rule
+        )
+
+    async def read(
+        self, rule: CacheRule | None = RULE, **options: Any
+    ) -> tuple[CacheState, list[Frame]]:
+        opened = await self.open(rule, **options)
+        return opened.cache, await frames(opened.value)
+
+
+async def frames(stream: FrameStream) -> list[Frame]:
+    found: list[Frame] = []
+    try:
+        while True:
+            found += await stream.__anext__()
+    except StopAsyncIteration:
+        return found
+    finally:
+        await stream.aclose()
+
+
+def said(answer: Answered[Completion]) -> tuple[str, str]:
+    return answer.cache.value, answer.value.choices[0].text
+
+
+async def together(*asked: Any) -> list[Any]:
+    return await asyncio.gather(*asked, return_exceptions=True)
+
+
+@in_virtual_time
+async def test_the_second_request_is_a_hit_that_costs_nothing_and_asks_nobody() -> None:
+    world = Cached()
+    world.script("one", text("hello|3,4"))
+    first, second = await world.ask(), await world.ask()
+    assert (said(first), said(second)) == (("miss", "hello"), ("hit", "hello"))
+    assert first.cost == Decimal("0.011")
+    assert (second.cost, second.attempts) == (0, ())
+    assert second.value == first.value
+    assert second.target == first.target == PRICED
+    assert second.ignored == first.ignored == ("seed for one",)
+    assert len(world.ledger.accounts) == 1
+    assert (world.cached.hits, world.cached.misses) == (1, 1)
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_without_a_rule_the_cache_is_left_alone() -> None:
+    world = Cached()
+    world.script("one", text("a"), text("b"), lines("text:hi/finish/end/"), text("c"))
+    assert said(await world.ask(rule=None)) == ("bypass", "a")
+    assert said(await world.ask()) == ("miss", "b")
+    assert (await world.read(rule=None))[0] is CacheState.BYPASS
+    asked = await world.cached.ask(TextOperation(), plan_for([PRICED]), call())
+    assert (asked.cache, asked.value) == (CacheState.BYPASS, "c")
+    assert (world.cached.hits, world.cached.misses) == (0, 1)
+
+
+@in_virtual_time
+async def test_a_thousand_equal_requests_are_one_call() -> None:
+    world = Cached()
+    world.script("one", text("hello", delay=5))
+    answers = await together(*(world.ask() for _ in range(1000)))
+    assert [answer.cache for answer in answers].count(CacheState.MISS) == 1
+    assert {said(answer)[1] for answer in answers} == {"hello"}
+    assert len(world.transport.sent) == 1
+    # To wait for another's answer is to wait for the provider, not for us.
+    assert {round(answer.upstream_seconds) for answer in answers} == {5}
+
+
+@in_virtual_time
+async def test_what_is_not_kept_in_memory_still_reaches_who_waited() -> None:
+    world = Cached(max_entries=0)
+    world.script("one", text("hello", delay=5), text("again"))
+    answers = await together(world.ask(), world.ask())
+    assert [said(answer) for answer in answers] == [("miss", "hello"), ("hit", "hello")]
+    assert said(await world.ask()) == ("miss", "again")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"question": "another"},
+        {"name": "embeddings"},
+        {"plan": plan_for([target("two")])},
+        {"plan": plan_for([PRICED, target("two")])},
+        {"tenant": "other"},
+        {"base_url": "https://elsewhere.test"},
+        {"credential": "rotated"},
+    ],
+    ids=str,
+)
+@in_virtual_time
+async def test_whatever_shapes_the_answer_keeps_answers_apart(change: dict[str, Any]) -> None:
+    world = Cached()
+    for provider in ("one", "two"):
+        world.script(provider, text("a"), text("b"))
+    await world.ask()
+    asked = call()
+    if tenant := change.pop("tenant", None):
+        asked = replace(asked, caller=Caller(tenant))
+    if base_url := change.pop("base_url", None):
+        moved = replace(PRICED.provider, base_url=base_url)
+        change["plan"] = plan_for([replace(PRICED, provider=moved)])
+    if credential := change.pop("credential", None):
+        world.credentials.get = lambda provider: FakeCredential({"authorization": credential})  # type: ignore[method-assign]
+    assert (await world.ask(asked=asked, **change)).cache is CacheState.MISS
+
+
+@in_virtual_time
+async def test_what_shapes_no_answer_makes_no_difference() -> None:
+    world = Cached()
+    two = target("two")
+    world.script("one", text("a"))
+    world.credentials.missing.add("two")
+    await world.ask(plan=plan_for([PRICED, two]))
+    other = Call("req_2", Caller("acme", "another key"), call(5).deadline)
+    answer = await world.ask(asked=other, plan=RoutePlan((two, PRICED)))
+    assert said(answer) == ("hit", "a")
+
+
+@in_virtual_time
+async def test_a_target_that_cannot_be_asked_does_not_stand_in_the_way() -> None:
+    world = Cached()
+    world.script("two", text("a"))
+    plan = plan_for([PRICED, "two"])
+    texts = TextOperation(unsupported=frozenset({"one"}))
+    assert said(await world.ask(plan=plan, texts=texts)) == ("miss", "a")
+    assert said(await world.ask(plan=plan, texts=texts)) == ("hit", "a")
+
+
+@in_virtual_time
+async def test_an_answer_has_the_age_its_reader_allows() -> None:
+    world = Cached()
+    world.script("one", text("a"), text("b"))
+    await world.ask()
+    await asyncio.sleep(30)
+    assert said(await world.ask(rule=CacheRule(31))) == ("hit", "a")
+    assert said(await world.ask(rule=CacheRule(30))) == ("miss", "b")
+    assert said(await world.ask()) == ("hit", "b")
+    await asyncio.sleep(60)
+    world.script("one", text("c"))
+    assert said(await world.ask()) == ("miss", "c")
+
+
+@in_virtual_time
+async def test_a_refreshing_request_asks_upstream_and_leaves_its_answer() -> None:
+    shared = FakeShared()
+    world = Cached(shared)
+    world.script("one", text("a"), text("b"))
+    await world.ask()
+    assert said(await world.ask(rule=CacheRule(60, reads=False))) == ("miss", "b")
+    assert said(await world.ask()) == ("hit", "b")
+    assert said(await Cached(shared).ask()) == ("hit", "b")
+
+
+@in_virtual_time
+async def test_an_answer_that_is_not_kept_is_not_shared_and_nobody_queues_for_it() -> None:
+    world = Cached(FakeShared())
+    world.script("one", *(text("cut:length", delay=5) for _ in range(10)))
+    answers = await together(*(world.ask() for _ in range(9)))
+    assert {said(answer) for answer in answers} == {("miss", "cut")}
+    assert [sent.at for sent in world.transport.sent] == [1000, *[1005] * 8]
+    assert (await world.ask()).cache is CacheState.MISS
+    assert (world.memory.size.entries, world.cached.hits) == (0, 0)
+
+
+@in_virtual_time
+async def test_an_answer_that_is_too_large_is_not_kept() -> None:
+    world = Cached()
+    world.executor._timeouts = replace(world.executor._timeouts, max_answer_bytes=10**8)
+    world.script("one", text("x" * (MAX_ENTRY_BYTES + 1)), text("small"))
+    await world.ask()
+    assert said(await world.ask()) == ("miss", "small")
+
+
+@in_virtual_time
+async def test_a_failure_of_the_one_who_asks_is_nobody_else_s() -> None:
+    world = Cached(FakeShared())
+    world.script("one", Reply(delay=5, fails=MalformedAnswer("x")))
+    world.script("one", failing(MalformedAnswer("x")), text("hello", delay=5))
+    answers = await together(*(world.ask() for _ in range(100)))
+    assert [type(answer) for answer in answers].count(AllTargetsFailed) == 1
+    assert [said(answer) for answer in answers[1:]] == [
+        ("miss", "hello"),
+        *[("hit", "hello")] * 98,
+    ]
+    assert len(world.transport.sent) == 3
+
+
+@in_virtual_time
+async def test_nobody_waits_for_ever_for_others_that_fail() -> None:
+    world = Cached()
+    world.script("one", *(Reply(delay=1, fails=ServerFailed("x")) for _ in range(1000)))
+    began = asyncio.get_running_loop().time()
+    answers = await together(*(world.ask() for _ in range(100)))
+    assert {type(answer) for answer in answers} == {AllTargetsFailed}
+    # Three asked one after another, then everybody by himself.
+    assert asyncio.get_running_loop().time() - began < 20
+    assert len(world.transport.sent) == 200
+
+
+@in_virtual_time
+async def test_when_the_one_who_asks_leaves_another_takes_over() -> None:
+    shared = FakeShared()
+    world = Cached(shared)
+    world.script("one", text("lost", delay=50), text("hello", delay=5))
+    leader = asyncio.create_task(world.ask())
+    others = [asyncio.create_task(world.ask()) for _ in range(50)]
+    await asyncio.sleep(2)
+    leader.cancel()
+    answers = await together(leader, *others)
+    assert isinstance(answers[0], asyncio.CancelledError)
+    assert {said(answer)[1] for answer in answers[1:]} == {"hello"}
+    assert len(world.transport.sent) == 2
+    assert not shared.leases
+    assert world.ledger.outcomes[0] == ("one", "cancelled", "")
+
+
+@in_virtual_time
+async def test_one_who_waited_and_left_disturbs_nobody() -> None:
+    world = Cached()
+    world.script("one", text("hello", delay=5))
+    tasks = [asyncio.create_task(world.ask()) for _ in range(3)]
+    await asyncio.sleep(1)
+    tasks[1].cancel()
+    first, _, third = await together(*tasks)
+    assert (said(first), said(third)) == (("miss", "hello"), ("hit", "hello"))
+
+
+@in_virtual_time
+async def test_who_waits_keeps_half_of_his_own_time_to_go_alone() -> None:
+    world = Cached()
+    world.script("one", text("late", delay=50), text("mine", delay=3))
+    slow = asyncio.create_task(world.ask())
+    await asyncio.sleep(0)
+    began = asyncio.get_running_loop().time()
+    assert said(await world.ask(asked=call(10))) == ("miss", "mine")
+    assert asyncio.get_running_loop().time() - began == pytest.approx(8)
+    # The one who asked first comes home too; what is in the cache is what came last.
+    assert said(await slow) == ("miss", "late")
+    assert said(await world.ask()) == ("hit", "late")
+
+
+@in_virtual_time
+async def test_no_time_left_is_the_deadline_s_error() -> None:
+    world = Cached()
+    world.script("one", text("late", delay=50), text("never", delay=50))
+    slow = asyncio.create_task(world.ask())
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineExceeded):
+        await world.ask(asked=call(2))
+    await slow
+
+
+@in_virtual_time
+async def test_processes_share_one_call() -> None:
+    shared = FakeShared()
+    worlds = [Cached(shared) for _ in range(4)]
+    for world in worlds:
+        world.script("one", text("hello", delay=5))
+    answers = await together(*(world.ask() for world in worlds for _ in range(250)))
+    assert [answer.cache for answer in answers].count(CacheState.MISS) == 1
+    assert sum(len(world.transport.sent) for world in worlds) == 1
+    assert sum(world.cached.misses for world in worlds) == 1
+    claims = shared.claims
+    assert {said(await world.ask()) for world in worlds} == {("hit", "hello")}
+    assert shared.claims == claims, "what is in memory is not looked for elsewhere"
+
+
+@in_virtual_time
+async def test_a_lease_that_is_never_given_back_holds_nobody_up_for_ever() -> None:
+    shared = FakeShared()
+    first, second = Cached(shared), Cached(shared)
+    first.script("one", text("lost", delay=1000))
+    second.script("one", text("hello", delay=5))
+    stuck = asyncio.create_task(first.ask(asked=call(2000)))
+    await asyncio.sleep(1)
+    began = asyncio.get_running_loop().time()
+    assert said(await second.ask(asked=call(20))) == ("miss", "hello")
+    assert asyncio.get_running_loop().time() - began == pytest.approx(15, abs=0.2)
+    stuck.cancel()
+    await together(stuck)
+
+
+@in_virtual_time
+async def test_a_shared_cache_that_is_away_is_done_without() -> None:
+    shared = FakeShared()
+    shared.is_away = True
+    world = Cached(shared)
+    world.script("one", text("hello", delay=5))
+    answers = await together(world.ask(), world.ask())
+    assert [said(answer) for answer in answers] == [("miss", "hello"), ("hit", "hello")]
+
+
+@in_virtual_time
+async def test_one_who_leaves_while_he_looks_elsewhere_lets_another_look() -> None:
+    shared = FakeShared()
+    world = Cached(shared)
+    world.script("one", text("hello"))
+    first = asyncio.create_task(world.ask())
+    second = asyncio.create_task(world.ask())
+    await asyncio.sleep(0)
+    first.cancel()
+    assert said(await second) == ("miss", "hello")
+
+
+@in_virtual_time
+async def test_an_entry_that_is_no_longer_read_is_a_miss_and_is_replaced() -> None:
+    shared = FakeShared()
+    world = Cached(shared)
+    world.script("one", text("hello"), text("hello again"))
+    await world.ask()
+    with pytest.raises(AllTargetsFailed):
+        await Cached(shared).ask(old=True) if world.script("one") else None
+    assert world.cached.hits == 0
+
+
+@in_virtual_time
+async def test_a_stream_is_replayed_as_it_was() -> None:
+    world = Cached()
+    world.script(
+        "one", lines("start:/text:Hel", "lo/text:you/", 3.0, "usage:3,4/finish/end/")
+    )
+    first, second = await world.read(), await world.open()
+    replayed = await frames(second.value)
+    assert (first[0], second.cache) == (CacheState.MISS, CacheState.HIT)
+    assert replayed == first[1]
+    account = second.value.account
+    assert account is not None
+    assert (account.usage, account.cost) == (Usage(3, 4), 0)
+    assert account.time_to_first_token_ms is None
+    assert (second.cost, second.attempts) == (0, ())
+    assert len(world.transport.sent) == 1
+
+
+@in_virtual_time
+async def test_a_stream_whose_vendor_just_hung_up_is_replayed_too() -> None:
+    world = Cached()
+    world.script("one", lines("text:hello/finish/"))
+    first, second = await world.read(), await world.read()
+    assert first[1] == second[1]
+    assert second[0] is CacheState.HIT
+
+
+@in_virtual_time
+async def test_a_long_stream_comes_in_pieces() -> None:
+    world = Cached()
+    long = "/".join(f"text:{number:0100}" for number in range(1000)) + "/finish/end/"
+    world.script("one", lines(long))
+    _, first = await world.read()
+    opened = await world.open()
+    batches = [await opened.value.__anext__() for _ in range(7)]
+    assert [frame for batch in batches for frame in batch] == first
+    assert all(len(batch) < 200 for batch in batches)
+
+
+@in_virtual_time
+async def test_a_thousand_equal_streams_are_one_call() -> None:
+    world = Cached(FakeShared())
+    world.script("one", lines("text:a/", 2.0, "text:b/finish/end/", delay=2))
+    found = await together(*(world.read() for _ in range(1000)))
+    assert len(world.transport.sent) == 1
+    assert [state for state, _ in found].count(CacheState.HIT) == 999
+    assert all(replayed == found[0][1] for _, replayed in found)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "keeps_tool_calls", "is_kept"),
+    [
+        (("text:a/finish/end/",), False, True),
+        (("call/finish/end/",), False, False),
+        (("call/finish/end/",), True, True),
+        (("refuse:no/finish/end/",), False, False),
+        (("text:a/finish/", "x" * MAX_ENTRY_BYTES + "/", "end/"), False, False),
+    ],
+    ids=["text", "call", "call, asked for", "refusal", "too large"],
+)
+@in_virtual_time
+async def test_only_a_good_stream_is_kept(
+    chunks: tuple[str, ...], keeps_tool_calls: bool, is_kept: bool
+) -> None:
+    world = Cached()
+    world.script("one", lines(*chunks), lines(*chunks))
+    rule = CacheRule(60, keeps_tool_calls=keeps_tool_calls)
+    await world.read(rule)
+    assert (await world.read(rule))[0] is (CacheState.HIT if is_kept else CacheState.MISS)
+
+
+@in_virtual_time
+async def test_a_stream_that_breaks_or_is_left_is_not_kept_and_another_takes_over() -> None:
+    shared = FakeShared()
+    world = Cached(shared)
+    world.script("one", lines("text:a/", 1.0, "text:b/"), lines("text:a/", 1.0, "finish/end/"))
+    world.script("one", lines("text:a/finish/end/"))
+    broken = await world.open()
+    waiting = asyncio.create_task(world.open())
+    with pytest.raises(TruncatedStream):
+        await frames(broken.value)
+    assert not waiting.done()
+    left = await waiting
+    waiting = asyncio.create_task(world.open())
+    await left.value.__anext__()
+    await left.value.aclose()
+    await left.value.aclose()
+    assert (await waiting).cache is CacheState.MISS
+    await (await waiting).value.aclose()
+    assert len(world.transport.sent) == 3
+    assert not shared.leases
+    assert (world.memory.size.entries, shared.answers) == (0, {})
+
+
+@in_virtual_time
+async def test_a_stream_that_does_not_open_leaves_nobody_waiting() -> None:
+    world = Cached(FakeShared())
+    world.script("one", Reply(delay=1, fails=MalformedAnswer("x")), failing(MalformedAnswer("x")))
+    world.script("one", lines("text:a/finish/end/"))
+    failed, good = await together(world.open(), world.read())
+    assert isinstance(failed, AllTargetsFailed)
+    assert good[0] is CacheState.MISS
+
+
+@in_virtual_time
+async def test_a_stream_that_is_no_longer_read_is_a_miss() -> None:
+    world = Cached()
+    world.script("one", lines("text:a/finish/end/"), lines("text:a/finish/end/"))
+    await world.read()
+    with pytest.raises(AllTargetsFailed):
+        await world.open(old=True)
+    assert world.cached.hits == 0

@@ -1,0 +1,151 @@
+"""Operations: the target's own format does the work, and lengths stand in for missing counts."""
+
+import json
+
+import pytest
+
+from llm_routing.core.content import (
+    ForeignPart,
+    ImagePart,
+    Message,
+    RefusalPart,
+    Role,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from llm_routing.core.errors import RateLimited, UnsupportedRequest
+from llm_routing.core.events import TextDelta
+from llm_routing.core.ports import Operation
+from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
+from llm_routing.core.types import EmbeddingRequest, LLMRequest, Usage
+from llm_routing.formats.operations import (
+    ChatOperation,
+    CountTokensOperation,
+    EmbeddingOperation,
+)
+
+
+def target(wire_format: str) -> Target:
+    provider = ProviderSpec("p", "vendor", wire_format, "https://example.com")
+    return Target(provider, ModelSpec("p", "m"))
+
+
+OPENAI, ANTHROPIC = target("openai_chat"), target("anthropic_messages")
+
+REQUEST = LLMRequest(
+    messages=(
+        Message(Role.USER, (TextPart("12345"), ImagePart(url="https://example.com/a.png"))),
+        Message(
+            Role.ASSISTANT,
+            (ThinkingPart("123"), RefusalPart("12"), ToolCallPart("id", "name", '{"a":1}')),
+        ),
+        Message(Role.TOOL, (ToolResultPart("id", (TextPart("1234"), ImagePart(data="x"))),)),
+        Message(Role.USER, (ForeignPart("openai_chat", {"type": "input_audio"}),)),
+    ),
+    system_prompt="1234567890",
+)
+
+CHAT_ANSWERS = {
+    "openai_chat": {
+        "id": "chatcmpl-1",
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello"},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+    },
+    "anthropic_messages": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [{"type": "text", "text": "Hello"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 3, "output_tokens": 2},
+    },
+}
+
+
+@pytest.mark.parametrize("at", [OPENAI, ANTHROPIC], ids=lambda at: at.provider.format)
+def test_a_chat_is_built_and_read_in_the_target_s_words(at: Target) -> None:
+    operation = ChatOperation(LLMRequest((Message(Role.USER, (TextPart("Hi"),)),)))
+    wire = operation.build(at)
+    assert json.loads(wire.body)["model"] == "m"
+    assert wire.path == ("/chat/completions" if at is OPENAI else "/v1/messages")
+    completion = operation.parse(at, json.dumps(CHAT_ANSWERS[at.provider.format]).encode())
+    assert completion.format == at.provider.format
+    assert operation.usage(completion) == Usage(3, 2)
+    assert operation.output_length(completion) == len("Hello")
+
+
+def test_the_length_of_a_prompt_counts_all_its_words_and_no_image() -> None:
+    expected = 10 + 5 + 3 + 2 + len("name") + len('{"a":1}') + 4
+    assert ChatOperation(REQUEST).input_length == expected
+    assert CountTokensOperation(REQUEST).input_length == expected
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        ChatOperation(REQUEST),
+        CountTokensOperation(REQUEST),
+        EmbeddingOperation(EmbeddingRequest(("a",))),
+    ],
+    ids=lambda operation: operation.name,
+)
+@pytest.mark.parametrize("at", [OPENAI, ANTHROPIC], ids=lambda at: at.provider.format)
+def test_failures_are_read_in_the_target_s_words(operation: Operation, at: Target) -> None:
+    assert isinstance(operation.map_error(at, 429, {}, b"{}"), RateLimited)
+
+
+def test_streams_are_read_in_the_target_s_words() -> None:
+    operation = ChatOperation(REQUEST)
+    chunk = {"id": "1", "choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+    frames = operation.stream_parser(OPENAI).feed(f"data: {json.dumps(chunk)}\n\n".encode())
+    assert TextDelta("Hi") in frames[0].events
+    delta = {"type": "text_delta", "text": "Hi"}
+    events = (
+        ("content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}}),
+        ("content_block_delta", {"index": 0, "delta": delta}),
+    )
+    data = "".join(
+        f"event: {name}\ndata: {json.dumps({'type': name} | body)}\n\n" for name, body in events
+    )
+    frames = operation.stream_parser(ANTHROPIC).feed(data.encode())
+    assert [event for frame in frames for event in frame.events] == [TextDelta("Hi")]
+
+
+def test_embeddings_go_to_targets_that_have_them() -> None:
+    operation = EmbeddingOperation(EmbeddingRequest(("abc", (1, 2))))
+    assert operation.input_length == 3 + 8
+    wire = operation.build(OPENAI)
+    assert wire.path == "/embeddings"
+    answer = {
+        "object": "list",
+        "model": "m",
+        "data": [
+            {"object": "embedding", "index": 0, "embedding": [1.0]},
+            {"object": "embedding", "index": 1, "embedding": [0.5]},
+        ],
+        "usage": {"prompt_tokens": 4, "total_tokens": 4},
+    }
+    embeddings = operation.parse(OPENAI, json.dumps(answer).encode())
+    assert embeddings.vectors == ((1.0,), (0.5,))
+    assert operation.usage(embeddings) == Usage(4, 0)
+    assert operation.output_length(embeddings) == 0
+    with pytest.raises(UnsupportedRequest, match="p has no embeddings"):
+        operation.build(ANTHROPIC)
+
+
+def test_tokens_are_counted_by_the_vendor_and_cost_nothing() -> None:
+    operation = CountTokensOperation(LLMRequest((Message(Role.USER, (TextPart("Hi"),)),)))
+    assert operation.build(ANTHROPIC).path == "/v1/messages/count_tokens"
+    assert operation.parse(ANTHROPIC, b'{"input_tokens": 14}') == 14
+    assert operation.usage(14) == Usage()
+    assert operation.output_length(14) == 0
