@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .core.config import RouterConfig
     from .core.types import LLMRequest, LLMResponse, ModelTier, UseCase
-    from .factory import close_routers, get_llm_router
+    from .factory import close_routers, get_llm_router, get_llm_router_sync
     from .router import BaseLLMRouter
 
 __version__ = "0.1.0"
@@ -28,6 +28,7 @@ _HOMES = {
     "UseCase": "core.types",
     "close_routers": "factory",
     "get_llm_router": "factory",
+    "get_llm_router_sync": "factory",
 }
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "UseCase",
     "close_routers",
     "get_llm_router",
+    "get_llm_router_sync",
 ]
 
 

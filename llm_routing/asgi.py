@@ -147,10 +147,12 @@ async def _send(response: HttpResponseBase, send: Send) -> None:
 async def _lifespan(receive: Receive, send: Send) -> None:
     """Opens the router before the first request and closes all of them after the last."""
     from .factory import close_routers, get_llm_router
+    from .health import readiness
 
     while True:
         event = await receive()
         if event["type"] == "lifespan.startup":
+            readiness.stop_draining()
             try:
                 await get_llm_router()
             except Exception as error:
@@ -159,6 +161,8 @@ async def _lifespan(receive: Receive, send: Send) -> None:
                 return
             await send({"type": "lifespan.startup.complete"})
         elif event["type"] == "lifespan.shutdown":
+            readiness.start_draining()
             await close_routers()
+            readiness.stop_draining()
             await send({"type": "lifespan.shutdown.complete"})
             return

@@ -15,6 +15,7 @@ from django.db import close_old_connections, connections
 
 from .access import keys
 from .conf import get_settings
+from .health.watch import watch
 from .ledger import Ledger
 from .models import ConfigurationVersion
 from .snapshot import DATABASE_ERRORS, SnapshotSource, source
@@ -53,6 +54,8 @@ class Background:
             if now >= next_poll:
                 next_poll = now + settings.snapshot_poll_interval
                 self._guarded(self._poll)
+                watch.signs.refresh()
+                self._guarded(watch.poll)
             if now >= next_recovery:
                 next_recovery = now + RECOVERY_INTERVAL
                 self._guarded(self._recover)
@@ -60,18 +63,20 @@ class Background:
                 min(settings.ledger_flush_interval, settings.snapshot_poll_interval)
             )
         self._guarded(self._close)
+        self._guarded(watch.retract)
         connections.close_all()
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Runs a step; the thread outlives whatever it meets, above all an absent database."""
-        close_old_connections()
-        try:
-            step()
-        except DATABASE_ERRORS as error:
-            logger.warning("The database cannot be used: %s", type(error).__name__)
-            connections.close_all()
-        except Exception:
-            logger.exception("A background step failed and will be tried again.")
+        with _working:
+            close_old_connections()
+            try:
+                step()
+            except DATABASE_ERRORS as error:
+                logger.warning("The database cannot be used: %s", type(error).__name__)
+                connections.close_all()
+            except Exception:
+                logger.exception("A background step failed and will be tried again.")
 
     def _poll(self) -> None:
         self._snapshots.refresh()
@@ -91,6 +96,7 @@ class Background:
 
 
 _lock = threading.Lock()
+_working = threading.Lock()
 _running: list[Background] = []
 
 
@@ -112,14 +118,25 @@ def stop_background() -> None:
         background.stop()
 
 
+def _before_fork() -> None:
+    _lock.acquire()
+    _working.acquire()
+
+
+def _release() -> None:
+    _working.release()
+    _lock.release()
+
+
 def _after_fork() -> None:
     """Threads do not survive a fork: the child starts its own when it needs one."""
     for background in _running:
         background.ledger.forget()
     _running.clear()
-    _lock.release()
+    _release()
 
 
-# Held across the fork, so that the child does not inherit it from a thread that it does not have.
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)
+# Held across the fork, so that the child inherits neither a lock of ours nor one of the database
+# driver's from a thread that it does not have.
+os.register_at_fork(before=_before_fork, after_in_parent=_release, after_in_child=_after_fork)
 atexit.register(stop_background)

@@ -23,6 +23,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
 )
+from redis.asyncio.connection import parse_url
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -43,10 +44,14 @@ def _networks(value: object) -> object:
 
 
 def _redis_url(value: SecretStr | None) -> SecretStr | None:
-    url = value.get_secret_value() if value is not None else ""
-    if url and not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("expected redis://, rediss:// or unix://")
-    return value if url else None
+    if value is None or not value.get_secret_value():
+        return None
+    try:
+        parse_url(value.get_secret_value())
+    except ValueError:
+        # The parser's own words may quote a password.
+        raise ValueError("expected redis://HOST:PORT/NUMBER, rediss:// or unix://") from None
+    return value
 
 
 class Settings(BaseModel):
@@ -80,6 +85,22 @@ class Settings(BaseModel):
     redis_url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
         None, alias="REDIS_URL"
     )
+
+    enable_monitoring: bool = Field(False, alias="ENABLE_MONITORING")
+    health_check_interval: float = Field(60.0, alias="HEALTH_CHECK_INTERVAL", ge=1, le=86_400)
+    health_check_timeout: float = Field(10.0, alias="LLM_HEALTH_CHECK_TIMEOUT", gt=0, le=300)
+    health_check_concurrency: int = Field(8, alias="LLM_HEALTH_CHECK_CONCURRENCY", ge=1, le=100)
+    health_history_days: float = Field(7.0, alias="LLM_HEALTH_HISTORY_DAYS", ge=1, le=3650)
+
+    breaker_window: float = Field(60.0, alias="LLM_BREAKER_WINDOW", gt=0, le=3600)
+    breaker_window_calls: int = Field(100, alias="LLM_BREAKER_WINDOW_CALLS", ge=1, le=10_000)
+    breaker_minimum_calls: int = Field(10, alias="LLM_BREAKER_MINIMUM_CALLS", ge=1, le=10_000)
+    breaker_failure_rate: float = Field(0.5, alias="LLM_BREAKER_FAILURE_RATE", gt=0, le=1)
+    breaker_open_time: float = Field(5.0, alias="LLM_BREAKER_OPEN_TIME", gt=0, le=3600)
+    breaker_longest_open_time: float = Field(
+        300.0, alias="LLM_BREAKER_LONGEST_OPEN_TIME", gt=0, le=86_400
+    )
+    breaker_probes: int = Field(1, alias="LLM_BREAKER_PROBES", ge=1, le=100)
 
     snapshot_poll_interval: float = Field(1.0, alias="LLM_SNAPSHOT_POLL_INTERVAL", gt=0, le=60)
     snapshot_cache_alias: str = Field("", alias="LLM_SNAPSHOT_CACHE_ALIAS")

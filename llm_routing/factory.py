@@ -11,6 +11,7 @@ from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
 from . import secrets
+from .backends.breakers import MemoryBreakers
 from .backends.clock import SystemClock
 from .backends.files import FileCache
 from .backends.http_aiohttp import AiohttpTransport
@@ -18,34 +19,66 @@ from .backends.memory import MemoryCache
 from .backends.redis import RedisCache
 from .background import ensure_background, stop_background
 from .conf import Settings, get_settings
+from .core.breaker import BreakerRules
 from .core.config import RouterConfig
-from .core.ports import Clock, Credential, SharedCache
+from .core.ports import BreakerRegistry, Clock, Credential, SharedCache
 from .credentials import build_credential, setting_values
 from .discovery import DiscoveryReport, discover
+from .health.sweep import Network, NoLedger, Selection, SweepReport, sweep
+from .health.sweeper import ensure_sweeper, stop_sweeper
+from .health.watch import watch
+from .loops import refuse_event_loop, stop_lasting_loop
+from .pending import PendingRouter
 from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
 from .snapshot import source
 from .static import static_snapshot
 from .vendors import VENDORS
 
 _DEFAULT = RouterConfig()
-_OF_CONFIG = ("connection_pool_size", "cache_ttl", "cache_max_size", "cache_memory_limit_mb")
+_OF_CONFIG = (
+    "connection_pool_size",
+    "cache_ttl",
+    "cache_max_size",
+    "cache_memory_limit_mb",
+    "enable_monitoring",
+    "health_check_interval",
+)
 _CACHE_KEYS = b"llm_routing keys of the response cache"
 
 _lock = threading.Lock()
 _routers: dict[tuple[bool, RouterConfig], BaseLLMRouter] = {}
 
 
-async def get_llm_router(dynamic: bool = True, config: RouterConfig | None = None) -> BaseLLMRouter:
-    """The process's router for this configuration, built on the first call.
+def get_llm_router(dynamic: bool = True, config: RouterConfig | None = None) -> PendingRouter:
+    """The process's router for this configuration, when awaited; built on the first call.
 
     Dynamic, it works from the models that operators edit; static, from built-in mappings. It
     serves every event loop. Raises `ImproperlyConfigured` for settings that make no sense.
     """
+    return PendingRouter(lambda: _get((dynamic, config or _DEFAULT)))
+
+
+def get_llm_router_sync(dynamic: bool = True, config: RouterConfig | None = None) -> BaseLLMRouter:
+    """`get_llm_router` for synchronous code, for `complete_sync`. Raises `RuntimeError` in a thread
+    that runs an event loop."""
+    refuse_event_loop()
     key = (dynamic, config or _DEFAULT)
     router = _routers.get(key)
-    if router is not None:
-        return router
-    await sync_to_async(_prepare)(dynamic)
+    if router is None:
+        _prepare(dynamic)
+        router = _built(key)
+    return router
+
+
+async def _get(key: tuple[bool, RouterConfig]) -> BaseLLMRouter:
+    router = _routers.get(key)
+    if router is None:
+        await sync_to_async(_prepare)(key[0])
+        router = _built(key)
+    return router
+
+
+def _built(key: tuple[bool, RouterConfig]) -> BaseLLMRouter:
     with _lock:
         router = _routers.get(key)
         if router is None:
@@ -54,10 +87,11 @@ async def get_llm_router(dynamic: bool = True, config: RouterConfig | None = Non
 
 
 async def close_routers() -> None:
-    """Closes every router of the process, ships the ledger and ends the background thread."""
+    """Closes every router of the process, ships the ledger and ends our threads."""
     for router in list(_routers.values()):
         await router.close()
-    await get_running_loop().run_in_executor(None, stop_background)
+    await get_running_loop().run_in_executor(None, _stop_threads)
+    watch.forget()
 
 
 async def discover_models(
@@ -72,11 +106,40 @@ async def discover_models(
         await transport.aclose()
 
 
+def sweep_health(
+    selection: Selection,
+    *,
+    patience: float = 0.0,
+    interval: float | None = None,
+    stopping: threading.Event | None = None,
+    overrides: Mapping[str, Credential] | None = None,
+) -> SweepReport | None:
+    """A sweep (`health.sweep.sweep`) for commands, the admin and the server's own thread, with
+    connections of its own. Blocks; not for an event loop's thread. Raises as that does."""
+    settings = get_settings()
+    network = Network(
+        transport=lambda: _transport(settings),
+        # Only completions are accounted, and only they need the thread that ships the ledger.
+        sink=ensure_background().ledger if selection.deep else NoLedger(),
+        clock=SystemClock(),
+        overrides=overrides or {},
+    )
+    return sweep(
+        selection, network, settings, patience=patience, interval=interval, stopping=stopping
+    )
+
+
 def _transport(settings: Settings) -> AiohttpTransport:
     return AiohttpTransport(
         pool_size=settings.connection_pool_size,
         allowed_networks=settings.allowed_upstream_networks,
     )
+
+
+def _stop_threads() -> None:
+    stop_sweeper()
+    stop_background()
+    stop_lasting_loop()
 
 
 def _prepare(dynamic: bool) -> None:
@@ -97,6 +160,8 @@ def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
     core: dict[str, Any] = {
         "transport": _transport(settings),
         "sink": ensure_background().ledger,
+        "breakers": _breakers(settings, clock),
+        "signs": watch.signs,
         "memory": MemoryCache(
             max_entries=settings.cache_max_size,
             max_bytes=settings.cache_memory_limit_mb * 1024 * 1024,
@@ -111,12 +176,44 @@ def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
         "on_close": _forget,
     }
     if dynamic:
-        return DynamicLLMRouter(source, _overrides(config), **core)
+        overrides = _overrides(config)
+        _monitor(settings, overrides)
+        return DynamicLLMRouter(source, overrides, **core)
     return StaticLLMRouter(static_snapshot(_overrides(config)), **core)
+
+
+def _monitor(settings: Settings, overrides: Mapping[str, Credential]) -> None:
+    """Has the process sweep, unless it does already or is not meant to."""
+    if not settings.enable_monitoring:
+        return
+
+    def run(interval: float, stopping: threading.Event) -> SweepReport | None:
+        return sweep_health(Selection(), interval=interval, stopping=stopping, overrides=overrides)
+
+    ensure_sweeper(run, settings.health_check_interval)
+
+
+def _breakers(settings: Settings, clock: Clock) -> BreakerRegistry:
+    """The breakers of the process, which all its routers share."""
+    if watch.breakers is None:
+        rules = BreakerRules(
+            window=settings.breaker_window,
+            window_calls=settings.breaker_window_calls,
+            minimum_calls=settings.breaker_minimum_calls,
+            failure_rate=settings.breaker_failure_rate,
+            open_time=settings.breaker_open_time,
+            longest_open_time=settings.breaker_longest_open_time,
+            probes=settings.breaker_probes,
+        )
+        rng = Random()  # noqa: S311  # it spreads probes and keeps no secret
+        watch.breakers = MemoryBreakers(rules, clock, rng)
+    return watch.breakers
 
 
 def _shared_cache(settings: Settings, clock: Clock) -> SharedCache:
     """Redis, or else a directory that the workers of this machine have in common."""
+    # Encryption keys that are none stop the start, and no request.
+    secrets.encrypt("")
     if settings.redis_url is not None:
         return RedisCache(settings.redis_url.get_secret_value(), cipher=secrets, clock=clock)
     return FileCache(settings.state_dir / "answers", cipher=secrets, clock=clock)
@@ -149,6 +246,7 @@ def _forget(router: BaseLLMRouter) -> None:
 def _after_fork() -> None:
     """Connections are not shared with a forked child: it builds routers of its own."""
     _routers.clear()
+    watch.forget()
     _lock.release()
 
 

@@ -30,6 +30,7 @@ from .core.planner import (
     with_route_defaults,
 )
 from .core.ports import (
+    BreakerRegistry,
     Clock,
     Credential,
     ResponseCache,
@@ -50,9 +51,12 @@ from .core.types import (
 from .discovery.report import DiscoveryReport
 from .discovery.run import compare, discover
 from .formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation
+from .health.signs import HealthSigns, WatchedBreakers
+from .health.status import breaker_counts, health_status
+from .loops import run_sync
 from .requests import Messages, build_request
 from .routed import RoutedStream, TokenCount
-from .snapshot import Snapshot, SnapshotOrigin, SnapshotSource
+from .snapshot import Snapshot, SnapshotSource
 
 T = TypeVar("T")
 
@@ -70,6 +74,8 @@ class BaseLLMRouter(ABC):
         *,
         transport: Transport,
         sink: UsageSink,
+        breakers: BreakerRegistry,
+        signs: HealthSigns,
         memory: ResponseCache,
         shared: SharedCache | None,
         cache_secret: bytes,
@@ -85,6 +91,8 @@ class BaseLLMRouter(ABC):
         self._rng = rng
         self._total_timeout = settings.total_timeout
         self._cache_ttl = settings.cache_ttl
+        self._breakers = breakers
+        self._signs = signs
         self._memory = memory
         self._shared = shared
         self._default = Address(use_case=config.default_use_case, tier=config.default_tier.value)
@@ -93,6 +101,7 @@ class BaseLLMRouter(ABC):
         executor = Executor(
             transport=transport,
             credentials=self,
+            breakers=WatchedBreakers(breakers, signs),
             sink=sink,
             clock=clock,
             timeouts=Timeouts(
@@ -195,6 +204,17 @@ class BaseLLMRouter(ABC):
         if stream:
             return self._events(replace(request, stream=True, include_usage=True), caller)
         return await self.respond(request, caller, new_request_id())
+
+    def complete_sync(
+        self,
+        messages: Messages,
+        use_case: str | None = None,
+        tier: str | None = None,
+        **params: Any,
+    ) -> LLMResponse:
+        """`complete` for synchronous code, whole answers only. Connections are kept from call to
+        call. Raises `LLMError`; `RuntimeError` in a thread that runs an event loop."""
+        return run_sync(self.complete(messages, use_case, tier, stream=False, **params))
 
     async def stream(
         self,
@@ -310,7 +330,8 @@ class BaseLLMRouter(ABC):
         return TokenCount(result.value, False, self._facts(result, route_plan, request_id, began))
 
     def get_metrics(self) -> dict[str, int]:
-        """Counts since the router was built, and what its cache in memory holds now."""
+        """Counts since the router was built, what its cache in memory holds now, and how the
+        circuit breakers of the process stand."""
         size = self._memory.size
         return {
             "requests_total": self._requests,
@@ -321,39 +342,14 @@ class BaseLLMRouter(ABC):
             "cache_evictions_total": size.evictions,
             "cache_entries": size.entries,
             "cache_bytes": size.bytes,
+            **breaker_counts(self._breakers),
         }
 
     async def get_health_status(self) -> dict[str, Any]:
-        """What the router can do just now: `status` is `healthy`, `degraded` (some provider
-        cannot be asked, or the database is away) or `unhealthy` (nothing can be asked)."""
-        snapshot = self.snapshot
-        providers = {
-            name: {
-                "vendor": spec.vendor,
-                "has_credential": snapshot.credentials.get(name) is not None,
-                "models": sum(
-                    1 for model in snapshot.table.models.values() if model.provider == name
-                ),
-            }
-            for name, spec in snapshot.table.providers.items()
-        }
-        usable = [entry for entry in providers.values() if entry["has_credential"]]
-        if not usable:
-            status = "unhealthy"
-        elif len(usable) < len(providers) or snapshot.origin is SnapshotOrigin.FILE:
-            status = "degraded"
-        else:
-            status = "healthy"
-        return {
-            "status": status,
-            "configuration": {
-                "version": snapshot.table.version,
-                "origin": snapshot.origin.value,
-                "routes": len(snapshot.table.routes),
-                "models": len(snapshot.table.models),
-            },
-            "providers": providers,
-        }
+        """How the router stands: `status` is `healthy`, `degraded` (something cannot be asked or
+        has failed, or the database is away) or `unhealthy` (nothing can be asked), with the
+        configuration and every provider beside it (docs/health.md). No I/O."""
+        return health_status(self.snapshot, self, self._signs, self._breakers)
 
     @abstractmethod
     async def discover_available_models(
@@ -411,6 +407,7 @@ class BaseLLMRouter(ABC):
             address,
             operation=operation,
             needs=needs,
+            unhealthy=self._signs.unhealthy,
             default=self._default,
             rng=self._rng,
         )
@@ -423,12 +420,12 @@ class BaseLLMRouter(ABC):
         request_id: str,
         began: float,
     ) -> Call:
-        limits = [self._total_timeout]
-        if timeout is not None:
-            limits.append(timeout)
+        limit = self._total_timeout
         if route_plan.route and route_plan.route.deadline is not None:
-            limits.append(route_plan.route.deadline)
-        return Call(request_id, caller, deadline=began + min(limits))
+            limit = min(limit, route_plan.route.deadline)
+        if timeout is None or timeout >= limit:
+            return Call(request_id, caller, deadline=began + limit)
+        return Call(request_id, caller, deadline=began + timeout, is_hurried=True)
 
     async def _counted(self, answer: Awaitable[Answered[T]]) -> Answered[T]:
         self._requests += 1

@@ -53,7 +53,9 @@ class Vendor:
     names the environment variable of the key, `api_key_env_fallbacks` others the vendor's own
     clients read. `headers` go with every request; `setting_headers` maps a header to the setting
     (a field of `conf.Settings`) whose value it carries, left out where that is empty. `models_path`
-    is where models are listed, below the base URL. `is_local`: it runs on machines of one's own.
+    is where models are listed, below the base URL; `credential_path`, where the list needs no key,
+    is asked instead to prove one. `names_unlisted`: it takes models that its list does not have.
+    `is_local`: it runs on machines of one's own.
     `is_sandbox`: its answers are made up.
     """
 
@@ -68,6 +70,8 @@ class Vendor:
     setting_headers: Mapping[str, str] = field(default_factory=dict)
     quirks: frozenset[str] = frozenset()
     models_path: str = "/models"
+    credential_path: str = ""
+    names_unlisted: bool = False
     is_local: bool = False
     is_sandbox: bool = False
 
@@ -103,14 +107,17 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         auth=Auth.PORTKEY,
         setting_headers={"x-portkey-config": "portkey_config"},
         quirks=frozenset({MAX_COMPLETION_TOKENS}),
+        names_unlisted=True,
     ),
-    # https://openrouter.ai/docs/app-attribution
+    # https://openrouter.ai/docs/app-attribution; anybody may read its list of models:
+    # https://openrouter.ai/docs/api/api-reference/api-keys/get-current-key
     Vendor(
         name="openrouter",
         title="OpenRouter",
         base_url="https://openrouter.ai/api/v1",
         api_key_env="OPENROUTER_API_KEY",
         setting_headers={"HTTP-Referer": "or_site_url", "X-Title": "or_app_name"},
+        credential_path="/key",
     ),
     # https://platform.openai.com/docs/api-reference/chat/create
     Vendor(
@@ -191,6 +198,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         api_key_env="VLLM_API_KEY",
         auth=Auth.OPTIONAL_BEARER,
         quirks=frozenset({NO_DEVELOPER_ROLE}),
+        names_unlisted=True,
         is_local=True,
     ),
     # `manage.py llm_sandbox`
@@ -200,6 +208,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         base_url="http://127.0.0.1:8099/v1",
         api_key_env="LLM_SANDBOX_API_KEY",
         auth=Auth.OPTIONAL_BEARER,
+        names_unlisted=True,
         is_local=True,
         is_sandbox=True,
     ),

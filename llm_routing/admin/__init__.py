@@ -1,5 +1,5 @@
 """The admin pages, one file for each area."""
 
-from . import access, health, models, providers, routes, usage
+from . import access, breakers, health, models, providers, routes, usage
 
-__all__ = ["access", "health", "models", "providers", "routes", "usage"]
+__all__ = ["access", "breakers", "health", "models", "providers", "routes", "usage"]

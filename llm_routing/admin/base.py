@@ -170,7 +170,7 @@ class ReadOnlyAdmin(LLMAdmin[M]):
     """Rows that the gateway writes and nobody edits, in a table that may be huge."""
 
     change_list_template = "llm_routing/admin/read_only_list.html"
-    actions = None
+    actions: tuple[str, ...] | None = None
     paginator = BoundedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER

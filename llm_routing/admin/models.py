@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy
 from llm_routing.models import Capability, ModelConfig
 
 from .base import ConfigurationAdmin, status
+from .day import Key, WithDay
 
 _PRICED = Q(input_price__isnull=False, output_price__isnull=False)
 
@@ -64,13 +65,14 @@ class PricedFilter(admin.SimpleListFilter):
 
 
 @admin.register(ModelConfig)
-class ModelConfigAdmin(ConfigurationAdmin[ModelConfig]):
+class ModelConfigAdmin(WithDay, ConfigurationAdmin[ModelConfig]):
     """The page of models."""
 
     list_display = (
         "names",
         "provider",
         "state",
+        "day",
         "price",
         "context",
         "routes",
@@ -107,6 +109,10 @@ class ModelConfigAdmin(ConfigurationAdmin[ModelConfig]):
         """With the provider, which is part of a model's name, and the number of its routes."""
         rows: QuerySet[ModelConfig] = super().get_queryset(request)
         return rows.select_related("provider").annotate(route_count=Count("route_targets"))
+
+    def target_of(self, row: ModelConfig) -> Key:
+        """The model at its provider."""
+        return row.provider.name, row.model_id
 
     def formfield_for_dbfield(
         self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any

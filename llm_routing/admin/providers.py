@@ -21,11 +21,13 @@ from llm_routing.models import Provider
 from llm_routing.vendors import VENDORS
 
 from .base import ConfigurationAdmin, status
+from .check_now import check_now
+from .day import Key, WithDay
 from .secret_forms import ProviderForm, hides_secrets
 
 
 @admin.register(Provider)
-class ProviderAdmin(ConfigurationAdmin[Provider]):
+class ProviderAdmin(WithDay, ConfigurationAdmin[Provider]):
     """The page of providers."""
 
     form = ProviderForm
@@ -34,11 +36,12 @@ class ProviderAdmin(ConfigurationAdmin[Provider]):
         "vendor_title",
         "state",
         "key",
+        "day",
         "active_models",
         "priority",
     )
     list_filter = ("is_active", "vendor")
-    actions = (*ConfigurationAdmin.actions, "discover_models")
+    actions = (*ConfigurationAdmin.actions, "discover_models", "check_health")
     search_fields = ("name", "vendor", "base_url", "notes")
     readonly_fields = ("key_changed_at", "created_at", "updated_at")
     ordering = ("priority", "name")
@@ -106,8 +109,8 @@ class ProviderAdmin(ConfigurationAdmin[Provider]):
     )
     def discover_models(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
         """Reads the providers' lists of models and shows what came of each."""
-        rows = {row.name: row for row in queryset}
-        if not rows:
+        rows, user = {row.name: row for row in queryset}, request.user.pk
+        if not rows or user is None:
             return
         report = async_to_sync(discover_models)(list(rows))
         for found in report.providers:
@@ -125,10 +128,25 @@ class ProviderAdmin(ConfigurationAdmin[Provider]):
                 }
                 level = messages.SUCCESS
             self.message_user(request, f"{found.provider}: {text}", level)
-            if request.user.pk is not None and found.provider in rows:
-                LogEntry.objects.log_actions(
-                    request.user.pk, [rows[found.provider]], CHANGE, f"Discovery: {text}"
-                )
+            if found.provider in rows:
+                row = rows[found.provider]
+                LogEntry.objects.log_actions(user, [row], CHANGE, f"Discovery: {text}")
+
+    def target_of(self, row: Provider) -> Key:
+        """The provider itself."""
+        return row.name, ""
+
+    def has_check_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may check the health of providers, which asks them."""
+        return request.user.has_perm(f"{self.opts.app_label}.check_health")
+
+    @admin.action(
+        permissions=["check"], description=gettext_lazy("Check health of selected providers now")
+    )
+    def check_health(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
+        """Sweeps the providers and their models, and says what came of it."""
+        for level, text in check_now(request, queryset):
+            self.message_user(request, text, level)
 
     def formfield_for_dbfield(
         self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any

@@ -12,7 +12,7 @@ from django.urls import URLPattern, URLResolver, path
 from ninja import NinjaAPI, Swagger
 from ninja.openapi.schema import OpenAPISchema
 
-from . import anthropic, native, openai
+from . import anthropic, health, native, openai
 from .documentation import DESCRIPTION, complete_document
 from .edge import edged, unknown_endpoint
 from .errors import ANTHROPIC, NATIVE, OPENAI, Envelope
@@ -36,6 +36,7 @@ def build_api(urls_namespace: str = NAMESPACE) -> NinjaAPI:
         servers=[{"url": "../.."}],
     )
     api.add_router(f"/{NATIVE_PREFIX}", native.router)
+    api.add_router(f"/{NATIVE_PREFIX}", health.router)
     api.add_router(f"/{WIRE_PREFIX}", openai.router)
     # A router for itself, so that both have their tags.
     api.add_router(f"/{WIRE_PREFIX}", anthropic.router)

@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import Any, cast
 
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
+
+from llm_routing.loops import run_lasting
 
 from .errors import Envelope, MethodNotAllowed, UnknownEndpoint, as_llm_error, error_response
 from .headers import request_id_of
@@ -22,7 +25,10 @@ def edged(view: View, envelope_of: Callable[[HttpRequest], Envelope]) -> View:
         cast(GatewayRequest, request).request_id = request_id
         response: HttpResponseBase
         try:
-            response = await view(request, *args, **kwargs)
+            answer = view(request, *args, **kwargs)
+            # Under WSGI every request has an event loop of its own, which would take the
+            # connections to the providers with it.
+            response = await (run_lasting(answer) if isinstance(request, WSGIRequest) else answer)
             if isinstance(response, HttpResponseNotAllowed):
                 allow = response.headers["Allow"]
                 raise MethodNotAllowed(f"Only {allow} can be used here.", allow=allow)

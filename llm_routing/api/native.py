@@ -1,4 +1,4 @@
-"""`/api/llm`: completions by use case and tier, what can be addressed, and how the gateway is."""
+"""`/api/llm`: completions by use case and tier, and what can be addressed."""
 
 from django.http.response import HttpResponseBase
 from ninja import Router
@@ -9,7 +9,7 @@ from llm_routing.core.routing_table import ModelSpec, RouteSpec
 from llm_routing.factory import get_llm_router
 
 from . import documentation, schemas
-from .auth import KEY_REQUIRED, caller_if_any
+from .auth import KEY_REQUIRED
 from .body import read_json
 from .errors import invalid_fields
 from .native_stream import NativeStreamRenderer
@@ -66,27 +66,6 @@ async def list_routes(request: GatewayRequest) -> HttpResponseBase:
     table = (await get_llm_router()).table
     found = [_route(address, spec) for address, spec in sorted(table.routes.items())]
     return json_response(schemas.RoutesAnswer(routes=found).model_dump_json().encode())
-
-
-@router.get(
-    "/health",
-    auth=None,
-    response=documentation.responses(
-        schemas.HealthAnswer, schemas.ErrorAnswer, schemas.HealthAnswer
-    ),
-    operation_id="health",
-)
-async def health(request: GatewayRequest) -> HttpResponseBase:
-    """Whether the gateway can answer: 200 when it is healthy or degraded, else 503. Anybody may
-    ask for the status; the configuration and the providers are told to the bearer of a key."""
-    caller = await caller_if_any(request)
-    found = await (await get_llm_router()).get_health_status()
-    answer = schemas.HealthAnswer.model_validate(found if caller else {"status": found["status"]})
-    response = json_response(answer.model_dump_json(exclude_none=True).encode())
-    response.headers["Cache-Control"] = "no-store"
-    if answer.status == "unhealthy":
-        response.status_code = 503
-    return response
 
 
 def _model(spec: ModelSpec) -> schemas.ModelAnswer:

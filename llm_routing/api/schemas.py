@@ -3,7 +3,7 @@
 Bodies of the wire formats are read by the formats themselves; `wire_schemas` documents them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -300,14 +300,6 @@ class RoutesAnswer(BaseModel):
     """Every active route."""
 
     routes: Sequence[RouteAnswer]
-
-
-class HealthAnswer(BaseModel):
-    """`status` is for everybody; the rest is there with an API key."""
-
-    status: Literal["healthy", "degraded", "unhealthy"]
-    configuration: Mapping[str, Any] | None = None
-    providers: Mapping[str, Any] | None = None
 
 
 class FieldProblem(BaseModel):

@@ -81,6 +81,9 @@ async def stream_response(request: HttpRequest, events: EventStream) -> HttpResp
     response.headers["Content-Type"] = "text/event-stream; charset=utf-8"
     response.headers["Cache-Control"] = "no-cache, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
+    # Keeps Django's GZipMiddleware away, whose streams of many gzip members httpx reads to the end
+    # of the first.
+    response.headers["Content-Encoding"] = "identity"
     return response
 
 

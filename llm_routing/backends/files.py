@@ -58,8 +58,8 @@ class FileCache:
             await claimed.publish(answer, ttl)
 
     async def aclose(self) -> None:
-        """Removes what this process has left."""
-        self._tidy(everything=True)
+        """Nothing is open. What this process has left is for the others, who may be late; the
+        next one to start removes it."""
 
     def write(self, key: str, descriptor: int, answer: CachedAnswer, ttl: float) -> None:
         """Puts an answer into a locked file. Raises `OSError`, and `ValueError` for one that
@@ -107,12 +107,12 @@ class FileCache:
             return None
         return Found(answer, age, ttl)
 
-    def _tidy(self, *, everything: bool = False) -> None:
+    def _tidy(self) -> None:
         now = self._clock.monotonic()
         with self._lock:
             due = []
             while self._lingering and (
-                everything or self._lingering[0][0] <= now or len(self._lingering) > MAX_LINGERING
+                self._lingering[0][0] <= now or len(self._lingering) > MAX_LINGERING
             ):
                 due.append(self._lingering.popleft()[1])
         for path in due:

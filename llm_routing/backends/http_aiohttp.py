@@ -109,10 +109,15 @@ class AiohttpTransport:
         return AiohttpAnswer(response)
 
     async def aclose(self) -> None:
-        """Closes every connection of the running event loop."""
-        sessions = self._sessions.pop(asyncio.get_running_loop(), {})
-        for session in sessions.values():
-            await session.close()
+        """Closes every connection, in the event loop that each belongs to."""
+        here = asyncio.get_running_loop()
+        for loop, sessions in list(self._sessions.items()):
+            self._sessions.pop(loop, None)
+            if loop is here:
+                await _close(sessions)
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(_close(sessions), loop)
+                await asyncio.wrap_future(closing)
 
     def _session(self, provider: str, max_connections: int | None) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
@@ -143,6 +148,11 @@ class AiohttpTransport:
                 "(LLM_ALLOWED_UPSTREAM_NETWORKS)."
             )
         return socket.socket(family, kind, protocol)
+
+
+async def _close(sessions: Mapping[str, aiohttp.ClientSession]) -> None:
+    for session in sessions.values():
+        await session.close()
 
 
 def _before_answer(error: Exception) -> UpstreamError:

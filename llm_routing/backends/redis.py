@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from llm_routing.core.cache import CachedAnswer, answer_from_json, answer_to_json
 from llm_routing.core.codec import decode, encode
@@ -159,7 +158,7 @@ class RedisCache:
             return None
         try:
             return await _in_time(call(self._client()))
-        except (RedisError, OSError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever Redis is up to, the request goes on
             self._paused_until = self._clock.monotonic() + PAUSE_SECONDS
             logger.warning(
                 "The response cache leaves Redis alone for %g s: %s",

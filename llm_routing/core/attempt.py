@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from .errors import UpstreamError
-from .ports import AttemptOpened, AttemptSettled, Clock, UsageSink
+from .ports import AttemptOpened, AttemptSettled, Clock, Permit, UsageSink
 from .pricing import cost, estimate_tokens
 from .routing_table import Target
 from .types import AttemptOutcome, AttemptSummary, Usage
@@ -22,6 +22,7 @@ class Attempt:
         self,
         record: AttemptOpened,
         target: Target,
+        permit: Permit,
         *,
         sink: UsageSink,
         clock: Clock,
@@ -33,6 +34,7 @@ class Attempt:
         self.is_opened = False
         self.upstream_seconds = 0.0
         self._record = record
+        self._permit = permit
         self._sink = sink
         self._clock = clock
         self._input_length = input_length
@@ -58,18 +60,30 @@ class Attempt:
 
     def succeed(self, usage: Usage | None, output_length: int) -> None:
         """A complete answer of `output_length` characters. Without `usage` it is estimated."""
+        self._permit.succeed()
         self._settle(AttemptOutcome.SUCCESS, "", usage or self._estimate(output_length))
 
     def fail(
-        self, error: UpstreamError, usage: Usage | None = None, output_length: int = 0
+        self,
+        error: UpstreamError,
+        usage: Usage | None = None,
+        output_length: int = 0,
+        *,
+        is_fair: bool = True,
     ) -> None:
-        """A failure; what a vendor may bill for is estimated where it gave no `usage`."""
+        """A failure; what a vendor may bill for is estimated where it gave no `usage`. Not fair is
+        one that came of a deadline and says nothing about the target."""
+        if self.is_opened and is_fair and error.counts_against_breaker:
+            self._permit.fail(error)
+        else:
+            self._permit.release()
         if usage is None and error.billed:
             usage = self._estimate(output_length)
         self._settle(AttemptOutcome.FAILURE, error.code, usage)
 
     def cancel(self, usage: Usage | None = None, output_length: int = 0) -> None:
         """The caller left; the vendor bills what it has done."""
+        self._permit.release()
         self._settle(AttemptOutcome.CANCELLED, "", usage or self._estimate(output_length))
 
     def summary(self, error: UpstreamError | None = None) -> AttemptSummary:

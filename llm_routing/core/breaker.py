@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
+from .errors import UpstreamError
+from .routing_table import Target
+
 MAX_DOUBLINGS = 30
 JITTER = 0.2
 
@@ -23,7 +26,7 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerRules:
-    """When a breaker opens, and for how long.
+    """When a breaker opens, and for how long. A full window is always enough calls.
 
     It looks at the last `window_calls` calls that ended within `window` seconds, and opens on a
     failure that makes at least `failure_rate` of at least `minimum_calls` of them failures. It
@@ -64,7 +67,7 @@ class BreakerStatus:
     openings: int
 
 
-class Permit:
+class BreakerPermit:
     """Leave to make one call. Say how it ended; only the first word counts."""
 
     __slots__ = ("_breaker", "_generation", "_is_settled")
@@ -114,7 +117,7 @@ class Breaker:
         self._openings = self._failed_openings = 0
         self._probing = self._proven = 0
 
-    def admit(self, now: float) -> Permit | Refusal:
+    def admit(self, now: float) -> BreakerPermit | Refusal:
         """Leave for one call, or when to ask again."""
         if self._state is BreakerState.OPEN and now >= self._retry_at:
             self._change(BreakerState.HALF_OPEN)
@@ -124,7 +127,7 @@ class Breaker:
             if self._probing + self._proven >= self._rules.probes:
                 return Refusal(self._rules.open_time, self._cause)
             self._probing += 1
-        return Permit(self, self.generation)
+        return BreakerPermit(self, self.generation)
 
     def reset(self) -> None:
         """Closes the breaker and forgets why it was open."""
@@ -163,11 +166,9 @@ class Breaker:
             self._open(now, cause)
             return
         self._count(now, failed=True)
-        calls = len(self._calls)
-        if (
-            calls >= self._rules.minimum_calls
-            and self._failures >= self._rules.failure_rate * calls
-        ):
+        calls, rules = len(self._calls), self._rules
+        is_enough = calls >= min(rules.minimum_calls, rules.window_calls)
+        if is_enough and self._failures >= rules.failure_rate * calls:
             self._open(now, cause)
 
     def on_release(self) -> None:
@@ -211,3 +212,20 @@ class Breaker:
     def _forget_before(self, now: float) -> None:
         while self._calls and self._calls[0][0] <= now - self._rules.window:
             self._failures -= self._calls.popleft()[1]
+
+
+class NoBreakers:
+    """`ports.BreakerStore` for calls that are to reach their target in any case."""
+
+    async def admit(self, target: Target) -> "NoBreakers":
+        """Leave, always."""
+        return self
+
+    def succeed(self) -> None:
+        """Means nothing here."""
+
+    def fail(self, error: UpstreamError) -> None:
+        """Means nothing here."""
+
+    def release(self) -> None:
+        """Means nothing here."""

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
-from .content import ForeignPart, ForeignTool, ToolCallPart
+from .content import ForeignPart, ForeignTool, RefusalPart, ToolCallPart
 from .routing_table import RouteSpec
 from .types import Completion, FinishReason, LLMRequest, Usage
 
@@ -70,14 +70,14 @@ def is_deterministic(request: LLMRequest) -> bool:
 
 def is_worth_keeping(completion: Completion, rule: CacheRule) -> bool:
     """Whether a whole answer may be served again; see `ends_well`."""
+    parts = [part for choice in completion.choices for part in choice.content]
+    reasons = {choice.finish_reason for choice in completion.choices}
+    if any(isinstance(part, RefusalPart) for part in parts):
+        reasons.add(FinishReason.REFUSAL)
     return ends_well(
-        {choice.finish_reason for choice in completion.choices},
-        has_content=any(choice.content for choice in completion.choices),
-        calls_tools=any(
-            isinstance(part, ToolCallPart | ForeignPart)
-            for choice in completion.choices
-            for part in choice.content
-        ),
+        reasons,
+        has_content=bool(parts),
+        calls_tools=any(isinstance(part, ToolCallPart | ForeignPart) for part in parts),
         rule=rule,
     )
 

@@ -31,6 +31,7 @@ LLMError                        500
 │   ├── ContentFiltered         400  refused by the vendor's policy
 │   ├── RequestRejected         400  the vendor's other 4xx: its reason goes to the caller
 │   ├── UnsupportedRequest      400  this target's wire format cannot say what was asked
+│   ├── BreakerOpen             503  not asked: its circuit breaker is open
 │   ├── MalformedAnswer         502  not an answer: HTML, empty, cut or broken JSON
 │   ├── TruncatedStream         502  a stream that ended without a finish
 │   └── AnswerTooLarge          502  past a cap
@@ -284,6 +285,14 @@ class UnsupportedRequest(UpstreamError):
 
     code = "unsupported_request"
     http_status = 400
+    counts_against_breaker = False
+
+
+class BreakerOpen(UpstreamError):
+    """The target was not asked: it has failed too often, and its circuit breaker is open."""
+
+    code = "breaker_open"
+    http_status = 503
     counts_against_breaker = False
 
 

@@ -4,6 +4,7 @@ It knows no wire format and no network: those come in as `Operation` and `Transp
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from .attempt import Attempt
+from .breaker import Refusal
 from .errors import (
     AllTargetsFailed,
+    BreakerOpen,
     CredentialRejected,
     DeadlineExceeded,
     FirstTokenTimeout,
@@ -23,17 +26,29 @@ from .errors import (
     UpstreamTimeout,
 )
 from .planner import RoutePlan
-from .ports import Answer, AttemptOpened, Clock, CredentialStore, Operation, Transport, UsageSink
-from .retry import Step, after_failure, parse_retry_after
+from .ports import (
+    Answer,
+    AttemptOpened,
+    BreakerStore,
+    Clock,
+    CredentialStore,
+    Operation,
+    Permit,
+    Transport,
+    UsageSink,
+)
+from .retry import MAX_ATTEMPTS, Step, Verdict, after_failure, parse_retry_after
 from .routing_table import ProviderSpec, Target
 from .stream import AnswerStream
-from .types import AttemptSummary, Caller
+from .types import AttemptOutcome, AttemptSummary, Caller
 
 ResultT = TypeVar("ResultT")
 T = TypeVar("T")
+Failures = list[tuple[AttemptSummary, UpstreamError]]
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
 MAX_ERROR_BODY_SECONDS = 5.0
+TIMER_SLACK = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +64,16 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request on its way: who asks, and until when (monotonic seconds)."""
+    """One request on its way: who asks, and until when (monotonic seconds).
+
+    `is_hurried`: the deadline is the caller's own, so a target that misses it need not be slow.
+    """
 
     request_id: str
     caller: Caller
     deadline: float
+    is_hurried: bool = False
+    max_attempts: int = MAX_ATTEMPTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +96,7 @@ class Executor:
         *,
         transport: Transport,
         credentials: CredentialStore,
+        breakers: BreakerStore,
         sink: UsageSink,
         clock: Clock,
         timeouts: Timeouts,
@@ -83,6 +104,7 @@ class Executor:
     ) -> None:
         self._transport = transport
         self._credentials = credentials
+        self._breakers = breakers
         self._sink = sink
         self._clock = clock
         self._timeouts = timeouts
@@ -157,26 +179,33 @@ class Executor:
         call: Call,
         ask: Callable[[Attempt], Awaitable[tuple[T, tuple[str, ...]]]],
     ) -> Result[T]:
-        failures: list[tuple[AttemptSummary, UpstreamError]] = []
+        failures: Failures = []
         upstream_seconds = 0.0
-        index = retries_here = asked = 0
-        while True:
-            attempt = self._attempt(operation, plan, plan.targets[index], call, len(failures) + 1)
+        retries_here = asked = 0
+        ahead = deque(plan.targets)
+        admitted = await self._next(ahead, failures)
+        while admitted is not None:
+            target, permit = admitted
+            attempt = self._attempt(operation, plan, target, permit, call, asked + 1)
             try:
                 value, ignored = await ask(attempt)
             except UpstreamError as error:
-                attempt.fail(error)
+                attempt.fail(error, is_fair=self._is_fair(error, call, is_first=not asked))
                 failures.append((attempt.summary(error), error))
                 upstream_seconds += attempt.upstream_seconds
                 asked += attempt.is_opened
-                verdict = after_failure(
-                    error,
-                    attempts_made=asked,
-                    retries_here=retries_here,
-                    more_targets=index + 1 < len(plan.targets),
-                    remaining=call.deadline - self._clock.monotonic(),
-                    rng=self._rng,
-                )
+                admitted = None
+                verdict = self._after(error, call, asked, retries_here, more_targets=bool(ahead))
+                if verdict.step is Step.NEXT_TARGET:
+                    admitted = await self._next(ahead, failures)
+                    if admitted is None:
+                        # Those ahead may not be asked, so this one was the last.
+                        verdict = self._after(error, call, asked, retries_here, more_targets=False)
+                if verdict.step is Step.RETRY_HERE:
+                    retries_here += 1
+                    await asyncio.sleep(verdict.wait)
+                    upstream_seconds += verdict.wait
+                    admitted = await self._next(deque((target,)), failures)
             except BaseException:
                 attempt.cancel()
                 raise
@@ -188,17 +217,61 @@ class Executor:
                     upstream_seconds + attempt.upstream_seconds,
                     ignored,
                 )
-            if verdict.step is Step.GIVE_UP:
-                raise self._verdict(failures, asked, call)
-            if verdict.step is Step.NEXT_TARGET:
-                index += 1
-            else:
-                retries_here += 1
-                await asyncio.sleep(verdict.wait)
-                upstream_seconds += verdict.wait
+        raise self._verdict(failures, asked, call)
+
+    async def _next(self, ahead: deque[Target], failures: Failures) -> tuple[Target, Permit] | None:
+        """The next target that may be asked, taken off `ahead`; those before it that may not are
+        among the `failures`."""
+        while ahead:
+            target = ahead.popleft()
+            admitted = await self._breakers.admit(target)
+            if not isinstance(admitted, Refusal):
+                return target, admitted
+            error = BreakerOpen(
+                f"{target.model.key} is left alone after failures ({admitted.cause}).",
+                retry_after=admitted.retry_after,
+            )
+            summary = AttemptSummary(
+                target.provider.name, target.model.model_id, AttemptOutcome.FAILURE, error.code
+            )
+            failures.append((summary, error))
+        return None
+
+    def _after(
+        self,
+        error: UpstreamError,
+        call: Call,
+        asked: int,
+        retries_here: int,
+        *,
+        more_targets: bool,
+    ) -> Verdict:
+        return after_failure(
+            error,
+            attempts_made=asked,
+            max_attempts=call.max_attempts,
+            retries_here=retries_here,
+            more_targets=more_targets,
+            remaining=call.deadline - self._clock.monotonic(),
+            rng=self._rng,
+        )
+
+    def _is_fair(self, error: UpstreamError, call: Call, *, is_first: bool) -> bool:
+        """Whether a failure says something about its target: a timeout does not where the caller's
+        hurry, or the time that other targets took, was to blame."""
+        if not isinstance(error, UpstreamTimeout):
+            return True
+        is_deadline = self._clock.monotonic() >= call.deadline - TIMER_SLACK
+        return not is_deadline or (is_first and not call.is_hurried)
 
     def _attempt(
-        self, operation: Operation[Any], plan: RoutePlan, target: Target, call: Call, number: int
+        self,
+        operation: Operation[Any],
+        plan: RoutePlan,
+        target: Target,
+        permit: Permit,
+        call: Call,
+        number: int,
     ) -> Attempt:
         route = plan.route
         record = AttemptOpened(
@@ -216,6 +289,7 @@ class Executor:
         return Attempt(
             record,
             target,
+            permit,
             sink=self._sink,
             clock=self._clock,
             input_length=lambda: operation.input_length,
@@ -270,13 +344,14 @@ class Executor:
         remaining = call.deadline - self._clock.monotonic()
         return max(0.0, min(_either(provider.total_timeout, self._timeouts.total), remaining))
 
-    def _verdict(
-        self, failures: list[tuple[AttemptSummary, UpstreamError]], asked: int, call: Call
-    ) -> LLMError:
+    def _verdict(self, failures: Failures, asked: int, call: Call) -> LLMError:
         """What the caller is told once there is nothing left to try."""
         summaries = tuple(summary for summary, _ in failures)
-        last = failures[-1][1]
-        if all(error.http_status == 400 for _, error in failures) or not last.retryable_elsewhere:
+        errors = [error for _, error in failures]
+        last = next(
+            (error for error in reversed(errors) if not isinstance(error, BreakerOpen)), errors[-1]
+        )
+        if all(error.http_status == 400 for error in errors) or not last.retryable_elsewhere:
             last.attempts = summaries
             return last
         if self._clock.monotonic() >= call.deadline:
@@ -284,14 +359,17 @@ class Executor:
         tried = "; ".join(
             f"{summary.provider}/{summary.model}: {summary.error_code}" for summary in summaries
         )
+        waits = [error.retry_after for error in errors if error.retry_after is not None]
+        retry_after = min(waits, default=None)
         if not asked:
-            return NoTargetAvailable(f"No target can be asked ({tried}).", attempts=summaries)
-        waits = [error.retry_after for _, error in failures if error.retry_after is not None]
+            return NoTargetAvailable(
+                f"No target can be asked ({tried}).", attempts=summaries, retry_after=retry_after
+            )
         return AllTargetsFailed(
             f"Every target failed ({tried}).",
             attempts=summaries,
             last=last,
-            retry_after=min(waits, default=None),
+            retry_after=retry_after,
         )
 
 

@@ -54,7 +54,7 @@ class Flight:
         """Brings back an answer. One that is too large is as good as refused."""
         if len(answer.body) > MAX_ENTRY_BYTES:
             self.refuse()
-        elif not self._has_landed:
+        else:
             self._answer = answer
             self._memory.put(self._key, answer, self._ttl)
             self._land(answer)

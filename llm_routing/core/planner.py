@@ -3,7 +3,7 @@
 Pure: the table, the request and the randomness come in. Trying them is the executor's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -39,14 +39,16 @@ def plan(
     *,
     operation: str,
     needs: frozenset[str] = frozenset(),
+    unhealthy: Collection[str] = frozenset(),
     default: Address,
     rng: Random,
 ) -> RoutePlan:
     """The plan for `address`, or for `default` where it names nothing.
 
     Targets that cannot do `operation` are left out; those that lack one of `needs` come after
-    those that have them all. Raises `UnknownModel` (the message lists what exists),
-    `InvalidRequest` where a named model cannot do the operation, `NoTargetAvailable`.
+    those that have them all, and among equals the `unhealthy` ones (`provider/model_id`) come
+    last: they are tried where no other answers. Raises `UnknownModel` (the message lists what
+    exists), `InvalidRequest` where a named model cannot do the operation, `NoTargetAvailable`.
     """
     found = _resolve(table, address, default)
     if isinstance(found, str):
@@ -60,7 +62,12 @@ def plan(
             f"The route {route_key(found.use_case, found.tier)} has no active target that offers "
             f"{operation}."
         )
-    able.sort(key=lambda target: bool(needs - target.model.capabilities))
+    able.sort(
+        key=lambda target: (
+            bool(needs - target.model.capabilities),
+            target.model.key in unhealthy,
+        )
+    )
     return RoutePlan(tuple(able), found)
 
 
@@ -108,11 +115,9 @@ def _resolve(table: RoutingTable, address: Address, default: Address) -> RouteSp
     if name is None:
         use_case = address.use_case or default.use_case or ""
         return _route(table, use_case, address.tier, default.tier)
-    if name in table.use_cases:
-        return _route(table, name, address.tier, default.tier)
-    use_case, colon, tier = name.partition(":")
-    if colon and use_case in table.use_cases:
-        return _route(table, use_case, tier, default.tier)
+    use_case, _, tier = name.partition(":")
+    if use_case in table.use_cases:
+        return _route(table, use_case, tier or address.tier, default.tier)
     key = table.aliases.get(name, name)
     if key in table.models:
         return key
@@ -176,7 +181,5 @@ def _in_order(table: RoutingTable, specs: Iterable[TargetSpec], rng: Random) -> 
     if len(set(positions)) == len(positions):
         ordered = sorted(present, key=lambda spec: spec.position)
     else:
-        ordered = sorted(
-            present, key=lambda spec: (spec.position, rng.expovariate(max(spec.weight, 1)))
-        )
+        ordered = sorted(present, key=lambda spec: (spec.position, rng.expovariate(spec.weight)))
     return [_target(table, spec.model) for spec in ordered]

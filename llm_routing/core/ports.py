@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Protocol, TypeVar
 
+from .breaker import BreakerStatus, Refusal
 from .cache import CachedAnswer
 from .errors import UpstreamError
 from .events import Frame
@@ -41,10 +42,12 @@ class Answer(Protocol):
     """
 
     @property
-    def status(self) -> int: ...
+    def status(self) -> int:
+        """The HTTP status."""
 
     @property
-    def headers(self) -> Mapping[str, str]: ...
+    def headers(self) -> Mapping[str, str]:
+        """The HTTP headers."""
 
     async def read(self, max_bytes: int) -> bytes:
         """The whole body. Raises `AnswerTooLarge`, `ConnectionLost`, `MalformedAnswer` (a body
@@ -183,9 +186,42 @@ class AttemptSettled:
 class UsageSink(Protocol):
     """Where accounts of attempts go. Neither call blocks, and neither raises."""
 
-    def opened(self, attempt: AttemptOpened) -> None: ...
+    def opened(self, attempt: AttemptOpened) -> None:
+        """An attempt is about to reach a provider."""
 
-    def settled(self, attempt: AttemptSettled) -> None: ...
+    def settled(self, attempt: AttemptSettled) -> None:
+        """The attempt ended."""
+
+
+class Permit(Protocol):
+    """Leave to ask a target. Say how the call ended: only the first word counts. None raises."""
+
+    def succeed(self) -> None:
+        """The target answered."""
+
+    def fail(self, error: UpstreamError) -> None:
+        """The target failed in a way that counts against it."""
+
+    def release(self) -> None:
+        """The call counts for nothing: it was cancelled, never made, or failed through no fault of
+        the target's."""
+
+
+class BreakerStore(Protocol):
+    """The circuit breakers of all targets, by provider and model."""
+
+    async def admit(self, target: Target) -> Permit | Refusal:
+        """Leave to ask `target`, or why not and for how long. Does not raise."""
+
+
+class BreakerRegistry(BreakerStore, Protocol):
+    """Breakers that can be looked at and reset, by provider and model identifier."""
+
+    def statuses(self) -> Mapping[tuple[str, str], BreakerStatus]:
+        """How every breaker stands that has been used."""
+
+    def reset(self, provider: str, model: str) -> None:
+        """Closes the breaker of a target, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)

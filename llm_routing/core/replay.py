@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from .cache import MAX_ENTRY_BYTES, CachedAnswer, CacheRule, ends_well
-from .errors import UpstreamError
+from .errors import LLMError
 from .events import AnswerEnded, ChoiceFinished, Frame, RefusalDelta, ToolCallStarted
 from .flight import Flight
 from .ports import FrameStream, StreamAccount, StreamParser
@@ -44,7 +44,7 @@ class RecordedStream:
     async def __anext__(self) -> Sequence[Frame]:
         try:
             batch = await self._stream.__anext__()
-        except (StopAsyncIteration, UpstreamError):
+        except (StopAsyncIteration, LLMError):
             await self._flight.close()
             raise
         for frame in batch:
@@ -124,11 +124,12 @@ class ReplayedStream:
         self._is_ended = True
 
     def _read(self) -> Sequence[Frame]:
-        piece = self._body[self._position : self._position + REPLAY_BYTES]
-        self._position += REPLAY_BYTES
-        if piece:
-            return self._parser.feed(piece)
         if self._is_ended:
             raise StopAsyncIteration
-        self._is_ended = True
-        return self._parser.close()
+        piece = self._body[self._position : self._position + REPLAY_BYTES]
+        self._position += REPLAY_BYTES
+        frames = self._parser.feed(piece) if piece else self._parser.close()
+        # Nothing follows it in a batch; see `AnswerStream`.
+        last = frames[-1].events[-1:] if frames else ()
+        self._is_ended = not piece or any(isinstance(event, AnswerEnded) for event in last)
+        return frames

@@ -74,6 +74,7 @@ def after_failure(
     error: UpstreamError,
     *,
     attempts_made: int,
+    max_attempts: int = MAX_ATTEMPTS,
     retries_here: int,
     more_targets: bool,
     remaining: float,
@@ -84,7 +85,7 @@ def after_failure(
     A target that may answer elsewhere goes elsewhere at once; only the last target is asked
     again, once, and only if the wait leaves time before the deadline (`remaining`, seconds).
     """
-    if attempts_made >= MAX_ATTEMPTS or remaining <= 0:
+    if attempts_made >= max_attempts or remaining <= 0:
         return Verdict(Step.GIVE_UP)
     if more_targets and error.retryable_elsewhere:
         return Verdict(Step.NEXT_TARGET)

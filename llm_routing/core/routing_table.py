@@ -63,7 +63,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class TargetSpec:
-    """One model of a route: `position` is its fallback level, `weight` its share within it."""
+    """One model of a route: `position` is its fallback level, `weight` (from 1) its share in it."""
 
     model: str
     position: int = 0

@@ -120,13 +120,13 @@ class AnswerStream:
         except TimeoutError:
             error = IdleTimeout(f"The stream was silent for {limit:.3g} s.")
             if limit < self._idle:
-                self._fail(error)
+                self._fail(error, is_fair=False)
                 raise DeadlineExceeded("Time ran out in the middle of the answer.") from None
             raise error from None
 
-    def _fail(self, error: UpstreamError) -> None:
+    def _fail(self, error: UpstreamError, *, is_fair: bool = True) -> None:
         self._ended = True
-        self._attempt.fail(error, self._usage, self._output_length)
+        self._attempt.fail(error, self._usage, self._output_length, is_fair=is_fair)
 
     def _take(self, data: bytes) -> Sequence[Frame]:
         frames = self._parser.feed(data) if data else self._parser.close()
@@ -140,7 +140,7 @@ class AnswerStream:
                     self._usage = event.usage or self._usage
                 elif isinstance(event, AnswerEnded):
                     self._ended = True
-                    self._has_tail = bool(data)
+                    self._has_tail = True
         if not self._has_content and any(frame.has_content for frame in frames):
             self._has_content = True
             self._attempt.first_token()

@@ -85,7 +85,6 @@ class EventSplitter:
         """
         rest = bytes(self._pending)
         self._pending = bytearray()
-        self._scanned = 0
         return [self._parsed(rest)] if rest else []
 
     def _parsed(self, raw: bytes) -> ServerSentEvent:

@@ -15,7 +15,7 @@ from llm_routing.models.fields import key_variable
 from llm_routing.vendors import VENDORS
 
 from .plan import Draft, PlannedProvider
-from .text import looks_secret, shown, variable
+from .text import is_placeholder, looks_secret, shown, variable
 
 OWN_SERVER: Final = "vllm"
 
@@ -82,11 +82,6 @@ _FAMILIES: Final = (
      "mistral"),
     (re.compile(r"deepseek-"), "deepseek"),
     (re.compile(r"sandbox-"), "sandbox"),
-)  # fmt: skip
-
-_NOT_KEYS: Final = frozenset(
-    {"", "none", "null", "dummy", "empty", "fake", "fake-key", "na", "n/a", "no-key", "not-needed",
-     "not-used", "ollama", "lm-studio", "sk-no-key-required", "x", "xxx", "anything", "secret"}
 )  # fmt: skip
 
 
@@ -159,7 +154,7 @@ def provider_for(
     secret = None
     if name := variable(api_key):
         env = "" if name == row.api_key_env else _usable(draft, name, vendor, address, where)
-    elif isinstance(api_key, str) and api_key.strip().lower() not in _NOT_KEYS:
+    elif isinstance(api_key, str) and not is_placeholder(api_key):
         secret = SecretStr(api_key.strip())
     found = PlannedProvider("", vendor, address, env, secret)
     for known in draft.providers.values():
@@ -207,7 +202,7 @@ def _host(address: str) -> str:
 
 def _usable(draft: Draft, name: str, vendor: str, address: str, where: str) -> str:
     """The variable, where a provider there may name it."""
-    if not re.fullmatch(key_variable.regex, name) or len(name) > 128:  # type: ignore[arg-type]  # a lazy pattern
+    if not re.fullmatch(key_variable.regex, name) or len(name) > 128:
         draft.leave(
             where,
             f"the key is in {shown(name)}; a key's variable has API_KEY in its name here: rename "

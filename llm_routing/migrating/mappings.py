@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from llm_routing.core.types import ModelTier, UseCase
 
-from .homes import Home, Unmappable, home_of, provider_for
+from .homes import Unmappable, home_of, provider_for
 from .plan import Draft, PlannedModel, PlannedRoute, PlannedTarget
 from .text import looks_secret, names_secret, shown
 
@@ -52,7 +52,8 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
 _WHOLE: Final = frozenset({"max_tokens", "cache_ttl"})
 _PROMPTS: Final = ("system_prompt", "system_message", "system")
 _PLACES: Final = ("api_key", "api_base", "base_url", "provider", "use_case", "tier")
-_SLUG: Final = re.compile(r"[-A-Za-z0-9_]{1,64}")
+# A primary model that is asked for there has its fallbacks there.
+_RELAYS: Final = ("openrouter", "portkey")
 
 
 def read_mappings(draft: Draft, value: Any, where: str, *, through: str = "") -> None:
@@ -85,10 +86,10 @@ def _entries(draft: Draft, value: Any, where: str) -> Iterator[_Entry]:
             place = f"{where}[{tier}]"
             if isinstance(inner, dict) and not _is_said(inner):
                 for use_case, said in inner.items():
-                    yield from _tiers(draft, use_case, {tier: said}, f"{place}[{use_case}]")
+                    yield from _tier(draft, use_case, tier, said, f"{place}[{use_case}]")
             else:
                 draft.note(place, "without a use case it is taken for general_purpose")
-                yield from _tiers(draft, UseCase.GENERAL_PURPOSE.value, {tier: inner}, place)
+                yield from _tier(draft, UseCase.GENERAL_PURPOSE.value, tier, inner, place)
     elif isinstance(value, dict):
         for name, said in value.items():
             if isinstance(name, tuple):
@@ -96,7 +97,7 @@ def _entries(draft: Draft, value: Any, where: str) -> Iterator[_Entry]:
                 if len(name) == 2:
                     tier_first = _is_tier(name[0]) and not _is_tier(name[1])
                     use_case, tier = reversed(name) if tier_first else name
-                    yield from _tiers(draft, use_case, {tier: said}, place)
+                    yield from _tier(draft, use_case, tier, said, place)
                 else:
                     draft.leave(place, "it is not a use case and a tier")
             else:
@@ -120,17 +121,21 @@ def _tiers(draft: Draft, use_case: str, said: Any, where: str) -> Iterator[_Entr
             draft.leave(where, "it names no model")
     elif isinstance(said, dict) and _is_said(said):
         yield _Entry(where, use_case, str(said.get("tier") or standard), said)
-    elif isinstance(said, dict):
+    elif isinstance(said, dict) and said:
         for tier, inner in said.items():
-            place = where if len(said) == 1 and where.endswith("]") else f"{where}[{tier}]"
-            if isinstance(inner, str):
-                inner = {"model": inner}
-            elif isinstance(inner, list) and inner:
-                inner = {"model": inner[0], "fallbacks": inner[1:]}
-            if isinstance(inner, dict) and _is_said(inner):
-                yield _Entry(place, use_case, str(tier), inner)
-            else:
-                draft.leave(place, "it names no model")
+            yield from _tier(draft, use_case, str(tier), inner, f"{where}[{tier}]")
+    else:
+        draft.leave(where, "it names no model")
+
+
+def _tier(draft: Draft, use_case: str, tier: str, said: Any, where: str) -> Iterator[_Entry]:
+    """One tier of a use case."""
+    if isinstance(said, str):
+        said = {"model": said}
+    elif isinstance(said, list) and said:
+        said = {"model": said[0], "fallbacks": said[1:]}
+    if isinstance(said, dict) and _is_said(said):
+        yield _Entry(where, use_case, tier, said)
     else:
         draft.leave(where, "it names no model")
 
@@ -202,8 +207,11 @@ def _targets(
             wanted.append((f"{where}.{name}", fallbacks))
     seen: set[str] = set()
     for number, (place, item) in enumerate(wanted):
-        own = {**said, "model": item} if number == 0 else item
-        key = _model(draft, own, place, through)
+        if number == 0:
+            item = {**said, "model": item}
+        elif isinstance(item, str) and said.get("provider") in _RELAYS:
+            item = {"model": item, "provider": said["provider"]}
+        key = _model(draft, item, place, through)
         if key and key not in seen:
             yield PlannedTarget(key, position=len(seen))
             seen.add(key)
@@ -213,11 +221,8 @@ def _model(draft: Draft, said: Any, where: str, through: str) -> str:
     """The key of the model that is spoken of; empty where it has no place here."""
     if isinstance(said, str):
         said = {"model": said}
-    name = (
-        next((said[n] for n in ("model", *_MODEL) if n in said), None) if _is_dict(said) else None
-    )
-    if isinstance(name, dict):
-        said, name = name, next((name[n] for n in _MODEL if n in name), None)
+    said = said if isinstance(said, dict) else {}
+    name = next((said[n] for n in ("model", *_MODEL) if n in said), None)
     if not isinstance(name, str):
         draft.leave(where, "it names no model")
         return ""
@@ -229,19 +234,11 @@ def _model(draft: Draft, said: Any, where: str, through: str) -> str:
     except Unmappable as error:
         draft.leave(where, f"{shown(name)}: {error}")
         return ""
-    if _is_told_by_author(name, provider, home, through):
+    if home.vendor == "openrouter" and name == home.model_id and not provider and not through:
         draft.note(where, f"{shown(name)} is taken for a name of OpenRouter's")
     model = PlannedModel(row, home.model_id)
     draft.add_model(model)
     return model.key
-
-
-def _is_dict(said: Any) -> bool:
-    return isinstance(said, dict)
-
-
-def _is_told_by_author(name: str, provider: Any, home: Home, through: str) -> bool:
-    return home.vendor == "openrouter" and not provider and not through and name == home.model_id
 
 
 def _numbers(draft: Draft, said: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -105,11 +105,11 @@ class Draft:
 
     def leave(self, where: str, reason: str) -> None:
         """What stands at `where` has no place here."""
-        self._unmapped[Remark(shown(where), reason)] = None
+        self._unmapped[Remark(shown(where, 200), reason)] = None
 
     def note(self, where: str, text: str) -> None:
         """What stands at `where` is mapped, with a difference."""
-        self._notes[Remark(shown(where), text)] = None
+        self._notes[Remark(shown(where, 200), text)] = None
 
     def add_model(self, model: PlannedModel) -> None:
         """Adds a model, unless it is there."""

@@ -10,6 +10,12 @@ MAX_VALUES: Final = 200_000
 MAX_DEPTH: Final = 50
 ENVIRONMENT: Final = "os.environ/"
 
+# What a report says of a key that stands in a file.
+CLEAR: Final = (
+    "a key in clear text was found; it is never shown, and kept only with --store-keys, encrypted. "
+    "Better put it into an environment variable, and take it out of the file"
+)
+
 _SECRET: Final = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|r8|pplx|nvapi|ghp|key|tok)[-_][A-Za-z0-9_-]{8,}"
     r"|\bAIza[\w-]{20,}|\bAKIA[0-9A-Z]{12,}|\beyJ[\w-]{20,}"
@@ -17,9 +23,13 @@ _SECRET: Final = re.compile(
     r"|://[^/\s@]*:[^/\s@]+@"
 )
 _SECRET_NAME: Final = re.compile(
-    r"(?:^|[_-])(?:api_?key|key|token|secret|password|passwd|credentials?|authorization)$",
+    r"(?:^|[_-])(?:api_?key|key|(?<!per_)token|secret|password|passwd|credentials?|authorization)$",
     re.IGNORECASE,
 )
+_PLACEHOLDERS: Final = frozenset(
+    {"", "none", "null", "dummy", "empty", "fake", "fake-key", "na", "n/a", "no-key", "not-needed",
+     "not-used", "ollama", "lm-studio", "sk-no-key-required", "x", "xxx", "anything"}
+)  # fmt: skip
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -37,6 +47,11 @@ def names_secret(name: str) -> bool:
     return _SECRET_NAME.search(_CAMEL.sub("_", name)) is not None
 
 
+def is_placeholder(text: str) -> bool:
+    """Whether `text` stands where a key must, for a server that asks for none."""
+    return text.strip().lower() in _PLACEHOLDERS
+
+
 def variable(value: Any) -> str:
     """The environment variable that LiteLLM's `os.environ/NAME` speaks of; empty for others."""
     if isinstance(value, str) and value.startswith(ENVIRONMENT):
@@ -44,13 +59,13 @@ def variable(value: Any) -> str:
     return ""
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, length: int = 80) -> str:
     """A word of the file as a report may show it: short, printable, and no secret."""
     text = str(value)
     if looks_secret(text):
         return "…"
-    text = "".join(sign if sign.isprintable() else " " for sign in text[:200])
-    return text if len(text) <= 80 else text[:79] + "…"
+    text = "".join(sign if sign.isprintable() else " " for sign in text[: length + 1])
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def bounded(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """The tables: configuration (routing, access), what happened (usage, health), and its version."""
 
 from .access import ApiKey
-from .health import HealthCheck
+from .breakers import BreakerReport, BreakerReset
+from .health import HealthCheck, SweepLease
 from .providers import Capability, ModelConfig, Provider
 from .routing import RouteTarget, UseCaseRoute
 from .usage import UsageRecord
@@ -9,12 +10,15 @@ from .version import ConfigurationVersion
 
 __all__ = [
     "ApiKey",
+    "BreakerReport",
+    "BreakerReset",
     "Capability",
     "ConfigurationVersion",
     "HealthCheck",
     "ModelConfig",
     "Provider",
     "RouteTarget",
+    "SweepLease",
     "UsageRecord",
     "UseCaseRoute",
 ]

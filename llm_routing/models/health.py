@@ -1,12 +1,15 @@
-"""Health: one row for each check of a provider or of one of its models.
+"""Health: a row for each check of a provider or of one of its models, and who is checking.
 
-When a target is checked and what follows from it is decided elsewhere.
+When a target is checked and what follows from it is decided in `llm_routing.health`. Circuit
+breakers, as processes report them, are in `breakers`.
 """
 
+from datetime import timedelta
 from typing import Self
 
 from django.db import models
-from django.db.models import OuterRef, Subquery
+from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -42,6 +45,7 @@ class HealthCheck(models.Model):
     class Meta:
         verbose_name = _("health check")
         verbose_name_plural = _("health checks")
+        permissions = (("check_health", _("Can check the health of providers now")),)
         ordering = ("-checked_at", "-id")
         indexes = (
             models.Index(fields=("-checked_at", "-id"), name="llm_health_checked"),
@@ -53,3 +57,48 @@ class HealthCheck(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}" if self.model else self.provider
+
+
+class SweepLeaseQuerySet(models.QuerySet["SweepLease"]):
+    """Takes and gives back leases, by the database's clock alone: the holder's may be wrong."""
+
+    def claim(self, name: str, holder: str, ttl: float, *, interval: float | None = None) -> bool:
+        """Whether `holder` has the lease now, for `ttl` seconds: it was free or had run out, and
+        where `interval` is given, the last sweep began at least so many seconds ago."""
+        self.bulk_create([self.model(name=name)], ignore_conflicts=True)
+        free = self.filter(Q(expires_at__isnull=True) | Q(expires_at__lte=Now()), name=name)
+        if interval is not None:
+            due = Q(swept_at__isnull=True) | Q(swept_at__lte=Now() - timedelta(seconds=interval))
+            free = free.filter(due)
+        until = Now() + timedelta(seconds=ttl)
+        return bool(free.update(holder=holder, claimed_at=Now(), expires_at=until))
+
+    def renew(self, name: str, holder: str, ttl: float) -> bool:
+        """Whether `holder` still has the lease, for `ttl` more seconds from now. One that has run
+        out is renewed as long as nobody else has taken it."""
+        until = Now() + timedelta(seconds=ttl)
+        return bool(self.filter(name=name, holder=holder).update(expires_at=until))
+
+    def release(self, name: str, holder: str, *, swept: bool) -> None:
+        """Gives the lease back, if `holder` still has it; `swept`: everything has been checked."""
+        values = {"swept_at": F("claimed_at")} if swept else {}
+        self.filter(name=name, holder=holder).update(holder="", expires_at=None, **values)
+
+
+class SweepLease(models.Model):
+    """Who may sweep, and until when; `swept_at` is when the last whole sweep began."""
+
+    name = models.CharField(_("name"), max_length=32, primary_key=True)
+    holder = models.CharField(_("holder"), max_length=200, blank=True)
+    claimed_at = models.DateTimeField(_("claimed"), null=True)
+    expires_at = models.DateTimeField(_("expires"), null=True)
+    swept_at = models.DateTimeField(_("last sweep"), null=True)
+
+    objects = SweepLeaseQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("sweep lease")
+        verbose_name_plural = _("sweep leases")
+
+    def __str__(self) -> str:
+        return self.name

@@ -8,6 +8,7 @@ from typing import Any, cast
 import httpx
 import pytest
 from asgiref.sync import async_to_sync
+from django.core.asgi import get_asgi_application
 from django.test import Client
 
 from llm_routing import close_routers
@@ -16,7 +17,7 @@ from llm_routing.models import Provider, UsageRecord
 from llm_routing.sandbox import Outcome
 from tests.servers import Server
 
-from .conftest import Gateway
+from .conftest import Gateway, serving
 
 ENDLESS = "[[words=2000 token_delay=0.02]]"
 BODIES = {
@@ -91,6 +92,20 @@ async def test_chunks_arrive_as_they_come(gateway: Gateway) -> None:
                 break
 
 
+async def test_a_compressing_middleware_leaves_a_stream_whole(
+    configuration: None, api_key: str, settings: Any
+) -> None:
+    settings.MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware", *settings.MIDDLEWARE]
+    async with (
+        serving(get_asgi_application(), "off") as url,
+        httpx.AsyncClient(base_url=url, headers={"x-api-key": api_key}) as client,
+    ):
+        body = {"messages": "Hello [[token_delay=0.01]]", "use_case": "debugging", "stream": True}
+        response = await client.post("/api/llm/complete", json=body)
+    await close_routers()
+    assert "event: done" in response.text
+
+
 class Frames:
     """An open stream that nobody has read."""
 
@@ -157,3 +172,4 @@ def test_under_wsgi_a_stream_is_read_before_it_is_answered(
     assert not response.streaming
     assert response.content.endswith(b"data: [DONE]\n\n")
     async_to_sync(close_routers)()
+    gc.collect()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+from llm_routing.core.breaker import NoBreakers
 from llm_routing.core.errors import (
     AnswerTooLarge,
     ContentFiltered,
@@ -36,7 +37,7 @@ from llm_routing.core.events import (
 )
 from llm_routing.core.executor import Call, Executor, Timeouts
 from llm_routing.core.planner import RoutePlan
-from llm_routing.core.ports import AttemptOpened, AttemptSettled, WireRequest
+from llm_routing.core.ports import AttemptOpened, AttemptSettled, BreakerStore, WireRequest
 from llm_routing.core.routing_table import ModelSpec, Price, ProviderSpec, RouteSpec, Target
 from llm_routing.core.types import Caller, FinishReason, Usage
 
@@ -179,10 +180,12 @@ class Ledger:
 
 
 class LineParser:
-    """One event a line: `text:hi`, `usage:3,4`, `finish`, `end`; `error` is one in a 200."""
+    """One event a line: `text:hi`, `usage:3,4`, `finish`, `end`; `error` is one in a 200;
+    after `hush` there is no word of an end when the connection ends."""
 
     def __init__(self) -> None:
         self._is_finished = False
+        self._is_hushed = False
 
     def feed(self, data: bytes) -> Sequence[Frame]:
         return [
@@ -193,7 +196,7 @@ class LineParser:
     def close(self) -> Sequence[Frame]:
         if not self._is_finished:
             raise TruncatedStream("The stream ended without a finish.")
-        return [Frame("lines", b"", (AnswerEnded(),))]
+        return [] if self._is_hushed else [Frame("lines", b"", (AnswerEnded(),))]
 
     def _events(self, kind: str, value: str) -> tuple[StreamEvent, ...]:
         match kind:
@@ -216,6 +219,8 @@ class LineParser:
                 return (ChoiceFinished(FinishReason.STOP),)
             case "end":
                 return (AnswerEnded(),)
+            case "hush":
+                self._is_hushed = True
             case "error":
                 raise ServerFailed("An error inside a 200.")
             case "bug":
@@ -292,13 +297,14 @@ class FakeCredentials:
 class World:
     """An executor among fakes."""
 
-    def __init__(self, **timeouts: float) -> None:
+    def __init__(self, breakers: BreakerStore | None = None, **timeouts: float) -> None:
         self.transport = ScriptedTransport()
         self.ledger = Ledger()
         self.credentials = FakeCredentials()
         self.executor = Executor(
             transport=self.transport,
             credentials=self.credentials,
+            breakers=breakers or NoBreakers(),
             sink=self.ledger,
             clock=LoopClock(),
             timeouts=Timeouts(

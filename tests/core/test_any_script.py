@@ -92,8 +92,7 @@ async def test_any_script_of_outcomes(
             return
         stream = (await world.executor.open_stream(operation, plan_for(providers), limit)).value
         try:
-            async for batch in stream:
-                assert batch
+            assert [frame async for batch in stream for frame in batch]
         finally:
             await stream.aclose()
 

@@ -56,7 +56,7 @@ class Chat:
     name: str = "chat"
     input_length: int = 400
     texts: TextOperation = field(default_factory=TextOperation)
-    old: bool = False
+    old: bool = False  # does not read what it used to
 
     def build(self, target: Target) -> WireRequest:
         return replace(self.texts.build(target), body=self.question.encode())
@@ -110,7 +110,7 @@ class FakeShared:
 
     def __init__(self) -> None:
         self.answers: dict[str, Found] = {}
-        self.leases: dict[str, "FakeLease"] = {}
+        self.leases: dict[str, FakeLease] = {}
         self.is_away = False
         self.claims = 0
 
@@ -203,6 +203,14 @@ def said(answer: Answered[Completion]) -> tuple[str, str]:
     return answer.cache.value, answer.value.choices[0].text
 
 
+def told(stream: Answered[FrameStream]) -> tuple[Usage | None, Decimal | None, Any] | None:
+    """What the end of a stream tells: usage, cost, and the time to its first token."""
+    account = stream.value.account
+    return (
+        None if account is None else (account.usage, account.cost, account.time_to_first_token_ms)
+    )
+
+
 async def together(*asked: Any) -> list[Any]:
     return await asyncio.gather(*asked, return_exceptions=True)
 
@@ -214,7 +222,7 @@ async def test_the_second_request_is_a_hit_that_costs_nothing_and_asks_nobody() 
     first, second = await world.ask(), await world.ask()
     assert (said(first), said(second)) == (("miss", "hello"), ("hit", "hello"))
     assert first.cost == Decimal("0.011")
-    assert (second.cost, second.attempts) == (0, ())
+    assert (second.cost, second.attempts) == (Decimal(0), ())
     assert second.value == first.value
     assert second.target == first.target == PRICED
     assert second.ignored == first.ignored == ("seed for one",)
@@ -487,29 +495,28 @@ async def test_one_who_leaves_while_he_looks_elsewhere_lets_another_look() -> No
 @in_virtual_time
 async def test_an_entry_that_is_no_longer_read_is_a_miss_and_is_replaced() -> None:
     shared = FakeShared()
-    world = Cached(shared)
+    world = Cached(shared, max_entries=0)
     world.script("one", text("hello"), text("hello again"))
     await world.ask()
-    with pytest.raises(AllTargetsFailed):
-        await Cached(shared).ask(old=True) if world.script("one") else None
-    assert world.cached.hits == 0
+    (key,) = shared.answers
+    shared.answers[key] = Found(CachedAnswer("one", "m", b""), 0, 60)
+    assert said(await world.ask()) == ("miss", "hello again")
+    assert said(await world.ask()) == ("hit", "hello again")
 
 
 @in_virtual_time
 async def test_a_stream_is_replayed_as_it_was() -> None:
     world = Cached()
-    world.script(
-        "one", lines("start:/text:Hel", "lo/text:you/", 3.0, "usage:3,4/finish/end/")
-    )
-    first, second = await world.read(), await world.open()
-    replayed = await frames(second.value)
-    assert (first[0], second.cache) == (CacheState.MISS, CacheState.HIT)
-    assert replayed == first[1]
-    account = second.value.account
-    assert account is not None
-    assert (account.usage, account.cost) == (Usage(3, 4), 0)
-    assert account.time_to_first_token_ms is None
-    assert (second.cost, second.attempts) == (0, ())
+    world.script("one", lines("start:/text:Hel", "lo/text:you/", 3.0, "usage:3,4/finish/end/"))
+    first = await world.open()
+    assert told(first) is None
+    sent = await frames(first.value)
+    second = await world.open()
+    assert (first.cache, second.cache) == (CacheState.MISS, CacheState.HIT)
+    assert await frames(second.value) == sent
+    assert told(first) == (Usage(3, 4), Decimal("0.011"), 0.0)
+    assert told(second) == (Usage(3, 4), Decimal(0), None)
+    assert (second.cost, second.attempts) == (Decimal(0), ())
     assert len(world.transport.sent) == 1
 
 
@@ -602,8 +609,9 @@ async def test_a_stream_that_does_not_open_leaves_nobody_waiting() -> None:
 @in_virtual_time
 async def test_a_stream_that_is_no_longer_read_is_a_miss() -> None:
     world = Cached()
-    world.script("one", lines("text:a/finish/end/"), lines("text:a/finish/end/"))
+    world.script("one", *(lines("text:a/finish/end/") for _ in range(3)))
     await world.read()
     with pytest.raises(AllTargetsFailed):
         await world.open(old=True)
     assert world.cached.hits == 0
+    assert len(world.transport.sent) == 3

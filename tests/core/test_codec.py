@@ -82,7 +82,7 @@ def test_a_lone_surrogate_is_refused_without_quoting_its_neighbours() -> None:
     with pytest.raises(ValueError, match="character 8") as caught:
         decode('"hunter2\ud800"')
     assert "hunter2" not in repr(caught.value)
-    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
 
 
 def test_a_number_too_large_for_a_double_is_written_as_null() -> None:

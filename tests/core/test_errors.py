@@ -11,6 +11,7 @@ from llm_routing.core.errors import (
     AddressForbidden,
     AllTargetsFailed,
     AnswerTooLarge,
+    BreakerOpen,
     ConnectionFailed,
     ConnectionLost,
     ConnectTimeout,
@@ -60,8 +61,15 @@ RETRYABLE_HERE = {
 }
 # No other target would answer otherwise.
 FINAL = {ContentFiltered, RequestRejected}
-# The request's or the configuration's doing, not the target's health.
-HARMLESS = {ModelNotFound, ContextTooLong, ContentFiltered, RequestRejected, UnsupportedRequest}
+# The request's, the configuration's or our own doing: no news of the target's health.
+HARMLESS = {
+    BreakerOpen,
+    ModelNotFound,
+    ContextTooLong,
+    ContentFiltered,
+    RequestRejected,
+    UnsupportedRequest,
+}
 # The vendor has worked, or may have.
 BILLED = {
     ConnectionLost,

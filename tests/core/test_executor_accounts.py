@@ -168,6 +168,18 @@ async def test_a_fault_of_ours_is_raised_as_it_is_with_its_account_closed(stream
 
 
 @in_virtual_time
+async def test_a_settled_account_stays_as_it_is() -> None:
+    world = World()
+    world.script("a", text("Hello|3,4"))
+    attempt = (await world.executor.complete(OPERATION, plan_for("a"), call())).attempt
+    attempt.cancel()
+    attempt.fail(ConnectionLost("Cut."))
+    attempt.succeed(None, 1)
+    assert world.ledger.outcomes == [("a", "success", "")]
+    assert attempt.settled is world.ledger.ends[0]
+
+
+@in_virtual_time
 async def test_errors_do_not_share_their_attempts() -> None:
     errors: list[UpstreamError] = []
     for _ in range(2):

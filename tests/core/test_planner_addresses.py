@@ -75,6 +75,7 @@ def route_of(model: str | None = None, use_case: str | None = None, tier: str | 
         # The tier in the address is the nearer word.
         ("debugging:standard", "premium", "debugging:standard"),
         ("debugging:", None, "debugging:premium"),
+        ("debugging:", "standard", "debugging:standard"),
     ],
 )
 def test_a_use_case_is_an_address_too(model: str, tier: str | None, expected: str) -> None:

@@ -72,7 +72,6 @@ async def test_an_account_is_settled_with_the_vendor_s_usage_when_the_answer_end
     world.script("a", lines("start", 2.0, "text:Hi", 3.0, "finish/usage:3,4", "end"))
     result = await opened(world)
     assert world.ledger.ends == []
-    assert result.value.account is None
     assert result.upstream_seconds == pytest.approx(2)
     await read(result.value)
     (settled,) = world.ledger.ends
@@ -99,8 +98,10 @@ async def test_an_answer_that_comes_in_one_piece_has_a_time_to_its_first_token()
 async def test_a_connection_that_ends_after_the_finish_is_no_failure() -> None:
     world = World()
     world.script("a", lines("text:Hi/finish"))
-    assert await read((await opened(world)).value) == [["text:Hi", "finish"], [""]]
-    assert world.ledger.outcomes == [("a", "success", "")]
+    world.script("b", lines("text:Hi/finish/hush"))
+    assert await read((await opened(world, "a")).value) == [["text:Hi", "finish"], [""]]
+    assert await read((await opened(world, "b")).value) == [["text:Hi", "finish", "hush"], []]
+    assert world.ledger.outcomes == [("a", "success", ""), ("b", "success", "")]
     world.assert_accounts_are_closed()
 
 
@@ -155,7 +156,7 @@ async def test_an_answer_without_content_is_an_answer() -> None:
     ("chunks", "output_tokens"),
     [
         ("text:12345678/finish/end", 2),
-        ("think:1234/text:5/refuse:6/args:78/finish/end", 2),
+        ("think:1234/text:5/refuse:6/args:7890123/finish/end", 4),
     ],
 )
 @in_virtual_time

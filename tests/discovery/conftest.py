@@ -13,6 +13,9 @@ from asgiref.sync import async_to_sync
 from llm_routing.discovery import DiscoveryReport
 from llm_routing.factory import discover_models
 from llm_routing.models import Provider
+from tests.router.conftest import clean_process, connections_given_back
+
+__all__ = ["clean_process", "connections_given_back"]
 
 
 @dataclass

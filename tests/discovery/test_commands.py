@@ -11,7 +11,6 @@ from llm_routing.admin import providers as _admin  # noqa: F401  # registers the
 from llm_routing.conf import get_settings
 from llm_routing.core.config import RouterConfig
 from llm_routing.models import ModelConfig, Provider
-from llm_routing.snapshot import EMPTY, source
 from tests import rows
 
 from .conftest import ListingVendor, provider_at
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.django_db
 def call(*arguments, **options):
     """Exit status, output and errors."""
     out, err = StringIO(), StringIO()
-    status = 0
+    status: int | str | None = 0
     try:
         call_command(
             "llm_discover_models", *arguments, stdout=out, stderr=err, no_color=True, **options
@@ -139,14 +138,9 @@ class TestAdminAction:
 @pytest.mark.django_db(transaction=True)
 class TestRouter:
     @pytest.fixture(autouse=True)
-    async def process(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("LLM_STATE_DIR", str(tmp_path / "state"))
-        get_settings.cache_clear()
-        source.current = EMPTY
+    async def process(self, clean_process: None, connections_given_back: None):
         yield
         await close_routers()
-        source.current = EMPTY
-        get_settings.cache_clear()
 
     async def test_the_dynamic_router_records_what_it_discovers(self, vendor: ListingVendor):
         await provider_made(vendor)

@@ -1,6 +1,7 @@
 """Whole answers of OpenAI Chat Completions and its many cousins, read and written."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -142,6 +143,8 @@ def test_alternatives_and_their_logprobs() -> None:
         ("model_length", FinishReason.LENGTH),
         ("MAX_TOKENS", FinishReason.LENGTH),
         ("SAFETY", FinishReason.CONTENT_FILTER),
+        ("recitation", FinishReason.CONTENT_FILTER),
+        ("prohibited_content", FinishReason.CONTENT_FILTER),
         ("eos", FinishReason.STOP),
         ("", None),
         (None, None),
@@ -309,7 +312,7 @@ class TestRendering:
                 b"{}",
             )
         )
-        assert rendered.pop("id").startswith("chatcmpl-")
+        assert re.fullmatch(r"chatcmpl-[0-9a-f]{24}", rendered.pop("id"))
         assert rendered == {
             "object": "chat.completion",
             "created": 1_700_000_000,

@@ -114,6 +114,13 @@ def test_the_callers_body_goes_on_with_what_is_unknown() -> None:
 def test_a_request_in_process_is_written_from_its_fields() -> None:
     request = EmbeddingRequest(("a", "b"), dimensions=8)
     assert sent(request) == {"model": "embed-1", "input": ["a", "b"], "dimensions": 8}
+    settled = EmbeddingRequest(("a",), encoding_format="float", user="u")
+    assert sent(settled) == {
+        "model": "embed-1",
+        "input": ["a"],
+        "encoding_format": "float",
+        "user": "u",
+    }
     with pytest.raises(UnsupportedRequest):
         FORMAT.build_embedding_request(EmbeddingRequest(("\ud800",)), TARGET)
 

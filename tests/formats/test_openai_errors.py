@@ -242,6 +242,48 @@ def test_how_long_to_wait_is_read_carefully(headers: dict[str, str], seconds: fl
     assert map_error(503, b"", **headers).retry_after == seconds
 
 
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"type": "invalid_request_error"}, RequestRejected),
+        ({"type": "BadRequestError"}, RequestRejected),
+        ({"status": "INVALID_ARGUMENT"}, RequestRejected),
+        ({"type": "authentication_error"}, CredentialRejected),
+        ({"type": "permission_error"}, CredentialRejected),
+        ({"status": "PERMISSION_DENIED"}, CredentialRejected),
+        ({"status": "NOT_FOUND"}, ModelNotFound),
+        ({"type": "not_found_error"}, ModelNotFound),
+        ({"code": "rate_limit_exceeded", "type": "tokens"}, RateLimited),
+        ({"type": "rate_limit_error"}, RateLimited),
+        ({"status": "RESOURCE_EXHAUSTED"}, RateLimited),
+        ({"code": "server_error"}, ServerFailed),
+        ({"type": "api_error"}, ServerFailed),
+        ({"status": "INTERNAL"}, ServerFailed),
+        ({"code": "internal_error"}, ServerFailed),
+        ({"code": "internal_server_error"}, ServerFailed),
+        ({"type": "InternalServerError"}, ServerFailed),
+        ({"code": 599}, ServerFailed),
+        ({"status": "UNAVAILABLE"}, UpstreamOverloaded),
+        ({"type": "service_unavailable"}, UpstreamOverloaded),
+        ({"type": "overloaded_error"}, UpstreamOverloaded),
+        ({"status": "DEADLINE_EXCEEDED"}, UpstreamTimeout),
+        ({"code": "timeout"}, UpstreamTimeout),
+        ({"code": "context_length_exceeded"}, ContextTooLong),
+        ({"code": "content_filter"}, ContentFiltered),
+        ({"code": "billing_hard_limit_reached"}, QuotaExhausted),
+        ({"code": "insufficient_quota"}, QuotaExhausted),
+        ({"code": "invalid_api_key"}, CredentialRejected),
+        ({"type": "invalid_model"}, ModelNotFound),
+        ({"metadata": {"error_type": "rate_limit_exceeded"}}, RateLimited),
+    ],
+)
+def test_an_error_without_a_status_is_known_by_its_name(fields: Any, error: type) -> None:
+    with pytest.raises(UpstreamError) as caught:
+        OpenAIChat().parse_response(json.dumps(said("x", **fields)).encode())
+    assert type(caught.value) is error
+    assert caught.value.status == 200
+
+
 @pytest.mark.parametrize("code", [399, 600, "4290", "４２９", "abc", None, True, 429.0])
 def test_a_code_that_is_no_status_is_none(code: Any) -> None:
     with pytest.raises(UpstreamError) as caught:
@@ -303,6 +345,7 @@ class TestEnvelope:
                 "rate_limit_error",
                 "rate_limit_exceeded",
             ),
+            (LLMError("Bug."), openai.InternalServerError, "server_error", "llm_error"),
             (Overloaded("Later."), openai.InternalServerError, "server_error", "overloaded"),
             (
                 DeadlineExceeded("Time."),

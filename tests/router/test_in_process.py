@@ -211,7 +211,7 @@ async def test_a_request_s_timeout_bounds_everything(router: BaseLLMRouter) -> N
 async def test_concurrent_first_calls_build_one_router(
     configuration: Configuration, clean_process: None, connections_given_back: None
 ) -> None:
-    routers = await asyncio.gather(*(get_llm_router() for _ in range(20)))
+    routers: list[BaseLLMRouter] = await asyncio.gather(*(get_llm_router() for _ in range(20)))
     assert len({id(router) for router in routers}) == 1
     other = await get_llm_router(config=RouterConfig(default_use_case="debugging"))
     assert other is not routers[0]

@@ -1,0 +1,22 @@
+# The first stage has pip and what it leaves behind; the second only what runs.
+FROM python:3.13-slim AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /venv
+COPY requirements.txt .
+RUN /venv/bin/pip install --require-hashes -r requirements.txt
+
+FROM python:3.13-slim
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DJANGO_VAR_DIR=/var/lib/llm_routing
+RUN useradd --system --uid 10001 --no-create-home llm_routing \
+    && install -d -o llm_routing -m 0700 /var/lib/llm_routing
+COPY --from=build /venv /venv
+WORKDIR /app
+COPY manage.py ./
+COPY project project
+COPY llm_routing llm_routing
+RUN python -m compileall -q /app
+USER llm_routing
+VOLUME /var/lib/llm_routing
+EXPOSE 8000
+# Once a worker is told to end it takes no new connection and finishes what it has begun.
+CMD ["uvicorn", "project.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", "--timeout-graceful-shutdown", "30"]

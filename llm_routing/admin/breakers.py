@@ -1,0 +1,71 @@
+"""Open circuit breakers of all processes: to be read, and to be reset by who may."""
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from llm_routing.core.breaker import BreakerState
+from llm_routing.health.watch import open_breakers, reset_breakers
+from llm_routing.models import BreakerReport
+
+from .base import ReadOnlyAdmin, status
+from .usage import ProviderFilter
+
+
+@admin.register(BreakerReport)
+class BreakerReportAdmin(ReadOnlyAdmin[BreakerReport]):
+    """The page of breakers that are not closed. Each process has its own; a reset reaches all."""
+
+    list_display = (
+        "target",
+        "shown_state",
+        "cause",
+        "openings",
+        "opened_at",
+        "retry_at",
+        "process",
+    )
+    list_filter = ("state", ProviderFilter)
+    actions = ("reset",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BreakerReport]:
+        """The breakers of processes that live."""
+        rows: QuerySet[BreakerReport] = super().get_queryset(request)
+        return rows & open_breakers()
+
+    def has_reset_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may reset breakers."""
+        return request.user.has_perm(f"{self.opts.app_label}.reset_breaker")
+
+    @admin.action(
+        permissions=["reset"], description=gettext_lazy("Reset selected circuit breakers")
+    )
+    def reset(self, request: HttpRequest, queryset: QuerySet[BreakerReport]) -> None:
+        """Closes the breakers of the selected targets, in every process."""
+        rows = list(queryset)
+        user = request.user.pk
+        if rows and user is not None:
+            LogEntry.objects.log_actions(user, rows, CHANGE, _("Reset."))
+        targets = {(row.provider, row.model) for row in rows}
+        reset_breakers(targets, request.user.get_username())
+        text = ngettext(
+            "The breaker of %(count)d target is closed within seconds.",
+            "The breakers of %(count)d targets are closed within seconds.",
+            len(targets),
+        )
+        self.message_user(request, text % {"count": len(targets)}, messages.SUCCESS)
+
+    @admin.display(description=gettext_lazy("target"), ordering="provider")
+    def target(self, report: BreakerReport) -> str:
+        """Provider and model."""
+        return f"{report.provider}/{report.model}"
+
+    @admin.display(description=gettext_lazy("state"), ordering="state")
+    def shown_state(self, report: BreakerReport) -> str:
+        """Open, or half open."""
+        if report.state == BreakerState.OPEN.value:
+            return status("bad", _("Open"))
+        return status("warning", _("Half open"))

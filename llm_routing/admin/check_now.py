@@ -1,0 +1,50 @@
+"""“Check health now”: a sweep of the selected providers, in the admin's own request."""
+
+from collections.abc import Iterable, Iterator
+
+from django.contrib import messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from llm_routing.factory import sweep_health
+from llm_routing.health.sweep import LeaseLost, NothingToCheck, Selection, SweepReport
+from llm_routing.models import Provider
+
+PATIENCE = 5.0
+"""Seconds to wait for a sweep under way."""
+
+MOST_MESSAGES = 10
+
+
+def check_now(request: HttpRequest, providers: Iterable[Provider]) -> Iterator[tuple[int, str]]:
+    """Checks the active ones among `providers` and their models; messages with their levels. What
+    came of each is in the admin's log."""
+    rows = {row.name: row for row in providers if row.is_active}
+    if not rows:
+        yield messages.WARNING, _("Only active providers are checked.")
+        return
+    try:
+        report = sweep_health(Selection(tuple(rows)), patience=PATIENCE)
+    except (NothingToCheck, LeaseLost):
+        report = None
+    if report is None:
+        yield messages.WARNING, _("It could not be checked just now. Try again in a moment.")
+        return
+    user = request.user.pk
+    for verdict in report.verdicts:
+        if not verdict.model and user is not None:
+            words = _("Checked: %(result)s.") % {"result": verdict.error_code or _("healthy")}
+            LogEntry.objects.log_actions(user, [rows[verdict.provider]], CHANGE, words)
+    yield from _messages(report)
+
+
+def _messages(report: SweepReport) -> Iterator[tuple[int, str]]:
+    bad = [verdict for verdict in report.verdicts if not verdict.is_healthy]
+    for verdict in bad[:MOST_MESSAGES]:
+        name = f"{verdict.provider}/{verdict.model}" if verdict.model else verdict.provider
+        yield messages.ERROR, f"{name}: {verdict.error_code}. {verdict.message}"
+    total = len(report.verdicts)
+    text = _("%(good)d of %(total)d checks were good.")
+    level = messages.SUCCESS if report.is_healthy else messages.WARNING
+    yield level, text % {"good": total - len(bad), "total": total}

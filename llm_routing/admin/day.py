@@ -1,0 +1,165 @@
+"""The last day of a provider or a model at a glance, and its open breakers: on lists of either.
+
+Two queries for a page, however many rows it has. What was checked is in `models.health`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Avg, Count, Q
+from django.db.models.functions import TruncHour
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from llm_routing.core.breaker import BreakerState
+from llm_routing.health.watch import open_breakers
+from llm_routing.models import HealthCheck
+
+from .base import status
+
+HOURS = 24
+BAR, GAP, HEIGHT, LEAST = 4, 1, 18, 3
+
+Key = tuple[str, str]
+"""A provider's name and the model's identifier there, empty for the provider itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """The checks of one hour; `latency_ms` is the mean of those that were good."""
+
+    total: int = 0
+    good: int = 0
+    latency_ms: float | None = None
+
+    @property
+    def level(self) -> str:
+        """As in `base.status`."""
+        if not self.total:
+            return "off"
+        if not self.good:
+            return "bad"
+        return "good" if self.good == self.total else "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """The last 24 hours of one row, the oldest first, and how its breakers stand."""
+
+    hours: tuple[Hour, ...]
+    is_open: bool
+    is_half_open: bool
+
+
+class DayChangeList(ChangeList):
+    """A list whose rows have a `day`."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """As in Django, and the days of the rows on this page."""
+        super().get_results(request)
+        target_of = cast("WithDay", self.model_admin).target_of
+        rows = list(self.result_list)
+        days = days_of([target_of(row) for row in rows])
+        for row in rows:
+            row.day = days[target_of(row)]
+        self.result_list = rows
+
+
+class WithDay:
+    """For the admin of rows that are targets: the column `day`."""
+
+    def target_of(self, row: Any) -> Key:
+        """Which target a row is."""
+        raise NotImplementedError
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The list with days."""
+        return DayChangeList
+
+    @admin.display(description=gettext_lazy("last day"))
+    def day(self, row: Any) -> str:
+        """A bar for each hour, as high as checks were slow, and the breaker where it is open."""
+        day: Day = row.day
+        return format_html("{}{}", sparkline(day.hours), _breaker(day))
+
+
+def days_of(keys: Sequence[Key]) -> Mapping[Key, Day]:
+    """The last day of each target."""
+    now = timezone.now().astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    first = now - timedelta(hours=HOURS - 1)
+    providers, models = {key[0] for key in keys}, {key[1] for key in keys}
+    found: dict[Key, dict[datetime, Hour]] = {}
+    checks = (
+        HealthCheck.objects.filter(provider__in=providers, model__in=models, checked_at__gte=first)
+        .order_by()
+        .annotate(hour=TruncHour("checked_at", tzinfo=UTC))
+        .values("provider", "model", "hour")
+        .annotate(
+            total=Count("id"),
+            good=Count("id", filter=Q(is_healthy=True)),
+            latency=Avg("latency_ms", filter=Q(is_healthy=True)),
+        )
+    )
+    for row in checks:
+        hours = found.setdefault((row["provider"], row["model"]), {})
+        hours[row["hour"]] = Hour(row["total"], row["good"], row["latency"])
+    states: dict[Key, set[str]] = {}
+    for report in open_breakers().filter(provider__in=providers):
+        for key in ((report.provider, report.model), (report.provider, "")):
+            states.setdefault(key, set()).add(report.state)
+    slots = [first + timedelta(hours=n) for n in range(HOURS)]
+    return {
+        key: Day(
+            tuple(found.get(key, {}).get(slot, Hour()) for slot in slots),
+            is_open=BreakerState.OPEN.value in states.get(key, ()),
+            is_half_open=BreakerState.HALF_OPEN.value in states.get(key, ()),
+        )
+        for key in keys
+    }
+
+
+def sparkline(hours: Sequence[Hour]) -> str:
+    """The hours as an inline drawing with its meaning in words."""
+    if not any(hour.total for hour in hours):
+        return "—"
+    slowest = max((hour.latency_ms or 0.0 for hour in hours), default=0.0) or 1.0
+    bars = []
+    for n, hour in enumerate(hours):
+        height = HEIGHT if hour.level == "bad" else 1
+        if hour.good:
+            height = max(LEAST, round(HEIGHT * (hour.latency_ms or 0.0) / slowest))
+        bars.append(
+            {"x": n * (BAR + GAP), "y": HEIGHT - height, "height": height, "level": hour.level}
+        )
+    total, good = sum(hour.total for hour in hours), sum(hour.good for hour in hours)
+    return render_to_string(
+        "llm_routing/admin/sparkline.html",
+        {
+            "bars": bars,
+            "bar": BAR,
+            "width": len(bars) * (BAR + GAP) - GAP,
+            "height": HEIGHT,
+            "title": ngettext(
+                "%(good)d of %(total)d check was good in the last day.",
+                "%(good)d of %(total)d checks were good in the last day.",
+                total,
+            )
+            % {"good": good, "total": total},
+        },
+    )
+
+
+def _breaker(day: Day) -> str:
+    if day.is_open:
+        return format_html(" {}", status("bad", _("Breaker open")))
+    if day.is_half_open:
+        return format_html(" {}", status("warning", _("Breaker half open")))
+    return ""

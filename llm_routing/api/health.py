@@ -1,0 +1,147 @@
+"""`/api/llm/health`: is the process up, does it take requests, how are its providers.
+
+How the answers come about is in `llm_routing.health`; none of them waits for anybody.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from ninja import Router
+from pydantic import BaseModel, Field
+
+from llm_routing.factory import get_llm_router
+from llm_routing.health.readiness import is_draining
+from llm_routing.snapshot import SnapshotOrigin
+
+from . import documentation, schemas
+from .auth import caller_if_any
+from .operations import GatewayRequest, json_response
+
+router = Router(auth=None, tags=["Health"])
+
+Status = Literal["healthy", "degraded", "unhealthy"]
+
+
+class BreakerAnswer(BaseModel):
+    """A circuit breaker of this process; `retry_after` in seconds, `cause` a failure's code."""
+
+    state: Literal["closed", "open", "half_open"]
+    cause: str | None
+    retry_after: float | None
+
+
+class CheckAnswer(BaseModel):
+    """The last check that still counts."""
+
+    is_healthy: bool
+    error_code: str | None
+    kind: str
+    age_seconds: float
+
+
+class ModelHealth(BaseModel):
+    """A model; calls are this process's of the last five minutes."""
+
+    status: Status
+    calls: int
+    error_rate: float | None
+    latency_ms: float | None
+    last_check: CheckAnswer | None
+    breaker: BreakerAnswer
+
+
+class ProviderHealth(BaseModel):
+    """A provider; `availability` is the share of good checks in the last day."""
+
+    status: Status
+    vendor: str
+    has_credential: bool
+    availability: float | None
+    calls: int
+    error_rate: float | None
+    latency_ms: float | None
+    last_check: CheckAnswer | None
+    models: Mapping[str, ModelHealth]
+
+
+class ConfigurationAnswer(BaseModel):
+    """The configuration in use, and where it was read."""
+
+    version: int
+    origin: str
+    routes: int
+    models: int
+
+
+class HealthAnswer(BaseModel):
+    """`status` is for everybody; the rest is there with an API key."""
+
+    status: Status
+    configuration: ConfigurationAnswer | None = None
+    providers: Mapping[str, ProviderHealth] | None = None
+
+
+class LiveAnswer(BaseModel):
+    """The process is up."""
+
+    status: Literal["live"] = "live"
+
+
+class ReadyAnswer(BaseModel):
+    """Whether requests may come, and if not, why."""
+
+    status: Literal["ready", "not_ready"]
+    reasons: Sequence[Literal["draining", "no_configuration"]] = Field(default=())
+
+
+@router.get(
+    "/health/live",
+    response=documentation.responses(LiveAnswer, schemas.ErrorAnswer),
+    operation_id="live",
+)
+async def live(request: GatewayRequest) -> HttpResponseBase:
+    """Whether the process is up: 200. To restart it where this does not answer."""
+    return _answer(LiveAnswer())
+
+
+@router.get(
+    "/health/ready",
+    response=documentation.responses(ReadyAnswer, schemas.ErrorAnswer, ReadyAnswer),
+    operation_id="ready",
+)
+async def ready(request: GatewayRequest) -> HttpResponseBase:
+    """Whether the process takes requests: 200 once it has a configuration and until it drains,
+    else 503. To send it traffic or not; a database that is away does not matter to it."""
+    reasons: list[Literal["draining", "no_configuration"]] = []
+    if is_draining():
+        reasons.append("draining")
+    elif (await get_llm_router()).snapshot.origin is SnapshotOrigin.NOWHERE:
+        reasons.append("no_configuration")
+    if reasons:
+        return _answer(ReadyAnswer(status="not_ready", reasons=reasons), status=503)
+    return _answer(ReadyAnswer(status="ready"))
+
+
+@router.get("/health/", include_in_schema=False, response=None)
+@router.get(
+    "/health",
+    response=documentation.responses(HealthAnswer, schemas.ErrorAnswer, HealthAnswer),
+    operation_id="health",
+)
+async def health(request: GatewayRequest) -> HttpResponseBase:
+    """Whether the gateway can answer: 200 when it is healthy or degraded, else 503. Anybody may
+    ask for the status; the configuration and the providers are told to the bearer of a key."""
+    caller = await caller_if_any(request)
+    found = await (await get_llm_router()).get_health_status()
+    answer = HealthAnswer.model_validate(found if caller else {"status": found["status"]})
+    status = 503 if answer.status == "unhealthy" else 200
+    return _answer(answer, status=status, exclude_unset=True)
+
+
+def _answer(answer: BaseModel, *, status: int = 200, exclude_unset: bool = False) -> HttpResponse:
+    response = json_response(answer.model_dump_json(exclude_unset=exclude_unset).encode())
+    response.status_code = status
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,250 @@
+"""Asks providers how they are: the cheapest call that proves the key, or a real completion.
+
+No database here: what is asked comes in as specs, and how the calls are made behind ports.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import uuid4
+
+from llm_routing.core.codec import decode
+from llm_routing.core.content import Message, Role, TextPart
+from llm_routing.core.errors import (
+    ERRORS_BY_CODE,
+    LLMError,
+    MalformedAnswer,
+    ModelNotFound,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from llm_routing.core.executor import Call, Executor
+from llm_routing.core.planner import EMBEDDINGS, RoutePlan
+from llm_routing.core.ports import Clock, Credential, CredentialStore, Operation, Transport
+from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
+from llm_routing.core.types import Caller, EmbeddingRequest, LLMRequest
+from llm_routing.discovery.lists import Offer, offer_of, parse_page
+from llm_routing.formats.operations import ChatOperation, EmbeddingOperation
+from llm_routing.formats.registry import FORMATS
+from llm_routing.vendors import ANTHROPIC_MESSAGES, VENDORS, Vendor
+
+NO_CREDENTIAL = "no_credential"
+MAX_BYTES = 16 * 1024 * 1024
+HAS_NO_LIST = (404, 405, 501)
+# Models that think first refuse to stop before they could have said anything.
+LEAST_TOKENS, LEAST_TOKENS_OF_THINKERS = 1, 16
+
+
+class Kind(StrEnum):
+    """How a target was checked."""
+
+    CREDENTIAL = "credential"
+    COMPLETION = "completion"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one check found; `model` is empty for the provider itself."""
+
+    provider: str
+    model: str
+    kind: Kind
+    is_healthy: bool
+    error_code: str = ""
+    message: str = ""
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A provider to check, and which of its models."""
+
+    provider: ProviderSpec
+    models: tuple[ModelSpec, ...]
+
+    @property
+    def vendor(self) -> Vendor:
+        """Whose API it has."""
+        return VENDORS[self.provider.vendor]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds for a connection and for a whole check, and how many checks run at one time."""
+
+    connect: float
+    check: float
+    concurrency: int
+
+
+class Checker:
+    """Checks subjects, a few at a time. `verdicts` has what is known so far."""
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        executor: Executor,
+        credentials: CredentialStore,
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
+        self.verdicts: list[Verdict] = []
+        self._transport = transport
+        self._executor = executor
+        self._credentials = credentials
+        self._clock = clock
+        self._limits = limits
+        self._slots = asyncio.Semaphore(limits.concurrency)
+
+    async def check(self, subjects: Sequence[Subject], *, deep: bool) -> None:
+        """Adds a verdict for every provider and every model. A failure is a verdict."""
+        async with asyncio.TaskGroup() as tasks:
+            for subject in subjects:
+                tasks.create_task(self._check_provider(subject, covers_models=not deep))
+                if deep:
+                    for model in subject.models:
+                        tasks.create_task(self._check_model(Target(subject.provider, model)))
+
+    async def _check_provider(self, subject: Subject, *, covers_models: bool) -> None:
+        provider = subject.provider.name
+        async with self._slots:
+            began = self._clock.monotonic()
+            offer, code, message, latency = None, "", "", None
+            credential = self._credentials.get(provider)
+            if credential is None:
+                code, message = NO_CREDENTIAL, "There is no key for this provider."
+            else:
+                try:
+                    offer = await self._prove(subject, credential)
+                except UpstreamError as error:
+                    code, message = error.code, error.message
+                latency = (self._clock.monotonic() - began) * 1000
+
+        def found(model: str, code: str, message: str) -> Verdict:
+            return Verdict(provider, model, Kind.CREDENTIAL, not code, code, message, latency)
+
+        self.verdicts.append(found("", code, message))
+        for model in subject.models if covers_models else ():
+            if not code and offer is not None and not offer.has(model.model_id):
+                self.verdicts.append(
+                    found(model.model_id, ModelNotFound.code, "The provider does not list it.")
+                )
+            else:
+                self.verdicts.append(found(model.model_id, code, message))
+
+    async def _prove(self, subject: Subject, credential: Credential) -> Offer | None:
+        """The models that the provider offers, None where its list does not say. Raises
+        `UpstreamError`."""
+        try:
+            async with asyncio.timeout(self._limits.check):
+                return await self._ask(subject, credential)
+        except TimeoutError:
+            raise UpstreamTimeout(f"No answer within {self._limits.check:.3g} s.") from None
+
+    async def _ask(self, subject: Subject, credential: Credential) -> Offer | None:
+        provider, vendor = subject.provider, subject.vendor
+        path = vendor.credential_path or vendor.models_path
+        if vendor.format == ANTHROPIC_MESSAGES:
+            path += "?limit=1000"
+        answer = await self._transport.send(
+            provider.name,
+            "GET",
+            provider.base_url + path,
+            {"Accept": "application/json", **credential.headers},
+            b"",
+            connect_timeout=provider.connect_timeout or self._limits.connect,
+            max_connections=provider.max_connections,
+        )
+        try:
+            body = await answer.read(MAX_BYTES)
+        finally:
+            await answer.aclose()
+        if answer.status in HAS_NO_LIST:
+            # It answers; whether it takes the key, a completion would have to prove.
+            return None
+        if answer.status != 200:
+            if answer.status < 400:
+                raise MalformedAnswer(f"The provider answers with status {answer.status}.")
+            raise FORMATS[provider.format].map_error(answer.status, answer.headers, body)
+        return _offer(subject, body)
+
+    async def _check_model(self, target: Target) -> None:
+        provider, model = target.provider.name, target.model.model_id
+        code, message, latency = "", "", None
+        if self._credentials.get(provider) is None:
+            code, message = NO_CREDENTIAL, "There is no key for this provider."
+        else:
+            async with self._slots:
+                began = self._clock.monotonic()
+                call = Call(
+                    f"health_{uuid4().hex}",
+                    Caller(),
+                    deadline=began + self._limits.check,
+                    max_attempts=1,
+                )
+                try:
+                    await self._executor.complete(_probe(target), RoutePlan((target,)), call)
+                except LLMError as error:
+                    code, message = _reason(error), error.message
+                latency = (self._clock.monotonic() - began) * 1000
+        self.verdicts.append(
+            Verdict(provider, model, Kind.COMPLETION, _is_healthy(code), code, message, latency)
+        )
+
+
+class _Completion(ChatOperation):
+    name = "health"
+
+
+class _Embedding(EmbeddingOperation):
+    name = "health"
+
+
+def _probe(target: Target) -> Operation[Any]:
+    """The least that can be asked of a model."""
+    capabilities = target.model.capabilities
+    if EMBEDDINGS in capabilities:
+        return _Embedding(EmbeddingRequest(("ping",)))
+    thinks = "reasoning" in capabilities
+    return _Completion(
+        LLMRequest(
+            (Message(Role.USER, (TextPart("ping"),)),),
+            max_tokens=LEAST_TOKENS_OF_THINKERS if thinks else LEAST_TOKENS,
+        )
+    )
+
+
+def _offer(subject: Subject, body: bytes) -> Offer | None:
+    """What the list offers, None where a model that it lacks may be there all the same."""
+    vendor = subject.vendor
+    try:
+        if vendor.credential_path:
+            decode(body)
+            return None
+        page = parse_page(body)
+    except ValueError:
+        raise MalformedAnswer("The answer is not what such a provider says.", status=200) from None
+    is_whole = page.models and not page.unreadable and not page.has_more
+    is_last_word = not vendor.names_unlisted and vendor.owns(subject.provider.base_url)
+    return offer_of(page.models) if is_whole and is_last_word else None
+
+
+def _reason(error: LLMError) -> str:
+    """The code of what stood in the way of the one attempt."""
+    return error.attempts[-1].error_code if error.attempts else error.code
+
+
+def _is_healthy(code: str) -> bool:
+    """Whether the target is well: it is, if what it refuses is our question alone."""
+    if not code:
+        return True
+    error = ERRORS_BY_CODE.get(code)
+    return (
+        error is not None
+        and issubclass(error, UpstreamError)
+        and error is not ModelNotFound
+        and not error.counts_against_breaker
+    )

@@ -1,0 +1,141 @@
+"""How a router stands, in plain values for people and programs: no addresses, no keys."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_routing.core.breaker import BreakerState, BreakerStatus
+from llm_routing.core.ports import BreakerRegistry, CredentialStore
+from llm_routing.core.routing_table import ModelSpec, ProviderSpec
+from llm_routing.snapshot import Snapshot, SnapshotOrigin
+
+from .signs import Check, HealthSigns, Key
+
+HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
+
+
+def health_status(
+    snapshot: Snapshot,
+    credentials: CredentialStore,
+    signs: HealthSigns,
+    breakers: BreakerRegistry,
+) -> dict[str, Any]:
+    """`status`, `configuration` and `providers` of a router, as docs/health.md describes them."""
+    table = snapshot.table
+    models: dict[str, list[ModelSpec]] = {name: [] for name in table.providers}
+    for model in table.models.values():
+        models[model.provider].append(model)
+    statuses = breakers.statuses()
+    providers = {
+        name: _provider(spec, models[name], credentials.get(name) is not None, signs, statuses)
+        for name, spec in table.providers.items()
+    }
+    status = _together([entry["status"] for entry in providers.values()])
+    if status == HEALTHY and snapshot.origin is SnapshotOrigin.FILE:
+        status = DEGRADED
+    return {
+        "status": status,
+        "configuration": {
+            "version": table.version,
+            "origin": snapshot.origin.value,
+            "routes": len(table.routes),
+            "models": len(table.models),
+        },
+        "providers": providers,
+    }
+
+
+def breaker_counts(breakers: BreakerRegistry) -> dict[str, int]:
+    """The breakers of the process in numbers, for metrics."""
+    statuses = breakers.statuses().values()
+    return {
+        "breakers_open": sum(status.state is BreakerState.OPEN for status in statuses),
+        "breakers_half_open": sum(status.state is BreakerState.HALF_OPEN for status in statuses),
+        "breaker_openings_total": sum(status.openings for status in statuses),
+    }
+
+
+def _provider(
+    spec: ProviderSpec,
+    models: Sequence[ModelSpec],
+    has_credential: bool,
+    signs: HealthSigns,
+    breakers: Mapping[Key, BreakerStatus],
+) -> dict[str, Any]:
+    entries = {
+        model.model_id: _model((spec.name, model.model_id), signs, breakers) for model in models
+    }
+    check = signs.check_of((spec.name, ""))
+    if not has_credential:
+        status = UNHEALTHY
+    elif entries:
+        status = _together([entry["status"] for entry in entries.values()])
+    else:
+        status = HEALTHY if check is None or check.is_healthy else UNHEALTHY
+    return {
+        "status": status,
+        "vendor": spec.vendor,
+        "has_credential": has_credential,
+        "availability": signs.availability(spec.name),
+        **_traffic([(spec.name, model.model_id) for model in models], check, signs),
+        "last_check": _check(check, signs),
+        "models": entries,
+    }
+
+
+def _model(key: Key, signs: HealthSigns, breakers: Mapping[Key, BreakerStatus]) -> dict[str, Any]:
+    breaker = breakers.get(key)
+    check = signs.check_of(key)
+    state = BreakerState.CLOSED if breaker is None else breaker.state
+    if state is BreakerState.OPEN or f"{key[0]}/{key[1]}" in signs.unhealthy:
+        status = UNHEALTHY
+    elif state is BreakerState.HALF_OPEN:
+        status = DEGRADED
+    else:
+        status = HEALTHY
+    return {
+        "status": status,
+        **_traffic([key], check, signs),
+        "last_check": _check(check, signs),
+        "breaker": _breaker(breaker),
+    }
+
+
+def _traffic(keys: Sequence[Key], check: Check | None, signs: HealthSigns) -> dict[str, Any]:
+    traffic = signs.traffic(keys)
+    latency = traffic.latency_ms
+    if latency is None and check is not None and check.is_healthy:
+        latency = check.latency_ms
+    return {
+        "calls": traffic.calls,
+        "error_rate": round(traffic.failures / traffic.calls, 4) if traffic.calls else None,
+        "latency_ms": None if latency is None else round(latency, 1),
+    }
+
+
+def _check(check: Check | None, signs: HealthSigns) -> dict[str, Any] | None:
+    if check is None:
+        return None
+    return {
+        "is_healthy": check.is_healthy,
+        "error_code": check.error_code or None,
+        "kind": check.kind,
+        "age_seconds": round(signs.now() - check.at, 1),
+    }
+
+
+def _breaker(status: BreakerStatus | None) -> dict[str, Any]:
+    if status is None:
+        return {"state": BreakerState.CLOSED.value, "cause": None, "retry_after": None}
+    is_closed = status.state is BreakerState.CLOSED
+    return {
+        "state": status.state.value,
+        "cause": status.cause or None,
+        "retry_after": None if is_closed else round(status.retry_after, 1),
+    }
+
+
+def _together(statuses: Sequence[str]) -> str:
+    """One word for several: nothing that works is unhealthy, all of it healthy."""
+    if all(status == UNHEALTHY for status in statuses):
+        return UNHEALTHY
+    return HEALTHY if all(status == HEALTHY for status in statuses) else DEGRADED

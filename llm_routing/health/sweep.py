@@ -1,0 +1,367 @@
+"""One sweep: every active provider and model is checked, and what was found is recorded.
+
+The network comes in from the composition root. The calls run in a thread of their own with its own
+event loop; the database is used by the thread that calls, which holds the lease meanwhile.
+"""
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+from typing import Any
+from uuid import uuid4
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from llm_routing.conf import Settings
+from llm_routing.core.breaker import NoBreakers
+from llm_routing.core.executor import Executor, Timeouts
+from llm_routing.core.ports import (
+    AttemptOpened,
+    AttemptSettled,
+    Clock,
+    Credential,
+    CredentialStore,
+    Transport,
+    UsageSink,
+)
+from llm_routing.core.routing_table import ModelSpec, RoutingTable
+from llm_routing.models import (
+    BreakerReset,
+    ConfigurationVersion,
+    HealthCheck,
+    SweepLease,
+)
+from llm_routing.snapshot import compile_snapshot
+
+from .checks import Checker, Limits, Subject, Verdict
+
+LEASE = "sweep"
+LEASE_SECONDS = 15.0
+RENEW_SECONDS = 5.0
+STEP_SECONDS = 0.2
+MOST_SECONDS = 600.0
+BATCH = 500
+
+
+class NothingToCheck(ValueError):
+    """No active provider or model of that name, or none at all; the message says which."""
+
+
+class LeaseLost(Exception):
+    """Another sweeper has taken over: this one was away for too long. Nothing was recorded."""
+
+
+class SweepStopped(Exception):
+    """The sweep was told to end. Nothing was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to check: providers by name, models by `provider/model_id`, alias or identifier.
+    Nothing means everything. `deep` asks for real completions."""
+
+    providers: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    deep: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything is checked."""
+        return not self.providers and not self.models
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What a sweep found. `unchecked` names what time did not suffice for."""
+
+    verdicts: tuple[Verdict, ...]
+    unchecked: tuple[str, ...]
+    seconds: float
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether everything was checked and is well."""
+        return not self.unchecked and all(verdict.is_healthy for verdict in self.verdicts)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return {
+            "status": "healthy" if self.is_healthy else "unhealthy",
+            "seconds": round(self.seconds, 3),
+            "checks": [
+                {
+                    "provider": verdict.provider,
+                    "model": verdict.model or None,
+                    "kind": verdict.kind.value,
+                    "is_healthy": verdict.is_healthy,
+                    "error_code": verdict.error_code or None,
+                    "message": verdict.message or None,
+                    "latency_ms": (
+                        None if verdict.latency_ms is None else round(verdict.latency_ms, 1)
+                    ),
+                }
+                for verdict in self.verdicts
+            ],
+            "unchecked": list(self.unchecked),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What a sweep asks with. `transport` makes a new one; `sink` accounts for completions;
+    `overrides` are credentials by vendor that go before those of the configuration."""
+
+    transport: Callable[[], Transport]
+    sink: UsageSink
+    clock: Clock
+    overrides: Mapping[str, Credential]
+
+
+def sweep(
+    selection: Selection,
+    network: Network,
+    settings: Settings,
+    *,
+    patience: float = 0.0,
+    interval: float | None = None,
+    stopping: threading.Event | None = None,
+) -> SweepReport | None:
+    """Checks what is selected. None where another sweeper is at work for longer than `patience`
+    seconds or, with `interval`, where the last whole sweep began less than that ago.
+
+    Raises `NothingToCheck`, `LeaseLost`, `SweepStopped`, `django.db.Error`.
+    """
+    stopping = stopping or threading.Event()
+    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex}"
+    leases = SweepLease.objects
+    until = time.monotonic() + patience
+    while not leases.claim(LEASE, holder, LEASE_SECONDS, interval=interval):
+        if time.monotonic() >= until:
+            return None
+        if stopping.wait(STEP_SECONDS):
+            raise SweepStopped
+    is_swept = False
+    try:
+        report = _check(selection, network, settings, holder, stopping)
+        _record(report.verdicts, holder, settings.health_history_days)
+        is_swept = selection.is_whole
+    finally:
+        leases.release(LEASE, holder, swept=is_swept)
+    return report
+
+
+def _check(
+    selection: Selection,
+    network: Network,
+    settings: Settings,
+    holder: str,
+    stopping: threading.Event,
+) -> SweepReport:
+    snapshot = compile_snapshot(ConfigurationVersion.objects.current("routing"))
+    subjects = select(snapshot.table, selection)
+    credentials = _Credentials(snapshot.table, snapshot.credentials, network.overrides)
+    began = time.monotonic()
+    asking = _Asking(subjects, selection.deep, network, settings, credentials)
+    with ThreadPoolExecutor(1, thread_name_prefix="llm_routing_health") as pool:
+        answer: Future[list[Verdict]] = pool.submit(asking.run)
+        renew_at = began + RENEW_SECONDS
+        try:
+            while not wait({answer}, STEP_SECONDS).done:
+                if stopping.is_set():
+                    raise SweepStopped
+                if time.monotonic() >= renew_at:
+                    renew_at = time.monotonic() + RENEW_SECONDS
+                    if not SweepLease.objects.renew(LEASE, holder, LEASE_SECONDS):
+                        raise LeaseLost
+        except BaseException:
+            asking.cancel()
+            raise
+    verdicts = sorted(answer.result(), key=lambda verdict: (verdict.provider, verdict.model))
+    return SweepReport(tuple(verdicts), _unchecked(subjects, verdicts), time.monotonic() - began)
+
+
+def select(table: RoutingTable, selection: Selection) -> Sequence[Subject]:
+    """The providers and models to check. Raises `NothingToCheck`."""
+    _must_be_known("provider", selection.providers, table.providers)
+    models: dict[str, list[ModelSpec]] = {name: [] for name in table.providers}
+    named = set()
+    for model in table.models.values():
+        names = {model.key, model.model_id, model.alias} & set(selection.models)
+        named |= names
+        if names or not selection.models:
+            models[model.provider].append(model)
+    unknown = sorted(set(selection.models) - named)
+    if unknown:
+        raise NothingToCheck(f"There is no active model {', '.join(unknown)}.")
+    subjects = [
+        Subject(spec, tuple(models[name]))
+        for name, spec in table.providers.items()
+        if (not selection.providers or name in selection.providers)
+        and (not selection.models or models[name])
+    ]
+    if not subjects:
+        raise NothingToCheck("No active provider fits." if table.providers else _NONE)
+    return subjects
+
+
+_NONE = "No provider is active."
+
+
+def _must_be_known(what: str, names: Collection[str], known: Collection[str]) -> None:
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise NothingToCheck(
+            f"There is no active {what} {', '.join(unknown)}. "
+            f"Active: {', '.join(sorted(known)) or 'none'}."
+        )
+
+
+def _unchecked(subjects: Sequence[Subject], verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    found = {(verdict.provider, verdict.model) for verdict in verdicts}
+    wanted = [
+        (subject.provider.name, name)
+        for subject in subjects
+        for name in ("", *(model.model_id for model in subject.models))
+    ]
+    return tuple(
+        f"{provider}/{model}" if model else provider
+        for provider, model in wanted
+        if (provider, model) not in found
+    )
+
+
+def _record(verdicts: Sequence[Verdict], holder: str, history_days: float) -> None:
+    """Writes what was found and forgets what is old, as long as the lease is still held."""
+    with transaction.atomic():
+        # Locks the lease's row: nobody takes it before this is committed.
+        if not SweepLease.objects.renew(LEASE, holder, LEASE_SECONDS):
+            raise LeaseLost
+        HealthCheck.objects.bulk_create(
+            [
+                HealthCheck(
+                    provider=verdict.provider,
+                    model=verdict.model,
+                    kind=verdict.kind.value,
+                    is_healthy=verdict.is_healthy,
+                    error_code=verdict.error_code,
+                    latency_ms=verdict.latency_ms,
+                    checked_at=Now(),
+                )
+                for verdict in verdicts
+            ],
+            batch_size=BATCH,
+        )
+        oldest = Now() - timedelta(days=history_days)
+        HealthCheck.objects.filter(checked_at__lt=oldest).delete()
+        BreakerReset.objects.filter(ordered_at__lt=Now() - timedelta(days=1)).delete()
+
+
+class NoLedger:
+    """`core.ports.UsageSink` of a sweep that asks for no completion."""
+
+    def opened(self, attempt: AttemptOpened) -> None:
+        """There is none."""
+
+    def settled(self, attempt: AttemptSettled) -> None:
+        """There is none."""
+
+
+class _Credentials:
+    """Those of the configuration, after the overrides by vendor."""
+
+    def __init__(
+        self,
+        table: RoutingTable,
+        credentials: CredentialStore,
+        overrides: Mapping[str, Credential],
+    ) -> None:
+        self._table = table
+        self._credentials = credentials
+        self._overrides = overrides
+
+    def get(self, provider: str) -> Credential | None:
+        """See `core.ports.CredentialStore`."""
+        vendor = self._table.providers[provider].vendor
+        return self._overrides.get(vendor) or self._credentials.get(provider)
+
+
+class _Asking:
+    """The calls of one sweep, in an event loop of their own, which another thread may cancel."""
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        deep: bool,
+        network: Network,
+        settings: Settings,
+        credentials: CredentialStore,
+    ) -> None:
+        self._subjects = subjects
+        self._deep = deep
+        self._network = network
+        self._settings = settings
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._is_cancelled = False
+
+    def run(self) -> list[Verdict]:
+        """What was found, all of it or as much as there was time for."""
+        return asyncio.run(self._ask())
+
+    def cancel(self) -> None:
+        """Ends the calls. From another thread."""
+        with self._lock:
+            self._is_cancelled = True
+            if self._loop is not None and self._task is not None:
+                self._loop.call_soon_threadsafe(self._task.cancel)
+
+    async def _ask(self) -> list[Verdict]:
+        network, settings = self._network, self._settings
+        transport = network.transport()
+        timeout = settings.health_check_timeout
+        executor = Executor(
+            transport=transport,
+            credentials=self._credentials,
+            breakers=NoBreakers(),
+            sink=network.sink,
+            clock=network.clock,
+            timeouts=Timeouts(
+                connect=settings.connect_timeout,
+                first_token=timeout,
+                idle=timeout,
+                total=timeout,
+                max_answer_bytes=settings.max_answer_bytes,
+            ),
+            rng=Random(),  # noqa: S311  # it is asked once and keeps no secret
+        )
+        checker = Checker(
+            transport=transport,
+            executor=executor,
+            credentials=self._credentials,
+            clock=network.clock,
+            limits=Limits(settings.connect_timeout, timeout, settings.health_check_concurrency),
+        )
+        with self._lock:
+            if self._is_cancelled:
+                return []
+            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(MOST_SECONDS):
+                    await checker.check(self._subjects, deep=self._deep)
+        finally:
+            with self._lock:
+                self._loop = self._task = None
+            await transport.aclose()
+        return checker.verdicts

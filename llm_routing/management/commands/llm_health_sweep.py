@@ -1,0 +1,195 @@
+"""`manage.py llm_health_sweep`: checks every active provider and model.
+
+How a target is checked and what is recorded is in `llm_routing.health`.
+"""
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from llm_routing.background import stop_background
+from llm_routing.conf import get_settings
+from llm_routing.factory import sweep_health
+from llm_routing.health.checks import Verdict
+from llm_routing.health.sweep import (
+    LeaseLost,
+    NothingToCheck,
+    Selection,
+    SweepReport,
+    SweepStopped,
+)
+from llm_routing.health.sweeper import sweep_forever
+from llm_routing.snapshot import DATABASE_ERRORS
+
+UNHEALTHY = 1
+COULD_NOT_RUN = 2
+PATIENCE = 60.0
+
+
+class Command(BaseCommand):
+    """Sweeps once, or until it is told to stop, and prints what it found."""
+
+    help = (
+        "Checks every active provider and model, once or in a loop, and records what it found. "
+        "However many sweepers run, one works at a time. Exit status: 0 all healthy, 1 something "
+        "is not, 2 could not run."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--provider",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="Only this provider. May be given several times.",
+        )
+        parser.add_argument(
+            "--model",
+            action="append",
+            default=[],
+            metavar="MODEL",
+            help="Only this model: provider/model_id, its alias or its identifier. May be given "
+            "several times.",
+        )
+        parser.add_argument(
+            "--deep",
+            action="store_true",
+            help="Ask every model for a completion of one token, which is billed, instead of "
+            "every provider for its list of models.",
+        )
+        parser.add_argument(
+            "--loop",
+            action="store_true",
+            help="Sweep again and again until SIGTERM or SIGINT, then exit with 0.",
+        )
+        parser.add_argument(
+            "--interval",
+            type=float,
+            metavar="SECONDS",
+            help="With --loop: from one sweep to the next. Default: HEALTH_CHECK_INTERVAL.",
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="Print each report as JSON, in a loop one a line."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        interval = options["interval"]
+        if interval is not None and (not options["loop"] or not 1 <= interval <= 86_400):
+            raise CommandError(
+                "--interval goes with --loop and is from 1 to 86400 seconds.",
+                returncode=COULD_NOT_RUN,
+            )
+        selection = Selection(
+            tuple(options["provider"]), tuple(options["model"]), deep=options["deep"]
+        )
+        try:
+            with _stopping_on_signal() as stopping:
+                if options["loop"]:
+                    self._loop(selection, interval, stopping, options)
+                else:
+                    self._once(selection, stopping, options)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error), returncode=COULD_NOT_RUN) from None
+        finally:
+            # Completions are in the database when the command has ended.
+            stop_background()
+
+    def _once(
+        self, selection: Selection, stopping: threading.Event, options: dict[str, Any]
+    ) -> None:
+        try:
+            report = sweep_health(selection, patience=PATIENCE, stopping=stopping)
+        except NothingToCheck as error:
+            raise CommandError(str(error), returncode=COULD_NOT_RUN) from None
+        except LeaseLost:
+            raise CommandError(
+                "Another sweeper has taken over.", returncode=COULD_NOT_RUN
+            ) from None
+        except SweepStopped:
+            raise CommandError("Stopped.", returncode=COULD_NOT_RUN) from None
+        except DATABASE_ERRORS as error:
+            # The message of a database error may quote a query's values.
+            raise CommandError(
+                f"The database cannot be used: {type(error).__name__}.", returncode=COULD_NOT_RUN
+            ) from error
+        if report is None:
+            raise CommandError(
+                f"Another sweeper has been at work for {PATIENCE:.0f} seconds.",
+                returncode=COULD_NOT_RUN,
+            )
+        self._tell(report, options)
+        if not report.is_healthy:
+            sys.exit(UNHEALTHY)
+
+    def _loop(
+        self,
+        selection: Selection,
+        interval: float | None,
+        stopping: threading.Event,
+        options: dict[str, Any],
+    ) -> None:
+        def run(interval: float, stopping: threading.Event) -> SweepReport | None:
+            return sweep_health(selection, interval=interval, stopping=stopping)
+
+        def tell(report: SweepReport) -> None:
+            self._tell(report, options)
+
+        sweep_forever(run, interval or get_settings().health_check_interval, stopping, tell)
+
+    def _tell(self, report: SweepReport, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(report.as_json(), indent=None if options["loop"] else 2))
+        elif options["verbosity"] >= 1:
+            for verdict in report.verdicts:
+                if not verdict.is_healthy:
+                    self.stdout.write(self.style.ERROR(_line(verdict)))
+                elif options["verbosity"] >= 2 or not verdict.model:
+                    self.stdout.write(_line(verdict))
+            self.stdout.write(_summary(report))
+        self.stdout.flush()
+
+
+@contextmanager
+def _stopping_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    stopping = threading.Event()
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread hears signals; whoever calls from another one ends it himself.
+        yield stopping
+        return
+    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopping
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _line(verdict: Verdict) -> str:
+    target = f"{verdict.provider}/{verdict.model}" if verdict.model else verdict.provider
+    latency = "" if verdict.latency_ms is None else f" ({verdict.latency_ms:.0f} ms)"
+    if verdict.is_healthy:
+        note = f", {verdict.error_code}" if verdict.error_code else ""
+        return f"{target}: healthy{note}{latency}"
+    return f"{target}: {verdict.error_code}{latency}. {verdict.message}"
+
+
+def _summary(report: SweepReport) -> str:
+    bad = sum(not verdict.is_healthy for verdict in report.verdicts)
+    unchecked = f", {len(report.unchecked)} not checked in time" if report.unchecked else ""
+    return (
+        f"{len(report.verdicts) - bad} healthy, {bad} unhealthy{unchecked}, "
+        f"in {report.seconds:.1f} s."
+    )

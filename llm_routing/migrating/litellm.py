@@ -1,0 +1,254 @@
+"""Reads LiteLLM's `config.yaml`: deployments, groups and fallbacks.
+
+A group (deployments that share a `model_name`) of one deployment becomes an alias of its model; one
+with several deployments, with fallbacks or with values of its own becomes a use case of that name
+in the tier standard. What the other sections say is listed in `litellm_settings`.
+
+Source: https://docs.litellm.ai/docs/proxy/config_settings
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import gcd
+from typing import Any, Final
+
+from llm_routing.core.types import ModelTier, UseCase
+
+from .homes import Unmappable, home_of, provider_for
+from .litellm_model import model_of, read_parameters
+from .litellm_settings import Links, list_sections, read_links
+from .plan import Draft, PlannedModel, PlannedRoute, PlannedTarget
+from .text import looks_secret, shown
+
+SOURCE: Final = "LiteLLM configuration"
+
+_ALIAS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
+_HEAVIEST: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A model of a group: `order` is its level, `share` its part of the load there, and `values`
+    what it says of temperature and longest answer."""
+
+    where: str
+    model: PlannedModel
+    order: int = 1
+    share: float | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_litellm(draft: Draft, document: Mapping[str, Any]) -> None:
+    """Fills the draft with what the file's groups and fallbacks mean here."""
+    credentials = _credentials(draft, document)
+    groups: dict[str, list[Deployment]] = {}
+    entries = document.get("model_list")
+    for number, entry in enumerate(entries if isinstance(entries, list) else []):
+        where = f"model_list[{number}]"
+        if not isinstance(entry, dict) or not isinstance(entry.get("litellm_params"), dict):
+            draft.leave(where, "it has no litellm_params")
+            continue
+        deployment = _deployment(draft, entry, where, credentials)
+        if deployment is not None:
+            groups.setdefault(str(entry.get("model_name")), []).append(deployment)
+    links = read_links(draft, document)
+    for alias, group in links.aliases.items():
+        if group in groups and alias not in groups:
+            groups[alias] = groups[group]
+            draft.note(f"model_group_alias.{alias}", f"it leads where {shown(group)} leads")
+        elif group not in groups:
+            draft.leave(f"model_group_alias.{alias}", f"there is no group {shown(group)}")
+    for name, deployments in groups.items():
+        _group(draft, name, deployments, groups, links)
+    list_sections(draft, document)
+
+
+def _credentials(draft: Draft, document: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """`credential_list` by name."""
+    found: dict[str, Mapping[str, Any]] = {}
+    rows = document.get("credential_list")
+    for number, row in enumerate(rows if isinstance(rows, list) else []):
+        values = row.get("credential_values") if isinstance(row, dict) else None
+        if isinstance(values, dict):
+            found[str(row.get("credential_name"))] = values
+        else:
+            draft.leave(f"credential_list[{number}]", "it has no credential_values")
+    return found
+
+
+def _deployment(
+    draft: Draft,
+    entry: Mapping[str, Any],
+    where: str,
+    credentials: Mapping[str, Mapping[str, Any]],
+) -> Deployment | None:
+    said = dict(entry["litellm_params"])
+    name = str(said.get("model") or "")
+    place = f"{where}.litellm_params"
+    if credential := said.pop("litellm_credential_name", None):
+        if str(credential) not in credentials:
+            draft.leave(f"{place}.litellm_credential_name", "there is no such credential")
+        said = {**credentials.get(str(credential), {}), **said}
+    group = entry.get("model_name")
+    if not isinstance(group, str) or not group or looks_secret(group):
+        draft.leave(f"{where}.model_name", "this is not a name")
+        return None
+    if "*" in name or "*" in group:
+        draft.leave(
+            where,
+            f"{shown(name)} stands for every model of a provider; models are rows here: activate "
+            "the provider and run llm_discover_models",
+        )
+        return None
+    try:
+        home = home_of(name, str(said.get("custom_llm_provider") or ""))
+        provider = provider_for(
+            draft,
+            home,
+            f"{place}.api_key",
+            base_url=str(said.get("api_base") or said.get("base_url") or ""),
+            api_key=said.get("api_key"),
+        )
+    except Unmappable as error:
+        draft.leave(where, f"{shown(name)}: {error}")
+        return None
+    model = model_of(draft, provider, home.model_id, entry, where)
+    draft.add_model(model)
+    found = read_parameters(draft, said, place)
+    return Deployment(where, model, found.order, found.share, found.values)
+
+
+def _group(
+    draft: Draft,
+    name: str,
+    deployments: Sequence[Deployment],
+    groups: Mapping[str, Sequence[Deployment]],
+    links: Links,
+) -> None:
+    where = f"model_name {name}"
+    targets = _targets(draft, where, deployments)
+    level = max(target.position for target in targets) + 1
+    for fallback in _fallbacks(draft, name, groups, links):
+        further = [
+            replace(target, position=target.position + level)
+            for target in _targets(draft, where, groups[fallback])
+            if target.model not in {known.model for known in targets}
+        ]
+        if further:
+            targets += further
+            level = max(target.position for target in further) + 1
+    values = _values(draft, where, deployments)
+    is_use_case = name in set(UseCase)
+    if len(targets) == 1 and not values and not is_use_case and _alias(draft, name, targets[0]):
+        return
+    use_case = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:64]
+    if not use_case:
+        draft.leave(where, "this cannot be the name of a use case")
+        return
+    if use_case != name:
+        _renamed(draft, where, name, use_case, targets)
+    draft.add_route(
+        where,
+        PlannedRoute(
+            use_case,
+            ModelTier.STANDARD.value,
+            tuple(targets),
+            temperature=values.get("temperature"),
+            max_tokens=int(values["max_tokens"]) if "max_tokens" in values else None,
+        ),
+    )
+
+
+def _alias(draft: Draft, name: str, target: PlannedTarget) -> bool:
+    """Whether the one model of a group can be asked for by the group's name."""
+    model = draft.models[target.model]
+    if name in (model.key, model.alias):
+        return True
+    taken = name in {other.alias for other in draft.models.values()}
+    if model.alias or taken or not _ALIAS.fullmatch(name):
+        return False
+    draft.models[target.model] = replace(model, alias=name)
+    return True
+
+
+def _renamed(
+    draft: Draft, where: str, name: str, use_case: str, targets: Sequence[PlannedTarget]
+) -> None:
+    """A group whose name no use case can have: callers learn a new one, and the old one still leads
+    to its first model."""
+    text = f"callers write {use_case}: a use case has letters, digits, _ and -"
+    if _alias(draft, name, targets[0]):
+        text += f"; {shown(name)} leads to {shown(targets[0].model)} alone, without fallbacks"
+    draft.note(where, text)
+
+
+def _targets(draft: Draft, where: str, deployments: Iterable[Deployment]) -> list[PlannedTarget]:
+    """The models of a group, each once, by level and share."""
+    models: dict[str, Deployment] = {}
+    for deployment in deployments:
+        if deployment.model.key in models:
+            draft.note(
+                deployment.where,
+                f"{shown(deployment.model.key)} is in {shown(where)} already; a route has it once",
+            )
+        models.setdefault(deployment.model.key, deployment)
+    levels = sorted({deployment.order for deployment in models.values()})
+    weights = _weights(list(models.values()))
+    return [
+        PlannedTarget(key, levels.index(deployment.order), weights[key])
+        for key, deployment in models.items()
+    ]
+
+
+def _weights(deployments: Sequence[Deployment]) -> dict[str, int]:
+    """Shares as whole numbers, in lowest terms; 1 for everybody where somebody has none."""
+    shares = [deployment.share for deployment in deployments]
+    if any(share is None or share <= 0 for share in shares):
+        return {deployment.model.key: 1 for deployment in deployments}
+    smallest = min(share for share in shares if share)
+    scale = 1 if all(share == int(share) for share in shares if share) else 10 / smallest
+    whole = [max(1, round((share or 0) * scale)) for share in shares]
+    divisor = gcd(*whole)
+    largest = max(whole) // divisor
+    shrink = max(1.0, largest / _HEAVIEST)
+    return {
+        deployment.model.key: max(1, round(weight / divisor / shrink))
+        for deployment, weight in zip(deployments, whole, strict=True)
+    }
+
+
+def _fallbacks(
+    draft: Draft, name: str, groups: Mapping[str, Sequence[Deployment]], links: Links
+) -> list[str]:
+    """The groups that follow a group, each once. Those for prompts that are too long come last."""
+    wanted = [*links.fallbacks.get(name, ()), *links.defaults, *links.longer.get(name, ())]
+    found: list[str] = []
+    for fallback in wanted:
+        if fallback == name or fallback in found:
+            continue
+        if fallback in groups:
+            found.append(fallback)
+        else:
+            draft.leave(
+                f"fallbacks of {name}", f"there is no group {shown(fallback)} to fall back on"
+            )
+    if links.longer.get(name):
+        draft.note(
+            f"context_window_fallbacks of {name}",
+            "here every failure may lead there, after the other fallbacks, not a long prompt alone",
+        )
+    return found
+
+
+def _values(draft: Draft, where: str, deployments: Sequence[Deployment]) -> dict[str, float]:
+    """What every deployment of a group says alike: a route has one value for all its targets."""
+    found: dict[str, float] = {}
+    for name in ("temperature", "max_tokens"):
+        said = {deployment.values.get(name) for deployment in deployments}
+        (value, *others) = said
+        if others:
+            draft.leave(f"{where}.{name}", "its deployments differ; a route has one for all")
+        elif value is not None:
+            found[name] = value
+    return found

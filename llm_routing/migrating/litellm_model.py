@@ -1,0 +1,144 @@
+"""What one entry of LiteLLM's `model_list` says of its model and of its part of the load.
+
+Sources: https://docs.litellm.ai/docs/proxy/config_settings,
+https://docs.litellm.ai/docs/proxy/load_balancing
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final
+
+from .plan import Draft, PlannedModel
+from .text import names_secret
+
+_MILLION: Final = Decimal(1_000_000)
+_CHAT: Final = frozenset({"chat", "streaming"})
+_MODES: Final[Mapping[str, frozenset[str]]] = {
+    "chat": _CHAT,
+    "embedding": frozenset({"embeddings"}),
+}
+_ABILITIES: Final[Mapping[str, str]] = {
+    "supports_function_calling": "tools",
+    "supports_vision": "vision",
+    "supports_response_schema": "json_schema",
+    "supports_reasoning": "reasoning",
+}
+_USED: Final = frozenset(
+    {"model", "api_key", "api_base", "base_url", "custom_llm_provider", "order", "weight", "rpm",
+     "tpm", "temperature", "max_tokens", "input_cost_per_token", "output_cost_per_token"}
+)  # fmt: skip
+_USED_INFO: Final = frozenset(
+    {*_ABILITIES, "mode", "id", "input_cost_per_token", "output_cost_per_token", "max_tokens",
+     "max_input_tokens", "max_output_tokens", "db_model"}
+)  # fmt: skip
+
+_REASONS: Final[Mapping[str, str]] = {
+    "timeout": "set total_timeout at the provider, or a deadline at the route",
+    "stream_timeout": "set first_token_timeout at the provider",
+    "max_retries": "retries follow from the route's targets and deadline",
+    "num_retries": "retries follow from the route's targets and deadline",
+    "max_parallel_requests": "set the provider's most connections",
+    "organization": "a provider has no organization; use a key of that organization",
+    "api_version": "no vendor here has versions in its address",
+    "extra_headers": "a provider has no headers of its own",
+    "headers": "a provider has no headers of its own",
+    "mock_response": "the sandbox answers without a model (manage.py llm_sandbox)",
+    "tags": "there is no routing by tags; make a use case of it",
+    "base_model": "prices are the model's own; edit them where this deployment differs",
+    "access_groups": "there are no access groups",
+}
+_NO_PLACE: Final = "there is no such setting here"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What `litellm_params` says beside the model."""
+
+    order: int = 1
+    share: float | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_parameters(draft: Draft, said: Mapping[str, Any], where: str) -> Parameters:
+    """Level, share and values; everything else is listed."""
+    values: dict[str, float] = {}
+    for name, least, most in (("temperature", 0, 2), ("max_tokens", 1, 2**31 - 1)):
+        value = said.get(name)
+        if _is_number(value) and least <= float(value or 0) <= most:
+            values[name] = float(value or 0)
+        elif value is not None:
+            draft.leave(f"{where}.{name}", "this is not a value it can have")
+    order = said.get("order", 1)
+    if not isinstance(order, int) or isinstance(order, bool):
+        draft.leave(f"{where}.order", "this is not a number")
+        order = 1
+    share = None
+    for name in ("weight", "rpm", "tpm"):
+        if _is_number(said.get(name)) and said[name] > 0:
+            if share is None:
+                share = float(said[name])
+            if name != "weight":
+                draft.note(
+                    f"{where}.{name}",
+                    "taken as this deployment's share of the load; it limits nothing here",
+                )
+        elif said.get(name) is not None:
+            draft.leave(f"{where}.{name}", "this is not a share")
+    for name, value in said.items():
+        if name not in _USED and value not in (None, [], {}) and not names_secret(name):
+            draft.leave(f"{where}.{name}", _REASONS.get(name, _NO_PLACE))
+    return Parameters(order, share, values)
+
+
+def model_of(
+    draft: Draft, provider: str, model_id: str, entry: Mapping[str, Any], where: str
+) -> PlannedModel:
+    """The model with what `model_info` and the costs of `litellm_params` say of it."""
+    info = entry.get("model_info")
+    said: Mapping[str, Any] = info if isinstance(info, dict) else {}
+    for name, value in said.items():
+        if name not in _USED_INFO and value not in (None, [], {}) and not names_secret(name):
+            draft.leave(f"{where}.model_info.{name}", _REASONS.get(name, _NO_PLACE))
+    capabilities = None
+    mode = said.get("mode")
+    if isinstance(mode, str) and mode in _MODES:
+        capabilities = _MODES[mode]
+    elif mode is not None:
+        draft.leave(f"{where}.model_info.mode", "models here chat or embed")
+        capabilities = frozenset()
+    abilities = {ours for theirs, ours in _ABILITIES.items() if said.get(theirs) is True}
+    if abilities and capabilities != _MODES["embedding"]:
+        capabilities = (capabilities or _CHAT) | abilities
+    costs = {**said, **entry["litellm_params"]}
+    return PlannedModel(
+        provider=provider,
+        model_id=model_id,
+        capabilities=capabilities,
+        context_window=_tokens(said.get("max_input_tokens")),
+        max_output_tokens=_tokens(said.get("max_output_tokens") or said.get("max_tokens")),
+        input_price=_price(draft, costs.get("input_cost_per_token"), where),
+        output_price=_price(draft, costs.get("output_cost_per_token"), where),
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _tokens(value: Any) -> int | None:
+    return value if isinstance(value, int) and 1 <= value < 2**31 and value is not True else None
+
+
+def _price(draft: Draft, value: Any, where: str) -> Decimal | None:
+    if value is None:
+        return None
+    try:
+        # YAML reads 3e-06, without a point, as text.
+        price = Decimal(str(value)) * _MILLION
+    except ArithmeticError:
+        price = Decimal("NaN")
+    if not price.is_finite() or not 0 <= price < 1_000_000:
+        draft.leave(where, "a cost per token in it is none")
+        return None
+    return price.quantize(Decimal("0.000001"))

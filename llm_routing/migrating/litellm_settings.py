@@ -1,0 +1,165 @@
+"""The settings of LiteLLM's file: which groups follow which, and what has no place here.
+
+Source: https://docs.litellm.ai/docs/proxy/config_settings
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .plan import Draft
+from .text import names_secret, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Groups by the group they follow; `defaults` follow every group, `longer` where a prompt is
+    too long; `aliases` are other names of groups."""
+
+    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    longer: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    defaults: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+_SECTIONS: Final = ("router_settings", "litellm_settings", "general_settings")
+_LINKS: Final = frozenset(
+    {"fallbacks", "context_window_fallbacks", "default_fallbacks", "model_group_alias"}
+)
+_DEADLINE: Final = "set LLM_TOTAL_TIMEOUT, or deadlines at routes"
+_LOGS: Final = "usage is in the usage records; there are no callbacks"
+_CACHE: Final = "see CACHE_TTL, CACHE_MAX_SIZE and REDIS_URL, and the route's cache lifetime"
+_KEYS: Final = "callers get keys of their own with create_llm_key or in the admin"
+
+_REASONS: Final[Mapping[str, str]] = {
+    "allowed_fails": "circuit breakers are per provider and model",
+    "cooldown_time": "circuit breakers are per provider and model",
+    "disable_cooldowns": "circuit breakers are per provider and model",
+    "num_retries": "retries follow from the route's targets and deadline",
+    "max_retries": "retries follow from the route's targets and deadline",
+    "max_fallbacks": "a route has the targets that it lists",
+    "retry_policy": "which failures are tried again is not configured",
+    "retry_after": "which failures are tried again is not configured",
+    "allowed_fails_policy": "which failures are tried again is not configured",
+    "content_policy_fallbacks": "what a vendor's policy refuses is not sent to another one",
+    "timeout": _DEADLINE,
+    "request_timeout": _DEADLINE,
+    "stream_timeout": "set LLM_FIRST_TOKEN_TIMEOUT, or first_token_timeout at providers",
+    "enable_pre_call_checks": "a model that cannot do what a request asks is passed over always",
+    "redis_host": "see REDIS_URL",
+    "redis_port": "see REDIS_URL",
+    "redis_url": "see REDIS_URL",
+    "redis_password": "see REDIS_URL",
+    "callbacks": _LOGS,
+    "success_callback": _LOGS,
+    "failure_callback": _LOGS,
+    "service_callback": _LOGS,
+    "audit_log_callbacks": _LOGS,
+    "cache": _CACHE,
+    "cache_params": _CACHE,
+    "cache_responses": _CACHE,
+    "drop_params": "what a model refuses (no_sampling) is left out for it",
+    "guardrails": "there are no guardrails",
+    "max_budget": "there is no budget for everything",
+    "budget_duration": "there is no budget for everything",
+    "master_key": _KEYS,
+    "custom_auth": _KEYS,
+    "default_key_generate_params": _KEYS,
+    "default_internal_user_params": _KEYS,
+    "upperbound_key_generate_params": _KEYS,
+    "database_url": "see DATABASE_URL",
+    "store_model_in_db": "models are always in the database",
+    "alerting": "there are no alerts; scrape the metrics",
+    "pass_through_endpoints": "requests are not passed through",
+    "set_verbose": "see Django's LOGGING",
+    "json_logs": "see Django's LOGGING",
+}
+_TOP: Final[Mapping[str, str]] = {
+    "guardrails": "there are no guardrails",
+    "mcp_servers": "there are no MCP servers",
+    "vector_store_registry": "there are no vector stores",
+    "prompts": "prompts are the system prompts of routes",
+    "include": "files that it includes are not read; migrate them one by one",
+    "files_settings": "files are not kept",
+    "finetune_settings": "models are not tuned",
+    "search_tools": "there are no search tools",
+    "assistant_settings": "there are no assistants",
+}
+_NO_PLACE: Final = "there is no such setting here"
+
+
+def read_links(draft: Draft, document: Mapping[str, Any]) -> Links:
+    """The fallbacks and aliases, from whichever section has them."""
+    fallbacks: dict[str, tuple[str, ...]] = {}
+    longer: dict[str, tuple[str, ...]] = {}
+    defaults: list[str] = []
+    aliases: dict[str, str] = {}
+    for section in _SECTIONS:
+        said = document.get(section)
+        if not isinstance(said, dict):
+            continue
+        fallbacks |= _lists(draft, said.get("fallbacks"), f"{section}.fallbacks")
+        longer |= _lists(
+            draft, said.get("context_window_fallbacks"), f"{section}.context_window_fallbacks"
+        )
+        if isinstance(others := said.get("default_fallbacks"), list):
+            defaults += map(str, others)
+        if isinstance(names := said.get("model_group_alias"), dict):
+            for name, group in names.items():
+                if isinstance(group, dict):
+                    draft.note(f"{section}.model_group_alias.{name}", "it is listed to callers")
+                    group = group.get("model")
+                aliases[name] = str(group)
+    return Links(fallbacks, longer, tuple(defaults), aliases)
+
+
+def _lists(draft: Draft, value: Any, where: str) -> dict[str, tuple[str, ...]]:
+    """`[{"group": ["other", …]}, …]`, as LiteLLM writes it."""
+    found: dict[str, tuple[str, ...]] = {}
+    if value is None:
+        return found
+    for number, item in enumerate(value if isinstance(value, list) else [value]):
+        if not isinstance(item, dict):
+            draft.leave(f"{where}[{number}]", "this is no group with those that follow it")
+            continue
+        for group, others in item.items():
+            names = others if isinstance(others, list) else [others]
+            found[group] = tuple(name for name in names if isinstance(name, str))
+            if len(found[group]) < len(names):
+                draft.leave(
+                    f"{where}[{number}].{group}",
+                    "a fallback with parameters of its own; only a group can be fallen back on",
+                )
+    return found
+
+
+def list_sections(draft: Draft, document: Mapping[str, Any]) -> None:
+    """Lists everything that is not models, groups and fallbacks, by its name and never its value
+    (keys in clear text are listed by `source`)."""
+    for section, said in document.items():
+        if section in ("model_list", "credential_list") or said in (None, [], {}):
+            continue
+        if section == "environment_variables" and isinstance(said, dict):
+            for name in said:
+                draft.leave(
+                    f"{section}.{name}", "set it in the environment of the process that serves"
+                )
+        elif section in _SECTIONS and isinstance(said, dict):
+            for name, value in said.items():
+                if name not in _LINKS:
+                    _setting(draft, f"{section}.{name}", name, value)
+        else:
+            draft.leave(section, _TOP.get(section, "there is no such section here"))
+
+
+def _setting(draft: Draft, where: str, name: str, value: Any) -> None:
+    if value in (None, [], {}):
+        return
+    if name == "routing_strategy":
+        if value != "simple-shuffle":
+            draft.leave(where, f"{shown(value)}: the load is shared by weight, in no other way")
+        return
+    reason = _REASONS.get(name)
+    if reason is None:
+        reason = "secrets are not taken over" if names_secret(name) else _NO_PLACE
+    draft.leave(where, reason)

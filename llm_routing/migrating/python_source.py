@@ -1,0 +1,350 @@
+"""Reads the mappings out of a Python file without running a line of it.
+
+The syntax tree alone is looked at. Literals are taken as they are, names by what the file assigns
+to them, enumeration members by their name (or the value the file's own class gives), constructor
+calls as dictionaries. What else stands there is not guessed at.
+"""
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .plan import Draft
+from .text import CLEAR, ENVIRONMENT, CannotRead, bounded, looks_secret, names_secret, shown
+
+_MAPPING: Final = re.compile(
+    r"^_*(?:(?:MODEL|USE_?CASE|ROUT|TIER|DEFAULT|LLM|CUSTOM|STATIC).*)?MAPPINGS?$|^_*MODEL_MAP$|^USE_CASE_MODELS$|^MODELS_BY_USE_CASE$|^MODEL_ROUT(?:ES|ING)$"
+    r"|^ROUT(?:ES|ING_TABLE)$",
+    re.IGNORECASE,
+)
+# How the old router's own class lists its fields, for files that only import it.
+_KNOWN_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ModelMapping": (
+        "primary_model", "tier", "fallback_models", "max_tokens", "temperature", "system_prompt",
+    )
+}  # fmt: skip
+_CONTAINERS: Final = {"list": list, "tuple": list, "set": list, "frozenset": list, "dict": dict}
+
+
+class _Unreadable(Exception):
+    """An expression that has no value without running the file."""
+
+
+@dataclass(slots=True)
+class _Class:
+    """A class of the file: its members' values, its annotated fields and their defaults."""
+
+    members: dict[str, Any] = field(default_factory=dict)
+    fields: list[str] = field(default_factory=list)
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+def read_python(draft: Draft, text: str) -> list[tuple[str, Any]]:
+    """The mappings of a file by their names; what cannot be read is in the draft. Raises
+    `CannotRead`."""
+    try:
+        tree = ast.parse(text)
+        return _Reader(draft, tree).mappings()
+    except SyntaxError as error:
+        raise CannotRead(f"It is no Python: line {error.lineno} cannot be read.") from None
+    except (ValueError, RecursionError, MemoryError):
+        raise CannotRead("It is no Python that can be read.") from None
+
+
+class _Reader:
+    """One file."""
+
+    def __init__(self, draft: Draft, tree: ast.Module) -> None:
+        self._draft = draft
+        self._tree = tree
+        self._names: dict[str, Any] = {}
+        self._classes: dict[str, _Class] = {}
+        self._found: dict[str, Any] = {}
+        self._seen: set[ast.stmt] = set()
+
+    def mappings(self) -> list[tuple[str, Any]]:
+        """Every mapping, after what the file adds to it further down."""
+        self._find_secrets()
+        self._body(self._tree.body)
+        self._find_unseen()
+        return [(name, bounded(value)) for name, value in self._found.items()]
+
+    def _body(self, statements: list[ast.stmt], owner: _Class | None = None) -> None:
+        for statement in statements:
+            match statement:
+                case ast.ClassDef():
+                    inner = self._classes.setdefault(statement.name, _Class())
+                    self._body(statement.body, inner)
+                case ast.FunctionDef() | ast.AsyncFunctionDef():
+                    self._body(statement.body)
+                case ast.Assign(targets=[ast.Name() | ast.Attribute() as target], value=value):
+                    self._assign(_last_name(target), value, owner, statement)
+                case ast.AnnAssign(target=ast.Name() | ast.Attribute() as target, value=value):
+                    if owner is not None:
+                        owner.fields.append(_last_name(target))
+                    if value is not None:
+                        self._assign(_last_name(target), value, owner, statement)
+                case ast.Assign(targets=[ast.Subscript() as target], value=value):
+                    self._set_item(target, value, statement.lineno)
+                case ast.Expr(value=ast.Call() as call):
+                    self._update(call)
+                case _:
+                    pass
+
+    def _assign(
+        self, name: str, value: ast.expr, owner: _Class | None, statement: ast.stmt
+    ) -> None:
+        self._seen.add(statement)
+        line = statement.lineno
+        is_mapping = _MAPPING.search(name) is not None
+        try:
+            read = self._value(value, at=name if is_mapping else "")
+        except _Unreadable as error:
+            if is_mapping:
+                self._draft.leave(f"{name} (line {line})", str(error))
+            return
+        if owner is not None:
+            owner.members[name] = owner.defaults[name] = read
+        self._names[name] = read
+        if is_mapping and isinstance(read, dict | list):
+            self._found[name] = read
+        elif name.isupper() and isinstance(read, dict) and read and owner is None:
+            self._draft.leave(
+                f"{name} (line {line})", "by its name it is no mapping of use cases; it is not read"
+            )
+
+    def _set_item(self, target: ast.Subscript, value: ast.expr, line: int) -> None:
+        """`MAPPINGS[use_case] = …` and `MAPPINGS[use_case][tier] = …`."""
+        path: list[ast.expr] = []
+        inner: ast.expr = target
+        while isinstance(inner, ast.Subscript):
+            path.insert(0, inner.slice)
+            inner = inner.value
+        name = _last_name(inner)
+        if name not in self._found:
+            return
+        try:
+            place = self._found[name]
+            *keys, last = (self._key(part) for part in path)
+            for key in keys:
+                place = place.setdefault(key, {})
+            place[last] = self._value(value, at=name)
+        except (_Unreadable, AttributeError, TypeError, IndexError):
+            self._draft.leave(f"{name} (line {line})", "it is changed in a way that is not read")
+
+    def _update(self, call: ast.Call) -> None:
+        """`MAPPINGS.update({…})`; other calls change nothing that is read."""
+        if not isinstance(call.func, ast.Attribute):
+            return
+        name = _last_name(call.func.value)
+        if name not in self._found:
+            return
+        try:
+            if call.func.attr != "update" or len(call.args) != 1 or call.keywords:
+                raise _Unreadable
+            self._found[name].update(self._value(call.args[0], at=name))
+        except (_Unreadable, AttributeError, TypeError, ValueError):
+            self._draft.leave(
+                f"{name} (line {call.lineno})", "it is changed in a way that is not read"
+            )
+
+    def _value(self, node: ast.expr, at: str = "") -> Any:
+        """The value of an expression. Within a mapping (`at`), what has none is left out and
+        listed; elsewhere it raises."""
+        match node:
+            case ast.Constant(value=value):
+                if isinstance(value, bytes | complex) or value is ...:
+                    raise _Unreadable("a value that no configuration has")
+                return value
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+                return -value
+            case ast.BinOp(op=ast.Add(), left=left, right=right):
+                return self._sum(self._value(left, at), self._value(right, at))
+            case ast.Dict():
+                return self._dict(node, at)
+            case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
+                return list(self._items(items, at))
+            case ast.Name(id=name):
+                if name in self._names:
+                    return self._names[name]
+                raise _Unreadable(f"the file does not say what {shown(name)} is")
+            case ast.Attribute():
+                return self._member(node)
+            case ast.Subscript(value=ast.Attribute(value=ast.Name(id="os"), attr="environ")):
+                return ENVIRONMENT + str(self._value(node.slice))
+            case ast.Call():
+                return self._call(node, at)
+            case _:
+                raise _Unreadable("it is computed when the file runs")
+
+    def _sum(self, left: Any, right: Any) -> Any:
+        if isinstance(left, str) and isinstance(right, str):
+            return left + right
+        if isinstance(left, list) and isinstance(right, list):
+            return [*left, *right]
+        raise _Unreadable("it is computed when the file runs")
+
+    def _items(self, items: list[ast.expr], at: str) -> Iterator[Any]:
+        for item in items:
+            try:
+                if isinstance(item, ast.Starred):
+                    yield from self._value(item.value, at)
+                else:
+                    yield self._value(item, at)
+            except (_Unreadable, TypeError) as error:
+                self._leave(at, item, error)
+
+    def _dict(self, node: ast.Dict, at: str) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for key, value in zip(node.keys, node.values, strict=True):
+            inside = at
+            try:
+                if key is None:
+                    found.update(self._value(value, at))
+                    continue
+                name = self._key(key)
+                inside = f"{at}[{shown(name)}]" if at else ""
+                if name in found and at:
+                    self._draft.leave(
+                        f"{inside} (line {key.lineno})",
+                        "it stands there twice; the later one counts, as in Python",
+                    )
+                found[name] = self._value(value, inside)
+            except (_Unreadable, TypeError, ValueError) as error:
+                self._leave(inside, value, error)
+        return found
+
+    def _leave(self, at: str, node: ast.expr, error: Exception) -> None:
+        if not at:
+            raise _Unreadable(str(error)) from None
+        reason = str(error) if isinstance(error, _Unreadable) else "it cannot be read"
+        self._draft.leave(f"{at} (line {node.lineno})", reason)
+
+    def _key(self, node: ast.expr) -> Any:
+        value = self._value(node)
+        return tuple(str(part) for part in value) if isinstance(value, list) else str(value)
+
+    def _member(self, node: ast.Attribute) -> Any:
+        """`UseCase.DEBUGGING`: the value that the file's class gives it, else its name in lower
+        case, as enumerations of words have it; `.value` behind it changes nothing."""
+        inner: ast.expr = node
+        while isinstance(inner, ast.Attribute) and inner.attr in ("value", "name"):
+            inner = inner.value
+        match inner:
+            case ast.Attribute(value=ast.Name(id=owner) | ast.Attribute(attr=owner), attr=member):
+                known = self._classes.get(owner)
+                if known is not None and member in known.members:
+                    return known.members[member]
+                if owner[:1].isupper():
+                    return member.lower()
+        raise _Unreadable("it is looked up when the file runs")
+
+    def _call(self, node: ast.Call, at: str) -> Any:
+        name = _last_name(node.func)
+        if name == "getenv" or (name == "get" and _is_environ(node.func)):
+            return self._variable(node, at)
+        if name in _CONTAINERS:
+            return self._container(node, name, at)
+        if not name[:1].isupper():
+            raise _Unreadable("it is computed when the file runs")
+        return self._construct(node, name, at)
+
+    def _variable(self, node: ast.Call, at: str) -> Any:
+        """`os.getenv("NAME")` in LiteLLM's words; a default counts, unless it is a secret's."""
+        words = [self._value(item) for item in node.args]
+        if not words:
+            raise _Unreadable("it is computed when the file runs")
+        if len(words) > 1 and isinstance(words[1], str) and not names_secret(str(words[0])):
+            if at:
+                self._draft.note(
+                    f"{at} (line {node.lineno})",
+                    f"the default is taken; {shown(words[0])} in the environment is not looked at",
+                )
+            return words[1]
+        return ENVIRONMENT + str(words[0])
+
+    def _container(self, node: ast.Call, name: str, at: str) -> Any:
+        inner = self._value(node.args[0], at) if node.args else _CONTAINERS[name]()
+        if name == "dict":
+            pairs = {word.arg: self._value(word.value, at) for word in node.keywords if word.arg}
+            return {**inner, **pairs} if isinstance(inner, dict) else pairs
+        return list(inner)
+
+    def _construct(self, node: ast.Call, name: str, at: str) -> dict[str, Any]:
+        """`ModelMapping(…)` as a dictionary, with the defaults of the file's own class."""
+        known = self._classes.get(name, _Class())
+        names = known.fields or _KNOWN_FIELDS.get(name, ("model",))
+        found = {field: known.defaults[field] for field in known.fields if field in known.defaults}
+        for number, item in enumerate(node.args):
+            if number < len(names) and not isinstance(item, ast.Starred):
+                self._take(found, names[number], item, at)
+            else:
+                self._leave(at, item, _Unreadable(f"the file does not say what it is of {name}"))
+        for word in node.keywords:
+            if word.arg is None:
+                found.update(self._value(word.value, at))
+            else:
+                self._take(found, word.arg, word.value, at)
+        return found
+
+    def _take(self, found: dict[str, Any], name: str, node: ast.expr, at: str) -> None:
+        try:
+            found[name] = self._value(node, at)
+        except _Unreadable as error:
+            found.pop(name, None)
+            self._leave(f"{at}.{name}" if at else "", node, error)
+
+    def _find_unseen(self) -> None:
+        """Lists mappings that are made where it depends on something, or bit by bit."""
+        for node in ast.walk(self._tree):
+            match node:
+                case ast.Assign(targets=targets) if node not in self._seen:
+                    names = [_last_name(target) for target in targets]
+                case ast.AnnAssign(target=target, value=ast.expr()) if node not in self._seen:
+                    names = [_last_name(target)]
+                case ast.AugAssign(target=target):
+                    names = [_last_name(target)]
+                case _:
+                    continue
+            for name in names:
+                if _MAPPING.search(name):
+                    self._draft.leave(
+                        f"{name} (line {node.lineno})", "it depends on what runs before it"
+                    )
+
+    def _find_secrets(self) -> None:
+        """Lists every key that stands in the file, wherever it does, without repeating it."""
+        for node in ast.walk(self._tree):
+            named: list[tuple[str, ast.expr | None]] = []
+            match node:
+                case ast.Constant(value=str() as text) if looks_secret(text):
+                    self._draft.leave(f"line {node.lineno}", CLEAR)
+                case ast.Assign(targets=targets, value=value):
+                    named = [(_last_name(target), value) for target in targets]
+                case ast.AnnAssign(target=target, value=value):
+                    named = [(_last_name(target), value)]
+                case ast.keyword(arg=str() as name, value=value):
+                    named = [(name, value)]
+                case ast.Dict(keys=keys, values=values):
+                    named = [
+                        (str(key.value), value)
+                        for key, value in zip(keys, values, strict=True)
+                        if isinstance(key, ast.Constant)
+                    ]
+            for name, value in named:
+                match value:
+                    case ast.Constant(value=str() as text) if text and names_secret(name):
+                        self._draft.leave(f"line {value.lineno}", CLEAR)
+
+
+def _is_environ(function: ast.expr) -> bool:
+    return isinstance(function, ast.Attribute) and _last_name(function.value) == "environ"
+
+
+def _last_name(node: ast.expr) -> str:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""

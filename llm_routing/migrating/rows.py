@@ -1,0 +1,55 @@
+"""The rows a migration meets: whose they are, what was removed, what a route led to before.
+
+What is written is decided in `write`.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from django.db.models import Max, Model
+
+from llm_routing.discovery import record as discovery
+from llm_routing.models import ModelConfig, RouteTarget
+from llm_routing.setup import configure as set_up
+from llm_routing.setup.rows import history_of
+
+REASON: Final = "migrate_llm_router"
+OURS: Final = frozenset({REASON, set_up.REASON, discovery.REASON})
+
+# A target to be: its model, its position and its weight.
+Wanted = tuple[ModelConfig, int, int]
+
+
+def path_of(wanted: list[Wanted]) -> str:
+    """The models of a route as a report shows them: equals beside, fallbacks behind each other."""
+    levels: dict[int, list[str]] = {}
+    for model, position, weight in wanted:
+        text = model.address if weight == 1 else f"{model.address} ×{weight}"
+        levels.setdefault(position, []).append(text)
+    return " > ".join(" | ".join(levels[level]) for level in sorted(levels))
+
+
+def _embeds(model: ModelConfig) -> bool:
+    return "embeddings" in model.capabilities
+
+
+def embeddings_beside(wanted: list[Wanted], present: list[RouteTarget]) -> list[Wanted]:
+    """The targets for embeddings that a route has and the file knows nothing of, behind the file's:
+    what is asked of chat models does not go there."""
+    if any(_embeds(model) for model, _, _ in wanted):
+        return []
+    behind = max(position for _, position, _ in wanted) + 1
+    kept = sorted((row for row in present if _embeds(row.model)), key=lambda row: row.position)
+    return [(row.model, behind + number, row.weight) for number, row in enumerate(kept)]
+
+
+def removed_since(model: type[Model], name: Callable[[Any], Any]) -> set[Any]:
+    """What rows were called that a migration wrote and that are gone or called otherwise."""
+    return {name(entry) for entry in history_of(model).filter(history_change_reason=REASON)}
+
+
+def routes_with_touched_targets() -> set[Any]:
+    """The routes of which somebody added, changed or removed a target."""
+    newest = history_of(RouteTarget).order_by().values("id").annotate(newest=Max("history_id"))
+    entries = history_of(RouteTarget).filter(history_id__in=newest.values("newest"))
+    return set(entries.exclude(history_change_reason__in=OURS).values_list("route_id", flat=True))

@@ -1,0 +1,135 @@
+"""Opens a file of another router, tells its kind, and has it read into a plan.
+
+The kinds: a Python file with mappings, the same as JSON or YAML, and LiteLLM's `config.yaml`.
+"""
+
+import json
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from . import litellm, mappings
+from .plan import Draft, Plan
+from .python_source import read_python
+from .text import CLEAR, CannotRead, bounded, is_placeholder, looks_secret, names_secret, variable
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+
+
+def read(path: Path, *, environ: Mapping[str, str], through: str = "") -> Plan:
+    """The plan of what a file says. `through` is the vendor that served names with an author
+    before the slash (`anthropic/claude-…` at OpenRouter). Raises `CannotRead`."""
+    text = _text(path)
+    draft = Draft(environ)
+    if path.suffix.lower() == ".py":
+        found = read_python(draft, text)
+        if not found:
+            raise CannotRead("No mapping of use cases was found in it, such as MODEL_MAPPINGS.")
+        for name, value in found:
+            mappings.read_mappings(draft, value, name, through=through)
+        return draft.plan(mappings.SOURCE)
+    document = bounded(_document(path, text))
+    if not isinstance(document, dict | list) or not document:
+        raise CannotRead("It holds no configuration.")
+    _find_secrets(draft, document, "")
+    if isinstance(document, dict) and "model_list" in document:
+        litellm.read_litellm(draft, document)
+        return draft.plan(litellm.SOURCE)
+    for name, value in _mappings(draft, document):
+        mappings.read_mappings(draft, value, name, through=through)
+    return draft.plan(mappings.SOURCE)
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise CannotRead(f"It cannot be opened: {error.strerror}.") from None
+    if len(data) > MAX_BYTES:
+        raise CannotRead(f"It is larger than {MAX_BYTES // 1024 // 1024} MiB.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise CannotRead("It is no text in UTF-8.") from None
+
+
+def _document(path: Path, text: str) -> Any:
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".json":
+            return json.loads(text, object_pairs_hook=_once)
+        if suffix in (".yaml", ".yml"):
+            return yaml.load(text, Loader=_Loader)  # noqa: S506  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise CannotRead(f"It is no YAML: line {line} cannot be read.") from None
+    except json.JSONDecodeError as error:
+        raise CannotRead(f"It is no JSON: line {error.lineno} cannot be read.") from None
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise CannotRead("It cannot be read.") from None
+    raise CannotRead("Its name must end in .py, .json, .yaml or .yml.")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise CannotRead("A name stands twice in one of its objects, so that one would be lost.")
+    return found
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's own types alone, and no name twice in a mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """As in PyYAML. Raises `CannotRead` for a name that stands twice."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise CannotRead(
+                        f"A name stands twice in one mapping (line {key.start_mark.line + 1}), so "
+                        "that one would be lost."
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _mappings(draft: Draft, document: Any) -> list[tuple[str, Any]]:
+    """The mappings of a document: below a name that says so, or the document itself."""
+    if isinstance(document, dict):
+        named = [
+            name
+            for name, value in document.items()
+            if name.lower().replace("-", "_").endswith(("mapping", "mappings", "routes"))
+            and isinstance(value, dict | list)
+        ]
+        if named:
+            for name in document:
+                if name not in named:
+                    draft.leave(name, "by its name it is no mapping of use cases; it is not read")
+            return [(name, document[name]) for name in named]
+    return [("", document)]
+
+
+def _find_secrets(draft: Draft, value: Any, where: str) -> None:
+    """Lists every key that stands in a document, without repeating it."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            place = f"{where}.{name}" if where else str(name)
+            if isinstance(inner, str):
+                is_named = names_secret(str(name)) and not variable(inner)
+                if (looks_secret(inner) or is_named) and not is_placeholder(inner):
+                    draft.leave(place, CLEAR)
+            else:
+                _find_secrets(draft, inner, place)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            place = f"{where}[{number}]"
+            if isinstance(inner, str):
+                if looks_secret(inner):
+                    draft.leave(place, CLEAR)
+            else:
+                _find_secrets(draft, inner, place)

@@ -1,0 +1,408 @@
+"""Writes a plan beside what operators wrote, in one transaction.
+
+What the plan was read from is the readers' business.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, Final
+
+from django.core.exceptions import ValidationError
+from django.core.validators import slug_re
+from django.db import transaction
+from django.db.models import Model
+from django.utils import timezone
+
+from llm_routing.core.types import ModelTier
+from llm_routing.credentials import find_key
+from llm_routing.discovery.describe import describe
+from llm_routing.discovery.lists import ListedModel
+from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
+from llm_routing.models.routing import is_use_case
+from llm_routing.setup.report import Action, Change
+from llm_routing.setup.rows import lock_configuration, save, signed, untouched
+from llm_routing.setup.state import wanting
+from llm_routing.vendors import VENDORS
+
+from .plan import Plan, PlannedModel, PlannedProvider, PlannedRoute, PlannedTarget, Remark
+from .report import MigrationReport
+from .rows import (
+    OURS,
+    REASON,
+    Wanted,
+    embeddings_beside,
+    path_of,
+    removed_since,
+    routes_with_touched_targets,
+)
+from .text import shown
+
+_ROUTE_FIELDS: Final = (
+    "system_prompt", "temperature", "max_tokens", "cache_ttl", "deadline", "is_active",
+)  # fmt: skip
+
+
+def migrate(
+    plan: Plan,
+    *,
+    environ: Mapping[str, str],
+    store_keys: bool = False,
+    dry_run: bool = False,
+    today: date | None = None,
+) -> MigrationReport:
+    """Makes the configuration what the plan says, as far as no operator has said otherwise.
+
+    A row whose newest entry in the history is signed by a program (set-up, discovery, an earlier
+    migration) may be written; any other is an operator's and stays, and where it differs it is a
+    conflict. So is a row that a migration made and somebody removed. A second run of the same file
+    changes nothing.
+
+    A provider is active where its key is found in `environ`, or where it needs none. `store_keys`
+    encrypts keys that stand in the file into the rows of their providers. `dry_run` does all of it
+    and rolls it back.
+    """
+    with transaction.atomic():
+        lock_configuration()
+        report = _Migration(plan, environ, store_keys, today or timezone.now().date()).run(dry_run)
+        if dry_run:
+            transaction.set_rollback(True)
+    return report
+
+
+class _Migration:
+    """One run, inside its transaction."""
+
+    def __init__(
+        self, plan: Plan, environ: Mapping[str, str], store_keys: bool, today: date
+    ) -> None:
+        self._plan = plan
+        self._environ = environ
+        self._store_keys = store_keys
+        self._today = today
+        self._changes: list[Change] = []
+        self._conflicts: list[Remark] = []
+        self._notes: list[Remark] = []
+        self._unchanged = 0
+        self._routes = list(plan.routes)
+
+    def run(self, dry_run: bool) -> MigrationReport:
+        providers = self._write_providers()
+        models = self._write_models(providers)
+        self._write_routes(models)
+        return MigrationReport(
+            source=self._plan.source,
+            changes=tuple(self._changes),
+            unchanged=self._unchanged,
+            conflicts=tuple(self._conflicts),
+            unmapped=self._plan.unmapped,
+            notes=(*self._plan.notes, *self._notes),
+            is_dry_run=dry_run,
+        )
+
+    def _change(self, kind: str, name: str, action: Action, reason: str = "") -> None:
+        self._changes.append(Change(kind, name, action, reason))
+
+    def _conflict(self, kind: str, name: str, reason: str) -> None:
+        self._conflicts.append(Remark(f"{kind} {shown(name)}", reason))
+
+    def _note(self, kind: str, name: str, text: str) -> None:
+        self._notes.append(Remark(f"{kind} {shown(name)}", text))
+
+    def _is_sound(self, kind: str, name: str, row: Model) -> bool:
+        """Whether a row stands the checks of the admin."""
+        try:
+            row.full_clean()
+        except ValidationError as error:
+            self._conflict(kind, name, " ".join(error.messages))
+            return False
+        return True
+
+    # Providers
+
+    def _write_providers(self) -> dict[str, Provider]:
+        """The rows that the plan's providers are, by the plan's names."""
+        present = {row.name: row for row in Provider.objects.all()}
+        ours = untouched(Provider, OURS)
+        removed = removed_since(Provider, lambda entry: entry.name)
+        found = {}
+        for planned in self._plan.providers:
+            row = present.get(planned.name)
+            if row is None:
+                if planned.name in removed:
+                    self._conflict("provider", planned.name, "it was removed since its migration")
+                    continue
+                row = self._new_provider(planned)
+                if row is None:
+                    continue
+            elif not self._fits(row, planned, row.pk in ours):
+                continue
+            found[planned.name] = row
+        return found
+
+    def _new_provider(self, planned: PlannedProvider) -> Provider | None:
+        row = Provider(
+            name=planned.name,
+            vendor=planned.vendor,
+            base_url=planned.base_url,
+            api_key_env=planned.api_key_env,
+            notes=f"Migrated from a file: {self._plan.source}.",
+        )
+        self._take_key(row, planned)
+        if not self._is_sound("provider", planned.name, row):
+            return None
+        row.is_active = self._is_usable(row)
+        Provider.objects.bulk_create(signed([row], REASON))
+        reason = "" if row.is_active else f"inactive: {self._wanting(row)}"
+        self._change("provider", row.name, Action.CREATED, reason)
+        return row
+
+    def _fits(self, row: Provider, planned: PlannedProvider, is_ours: bool) -> bool:
+        """Whether a row is, or now is, the planned provider; a conflict where it is another."""
+        differs = [
+            name
+            for name, wanted in (
+                ("vendor", planned.vendor),
+                ("base_url", planned.base_url),
+                ("api_key_env", planned.api_key_env),
+            )
+            if self._effective(row, name) != self._effective(planned, name)
+        ]
+        if differs and not (is_ours and "vendor" not in differs):
+            self._conflict(
+                "provider",
+                row.name,
+                f"it has another {' and '.join(differs)} than the file; it and its models stay",
+            )
+            return False
+        changed = list(differs)
+        for name in differs:
+            setattr(row, name, getattr(planned, name))
+        if is_ours and self._take_key(row, planned):
+            changed += ["encrypted_key", "key_changed_at"]
+        if changed:
+            if not self._is_sound("provider", row.name, row):
+                return False
+            save(row, *changed, reason=REASON)
+            self._change("provider", row.name, Action.UPDATED, ", ".join(changed))
+        if not row.is_active and is_ours and self._is_usable(row):
+            row.is_active = True
+            save(row, "is_active", reason=REASON)
+            self._change("provider", row.name, Action.ACTIVATED)
+        elif not row.is_active:
+            reason = self._wanting(row) if is_ours else "an operator switched it off"
+            self._note("provider", row.name, f"it is inactive: {reason}")
+        elif not changed:
+            self._unchanged += 1
+        return True
+
+    def _take_key(self, row: Provider, planned: PlannedProvider) -> bool:
+        """Whether the key that stands in the file is now the row's."""
+        if not self._store_keys or planned.secret is None or row.has_stored_key:
+            return False
+        try:
+            row.set_api_key(planned.secret.get_secret_value())
+        except ValueError as error:
+            self._conflict("provider", planned.name, str(error))
+            return False
+        return True
+
+    def _effective(self, row: Provider | PlannedProvider, name: str) -> str:
+        value = str(getattr(row, name))
+        vendor = VENDORS.get(row.vendor)
+        if vendor is None or name == "vendor":
+            return value
+        if name == "base_url":
+            return (value or vendor.base_url).rstrip("/")
+        return value or vendor.api_key_env
+
+    def _is_usable(self, row: Provider) -> bool:
+        return not VENDORS[row.vendor].needs_key or bool(find_key(row, self._environ).value)
+
+    def _wanting(self, row: Provider) -> str:
+        if row.api_key_env:
+            return f"{row.api_key_env} is not set"
+        return wanting(VENDORS[row.vendor])
+
+    # Models
+
+    def _write_models(self, providers: Mapping[str, Provider]) -> dict[str, ModelConfig]:
+        """The rows that the plan's models are, by the plan's keys."""
+        rows = ModelConfig.objects.filter(provider__in=providers.values()).select_related(
+            "provider"
+        )
+        present = {(row.provider_id, row.model_id): row for row in rows}
+        ours = untouched(ModelConfig, OURS)
+        removed = removed_since(ModelConfig, lambda entry: (entry.provider_id, entry.model_id))
+        found = {}
+        for planned in self._plan.models:
+            provider = providers.get(planned.provider)
+            if provider is None:
+                self._conflict("model", planned.key, "its provider could not be written")
+                continue
+            row = present.get((provider.pk, planned.model_id))
+            if row is None:
+                if (provider.pk, planned.model_id) in removed:
+                    self._conflict("model", planned.key, "it was removed since its migration")
+                    continue
+                row = self._new_model(planned, provider)
+                if row is None:
+                    continue
+            else:
+                self._adjust_model(row, planned, row.pk in ours)
+            found[planned.key] = row
+        return found
+
+    def _new_model(self, planned: PlannedModel, provider: Provider) -> ModelConfig | None:
+        """A model with the file's facts, and else with those that are known of it."""
+        listed = ListedModel(
+            planned.model_id,
+            capabilities=planned.capabilities,
+            context_window=planned.context_window,
+            max_output_tokens=planned.max_output_tokens,
+        )
+        facts = describe(provider.vendor, listed, self._today)
+        if planned.input_price is not None or planned.output_price is not None:
+            facts |= {
+                "input_price": planned.input_price,
+                "output_price": planned.output_price,
+                "cached_input_price": None,
+            }
+        row = ModelConfig(provider=provider, **facts)
+        if not self._is_sound("model", planned.key, row):
+            return None
+        self._give_alias(row, planned, is_ours=True)
+        ModelConfig.objects.bulk_create(signed([row], REASON))
+        self._change(
+            "model", planned.key, Action.CREATED, f"alias {row.alias}" if row.alias else ""
+        )
+        return row
+
+    def _adjust_model(self, row: ModelConfig, planned: PlannedModel, is_ours: bool) -> None:
+        changed = ["alias"] if self._give_alias(row, planned, is_ours=is_ours) else []
+        for name in ("input_price", "output_price"):
+            wanted = getattr(planned, name)
+            if wanted is not None and getattr(row, name) != wanted:
+                self._conflict(
+                    "model", planned.key, f"its {name} differs from the file's; it stays"
+                )
+        if not row.is_active:
+            if is_ours:
+                row.is_active = True
+                changed.append("is_active")
+            else:
+                self._note("model", planned.key, "it is inactive: an operator switched it off")
+        if changed:
+            save(row, *changed, reason=REASON)
+            self._change("model", planned.key, Action.UPDATED, ", ".join(changed))
+        else:
+            self._unchanged += 1
+
+    def _give_alias(self, row: ModelConfig, planned: PlannedModel, *, is_ours: bool) -> bool:
+        """Whether the row now has the planned alias and had not. A model has one alias and an alias
+        is no use case: where either stands in the way, a route of that name leads to the model."""
+        alias = planned.alias
+        if not alias or row.alias == alias:
+            return False
+        if (row.alias or is_use_case(alias)) and slug_re.fullmatch(alias):
+            target = PlannedTarget(planned.key)
+            self._routes.append(PlannedRoute(alias, ModelTier.STANDARD.value, (target,)))
+        elif row.alias or not is_ours:
+            reason = f"it has the alias {row.alias}" if row.alias else "an operator gave it none"
+            self._conflict("alias", alias, f"{planned.key} stays as it is: {reason}")
+        else:
+            row.alias = alias
+            if self._is_sound("alias", alias, row):
+                return True
+            row.alias = None
+        return False
+
+    # Routes
+
+    def _write_routes(self, models: Mapping[str, ModelConfig]) -> None:
+        present = {
+            (row.use_case, row.tier): row for row in UseCaseRoute.objects.all().with_targets()
+        }
+        ours = untouched(UseCaseRoute, OURS)
+        touched = routes_with_touched_targets()
+        removed = removed_since(UseCaseRoute, lambda entry: (entry.use_case, entry.tier))
+        for planned in self._routes:
+            wanted = [
+                (models[target.model], target.position, target.weight)
+                for target in planned.targets
+                if target.model in models
+            ]
+            row = present.get((planned.use_case, planned.tier))
+            if not wanted:
+                self._conflict("route", planned.name, "none of its models could be written")
+            elif row is None:
+                if (planned.use_case, planned.tier) in removed:
+                    self._conflict("route", planned.name, "it was removed since its migration")
+                else:
+                    self._new_route(planned, wanted)
+            else:
+                self._adjust_route(row, planned, wanted, row.pk in ours and row.pk not in touched)
+
+    def _new_route(self, planned: PlannedRoute, wanted: list[Wanted]) -> None:
+        self._free_name(planned)
+        row = UseCaseRoute(use_case=planned.use_case, tier=planned.tier, **_values(planned))
+        if not self._is_sound("route", planned.name, row):
+            return
+        UseCaseRoute.objects.bulk_create(signed([row], REASON))
+        self._add_targets(row, wanted)
+        self._change("route", planned.name, Action.CREATED, path_of(wanted))
+
+    def _free_name(self, planned: PlannedRoute) -> None:
+        """Takes the route's name from a model that no operator gave it to: set-up makes the
+        identifiers of well-known models their aliases, and callers of the name get the route."""
+        holder = ModelConfig.objects.filter(
+            alias=planned.use_case, pk__in=untouched(ModelConfig, OURS)
+        ).first()
+        if holder is not None:
+            holder.alias = None
+            save(holder, "alias", reason=REASON)
+            reason = f"its alias {planned.use_case} is the name of a route now"
+            self._change("model", holder.address, Action.UPDATED, reason)
+
+    def _adjust_route(
+        self,
+        row: UseCaseRoute,
+        planned: PlannedRoute,
+        wanted: list[Wanted],
+        is_ours: bool,
+    ) -> None:
+        present = {target.model_id: target for target in row.targets.all()}
+        wanted = wanted + embeddings_beside(wanted, list(present.values()))
+        values = _values(planned)
+        changed = [name for name, value in values.items() if getattr(row, name) != value]
+        targets_differ = {(t.model_id, t.position, t.weight) for t in present.values()} != {
+            (model.pk, position, weight) for model, position, weight in wanted
+        }
+        if not changed and not targets_differ:
+            self._unchanged += 1
+            return
+        if not is_ours:
+            what = [*changed, "targets"] if targets_differ else changed
+            self._conflict("route", planned.name, f"an operator has other {', '.join(what)}")
+            return
+        if changed:
+            for name in changed:
+                setattr(row, name, values[name])
+            if not self._is_sound("route", planned.name, row):
+                return
+            save(row, *changed, reason=REASON)
+        if targets_differ:
+            for target in signed(present.values(), REASON):
+                target.delete()
+            self._add_targets(row, wanted)
+        self._change("route", planned.name, Action.UPDATED, path_of(wanted))
+
+    def _add_targets(self, row: UseCaseRoute, wanted: list[Wanted]) -> None:
+        targets = [
+            RouteTarget(route=row, model=model, position=position, weight=weight)
+            for model, position, weight in wanted
+        ]
+        RouteTarget.objects.bulk_create(signed(targets, REASON))
+
+
+def _values(planned: PlannedRoute) -> dict[str, Any]:
+    return {name: getattr(planned, name) for name in _ROUTE_FIELDS}

@@ -1,0 +1,61 @@
+"""Circuit breakers that are not closed, as each process reports its own, and orders to reset them.
+
+The breakers themselves are in the memory of every process (`core.breaker`).
+"""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from llm_routing.core.breaker import BreakerState
+
+STATES = [
+    (BreakerState.OPEN.value, _("Open")),
+    (BreakerState.HALF_OPEN.value, _("Half open")),
+]
+
+
+class BreakerReport(models.Model):
+    """A breaker that is open or half open in one process. A report that is no longer renewed is
+    a dead process's."""
+
+    process = models.CharField(_("process"), max_length=150)
+    provider = models.CharField(_("provider"), max_length=64)
+    model = models.CharField(_("model"), max_length=200)
+    state = models.CharField(_("state"), max_length=16, choices=STATES)
+    cause = models.CharField(_("cause"), max_length=64, blank=True)
+    openings = models.PositiveIntegerField(_("openings"), default=1)
+    opened_at = models.DateTimeField(_("open since"))
+    retry_at = models.DateTimeField(_("next probe"))
+    seen_at = models.DateTimeField(_("reported"))
+
+    class Meta:
+        verbose_name = _("open circuit breaker")
+        verbose_name_plural = _("open circuit breakers")
+        ordering = ("provider", "model", "process")
+        default_permissions = ("view",)
+        permissions = (("reset_breaker", _("Can reset circuit breakers")),)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("process", "provider", "model"), name="llm_breaker_of_process"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+class BreakerReset(models.Model):
+    """An order to every process to close its breaker of a target."""
+
+    provider = models.CharField(_("provider"), max_length=64)
+    model = models.CharField(_("model"), max_length=200)
+    ordered_by = models.CharField(_("ordered by"), max_length=150, blank=True)
+    ordered_at = models.DateTimeField(_("ordered"))
+
+    class Meta:
+        verbose_name = _("reset of a circuit breaker")
+        verbose_name_plural = _("resets of circuit breakers")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"

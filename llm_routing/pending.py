@@ -1,0 +1,44 @@
+"""What `get_llm_router()` gives before it is awaited: a coroutine that explains itself."""
+
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, NoReturn
+
+from .router import BaseLLMRouter
+
+
+class PendingRouter(Coroutine[Any, Any, BaseLLMRouter]):
+    """Await it. Using it like a router raises `TypeError` with what to write instead."""
+
+    def __init__(self, get: Callable[[], Coroutine[Any, Any, BaseLLMRouter]]) -> None:
+        self._get = get
+        self._started: Coroutine[Any, Any, BaseLLMRouter] | None = None
+
+    def __await__(self) -> Generator[Any, Any, BaseLLMRouter]:
+        return self._coroutine().__await__()
+
+    def send(self, value: Any, /) -> Any:
+        """As of every coroutine."""
+        return self._coroutine().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """As of every coroutine."""
+        return self._coroutine().throw(*error)
+
+    def close(self) -> None:
+        """As of every coroutine."""
+        if self._started is not None:
+            self._started.close()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_") or not hasattr(BaseLLMRouter, name):
+            raise AttributeError(name)
+        raise TypeError(
+            f"get_llm_router() gives a router once it is awaited. Write "
+            f"`router = await get_llm_router()` before `router.{name}`; in synchronous code "
+            "`router = get_llm_router_sync()` and `router.complete_sync(…)`."
+        )
+
+    def _coroutine(self) -> Coroutine[Any, Any, BaseLLMRouter]:
+        if self._started is None:
+            self._started = self._get()
+        return self._started

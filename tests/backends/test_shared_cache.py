@@ -1,0 +1,442 @@
+"""What processes have in common: one contract, over files and over a real Redis."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from llm_routing.backends import files
+from llm_routing.backends import redis as redis_backend
+from llm_routing.backends.clock import SystemClock
+from llm_routing.backends.files import FileCache
+from llm_routing.backends.redis import RedisCache
+from llm_routing.core.cache import CachedAnswer
+from llm_routing.core.ports import Found, Lease, NoLease, SharedCache
+from llm_routing.core.types import Usage
+from tests.conftest import with_path
+
+ANSWER = CachedAnswer("p", "m", '{"text":"Grüße"}'.encode(), Usage(3, 4), ("seed",))
+KEY = "0" * 64
+Make = Callable[[], SharedCache]
+
+
+class Reversed:
+    """A cipher that is easy to see through, and to see."""
+
+    def encrypt(self, clear_text: str) -> str:
+        return clear_text[::-1]
+
+    def decrypt(self, token: str) -> str:
+        return token[::-1]
+
+
+@pytest.fixture(params=["files", "redis"])
+async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
+    """Another process's view of one shared cache."""
+    made: list[SharedCache] = []
+    url = ""
+    if request.param == "redis":
+        url = with_path(request.getfixturevalue("redis_url"), "/3")
+        async with Redis.from_url(url) as client:
+            await client.flushdb()
+
+    def one() -> SharedCache:
+        cache: SharedCache = (
+            RedisCache(url, cipher=Reversed(), clock=SystemClock())
+            if url
+            else FileCache(tmp_path / "answers", cipher=Reversed(), clock=SystemClock())
+        )
+        made.append(cache)
+        return cache
+
+    yield one
+    for cache in made:
+        await cache.aclose()
+
+
+def leased(claimed: Found | Lease | NoLease) -> Lease:
+    assert not isinstance(claimed, Found | NoLease)
+    return claimed
+
+
+async def test_one_has_the_lease_the_others_wait_and_all_get_the_answer(make: Make) -> None:
+    one, other = make(), make()
+    lease = leased(await one.claim(KEY, 60))
+    assert await other.claim(KEY, 60) is NoLease.BUSY
+    assert await one.claim(KEY, 60) is NoLease.BUSY
+    another = leased(await other.claim("1" * 64, 60))
+    await lease.publish(ANSWER, 60)
+    for cache in (one, other):
+        found = await cache.claim(KEY, 60)
+        assert isinstance(found, Found)
+        assert found.answer == ANSWER
+        assert 0 <= found.age < 5
+        assert 55 < found.ttl <= 60
+    await another.release()
+
+
+async def test_a_lease_that_is_given_back_is_the_next_one_s(make: Make) -> None:
+    one, other = make(), make()
+    await leased(await one.claim(KEY, 60)).release()
+    lease = leased(await other.claim(KEY, 60))
+    assert await one.claim(KEY, 60) is NoLease.BUSY
+    await lease.release()
+
+
+async def test_an_answer_too_old_for_its_reader_is_asked_for_anew_by_one(make: Make) -> None:
+    one, other = make(), make()
+    await leased(await one.claim(KEY, 60)).publish(ANSWER, 60)
+    await asyncio.sleep(0.02)
+    lease = leased(await one.claim(KEY, 0.01))
+    assert await other.claim(KEY, 0.01) is NoLease.BUSY
+    assert isinstance(await other.claim(KEY, 60), Found)
+    await lease.publish(ANSWER, 60)
+    found = await other.claim(KEY, 60)
+    assert isinstance(found, Found)
+    assert found.age < 5
+
+
+async def test_an_answer_ends_with_its_lifetime(make: Make) -> None:
+    cache = make()
+    await leased(await cache.claim(KEY, 60)).publish(ANSWER, 0.05)
+    await asyncio.sleep(0.1)
+    await leased(await cache.claim(KEY, 60)).release()
+
+
+async def test_an_answer_may_come_without_a_lease(make: Make) -> None:
+    cache = make()
+    await cache.put(KEY, ANSWER, 60)
+    found = await make().claim(KEY, 60)
+    assert isinstance(found, Found)
+    assert found.answer == ANSWER
+
+
+async def test_an_answer_that_cannot_be_written_ends_the_lease(make: Make) -> None:
+    cache = make()
+    lease = leased(await cache.claim(KEY, 60))
+    await lease.publish(CachedAnswer("p", "m", b"\xff"), 60)
+    await leased(await cache.claim(KEY, 60)).release()
+
+
+async def test_many_processes_claim_at_once_and_one_gets_it(make: Make) -> None:
+    caches = [make() for _ in range(8)]
+    claims = await asyncio.gather(*(cache.claim(KEY, 60) for cache in caches * 20))
+    leases = [claim for claim in claims if not isinstance(claim, Found | NoLease)]
+    assert len(leases) == 1
+    await leases[0].release()
+
+
+# Files
+
+HOLD_A_LOCK = """
+import fcntl, sys, time
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "answers"
+
+
+def file_cache(directory: Path) -> FileCache:
+    return FileCache(directory, cipher=Reversed(), clock=SystemClock())
+
+
+async def test_the_lease_of_a_killed_process_is_free_at_once(directory: Path) -> None:
+    directory.mkdir()
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            HOLD_A_LOCK,
+            str(directory / KEY),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    with holder.stdout:
+        assert holder.stdout.readline() == b"locked\n"
+        cache = file_cache(directory)
+        assert await cache.claim(KEY, 60) is NoLease.BUSY
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    await leased(await cache.claim(KEY, 60)).release()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00\xff",
+        b"[]",
+        b"{}",
+        b'{"schema":1,"stored_at":0,"ttl":"x","answer":""}',
+        b'{"schema":2}',
+        b'{"schema":1,"stored_at":1e18,"ttl":60,"answer":""}',
+    ],
+)
+async def test_a_broken_file_is_no_answer(directory: Path, content: bytes) -> None:
+    cache = file_cache(directory)
+    directory.mkdir()
+    (directory / KEY).write_bytes(content)
+    await leased(await cache.claim(KEY, 60)).publish(ANSWER, 60)
+    found = await cache.claim(KEY, 60)
+    assert isinstance(found, Found)
+    assert found.answer == ANSWER
+
+
+async def test_files_are_gone_when_nobody_looks_for_them_any_more(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(files, "MAX_LINGERING", 3)
+    cache = file_cache(directory)
+    for number in range(10):
+        await leased(await cache.claim(str(number), 60)).publish(ANSWER, 60)
+        assert len(list(directory.iterdir())) <= 3
+    await leased(await cache.claim("given back", 60)).release()
+    assert not (directory / "given back").exists()
+    async with asyncio.timeout(10):
+        while list(directory.iterdir()):
+            await asyncio.sleep(0.01)
+
+
+async def test_what_a_dead_process_left_is_removed_and_what_is_fresh_or_in_use_is_not(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = file_cache(directory)
+    await leased(await before.claim("fresh", 60)).publish(ANSWER, 60)
+    held = leased(await before.claim("held", 60))
+    (directory / "junk").write_bytes(b"left in the middle")
+    file_cache(directory)
+    assert {path.name for path in directory.iterdir()} == {"fresh", "held"}
+    await held.release()
+    await before.aclose()
+    assert {path.name for path in directory.iterdir()} == {"fresh"}
+    monkeypatch.setattr(files, "LINGER_SECONDS", 0.01)
+    await asyncio.sleep(0.02)
+    file_cache(directory)
+    assert list(directory.iterdir()) == []
+
+
+async def test_files_are_for_their_owner_s_eyes_alone(directory: Path) -> None:
+    cache = file_cache(directory)
+    await leased(await cache.claim(KEY, 60)).publish(ANSWER, 60)
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert (directory / KEY).stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_directory_that_cannot_be_used_is_left_alone_for_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "answers").write_text("not a directory")
+    cache = file_cache(tmp_path / "answers")
+    for _ in range(3):
+        assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
+    await cache.put(KEY, ANSWER, 60)
+    assert len(caplog.records) == 1
+    assert KEY not in caplog.text
+
+
+async def test_a_full_disk_costs_the_lease_alone(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    cache = file_cache(directory)
+    lease = leased(await cache.claim(KEY, 60))
+    monkeypatch.setattr(os, "pwrite", full)
+    await lease.publish(ANSWER, 60)
+    assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
+    await leased(await file_cache(directory).claim(KEY, 60)).release()
+
+
+async def test_a_lease_whose_file_cannot_be_removed_still_ends(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    lease = leased(await file_cache(directory).claim(KEY, 60))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", forbidden)
+        await lease.release()
+    await leased(await file_cache(directory).claim(KEY, 60)).release()
+
+
+# Redis
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator["Redis"]:
+    async with Redis.from_url(with_path(redis_url, "/3")) as client:
+        await client.flushdb()
+        yield client
+
+
+@pytest.fixture
+async def cache(redis_url: str, client: "Redis") -> AsyncIterator[RedisCache]:
+    cache = redis_cache(with_path(redis_url, "/3"))
+    yield cache
+    await cache.aclose()
+
+
+def redis_cache(url: str) -> RedisCache:
+    return RedisCache(url, cipher=Reversed(), clock=SystemClock())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entry: b"not JSON",
+        lambda entry: b"\x80\x04\x95",
+        lambda entry: b"[]",
+        lambda entry: b'{"schema":1}',
+        lambda entry: json.dumps({**entry, "schema": 2}),
+        lambda entry: json.dumps({**entry, "answer": "garbage"}),
+        lambda entry: json.dumps({**entry, "answer": 7}),
+        lambda entry: json.dumps({"ttl_ms": entry["ttl_ms"]}),
+        lambda entry: json.dumps({**entry, "answer": entry["answer"].replace("0" * 64, "1" * 64)}),
+    ],
+)
+async def test_a_wrong_or_old_entry_is_a_miss_and_is_overwritten(
+    cache: RedisCache, client: "Redis", change: Callable[[Any], Any]
+) -> None:
+    await cache.put(KEY, ANSWER, 60)
+    (name,) = await client.keys()
+    await client.set(name, change(json.loads(await client.get(name) or b"")), ex=60)
+    await leased(await cache.claim(KEY, 60)).publish(ANSWER, 60)
+    found = await cache.claim(KEY, 60)
+    assert isinstance(found, Found)
+    assert found.answer == ANSWER
+
+
+async def test_every_name_in_redis_ends_by_itself(cache: RedisCache, client: "Redis") -> None:
+    await cache.put(KEY, ANSWER, 60)
+    lease = leased(await cache.claim("1" * 64, 60))
+    lives = [await client.pttl(name) for name in await client.keys()]
+    assert len(lives) == 2
+    assert all(0 < life <= 60_000 for life in lives)
+    await lease.release()
+
+
+async def test_a_lease_lives_as_long_as_its_holder_and_no_longer(
+    cache: RedisCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_backend, "LEASE_SECONDS", 0.3)
+    lease = leased(await cache.claim(KEY, 60))
+    for _ in range(6):
+        await asyncio.sleep(0.15)
+        assert await cache.claim(KEY, 60) is NoLease.BUSY
+    assert isinstance(lease, redis_backend.RedisLease)
+    lease._renewing.cancel()  # its process has died
+    async with asyncio.timeout(10):
+        while (claimed := await cache.claim(KEY, 60)) is NoLease.BUSY:
+            await asyncio.sleep(0.05)
+    # Its last words come too late to end another's lease; the answer is as good as any.
+    await lease.release()
+    assert await cache.claim(KEY, 60) is NoLease.BUSY
+    await lease.publish(ANSWER, 60)
+    assert await cache.claim(KEY, 0) is NoLease.BUSY
+    await leased(claimed).release()
+
+
+async def test_each_event_loop_has_a_client_of_its_own(redis_url: str, client: "Redis") -> None:
+    shared = redis_cache(with_path(redis_url, "/3"))
+
+    async def put_and_find(key: str) -> bool:
+        await shared.put(key, ANSWER, 60)
+        found = await shared.claim(key, 60)
+        await shared.aclose()
+        return isinstance(found, Found)
+
+    def elsewhere() -> bool:
+        return asyncio.run(put_and_find("1" * 64))
+
+    here, there = await asyncio.gather(put_and_find(KEY), asyncio.to_thread(elsewhere))
+    assert here
+    assert there
+
+
+async def test_a_redis_that_refuses_is_left_alone_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"redis://:hunter2@127.0.0.1:{closed.getsockname()[1]}/0"
+        cache = redis_cache(url)
+        for _ in range(50):
+            assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
+        await cache.put(KEY, ANSWER, 60)
+        await cache.aclose()
+    assert len(caplog.records) == 1
+    assert KEY not in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+async def test_a_redis_that_hangs_costs_a_moment_once() -> None:
+    asked = 0
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    cache = redis_cache(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    for _ in range(50):
+        assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
+    assert asked == 1
+    await cache.aclose()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_redis_that_is_back_is_used_again(
+    redis_url: str, client: "Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_backend, "PAUSE_SECONDS", 0.05)
+    cache = redis_cache(with_path(redis_url, "/3"))
+    await cache.put(KEY, ANSWER, 60)
+    with monkeypatch.context() as broken:
+        broken.setattr(redis_backend, "_CLAIM", "this is no script")
+        assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
+    assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
+    await asyncio.sleep(0.06)
+    assert isinstance(await cache.claim(KEY, 60), Found)
+    await cache.aclose()
+
+
+async def test_a_redis_that_forgot_our_scripts_learns_them_again(
+    cache: RedisCache, client: "Redis"
+) -> None:
+    await cache.put(KEY, ANSWER, 60)
+    await client.script_flush()
+    assert isinstance(await cache.claim(KEY, 60), Found)
+
+
+async def test_a_stall_of_our_own_loop_is_not_blamed_on_redis(cache: RedisCache) -> None:
+    await cache.put(KEY, ANSWER, 60)
+
+    async def stall() -> None:
+        await asyncio.sleep(0)
+        time.sleep(0.15)
+
+    found, _ = await asyncio.gather(cache.claim(KEY, 60), stall())
+    assert isinstance(found, Found)

@@ -1,0 +1,100 @@
+"""Workers of one machine, and of several: one call for all of them, whoever dies meanwhile."""
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from project.processes import ROOT
+from tests.conftest import with_path
+from tests.servers import Server, environment
+
+from .conftest import Upstream
+
+Worker = subprocess.Popen[str]
+
+
+@pytest.fixture(params=["files", "redis"])
+def env(request: pytest.FixtureRequest, tmp_path: Path, sandbox: Server) -> Mapping[str, str]:
+    """The environment of the workers; those that share a Redis share no directory."""
+    url = None
+    if request.param == "redis":
+        url = with_path(request.getfixturevalue("redis_url"), "/5")
+        with redis.Redis.from_url(url) as client:
+            client.flushdb()
+    return environment(tmp_path, "sqlite://:memory:", url, LLM_SANDBOX_URL=sandbox.url)
+
+
+@contextmanager
+def workers(
+    env: Mapping[str, str], tmp_path: Path, *, count: int, requests: int, prompt: str, kind: str
+) -> Iterator[list[Worker]]:
+    """Processes that are ready to ask."""
+    started = []
+    for number in range(count):
+        own = dict(env)
+        if "REDIS_URL" in env:
+            own["LLM_STATE_DIR"] = str(tmp_path / f"machine-{number}")
+        command = [sys.executable, "-m", "tests.cache.worker", str(requests), prompt, kind]
+        pipe = subprocess.PIPE
+        worker = subprocess.Popen(command, cwd=ROOT, env=own, stdin=pipe, stdout=pipe, text=True)
+        started.append(worker)
+    try:
+        for worker in started:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "ready\n"
+        yield started
+    finally:
+        for worker in started:
+            worker.kill()
+            worker.communicate()
+
+
+def go(worker: Worker) -> None:
+    assert worker.stdin is not None
+    worker.stdin.write("go\n")
+    worker.stdin.flush()
+
+
+def counted(started: list[Worker]) -> Counter[str]:
+    states: Counter[str] = Counter()
+    for worker in started:
+        assert worker.stdout is not None
+        states += Counter(json.loads(worker.stdout.readline()))
+    return states
+
+
+@pytest.mark.parametrize("kind", ["whole", "stream"])
+async def test_a_thousand_equal_requests_over_four_processes_are_one_call(
+    env: Mapping[str, str], tmp_path: Path, upstream: Upstream, kind: str
+) -> None:
+    prompt = "[[delay=1 token_delay=0.01]] Hello"
+    with workers(env, tmp_path, count=4, requests=250, prompt=prompt, kind=kind) as started:
+        for worker in started:
+            go(worker)
+        assert counted(started) == {"hit": 999, "miss": 1}
+    assert await upstream.calls() == 1
+
+
+async def test_when_the_worker_that_asks_is_killed_another_takes_over(
+    env: Mapping[str, str], tmp_path: Path, upstream: Upstream
+) -> None:
+    await upstream.script("stall_after=0")
+    with workers(env, tmp_path, count=2, requests=50, prompt="Hi", kind="whole") as started:
+        leader, follower = started
+        go(leader)
+        deadline = time.monotonic() + 30
+        while await upstream.calls() == 0:
+            assert time.monotonic() < deadline
+        go(follower)
+        leader.kill()
+        leader.wait()
+        assert counted([follower]) == {"hit": 49, "miss": 1}
+    assert await upstream.calls() == 2

@@ -1,0 +1,165 @@
+"""Routers that share a Redis: what is in it, and what becomes of requests when it is not well."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from llm_routing import BaseLLMRouter, RouterConfig, get_llm_router
+from llm_routing.conf import get_settings
+from llm_routing.core.types import CacheState
+from tests import services
+
+from .conftest import Upstream
+
+HIT, MISS = CacheState.HIT, CacheState.MISS
+
+pytestmark = pytest.mark.usefixtures("deterministic")
+on_own_redis = pytest.mark.usefixtures("own_redis")
+
+
+@pytest.fixture
+async def another(router: BaseLLMRouter) -> BaseLLMRouter:
+    """A second router, with a memory of its own, as on another machine."""
+    return await get_llm_router(config=RouterConfig(cache_max_size=10))
+
+
+async def ask(router: BaseLLMRouter, text: str = "a secret plan", **more: Any) -> CacheState:
+    answer = await router.complete(text, use_case="debugging", **more)
+    return answer.routing.cache
+
+
+@on_own_redis
+async def test_what_one_asked_the_other_has(
+    router: BaseLLMRouter, another: BaseLLMRouter, upstream: Upstream
+) -> None:
+    first = await router.complete("Hello", use_case="debugging")
+    second = await another.complete("Hello", use_case="debugging")
+    assert second.routing.cache is HIT
+    assert second.completion == first.completion
+    assert second.cost == 0
+    assert await ask(another, "Hello", tenant="other") is MISS
+    assert await upstream.calls() == 2
+
+
+@on_own_redis
+async def test_a_stream_of_one_is_replayed_by_the_other(
+    router: BaseLLMRouter, another: BaseLLMRouter, upstream: Upstream
+) -> None:
+    first, second = [
+        [event async for event in which.stream("Grüße 🎉", use_case="debugging")]
+        for which in (router, another)
+    ]
+    assert second[:-1] == first[:-1]
+    assert await upstream.calls() == 1
+
+
+@on_own_redis
+async def test_nobody_reads_prompt_or_answer_in_redis(
+    router: BaseLLMRouter, own_redis: "Redis"
+) -> None:
+    answer = await router.complete("a secret plan", use_case="debugging")
+    (name,) = await own_redis.keys()
+    value = await own_redis.get(name)
+    assert isinstance(name, bytes)
+    assert isinstance(value, bytes)
+    assert set(json.loads(value)) == {"schema", "ttl_ms", "answer"}
+    for word in (b"secret", b"plan", b"alpha", answer.content.encode()[:10]):
+        assert word not in name + value
+
+
+@on_own_redis
+async def test_broken_entries_are_misses(
+    router: BaseLLMRouter, another: BaseLLMRouter, own_redis: "Redis", upstream: Upstream
+) -> None:
+    await ask(router)
+    (name,) = await own_redis.keys()
+    entry = json.loads(await own_redis.get(name) or b"")
+    entry["answer"] = entry["answer"][:-8] + "AAAAAAA="
+    await own_redis.set(name, json.dumps(entry), ex=60)
+    assert await ask(another) is MISS
+    assert await upstream.calls() == 2
+    third = await get_llm_router(config=RouterConfig(cache_max_size=11))
+    assert await ask(third) is HIT
+
+
+@on_own_redis
+async def test_what_another_secret_wrote_is_another_cache(
+    router: BaseLLMRouter,
+    another: BaseLLMRouter,
+    upstream: Upstream,
+    settings: Any,
+) -> None:
+    await ask(router)
+    settings.SECRET_KEY = "another installation on the same Redis, by mistake"
+    stranger = await get_llm_router(config=RouterConfig(cache_max_size=12))
+    assert await ask(stranger) is MISS
+    assert await upstream.calls() == 2
+
+
+@pytest.fixture
+def mortal_redis(tmp_path: Path, redis_url: str) -> Iterator[Any]:
+    """A Redis that the test may end."""
+    context = services.redis_server(tmp_path)
+    ended: list[bool] = []
+
+    def end() -> None:
+        if not ended:
+            ended.append(True)
+            context.__exit__(None, None, None)
+
+    yield context.__enter__(), end
+    end()
+
+
+@pytest.fixture
+async def on_mortal_redis(
+    mortal_redis: Any, clean_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", mortal_redis[0])
+    get_settings.cache_clear()
+
+
+async def test_requests_go_on_when_redis_is_killed(
+    mortal_redis: Any, on_mortal_redis: None, router: BaseLLMRouter, upstream: Upstream
+) -> None:
+    assert await ask(router, "before") is MISS
+    mortal_redis[1]()
+    states = await asyncio.gather(*(ask(router, f"after {n % 10}") for n in range(100)))
+    assert sorted(states) == [*[HIT] * 90, *[MISS] * 10]
+    assert await ask(router, "before") is HIT
+    assert await upstream.calls() == 11
+
+
+@pytest.fixture
+async def silent_redis(
+    clean_process: None, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[list[int]]:
+    asked: list[int] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(1)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{port}/0")
+    get_settings.cache_clear()
+    yield asked
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_redis_that_hangs_costs_one_moment(
+    silent_redis: list[int], router: BaseLLMRouter, upstream: Upstream
+) -> None:
+    for number in range(20):
+        assert await ask(router, str(number)) is MISS
+    assert len(silent_redis) == 1
+    assert await ask(router, "7") is HIT
+    assert await upstream.calls() == 20

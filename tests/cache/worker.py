@@ -1,0 +1,36 @@
+"""A process of its own that asks the same thing many times at once, as one worker of several.
+
+Says `ready`, waits for a line, asks, and prints what came: `{"hit": 249, "miss": 1}`.
+"""
+
+import asyncio
+import json
+import sys
+from collections import Counter
+
+
+async def main(requests: int, prompt: str, is_stream: bool) -> None:
+    """Asks a static router, which needs no database."""
+    from llm_routing import close_routers, get_llm_router
+
+    router = await get_llm_router(dynamic=False)
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+    async def one() -> str:
+        if not is_stream:
+            answer = await router.complete(prompt, temperature_override=0)
+            return answer.routing.cache.value
+        events = [event async for event in router.stream(prompt, temperature_override=0)]
+        return str(events[-1].response.routing.cache.value)  # type: ignore[union-attr]  # the end
+
+    states = await asyncio.gather(*(one() for _ in range(requests)), return_exceptions=True)
+    print(json.dumps(Counter(map(str, states))), flush=True)
+    await close_routers()
+
+
+if __name__ == "__main__":
+    import django
+
+    django.setup()
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2], sys.argv[3] == "stream"))

@@ -1,0 +1,292 @@
+"""When a circuit breaker opens, for how long, who probes it, and what closes it."""
+
+from random import Random
+
+import pytest
+
+from llm_routing.core.breaker import (
+    MAX_DOUBLINGS,
+    Breaker,
+    BreakerPermit,
+    BreakerRules,
+    BreakerState,
+    NoBreakers,
+    Refusal,
+)
+from llm_routing.core.errors import ServerFailed
+
+from .fakes import target
+
+RULES = BreakerRules(
+    window=60,
+    window_calls=20,
+    minimum_calls=4,
+    failure_rate=0.5,
+    open_time=10,
+    longest_open_time=100,
+    probes=1,
+)
+
+
+def new(**rules: float) -> Breaker:
+    values = {name: getattr(RULES, name) for name in RULES.__dataclass_fields__} | rules
+    return Breaker(BreakerRules(**values), Random(1))
+
+
+def admitted(breaker: Breaker, now: float) -> BreakerPermit:
+    permit = breaker.admit(now)
+    assert isinstance(permit, BreakerPermit)
+    return permit
+
+
+def refused(breaker: Breaker, now: float) -> Refusal:
+    refusal = breaker.admit(now)
+    assert isinstance(refusal, Refusal)
+    return refusal
+
+
+def fail(breaker: Breaker, now: float, times: int = 1, retry_after: float | None = None) -> None:
+    for _ in range(times):
+        admitted(breaker, now).fail(now, "server_failed", retry_after)
+
+
+def succeed(breaker: Breaker, now: float, times: int = 1) -> None:
+    for _ in range(times):
+        admitted(breaker, now).succeed(now)
+
+
+def opened(now: float = 0.0, **rules: float) -> Breaker:
+    breaker = new(**rules)
+    fail(breaker, now, 4)
+    assert breaker.status(now).state is BreakerState.OPEN
+    return breaker
+
+
+def due(breaker: Breaker, now: float) -> float:
+    """The moment at which it can be probed."""
+    return now + breaker.status(now).retry_after
+
+
+def test_it_opens_at_the_failure_rate_and_not_before_the_minimum_of_calls() -> None:
+    breaker = new()
+    fail(breaker, 0, 3)
+    assert breaker.status(0).state is BreakerState.CLOSED
+    fail(breaker, 0)
+    status = breaker.status(0)
+    assert (status.state, status.cause, status.openings) == (
+        BreakerState.OPEN,
+        "server_failed",
+        1,
+    )
+
+
+def test_it_stays_closed_below_the_rate_and_opens_on_the_failure_that_reaches_it() -> None:
+    breaker = new()
+    succeed(breaker, 0, 4)
+    fail(breaker, 0, 3)
+    assert breaker.status(0).state is BreakerState.CLOSED
+    assert (breaker.status(0).calls, breaker.status(0).failures) == (7, 3)
+    fail(breaker, 0)
+    assert breaker.status(0).state is BreakerState.OPEN
+
+
+def test_a_success_never_opens_it() -> None:
+    breaker = new()
+    fail(breaker, 0, 3)
+    succeed(breaker, 0)
+    assert breaker.status(0).state is BreakerState.CLOSED
+
+
+def test_calls_older_than_the_window_are_forgotten() -> None:
+    breaker = new()
+    fail(breaker, 0, 3)
+    fail(breaker, 60)
+    assert breaker.status(60).state is BreakerState.CLOSED
+    assert (breaker.status(60).calls, breaker.status(60).failures) == (1, 1)
+    assert breaker.status(120).calls == 0
+
+
+def test_the_window_holds_no_more_calls_than_it_may() -> None:
+    breaker = new(window_calls=5, minimum_calls=5, failure_rate=1.0)
+    fail(breaker, 0, 4)
+    succeed(breaker, 0)
+    fail(breaker, 0, 4)
+    assert breaker.status(0).calls == 5
+    assert breaker.status(0).state is BreakerState.CLOSED
+    fail(breaker, 0)
+    assert breaker.status(0).state is BreakerState.OPEN
+
+
+def test_a_full_window_is_enough_where_the_minimum_is_larger() -> None:
+    breaker = new(window_calls=3, minimum_calls=50)
+    fail(breaker, 0, 3)
+    assert breaker.status(0).state is BreakerState.OPEN
+
+
+def test_open_it_refuses_and_says_how_long_and_why() -> None:
+    breaker = opened()
+    refusal = refused(breaker, 1)
+    assert refusal.cause == "server_failed"
+    assert refusal.retry_after == pytest.approx(due(breaker, 0) - 1)
+    assert 8 <= due(breaker, 0) <= 12
+
+
+def test_the_time_is_jittered() -> None:
+    ends = set()
+    for seed in range(20):
+        breaker = Breaker(RULES, Random(seed))
+        fail(breaker, 0, 4)
+        ends.add(due(breaker, 0))
+    assert len(ends) == 20
+    assert all(8 <= end <= 12 for end in ends)
+
+
+def test_exactly_the_configured_number_of_probes_is_let_through() -> None:
+    breaker = opened(probes=3)
+    now = due(breaker, 0)
+    probes = [admitted(breaker, now) for _ in range(3)]
+    assert breaker.status(now).state is BreakerState.HALF_OPEN
+    refusal = refused(breaker, now)
+    assert refusal.cause == "server_failed"
+    assert refusal.retry_after > 0
+    for probe in probes[:2]:
+        probe.succeed(now)
+        assert breaker.status(now).state is BreakerState.HALF_OPEN
+        # A probe that has succeeded makes no room for another.
+        refused(breaker, now)
+    probes[2].succeed(now)
+    assert breaker.status(now).state is BreakerState.CLOSED
+    assert breaker.status(now).cause == ""
+    admitted(breaker, now)
+
+
+def test_a_probe_that_fails_opens_it_again_for_twice_as_long() -> None:
+    breaker = opened(longest_open_time=1e9)
+    now = 0.0
+    for turn in range(1, 6):
+        now = due(breaker, now)
+        admitted(breaker, now).fail(now, "connection_failed")
+        status = breaker.status(now)
+        assert status.state is BreakerState.OPEN
+        assert status.cause == "connection_failed"
+        assert 8 * 2**turn <= status.retry_after <= 12 * 2**turn
+        assert status.opened_for == pytest.approx(now)
+    assert breaker.status(now).openings == 6
+
+
+def test_it_is_never_open_longer_than_the_cap_however_often_probes_fail() -> None:
+    breaker = opened()
+    now = 0.0
+    for _ in range(MAX_DOUBLINGS + 1100):
+        now = due(breaker, now)
+        admitted(breaker, now).fail(now, "server_failed")
+        assert breaker.status(now).retry_after <= 100 + 1e-6
+    assert breaker.status(now).retry_after == pytest.approx(100)
+
+
+def test_after_it_has_closed_it_begins_with_the_short_time_again() -> None:
+    breaker = opened()
+    now = due(breaker, 0)
+    admitted(breaker, now).fail(now, "server_failed")
+    now = due(breaker, now)
+    succeed(breaker, now)
+    assert breaker.status(now).calls == 0
+    fail(breaker, now, 4)
+    assert 8 <= breaker.status(now).retry_after <= 12
+    assert breaker.status(now).opened_for == 0
+
+
+def test_a_probe_that_is_cancelled_makes_room_for_another() -> None:
+    breaker = opened()
+    now = due(breaker, 0)
+    first = admitted(breaker, now)
+    refused(breaker, now)
+    first.release()
+    second = admitted(breaker, now)
+    refused(breaker, now)
+    first.release()
+    refused(breaker, now)
+    second.succeed(now)
+    assert breaker.status(now).state is BreakerState.CLOSED
+
+
+def test_only_the_first_word_on_a_call_counts() -> None:
+    breaker = new()
+    permit = admitted(breaker, 0)
+    permit.release()
+    permit.fail(0, "server_failed")
+    permit.succeed(0)
+    assert breaker.status(0).calls == 0
+    permit = admitted(breaker, 0)
+    permit.succeed(0)
+    permit.fail(0, "server_failed")
+    assert (breaker.status(0).calls, breaker.status(0).failures) == (1, 0)
+
+
+def test_a_call_that_began_before_the_change_says_nothing_about_now() -> None:
+    breaker = new()
+    late = [admitted(breaker, 0) for _ in range(3)]
+    fail(breaker, 0, 4)
+    late[0].succeed(1)
+    assert breaker.status(1).state is BreakerState.OPEN
+    now = due(breaker, 1)
+    probe = admitted(breaker, now)
+    late[1].fail(now, "server_failed")
+    late[2].release()
+    assert breaker.status(now).state is BreakerState.HALF_OPEN
+    refused(breaker, now)
+    probe.succeed(now)
+    assert breaker.status(now).state is BreakerState.CLOSED
+
+
+def test_the_vendor_s_retry_after_keeps_it_open_at_least_as_long() -> None:
+    breaker = new()
+    fail(breaker, 0, 1, retry_after=45)
+    fail(breaker, 1, 3, retry_after=20)
+    assert breaker.status(1).retry_after == pytest.approx(44)
+
+
+def test_the_vendor_s_retry_after_cannot_keep_it_open_past_the_cap() -> None:
+    breaker = new()
+    fail(breaker, 0, 4, retry_after=100_000)
+    assert breaker.status(0).retry_after == 100
+
+
+def test_a_short_retry_after_does_not_shorten_the_time() -> None:
+    breaker = new()
+    fail(breaker, 0, 4, retry_after=0)
+    assert breaker.status(0).retry_after >= 8
+
+
+def test_an_old_retry_after_is_forgotten_once_it_has_closed() -> None:
+    breaker = new()
+    fail(breaker, 0, 4, retry_after=90)
+    breaker.reset()
+    fail(breaker, 0, 4)
+    assert breaker.status(0).retry_after <= 12
+
+
+def test_reset_closes_it_and_forgets_its_past() -> None:
+    breaker = opened()
+    breaker.reset()
+    status = breaker.status(0)
+    assert (status.state, status.cause, status.calls) == (BreakerState.CLOSED, "", 0)
+    assert (status.retry_after, status.opened_for) == (0, 0)
+    fail(breaker, 0, 3)
+    assert breaker.status(0).state is BreakerState.CLOSED
+
+
+def test_one_whose_time_is_over_is_shown_half_open_before_anybody_asks() -> None:
+    breaker = opened()
+    assert breaker.status(due(breaker, 0)).state is BreakerState.HALF_OPEN
+    assert breaker.status(due(breaker, 0)).retry_after == 0
+
+
+async def test_without_breakers_every_call_passes() -> None:
+    breakers = NoBreakers()
+    for _ in range(100):
+        permit = await breakers.admit(target("a"))
+        permit.fail(ServerFailed("No."))
+    permit = await breakers.admit(target("a"))
+    permit.succeed()
+    permit.release()

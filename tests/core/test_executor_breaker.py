@@ -1,0 +1,295 @@
+"""Targets that may not be asked: passed over without an account, and named all the same."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from llm_routing.core.breaker import Refusal
+from llm_routing.core.errors import (
+    AllTargetsFailed,
+    ContextTooLong,
+    DeadlineExceeded,
+    LLMError,
+    NoTargetAvailable,
+    ServerFailed,
+    UpstreamError,
+)
+from llm_routing.core.executor import Call
+from llm_routing.core.routing_table import Target
+from llm_routing.core.types import Caller
+
+from .fakes import TextOperation, World, call, lines, plan_for, refusal, text
+from .virtual_time import in_virtual_time
+
+OPERATION = TextOperation()
+
+
+class Permit:
+    def __init__(self, provider: str, words: list[str]) -> None:
+        self._provider = provider
+        self._words = words
+        self._is_settled = False
+
+    def succeed(self) -> None:
+        self._say("succeeded")
+
+    def fail(self, error: UpstreamError) -> None:
+        self._say(error.code)
+
+    def release(self) -> None:
+        self._say("released")
+
+    def _say(self, word: str) -> None:
+        if not self._is_settled:
+            self._is_settled = True
+            self._words.append(f"{self._provider} {word}")
+
+
+class Breakers:
+    """Those in `open` refuse, with their seconds; `trips` opens a breaker at its first failure."""
+
+    def __init__(self, trips: bool = False, **waits: float) -> None:
+        self.open = waits
+        self.words: list[str] = []
+        self.permits: list[str] = []
+        self._trips = trips
+
+    async def admit(self, target: Target) -> Permit | Refusal:
+        name = target.provider.name
+        if name in self.open:
+            return Refusal(self.open[name], "server_failed")
+        if self._trips and f"{name} server_failed" in self.words:
+            return Refusal(5.0, "server_failed")
+        self.permits.append(name)
+        return Permit(name, self.words)
+
+    def assert_all_settled(self) -> None:
+        assert sorted(word.split()[0] for word in self.words) == sorted(self.permits)
+
+
+@in_virtual_time
+async def test_a_target_whose_breaker_is_open_is_not_asked_and_leaves_no_account() -> None:
+    breakers = Breakers(a=9)
+    world = World(breakers)
+    world.script("b", text("Hello"))
+    result = await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert world.asked() == ["b"]
+    assert [(tried.provider, tried.error_code) for tried in result.attempts] == [
+        ("a", "breaker_open"),
+        ("b", ""),
+    ]
+    assert [account.number for account in world.ledger.accounts] == [1]
+    assert breakers.words == ["b succeeded"]
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_where_all_are_open_nobody_is_asked_and_the_caller_hears_when_to_return() -> None:
+    world = World(Breakers(a=9, b=4, c=30))
+    with pytest.raises(NoTargetAvailable) as caught:
+        await world.executor.complete(OPERATION, plan_for("abc"), call())
+    assert caught.value.http_status == 503
+    assert caught.value.retry_after == 4
+    assert [tried.provider for tried in caught.value.attempts] == ["a", "b", "c"]
+    assert "a/m: breaker_open" in caught.value.message
+    assert world.asked() == []
+    assert world.ledger.accounts == []
+
+
+@in_virtual_time
+async def test_one_without_a_key_beside_an_open_one_is_not_available_either() -> None:
+    breakers = Breakers(b=4)
+    world = World(breakers)
+    world.credentials.missing.add("a")
+    with pytest.raises(NoTargetAvailable) as caught:
+        await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert caught.value.retry_after == 4
+    # It was never asked: that is no news of its health.
+    assert breakers.words == ["a released"]
+
+
+@in_virtual_time
+async def test_a_failed_target_is_asked_again_where_all_behind_it_are_open() -> None:
+    world = World(Breakers(b=4))
+    world.script("a", refusal(500), text("Hello"))
+    result = await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert world.asked() == ["a", "a"]
+    assert [(tried.provider, tried.error_code) for tried in result.attempts] == [
+        ("a", "server_failed"),
+        ("b", "breaker_open"),
+        ("a", ""),
+    ]
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_a_target_whose_failure_opened_its_breaker_is_not_asked_again() -> None:
+    world = World(Breakers(trips=True))
+    world.script("a", refusal(500))
+    with pytest.raises(AllTargetsFailed) as caught:
+        await world.executor.complete(OPERATION, plan_for("a"), call())
+    assert world.asked() == ["a"]
+    assert isinstance(caught.value.last, ServerFailed)
+    assert caught.value.retry_after == 5
+    assert [tried.error_code for tried in caught.value.attempts] == [
+        "server_failed",
+        "breaker_open",
+    ]
+
+
+@in_virtual_time
+async def test_an_open_target_behind_a_timeout_keeps_the_504() -> None:
+    world = World(Breakers(b=4), total=10)
+    world.script("a", text("Late", delay=20))
+    with pytest.raises(AllTargetsFailed) as caught:
+        await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert caught.value.http_status == 504
+
+
+@in_virtual_time
+async def test_a_prompt_too_long_for_one_might_have_fitted_the_open_one() -> None:
+    world = World(Breakers(b=4))
+    world.script("a", refusal(413))
+    with pytest.raises(AllTargetsFailed) as caught:
+        await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert isinstance(caught.value.last, ContextTooLong)
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        (500, "server_failed"),
+        (429, "rate_limited"),
+        # The request's doing.
+        (400, "released"),
+        (403, "released"),
+        (413, "released"),
+    ],
+)
+def test_only_failures_of_the_target_count_against_it(status: int, word: str) -> None:
+    @in_virtual_time
+    async def run() -> None:
+        breakers = Breakers()
+        world = World(breakers)
+        world.script("a", refusal(status), refusal(status))
+        with pytest.raises(LLMError):
+            await world.executor.complete(OPERATION, plan_for("a"), call())
+        assert set(breakers.words) == {f"a {word}"}
+        breakers.assert_all_settled()
+
+    run()
+
+
+@in_virtual_time
+async def test_a_request_that_cannot_be_said_here_counts_for_nothing() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    world.script("b", text("Hello"))
+    operation = TextOperation(unsupported=frozenset("a"))
+    await world.executor.complete(operation, plan_for("ab"), call())
+    assert breakers.words == ["a released", "b succeeded"]
+
+
+@in_virtual_time
+async def test_a_cancelled_call_counts_for_nothing() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    world.script("a", text("Late", delay=50))
+    task = asyncio.create_task(world.executor.complete(OPERATION, plan_for("a"), call()))
+    await asyncio.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert breakers.words == ["a released"]
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_a_stream_tells_at_its_end_and_not_before() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    world.script("a", lines("text:Hi/", 1.0, "finish/end/"))
+    result = await world.executor.open_stream(OPERATION, plan_for("a"), call())
+    assert breakers.words == []
+    async with aclosing(result.value) as stream:
+        async for _ in stream:
+            pass
+    assert breakers.words == ["a succeeded"]
+
+
+@in_virtual_time
+async def test_a_stream_that_breaks_is_a_failure_and_one_that_is_left_is_nothing() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    world.script("a", lines("text:Hi/", "error/"), lines("text:Hi/", 1.0, "finish/end/"))
+    result = await world.executor.open_stream(OPERATION, plan_for("a"), call())
+    with pytest.raises(ServerFailed):
+        async for _ in result.value:
+            pass
+    await result.value.aclose()
+    assert breakers.words == ["a server_failed"]
+    result = await world.executor.open_stream(OPERATION, plan_for("a"), call())
+    await result.value.aclose()
+    assert breakers.words == ["a server_failed", "a released"]
+
+
+def hurried(seconds: float) -> Call:
+    """A request whose caller has set the deadline."""
+    now = asyncio.get_running_loop().time()
+    return Call("req_1", Caller(), now + seconds, is_hurried=True)
+
+
+@in_virtual_time
+async def test_a_caller_in_a_hurry_is_no_news_of_the_target() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    world.script("a", text("Late", delay=30))
+    with pytest.raises(DeadlineExceeded):
+        await world.executor.complete(OPERATION, plan_for("a"), hurried(2))
+    assert breakers.words == ["a released"]
+
+
+@in_virtual_time
+async def test_a_hurried_caller_s_stream_that_is_cut_by_his_deadline_is_no_news_either() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    world.script("a", lines("text:Hi/", 9.0, "finish/end/"))
+    result = await world.executor.open_stream(OPERATION, plan_for("a"), hurried(2))
+    with pytest.raises(DeadlineExceeded):
+        async for _ in result.value:
+            pass
+    await result.value.aclose()
+    assert breakers.words == ["a released"]
+
+
+@in_virtual_time
+async def test_a_target_that_takes_the_whole_of_the_route_s_time_has_failed() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    world.script("a", text("Late", delay=90))
+    with pytest.raises(DeadlineExceeded):
+        await world.executor.complete(OPERATION, plan_for("ab"), call(20))
+    assert breakers.words == ["a upstream_timeout"]
+
+
+@in_virtual_time
+async def test_a_target_that_was_left_the_rest_of_the_time_has_not() -> None:
+    breakers = Breakers()
+    world = World(breakers, total=15)
+    world.script("a", text("Late", delay=90))
+    world.script("b", text("Late", delay=90))
+    with pytest.raises(DeadlineExceeded):
+        await world.executor.complete(OPERATION, plan_for("ab"), call(20))
+    assert breakers.words == ["a upstream_timeout", "b released"]
+
+
+@in_virtual_time
+async def test_a_call_may_be_confined_to_one_attempt() -> None:
+    world = World()
+    world.script("a", refusal(500))
+    now = asyncio.get_running_loop().time()
+    once = Call("req_1", Caller(), now + 60, max_attempts=1)
+    with pytest.raises(AllTargetsFailed):
+        await world.executor.complete(OPERATION, plan_for("ab"), once)
+    assert world.asked() == ["a"]

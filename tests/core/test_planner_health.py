@@ -1,0 +1,52 @@
+"""Healthy targets first; where none is, all of them anyway."""
+
+from random import Random
+
+from llm_routing.core.planner import CHAT, Address, plan
+from llm_routing.core.routing_table import (
+    ModelSpec,
+    ProviderSpec,
+    RouteSpec,
+    RoutingTable,
+    TargetSpec,
+)
+
+
+def order(*unhealthy: str, needs: str = "", **capabilities: str) -> str:
+    """The models `a`, `b`, … of one route in the order in which they are tried."""
+    models = {
+        f"p/{name}": ModelSpec("p", name, capabilities=frozenset(["chat", *words.split()]))
+        for name, words in capabilities.items()
+    }
+    targets = tuple(TargetSpec(key, position) for position, key in enumerate(models))
+    table = RoutingTable(
+        1,
+        {"p": ProviderSpec("p", "v", "f", "https://x.test")},
+        models,
+        {"u:standard": RouteSpec("u", "standard", targets)},
+    )
+    found = plan(
+        table,
+        Address(use_case="u"),
+        operation=CHAT,
+        needs=frozenset(needs.split()),
+        unhealthy=frozenset(f"p/{name}" for name in unhealthy),
+        default=Address(),
+        rng=Random(1),
+    )
+    return "".join(target.model.model_id for target in found.targets)
+
+
+def test_an_unhealthy_target_comes_after_the_healthy_ones_in_their_order() -> None:
+    assert order(a="", b="", c="") == "abc"
+    assert order("a", a="", b="", c="") == "bca"
+    assert order("a", "b", a="", b="", c="") == "cab"
+
+
+def test_where_all_are_unhealthy_all_are_tried_in_their_order() -> None:
+    assert order("a", "b", a="", b="") == "ab"
+
+
+def test_a_target_that_can_do_what_is_asked_comes_first_even_so() -> None:
+    assert order("a", needs="tools", a="tools", b="") == "ab"
+    assert order("a", needs="tools", a="tools", b="", c="tools") == "cab"

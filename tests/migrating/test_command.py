@@ -1,0 +1,88 @@
+"""The command as an operator and a script meet it."""
+
+import json
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from llm_routing.models import Provider, UseCaseRoute
+
+from .conftest import KEYS, SAMPLES, SECRETS
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch):
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+
+def call(path, *arguments):
+    """Exit status and output."""
+    out = StringIO()
+    try:
+        call_command(
+            "migrate_llm_router", "--from", str(path), *arguments, stdout=out, no_color=True
+        )
+    except SystemExit as end:
+        return end.code, out.getvalue()
+    return 0, out.getvalue()
+
+
+def test_0_says_that_everything_is_taken_over(written):
+    path = written("MODEL_MAPPINGS = {'debugging': 'openai/gpt-6-luna'}\n")
+    status, out = call(path)
+    assert status == 0
+    assert out.splitlines() == [
+        "Read as: model mappings.",
+        "  created provider openai",
+        "  created model openai/gpt-6-luna",
+        "  created route debugging:standard (openai/gpt-6-luna)",
+        "Done: 3 created.",
+    ]
+    assert call(path) == (0, "Read as: model mappings.\nNothing to do.\n")
+
+
+def test_1_says_that_something_has_no_place_and_names_it():
+    status, out = call(SAMPLES / "config.yaml")
+    assert status == 1
+    assert "Has no place here:\n" in out
+    assert "  guardrails: there are no guardrails.\n" in out
+    assert "Not taken over: " in out.splitlines()[-1]
+    assert UseCaseRoute.objects.filter(use_case="support").exists()
+    assert not any(secret in out for secret in SECRETS)
+
+
+def test_2_says_that_it_could_not_run(written, tmp_path):
+    for path in (written("x = 1\n"), tmp_path / "none.yaml"):
+        with pytest.raises(CommandError) as caught:
+            call(path)
+        assert caught.value.returncode == 2
+    assert not Provider.objects.exists()
+
+
+def test_a_dry_run_prints_the_plan():
+    _, out = call(SAMPLES / "hard_coded_router.py", "--dry-run")
+    assert "created route code_generation:premium (anthropic/claude-opus-5-5 > openai/" in out
+    assert "Would be: " in out
+    assert not Provider.objects.exists()
+
+
+def test_json_is_for_scripts():
+    status, out = call(SAMPLES / "config.yaml", "--json")
+    report = json.loads(out)
+    assert status == 1
+    assert (report["source"], report["dry_run"]) == ("LiteLLM configuration", False)
+    assert {"kind": "route", "name": "chat:standard"}.items() <= next(
+        change for change in report["changes"] if change["name"] == "chat:standard"
+    ).items()
+    assert report["unmapped"]
+    assert not any(secret in out for secret in SECRETS)
+
+
+def test_names_through_another_vendor(written):
+    path = written("MODEL_MAPPINGS = {'debugging': 'anthropic/claude-opus-5.5'}\n")
+    call(path, "--through", "openrouter")
+    assert [row.name for row in Provider.objects.all()] == ["openrouter"]
