@@ -12,7 +12,7 @@ class LLMRoutingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Connects the receivers."""
-        from . import receivers
+        """Connects the receivers and registers the checks."""
+        from . import checks, receivers  # noqa: F401  # importing the checks registers them
 
         receivers.connect()

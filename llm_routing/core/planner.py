@@ -174,12 +174,17 @@ def _can(target: Target, operation: str) -> bool:
 
 
 def _in_order(table: RoutingTable, specs: Iterable[TargetSpec], rng: Random) -> Sequence[Target]:
-    """By position; within one, drawn by weight without replacement (each gets the exponential
-    of its weight as its arrival time: Efraimidis and Spirakis, 2006)."""
-    present = [spec for spec in specs if spec.model in table.models]
-    positions = [spec.position for spec in present]
-    if len(set(positions)) == len(positions):
-        ordered = sorted(present, key=lambda spec: spec.position)
-    else:
-        ordered = sorted(present, key=lambda spec: (spec.position, rng.expovariate(spec.weight)))
-    return [_target(table, spec.model) for spec in ordered]
+    """By position, within one by the provider's priority, and among equals drawn by weight
+    without replacement (each gets the exponential of its weight as its arrival time: Efraimidis
+    and Spirakis, 2006)."""
+    present = [(spec, _target(table, spec.model)) for spec in specs if spec.model in table.models]
+    places = {(spec.position, target.provider.priority) for spec, target in present}
+    is_drawn = len(places) < len(present)
+    present.sort(
+        key=lambda found: (
+            found[0].position,
+            found[1].provider.priority,
+            rng.expovariate(found[0].weight) if is_drawn else 0.0,
+        )
+    )
+    return [target for _, target in present]

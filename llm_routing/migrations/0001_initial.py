@@ -412,7 +412,7 @@ class Migration(migrations.Migration):
                     "priority",
                     models.PositiveSmallIntegerField(
                         default=100,
-                        help_text="Lower is listed and preferred first where nothing else decides.",
+                        help_text="Of targets in one position of a route, those of the lower number come first.",
                         verbose_name="priority",
                     ),
                 ),
@@ -713,7 +713,7 @@ class Migration(migrations.Migration):
                     "priority",
                     models.PositiveSmallIntegerField(
                         default=100,
-                        help_text="Lower is listed and preferred first where nothing else decides.",
+                        help_text="Of targets in one position of a route, those of the lower number come first.",
                         verbose_name="priority",
                     ),
                 ),

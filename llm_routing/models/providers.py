@@ -90,7 +90,7 @@ class Provider(ConfigurationModel):
     priority = models.PositiveSmallIntegerField(
         _("priority"),
         default=100,
-        help_text=_("Lower is listed and preferred first where nothing else decides."),
+        help_text=_("Of targets in one position of a route, those of the lower number come first."),
     )
     connect_timeout = fields.seconds(
         _("connect timeout"), _("Seconds to wait for a connection. Empty: as in the settings.")

@@ -98,6 +98,24 @@ def test_weights_share_out_a_position() -> None:
         assert orders[each] / 20_000 == pytest.approx(share, abs=0.015)
 
 
+def test_within_a_position_the_provider_with_the_lower_priority_number_comes_first() -> None:
+    providers = {
+        name: ProviderSpec(name, "v", "f", "https://x.test", priority=priority)
+        for name, priority in (("late", 200), ("early", 50), ("peer", 50))
+    }
+    models = {f"{name}/m": ModelSpec(name, "m") for name in providers}
+    targets = (TargetSpec("late/m", 0, 1000), TargetSpec("early/m", 0), TargetSpec("peer/m", 0))
+    route = RouteSpec("u", "standard", targets)
+    routes = RoutingTable(1, providers, models, {"u:standard": route})
+    seen = set()
+    for seed in range(30):
+        found = plan(routes, Address("u"), operation=CHAT, default=Address(), rng=Random(seed))
+        names = [target.provider.name for target in found.targets]
+        assert names[2] == "late"
+        seen.add(names[0])
+    assert seen == {"early", "peer"}
+
+
 def test_a_seed_makes_the_draw_repeatable() -> None:
     routes = table([TargetSpec("p/a"), TargetSpec("p/b")], a="chat", b="chat")
     draws = [[order(routes, rng) for _ in range(20)] for rng in (Random(3), Random(3))]

@@ -1,0 +1,103 @@
+"""What `manage.py check` says of this app's settings: nonsense always, the unsafe with --deploy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cryptography.fernet import Fernet
+from django.conf import settings as django_settings
+from django.core import checks
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+
+from .conf import Settings, get_settings
+
+
+@checks.register()
+def check_settings(**_: Any) -> Sequence[checks.CheckMessage]:
+    """Whether the settings can be read at all, and fit each other."""
+    try:
+        settings = get_settings()
+    except ImproperlyConfigured as error:
+        return [checks.Error(str(error), id="llm_routing.E001")]
+    return [*_timeouts(settings), *_snapshot_cache(settings), *_encryption_keys(settings)]
+
+
+@checks.register(checks.Tags.security, deploy=True)
+def check_deployment(**_: Any) -> Sequence[checks.CheckMessage]:
+    """What a production server should not be started with."""
+    try:
+        settings = get_settings()
+    except ImproperlyConfigured:
+        return []  # `check_settings` says it
+    found: list[checks.CheckMessage] = []
+    if settings.key_pepper is None:
+        found.append(
+            checks.Warning(
+                "API keys are digested under a pepper derived from SECRET_KEY.",
+                hint="Set LLM_KEY_PEPPER to a secret of its own, before the first key is made: "
+                "with it, SECRET_KEY can be rotated without voiding every API key.",
+                id="llm_routing.W001",
+            )
+        )
+    if not settings.encryption_keys:
+        found.append(
+            checks.Warning(
+                "Stored provider keys are encrypted under a key derived from SECRET_KEY.",
+                hint="Set LLM_ENCRYPTION_KEYS, or keep provider keys in the environment alone.",
+                id="llm_routing.W002",
+            )
+        )
+    private = [str(network) for network in settings.allowed_upstream_networks]
+    if private:
+        found.append(
+            checks.Warning(
+                f"Base URLs of providers may lead into {', '.join(private)}.",
+                hint="Whoever may edit providers can reach what listens there. Allow no more of "
+                "LLM_ALLOWED_UPSTREAM_NETWORKS than your own models need.",
+                id="llm_routing.W003",
+            )
+        )
+    return found
+
+
+def _timeouts(settings: Settings) -> Sequence[checks.CheckMessage]:
+    return [
+        checks.Error(
+            f"{name.upper()} is longer than TOTAL_TIMEOUT, which ends a request before it.",
+            id="llm_routing.E002",
+        )
+        for name in ("connect_timeout", "first_token_timeout", "idle_timeout")
+        if getattr(settings, name) > settings.total_timeout
+    ]
+
+
+def _snapshot_cache(settings: Settings) -> Sequence[checks.CheckMessage]:
+    alias = settings.snapshot_cache_alias
+    if alias and alias not in django_settings.CACHES:
+        return [
+            checks.Error(f"SNAPSHOT_CACHE_ALIAS names no cache: {alias}.", id="llm_routing.E003")
+        ]
+    if alias and "django.core.cache.backends.redis" in type(caches[alias]).__module__:
+        return [
+            checks.Error(
+                f"The cache {alias} pickles what it keeps in Redis.",
+                hint="Use django-redis with its JSON serializer for SNAPSHOT_CACHE_ALIAS.",
+                id="llm_routing.E004",
+            )
+        ]
+    return []
+
+
+def _encryption_keys(settings: Settings) -> Sequence[checks.CheckMessage]:
+    for number, key in enumerate(settings.encryption_keys, start=1):
+        try:
+            Fernet(key.get_secret_value())
+        except ValueError:
+            return [
+                checks.Error(
+                    f"Key {number} of ENCRYPTION_KEYS is no Fernet key.",
+                    hint="Make one with cryptography's Fernet.generate_key().",
+                    id="llm_routing.E005",
+                )
+            ]
+    return []
