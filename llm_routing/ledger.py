@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from django.db import DataError, IntegrityError, transaction
 from pydantic import TypeAdapter
 
 from .core.ports import AttemptOpened, AttemptSettled
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 BATCH = 500
 SEGMENT_BYTES = 4 * 1024 * 1024
 MAX_IN_MEMORY = 10_000
+MAX_TOKENS = 2**31 - 1
+_UNFIT = (DataError, IntegrityError, OverflowError, ValueError)
 
 _OPENED: TypeAdapter[AttemptOpened] = TypeAdapter(AttemptOpened)
 _SETTLED: TypeAdapter[AttemptSettled] = TypeAdapter(AttemptSettled)
@@ -44,6 +47,7 @@ class Ledger:
         self._open: dict[str, AttemptOpened] = {}
         self._unwritten: deque[AttemptSettled] = deque(maxlen=MAX_IN_MEMORY)
         self._segment: _Segment | None = None
+        self._full: list[_Segment] = []
         self._lost = 0
 
     def opened(self, attempt: AttemptOpened) -> None:
@@ -64,8 +68,13 @@ class Ledger:
     @property
     def backlog_bytes(self) -> int:
         """Bytes written by this process that have not been shipped."""
-        segment = self._segment
-        return 0 if segment is None else segment.size - segment.shipped
+        segments = (*self._full, self._segment)
+        return sum(segment.size - segment.shipped for segment in segments if segment is not None)
+
+    @property
+    def unwritten(self) -> int:
+        """Records in memory alone, since the disk did not take them."""
+        return len(self._unwritten)
 
     @property
     def lost(self) -> int:
@@ -80,22 +89,36 @@ class Ledger:
         """
         shipped = self._ship_unwritten()
         segment = self._segment
-        if segment is not None:
-            shipped += self._ship_segment(segment)
-            if segment.size >= SEGMENT_BYTES:
-                self._rotate(segment)
+        if segment is not None and segment.size >= SEGMENT_BYTES:
+            self._rotate(segment)
+        while self._full:
+            shipped += self._ship_segment(self._full[0])
+            self._full.pop(0).close(remove=True)
+        if self._segment is not None:
+            shipped += self._ship_segment(self._segment)
         return shipped
 
     def recover(self) -> int:
         """Ships what dead processes left and returns how many records that was. An attempt that
         was opened and never settled is recorded as interrupted. Raises as `ship` does."""
-        recovered = 0
-        for path in sorted(self._directory.glob(_SEGMENTS)):
-            own = self._segment
-            if own is not None and path == own.path:
-                continue
-            recovered += self._recover_one(path)
-        return recovered
+        own = {segment.path for segment in (*self._full, self._segment) if segment is not None}
+        paths = [path for path in sorted(self._directory.glob(_SEGMENTS)) if path not in own]
+        segments = [segment for path in paths if (segment := _Segment.claim(path)) is not None]
+        try:
+            # All before any: an attempt may be opened in one segment and settled in the next.
+            opened: dict[str, AttemptOpened] = {}
+            settled: set[str] = set()
+            for segment in segments:
+                self._recover_one(segment, opened, settled)
+            lost = [attempt for attempt in opened.values() if attempt.id not in settled]
+            _store(_interrupted(attempt) for attempt in lost)
+        except BaseException:
+            for segment in segments:
+                segment.close(remove=False)
+            raise
+        for segment in segments:
+            segment.close(remove=True)
+        return len(settled) + len(lost)
 
     def close(self) -> None:
         """Ships the rest and removes the segment, unless attempts are still open in it or the
@@ -111,9 +134,11 @@ class Ledger:
         self._lock = threading.Lock()
         self._open.clear()
         self._unwritten.clear()
-        if self._segment is not None:
-            self._segment.abandon()
-            self._segment = None
+        for segment in (*self._full, self._segment):
+            if segment is not None:
+                segment.abandon()
+        self._full.clear()
+        self._segment = None
 
     def _append(self, line: bytes) -> bool:
         try:
@@ -143,39 +168,29 @@ class Ledger:
         return shipped
 
     def _rotate(self, old: "_Segment") -> None:
-        """Goes on in a new segment, into which the open attempts are carried over."""
+        """Goes on in a new segment, into which the open attempts are carried over. The full one
+        stays ours until all of it is in the database."""
         with self._lock:
             new = _Segment.create(self._directory)
             for attempt in self._open.values():
                 new.append(b"O" + _OPENED.dump_json(attempt) + b"\n")
             self._segment = new
-        self._ship_segment(old)
-        old.close(remove=True)
+            self._full.append(old)
 
-    def _recover_one(self, path: Path) -> int:
-        segment = _Segment.claim(path)
-        if segment is None:
-            return 0
-        opened: dict[str, AttemptOpened] = {}
-        recovered = 0
-        try:
-            while lines := segment.unshipped():
-                settled = []
-                for record in map(_read, lines):
-                    if isinstance(record, AttemptSettled):
-                        opened.pop(record.opened.id, None)
-                        settled.append(record)
-                    elif record is not None:
-                        opened[record.id] = record
-                _store(settled)
-                segment.shipped += sum(map(len, lines))
-                recovered += len(settled)
-            _store([_interrupted(attempt) for attempt in opened.values()])
-        except BaseException:
-            segment.close(remove=False)
-            raise
-        segment.close(remove=True)
-        return recovered + len(opened)
+    def _recover_one(
+        self, segment: "_Segment", opened: dict[str, AttemptOpened], settled: set[str]
+    ) -> None:
+        while lines := segment.unshipped():
+            batch = []
+            for record in map(_read, lines):
+                if isinstance(record, AttemptSettled):
+                    opened.pop(record.opened.id, None)
+                    settled.add(record.opened.id)
+                    batch.append(record)
+                elif record is not None:
+                    opened[record.id] = record
+            _store(batch)
+            segment.shipped += sum(map(len, lines))
 
 
 class _Segment:
@@ -205,6 +220,9 @@ class _Segment:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
+            return None
+        except OSError as error:
+            logger.error("A segment of the ledger cannot be read: %s", error.strerror)
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -276,9 +294,32 @@ def _interrupted(attempt: AttemptOpened) -> AttemptSettled:
 
 
 def _store(records: Iterable[AttemptSettled]) -> None:
+    """Inserts what is not there yet. A row that the database cannot hold costs itself alone."""
     rows = [UsageRecord(**_columns(record)) for record in records]
-    if rows:
+    if not rows:
+        return
+    try:
+        _insert(rows)
+    except _UNFIT:
+        for row in rows:
+            try:
+                _insert([row])
+            except _UNFIT as error:
+                logger.error(
+                    "The record of attempt %s does not fit into the database and was left out: %s",
+                    row.attempt_id,
+                    type(error).__name__,
+                )
+
+
+def _insert(rows: Sequence[UsageRecord]) -> None:
+    with transaction.atomic():
         UsageRecord.objects.bulk_create(rows, batch_size=BATCH, ignore_conflicts=True)
+
+
+def _tokens(count: int) -> int:
+    """A vendor's number, as far as the column goes."""
+    return min(max(count, 0), MAX_TOKENS)
 
 
 def _columns(record: AttemptSettled) -> dict[str, Any]:
@@ -297,10 +338,10 @@ def _columns(record: AttemptSettled) -> dict[str, Any]:
         "outcome": record.outcome.value,
         "error_code": record.error_code,
         "status": record.status,
-        "input_tokens": usage.input_tokens if usage else 0,
-        "output_tokens": usage.output_tokens if usage else 0,
-        "cached_input_tokens": usage.cached_input_tokens if usage else 0,
-        "reasoning_tokens": usage.reasoning_tokens if usage else 0,
+        "input_tokens": _tokens(usage.input_tokens) if usage else 0,
+        "output_tokens": _tokens(usage.output_tokens) if usage else 0,
+        "cached_input_tokens": _tokens(usage.cached_input_tokens) if usage else 0,
+        "reasoning_tokens": _tokens(usage.reasoning_tokens) if usage else 0,
         "is_estimated": usage.estimated if usage else False,
         "cost": record.cost,
         "latency_ms": record.latency_ms,

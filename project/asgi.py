@@ -8,4 +8,4 @@ from .static import with_static_files
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
-application = with_static_files(get_asgi_application())
+application = with_static_files(get_asgi_application(exits_in_order=True))

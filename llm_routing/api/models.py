@@ -86,7 +86,8 @@ def anthropic_list(table: RoutingTable, query: Mapping[str, str]) -> dict[str, A
 def _limit(given: str | None) -> int:
     if given is None:
         return LONGEST_PAGE
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= LONGEST_PAGE:
+    is_number = given.isascii() and given.isdigit() and len(given) <= len(str(LONGEST_PAGE))
+    if not is_number or not 1 <= int(given) <= LONGEST_PAGE:
         raise InvalidRequest(f"limit must be a number from 1 to {LONGEST_PAGE}.", field="limit")
     return int(given)
 

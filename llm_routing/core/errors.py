@@ -9,12 +9,14 @@ LLMError                        500
 │   ├── PermissionDenied        403  a good key, not for this
 │   ├── UnknownModel            404  no such model, alias, use case or tier
 │   ├── RequestTooLarge         413  the body passes the limit
+│   ├── RequestTimedOut         408  the body took too long to arrive
 │   ├── Overloaded              503  we have no room; try again later
 │   └── AccessUnavailable       503  we cannot check the key just now
 ├── UpstreamError               502  what one attempt met
 │   ├── ConnectionFailed        502  no connection: refused, reset before an answer
 │   │   ├── NameResolutionFailed 502  DNS
-│   │   ├── TLSFailed           502  certificate or handshake
+│   │   ├── TLSFailed           502  the handshake
+│   │   │   └── CertificateRejected 502  a certificate that is not to be trusted
 │   │   └── AddressForbidden    502  the base URL leads to an address settings do not allow
 │   ├── ConnectionLost          502  cut while the answer was on its way
 │   ├── UpstreamTimeout         504  silence past a limit
@@ -113,6 +115,13 @@ class RequestTooLarge(RequestError):
     http_status = 413
 
 
+class RequestTimedOut(RequestError):
+    """The body took too long to arrive."""
+
+    code = "request_timed_out"
+    http_status = 408
+
+
 class Overloaded(RequestError):
     """The gateway has no room for one more request."""
 
@@ -164,10 +173,16 @@ class NameResolutionFailed(ConnectionFailed):
 
 
 class TLSFailed(ConnectionFailed):
-    """The certificate or the handshake."""
+    """No TLS: the handshake failed."""
 
     code = "tls_failed"
     retryable_here = False
+
+
+class CertificateRejected(TLSFailed):
+    """The provider's certificate is expired, for another name or of an unknown authority."""
+
+    code = "certificate_rejected"
 
 
 class AddressForbidden(ConnectionFailed):

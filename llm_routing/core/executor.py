@@ -160,6 +160,7 @@ class Executor:
                         self._clock,
                         idle=_either(provider.idle_timeout, self._timeouts.idle),
                         deadline=call.deadline,
+                        max_bytes=self._timeouts.max_answer_bytes,
                     )
                     await stream.start()
                     return stream, ignored

@@ -42,6 +42,7 @@ class AnswerStream:
         *,
         idle: float,
         deadline: float,
+        max_bytes: int,
     ) -> None:
         self._answer = answer
         self._parser = parser
@@ -49,6 +50,8 @@ class AnswerStream:
         self._clock = clock
         self._idle = idle
         self._deadline = deadline
+        self._max_bytes = max_bytes
+        self._size = 0
         self._held: list[Frame] = []
         self._has_content = False
         self._has_tail = False
@@ -129,6 +132,9 @@ class AnswerStream:
         self._attempt.fail(error, self._usage, self._output_length, is_fair=is_fair)
 
     def _take(self, data: bytes) -> Sequence[Frame]:
+        self._size += len(data)
+        if self._size > self._max_bytes:
+            raise AnswerTooLarge(f"The answer is larger than {self._max_bytes} bytes.")
         frames = self._parser.feed(data) if data else self._parser.close()
         for frame in frames:
             for event in frame.events:

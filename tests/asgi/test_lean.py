@@ -158,6 +158,51 @@ async def test_a_body_past_the_limit_is_refused_before_it_is_read_whole(
     assert json.loads(exchange.content)["error"]["code"]
 
 
+async def test_nobody_without_a_key_fills_the_memory(router: BaseLLMRouter) -> None:
+    exchange = Exchange("/v1/chat/completions", chat("Hi"), "sk-llm-wrong")
+    body = exchange.receive
+    taken = 0
+
+    async def counted() -> Mapping[str, Any]:
+        nonlocal taken
+        # Once the answer has begun, the body is waited for no more: only the caller's leaving is.
+        taken += not exchange.sent
+        return await body()
+
+    exchange.receive = counted  # type: ignore[method-assign]  # a caller who is watched
+    await exchange.run()
+    assert exchange.status == 401
+    assert taken <= 1
+
+
+async def test_a_body_that_does_not_arrive_is_not_waited_for_forever(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_routing.asgi.BODY_SECONDS", 0.1)
+    exchange = Exchange("/v1/chat/completions", b"", key)
+
+    async def slow() -> Mapping[str, Any]:
+        await asyncio.sleep(0.04)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    exchange.receive = slow  # type: ignore[method-assign]  # a caller who dawdles
+    await asyncio.wait_for(_until_answered(exchange), 5)
+    assert exchange.status == 408
+
+
+async def test_a_web_socket_is_refused_quietly() -> None:
+    sent: list[Mapping[str, Any]] = []
+
+    async def receive() -> Mapping[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(event: Mapping[str, Any]) -> None:
+        sent.append(event)
+
+    await application({"type": "websocket", "path": "/v1/chat"}, receive, send)
+    assert [event["type"] for event in sent] == ["websocket.close"]
+
+
 async def _until_answered(exchange: Exchange) -> None:
     running = asyncio.create_task(exchange.run())
     while not (exchange.sent and not exchange.sent[-1].get("more_body", False)):

@@ -294,6 +294,9 @@ class FakeCredentials:
         return FakeCredential({"authorization": f"key of {provider}"})
 
 
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+
 class World:
     """An executor among fakes."""
 
@@ -312,7 +315,7 @@ class World:
                 first_token=timeouts.get("first_token", 20),
                 idle=timeouts.get("idle", 10),
                 total=timeouts.get("total", 60),
-                max_answer_bytes=1000,
+                max_answer_bytes=MAX_ANSWER_BYTES,
             ),
             rng=Random(1),
         )

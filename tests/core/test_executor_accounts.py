@@ -11,6 +11,7 @@ from llm_routing.core.routing_table import Price
 from llm_routing.core.types import Caller, Usage
 
 from .fakes import (
+    MAX_ANSWER_BYTES,
     Reply,
     TextOperation,
     World,
@@ -40,7 +41,7 @@ async def test_a_request_goes_to_the_provider_s_url_with_its_key_and_its_limits(
     assert at_a.headers == {"content-type": "text/plain", "authorization": "key of a"}
     assert at_b.headers["authorization"] == "key of b"
     assert (at_a.connect_timeout, at_b.connect_timeout) == (5, 0.5)
-    assert world.transport.answers[1].caps == [1000]
+    assert world.transport.answers[1].caps == [MAX_ANSWER_BYTES]
 
 
 @in_virtual_time

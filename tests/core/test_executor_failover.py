@@ -21,7 +21,18 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.retry import BACKOFF_BASE
 
-from .fakes import Reply, TextOperation, World, call, failing, plan_for, refusal, target, text
+from .fakes import (
+    MAX_ANSWER_BYTES,
+    Reply,
+    TextOperation,
+    World,
+    call,
+    failing,
+    plan_for,
+    refusal,
+    target,
+    text,
+)
 from .virtual_time import in_virtual_time
 
 OPERATION = TextOperation()
@@ -274,7 +285,7 @@ async def test_a_deadline_in_the_past_asks_nobody_else() -> None:
     [
         (Reply((b"",)), MalformedAnswer),
         (Reply((b"Hel", ConnectionLost("Cut."))), ConnectionLost),
-        (Reply((b"x" * 1001,)), AnswerTooLarge),
+        (Reply((b"x" * (MAX_ANSWER_BYTES + 1),)), AnswerTooLarge),
         (failing(RateLimited("Wait.")), RateLimited),
     ],
 )

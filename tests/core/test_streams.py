@@ -95,6 +95,17 @@ async def test_an_answer_that_comes_in_one_piece_has_a_time_to_its_first_token()
 
 
 @in_virtual_time
+async def test_an_answer_without_end_is_cut_at_the_cap_and_paid_for() -> None:
+    world = World()
+    world.script("a", lines("text:Hi", *(["text:" + "x" * 1_000_000] * 20), "finish", "end"))
+    stream = (await opened(world)).value
+    with pytest.raises(AnswerTooLarge):
+        await read(stream)
+    assert world.ledger.outcomes == [("a", "failure", "answer_too_large")]
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
 async def test_a_connection_that_ends_after_the_finish_is_no_failure() -> None:
     world = World()
     world.script("a", lines("text:Hi/finish"))

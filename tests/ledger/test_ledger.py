@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -216,3 +217,79 @@ def test_segments_are_their_owner_s_alone_to_read(ledger: Ledger, directory: Pat
     (path,) = directory.glob("*.jsonl")
     assert path.stat().st_mode & 0o777 == 0o600
     assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_full_segment_outlives_a_database_that_goes_away_meanwhile(
+    ledger: Ledger, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise OperationalError
+
+    write(ledger)
+    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(UsageRecord.objects, "bulk_create", away)
+        with pytest.raises(OperationalError):
+            ledger.ship()
+        write(ledger)
+    monkeypatch.undo()
+    assert ledger.ship() == 2
+    assert UsageRecord.objects.count() == 2
+    assert len(list(directory.glob("*.jsonl"))) == 1
+
+
+def test_an_attempt_opened_in_one_dead_segment_and_settled_in_the_next_has_one_outcome(
+    directory: Path,
+) -> None:
+    first = Ledger(directory)
+    attempt = opened()
+    first.opened(attempt)
+    (path,) = directory.glob("*.jsonl")
+    carried = path.read_bytes()
+    first.settled(settled(attempt))
+    whole = path.read_bytes()
+    first.close()
+    UsageRecord.objects.all().delete()
+    (directory / "1-aaa.jsonl").write_bytes(carried)
+    (directory / "1-bbb.jsonl").write_bytes(whole)
+    assert Ledger(directory).recover() == 1
+    assert UsageRecord.objects.get().outcome == "success"
+
+
+def test_an_absurd_count_is_capped_and_stops_no_other_record(ledger: Ledger) -> None:
+    write(ledger)
+    attempt = opened()
+    ledger.opened(attempt)
+    ledger.settled(replace(settled(attempt), usage=Usage(10**30, 5)))
+    write(ledger)
+    assert ledger.ship() == 3
+    assert UsageRecord.objects.filter(input_tokens=2**31 - 1).count() == 1
+
+
+def test_a_record_the_database_cannot_hold_costs_itself_alone(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(ledger)
+    attempt = opened()
+    ledger.opened(attempt)
+    ledger.settled(replace(settled(attempt), status=2**70))
+    write(ledger)
+    ledger.ship()
+    assert UsageRecord.objects.count() == 2
+    assert attempt.id in caplog.text
+    write(ledger)
+    ledger.ship()
+    assert UsageRecord.objects.count() == 3
+
+
+def test_what_is_no_segment_stops_no_recovery(directory: Path) -> None:
+    first = Ledger(directory)
+    write(first)
+    (path,) = directory.glob("*.jsonl")
+    good = path.read_bytes()
+    first.close()
+    UsageRecord.objects.all().delete()
+    (directory / "1-dir.jsonl").mkdir()
+    (directory / "2-good.jsonl").write_bytes(good)
+    assert Ledger(directory).recover() == 1
+    assert UsageRecord.objects.count() == 1

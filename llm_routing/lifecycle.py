@@ -1,0 +1,145 @@
+"""How a server process ends: SIGTERM is heard at once, what has begun is finished within a limit.
+
+What the process opens and closes is `asgi`'s; whether it is ready is kept in `health.readiness`.
+"""
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+from weakref import WeakSet
+
+from .conf import get_settings
+from .core.errors import Overloaded
+from .health import readiness
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[int, FrameType | None], Any]
+
+CUT_SECONDS = 5.0
+_cut: WeakSet["asyncio.Task[Any]"] = WeakSet()
+
+
+class Lifecycle:
+    """The requests that are under way, and the signal that ends them.
+
+    A server such as uvicorn tells an application of its end only when all connections are closed.
+    So SIGTERM is heard here first: the process is not ready from then on, but goes on serving until
+    nothing is under way or `drain_timeout` is over; only then does the server's own handler get
+    the signal. A second SIGTERM goes to it directly.
+
+    After a graceful end uvicorn raises the signal again, so that a process without a handler of
+    its own ends by it (status 143 in a shell). With `exits_in_order` the process exits with 0: for
+    a program that is a server and nothing else.
+    """
+
+    def __init__(self, *, exits_in_order: bool = False) -> None:
+        self._exits_in_order = exits_in_order
+        self._requests: set[asyncio.Task[Any]] = set()
+        self._server_handler: Handler | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self._was_told = False
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Surrounds a request, which is the running task's; it ends quietly where it is cut."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._requests.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not is_cut():
+                raise
+        finally:
+            self._requests.discard(task)
+
+    def start(self) -> None:
+        """From now on SIGTERM is heard, where the server itself handles it and does so in this
+        thread."""
+        readiness.stop_draining()
+        self._was_told = False
+        self._loop = asyncio.get_running_loop()
+        if threading.current_thread() is not threading.main_thread():
+            return
+        handler = signal.getsignal(signal.SIGTERM)
+        if callable(handler):
+            self._server_handler = handler
+            signal.signal(signal.SIGTERM, self._on_signal)
+
+    def stop(self) -> None:
+        """The server has no request any more: the signal is its own again."""
+        if self._server_handler is not None:
+            if signal.getsignal(signal.SIGTERM) == self._on_signal:
+                signal.signal(signal.SIGTERM, self._server_handler)
+            self._server_handler = None
+        if self._draining is not None:
+            self._draining.cancel()
+            self._draining = None
+        readiness.start_draining()
+
+    def finish(self) -> None:
+        """All is closed and shipped: nothing is left that the signal could ask for."""
+        readiness.stop_draining()
+        if self._was_told and self._exits_in_order:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._was_told or self._loop is None:
+            self._pass_on(number)
+            return
+        self._was_told = True
+        readiness.start_draining()
+        # A signal comes between any two instructions, so this is the one safe way to the loop.
+        self._loop.call_soon_threadsafe(self._begin, number)
+
+    def _begin(self, number: int) -> None:
+        self._draining = asyncio.get_running_loop().create_task(self._drain(number))
+
+    async def _drain(self, number: int) -> None:
+        settings = get_settings()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + settings.drain_timeout
+        logger.info("Draining: %d requests are under way.", len(self._requests))
+        await asyncio.sleep(min(settings.drain_delay, settings.drain_timeout))
+        while self._requests and loop.time() < deadline:
+            await asyncio.wait(tuple(self._requests), timeout=deadline - loop.time())
+        if self._requests:
+            logger.warning("Draining took too long: %d requests are cut.", len(self._requests))
+            self._cut()
+            await asyncio.wait(tuple(self._requests), timeout=CUT_SECONDS)
+        self._pass_on(number)
+        # Until the server has closed its sockets, one more request may have come.
+        await asyncio.sleep(deadline - loop.time())
+        self._cut()
+
+    def _cut(self) -> None:
+        for task in self._requests:
+            _cut.add(task)
+            task.cancel()
+
+    def _pass_on(self, number: int) -> None:
+        if self._server_handler is not None:
+            self._server_handler(number, None)
+
+
+def is_cut() -> bool:
+    """Whether the running task was cancelled because the process ends. That is told once: the task
+    goes on, to say so and to end."""
+    task = asyncio.current_task()
+    if task is None or task not in _cut:
+        return False
+    _cut.discard(task)
+    task.uncancel()
+    return True
+
+
+def shutting_down() -> Overloaded:
+    """What a caller is told whose request was cut."""
+    return Overloaded("The gateway is shutting down. Ask again.")
