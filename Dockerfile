@@ -18,5 +18,6 @@ RUN python -m compileall -q /app
 USER llm_routing
 VOLUME /var/lib/llm_routing
 EXPOSE 8000
-# Once a worker is told to end it takes no new connection and finishes what it has begun.
-CMD ["uvicorn", "project.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", "--timeout-graceful-shutdown", "30"]
+# A worker that is told to end finishes what it has begun within LLM_DRAIN_TIMEOUT (30 s); the limit here is for what
+# keeps a connection open after that.
+CMD ["uvicorn", "project.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", "--timeout-graceful-shutdown", "5"]

@@ -1,4 +1,4 @@
-"""The process's one background thread: polls the configuration and ships the ledger.
+"""The process's one background thread: polls the configuration, ships the ledger, takes samples.
 
 A thread and not a task, so that the ORM is used without hops and it serves every way of running:
 ASGI, WSGI, commands and workers.
@@ -17,6 +17,7 @@ from .access import keys
 from .conf import get_settings
 from .health.watch import watch
 from .ledger import Ledger
+from .metrics import Metrics
 from .models import ConfigurationVersion
 from .snapshot import DATABASE_ERRORS, SnapshotSource, source
 
@@ -30,10 +31,13 @@ class Background:
     """Starts with the first router and ends with `stop` or with the process."""
 
     def __init__(self, snapshots: SnapshotSource) -> None:
-        self.ledger = Ledger(get_settings().state_dir / "ledger")
+        settings = get_settings()
+        self.ledger = Ledger(settings.state_dir / "ledger")
+        is_off = settings.metrics_access == "off"
+        self.metrics = Metrics(None if is_off else settings.state_dir / "metrics")
         self._snapshots = snapshots
         self._stopping = threading.Event()
-        self._access_version: int | None = None
+        self._access_version: tuple[int, str] | None = None
         self._thread = threading.Thread(target=self._run, name="llm_routing", daemon=True)
 
     def start(self) -> None:
@@ -56,14 +60,17 @@ class Background:
                 self._guarded(self._poll)
                 watch.signs.refresh()
                 self._guarded(watch.poll)
+                self._guarded(self.metrics.sample)
             if now >= next_recovery:
                 next_recovery = now + RECOVERY_INTERVAL
                 self._guarded(self._recover)
+                self._guarded(self.metrics.tidy)
             self._stopping.wait(
                 min(settings.ledger_flush_interval, settings.snapshot_poll_interval)
             )
         self._guarded(self._close)
         self._guarded(watch.retract)
+        self.metrics.close()
         connections.close_all()
 
     def _guarded(self, step: Callable[[], None]) -> None:
@@ -80,7 +87,7 @@ class Background:
 
     def _poll(self) -> None:
         self._snapshots.refresh()
-        version = ConfigurationVersion.objects.current("access")
+        version = ConfigurationVersion.objects.stamped("access")
         if version != self._access_version:
             self._access_version = version
             keys.invalidate()
@@ -132,6 +139,7 @@ def _after_fork() -> None:
     """Threads do not survive a fork: the child starts its own when it needs one."""
     for background in _running:
         background.ledger.forget()
+        background.metrics.forget()
     _running.clear()
     _release()
 

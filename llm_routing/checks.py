@@ -57,6 +57,15 @@ def check_deployment(**_: Any) -> Sequence[checks.CheckMessage]:
                 id="llm_routing.W003",
             )
         )
+    if settings.metrics_access == "open":
+        found.append(
+            checks.Warning(
+                "Anybody who reaches the server may read its metrics.",
+                hint="They tell what is spent, and on which models. Leave LLM_METRICS_ACCESS at "
+                "key, unless only Prometheus gets to /metrics.",
+                id="llm_routing.W004",
+            )
+        )
     return found
 
 

@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -54,6 +55,20 @@ def _redis_url(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _proxy_url(value: SecretStr | None) -> SecretStr | None:
+    text = "" if value is None else value.get_secret_value()
+    if not text:
+        return None
+    try:
+        parts = urlsplit(text)
+        is_good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError("expected http://HOST:PORT or https://HOST:PORT") from None
+    return value
+
+
 class Settings(BaseModel):
     """What `LLM_ROUTING` may hold.
 
@@ -75,6 +90,16 @@ class Settings(BaseModel):
     total_timeout: float = Field(300.0, alias="LLM_TOTAL_TIMEOUT", gt=0, le=86_400)
     max_answer_bytes: int = Field(32 * 1024 * 1024, alias="LLM_MAX_ANSWER_BYTES", ge=1024)
     max_body_bytes: int = Field(20 * 1024 * 1024, alias="LLM_MAX_BODY_BYTES", ge=1024)
+    http_proxy: Annotated[SecretStr | None, AfterValidator(_proxy_url)] = Field(
+        None, alias="HTTP_PROXY"
+    )
+    https_proxy: Annotated[SecretStr | None, AfterValidator(_proxy_url)] = Field(
+        None, alias="HTTPS_PROXY"
+    )
+    no_proxy: str = Field("", alias="NO_PROXY")
+
+    drain_timeout: float = Field(30.0, alias="LLM_DRAIN_TIMEOUT", ge=0, le=3600)
+    drain_delay: float = Field(0.0, alias="LLM_DRAIN_DELAY", ge=0, le=3600)
     allowed_upstream_networks: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = Field(
         (), alias="LLM_ALLOWED_UPSTREAM_NETWORKS"
     )
@@ -102,6 +127,11 @@ class Settings(BaseModel):
     )
     breaker_probes: int = Field(1, alias="LLM_BREAKER_PROBES", ge=1, le=100)
 
+    metrics_access: Literal["key", "open", "off"] = Field("key", alias="LLM_METRICS_ACCESS")
+    metrics_key_names: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+        (), alias="LLM_METRICS_KEY_NAMES"
+    )
+
     snapshot_poll_interval: float = Field(1.0, alias="LLM_SNAPSHOT_POLL_INTERVAL", gt=0, le=60)
     snapshot_cache_alias: str = Field("", alias="LLM_SNAPSHOT_CACHE_ALIAS")
     ledger_flush_interval: float = Field(0.5, alias="LLM_LEDGER_FLUSH_INTERVAL", gt=0, le=60)
@@ -124,6 +154,7 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
             f"LLM_ROUTING has unknown keys: {', '.join(unknown)}. Known keys: "
             f"{', '.join(sorted(known))}."
         )
+    environ = {**environ, **_proxy_variables(environ)}
     values: dict[str, Any] = {known[key]: value for key, value in given.items()}
     origin = {name: f"LLM_ROUTING['{key}']" for key, name in known.items() if key in given}
     for name, info in Settings.model_fields.items():
@@ -139,6 +170,16 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
             name = _field_of(str(item["loc"][0]))
             problems.append(f"{origin.get(name, name)}: {item['msg']}")
         raise ImproperlyConfigured("; ".join(problems)) from None
+
+
+def _proxy_variables(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The variables for proxies, which by custom may be in lower case, and then come first. Under
+    CGI a client can set HTTP_PROXY with a header `Proxy` (CVE-2016-5385), so there it is void."""
+    names = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+    found = {name: environ.get(name.lower(), "") or environ.get(name, "") for name in names}
+    if "REQUEST_METHOD" in environ:
+        found["HTTP_PROXY"] = environ.get("http_proxy", "")
+    return found
 
 
 def _field_of(location: str) -> str:

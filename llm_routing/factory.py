@@ -4,6 +4,7 @@ import os
 import threading
 from asyncio import get_running_loop
 from collections.abc import Collection, Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -16,6 +17,7 @@ from .backends.clock import SystemClock
 from .backends.files import FileCache
 from .backends.http_aiohttp import AiohttpTransport
 from .backends.memory import MemoryCache
+from .backends.proxies import Proxies
 from .backends.redis import RedisCache
 from .background import ensure_background, stop_background
 from .conf import Settings, get_settings
@@ -27,7 +29,9 @@ from .discovery import DiscoveryReport, discover
 from .health.sweep import Network, NoLedger, Selection, SweepReport, sweep
 from .health.sweeper import ensure_sweeper, stop_sweeper
 from .health.watch import watch
+from .ledger import Ledger
 from .loops import refuse_event_loop, stop_lasting_loop
+from .metrics import Exposition, NoMetrics, Readings
 from .pending import PendingRouter
 from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
 from .snapshot import source
@@ -94,6 +98,12 @@ async def close_routers() -> None:
     watch.forget()
 
 
+async def get_exposition() -> Exposition:
+    """The metrics of this process and of those that share its state directory."""
+    await get_llm_router()
+    return Exposition(ensure_background().metrics)
+
+
 async def discover_models(
     providers: Collection[str] = (), *, dry_run: bool = False
 ) -> DiscoveryReport:
@@ -133,6 +143,11 @@ def _transport(settings: Settings) -> AiohttpTransport:
     return AiohttpTransport(
         pool_size=settings.connection_pool_size,
         allowed_networks=settings.allowed_upstream_networks,
+        proxies=Proxies(
+            http=settings.http_proxy.get_secret_value() if settings.http_proxy else "",
+            https=settings.https_proxy.get_secret_value() if settings.https_proxy else "",
+            bypass=settings.no_proxy,
+        ),
     )
 
 
@@ -145,7 +160,7 @@ def _stop_threads() -> None:
 def _prepare(dynamic: bool) -> None:
     if dynamic:
         try:
-            source.refresh()
+            source.refresh(last_resort=lambda: static_snapshot({}))
         finally:
             # This thread belongs to no request that would give its connection back.
             close_old_connections()
@@ -157,9 +172,12 @@ def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
     own = {name: value for name in _OF_CONFIG if (value := getattr(config, name)) is not None}
     settings = settings.model_copy(update=own)
     clock = SystemClock()
+    background = ensure_background()
+    background.metrics.readings = partial(_readings, background.ledger)
     core: dict[str, Any] = {
         "transport": _transport(settings),
-        "sink": ensure_background().ledger,
+        "sink": background.ledger,
+        "metrics": NoMetrics() if settings.metrics_access == "off" else background.metrics,
         "breakers": _breakers(settings, clock),
         "signs": watch.signs,
         "memory": MemoryCache(
@@ -182,6 +200,20 @@ def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
     return StaticLLMRouter(static_snapshot(_overrides(config)), **core)
 
 
+def _readings(ledger: Ledger) -> Readings:
+    """What there is to be read off in this process, for its metrics."""
+    caches = {id(router): router.cache_size for router in list(_routers.values())}
+    return Readings(
+        cache_entries=sum(size.entries for size in caches.values()),
+        cache_bytes=sum(size.bytes for size in caches.values()),
+        evictions={key: size.evictions for key, size in caches.items()},
+        breakers=watch.breakers.statuses() if watch.breakers is not None else {},
+        ledger_backlog_bytes=ledger.backlog_bytes,
+        ledger_unwritten=ledger.unwritten,
+        ledger_lost=ledger.lost,
+    )
+
+
 def _monitor(settings: Settings, overrides: Mapping[str, Credential]) -> None:
     """Has the process sweep, unless it does already or is not meant to."""
     if not settings.enable_monitoring:
@@ -190,6 +222,7 @@ def _monitor(settings: Settings, overrides: Mapping[str, Credential]) -> None:
     def run(interval: float, stopping: threading.Event) -> SweepReport | None:
         return sweep_health(Selection(), interval=interval, stopping=stopping, overrides=overrides)
 
+    watch.interval = settings.health_check_interval
     ensure_sweeper(run, settings.health_check_interval)
 
 

@@ -1,12 +1,20 @@
-"""What the router hands out besides whole answers: open streams and token counts."""
+"""What the router hands out besides whole answers, open streams and token counts, and how it
+measures a request from its beginning to its end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from types import TracebackType
 from typing import Self
 
+from .core.errors import LLMError
 from .core.events import Frame
-from .core.ports import Clock, FrameStream
-from .core.types import RoutingFacts, Usage
+from .core.ports import Clock, FrameStream, MetricsSink
+from .core.routing_table import RouteSpec
+from .core.types import AttemptOutcome, AttemptSummary, RequestEnded, RoutingFacts, Usage
+
+INTERNAL_ERROR = "internal_error"
+"""The code of a failure that is a fault of our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +26,90 @@ class TokenCount:
     routing: RoutingFacts
 
 
+class MeasuredRequest:
+    """A request under way, which ends once: by what is raised in its `with` block, or by a word.
+
+    `route` is to be set when it is known.
+    """
+
+    __slots__ = ("_clock", "_facts", "_has_ended", "_metrics", "_operation", "began", "route")
+
+    def __init__(self, operation: str, metrics: MetricsSink, clock: Clock) -> None:
+        self.began = clock.monotonic()
+        self.route: RouteSpec | None = None
+        self._operation = operation
+        self._metrics = metrics
+        self._clock = clock
+        self._facts: RoutingFacts | None = None
+        self._has_ended = False
+        metrics.request_started()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.fail(error)
+
+    def answered(self, facts: RoutingFacts) -> None:
+        """There is an answer, or its beginning."""
+        self._facts = facts
+
+    def succeed(self) -> None:
+        """The answer has come to its end."""
+        self._end(AttemptOutcome.SUCCESS)
+
+    def cancel(self) -> None:
+        """The caller left."""
+        self._end(AttemptOutcome.CANCELLED)
+
+    def fail(self, error: BaseException) -> None:
+        """There is no answer, or not all of it."""
+        if isinstance(error, LLMError):
+            self._end(AttemptOutcome.FAILURE, error.code, error.attempts)
+        elif isinstance(error, Exception):
+            self._end(AttemptOutcome.FAILURE, INTERNAL_ERROR)
+        else:
+            self.cancel()
+
+    def _end(
+        self,
+        outcome: AttemptOutcome,
+        error_code: str = "",
+        attempts: tuple[AttemptSummary, ...] = (),
+    ) -> None:
+        if self._has_ended:
+            return
+        self._has_ended = True
+        facts, route = self._facts, self.route
+        self._metrics.request_ended(
+            RequestEnded(
+                operation=self._operation,
+                use_case=route.use_case if route else "",
+                tier=route.tier if route else "",
+                outcome=outcome,
+                error_code=error_code,
+                seconds=self._clock.monotonic() - self.began,
+                overhead_seconds=facts.overhead_ms / 1000 if facts else None,
+                cache=facts.cache if facts else None,
+                left=_left(facts.attempts if facts else attempts),
+            )
+        )
+
+
+def _left(attempts: tuple[AttemptSummary, ...]) -> tuple[tuple[str, str], ...]:
+    """The targets that were left for another."""
+    if len(attempts) < 2:
+        return ()
+    targets = [(attempt.provider, attempt.model) for attempt in attempts]
+    return tuple(one for one, another in pairwise(targets) if one != another)
+
+
 class RoutedStream:
     """A stream whose first content has come. Iterate over its batches, and close it in any case.
 
@@ -26,21 +118,32 @@ class RoutedStream:
     """
 
     def __init__(
-        self, stream: FrameStream, facts: RoutingFacts, clock: Clock, began: float
+        self, stream: FrameStream, facts: RoutingFacts, clock: Clock, measured: MeasuredRequest
     ) -> None:
         self.facts = facts
         self._stream = stream
         self._clock = clock
-        self._began = began
+        self._measured = measured
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Sequence[Frame]:
-        return await self._stream.__anext__()
+        try:
+            return await self._stream.__anext__()
+        except StopAsyncIteration:
+            self._measured.succeed()
+            raise
+        except BaseException as error:
+            self._measured.fail(error)
+            raise
 
     async def aclose(self) -> None:
         """Ends the upstream call and settles its attempt."""
+        if self._stream.account is None:
+            self._measured.cancel()
+        else:
+            self._measured.succeed()
         await self._stream.aclose()
 
     def response_facts(self) -> RoutingFacts:
@@ -49,7 +152,7 @@ class RoutedStream:
         return replace(
             self.facts,
             cost=account.cost if account else None,
-            latency_ms=(self._clock.monotonic() - self._began) * 1000,
+            latency_ms=(self._clock.monotonic() - self._measured.began) * 1000,
             time_to_first_token_ms=account.time_to_first_token_ms if account else None,
         )
 

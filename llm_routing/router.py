@@ -4,12 +4,12 @@ From a request to an answer: plan, execute, tell how it came about. Building the
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from random import Random
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, overload
 from uuid import uuid4
 
 from .conf import Settings
@@ -31,8 +31,10 @@ from .core.planner import (
 )
 from .core.ports import (
     BreakerRegistry,
+    CacheSize,
     Clock,
     Credential,
+    MetricsSink,
     ResponseCache,
     SharedCache,
     Transport,
@@ -54,11 +56,10 @@ from .formats.operations import ChatOperation, CountTokensOperation, EmbeddingOp
 from .health.signs import HealthSigns, WatchedBreakers
 from .health.status import breaker_counts, health_status
 from .loops import run_sync
+from .metrics import MeasuredSink, Tally
 from .requests import Messages, build_request
-from .routed import RoutedStream, TokenCount
+from .routed import MeasuredRequest, RoutedStream, TokenCount
 from .snapshot import Snapshot, SnapshotSource
-
-T = TypeVar("T")
 
 
 def new_request_id() -> str:
@@ -74,6 +75,7 @@ class BaseLLMRouter(ABC):
         *,
         transport: Transport,
         sink: UsageSink,
+        metrics: MetricsSink,
         breakers: BreakerRegistry,
         signs: HealthSigns,
         memory: ResponseCache,
@@ -97,12 +99,12 @@ class BaseLLMRouter(ABC):
         self._shared = shared
         self._default = Address(use_case=config.default_use_case, tier=config.default_tier.value)
         self._on_close = on_close
-        self._requests = self._failures = self._attempts = 0
+        self._tally = Tally(metrics)
         executor = Executor(
             transport=transport,
             credentials=self,
             breakers=WatchedBreakers(breakers, signs),
-            sink=sink,
+            sink=MeasuredSink(sink, self._tally),
             clock=clock,
             timeouts=Timeouts(
                 connect=settings.connect_timeout,
@@ -131,6 +133,11 @@ class BaseLLMRouter(ABC):
     def table(self) -> RoutingTable:
         """The routing table in use."""
         return self.snapshot.table
+
+    @property
+    def cache_size(self) -> CacheSize:
+        """What its response cache in memory holds now."""
+        return self._memory.size
 
     def get(self, provider: str) -> Credential | None:
         """The provider's credential in the configuration in use (`core.ports.CredentialStore`)."""
@@ -271,72 +278,71 @@ class BaseLLMRouter(ABC):
 
     async def respond(self, request: LLMRequest, caller: Caller, request_id: str) -> LLMResponse:
         """The whole answer to a canonical request. Raises `LLMError`."""
-        began = self._clock.monotonic()
-        route_plan, request = self._plan_chat(request)
-        call = self._call(route_plan, request.timeout, caller, request_id, began)
-        result = await self._counted(
-            self._executor.complete(
+        with self._measured(ChatOperation.name) as measured:
+            route_plan, request = self._plan_chat(request)
+            call = self._call(route_plan, request.timeout, caller, request_id, measured)
+            result = await self._executor.complete(
                 ChatOperation(request), route_plan, call, self._cache_rule(request, route_plan)
             )
-        )
-        return LLMResponse(result.value, self._facts(result, route_plan, request_id, began))
+            facts = self._facts(result, route_plan, request_id, measured)
+            measured.succeed()
+            return LLMResponse(result.value, facts)
 
     async def open(self, request: LLMRequest, caller: Caller, request_id: str) -> RoutedStream:
         """A stream whose first content has come. Raises `LLMError`."""
-        began = self._clock.monotonic()
-        route_plan, request = self._plan_chat(request)
-        call = self._call(route_plan, request.timeout, caller, request_id, began)
-        result = await self._counted(
-            self._executor.open_stream(
+        with self._measured(ChatOperation.name) as measured:
+            route_plan, request = self._plan_chat(request)
+            call = self._call(route_plan, request.timeout, caller, request_id, measured)
+            result = await self._executor.open_stream(
                 ChatOperation(request), route_plan, call, self._cache_rule(request, route_plan)
             )
-        )
-        facts = self._facts(result, route_plan, request_id, began)
-        return RoutedStream(result.value, facts, self._clock, began)
+            facts = self._facts(result, route_plan, request_id, measured)
+            return RoutedStream(result.value, facts, self._clock, measured)
 
     async def respond_embeddings(
         self, request: EmbeddingRequest, caller: Caller, request_id: str
     ) -> EmbeddingResponse:
         """Vectors for a canonical request. Raises `LLMError`."""
-        began = self._clock.monotonic()
-        address = Address(request.model, request.use_case, request.tier)
-        route_plan = self._plan(address, EMBEDDINGS)
-        call = self._call(route_plan, request.timeout, caller, request_id, began)
-        result = await self._counted(
-            self._executor.ask(EmbeddingOperation(request), route_plan, call)
-        )
-        return EmbeddingResponse(result.value, self._facts(result, route_plan, request_id, began))
+        with self._measured(EmbeddingOperation.name) as measured:
+            address = Address(request.model, request.use_case, request.tier)
+            route_plan = self._plan(address, EMBEDDINGS)
+            call = self._call(route_plan, request.timeout, caller, request_id, measured)
+            result = await self._executor.ask(EmbeddingOperation(request), route_plan, call)
+            facts = self._facts(result, route_plan, request_id, measured)
+            measured.succeed()
+            return EmbeddingResponse(result.value, facts)
 
     async def count_tokens(
         self, request: LLMRequest, caller: Caller, request_id: str
     ) -> TokenCount:
         """The tokens of a prompt: counted by the first target's vendor if it can, else estimated.
         Raises `LLMError`."""
-        began = self._clock.monotonic()
-        route_plan, request = self._plan_chat(request)
-        operation = CountTokensOperation(request)
-        countable = tuple(
-            target
-            for target in route_plan.targets
-            if target.provider.format == CountTokensOperation.format
-        )
-        first = route_plan.targets[0]
-        if first not in countable:
-            facts = RoutingFacts(request_id, first.provider.name, first.model.model_id)
-            return TokenCount(estimate_tokens(operation.input_length), True, facts)
-        route_plan = replace(route_plan, targets=countable)
-        call = self._call(route_plan, request.timeout, caller, request_id, began)
-        result = await self._counted(self._executor.ask(operation, route_plan, call))
-        return TokenCount(result.value, False, self._facts(result, route_plan, request_id, began))
+        with self._measured(CountTokensOperation.name) as measured:
+            route_plan, request = self._plan_chat(request)
+            operation = CountTokensOperation(request)
+            countable = tuple(
+                target
+                for target in route_plan.targets
+                if target.provider.format == CountTokensOperation.format
+            )
+            first = route_plan.targets[0]
+            if first not in countable:
+                measured.succeed()
+                facts = RoutingFacts(request_id, first.provider.name, first.model.model_id)
+                return TokenCount(estimate_tokens(operation.input_length), True, facts)
+            route_plan = replace(route_plan, targets=countable)
+            call = self._call(route_plan, request.timeout, caller, request_id, measured)
+            result = await self._executor.ask(operation, route_plan, call)
+            facts = self._facts(result, route_plan, request_id, measured)
+            measured.succeed()
+            return TokenCount(result.value, False, facts)
 
-    def get_metrics(self) -> dict[str, int]:
+    def get_metrics(self) -> dict[str, float]:
         """Counts since the router was built, what its cache in memory holds now, and how the
-        circuit breakers of the process stand."""
-        size = self._memory.size
+        circuit breakers of the process stand (docs/metrics.md)."""
+        size = self.cache_size
         return {
-            "requests_total": self._requests,
-            "failures_total": self._failures,
-            "attempts_total": self._attempts,
+            **self._tally.numbers(),
             "cache_hits_total": self._executor.hits,
             "cache_misses_total": self._executor.misses,
             "cache_evictions_total": size.evictions,
@@ -418,8 +424,10 @@ class BaseLLMRouter(ABC):
         timeout: float | None,
         caller: Caller,
         request_id: str,
-        began: float,
+        measured: MeasuredRequest,
     ) -> Call:
+        measured.route = route_plan.route
+        began = measured.began
         limit = self._total_timeout
         if route_plan.route and route_plan.route.deadline is not None:
             limit = min(limit, route_plan.route.deadline)
@@ -427,22 +435,19 @@ class BaseLLMRouter(ABC):
             return Call(request_id, caller, deadline=began + limit)
         return Call(request_id, caller, deadline=began + timeout, is_hurried=True)
 
-    async def _counted(self, answer: Awaitable[Answered[T]]) -> Answered[T]:
-        self._requests += 1
-        try:
-            result = await answer
-        except BaseException:
-            self._failures += 1
-            raise
-        self._attempts += len(result.attempts)
-        return result
+    def _measured(self, operation: str) -> MeasuredRequest:
+        return MeasuredRequest(operation, self._tally, self._clock)
 
     def _facts(
-        self, result: Answered[Any], route_plan: RoutePlan, request_id: str, began: float
+        self,
+        result: Answered[Any],
+        route_plan: RoutePlan,
+        request_id: str,
+        measured: MeasuredRequest,
     ) -> RoutingFacts:
-        elapsed = self._clock.monotonic() - began
+        elapsed = self._clock.monotonic() - measured.began
         route = route_plan.route
-        return RoutingFacts(
+        facts = RoutingFacts(
             request_id=request_id,
             provider=result.target.provider.name,
             model=result.target.model.model_id,
@@ -455,6 +460,8 @@ class BaseLLMRouter(ABC):
             overhead_ms=max(elapsed - result.upstream_seconds, 0.0) * 1000,
             ignored=result.ignored,
         )
+        measured.answered(facts)
+        return facts
 
 
 class StaticLLMRouter(BaseLLMRouter):

@@ -1,5 +1,7 @@
 """The configuration in memory: compiled from the database, swapped whole, last good one kept.
 
+Where the database is away at the start, it comes from what the shared cache or a file still has.
+
 Requests read `SnapshotSource.current` and nothing else; `refresh` runs in the background thread
 and after every commit that changed the configuration.
 """
@@ -7,8 +9,8 @@ and after every commit that changed the configuration.
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -30,11 +32,14 @@ from .core.routing_table import (
 )
 from .credentials import Credentials, load_credentials
 from .models import ConfigurationVersion, ModelConfig, Provider, UseCaseRoute
+from .secrets import decrypt, encrypt
 from .vendors import VENDORS
 
 logger = logging.getLogger(__name__)
 
 DATABASE_ERRORS = (DatabaseError, InterfaceError)
+CACHE_SECONDS = 3600
+LATEST = "llm_routing:table:latest"
 
 
 class SnapshotOrigin(StrEnum):
@@ -42,17 +47,20 @@ class SnapshotOrigin(StrEnum):
 
     NOWHERE = "nowhere"
     STATIC = "static"
+    CACHE = "cache"
     FILE = "file"
     DATABASE = "database"
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A routing table and the credentials that go with it."""
+    """A routing table and the credentials that go with it. Not `is_confirmed` is one that the
+    database, when it was last asked, did not answer for."""
 
     table: RoutingTable
     credentials: CredentialStore
     origin: SnapshotOrigin
+    is_confirmed: bool = True
 
 
 EMPTY = Snapshot(RoutingTable(version=-1), Credentials({}), SnapshotOrigin.NOWHERE)
@@ -65,47 +73,65 @@ class SnapshotSource:
         self.current = EMPTY
         self._lock = threading.Lock()
 
-    def refresh(self) -> bool:
+    def refresh(self, *, last_resort: Callable[[], Snapshot] | None = None) -> bool:
         """Takes over what has changed in the database; True where anything had.
 
         Where the database is away or its content makes no snapshot, the current one stays; a
-        process that has none yet starts from the file the last one left.
+        process that has none yet starts from what other processes left in the shared cache or in
+        the file, else from `last_resort`.
         """
         with self._lock:
             try:
-                version = ConfigurationVersion.objects.current("routing")
-                if self.current.origin is SnapshotOrigin.DATABASE and (
-                    version == self.current.table.version
+                version, stamp = ConfigurationVersion.objects.stamped("routing")
+                current = self.current
+                if current.origin is SnapshotOrigin.DATABASE and (
+                    (version, stamp) == (current.table.version, current.table.stamp)
                 ):
+                    if not current.is_confirmed:
+                        self.current = replace(current, is_confirmed=True)
                     return False
-                snapshot = compile_snapshot(version)
+                snapshot = compile_snapshot(version, stamp)
             except DATABASE_ERRORS as error:
                 # The message of a database error may quote a query's values.
                 logger.warning("The configuration cannot be read: %s", type(error).__name__)
-                return self._fall_back()
+                self._fall_back(last_resort)
+                return False
             self.current = snapshot
+            _keep_latest(snapshot.table)
             _save(snapshot.table)
             logger.info("Configuration version %d is in use.", version)
             return True
 
-    def _fall_back(self) -> bool:
+    def _fall_back(self, last_resort: Callable[[], Snapshot] | None) -> None:
         if self.current.origin is not SnapshotOrigin.NOWHERE:
-            return False
-        table = _saved()
-        if table is None:
-            return False
-        self.current = Snapshot(table, load_credentials(_providers_of(table)), SnapshotOrigin.FILE)
-        logger.warning("Starting from the saved configuration, version %d.", table.version)
-        return True
+            if self.current.is_confirmed:
+                self.current = replace(self.current, is_confirmed=False)
+            return
+        for origin, find in ((SnapshotOrigin.CACHE, _latest), (SnapshotOrigin.FILE, _saved)):
+            table = find()
+            if table is not None:
+                credentials = load_credentials(_providers_of(table))
+                self.current = Snapshot(table, credentials, origin, is_confirmed=False)
+                break
+        else:
+            if last_resort is None:
+                return
+            self.current = replace(last_resort(), is_confirmed=False)
+        logger.warning(
+            "Starting without the database, from the %s configuration, version %d.",
+            self.current.origin.value,
+            self.current.table.version,
+        )
 
 
-def compile_snapshot(version: int) -> Snapshot:
+def compile_snapshot(version: int, stamp: str) -> Snapshot:
     """The active rows of the database as a snapshot. Raises `django.db.Error`."""
     providers = list(Provider.objects.active())
-    cached = _cached(version)
+    key = _cache_key(version, stamp)
+    cached = _cached(key)
     if cached is None:
-        cached = compile_table(version, providers)
-        _cache(cached)
+        cached = replace(compile_table(version, providers), stamp=stamp)
+        _cache(key, cached, CACHE_SECONDS)
     return Snapshot(cached, load_credentials(providers), SnapshotOrigin.DATABASE)
 
 
@@ -205,28 +231,38 @@ def _providers_of(table: RoutingTable) -> list[Provider]:
     ]
 
 
-def _cache_key(version: int) -> str:
-    return f"llm_routing:table:{version}"
+def _cache_key(version: int, stamp: str) -> str:
+    return f"llm_routing:table:{version}:{stamp}"
 
 
-def _cached(version: int) -> RoutingTable | None:
+def _latest() -> RoutingTable | None:
+    return _cached(LATEST)
+
+
+def _keep_latest(table: RoutingTable) -> None:
+    # For as long as the cache can: how long the database will be away nobody knows.
+    _cache(LATEST, table, None)
+
+
+def _cached(key: str) -> RoutingTable | None:
     alias = get_settings().snapshot_cache_alias
     if not alias:
         return None
     try:
-        text = caches[alias].get(_cache_key(version))
-        return None if text is None else table_from_json(text)
-    except Exception as error:  # noqa: BLE001  # any cache, any fault: the database has the answer
+        token = caches[alias].get(key)
+        return None if token is None else table_from_json(decrypt(token))
+    except Exception as error:  # noqa: BLE001  # any cache, any fault: there are other places
         logger.warning("The cached configuration cannot be read: %s", type(error).__name__)
         return None
 
 
-def _cache(table: RoutingTable) -> None:
+def _cache(key: str, table: RoutingTable, seconds: int | None) -> None:
     alias = get_settings().snapshot_cache_alias
     if not alias:
         return
     try:
-        caches[alias].set(_cache_key(table.version), table_to_json(table).decode(), 3600)
+        # Sealed: whoever else can write to the cache must not say where our keys are sent.
+        caches[alias].set(key, encrypt(table_to_json(table).decode()), seconds)
     except Exception as error:  # noqa: BLE001  # as in `_cached`
         logger.warning("The configuration cannot be cached: %s", type(error).__name__)
 

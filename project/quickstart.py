@@ -65,6 +65,7 @@ def serve(children: list[subprocess.Popen[bytes]]) -> None:
         )
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     os.environ.setdefault("DJANGO_DEBUG", "1")
+    os.environ.setdefault("LLM_DRAIN_TIMEOUT", "5")  # a person waits at the terminal
     offer_sandbox()
 
     import django

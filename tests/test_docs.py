@@ -8,6 +8,7 @@ from django.core.management import get_commands
 from llm_routing.api import get_api, headers
 from llm_routing.conf import Settings
 from llm_routing.core.errors import ERRORS_BY_CODE, LLMError, RoutingError, UpstreamError
+from llm_routing.metrics.families import FAMILIES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -48,6 +49,15 @@ def test_every_setting_has_its_row_with_its_variable() -> None:
     assert set(documented) - project - {"PORT"} == set(settings)
     for name, field in settings.items():
         assert documented[name][0] == (f"`{field.alias}`" if field.alias else ""), name
+
+
+def test_every_metric_has_its_row_with_its_labels() -> None:
+    documented = {name: cells for name, cells in rows("metrics.md").items() if "llm_" in name}
+    assert set(documented) == set(FAMILIES)
+    for name, family in FAMILIES.items():
+        kind, labels, _ = documented[name]
+        assert kind == family.kind.value, name
+        assert tuple(re.findall("[a-z_]+", labels)) == family.labels, name
 
 
 def test_every_variable_the_project_reads_has_its_row() -> None:

@@ -43,7 +43,9 @@ def _messages(report: SweepReport) -> Iterator[tuple[int, str]]:
     bad = [verdict for verdict in report.verdicts if not verdict.is_healthy]
     for verdict in bad[:MOST_MESSAGES]:
         name = f"{verdict.provider}/{verdict.model}" if verdict.model else verdict.provider
-        yield messages.ERROR, f"{name}: {verdict.error_code}. {verdict.message}"
+        text = _("“%(name)s” is unhealthy: %(code)s. %(reason)s")
+        parts = {"name": name, "code": verdict.error_code, "reason": verdict.message}
+        yield messages.ERROR, text % parts
     total = len(report.verdicts)
     text = _("%(good)d of %(total)d checks were good.")
     level = messages.SUCCESS if report.is_healthy else messages.WARNING

@@ -12,7 +12,7 @@ from django.urls import URLPattern, URLResolver, path
 from ninja import NinjaAPI, Swagger
 from ninja.openapi.schema import OpenAPISchema
 
-from . import anthropic, health, native, openai
+from . import anthropic, health, metrics, native, openai
 from .documentation import DESCRIPTION, complete_document
 from .edge import edged, unknown_endpoint
 from .errors import ANTHROPIC, NATIVE, OPENAI, Envelope
@@ -37,6 +37,7 @@ def build_api(urls_namespace: str = NAMESPACE) -> NinjaAPI:
     )
     api.add_router(f"/{NATIVE_PREFIX}", native.router)
     api.add_router(f"/{NATIVE_PREFIX}", health.router)
+    api.add_router("", metrics.router)
     api.add_router(f"/{WIRE_PREFIX}", openai.router)
     # A router for itself, so that both have their tags.
     api.add_router(f"/{WIRE_PREFIX}", anthropic.router)
@@ -76,7 +77,7 @@ class GatewayAPI(NinjaAPI):
             found.append(pattern)
         for prefix in (NATIVE_PREFIX, MESSAGES_PREFIX, WIRE_PREFIX):
             unknown = edged(unknown_endpoint, _envelope_of(prefix))
-            found.append(path(f"{prefix}<path:rest>", unknown))
+            found += (path(prefix, unknown), path(f"{prefix}<path:rest>", unknown))
         return found, app_name, namespace
 
     def on_exception(self, request: HttpRequest, exc: Any) -> HttpResponse:
@@ -96,7 +97,7 @@ class GatewayAPI(NinjaAPI):
 
 def _envelope_of(route: str) -> Callable[[HttpRequest], Envelope]:
     """How the errors of a route look, by request: both clients list models."""
-    if route.startswith(NATIVE_PREFIX):
+    if route.startswith(NATIVE_PREFIX) or not route.startswith(WIRE_PREFIX):
         return lambda request: NATIVE
     if f"{route}/".startswith(MESSAGES_PREFIX):
         return lambda request: ANTHROPIC

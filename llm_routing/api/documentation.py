@@ -82,6 +82,15 @@ def body(model: type[BaseModel], *, streams: bool = False) -> dict[str, Any]:
     return extra
 
 
+def text(*media_types: str) -> dict[str, Any]:
+    """`openapi_extra` for an endpoint whose answer is text, and which looks at keys itself."""
+    content = {name: {"schema": {"type": "string"}} for name in media_types}
+    return {
+        "responses": {200: {"description": "OK", "content": content}},
+        "security": [{"BearerKey": []}, {"HeaderKey": []}],
+    }
+
+
 def responses(answer: Any, error: Any, unavailable: Any = None) -> dict[int, Any]:
     """The answers of an endpoint by status; `unavailable` where a 503 has a shape of its own."""
     found = {200: answer, **dict.fromkeys(_ERRORS, error)}

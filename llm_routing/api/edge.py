@@ -1,5 +1,6 @@
 """The outermost layer of every endpoint: a request id, and an envelope for whatever goes wrong."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -7,6 +8,7 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 
+from llm_routing.lifecycle import is_cut, shutting_down
 from llm_routing.loops import run_lasting
 
 from .errors import Envelope, MethodNotAllowed, UnknownEndpoint, as_llm_error, error_response
@@ -32,6 +34,10 @@ def edged(view: View, envelope_of: Callable[[HttpRequest], Envelope]) -> View:
             if isinstance(response, HttpResponseNotAllowed):
                 allow = response.headers["Allow"]
                 raise MethodNotAllowed(f"Only {allow} can be used here.", allow=allow)
+        except asyncio.CancelledError:
+            if not is_cut():
+                raise
+            response = error_response(shutting_down(), envelope, request_id)
         except Exception as error:  # noqa: BLE001  # told, and logged where it is a fault
             response = error_response(as_llm_error(error, request_id), envelope, request_id)
         for name in envelope.id_headers:

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from llm_routing.formats.base import StreamRenderer
+from llm_routing.lifecycle import is_cut, shutting_down
 from llm_routing.routed import RoutedStream
 
 from .errors import as_llm_error
@@ -46,6 +47,11 @@ class EventStream:
                     chunk = self._renderer.end()
                 else:
                     chunk = b"".join([self._renderer.render(frame) for frame in batch])
+            except asyncio.CancelledError:
+                if not is_cut():
+                    raise
+                has_ended = True
+                chunk = self._renderer.error(shutting_down(), self._request_id)
             except Exception as error:  # noqa: BLE001  # told, and logged where it is a fault
                 has_ended = True
                 told = as_llm_error(error, self._request_id)

@@ -5,19 +5,18 @@ What an answer means is the wire formats' business; this file moves bytes and na
 
 import asyncio
 import io
-import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import aiohttp
-from aiohappyeyeballs import AddrInfoType
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from llm_routing.core.addresses import Network, is_allowed
+from llm_routing.core.addresses import Network, check_base_url
 from llm_routing.core.errors import (
     AddressForbidden,
     AnswerTooLarge,
+    CertificateRejected,
     ConnectionFailed,
     ConnectionLost,
     ConnectTimeout,
@@ -27,16 +26,21 @@ from llm_routing.core.errors import (
     UpstreamError,
 )
 
-KEEP_ALIVE = 30.0
-DNS_TTL = 30
+from .http_pool import Destination, Pool, Use, current_use
+from .proxies import Proxies
+
 LARGE_BODY = 2**20
+STALE_SECONDS = 2.0
+"""A server that closed an idle connection as we sent is heard of within a round trip; one that
+hangs up later has worked on the request, and may bill it."""
 
 
 class AiohttpAnswer:
     """`core.ports.Answer` over an aiohttp response."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, pool: Pool) -> None:
         self._response = response
+        self._pool: Pool | None = pool
         self.status = response.status
         self.headers: Mapping[str, str] = {
             name.lower(): value for name, value in response.headers.items()
@@ -63,21 +67,33 @@ class AiohttpAnswer:
     async def aclose(self) -> None:
         """A connection whose answer was read to its end is already back in its pool."""
         self._response.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.leave()
 
 
 class AiohttpTransport:
     """`core.ports.Transport` over aiohttp.
 
     An address is checked against `allowed_networks` as the socket to it is made, so neither a
-    literal, nor a redirect, nor a name that changes its mind leads elsewhere.
+    literal, nor a redirect, nor a name that changes its mind leads elsewhere. Behind a proxy the
+    literal addresses are checked; a name is resolved by the proxy, which has to guard its network.
+
+    A provider's pool is replaced when it is asked for at another address or size; the old one
+    closes when nothing uses it.
     """
 
-    def __init__(self, *, pool_size: int, allowed_networks: Sequence[Network]) -> None:
+    def __init__(
+        self,
+        *,
+        pool_size: int,
+        allowed_networks: Sequence[Network],
+        proxies: Proxies = Proxies(),  # noqa: B008  # it is frozen
+    ) -> None:
         self._pool_size = pool_size
         self._allowed_networks = tuple(allowed_networks)
-        self._sessions: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[str, aiohttp.ClientSession]
-        ] = WeakKeyDictionary()
+        self._proxies = proxies
+        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = WeakKeyDictionary()
 
     async def send(
         self,
@@ -90,10 +106,33 @@ class AiohttpTransport:
         connect_timeout: float,
         max_connections: int | None,
     ) -> AiohttpAnswer:
-        """The answer, once its head has come; see `core.ports.Transport`."""
-        session = self._session(provider, max_connections)
+        """The answer, once its head has come; see `core.ports.Transport`.
+
+        Where a connection turns out to have been closed while it was idle, the request is sent
+        again at once over a new one: no byte of an answer had come.
+        """
+        pool = await self._enter(provider, url, max_connections)
         try:
-            response = await session.request(
+            response = await self._request(pool, method, url, headers, body, connect_timeout)
+        except BaseException as error:
+            await pool.leave()
+            if isinstance(error, aiohttp.ClientError | HttpProcessingError | OSError | ValueError):
+                raise _before_answer(error) from error
+            raise
+        return AiohttpAnswer(response, pool)
+
+    async def _request(
+        self,
+        pool: Pool,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        connect_timeout: float,
+    ) -> aiohttp.ClientResponse:
+        async def once(use: Use) -> aiohttp.ClientResponse:
+            current_use.set(use)
+            return await pool.session.request(
                 method,
                 url,
                 headers=headers,
@@ -104,64 +143,93 @@ class AiohttpTransport:
                     total=None, sock_connect=connect_timeout, sock_read=None
                 ),
             )
-        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
-            raise _before_answer(error) from error
-        return AiohttpAnswer(response)
+
+        clock = asyncio.get_running_loop()
+        use = Use(wants_new=False)
+        began = clock.time()
+        try:
+            return await once(use)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ConnectionError):
+            if not use.was_stale or clock.time() - began > STALE_SECONDS:
+                raise
+        return await once(Use(wants_new=True))
 
     async def aclose(self) -> None:
         """Closes every connection, in the event loop that each belongs to."""
         here = asyncio.get_running_loop()
-        for loop, sessions in list(self._sessions.items()):
-            self._sessions.pop(loop, None)
+        for loop, pools in list(self._pools.items()):
+            self._pools.pop(loop, None)
             if loop is here:
-                await _close(sessions)
+                await pools.close()
             elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(_close(sessions), loop)
+                closing = asyncio.run_coroutine_threadsafe(pools.close(), loop)
                 await asyncio.wrap_future(closing)
 
-    def _session(self, provider: str, max_connections: int | None) -> aiohttp.ClientSession:
+    async def _enter(self, provider: str, url: str, max_connections: int | None) -> Pool:
+        """The provider's pool, with one more user."""
         loop = asyncio.get_running_loop()
-        sessions = self._sessions.get(loop)
-        if sessions is None:
-            sessions = self._sessions[loop] = {}
-        session = sessions.get(provider)
-        if session is None:
-            session = sessions[provider] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=max_connections or self._pool_size,
-                    ttl_dns_cache=DNS_TTL,
-                    keepalive_timeout=KEEP_ALIVE,
-                    socket_factory=self._socket,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                # A body that is not compressed can be no bomb and is relayed as it is.
-                headers={"Accept-Encoding": "identity", "User-Agent": "llm_routing"},
-            )
-        return session
+        pools = self._pools.get(loop)
+        if pools is None:
+            pools = self._pools[loop] = _Pools()
+        origin = "/".join(url.split("/", 3)[:3])
+        limit = max_connections or self._pool_size
+        while True:
+            pool = pools.current.get(provider)
+            if pool is not None:
+                destination = pool.destination
+                if destination.origin == origin and destination.limit == limit:
+                    pool.enter()
+                    return pool
+            new = Pool(Destination(origin, self._proxy(origin), limit), self._allowed_networks)
+            await pools.replace(provider, new)
 
-    def _socket(self, address: AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, destination = address
-        host = str(destination[0])
-        if not is_allowed(host, self._allowed_networks):
-            raise AddressForbidden(
-                f"The provider's address {host} is not public; settings do not allow it "
-                "(LLM_ALLOWED_UPSTREAM_NETWORKS)."
-            )
-        return socket.socket(family, kind, protocol)
+    def _proxy(self, origin: str) -> str:
+        try:
+            proxy = self._proxies.for_origin(origin)
+        except ValueError:
+            raise ConnectionFailed("The provider's base URL is not valid.") from None
+        if proxy:
+            try:
+                check_base_url(origin, self._allowed_networks)
+            except ValueError as error:
+                raise AddressForbidden(str(error)) from None
+        return proxy
 
 
-async def _close(sessions: Mapping[str, aiohttp.ClientSession]) -> None:
-    for session in sessions.values():
-        await session.close()
+class _Pools:
+    """The pools of one event loop: by provider those in use, beside them those that are retired."""
+
+    def __init__(self) -> None:
+        self.current: dict[str, Pool] = {}
+        self._retired: WeakSet[Pool] = WeakSet()
+
+    async def replace(self, provider: str, new: Pool) -> None:
+        old = self.current.get(provider)
+        self.current[provider] = new
+        if old is not None:
+            self._retired.add(old)
+            await old.retire()
+
+    async def close(self) -> None:
+        for pool in (*self.current.values(), *self._retired):
+            await pool.close()
 
 
 def _before_answer(error: Exception) -> UpstreamError:
     match error:
+        case aiohttp.ClientProxyConnectionError():
+            return ConnectionFailed("No connection to the HTTP proxy.")
+        case aiohttp.ClientHttpProxyError():
+            return ConnectionFailed(
+                f"The HTTP proxy does not connect to the provider (status {error.status})."
+            )
         case aiohttp.ClientConnectorDNSError():
             return NameResolutionFailed("The provider's name has no address.")
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return TLSFailed("No TLS connection to the provider.")
-        case ssl.SSLError():
+        case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
+            return CertificateRejected("The provider's certificate is not to be trusted.")
+        case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
             return TLSFailed("No TLS connection to the provider.")
         case aiohttp.ConnectionTimeoutError() | aiohttp.ServerTimeoutError():
             return ConnectTimeout("No connection to the provider in time.")

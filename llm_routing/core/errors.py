@@ -123,7 +123,7 @@ class RequestTimedOut(RequestError):
 
 
 class Overloaded(RequestError):
-    """The gateway has no room for one more request."""
+    """The gateway has no room for one more request, or is shutting down."""
 
     code = "overloaded"
     http_status = 503

@@ -16,7 +16,7 @@ from .cache import CachedAnswer
 from .errors import UpstreamError
 from .events import Frame
 from .routing_table import Target
-from .types import AttemptOutcome, Caller, Usage
+from .types import AttemptOutcome, Caller, RequestEnded, Usage
 
 ResultT = TypeVar("ResultT")
 
@@ -191,6 +191,16 @@ class UsageSink(Protocol):
 
     def settled(self, attempt: AttemptSettled) -> None:
         """The attempt ended."""
+
+
+class MetricsSink(UsageSink, Protocol):
+    """Where counts of requests and attempts go. Nothing here blocks, and nothing raises."""
+
+    def request_started(self) -> None:
+        """A request came."""
+
+    def request_ended(self, request: RequestEnded) -> None:
+        """It has its answer to the end, or none."""
 
 
 class Permit(Protocol):

@@ -88,14 +88,15 @@ class RouteSpec:
 class RoutingTable:
     """Everything active, in one immutable piece.
 
-    `version` grows with every change. Providers are keyed by name, models by `provider/model_id`,
-    routes by `use_case:tier`. An inactive row is simply absent.
+    `version` grows with every change, and `stamp` is another one each time. Providers are keyed by
+    name, models by `provider/model_id`, routes by `use_case:tier`. An inactive row is absent.
     """
 
     version: int
     providers: Mapping[str, ProviderSpec] = field(default_factory=dict)
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     routes: Mapping[str, RouteSpec] = field(default_factory=dict)
+    stamp: str = ""
 
     @cached_property
     def aliases(self) -> Mapping[str, str]:

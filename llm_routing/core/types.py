@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from .content import (
     ForeignTool,
@@ -222,6 +222,24 @@ class RoutingFacts:
     overhead_ms: float = 0.0
     time_to_first_token_ms: float | None = None
     ignored: tuple[str, ...] = ()
+
+
+class RequestEnded(NamedTuple):
+    """How a request ended, for metrics. A tuple, since one is made for every request.
+
+    Durations are in seconds; `overhead_seconds` and `cache` are None where there was no answer;
+    `left` are the targets (provider, model) that were left for the next one.
+    """
+
+    operation: str
+    use_case: str
+    tier: str
+    outcome: AttemptOutcome
+    error_code: str
+    seconds: float
+    overhead_seconds: float | None
+    cache: CacheState | None
+    left: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.ports import BreakerRegistry, CredentialStore
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec
-from llm_routing.snapshot import Snapshot, SnapshotOrigin
+from llm_routing.snapshot import Snapshot
 
 from .signs import Check, HealthSigns, Key
 
@@ -30,7 +30,7 @@ def health_status(
         for name, spec in table.providers.items()
     }
     status = _together([entry["status"] for entry in providers.values()])
-    if status == HEALTHY and snapshot.origin is SnapshotOrigin.FILE:
+    if status == HEALTHY and not snapshot.is_confirmed:
         status = DEGRADED
     return {
         "status": status,

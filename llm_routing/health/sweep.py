@@ -166,7 +166,7 @@ def _check(
     holder: str,
     stopping: threading.Event,
 ) -> SweepReport:
-    snapshot = compile_snapshot(ConfigurationVersion.objects.current("routing"))
+    snapshot = compile_snapshot(*ConfigurationVersion.objects.stamped("routing"))
     subjects = select(snapshot.table, selection)
     credentials = _Credentials(snapshot.table, snapshot.credentials, network.overrides)
     began = time.monotonic()

@@ -28,7 +28,8 @@ BELIEVED_SECONDS = 30.0
 
 
 class Watch:
-    """What the process knows. Its routers share one."""
+    """What the process knows. Its routers share one. `interval` is the seconds between sweeps where
+    a router has its own idea of it."""
 
     def __init__(self) -> None:
         self.forget()
@@ -37,6 +38,7 @@ class Watch:
         """Starts anew: the routers are closed, or this is a forked child."""
         self.signs = HealthSigns(time.monotonic)
         self.breakers: BreakerRegistry | None = None
+        self.interval: float | None = None
         self._process = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._last_check: int | None = None
         self._last_reset: int | None = None
@@ -57,7 +59,7 @@ class Watch:
             self._reported = {}
 
     def _load_checks(self) -> None:
-        max_age = INTERVALS_BELIEVED * get_settings().health_check_interval
+        max_age = INTERVALS_BELIEVED * (self.interval or get_settings().health_check_interval)
         self.signs.max_age = max_age
         if self._last_check is None:
             rows = HealthCheck.objects.filter(checked_at__gt=Now() - timedelta(seconds=max_age))

@@ -57,6 +57,10 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("version", models.PositiveBigIntegerField(default=0, verbose_name="version")),
+                (
+                    "stamp",
+                    models.CharField(blank=True, default="", max_length=32, verbose_name="stamp"),
+                ),
             ],
             options={
                 "verbose_name": "configuration version",

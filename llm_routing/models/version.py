@@ -7,6 +7,7 @@ leaves a row of history, and is announced after the commit.
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self, TypeVar
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from django.db import NotSupportedError, connections, models, router, transaction
@@ -26,7 +27,12 @@ class ConfigurationVersionQuerySet(models.QuerySet["ConfigurationVersion"]):
 
     def current(self, area: str) -> int:
         """The version of `area`; 0 where nothing has changed yet."""
-        return self.filter(area=area).values_list("version", flat=True).first() or 0
+        return self.stamped(area)[0]
+
+    def stamped(self, area: str) -> tuple[int, str]:
+        """The version of `area` and its stamp, which no other state of the configuration has: a
+        database that was restored, or another one, may well have the same version."""
+        return self.filter(area=area).values_list("version", "stamp").first() or (0, "")
 
     def bump(self, area: str) -> None:
         """Moves the version of `area` on, in the transaction of the change itself, and announces it
@@ -34,10 +40,11 @@ class ConfigurationVersionQuerySet(models.QuerySet["ConfigurationVersion"]):
         """
         using = self.db
         with transaction.atomic(using=using, savepoint=False):
-            if not self.filter(area=area).update(version=F("version") + 1):
+            moved = {"version": F("version") + 1, "stamp": uuid4().hex}
+            if not self.filter(area=area).update(**moved):
                 # The first change of all.
                 self.bulk_create([self.model(area=area, version=0)], ignore_conflicts=True)
-                self.filter(area=area).update(version=F("version") + 1)
+                self.filter(area=area).update(**moved)
             _announce(area, using)
 
 
@@ -52,6 +59,7 @@ class ConfigurationVersion(models.Model):
 
     area = models.CharField(_("area"), max_length=16, primary_key=True, choices=Area.choices)
     version = models.PositiveBigIntegerField(_("version"), default=0)
+    stamp = models.CharField(_("stamp"), max_length=32, blank=True, default="")
 
     objects = ConfigurationVersionQuerySet.as_manager()
 

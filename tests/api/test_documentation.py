@@ -27,6 +27,7 @@ ENDPOINTS = {
     ("get", "/api/llm/health"),
     ("get", "/api/llm/health/live"),
     ("get", "/api/llm/health/ready"),
+    ("get", "/metrics"),
     ("post", "/v1/chat/completions"),
     ("post", "/v1/embeddings"),
     ("get", "/v1/models"),
@@ -74,7 +75,8 @@ def test_every_endpoint_is_documented_with_its_bodies(client: Client) -> None:
         operation = document["paths"][address][method]
         assert operation["description"]
         answers = operation["responses"]
-        assert "schema" in answers["200"]["content"]["application/json"]
+        media_type = "text/plain" if address == "/metrics" else "application/json"
+        assert "schema" in answers["200"]["content"][media_type]
         for status in ("400", "401", "404", "413", "502", "503"):
             assert "schema" in answers[status]["content"]["application/json"]
         if method == "post":

@@ -1,17 +1,27 @@
 """Transports over real sockets: bytes arrive as they came, and every failure has its name."""
 
 import asyncio
+import datetime
 import gzip
 import ipaddress
+import socket
+import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from llm_routing.backends.http_aiohttp import AiohttpTransport
 from llm_routing.core.errors import (
     AddressForbidden,
     AnswerTooLarge,
+    CertificateRejected,
     ConnectionFailed,
     ConnectionLost,
     MalformedAnswer,
@@ -23,6 +33,7 @@ from llm_routing.core.ports import Answer
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
+UpstreamT = TypeVar("UpstreamT", bound="Upstream")
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -40,12 +51,8 @@ class Upstream:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                length = 0
-                for line in head.split(b"\r\n"):
-                    if line.lower().startswith(b"content-length:"):
-                        length = int(line.split(b":")[1])
-                self.requests.append(head + await reader.readexactly(length))
+            while True:
+                self.requests.append(await read_request(reader))
                 writer.write(self.answer)
                 await writer.drain()
                 if self.hold:
@@ -58,10 +65,73 @@ class Upstream:
             writer.close()
 
 
+class Fickle(Upstream):
+    """Answers once on a connection, and ends it when it is asked again: what a client meets when
+    its request crosses the end of an idle connection. `last_words` come before the end."""
+
+    def __init__(self, answer: bytes, *, ending: str = "closed", last_words: bytes = b"") -> None:
+        super().__init__(answer)
+        self.ending = ending
+        self.last_words = last_words
+        self.drops_new = False
+        self.dropped = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            if not self.drops_new:
+                self.requests.append(await read_request(reader))
+                writer.write(self.answer)
+                await writer.drain()
+            await reader.readuntil(b"\r\n\r\n")
+            self.dropped += 1
+            writer.write(self.last_words)
+            await writer.drain()
+            if self.ending == "reset":
+                at_once = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, at_once
+                )
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+async def read_request(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = 0
+    for line in head.split(b"\r\n"):
+        if line.lower().startswith(b"content-length:"):
+            length = int(line.split(b":")[1])
+    return head + await reader.readexactly(length)
+
+
+def sockets() -> int:
+    """How many sockets this process has open."""
+    found = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found += str(entry.readlink()).startswith("socket:")
+        except FileNotFoundError:
+            continue  # the directory's own
+    return found
+
+
+async def settled(condition: Callable[[], bool]) -> None:
+    """Returns once it is so: an end needs a moment to reach the other side."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 @asynccontextmanager
-async def running(upstream: Upstream) -> AsyncIterator[Upstream]:
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
-    upstream.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+async def running(
+    upstream: UpstreamT, certificate: ssl.SSLContext | None = None
+) -> AsyncIterator[UpstreamT]:
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, ssl=certificate)
+    scheme = "https" if certificate else "http"
+    upstream.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield upstream
     finally:
@@ -75,15 +145,52 @@ async def transport() -> AsyncIterator[AiohttpTransport]:
     await transport.aclose()
 
 
-async def ask(transport: AiohttpTransport, url: str, provider: str = "p") -> Answer:
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """A server's side of TLS, with a certificate that it has signed itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    file.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + signed.public_bytes(pem)
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(file)
+    return context
+
+
+async def ask(
+    transport: AiohttpTransport,
+    url: str,
+    provider: str = "p",
+    *,
+    body: bytes = b'{"a":1}',
+    max_connections: int | None = None,
+) -> Answer:
     return await transport.send(
         provider,
         "POST",
         url,
         {"Content-Type": "application/json", "Authorization": "Bearer k"},
-        b'{"a":1}',
+        body,
         connect_timeout=5,
-        max_connections=None,
+        max_connections=max_connections,
     )
 
 
@@ -233,6 +340,127 @@ async def test_tls_to_a_server_that_speaks_none(transport: AiohttpTransport) -> 
     async with server:
         with pytest.raises(TLSFailed):
             await ask(transport, f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+
+
+async def test_a_provider_that_hangs_takes_no_connection_of_another(
+    transport: AiohttpTransport,
+) -> None:
+    async with running(Upstream(b"", hold=True)) as hanging, running(Upstream(plain(b"x"))) as good:
+        stuck = [
+            asyncio.create_task(ask(transport, hanging.url, "hanging", max_connections=2))
+            for _ in range(5)
+        ]
+        while len(hanging.requests) < 2:
+            await asyncio.sleep(0.01)
+        answers = [await ask_and_read(transport, good.url) for _ in range(3)]
+        assert answers == [b"x"] * 3
+        assert hanging.connections == 2, "the others wait for their turn"
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+
+
+async def test_a_new_limit_or_address_is_in_use_at_once_and_the_old_pool_closes_when_idle(
+    transport: AiohttpTransport,
+) -> None:
+    endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    async with running(Upstream(endless, hold=True)) as old, running(Upstream(plain(b"x"))) as new:
+        before = sockets()
+        streaming = await ask(transport, old.url, max_connections=1)
+        assert await streaming.next_chunk() == b"hello"
+        another = await ask(transport, old.url, max_connections=2)
+        assert old.connections == 2, "the limit of one no longer holds"
+        assert await ask_and_read(transport, new.url) == b"x"
+        old.answer = b"x"
+        assert await another.next_chunk() == b"hello"
+        await another.aclose()
+        await streaming.aclose()
+        await settled(lambda: sockets() == before + 2)  # both ends of the one that is kept
+
+
+async def test_closing_leaves_no_socket_open(transport: AiohttpTransport) -> None:
+    async with running(Upstream(plain(b"x"))) as upstream:
+        before = sockets()
+        for provider in ("a", "b", "c"):
+            answer = await ask(transport, upstream.url, provider)
+            await answer.read(10)
+            await answer.aclose()
+        assert sockets() == before + 6
+        await transport.aclose()
+        await settled(lambda: sockets() == before)
+
+
+@pytest.mark.parametrize("ending", ["closed", "reset"])
+async def test_a_connection_that_was_closed_while_idle_fails_no_request(
+    transport: AiohttpTransport, ending: str
+) -> None:
+    async with running(Fickle(plain(b"x"), ending=ending)) as upstream:
+        assert await ask_and_read(transport, upstream.url) == b"x"
+        assert await ask_and_read(transport, upstream.url) == b"x"
+        assert upstream.connections == 2
+        assert upstream.dropped == 1
+
+
+async def test_a_large_body_is_sent_whole_again(transport: AiohttpTransport) -> None:
+    body = b"x" * (2**20 + 1)
+    async with running(Fickle(plain(b"x"))) as upstream:
+        for _ in range(2):
+            answer = await ask(transport, upstream.url, body=body)
+            await answer.read(10)
+            await answer.aclose()
+        assert upstream.connections == 2
+        assert upstream.requests[-1].endswith(body)
+
+
+async def test_a_request_is_sent_again_over_a_new_connection_and_only_once(
+    transport: AiohttpTransport,
+) -> None:
+    async with running(Fickle(plain(b"x"))) as upstream:
+        await asyncio.gather(*(ask_and_read(transport, upstream.url) for _ in range(3)))
+        upstream.drops_new = True
+        with pytest.raises(ConnectionLost):
+            await ask(transport, upstream.url)
+        assert upstream.connections == 4
+        assert upstream.dropped == 2
+
+
+async def test_a_new_connection_that_is_closed_is_a_failure(transport: AiohttpTransport) -> None:
+    async with running(Fickle(plain(b"x"))) as upstream:
+        upstream.drops_new = True
+        with pytest.raises(ConnectionLost):
+            await ask(transport, upstream.url)
+        assert upstream.connections == 1
+
+
+@pytest.mark.parametrize("ending", ["closed", "reset"])
+async def test_a_connection_lost_after_the_first_byte_is_not_asked_again(
+    transport: AiohttpTransport, ending: str
+) -> None:
+    async with running(Fickle(plain(b"x"), ending=ending, last_words=b"HTTP/1.1 2")) as upstream:
+        assert await ask_and_read(transport, upstream.url) == b"x"
+        with pytest.raises(ConnectionLost):
+            await ask(transport, upstream.url)
+        assert upstream.connections == 1
+
+
+async def test_a_server_that_hangs_up_after_having_worked_is_not_asked_again(
+    transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_routing.backends.http_aiohttp.STALE_SECONDS", 0.0)
+    async with running(Fickle(plain(b"x"))) as upstream:
+        assert await ask_and_read(transport, upstream.url) == b"x"
+        with pytest.raises(ConnectionLost):
+            await ask(transport, upstream.url)
+        assert upstream.connections == 1
+
+
+async def test_a_certificate_that_nobody_vouches_for(
+    transport: AiohttpTransport, certificate: ssl.SSLContext
+) -> None:
+    async with running(Upstream(plain(b"x")), certificate) as upstream:
+        with pytest.raises(CertificateRejected):
+            await ask(transport, upstream.url)
+    assert upstream.requests == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])

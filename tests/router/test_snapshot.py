@@ -8,7 +8,7 @@ from django.core.cache import caches
 from django.db import OperationalError
 
 from llm_routing.conf import get_settings
-from llm_routing.core.routing_table import route_key
+from llm_routing.core.routing_table import route_key, table_to_json
 from llm_routing.models import (
     ConfigurationVersion,
     ModelConfig,
@@ -16,7 +16,8 @@ from llm_routing.models import (
     RouteTarget,
     UseCaseRoute,
 )
-from llm_routing.snapshot import SnapshotOrigin, SnapshotSource
+from llm_routing.snapshot import Snapshot, SnapshotOrigin, SnapshotSource
+from llm_routing.static import static_snapshot
 
 from .conftest import Configuration
 
@@ -31,7 +32,7 @@ def fresh() -> SnapshotSource:
 
 def away() -> "mock._patch[mock.MagicMock]":
     return mock.patch.object(
-        ConfigurationVersion.objects, "current", side_effect=OperationalError("password=hunter2")
+        ConfigurationVersion.objects, "stamped", side_effect=OperationalError("password=hunter2")
     )
 
 
@@ -95,6 +96,92 @@ def test_the_last_good_configuration_outlives_the_database(
     assert "hunter2" not in caplog.text
     assert started_without.refresh() is True
     assert [started_without.current.origin] == [SnapshotOrigin.DATABASE]
+
+
+def state(source: SnapshotSource) -> tuple[SnapshotOrigin, bool]:
+    return source.current.origin, source.current.is_confirmed
+
+
+def static() -> Snapshot:
+    return static_snapshot({})
+
+
+def with_shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django.conf.settings.LLM_ROUTING", {"SNAPSHOT_CACHE_ALIAS": "default"})
+    get_settings.cache_clear()
+
+
+def test_a_start_without_the_database_takes_the_shared_cache_then_the_file_then_the_built_in_routes(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_shared_cache(monkeypatch)
+    table = fresh().current.table
+    file = get_settings().state_dir / "routing_table.json"
+    for origin in (SnapshotOrigin.CACHE, SnapshotOrigin.FILE, SnapshotOrigin.STATIC):
+        if origin is not SnapshotOrigin.CACHE:
+            caches["default"].clear()
+        if origin is SnapshotOrigin.STATIC:
+            file.unlink()
+        source = SnapshotSource()
+        with away():
+            source.refresh(last_resort=static)
+        assert state(source) == (origin, False)
+        assert (source.current.table == table) == (origin is not SnapshotOrigin.STATIC)
+        assert source.current.table.routes
+        assert source.refresh() is True
+        assert state(source) == (SnapshotOrigin.DATABASE, True)
+        assert source.current.table == table
+
+
+def test_the_latest_configuration_stays_in_the_shared_cache_and_cannot_be_forged_there(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_shared_cache(monkeypatch)
+    kept: dict[str, object] = {}
+    whole_set = type(caches["default"]).set
+
+    def watched(self, key, value, timeout=60, **more):
+        kept[key] = timeout
+        return whole_set(self, key, value, timeout, **more)
+
+    monkeypatch.setattr(type(caches["default"]), "set", watched)
+    table = fresh().current.table
+    assert kept["llm_routing:table:latest"] is None, "it has no end"
+    token = caches["default"].get("llm_routing:table:latest")
+    assert "sandbox" not in token
+    forged = table_to_json(table).decode().replace("127.0.0.1", "evil.example")
+    caches["default"].set("llm_routing:table:latest", forged)
+    source = SnapshotSource()
+    with away():
+        source.refresh()
+    assert source.current.origin is SnapshotOrigin.FILE
+
+
+def test_a_running_process_knows_whether_the_database_still_answers_for_its_configuration(
+    configuration: Configuration,
+) -> None:
+    source = fresh()
+    assert state(source) == (SnapshotOrigin.DATABASE, True)
+    with away():
+        source.refresh()
+    assert state(source) == (SnapshotOrigin.DATABASE, False)
+    assert source.refresh() is False
+    assert state(source) == (SnapshotOrigin.DATABASE, True)
+
+
+def test_another_database_with_the_same_version_is_another_configuration(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_shared_cache(monkeypatch)
+    source = fresh()
+    version = source.current.table.version
+    # As a restored backup has it that went on from there: equal numbers, other rows.
+    UseCaseRoute.objects.update(temperature=0.25)
+    ConfigurationVersion.objects.filter(area="routing").update(version=version)
+    assert source.refresh() is True
+    for one in (source, fresh()):
+        assert one.current.table.version == version
+        assert one.current.table.routes[route_key("debugging", "standard")].temperature == 0.25
 
 
 def test_a_damaged_file_is_no_configuration(configuration: Configuration) -> None:

@@ -46,18 +46,19 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--provider",
-            action="append",
+            action="extend",
+            nargs="+",
             default=[],
             metavar="NAME",
-            help="Only this provider. May be given several times.",
+            help="Only these active providers.",
         )
         parser.add_argument(
             "--model",
-            action="append",
+            action="extend",
+            nargs="+",
             default=[],
             metavar="MODEL",
-            help="Only this model: provider/model_id, its alias or its identifier. May be given "
-            "several times.",
+            help="Only these active models: provider/model_id, alias or identifier.",
         )
         parser.add_argument(
             "--deep",

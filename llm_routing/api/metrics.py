@@ -1,0 +1,48 @@
+"""`/metrics`: the numbers of all processes, for Prometheus.
+
+What is counted, and how processes add up, is in `llm_routing.metrics`.
+"""
+
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from ninja import Router
+
+from llm_routing.conf import get_settings
+from llm_routing.core.errors import PermissionDenied, Unauthenticated
+from llm_routing.factory import get_exposition
+
+from . import documentation, schemas
+from .auth import caller_if_any
+from .errors import UnknownEndpoint
+from .operations import GatewayRequest
+
+router = Router(auth=None, tags=["Metrics"])
+
+
+@router.get(
+    "/metrics",
+    response=documentation.responses(None, schemas.ErrorAnswer),
+    openapi_extra=documentation.text("text/plain", "application/openmetrics-text"),
+    operation_id="metrics",
+)
+async def metrics(request: GatewayRequest) -> HttpResponseBase:
+    """The metrics of every process that shares the state directory, in Prometheus's text format or
+    OpenMetrics as `Accept` asks. Who may read them is for `METRICS_ACCESS` to say."""
+    await _check_access(request)
+    text, media_type = (await get_exposition()).text(request.headers.get("Accept", ""))
+    response = HttpResponse(text, content_type=media_type)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+async def _check_access(request: GatewayRequest) -> None:
+    settings = get_settings()
+    if settings.metrics_access == "off":
+        raise UnknownEndpoint("Metrics are switched off.")
+    if settings.metrics_access == "open":
+        return
+    caller = await caller_if_any(request)
+    if caller is None:
+        raise Unauthenticated("Metrics are for the bearer of an API key.")
+    if settings.metrics_key_names and caller.key_name not in settings.metrics_key_names:
+        raise PermissionDenied("This API key may not read metrics.")

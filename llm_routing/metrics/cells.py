@@ -1,0 +1,95 @@
+"""The numbers of one process, in memory that is a file: what is counted outlives even SIGKILL.
+
+Two files: `ID.names` says which cells are whose, a line for each series, and is locked as long as
+its process lives; `ID.values` holds the cells, 64-bit floats in the machine's byte order.
+"""
+
+import fcntl
+import json
+import logging
+import mmap
+import os
+from pathlib import Path
+from uuid import uuid4
+
+from .families import Family
+
+logger = logging.getLogger(__name__)
+
+MAX_CELLS = 32_768
+CELL_BYTES = 8
+NAMES, VALUES = ".names", ".values"
+
+Series = tuple[str, tuple[str, ...]]
+"""A family's name and the values of its labels."""
+
+
+class Cells:
+    """This process's cells. Without a directory that can be written they are in memory alone."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self.id = uuid4().hex
+        self.known: dict[Series, tuple[int, int]] = {}
+        self._next = 0
+        self._names: int | None = None
+        memory: mmap.mmap | None = None
+        if directory is not None:
+            try:
+                memory = self._create(directory)
+            except OSError as error:
+                logger.error("Metrics are of this process alone: %s", error.strerror)
+                self.close()
+        anonymous = memory or mmap.mmap(-1, MAX_CELLS * CELL_BYTES)
+        self.values: memoryview[float] = memoryview(anonymous).cast("d")
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes can read them."""
+        return self._names is not None
+
+    def claim(self, family: Family, *labels: str) -> int:
+        """The first cell of a series, which is new or known."""
+        series = (family.name, labels)
+        if series in self.known:
+            return self.known[series][0]
+        first, size = self._next, family.size
+        assert first + size <= MAX_CELLS, "the limits of names allow no more"
+        self._next += size
+        self.known[series] = (first, size)
+        if self._names is not None:
+            line = json.dumps([first, size, family.name, labels]).encode() + b"\n"
+            try:
+                os.write(self._names, line)
+            except OSError as error:
+                logger.error("A metric is not shown by other processes: %s", error.strerror)
+        return first
+
+    def numbers(self) -> dict[Series, list[float]]:
+        """What they hold now."""
+        return {
+            series: list(self.values[first : first + size])
+            for series, (first, size) in self.known.items()
+        }
+
+    def close(self) -> None:
+        """Ends the lock: from here on these are the numbers of a process that has ended."""
+        names, self._names = self._names, None
+        if names is not None:
+            os.close(names)
+
+    def _create(self, directory: Path) -> mmap.mmap:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        values = os.open(directory / (self.id + VALUES), flags, 0o600)
+        try:
+            # A hole in the file would be met, on a full disk, as SIGBUS.
+            os.posix_fallocate(values, 0, MAX_CELLS * CELL_BYTES)
+            memory = mmap.mmap(values, MAX_CELLS * CELL_BYTES)
+        finally:
+            os.close(values)
+        # Locked before it has the name that others look for: nobody takes it for a dead one's.
+        hidden = directory / f"{self.id}.new"
+        self._names = os.open(hidden, flags | os.O_APPEND, 0o600)
+        fcntl.flock(self._names, fcntl.LOCK_EX)
+        hidden.rename(directory / (self.id + NAMES))
+        return memory

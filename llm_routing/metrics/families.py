@@ -1,0 +1,129 @@
+"""Every metric: its name, kind, labels and what it says. docs/metrics.md has the same rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+PREFIX = "llm_routing_"
+OTHER = "other"
+"""The label of what is past the limit of names."""
+
+
+class Kind(StrEnum):
+    """How values are read, and how those of several processes add up."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric. `unit` is the base unit in its name; `buckets` are upper bounds, without +Inf."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Numbers of one series: of a histogram one for each bucket, +Inf, and the sum."""
+        return len(self.buckets) + 2 if self.kind is Kind.HISTOGRAM else 1
+
+
+_DURATION = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
+_FIRST_TOKEN = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
+_OVERHEAD = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+_ROUTE = ("operation", "use_case", "tier")
+_TARGET = ("provider", "model")
+
+
+def _counter(name: str, words: str, *labels: str, unit: str = "") -> Family:
+    return Family(f"{PREFIX}{name}_total", Kind.COUNTER, words, labels, unit)
+
+
+def _gauge(name: str, words: str, *labels: str, unit: str = "") -> Family:
+    return Family(PREFIX + name, Kind.GAUGE, words, labels, unit)
+
+
+def _seconds(name: str, words: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Family:
+    return Family(f"{PREFIX}{name}_seconds", Kind.HISTOGRAM, words, labels, "seconds", buckets)
+
+
+REQUESTS = _counter("requests", "Requests that ended.", *_ROUTE, "outcome")
+ERRORS = _counter("errors", "Requests that failed, by the error's code.", "code")
+REQUEST_DURATION = _seconds(
+    "request_duration", "From the request to the end of its answer.", _ROUTE, _DURATION
+)
+OVERHEAD = _seconds(
+    "overhead", "Time in the gateway itself, up to the answer's head.", ("operation",), _OVERHEAD
+)
+REQUESTS_IN_PROGRESS = _gauge("requests_in_progress", "Requests that have not ended.")
+CACHE_REQUESTS = _counter(
+    "cache_requests", "Answers by what the cache had to do with them.", "state"
+)
+CACHE_ENTRIES = _gauge("cache_entries", "Answers in memory.")
+CACHE_BYTES = _gauge("cache_bytes", "Memory that they take up.", unit="bytes")
+CACHE_EVICTIONS = _counter("cache_evictions", "Answers that had to leave memory for others.")
+FALLBACKS = _counter("fallbacks", "Times this target was left for the next one.", *_TARGET)
+ATTEMPTS = _counter("attempts", "Calls of a target that ended.", *_TARGET, "outcome")
+ATTEMPT_ERRORS = _counter(
+    "attempt_errors", "Calls of a provider that failed, by the error's code.", "provider", "code"
+)
+ATTEMPT_DURATION = _seconds(
+    "attempt_duration", "From the call of a target to the end of its answer.", _TARGET, _DURATION
+)
+ATTEMPTS_IN_PROGRESS = _gauge(
+    "attempts_in_progress", "Calls that have not ended, with those that wait for a connection.",
+    *_TARGET,
+)  # fmt: skip
+TIME_TO_FIRST_TOKEN = _seconds(
+    "time_to_first_token", "From the call of a target to its first content; streams only.", _TARGET,
+    _FIRST_TOKEN,
+)  # fmt: skip
+TOKENS = _counter("tokens", "Tokens; cached_input is part of input, reasoning of output.",
+                  *_TARGET, "kind")  # fmt: skip
+COST = _counter("cost_usd", "US dollars, rounded as floats are; the ledger is exact.", *_TARGET)
+BREAKER_STATE = _gauge(
+    "breaker_state", "Processes whose circuit breaker for the target is in the state.", *_TARGET,
+    "state",
+)  # fmt: skip
+BREAKER_OPENINGS = _counter("breaker_openings", "Times a circuit breaker has opened.", *_TARGET)
+LEDGER_BACKLOG = _gauge(
+    "ledger_backlog_bytes", "Usage records on disk that are not in the database yet.", unit="bytes"
+)
+LEDGER_UNWRITTEN = _gauge("ledger_unwritten_records", "Usage records that are in memory alone.")
+LEDGER_LOST = _counter("ledger_lost", "Usage records that neither disk nor database could take.")
+PROCESSES = _gauge("processes", "Processes that these numbers are of and that live.")
+
+FAMILIES: Mapping[str, Family] = {
+    family.name: family
+    for family in (
+        REQUESTS,
+        ERRORS,
+        REQUEST_DURATION,
+        OVERHEAD,
+        REQUESTS_IN_PROGRESS,
+        CACHE_REQUESTS,
+        CACHE_ENTRIES,
+        CACHE_BYTES,
+        CACHE_EVICTIONS,
+        FALLBACKS,
+        ATTEMPTS,
+        ATTEMPT_ERRORS,
+        ATTEMPT_DURATION,
+        ATTEMPTS_IN_PROGRESS,
+        TIME_TO_FIRST_TOKEN,
+        TOKENS,
+        COST,
+        BREAKER_STATE,
+        BREAKER_OPENINGS,
+        LEDGER_BACKLOG,
+        LEDGER_UNWRITTEN,
+        LEDGER_LOST,
+        PROCESSES,
+    )
+}

@@ -1,0 +1,215 @@
+"""The numbers of all processes that share a directory, added up.
+
+Counters and histograms of a process stay when it ends, its gauges go. What the dead have left is
+folded into one file; when the last process has ended, the next one starts from zero.
+"""
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from struct import iter_unpack
+from uuid import uuid4
+
+from .cells import CELL_BYTES, NAMES, VALUES, Cells, Series
+from .families import FAMILIES, Kind
+
+logger = logging.getLogger(__name__)
+
+DEPARTED = "departed.json"
+LOCK = "lock"
+MAX_READS = 10
+MAX_DEPARTED = 50_000
+"""Series of the dead; past it those counted least are forgotten."""
+
+Numbers = dict[Series, list[float]]
+
+
+@dataclass(slots=True)
+class _Departed:
+    """The sum of what dead processes counted, and which files are in it."""
+
+    folded: list[str] = field(default_factory=list)
+    numbers: Numbers = field(default_factory=dict)
+
+
+class SharedNumbers:
+    """A directory of cells, seen by the process that owns `cells`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def start(self) -> Cells:
+        """New cells in the directory, which is emptied where no process lives in it."""
+        with suppress(OSError):
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._alone() as is_alone:
+            if is_alone:
+                with suppress(OSError):
+                    self._empty()
+            return Cells(self._directory)
+
+    def total(self, own: Cells) -> Numbers:
+        """The sum over all processes. Blocks for nobody: where the dead are folded meanwhile, it
+        looks again."""
+        numbers: Numbers = {}
+        _add(numbers, own.numbers())
+        if not own.is_shared:
+            return numbers
+        for _ in range(MAX_READS):
+            before = self._departed_bytes()
+            others: Numbers = {}
+            departed = _departed(before)
+            _add(others, departed.numbers)
+            for path in self._files():
+                if path.stem != own.id and path.stem not in departed.folded:
+                    with suppress(FileNotFoundError):
+                        _add(others, _read(path))
+            if self._departed_bytes() == before:
+                break
+        _add(numbers, others)
+        return numbers
+
+    def fold(self, own: Cells) -> None:
+        """Adds up what the dead have left and removes their files. Raises `OSError`."""
+        if not own.is_shared:
+            return
+        with self._alone() as is_alone:
+            if not is_alone:
+                return
+            departed = _departed(self._departed_bytes())
+            # Those folded before us are in the sum already, if whoever did it died at it.
+            self._remove(departed.folded)
+            dead = [path for path in self._files() if path.stem != own.id and _is_dead(path)]
+            if not dead:
+                return
+            for path in dead:
+                _add(departed.numbers, _read(path))
+            departed.folded = [path.stem for path in dead]
+            self._write(departed)
+            self._remove(departed.folded)
+
+    def _empty(self) -> None:
+        files = list(self._files())
+        if all(map(_is_dead, files)):
+            (self._directory / DEPARTED).unlink(missing_ok=True)
+            self._remove(path.stem for path in files)
+
+    def _remove(self, ids: Iterable[str]) -> None:
+        for name in ids:
+            for suffix in (NAMES, VALUES):
+                (self._directory / (name + suffix)).unlink(missing_ok=True)
+
+    def _files(self) -> Iterator[Path]:
+        return self._directory.glob(f"*{NAMES}")
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether no other process starts or folds just now. Nobody waits."""
+        try:
+            lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            yield False
+            return
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(lock)
+
+    def _departed_bytes(self) -> bytes:
+        try:
+            return (self._directory / DEPARTED).read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def _write(self, departed: _Departed) -> None:
+        series = sorted(departed.numbers.items(), key=lambda item: -max(item[1]))[:MAX_DEPARTED]
+        content = json.dumps(
+            {
+                "folded": departed.folded,
+                "series": [[name, labels, values] for (name, labels), values in series],
+            }
+        )
+        draft = self._directory / f"{uuid4().hex}.new"
+        try:
+            with os.fdopen(
+                os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
+            ) as file:
+                file.write(content)
+            draft.rename(self._directory / DEPARTED)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _is_dead(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        # Shared, so that those who only look do not take each other for the owner.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _read(path: Path) -> Numbers:
+    """The numbers of another process. Raises `FileNotFoundError` where they are folded by now."""
+    is_dead = _is_dead(path)
+    names = path.read_bytes()
+    cells = path.with_suffix(VALUES).read_bytes()
+    values = [
+        value for (value,) in iter_unpack("=d", cells[: len(cells) // CELL_BYTES * CELL_BYTES])
+    ]
+    found: Numbers = {}
+    for first, size, name, labels in _lines(names):
+        if is_dead and name in FAMILIES and FAMILIES[name].kind is Kind.GAUGE:
+            continue
+        found[name, tuple(labels)] = values[first : first + size]
+    return found
+
+
+def _lines(names: bytes) -> Iterator[tuple[int, int, str, list[str]]]:
+    whole = names[: names.rfind(b"\n") + 1].splitlines()
+    try:
+        # All at once is several times faster than one by one.
+        yield from json.loads(b"[" + b",".join(whole) + b"]")
+    except ValueError:
+        # One of them was cut off on a full disk.
+        for line in whole:
+            with suppress(ValueError):
+                yield tuple(json.loads(line))
+
+
+def _departed(content: bytes) -> _Departed:
+    if not content:
+        return _Departed()
+    try:
+        given = json.loads(content)
+        numbers = {(name, tuple(labels)): values for name, labels, values in given["series"]}
+        return _Departed(given["folded"], numbers)
+    except (ValueError, TypeError, KeyError):
+        logger.error("The metrics of processes that have ended cannot be read.")
+        return _Departed()
+
+
+def _add(numbers: Numbers, more: Numbers) -> None:
+    """Adds up, leaving out what another release counts in another way."""
+    for series, values in more.items():
+        family = FAMILIES.get(series[0])
+        if family is None or family.size != len(values) or len(family.labels) != len(series[1]):
+            continue
+        present: Sequence[float] = numbers.get(series, [0.0] * family.size)
+        numbers[series] = [one + another for one, another in zip(present, values, strict=True)]

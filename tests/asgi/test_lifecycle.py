@@ -1,0 +1,137 @@
+"""SIGTERM to real server processes: what has begun ends well, or is cut and accounted."""
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from project.processes import free_port
+from tests.servers import Gateway, Server, serving
+
+LIMIT = 30
+
+
+@contextmanager
+def second_server(gateway: Gateway, log: Path, *options: str, **env: str) -> Iterator[Server]:
+    """Another server of the same installation, started as an operator does."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "project.asgi:application"]
+    command += ["--host", "127.0.0.1", "--port", str(port), *options]
+    given = {**gateway.env, **env}
+    ready = "/api/llm/health/ready"
+    with serving(command, port=port, log=log, env=given, ready_path=ready) as server:
+        yield server
+
+
+def chat(text: str, **more: object) -> dict[str, object]:
+    messages = [{"role": "user", "content": text}]
+    return {"model": "debugging", "messages": messages, **more}
+
+
+def record_of(gateway: Gateway, request_id: str) -> list[str]:
+    """What the database has of a request: outcome and error code of each attempt."""
+    code = (
+        "import json; from llm_routing.models import UsageRecord; "
+        f"rows = UsageRecord.objects.filter(request_id='{request_id}'); "
+        "print(json.dumps(list(rows.values_list('outcome', flat=True))))"
+    )
+    outcomes: list[str] = json.loads(gateway.manage("shell", "--no-imports", "-c", code))
+    return outcomes
+
+
+def until_draining(url: str) -> None:
+    """Returns once the server says that it is not ready."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        try:
+            answer = httpx.get(f"{url}/api/llm/health/ready", trust_env=False)
+        except httpx.TransportError:
+            continue  # a worker that had nothing to do has closed its side already
+        if answer.status_code == 503:
+            assert answer.json()["reasons"] == ["draining"]
+            return
+        time.sleep(0.02)
+    pytest.fail("The server went on being ready.")
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "two workers"])
+def test_a_stream_under_way_ends_whole_while_the_server_is_no_longer_ready(
+    gateway: Gateway, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    with (
+        second_server(gateway, tmp_path / "log", *options) as server,
+        httpx.Client(base_url=server.url, headers=gateway.headers, timeout=LIMIT) as client,
+    ):
+        body = chat("[[token_delay=0.4]] one two three four five six seven eight", stream=True)
+        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            lines = answer.iter_lines()
+            first = next(lines)
+            server.process.send_signal(signal.SIGTERM)
+            until_draining(server.url)
+            rest = [line for line in lines if line]
+        assert first.startswith("data: {")
+        assert len(rest) > 3, "the stream was over before the signal"
+        assert rest[-1] == "data: [DONE]"
+        assert server.process.wait(LIMIT) == 0, server.output()
+        assert "Traceback" not in server.output()
+    assert record_of(gateway, answer.headers["x-request-id"]) == ["success"]
+
+
+def test_an_answer_under_way_is_given_and_new_ones_are_taken_meanwhile(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    with (
+        second_server(gateway, tmp_path / "log", LLM_DRAIN_DELAY="2") as server,
+        httpx.Client(base_url=server.url, headers=gateway.headers, timeout=LIMIT) as client,
+    ):
+        server.process.send_signal(signal.SIGTERM)
+        until_draining(server.url)
+        answer = client.post("/v1/chat/completions", json=chat("Hi"))
+        assert answer.status_code == 200
+        assert server.process.wait(LIMIT) == 0, server.output()
+    assert record_of(gateway, answer.headers["x-request-id"]) == ["success"]
+
+
+def test_a_stream_that_takes_too_long_is_cut_at_the_limit_and_accounted(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    with (
+        second_server(gateway, tmp_path / "log", LLM_DRAIN_TIMEOUT="1") as server,
+        httpx.Client(base_url=server.url, headers=gateway.headers, timeout=LIMIT) as client,
+    ):
+        body = chat("[[token_delay=5]] one two three four five six seven eight", stream=True)
+        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            server.process.send_signal(signal.SIGTERM)
+            rest = [json.loads(line.removeprefix("data: ")) for line in lines if line]
+        assert rest[-1]["error"]["code"] == "overloaded"
+        assert server.process.wait(LIMIT) == 0, server.output()
+        assert "Traceback" not in server.output()
+    assert record_of(gateway, answer.headers["x-request-id"]) == ["cancelled"]
+
+
+def test_an_answer_that_takes_too_long_is_refused_at_the_limit_and_accounted(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    with (
+        second_server(gateway, tmp_path / "log", LLM_DRAIN_TIMEOUT="1") as server,
+        httpx.Client(base_url=server.url, headers=gateway.headers, timeout=LIMIT) as client,
+    ):
+        # The signal comes when the provider has the request, which is when the sandbox delays.
+        signal_later = threading.Timer(1.0, server.process.send_signal, (signal.SIGTERM,))
+        signal_later.start()
+        answer = client.post("/v1/chat/completions", json=chat("[[delay=60]] slow"))
+        signal_later.join()
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "5"
+        assert answer.json()["error"]["code"] == "overloaded"
+        assert server.process.wait(LIMIT) == 0, server.output()
+    assert record_of(gateway, answer.headers["x-request-id"]) == ["cancelled"]

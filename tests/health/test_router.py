@@ -1,0 +1,363 @@
+"""The router and the health of its targets: order, breakers, and what it tells of them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from llm_routing import BaseLLMRouter, RouterConfig, close_routers, get_llm_router
+from llm_routing.conf import get_settings
+from llm_routing.core.breaker import BreakerState
+from llm_routing.core.errors import AllTargetsFailed, LLMError, NoTargetAvailable, RequestRejected
+from llm_routing.health.signs import FAILURES_IN_A_ROW
+from llm_routing.health.watch import reset_breakers, watch
+from llm_routing.models import BreakerReport, HealthCheck, Provider, UsageRecord
+
+from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion, swept, until
+
+FIRST, SECOND = "/first/chat/completions", "/second/chat/completions"
+
+
+@pytest.fixture
+def two(clean_process: None, upstream: Upstream) -> Upstream:
+    """The route `debugging` over `first` and then `second`."""
+    for name in ("first", "second"):
+        add_provider(name, f"{upstream.url}/{name}")
+        upstream.answers[f"/{name}/models"] = Answer(body=MODELS)
+        upstream.answers[f"/{name}/chat/completions"] = Answer(body=completion())
+    add_route("first/alpha", "second/alpha")
+    return upstream
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breakers that open after four calls, for two seconds."""
+    monkeypatch.setenv("LLM_BREAKER_MINIMUM_CALLS", "4")
+    monkeypatch.setenv("LLM_BREAKER_OPEN_TIME", "2")
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+async def router(quick: None, two: Upstream) -> AsyncIterator[BaseLLMRouter]:
+    yield await get_llm_router()
+    await close_routers()
+
+
+async def ask(router: BaseLLMRouter) -> str:
+    """Who answered."""
+    return (await router.complete("Hi", use_case="debugging")).provider
+
+
+async def eventually(is_so: Any) -> None:
+    await asyncio.to_thread(until, is_so)
+
+
+def failing(upstream: Upstream, *paths: str, **answer: Any) -> None:
+    for path in paths:
+        upstream.answers[path] = Answer(500, {"error": {"message": "Broken."}}, **answer)
+
+
+async def trip(router: BaseLLMRouter, upstream: Upstream) -> None:
+    """Opens the breaker of `first/alpha`."""
+    failing(upstream, FIRST)
+    for _ in range(4):
+        with pytest.raises(LLMError):
+            await router.complete("Hi", model_override="first/alpha")
+
+
+async def test_the_breaker_of_a_dead_target_opens_and_it_is_asked_no_more(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    failing(two, FIRST)
+    for _ in range(20):
+        assert await ask(router) == "second"
+        # The planner would put it last after three; this is about the breaker.
+        watch.signs.clear()
+    assert two.count(FIRST) == 4
+    metrics = router.get_metrics()
+    assert (metrics["breakers_open"], metrics["breaker_openings_total"]) == (1, 1)
+    answer = await router.complete("Hi", use_case="debugging")
+    assert [tried.error_code for tried in answer.routing.attempts] == ["breaker_open", ""]
+    await close_routers()
+    assert await UsageRecord.objects.filter(provider="first").acount() == 4
+    assert await UsageRecord.objects.filter(provider="second").acount() == 21
+
+
+async def test_probes_find_out_that_a_target_is_well_again(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    failing(two, FIRST)
+    for _ in range(10):
+        await ask(router)
+        watch.signs.clear()
+    two.answers[FIRST] = Answer(body=completion(), delay=0.3)
+    asked = two.count(FIRST)
+    await asyncio.sleep(2.5)
+    watch.signs.clear()
+    crowd = await asyncio.gather(*(ask(router) for _ in range(20)))
+    # One probe alone is let through, and the others go on.
+    assert sorted(crowd) == ["first"] + ["second"] * 19
+    assert two.count(FIRST) == asked + 1
+    assert await ask(router) == "first"
+    assert router.get_metrics()["breakers_open"] == 0
+
+
+async def test_where_every_breaker_is_open_the_caller_is_told_when_to_return(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    failing(two, FIRST, SECOND)
+    for _ in range(6):
+        with pytest.raises(LLMError):
+            await ask(router)
+    asked = len(two.asked)
+    with pytest.raises(NoTargetAvailable) as caught:
+        await ask(router)
+    assert caught.value.retry_after is not None
+    assert 0 < caught.value.retry_after <= 2.4
+    assert len(two.asked) == asked
+
+
+async def test_what_the_request_is_to_blame_for_opens_nothing(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    two.answers[FIRST] = Answer(400, {"error": {"message": "No such field."}})
+    for _ in range(12):
+        with pytest.raises(RequestRejected):
+            await ask(router)
+    assert router.get_metrics()["breakers_open"] == 0
+    assert watch.signs.unhealthy == frozenset()
+
+
+async def test_callers_who_do_not_wait_open_nothing(router: BaseLLMRouter, two: Upstream) -> None:
+    two.answers[FIRST] = Answer(body=completion(), delay=1)
+    for _ in range(6):
+        with pytest.raises(LLMError):
+            await router.complete("Hi", use_case="debugging", timeout=0.05)
+    assert router.get_metrics()["breakers_open"] == 0
+    assert watch.signs.unhealthy == frozenset()
+
+
+async def test_streams_count_when_they_have_ended(router: BaseLLMRouter, two: Upstream) -> None:
+    failing(two, FIRST)
+    for _ in range(6):
+        with pytest.raises(LLMError):
+            async for _event in router.stream("Hi", model_override="first/alpha"):
+                pass
+    assert router.get_metrics()["breakers_open"] == 1
+
+
+async def test_a_target_that_fails_in_a_row_comes_last_until_it_answers_again(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    failing(two, FIRST)
+    for _ in range(FAILURES_IN_A_ROW):
+        await ask(router)
+    assert watch.signs.unhealthy == {"first/alpha"}
+    asked = two.count(FIRST)
+    assert await ask(router) == "second"
+    assert two.count(FIRST) == asked
+    two.answers[FIRST] = Answer(body=completion())
+    assert (await router.complete("Hi", model_override="first/alpha")).provider == "first"
+    assert await ask(router) == "first"
+
+
+async def test_what_a_sweep_finds_is_in_memory_within_two_seconds(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    two.answers["/first/models"] = Answer(401, {"error": {"message": "Wrong key."}})
+    assert await ask(router) == "first"
+    await sync_to_async(swept)()
+    began = time.monotonic()
+    await eventually(lambda: "first/alpha" in watch.signs.unhealthy)
+    assert time.monotonic() - began < 2
+    assert await ask(router) == "second"
+    two.answers["/first/models"] = Answer(body=MODELS)
+    await sync_to_async(swept)()
+    await eventually(lambda: not watch.signs.unhealthy)
+    assert await ask(router) == "first"
+
+
+async def test_where_all_are_unhealthy_they_are_tried_anyway(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    for name in ("first", "second"):
+        two.answers[f"/{name}/models"] = Answer(503, b"")
+    await sync_to_async(swept)()
+    await eventually(lambda: {"first/alpha", "second/alpha"} <= watch.signs.unhealthy)
+    status = await router.get_health_status()
+    assert status["status"] == "unhealthy"
+    assert await ask(router) == "first"
+    # A call that succeeds is newer news.
+    assert (await router.get_health_status())["status"] == "degraded"
+
+
+async def test_an_old_check_counts_no_more(
+    router: BaseLLMRouter, two: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEALTH_CHECK_INTERVAL", "1")
+    get_settings.cache_clear()
+    two.answers["/first/models"] = Answer(503, b"")
+    await sync_to_async(swept)()
+    await eventually(lambda: "first/alpha" in watch.signs.unhealthy)
+    await eventually(lambda: "first/alpha" not in watch.signs.unhealthy)
+    assert await ask(router) == "first"
+
+
+async def test_a_sweeper_without_a_key_says_nothing_of_one_that_has_it(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    await HealthCheck.objects.acreate(
+        provider="first", model="alpha", is_healthy=False, error_code="no_credential"
+    )
+    await HealthCheck.objects.acreate(
+        provider="second", model="alpha", is_healthy=False, error_code="server_failed"
+    )
+    await eventually(lambda: watch.signs.unhealthy)
+    assert watch.signs.unhealthy == {"second/alpha"}
+
+
+async def test_the_status_names_what_is_wrong_and_no_secret(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    await sync_to_async(swept)()
+    assert await ask(router) == "first"
+    two.answers[FIRST] = Answer(500, b"")
+    await trip(router, two)
+    for _ in range(3):
+        assert await ask(router) == "second"
+    await eventually(lambda: watch.signs.check_of(("first", "")))
+    status = await router.get_health_status()
+    assert status["status"] == "degraded"
+    first, second = status["providers"]["first"], status["providers"]["second"]
+    assert first["models"]["alpha"]["status"] == "unhealthy"
+    assert first["models"]["alpha"]["error_rate"] == 0.75
+    assert first["models"]["alpha"]["breaker"]["state"] == "open"
+    assert first["models"]["alpha"]["breaker"]["cause"] == "server_failed"
+    assert first["status"] == "degraded"
+    assert first["availability"] == 1
+    assert first["last_check"]["is_healthy"] is True
+    assert second["status"] == "healthy"
+    assert second["error_rate"] == 0
+    assert second["latency_ms"] > 0
+    assert "http" not in str(status)
+
+
+async def test_breakers_are_reported_to_all_and_reset_everywhere(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    failing(two, FIRST)
+    for _ in range(5):
+        await ask(router)
+        watch.signs.clear()
+    await eventually(lambda: watch._reported)
+    report = await BreakerReport.objects.aget()
+    assert (report.provider, report.model, report.cause) == ("first", "alpha", "server_failed")
+    assert report.state in ("open", "half_open")
+    two.answers[FIRST] = Answer(body=completion())
+    watch.signs.clear()
+    await sync_to_async(reset_breakers)([("first", "alpha")], "ada")
+    assert watch.breakers is not None
+    assert watch.breakers.statuses()["first", "alpha"].state is BreakerState.CLOSED
+    assert await ask(router) == "first"
+    await eventually(lambda: not watch._reported)
+    assert await BreakerReport.objects.acount() == 0
+
+
+async def test_a_reset_that_another_process_ordered_is_obeyed(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    await trip(router, two)
+    breakers = watch.breakers
+    assert breakers is not None
+    await eventually(lambda: watch._last_reset is not None)
+    # As if the order came from elsewhere: nobody here is told.
+    watch.breakers = None
+    await sync_to_async(reset_breakers)([("first", "alpha")], "ada")
+    assert breakers.statuses()["first", "alpha"].openings == 1
+    watch.breakers = breakers
+    watch._last_reset = 0
+    await eventually(lambda: not breakers.statuses()["first", "alpha"].cause)
+
+
+async def test_a_process_that_ends_takes_its_reports_back(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    await trip(router, two)
+    await eventually(lambda: watch._reported)
+    assert await BreakerReport.objects.acount() == 1
+    await close_routers()
+    assert await BreakerReport.objects.acount() == 0
+
+
+async def test_monitoring_sweeps_inside_the_process_and_off_its_event_loop(
+    quick: None, two: Upstream
+) -> None:
+    two.answers["/first/models"] = Answer(body=MODELS, delay=0.5)
+    router = await get_llm_router(
+        config=RouterConfig(enable_monitoring=True, health_check_interval=1)
+    )
+    longest = 0.0
+    began = time.monotonic()
+    while await HealthCheck.objects.filter(model="").acount() < 4:
+        before = time.monotonic()
+        await asyncio.sleep(0.01)
+        longest = max(longest, time.monotonic() - before)
+        assert time.monotonic() - began < 20
+    # It would have been half a second.
+    assert longest < 0.45
+    assert (await router.get_health_status())["status"] == "healthy"
+    await close_routers()
+    count = await HealthCheck.objects.acount()
+    await asyncio.sleep(1.5)
+    assert await HealthCheck.objects.acount() == count
+
+
+async def test_monitoring_is_off_unless_asked_for_and_a_setting_asks_for_it(
+    quick: None, two: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await get_llm_router()
+    await asyncio.sleep(0.5)
+    assert two.asked == []
+    await close_routers()
+    monkeypatch.setenv("ENABLE_MONITORING", "true")
+    get_settings.cache_clear()
+    await get_llm_router(config=RouterConfig(enable_monitoring=False))
+    await asyncio.sleep(0.5)
+    assert two.asked == []
+    await close_routers()
+    await get_llm_router()
+    await eventually(lambda: two.asked)
+    await close_routers()
+
+
+async def test_monitoring_uses_the_keys_of_its_router(
+    clean_process: None, upstream: Upstream
+) -> None:
+    upstream.answers["/v1/key"] = Answer(body={"data": {}})
+    row = add_provider_of_config(upstream)
+    await row.asave()
+    await get_llm_router(
+        config=RouterConfig(
+            openrouter_api_key="sk-upstream-0123456789abcdef",
+            enable_monitoring=True,
+            health_check_interval=1,
+        )
+    )
+    await eventually(lambda: upstream.asked)
+    await eventually(HealthCheck.objects.filter(is_healthy=True).exists)
+    await close_routers()
+
+
+def add_provider_of_config(upstream: Upstream) -> Provider:
+    return Provider(name="openrouter", vendor="openrouter", base_url=upstream.base_url)
+
+
+async def test_a_failed_chain_still_says_all_targets_failed(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    failing(two, FIRST, SECOND)
+    with pytest.raises(AllTargetsFailed):
+        await ask(router)

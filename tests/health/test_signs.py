@@ -1,0 +1,189 @@
+"""Checks and calls: the newest sign counts, for as long as it may."""
+
+import pytest
+
+from llm_routing.core.breaker import Refusal
+from llm_routing.core.errors import ServerFailed, UpstreamError
+from llm_routing.core.ports import Permit
+from llm_routing.core.routing_table import Target
+from llm_routing.health import signs as module
+from llm_routing.health.signs import (
+    FAILURES_IN_A_ROW,
+    GRUDGE_SECONDS,
+    LIVE_SECONDS,
+    Check,
+    HealthSigns,
+    WatchedBreakers,
+)
+from tests.core.fakes import target
+
+KEY = ("p", "m")
+
+
+class World:
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.signs = HealthSigns(lambda: self.now)
+        self.signs.max_age = 180.0
+
+    def check(self, is_healthy: bool, age: float = 0.0) -> None:
+        code = "" if is_healthy else "server_failed"
+        check = Check(self.now - age, is_healthy, code, 5.0, "credential")
+        self.signs.take({KEY: check}, {"p": 0.5})
+
+    def fail(self, times: int = FAILURES_IN_A_ROW) -> None:
+        for _ in range(times):
+            self.signs.note_failure(KEY, 0.1)
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.signs.refresh()
+
+    def healthy(self) -> bool:
+        return "p/m" not in self.signs.unhealthy
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_check_counts_until_it_is_too_old(world: World) -> None:
+    assert world.healthy()
+    world.check(False)
+    assert not world.healthy()
+    world.wait(180)
+    assert not world.healthy()
+    world.wait(1)
+    assert world.healthy()
+    assert world.signs.check_of(KEY) is None
+
+
+def test_a_newer_check_replaces_an_older_one(world: World) -> None:
+    world.check(False)
+    world.wait(10)
+    world.check(True)
+    assert world.healthy()
+
+
+def test_a_call_that_succeeds_is_newer_than_the_check(world: World) -> None:
+    world.check(False)
+    world.wait(1)
+    world.signs.note_success(KEY, 0.1)
+    assert world.healthy()
+    world.wait(1)
+    world.check(False)
+    assert not world.healthy()
+
+
+def test_a_call_before_the_check_says_nothing_against_it(world: World) -> None:
+    world.signs.note_success(KEY, 0.1)
+    world.wait(5)
+    world.check(False)
+    assert not world.healthy()
+
+
+def test_failures_in_a_row_make_a_target_unhealthy_until_it_answers(world: World) -> None:
+    world.fail(FAILURES_IN_A_ROW - 1)
+    assert world.healthy()
+    world.fail(1)
+    assert not world.healthy()
+    world.signs.note_success(KEY, 0.1)
+    assert world.healthy()
+    world.fail(FAILURES_IN_A_ROW - 1)
+    assert world.healthy()
+
+
+def test_failures_are_forgiven_by_a_good_check_or_with_time(world: World) -> None:
+    world.fail()
+    world.wait(1)
+    world.check(True)
+    assert world.healthy()
+    world.wait(1)
+    world.fail(1)
+    assert not world.healthy()
+    world.wait(GRUDGE_SECONDS)
+    assert not world.healthy()
+    world.wait(1)
+    assert world.healthy()
+
+
+def test_a_provider_itself_is_nothing_that_could_be_tried(world: World) -> None:
+    check = Check(world.now, False, "server_failed", None, "credential")
+    world.signs.take({("p", ""): check}, {})
+    assert world.signs.unhealthy == frozenset()
+    assert world.signs.check_of(("p", "")) == check
+
+
+def test_traffic_is_that_of_the_last_minutes(world: World) -> None:
+    for seconds in (0.1, 0.3, 0.2):
+        world.signs.note_success(KEY, seconds)
+    world.signs.note_failure(KEY, 9.0)
+    traffic = world.signs.traffic([KEY, ("p", "unknown")])
+    assert (traffic.calls, traffic.failures, traffic.latency_ms) == (4, 1, 200.0)
+    world.wait(LIVE_SECONDS)
+    assert world.signs.traffic([KEY]).calls == 0
+    assert world.signs.traffic([KEY]).latency_ms is None
+
+
+def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_TARGETS", 10)
+    for n in range(100):
+        for _ in range(200):
+            world.signs.note_failure(("p", str(n)), 0.1)
+    assert len(world.signs._live) == 10
+    assert world.signs.traffic([("p", "99")]).calls == module.LIVE_CALLS
+    world.signs.refresh()
+    assert len(world.signs.unhealthy) == 10
+    world.check(False)
+    world.wait(86_400)
+    assert world.signs._checks == {}
+    world.signs.clear()
+    assert world.signs.unhealthy == frozenset()
+
+
+class Inner:
+    """Breakers that note what they are told."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.refuses = False
+
+    async def admit(self, target: Target) -> Permit | Refusal:
+        return Refusal(1.0, "server_failed") if self.refuses else self
+
+    def succeed(self) -> None:
+        self.words.append("succeed")
+
+    def fail(self, error: UpstreamError) -> None:
+        self.words.append(error.code)
+
+    def release(self) -> None:
+        self.words.append("release")
+
+
+async def test_watched_breakers_tell_both_the_breaker_and_the_signs(world: World) -> None:
+    inner = Inner()
+    watched = WatchedBreakers(inner, world.signs)
+    key = ("a", "m")
+
+    async def permit() -> Permit:
+        admitted = await watched.admit(target("a"))
+        assert not isinstance(admitted, Refusal)
+        return admitted
+
+    first = await permit()
+    world.now += 2
+    first.succeed()
+    first.fail(ServerFailed("No."))
+    assert world.signs.traffic([key]).latency_ms == 2000
+    (await permit()).fail(ServerFailed("No."))
+    gone = await permit()
+    gone.release()
+    gone.succeed()
+    traffic = world.signs.traffic([key])
+    assert (traffic.calls, traffic.failures) == (2, 1)
+    assert inner.words[0] == "succeed"
+    assert "server_failed" in inner.words
+    inner.refuses = True
+    assert isinstance(await watched.admit(target("a")), Refusal)

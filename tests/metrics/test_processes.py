@@ -1,0 +1,340 @@
+"""Processes that share a directory: sums that never go down, whoever dies and whenever."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from llm_routing.core.breaker import BreakerState, BreakerStatus
+from llm_routing.core.errors import ERRORS_BY_CODE
+from llm_routing.core.ports import AttemptOpened, AttemptSettled
+from llm_routing.core.types import AttemptOutcome, CacheState, Caller, RequestEnded, Usage
+from llm_routing.metrics import Exposition, Metrics, Readings
+from llm_routing.metrics import families as f
+from llm_routing.metrics.cells import MAX_CELLS
+from llm_routing.metrics.recorder import MAX_PROVIDERS, MAX_ROUTES, MAX_TARGETS
+from llm_routing.metrics.shared import SharedNumbers
+from project.processes import ROOT
+from tests.servers import environment
+
+from .conftest import Numbers
+
+Start = Callable[[], Metrics]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts to measure as a process of its own does: a lock is an open file's."""
+    started = []
+
+    def begin() -> Metrics:
+        started.append(Metrics(tmp_path / "metrics"))
+        return started[-1]
+
+    yield begin
+    for metrics in started:
+        metrics.close()
+
+
+def attempt(provider: str = "openai", model: str = "gpt") -> AttemptOpened:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return AttemptOpened("1", "r", Caller("t"), "chat", "", "", provider, model, 1, now)
+
+
+def settle(metrics: Metrics, opened: AttemptOpened, error_code: str = "") -> None:
+    outcome = AttemptOutcome.FAILURE if error_code else AttemptOutcome.SUCCESS
+    usage, cost = Usage(10, 5), Decimal("0.001")
+    metrics.settled(AttemptSettled(opened, outcome, error_code, 200, usage, cost, 100, 50))
+
+
+def end(metrics: Metrics, use_case: str = "debugging", error_code: str = "") -> None:
+    outcome = AttemptOutcome.FAILURE if error_code else AttemptOutcome.SUCCESS
+    metrics.request_started()
+    metrics.request_ended(
+        RequestEnded(
+            "chat", use_case, "standard", outcome, error_code, 0.1, 0.001, CacheState.MISS, ()
+        )
+    )
+
+
+def read(metrics: Metrics) -> Numbers:
+    return Numbers(Exposition(metrics).text("")[0].decode())
+
+
+def test_any_process_tells_the_numbers_of_all(start: Start) -> None:
+    one, two = start(), start()
+    end(one)
+    end(two)
+    end(two)
+    one.opened(attempt())
+    two.opened(attempt())
+    for metrics in (one, two):
+        numbers = read(metrics)
+        assert numbers.sum("requests_total", outcome="success") == 3
+        assert numbers.sum("request_duration_seconds_count") == 3
+        assert numbers.sum("request_duration_seconds_bucket", le="0.1") == 3
+        assert numbers.sum("request_duration_seconds_bucket", le="0.05") == 0
+        assert numbers.sum("request_duration_seconds_sum") == pytest.approx(0.3)
+        assert numbers.sum("attempts_in_progress") == 2
+        assert numbers.sum("processes") == 2
+
+
+def test_the_dead_keep_their_counters_and_lose_their_gauges(start: Start) -> None:
+    one, two = start(), start()
+    end(two)
+    two.opened(attempt())
+    two.close()
+    for tidied in (False, True, True):
+        if tidied:
+            one.tidy()
+        numbers = read(one)
+        assert numbers.sum("requests_total") == 1
+        assert numbers.sum("attempts_in_progress") == 0
+        assert numbers.sum("processes") == 1
+
+
+def test_what_the_dead_leave_is_folded_into_one_file(start: Start, tmp_path: Path) -> None:
+    one = start()
+    for _ in range(5):
+        other = start()
+        end(other)
+        other.close()
+        one.tidy()
+    assert read(one).sum("requests_total") == 5
+    assert len(list((tmp_path / "metrics").glob("*.values"))) == 1
+    assert len(list((tmp_path / "metrics").glob("*.names"))) == 1
+    assert not list((tmp_path / "metrics").glob("*.new"))
+
+
+def test_dying_while_folding_counts_nobody_twice(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = start(), start()
+    end(two)
+    two.close()
+
+    def die(_: SharedNumbers, ids: Collection[str]) -> None:
+        if ids:
+            raise OSError("died")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SharedNumbers, "_remove", die)
+        with pytest.raises(OSError, match="died"):
+            one.tidy()
+    assert read(one).sum("requests_total") == 1
+    one.tidy()
+    assert read(one).sum("requests_total") == 1
+
+
+def test_sums_never_go_down_while_others_die_and_are_folded(start: Start) -> None:
+    reader, folder = start(), start()
+    seen = []
+    stopping = threading.Event()
+
+    def look() -> None:
+        while not stopping.is_set():
+            seen.append(reader.total().get((f.REQUESTS.name, ROUTE), [0.0])[0])
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for _ in range(60):
+        other = start()
+        end(other)
+        other.close()
+        folder.tidy()
+    stopping.set()
+    thread.join()
+    assert seen == sorted(seen)
+    assert read(reader).sum("requests_total") == 60
+
+
+ROUTE = ("chat", "debugging", "standard", "success")
+
+
+def test_the_first_of_a_new_start_begins_at_zero(start: Start) -> None:
+    one, two = start(), start()
+    end(one)
+    end(two)
+    two.close()
+    one.tidy()
+    one.close()
+    again = start()
+    assert read(again).sum("requests_total") == 0
+    end(again)
+    assert read(start()).sum("requests_total") == 1
+
+
+def test_a_process_that_is_killed_loses_nothing(start: Start, tmp_path: Path) -> None:
+    ours = start()
+    script = (
+        "import sys, os, django; django.setup()\n"
+        "from pathlib import Path\n"
+        "from llm_routing.metrics import Metrics\n"
+        "from tests.metrics.test_processes import end\n"
+        "metrics = Metrics(Path(sys.argv[1]))\n"
+        "[end(metrics) for _ in range(7)]\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "metrics")]
+    env = environment(tmp_path, "sqlite://:memory:", None)
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert read(ours).sum("processes") == 2
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    numbers = read(ours)
+    assert numbers.sum("requests_total") == 7
+    assert numbers.sum("processes") == 1
+    ours.tidy()
+    assert read(ours).sum("requests_total") == 7
+
+
+def test_a_forked_child_leaves_the_parent_s_numbers_alone(start: Start) -> None:
+    ours = start()
+    end(ours)
+    child = os.fork()
+    if child == 0:
+        ours.forget()
+        end(ours)
+        alone = read(ours).sum("requests_total") == 1
+        os._exit(0 if alone else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert read(ours).sum("requests_total") == 1
+    assert read(start()).sum("processes") == 2
+
+
+def test_names_are_limited_and_the_rest_is_other(start: Start) -> None:
+    metrics = start()
+    for number in range(MAX_TARGETS + 50):
+        opened = attempt(f"provider-{number}", f"model-{number}")
+        metrics.opened(opened)
+        settle(metrics, opened, "rate_limited")
+        end(metrics, f"use-case-{number}")
+    numbers = read(metrics)
+    assert len(numbers.values("model")) == MAX_TARGETS + 1
+    assert len(numbers.values("use_case")) == MAX_ROUTES + 1
+    assert numbers.sum("attempts_total", model="other") == 50
+    assert numbers.sum("requests_total", use_case="other") == 50
+    assert numbers.sum("attempts_total") == numbers.sum("requests_total") == MAX_TARGETS + 50
+    limited = MAX_TARGETS + 50 - MAX_PROVIDERS
+    assert numbers.sum("attempt_errors_total", provider="other", code="rate_limited") == limited
+    assert numbers.sum("attempts_in_progress") == 0
+
+
+def test_a_code_that_is_none_of_ours_is_other(start: Start) -> None:
+    metrics = start()
+    end(metrics, error_code="invented")
+    end(metrics, error_code="internal_error")
+    numbers = read(metrics)
+    assert numbers.values("code") == {"other", "internal_error"}
+
+
+def test_the_most_names_there_may_be_fit() -> None:
+    of_target = (
+        *[f.ATTEMPTS] * 3, *[f.TOKENS] * 4, *[f.BREAKER_STATE] * len(BreakerState),
+        f.ATTEMPT_DURATION, f.TIME_TO_FIRST_TOKEN, f.COST, f.FALLBACKS, f.BREAKER_OPENINGS,
+        f.ATTEMPTS_IN_PROGRESS,
+    )  # fmt: skip
+    of_route = (*[f.REQUESTS] * 3, f.REQUEST_DURATION, f.OVERHEAD)
+    needed = (
+        (MAX_TARGETS + 1) * sum(family.size for family in of_target)
+        + (MAX_ROUTES + 1) * sum(family.size for family in of_route)
+        + (MAX_PROVIDERS + 2) * (len(ERRORS_BY_CODE) + 2)
+    )
+    assert needed < MAX_CELLS - 100
+
+
+def test_counters_only_go_up_whatever_a_vendor_counts(start: Start) -> None:
+    metrics = start()
+    opened = attempt()
+    metrics.opened(opened)
+    usage = Usage(-5, -5, -5, 0, -5)
+    metrics.settled(
+        AttemptSettled(opened, AttemptOutcome.SUCCESS, "", 200, usage, Decimal(-1), 1, None)
+    )
+    numbers = read(metrics)
+    assert numbers.sum("tokens_total") == numbers.sum("cost_usd_total") == 0
+    assert numbers.sum("attempts_total") == 1
+
+
+def test_breakers_add_up_by_state_and_their_openings_survive_a_reset(start: Start) -> None:
+    one, two = start(), start()
+    status = BreakerStatus(BreakerState.OPEN, "timeout", 1, 1, 5, 5, openings=3)
+    one.readings = lambda: Readings(breakers={("openai", "gpt"): status})
+    closed = BreakerStatus(BreakerState.CLOSED, "", 0, 0, 5, 0, openings=0)
+    two.readings = lambda: Readings(breakers={("openai", "gpt"): closed})
+    two.sample()
+    numbers = read(one)
+    assert numbers.sum("breaker_state", state="open") == 1
+    assert numbers.sum("breaker_state", state="closed") == 1
+    assert numbers.sum("breaker_openings_total") == 3
+    one.readings = Readings
+    numbers = read(one)
+    assert numbers.sum("breaker_state", state="open") == 0
+    assert numbers.sum("breaker_openings_total") == 3
+
+
+def test_a_directory_that_cannot_be_written_leaves_each_process_its_own_numbers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "metrics").write_text("a file")
+    with caplog.at_level(logging.ERROR, "llm_routing"):
+        metrics = Metrics(tmp_path / "metrics")
+    assert "of this process alone" in caplog.text
+    end(metrics)
+    metrics.tidy()
+    assert read(metrics).sum("requests_total") == 1
+
+
+def test_what_another_release_wrote_is_left_out(start: Start, tmp_path: Path) -> None:
+    ours, other = start(), start()
+    end(other)
+    directory = tmp_path / "metrics"
+    [names] = [path for path in directory.glob("*.names") if b"debugging" in path.read_bytes()]
+    lines = [
+        json.dumps([900, 1, "llm_routing_unheard_of_total", ["x"]]),
+        json.dumps([901, 3, "llm_routing_cost_usd_total", ["a", "b"]]),
+        json.dumps([905, 1, "llm_routing_cost_usd_total", ["a", "b", "c"]]),
+        "[1, 2, cut",
+        "[1, 2, also cu",
+    ]
+    with names.open("a") as file:
+        file.write("\n".join(lines))
+    assert read(ours).sum("requests_total") == 1
+    (directory / "departed.json").write_text('{"folded": 1, "series": [[1]]}')
+    assert read(ours).sum("requests_total") == 1
+
+
+def test_nobody_else_may_read_the_files(start: Start, tmp_path: Path) -> None:
+    one, two = start(), start()
+    two.close()
+    one.tidy()
+    directory = tmp_path / "metrics"
+    assert directory.stat().st_mode & 0o77 == 0
+    assert {path.stat().st_mode & 0o77 for path in directory.iterdir()} == {0}
+
+
+def test_no_two_processes_fold_at_once(start: Start, tmp_path: Path) -> None:
+    ours, dead = start(), start()
+    end(dead)
+    dead.close()
+    shared = SharedNumbers(tmp_path / "metrics")
+    with shared._alone() as is_alone:
+        assert is_alone
+        ours.tidy()
+        assert len(list((tmp_path / "metrics").glob("*.names"))) == 2
+        assert read(start()).sum("requests_total") == 1
