@@ -85,12 +85,17 @@ class Background:
             except Exception:
                 logger.exception("A background step failed and will be tried again.")
 
-    def _poll(self) -> None:
-        self._snapshots.refresh()
+    def look_at_keys(self) -> None:
+        """Has keys checked once more if any has changed since the last look. Raises
+        `django.db.Error`."""
         version = ConfigurationVersion.objects.stamped("access")
         if version != self._access_version:
             self._access_version = version
             keys.invalidate()
+
+    def _poll(self) -> None:
+        self._snapshots.refresh()
+        self.look_at_keys()
 
     def _ship(self) -> None:
         self.ledger.ship()

@@ -4,6 +4,7 @@ import os
 import threading
 from asyncio import get_running_loop
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import Any
@@ -34,7 +35,7 @@ from .loops import refuse_event_loop, stop_lasting_loop
 from .metrics import Exposition, NoMetrics, Readings
 from .pending import PendingRouter
 from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
-from .snapshot import source
+from .snapshot import DATABASE_ERRORS, source
 from .static import static_snapshot
 from .vendors import VENDORS
 
@@ -158,13 +159,17 @@ def _stop_threads() -> None:
 
 
 def _prepare(dynamic: bool) -> None:
-    if dynamic:
-        try:
-            source.refresh(last_resort=lambda: static_snapshot({}))
-        finally:
-            # This thread belongs to no request that would give its connection back.
-            close_old_connections()
-    ensure_background()
+    background = ensure_background()
+    if not dynamic:
+        return
+    try:
+        source.refresh(last_resort=lambda: static_snapshot({}))
+        # Before keys are learned, so that the first look of the thread finds nothing new.
+        with suppress(*DATABASE_ERRORS):
+            background.look_at_keys()
+    finally:
+        # This thread belongs to no request that would give its connection back.
+        close_old_connections()
 
 
 def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:

@@ -57,7 +57,10 @@ def main() -> int:
 
 def serve(children: list[subprocess.Popen[bytes]]) -> None:
     """Set up, start, show, wait. Started processes are added to `children` at once."""
-    port = int(os.environ.get("PORT") or 8000)
+    wanted_port = os.environ.get("PORT") or "8000"
+    if not wanted_port.isdecimal() or not 0 < int(wanted_port) < 65_536:
+        raise CannotRun(f"PORT must be a number from 1 to 65535, not {wanted_port!r}.")
+    port = int(wanted_port)
     if not is_free(port):
         raise CannotRun(
             f"Port {port} of {HOST} is taken by another program.\n"

@@ -182,4 +182,6 @@ def model_state(model: ModelConfig) -> str:
         return status("off", _("Off"))
     if not model.provider.is_active:
         return status("bad", _("Provider off"))
+    if model.provider.vendor == "sandbox":
+        return status("off", _("Only where nothing real is active"))
     return status("good", _("In use"))

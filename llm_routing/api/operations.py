@@ -4,6 +4,7 @@ What a body means is for the formats and the schemas; errors are rendered at the
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from django.http import HttpRequest, HttpResponse
@@ -55,5 +56,6 @@ async def complete(
     stream = await router.open(llm_request, request.auth, request.request_id)
     events = EventStream(stream, renderer(stream), request.request_id)
     response = await stream_response(request, events)
-    set_facts(response, stream.facts)
+    # A short stream may have ended by now; its cost is told at its end, as of every stream.
+    set_facts(response, replace(stream.facts, cost=None))
     return response

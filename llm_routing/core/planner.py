@@ -56,12 +56,15 @@ def plan(
         if not _can(target, operation):
             raise InvalidRequest(f"The model {found} does not offer {operation}.", field="model")
         return RoutePlan((target,))
-    able = [target for target in _in_order(table, found.targets, rng) if _can(target, operation)]
+    present = _in_order(table, found.targets, rng)
+    able = [target for target in present if _can(target, operation)]
     if not able:
-        raise NoTargetAvailable(
-            f"The route {route_key(found.use_case, found.tier)} has no active target that offers "
-            f"{operation}."
-        )
+        name = route_key(found.use_case, found.tier)
+        if present:
+            raise InvalidRequest(
+                f"No target of the route {name} offers {operation}.", field="model"
+            )
+        raise NoTargetAvailable(f"The route {name} has no active target.")
     able.sort(
         key=lambda target: (
             bool(needs - target.model.capabilities),

@@ -45,7 +45,8 @@ def configure(
     the other facts of an untouched model follow the catalogue.
 
     The sandbox answers only as long as nobody else can: it is made active where no other provider
-    has its key, switched off, unless touched, as soon as one has, and never switched on again.
+    has its key, switched off, unless touched, once every route has a real target, and never
+    switched on again.
 
     `dry_run` does all of it and rolls it back. Two runs at once wait for each other.
     """
@@ -65,11 +66,13 @@ class _SetUp:
         self._today = today
         self._dry_run = dry_run
         self._changes: list[Change] = []
+        self._is_sandbox_needless = False
 
     def run(self) -> Report:
         self._set_up_providers()
         self._set_up_models()
         self._set_up_routes()
+        self._end_sandbox()
         return Report(
             changes=tuple(self._changes),
             providers=provider_states(self._environ),
@@ -144,14 +147,25 @@ class _SetUp:
             return
         if sandbox.pk not in ours:
             return
-        if sandbox.is_active and not is_wanted:
-            sandbox.is_active = False
-            _save(sandbox, "is_active")
-            self._note("provider", sandbox.name, Action.DEACTIVATED, "another provider has its key")
+        self._is_sandbox_needless = sandbox.is_active and not is_wanted
         if sandbox.base_url != base_url:
             sandbox.base_url = base_url
             _save(sandbox, "base_url")
             self._note("provider", sandbox.name, Action.UPDATED, "base_url")
+
+    def _end_sandbox(self) -> None:
+        """Switches the sandbox off where no route needs it any more."""
+        if not self._is_sandbox_needless:
+            return
+        real = RouteTarget.objects.filter(
+            model__is_active=True, model__provider__is_active=True
+        ).exclude(model__provider__vendor="sandbox")
+        if UseCaseRoute.objects.active().exclude(pk__in=real.values("route")).exists():
+            return
+        sandbox = Provider.objects.get(name="sandbox")
+        sandbox.is_active = False
+        _save(sandbox, "is_active")
+        self._note("provider", sandbox.name, Action.DEACTIVATED, "every route has a real target")
 
     # Models
 

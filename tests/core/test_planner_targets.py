@@ -19,7 +19,7 @@ from llm_routing.core.content import (
     Tool,
     ToolResultPart,
 )
-from llm_routing.core.errors import NoTargetAvailable
+from llm_routing.core.errors import InvalidRequest, NoTargetAvailable
 from llm_routing.core.planner import (
     CHAT,
     EMBEDDINGS,
@@ -160,8 +160,10 @@ def test_a_target_that_cannot_do_the_operation_is_left_out() -> None:
 
 def test_a_route_with_nothing_for_the_operation_says_so() -> None:
     routes = table([TargetSpec("p/a")], a="chat")
-    with pytest.raises(NoTargetAvailable, match=r"The route u:standard has .* offers embeddings"):
+    with pytest.raises(InvalidRequest, match="No target of the route u:standard offers embeddings"):
         order(routes, Random(0), EMBEDDINGS)
+    with pytest.raises(NoTargetAvailable, match="The route u:standard has no active target"):
+        order(table([]), Random(0))
 
 
 def test_targets_that_lack_a_need_come_last_in_their_order() -> None:

@@ -189,6 +189,19 @@ class TestLaterRuns:
         assert Provider.objects.get(name="sandbox").is_active
         assert any("sandbox" in warning for warning in report.warnings)
 
+    def test_the_sandbox_stays_while_a_route_has_nothing_else(self):
+        run()
+        own = Provider.objects.create(name="own", vendor="vllm", base_url="https://llm.example/v1")
+        own.set_api_key("sk-of-my-own-server")
+        own.save()
+        run()
+        assert Provider.objects.get(name="sandbox").is_active
+        model = ModelConfig.objects.create(provider=own, model_id="m")
+        for route in UseCaseRoute.objects.all():
+            route.targets.create(model=model)
+        run()
+        assert not Provider.objects.get(name="sandbox").is_active
+
     def test_an_untouched_sandbox_moves_with_the_settings(self, settings):
         run()
         settings.LLM_ROUTING = {"SANDBOX_URL": "http://127.0.0.1:9"}
