@@ -243,7 +243,8 @@ def show_addresses(
     print(f"\nAdmin:     {base_url}/admin/")
     if new_login:
         print(f"  login    {new_login[0]}\n  password {new_login[1]}   (shown this once)")
-    print(f"API docs:  {base_url}/api/llm/docs\nOpenAI clients: base_url={base_url}/v1")
+    print(f"API docs:  {base_url}/api/llm/docs\nOpenAI clients:    base_url={base_url}/v1")
+    print(f"Anthropic clients: base_url={base_url}")
     print("\nServing. Ctrl-C stops everything.", flush=True)
 
 

@@ -5,7 +5,7 @@ x-llm-provider     the provider that answered
 x-llm-model        the model that answered, as its provider calls it
 x-llm-attempts     how many attempts it took, on errors too where there were any
 x-llm-cache        hit, miss or bypass
-x-llm-cost-usd     where the cost is known; not on streams, which begin before it is
+x-llm-cost-usd     where the cost is known; on streams, which begin before it is, for a hit alone
 x-llm-overhead-ms  time spent in the gateway itself up to here
 x-llm-ignored      fields of the request that the target has no word for
 """

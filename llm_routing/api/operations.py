@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from llm_routing.core.types import Caller, LLMRequest, LLMResponse, RoutingFacts
+from llm_routing.core.types import CacheState, Caller, LLMRequest, LLMResponse, RoutingFacts
 from llm_routing.factory import get_llm_router
 from llm_routing.formats.base import StreamRenderer
 from llm_routing.routed import RoutedStream
@@ -56,6 +56,9 @@ async def complete(
     stream = await router.open(llm_request, request.auth, request.request_id)
     events = EventStream(stream, renderer(stream), request.request_id)
     response = await stream_response(request, events)
-    # A short stream may have ended by now; its cost is told at its end, as of every stream.
-    set_facts(response, replace(stream.facts, cost=None))
+    facts = stream.facts
+    if facts.cache is not CacheState.HIT:
+        # A short stream may have ended by now; its cost is told at its end, as of every stream.
+        facts = replace(facts, cost=None)
+    set_facts(response, facts)
     return response
