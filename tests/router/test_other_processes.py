@@ -1,0 +1,43 @@
+"""A change of the configuration reaches a server that runs already, without a restart."""
+
+import time
+from collections.abc import Callable
+
+import httpx
+
+from llm_routing.models import ApiKey, ModelConfig, UseCaseRoute
+from tests.servers import Gateway
+
+PATIENCE_SECONDS = 10.0
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Waits for what another process has yet to notice."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not happened():
+        assert time.monotonic() < deadline, "the other process noticed nothing"
+        time.sleep(0.05)
+
+
+def test_models_routes_and_keys_change_under_a_running_server(live_gateway: Gateway) -> None:
+    with httpx.Client(base_url=live_gateway.url, headers=live_gateway.headers) as client:
+
+        def ask(use_case: str) -> httpx.Response:
+            body = {"messages": "Hi", "use_case": use_case, "cache": False}
+            return client.post("/api/llm/complete", json=body)
+
+        assert ask("debugging").json()["model"] == "sandbox-standard"
+        assert ask("gardening").status_code == 404
+
+        model = ModelConfig.objects.get(model_id="sandbox-economy")
+        UseCaseRoute.objects.create(use_case="gardening", tier="standard").targets.create(
+            model=model
+        )
+        until(lambda: ask("gardening").status_code == 200)
+        assert ask("gardening").json()["model"] == "sandbox-economy"
+
+        ModelConfig.objects.filter(pk=model.pk).update(is_active=False)
+        until(lambda: ask("gardening").status_code == 503)
+
+        ApiKey.objects.filter(name="tests").update(is_active=False)
+        until(lambda: ask("debugging").status_code == 401)
