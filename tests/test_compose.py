@@ -1,4 +1,4 @@
-"""The compose file starts what exists, in an order that works, with variables that mean something."""
+"""The compose file starts what exists, in the right order, with variables that mean something."""
 
 import re
 from pathlib import Path
