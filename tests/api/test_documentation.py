@@ -112,9 +112,10 @@ async def test_a_prefix_and_other_apis_change_nothing(async_client: AsyncClient)
 
 
 async def test_the_root_is_left_to_the_project(async_client: AsyncClient) -> None:
-    assert (await async_client.get("/")).status_code == 404
+    root = await async_client.get("/")
+    assert (root.status_code, root.headers["Location"]) == (302, "/admin/")
     assert get_api() is get_api()
-    assert len(project_urls) == 2
+    assert len(project_urls) == 3
 
 
 async def test_the_native_api_is_as_documented(gateway: Gateway) -> None:
