@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 from django.db.backends.utils import CursorWrapper
 
 from llm_routing import BaseLLMRouter
+from llm_routing.access import keys
 from llm_routing.asgi import get_asgi_application
 from llm_routing.conf import get_settings
 from llm_routing.models import ApiKey, UsageRecord
@@ -94,24 +95,9 @@ def chat(text: str, **more: Any) -> bytes:
     return json.dumps({"model": "debugging", "messages": messages, **more}).encode()
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/v1/chat/completions", chat("Hi")),
-        ("/v1/chat/completions", chat("Hi", stream=True)),
-        ("/api/llm/complete", b'{"messages": "Hi", "use_case": "debugging"}'),
-        ("/api/llm/complete", b'{"messages": "Hi", "use_case": "debugging", "stream": true}'),
-        ("/v1/messages", chat("Hi", max_tokens=50)),
-        ("/v1/messages", chat("Hi", max_tokens=50, stream=True)),
-    ],
-)
-async def test_a_warm_completion_starts_no_thread_and_asks_no_database(
-    key: str, path: str, body: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    warm = await Exchange(path, body, key).run()
-    assert warm.status == 200, warm.content
-
-    ours = threading.current_thread()
+def watch_hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names every thread started, executor used and query asked from now on, but for those of the
+    process's own background thread."""
     hops: list[str] = []
     start, execute, run = (
         threading.Thread.start,
@@ -135,10 +121,40 @@ async def test_a_warm_completion_starts_no_thread_and_asks_no_database(
     monkeypatch.setattr(threading.Thread, "start", watched_start)
     monkeypatch.setattr(CursorWrapper, "execute", watched_execute)
     monkeypatch.setattr(asyncio.BaseEventLoop, "run_in_executor", watched_run)
+    return hops
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", chat("Hi")),
+        ("/v1/chat/completions", chat("Hi", stream=True)),
+        ("/api/llm/complete", b'{"messages": "Hi", "use_case": "debugging"}'),
+        ("/api/llm/complete", b'{"messages": "Hi", "use_case": "debugging", "stream": true}'),
+        ("/v1/messages", chat("Hi", max_tokens=50)),
+        ("/v1/messages", chat("Hi", max_tokens=50, stream=True)),
+    ],
+)
+async def test_a_warm_completion_starts_no_thread_and_asks_no_database(
+    key: str, path: str, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm = await Exchange(path, body, key).run()
+    assert warm.status == 200, warm.content
+
+    hops = watch_hops(monkeypatch)
     answer = await Exchange(path, body, key).run()
     assert answer.status == 200
     assert hops == []
-    assert threading.current_thread() is ours
+
+
+async def test_the_watch_sees_what_a_key_that_is_not_warm_costs(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys.clear()
+    hops = watch_hops(monkeypatch)
+    assert (await Exchange("/v1/chat/completions", chat("Hi"), key).run()).status == 200
+    assert any(hop.startswith("executor") for hop in hops)
+    assert any(hop.startswith("query") for hop in hops)
 
 
 async def test_a_body_past_the_limit_is_refused_before_it_is_read_whole(

@@ -1,12 +1,9 @@
 """`GET /metrics`: for whom, in which format, under which path, and at what cost."""
 
 import asyncio
-import threading
-from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db.backends.utils import CursorWrapper
 from django.test import AsyncClient, Client, override_settings
 from django.urls import include, path
 
@@ -14,7 +11,7 @@ from llm_routing import BaseLLMRouter
 from llm_routing.checks import check_deployment
 from llm_routing.conf import get_settings
 from llm_routing.models import ApiKey
-from tests.asgi.test_lean import Exchange
+from tests.asgi.test_lean import Exchange, watch_hops
 
 from .conftest import Numbers
 
@@ -112,29 +109,7 @@ async def test_a_scrape_starts_no_thread_and_asks_no_database(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (await Exchange("/metrics", b"", key, method="GET").run()).status == 200
-    hops: list[str] = []
-    start, execute, run = (
-        threading.Thread.start,
-        CursorWrapper.execute,
-        asyncio.BaseEventLoop.run_in_executor,
-    )
-
-    def watched_start(self: threading.Thread) -> None:
-        hops.append(f"thread {self.name}")
-        start(self)
-
-    def watched_execute(self: CursorWrapper, sql: Any, params: Any = None) -> Any:
-        if threading.current_thread().name != "llm_routing":
-            hops.append(f"query {sql}")
-        return execute(self, sql, params)
-
-    def watched_run(self: asyncio.BaseEventLoop, executor: Any, func: Any, *args: Any) -> Any:
-        hops.append(f"executor {func}")
-        return run(self, executor, func, *args)
-
-    monkeypatch.setattr(threading.Thread, "start", watched_start)
-    monkeypatch.setattr(CursorWrapper, "execute", watched_execute)
-    monkeypatch.setattr(asyncio.BaseEventLoop, "run_in_executor", watched_run)
+    hops = watch_hops(monkeypatch)
     answer = await Exchange("/metrics", b"", key, method="GET").run()
     assert answer.status == 200
     assert b"llm_routing_processes 1.0" in answer.content
