@@ -3,7 +3,8 @@ FROM python:3.13-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /venv
 COPY requirements.txt .
-RUN /venv/bin/pip install --require-hashes -r requirements.txt
+# The lock is the whole set; scripts/install.sh takes it the same way.
+RUN /venv/bin/pip install --require-hashes --no-deps -r requirements.txt && /venv/bin/pip check
 
 FROM python:3.13-slim
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DJANGO_VAR_DIR=/var/lib/llm_routing

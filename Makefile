@@ -1,6 +1,6 @@
 # `make run` and `make test` need Python 3.11 or newer and make, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev services run test lint types architecture migrations test-pure test-sqlite test-postgres format lock clean
+.PHONY: help install install-dev services run test lint types architecture migrations test-pure test-sqlite test-postgres test-faults bench format lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -43,10 +43,17 @@ test-pure: install-dev ## core and formats: without Django, every branch
 	$(PY) -m pytest -p no:django tests/core tests/formats --cov=llm_routing.core --cov=llm_routing.formats --cov-fail-under=100
 
 test-sqlite: install-dev ## Everything else on SQLite, state in memory
-	TEST_SERVICES=none $(PY) -m pytest --ignore=tests/core --ignore=tests/formats
+	TEST_SERVICES=none $(PY) -m pytest --ignore=tests/core --ignore=tests/formats -m "not faults"
 
 test-postgres: install-dev services ## Everything else on PostgreSQL and Redis
-	TEST_SERVICES=servers $(PY) -m pytest --ignore=tests/core --ignore=tests/formats
+	TEST_SERVICES=servers $(PY) -m pytest --ignore=tests/core --ignore=tests/formats -m "not faults"
+
+test-faults: install-dev services ## Every fault, the slow ones too, on PostgreSQL and Redis
+	TEST_SERVICES=servers $(PY) -m pytest tests/faults
+
+bench: install-dev services ## Measure it beside other gateways, on an idle machine; writes bench/RESULTS.md
+	@scripts/bench.sh
+	$(PY) -m bench --write
 
 format: install-dev ## Rewrite the source in the project's style
 	$(PY) -m ruff check --fix .

@@ -7,12 +7,13 @@ A warm key costs no query and no thread. What a key is, and how it is digested, 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from hashlib import blake2b
+from os import urandom
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
@@ -45,8 +46,28 @@ class _Known:
     generation: object
 
 
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """What is to be known of a good key without the database."""
+
+    digest: str
+    tenant: str
+    name: str
+    deadline: float | None
+    expires_at: datetime | None
+
+    @classmethod
+    def of(cls, row: ApiKey) -> Self:
+        """The key of a row."""
+        return cls(row.digest, row.tenant, row.name, row.deadline, row.expires_at)
+
+    def known(self, generation: object) -> _Known:
+        """As it was found in `generation`."""
+        return _Known(Caller(self.tenant, self.name, self.deadline), self.expires_at, generation)
+
+
 class KeyRing:
-    """The keys this process has seen, in bounded memory.
+    """The keys this process has seen, in bounded memory. `changes` counts the good ones found.
 
     Good keys are kept until their entry is pushed out by newer ones. After `invalidate` each is
     checked once more, and believed while the database is away. Keys that were refused are kept
@@ -55,10 +76,14 @@ class KeyRing:
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.changes = 0
         self._monotonic = monotonic
         self._generation = object()
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._refused: OrderedDict[str, tuple[object, float]] = OrderedDict()
+        # From what was presented to the digest that is kept, which takes longer to work out.
+        self._shortcuts: dict[bytes, str] = {}
+        self._secret = urandom(32)
         self._paused_until = float("-inf")
         self._lookups: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lookup] = WeakKeyDictionary()
 
@@ -67,12 +92,21 @@ class KeyRing:
         `AccessUnavailable` where only the database could tell and it does not answer."""
         if not _is_shaped(clear_text):
             raise Unauthenticated(_REFUSED)
-        digest = key_digest(clear_text)
+        shortcuts = self._shortcuts
+        presented = blake2b(clear_text.encode(), key=self._secret, digest_size=16).digest()
+        shortcut = shortcuts.get(presented)
+        digest = shortcut or key_digest(clear_text)
         known = self._known.get(digest)
         if known is None or known.generation is not self._generation:
             known = await self._check(digest, known)
-        with suppress(KeyError):  # another thread may have pushed it out
+        if shortcut is None:
+            if len(shortcuts) >= MAX_KNOWN:
+                shortcuts.clear()
+            shortcuts[presented] = digest
+        try:  # noqa: SIM105  # `suppress` takes a microsecond, and every request comes by here
             self._known.move_to_end(digest)
+        except KeyError:  # another thread has pushed it out
+            pass
         if known.expires_at is not None and known.expires_at <= timezone.now():
             raise Unauthenticated("The API key has expired.")
         return known.caller
@@ -80,6 +114,23 @@ class KeyRing:
     def invalidate(self) -> None:
         """Has every key checked once more. From any thread."""
         self._generation = object()
+        self._shortcuts = {}
+
+    def remember(self, keys: Iterable[KnownKey]) -> None:
+        """Takes over keys that were good once: each is to be checked, and believed while the
+        database is away."""
+        for key in keys:
+            if key.digest not in self._known:
+                _keep(self._known, key.digest, key.known(generation=None), MAX_KNOWN)
+
+    def digests(self) -> Sequence[str]:
+        """Those of the good keys, used longest ago first. From any thread."""
+        return tuple(self._known)
+
+    def forget(self, digests: Iterable[str]) -> None:
+        """Keys that are good no more. From any thread."""
+        for digest in digests:
+            self._known.pop(digest, None)
 
     def clear(self) -> None:
         """Forgets every key."""
@@ -120,8 +171,9 @@ class KeyRing:
             until = self._monotonic() + REFUSAL_SECONDS
             _keep(self._refused, digest, (generation, until), MAX_REFUSED)
             raise Unauthenticated(_REFUSED)
-        known = _Known(Caller(row.tenant, row.name), row.expires_at, generation)
+        known = KnownKey.of(row).known(generation)
         _keep(self._known, digest, known, MAX_KNOWN)
+        self.changes += 1
         return known
 
     def _lookup(self) -> "_Lookup":
@@ -175,7 +227,10 @@ def _query(digests: Sequence[str]) -> dict[str, ApiKey]:
     close_old_connections()
     try:
         rows = ApiKey.objects.usable().filter(digest__in=digests)
-        return {row.digest: row for row in rows.only("name", "tenant", "digest", "expires_at")}
+        return {
+            row.digest: row
+            for row in rows.only("name", "tenant", "digest", "deadline", "expires_at")
+        }
     finally:
         close_old_connections()
 

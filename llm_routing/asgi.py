@@ -9,19 +9,28 @@ import asyncio
 import inspect
 import io
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from typing import Any, cast
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, cast
 
 import django
 from django.core.asgi import get_asgi_application as get_django_application
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
-from django.urls import Resolver404, ResolverMatch, get_resolver
+from django.urls import Resolver404, ResolverMatch, URLResolver, get_resolver
 
+from .admission import admission
 from .conf import get_settings
+from .core.alarm import Alarm
 from .core.errors import LLMError, RequestTimedOut, RequestTooLarge
 from .lifecycle import Lifecycle
+
+if TYPE_CHECKING:
+    # Models can be imported only after `django.setup`.
+    from .api.direct import Endpoint
+    from .api.exchange import Reply
+    from .api.streaming import EventStream
 
 logger = logging.getLogger(__name__)
 
@@ -32,22 +41,28 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 NAMESPACE = "llm_routing"
 BODY_SECONDS = 60.0
+SHORT_SECONDS = 0.1
+"""So long nobody listens for a caller who leaves."""
 
 
-def get_asgi_application(*, exits_in_order: bool = False) -> "LeanApplication":
-    """The application for a project's `asgi.py`, around Django's own.
+def get_asgi_application(
+    django_application: Application | None = None, *, exits_in_order: bool = False
+) -> "LeanApplication":
+    """The application for a project's `asgi.py`, around Django's own or what stands for it.
 
     `exits_in_order` is for a process that is a server and nothing else: told to end by SIGTERM, it
     exits with 0 where the server would let it end by the signal.
     """
     return LeanApplication(
-        get_django_application(), lifecycle=Lifecycle(exits_in_order=exits_in_order)
+        django_application or get_django_application(),
+        lifecycle=Lifecycle(exits_in_order=exits_in_order),
     )
 
 
 class LeanApplication:
-    """Serves the asynchronous views of the namespace `llm_routing` itself, without middleware;
-    handles lifespan; hands everything else to `django_application`."""
+    """Serves the asynchronous views of the namespace `llm_routing` itself, without middleware, and
+    completions without Django's requests and responses; handles lifespan; hands everything else to
+    `django_application`."""
 
     def __init__(
         self, django_application: Application, *, lifecycle: Lifecycle | None = None
@@ -55,57 +70,95 @@ class LeanApplication:
         django.setup()
         self._django = django_application
         self._lifecycle = lifecycle or Lifecycle()
+        self._resolver: URLResolver | None = None
+        self._endpoints: dict[str, Endpoint] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection, or the lifespan."""
         if scope["type"] == "lifespan":
             await _lifespan(self._lifecycle, receive, send)
-            return
-        with self._lifecycle.request():
-            if scope["type"] == "websocket":
-                # Django knows none, and would raise.
-                await receive()
-                await send({"type": "websocket.close"})
-                return
-            match = _lean_match(scope) if scope["type"] == "http" else None
-            if match is not None:
-                await _serve(match, scope, receive, send)
-            else:
-                await self._django(scope, receive, send)
+        else:
+            await self._lifecycle.serve(self._serving(scope, receive, send))
+
+    def _serving(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        """What serves a connection."""
+        if scope["type"] == "websocket":
+            return _refuse_websocket(receive, send)
+        path = scope["path"]
+        root = scope.get("root_path")
+        if root and path.startswith(root):
+            path = path[len(root) :]
+        resolver = get_resolver()
+        if resolver is not self._resolver:
+            # Another URL configuration.
+            self._resolver = resolver
+            self._endpoints = {}
+        endpoint = self._endpoints.get(path)
+        if endpoint is not None and scope["method"] == "POST":
+            return _serve_endpoint(endpoint, scope, receive, send)
+        match = _lean_match(resolver, path)
+        if match is None:
+            return _pass_on(self._django, scope, receive, send)
+        from .api.direct import offered
+
+        endpoint = offered(match.func)
+        # With arguments there is no end of paths.
+        if endpoint is not None and not match.args and not match.kwargs:
+            self._endpoints[path] = endpoint
+        return _serve_view(match, scope, receive, send)
 
 
-def _lean_match(scope: Scope) -> ResolverMatch | None:
-    root = scope.get("root_path", "")
-    path = scope["path"]
-    if root and path.startswith(root):
-        path = path[len(root) :]
+def _lean_match(resolver: URLResolver, path: str) -> ResolverMatch | None:
     try:
-        match = get_resolver().resolve(path)
+        match = resolver.resolve(path)
     except Resolver404:
         return None
     is_ours = bool(match.namespaces) and match.namespaces[0].startswith(NAMESPACE)
     return match if is_ours and inspect.iscoroutinefunction(match.func) else None
 
 
-async def _serve(match: ResolverMatch, scope: Scope, receive: Receive, send: Send) -> None:
-    body = _Body()
-    request = ASGIRequest(scope, body)
-    request.resolver_match = match
-    # Nobody fills our memory without a key; the view tells them what is missing.
-    if await _bears_a_key(request) and not await body.fill(scope, receive):
-        return
-    handling = asyncio.current_task()
-    assert handling is not None
-    watching = asyncio.create_task(_cancel_on_disconnect(receive, handling))
+async def _pass_on(application: Application, scope: Scope, receive: Receive, send: Send) -> None:
+    await application(scope, receive, send)
+
+
+async def _refuse_websocket(receive: Receive, send: Send) -> None:
+    # Django knows none, and would raise.
+    await receive()
+    await send({"type": "websocket.close"})
+
+
+async def _serve_endpoint(endpoint: "Endpoint", scope: Scope, receive: Receive, send: Send) -> None:
+    watch = _Watch(receive)
+    reply: Reply | None = None
     try:
-        response = await match.func(request, *match.args, **match.kwargs)
-        await _send(response, send)
+        reply = await endpoint.respond(scope, _Body(watch))
+        if reply is not None:
+            await _send_reply(reply, send)
     except asyncio.CancelledError:
-        if not watching.done():
+        if not await watch.takes(send, None if reply is None else reply.content):
             raise
-        handling.uncancel()
     finally:
-        watching.cancel()
+        watch.close()
+
+
+async def _serve_view(match: ResolverMatch, scope: Scope, receive: Receive, send: Send) -> None:
+    watch = _Watch(receive)
+    response: HttpResponseBase | None = None
+    try:
+        body = _Body(watch)
+        request = ASGIRequest(scope, body)
+        request.resolver_match = match
+        # Nobody fills our memory without a key; the view tells them what is missing.
+        if await _bears_a_key(request) and not await body.fill(request.headers):
+            return
+        watch.body_has_come()
+        response = await match.func(request, *match.args, **match.kwargs)
+        await _send_response(response, send)
+    except asyncio.CancelledError:
+        if not await watch.takes(send, response):
+            raise
+    finally:
+        watch.close()
 
 
 async def _bears_a_key(request: ASGIRequest) -> bool:
@@ -118,38 +171,122 @@ async def _bears_a_key(request: ASGIRequest) -> bool:
         return False
 
 
+class _Watch(Alarm):
+    """Looks after the request of the running task where it lasts: a body that does not come is
+    waited for no more, and a caller who leaves ends it. A short one costs neither timer nor task.
+    """
+
+    __slots__ = ("_handling", "_is_late", "_is_long", "_is_reading", "_leaving", "receive")
+
+    def __init__(self, receive: Receive) -> None:
+        handling = asyncio.current_task()
+        assert handling is not None
+        self.receive = receive
+        self._handling = handling
+        self._is_reading = True
+        self._is_long = self._is_late = False
+        self._leaving: asyncio.Task[None] | None = None
+        self.set(SHORT_SECONDS)
+
+    def body_has_come(self) -> None:
+        """All that can still come from the caller is that it leaves."""
+        self._is_reading = False
+        if self._is_long:
+            self.clear()
+            self._listen()
+
+    def is_late(self) -> bool:
+        """Whether the task was cancelled because the body did not come; it goes on, to say so."""
+        if self._is_late:
+            self._handling.uncancel()
+        return self._is_late
+
+    async def takes(self, send: Send, answer: object) -> bool:
+        """Whether the task was cancelled because the caller left, or does not read `answer`."""
+        if getattr(answer, "has_stalled", False):
+            self.close()
+            await _abort(send)
+        elif self._leaving is None or not self._leaving.done():
+            return False
+        self._handling.uncancel()
+        return True
+
+    def close(self) -> None:
+        """The request has ended."""
+        self.clear()
+        if self._leaving is not None:
+            self._leaving.cancel()
+
+    def ring(self) -> None:
+        """The request lasts."""
+        if not self._is_reading:
+            self._is_long = True
+            self._listen()
+        elif self._is_long:
+            self._is_late = True
+            self._handling.cancel()
+        else:
+            self._is_long = True
+            self.set(max(0.0, BODY_SECONDS - SHORT_SECONDS))
+
+    def _listen(self) -> None:
+        if self._leaving is None:
+            leaving = _cancel_on_disconnect(self.receive, self._handling)
+            # The alarm may ring in the context of another request.
+            self._leaving = asyncio.create_task(leaving, context=Context())
+
+
+async def _abort(send: Send) -> None:
+    """Drops the connection of a caller who does not read. uvicorn would keep it, and what it has
+    buffered, until the caller has read that, and would not end before."""
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    abort = getattr(transport, "abort", None)
+    if abort is not None:
+        abort()
+        # So that the server knows before it hears from us.
+        await asyncio.sleep(0)
+
+
 class _Body(io.BytesIO):
     """A body within its limits of size and time. What passes one is not read on, and `read` says
     so: the view answers in its own format."""
 
-    _problem: LLMError | None = None
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self._watch = watch
+        self._problem: LLMError | None = None
 
-    async def fill(self, scope: Scope, receive: Receive) -> bool:
-        """Takes the body in; False where the caller left meanwhile."""
+    async def fill(self, headers: Mapping[str, str]) -> bool:
+        """Takes the body in; False where the caller left meanwhile. Where there is no room for the
+        request there is none for its body."""
+        self._problem = admission.refusal()
+        if self._problem is not None:
+            self._watch.body_has_come()
+            return True
         limit = get_settings().max_body_bytes
-        too_large = RequestTooLarge(f"The body is larger than {limit} bytes.")
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > limit:
-                self._problem = too_large
-                return True
+        announced = headers.get("content-length", "")
+        is_too_large = announced.isdecimal() and int(announced) > limit
+        receive, more = self._watch.receive, True
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                more = True
-                while more and self._problem is None:
-                    event = await receive()
-                    if event["type"] == "http.disconnect":
-                        return False
-                    self.write(event.get("body", b""))
-                    more = event.get("more_body", False)
-                    if self.tell() > limit:
-                        self._problem = too_large
-        except TimeoutError:
+            while more and not is_too_large:
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    return False
+                self.write(event.get("body", b""))
+                more = event.get("more_body", False)
+                is_too_large = self.tell() > limit
+        except asyncio.CancelledError:
+            if not self._watch.is_late():
+                raise
             self._problem = RequestTimedOut(f"The body took longer than {BODY_SECONDS:.0f} s.")
+        if is_too_large:
+            self._problem = RequestTooLarge(f"The body is larger than {limit} bytes.")
+        self._watch.body_has_come()
         self.seek(0)
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As of every file. Raises `RequestTooLarge`, `RequestTimedOut`."""
+        """As of every file. Raises `RequestTooLarge`, `RequestTimedOut`, `Overloaded`."""
         if self._problem is not None:
             raise self._problem
         return super().read(size)
@@ -161,28 +298,52 @@ async def _cancel_on_disconnect(receive: Receive, handling: "asyncio.Task[Any]")
     handling.cancel()
 
 
-async def _send(response: HttpResponseBase, send: Send) -> None:
+async def _send_reply(reply: "Reply", send: Send) -> None:
+    content, headers = reply.content, reply.headers
+    if isinstance(content, bytes):
+        headers["Content-Length"] = str(len(content))
+        await _start(send, reply.status, headers)
+        await send({"type": "http.response.body", "body": content})
+    else:
+        await _start(send, reply.status, headers)
+        await _send_parts(content, send)
+
+
+async def _send_response(response: HttpResponseBase, send: Send) -> None:
     if isinstance(response, HttpResponse) and "Content-Length" not in response.headers:
         response.headers["Content-Length"] = str(len(response.content))
-    await send(
-        {
-            "type": "http.response.start",
-            "status": response.status_code,
-            "headers": [
-                (name.encode("ascii"), value.encode("latin1")) for name, value in response.items()
-            ],
-        }
-    )
+    await _start(send, response.status_code, response.headers)
     if isinstance(response, StreamingHttpResponse):
-        # Our streams have an explicit end, which comes here also when the caller has left.
-        async with aclosing(cast("AsyncGenerator[bytes, None]", aiter(response))) as parts:
-            async for part in parts:
-                if part:
-                    await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body"})
+        await _send_parts(cast("AsyncGenerator[bytes, None]", aiter(response)), send)
     else:
         assert isinstance(response, HttpResponse)
         await send({"type": "http.response.body", "body": response.content})
+
+
+async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (name.encode("ascii"), value.encode("latin1")) for name, value in headers.items()
+            ],
+        }
+    )
+
+
+async def _send_parts(stream: "AsyncGenerator[bytes, None] | EventStream", send: Send) -> None:
+    async def send_part(part: bytes) -> None:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+
+    # Our streams have an explicit end, which comes here also when the caller has left.
+    async with aclosing(stream) as parts:
+        if (keep_alive_by := getattr(parts, "keep_alive_by", None)) is not None:
+            keep_alive_by(send_part)
+        async for part in parts:
+            if part:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body"})
 
 
 async def _lifespan(lifecycle: Lifecycle, receive: Receive, send: Send) -> None:
@@ -201,6 +362,7 @@ async def _lifespan(lifecycle: Lifecycle, receive: Receive, send: Send) -> None:
                 logger.exception("The router cannot start.")
                 await send({"type": "lifespan.startup.failed", "message": type(error).__name__})
                 return
+            lifecycle.settle()
             await send({"type": "lifespan.startup.complete"})
         elif event["type"] == "lifespan.shutdown":
             lifecycle.stop()

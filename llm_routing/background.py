@@ -10,12 +10,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from django.db import close_old_connections, connections
 
 from .access import keys
 from .conf import get_settings
 from .health.watch import watch
+from .known_keys import KnownKeys
 from .ledger import Ledger
 from .metrics import Metrics
 from .models import ConfigurationVersion
@@ -35,6 +37,7 @@ class Background:
         self.ledger = Ledger(settings.state_dir / "ledger")
         is_off = settings.metrics_access == "off"
         self.metrics = Metrics(None if is_off else settings.state_dir / "metrics")
+        self.known_keys = KnownKeys(settings.state_dir / "known_keys", keys)
         self._snapshots = snapshots
         self._stopping = threading.Event()
         self._access_version: tuple[int, str] | None = None
@@ -54,12 +57,13 @@ class Background:
         next_poll = next_recovery = time.monotonic()
         while not self._stopping.is_set():
             now = time.monotonic()
+            # Once for all the steps of a round: to open one costs more than most of them.
+            self._guarded(close_old_connections)
             self._guarded(self._ship)
             if now >= next_poll:
                 next_poll = now + settings.snapshot_poll_interval
-                self._guarded(self._poll)
-                watch.signs.refresh()
-                self._guarded(watch.poll)
+                self._poll()
+                self._guarded(watch.look)
                 self._guarded(self.metrics.sample)
             if now >= next_recovery:
                 next_recovery = now + RECOVERY_INTERVAL
@@ -70,13 +74,14 @@ class Background:
             )
         self._guarded(self._close)
         self._guarded(watch.retract)
+        self._guarded(partial(self.known_keys.save, at_once=True))
         self.metrics.close()
         connections.close_all()
 
-    def _guarded(self, step: Callable[[], None]) -> None:
-        """Runs a step; the thread outlives whatever it meets, above all an absent database."""
+    def _guarded(self, step: Callable[[], object]) -> bool:
+        """Runs a step, and whether it came to its end; the thread outlives whatever it meets, above
+        all an absent database."""
         with _working:
-            close_old_connections()
             try:
                 step()
             except DATABASE_ERRORS as error:
@@ -84,6 +89,10 @@ class Background:
                 connections.close_all()
             except Exception:
                 logger.exception("A background step failed and will be tried again.")
+                connections.close_all()
+            else:
+                return True
+        return False
 
     def look_at_keys(self) -> None:
         """Has keys checked once more if any has changed since the last look. Raises
@@ -92,10 +101,15 @@ class Background:
         if version != self._access_version:
             self._access_version = version
             keys.invalidate()
+            self.known_keys.outdate()
 
     def _poll(self) -> None:
-        self._snapshots.refresh()
-        self.look_at_keys()
+        # A database that is silent takes its time to fail; it is asked one thing and no more.
+        if self._guarded(self.look_at_keys):
+            for step in (self._snapshots.refresh, watch.poll, self.known_keys.save):
+                self._guarded(step)
+        else:
+            self._snapshots.lose()
 
     def _ship(self) -> None:
         self.ledger.ship()

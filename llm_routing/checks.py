@@ -8,8 +8,10 @@ from django.conf import settings as django_settings
 from django.core import checks
 from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
 
 from .conf import Settings, get_settings
+from .models import UsageRecord
 
 
 @checks.register()
@@ -66,7 +68,26 @@ def check_deployment(**_: Any) -> Sequence[checks.CheckMessage]:
                 id="llm_routing.W004",
             )
         )
-    return found
+    return [*found, *_database_limits()]
+
+
+def _database_limits() -> Sequence[checks.CheckMessage]:
+    connection = connections[router.db_for_write(UsageRecord)]
+    options = connection.settings_dict.get("OPTIONS", {})
+    limits = "connect_timeout", "tcp_user_timeout", "keepalives_idle"
+    if connection.vendor != "postgresql" or any(name in options for name in limits):
+        return []
+    if "statement_timeout" in str(options.get("options", "")):
+        return []
+    return [
+        checks.Warning(
+            f"Connections to the database {connection.alias} wait without a limit.",
+            hint="Where it falls silent, revoked keys go on working and records pile up until TCP "
+            "gives up. Set connect_timeout, tcp_user_timeout and a statement_timeout in its "
+            "OPTIONS (docs/operations.md).",
+            id="llm_routing.W005",
+        )
+    ]
 
 
 def _timeouts(settings: Settings) -> Sequence[checks.CheckMessage]:

@@ -24,7 +24,6 @@ from pydantic import (
     SecretStr,
     ValidationError,
 )
-from redis.asyncio.connection import parse_url
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -47,6 +46,9 @@ def _networks(value: object) -> object:
 def _redis_url(value: SecretStr | None) -> SecretStr | None:
     if value is None or not value.get_secret_value():
         return None
+    # Here, so that a process without Redis does not hold its client in memory.
+    from redis.asyncio.connection import parse_url
+
     try:
         parse_url(value.get_secret_value())
     except ValueError:
@@ -88,6 +90,8 @@ class Settings(BaseModel):
     first_token_timeout: float = Field(60.0, alias="LLM_FIRST_TOKEN_TIMEOUT", gt=0, le=3600)
     idle_timeout: float = Field(30.0, alias="LLM_IDLE_TIMEOUT", gt=0, le=3600)
     total_timeout: float = Field(300.0, alias="LLM_TOTAL_TIMEOUT", gt=0, le=86_400)
+    retry_budget: float = Field(0.2, alias="LLM_RETRY_BUDGET", ge=0, le=1)
+    hedge_budget: float = Field(0.1, alias="LLM_HEDGE_BUDGET", ge=0, le=1)
     max_answer_bytes: int = Field(32 * 1024 * 1024, alias="LLM_MAX_ANSWER_BYTES", ge=1024)
     max_body_bytes: int = Field(20 * 1024 * 1024, alias="LLM_MAX_BODY_BYTES", ge=1024)
     http_proxy: Annotated[SecretStr | None, AfterValidator(_proxy_url)] = Field(
@@ -98,6 +102,11 @@ class Settings(BaseModel):
     )
     no_proxy: str = Field("", alias="NO_PROXY")
 
+    max_concurrency: int = Field(1000, alias="LLM_MAX_CONCURRENCY", ge=1, le=100_000)
+    max_queued: int = Field(200, alias="LLM_MAX_QUEUED", ge=0, le=100_000)
+    write_timeout: float = Field(30.0, alias="LLM_WRITE_TIMEOUT", gt=0, le=3600)
+    keep_alive_interval: float = Field(15.0, alias="LLM_KEEP_ALIVE_INTERVAL", ge=0, le=3600)
+
     drain_timeout: float = Field(30.0, alias="LLM_DRAIN_TIMEOUT", ge=0, le=3600)
     drain_delay: float = Field(0.0, alias="LLM_DRAIN_DELAY", ge=0, le=3600)
     allowed_upstream_networks: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = Field(
@@ -107,6 +116,7 @@ class Settings(BaseModel):
     cache_ttl: int = Field(3600, alias="CACHE_TTL", ge=0)
     cache_max_size: int = Field(1000, alias="CACHE_MAX_SIZE", ge=0)
     cache_memory_limit_mb: int = Field(100, alias="CACHE_MEMORY_LIMIT_MB", ge=0)
+    idempotency_ttl: int = Field(24 * 3600, alias="LLM_IDEMPOTENCY_TTL", ge=0, le=30 * 24 * 3600)
     redis_url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
         None, alias="REDIS_URL"
     )
@@ -121,6 +131,8 @@ class Settings(BaseModel):
     breaker_window_calls: int = Field(100, alias="LLM_BREAKER_WINDOW_CALLS", ge=1, le=10_000)
     breaker_minimum_calls: int = Field(10, alias="LLM_BREAKER_MINIMUM_CALLS", ge=1, le=10_000)
     breaker_failure_rate: float = Field(0.5, alias="LLM_BREAKER_FAILURE_RATE", gt=0, le=1)
+    breaker_slow_call_time: float = Field(0.0, alias="LLM_BREAKER_SLOW_CALL_TIME", ge=0, le=3600)
+    breaker_slow_call_rate: float = Field(0.8, alias="LLM_BREAKER_SLOW_CALL_RATE", gt=0, le=1)
     breaker_open_time: float = Field(5.0, alias="LLM_BREAKER_OPEN_TIME", gt=0, le=3600)
     breaker_longest_open_time: float = Field(
         300.0, alias="LLM_BREAKER_LONGEST_OPEN_TIME", gt=0, le=86_400

@@ -21,12 +21,14 @@ STORED = "stored"
 
 
 class HeaderCredential:
-    """Prebuilt headers whose repr shows nothing."""
+    """Prebuilt headers whose repr shows nothing. `origin` is where the key is from, as in
+    `ProviderKey`."""
 
-    __slots__ = ("_headers",)
+    __slots__ = ("_headers", "origin")
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    def __init__(self, headers: Mapping[str, str], origin: str = "") -> None:
         self._headers = MappingProxyType(dict(headers))
+        self.origin = origin
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -40,7 +42,7 @@ class HeaderCredential:
 class Credentials:
     """A `CredentialStore` over a fixed set of credentials by provider name."""
 
-    __slots__ = ("_by_provider",)
+    __slots__ = ("__weakref__", "_by_provider")
 
     def __init__(self, by_provider: Mapping[str, Credential]) -> None:
         self._by_provider = dict(by_provider)
@@ -68,14 +70,15 @@ def load_credentials(
         if vendor is None:
             logger.error("Provider %s has an unknown vendor.", provider.name)
             continue
-        credential = build_credential(vendor, find_key(provider, environ).value, values)
+        key = find_key(provider, environ)
+        credential = build_credential(vendor, key.value, values, origin=key.origin)
         if credential is not None:
             found[provider.name] = credential
     return Credentials(found)
 
 
 def build_credential(
-    vendor: Vendor, api_key: str, setting_values: Mapping[str, str]
+    vendor: Vendor, api_key: str, setting_values: Mapping[str, str], *, origin: str = ""
 ) -> Credential | None:
     """The headers that a vendor wants with `api_key`; None where it needs a key and this is empty.
 
@@ -94,7 +97,8 @@ def build_credential(
             logger.error("%s has characters that no header can carry.", name.upper())
         elif value:
             from_settings[header] = value
-    return HeaderCredential({**vendor.headers, **from_settings, **vendor.auth.headers(api_key)})
+    headers = {**vendor.headers, **from_settings, **vendor.auth.headers(api_key)}
+    return HeaderCredential(headers, origin)
 
 
 def _fits_header(value: str) -> bool:
@@ -132,15 +136,11 @@ def find_key(provider: Provider, environ: Mapping[str, str] = os.environ) -> Pro
         return ProviderKey()
     if provider.base_url and not vendor.owns(provider.base_url):
         return ProviderKey()
-    return _vendor_key(vendor, environ)
+    return vendor_key(vendor, environ)
 
 
-def vendor_key(vendor: Vendor, environ: Mapping[str, str] = os.environ) -> str:
-    """The key in the vendor's own variables, empty where there is none."""
-    return _vendor_key(vendor, environ).value
-
-
-def _vendor_key(vendor: Vendor, environ: Mapping[str, str]) -> ProviderKey:
+def vendor_key(vendor: Vendor, environ: Mapping[str, str] = os.environ) -> ProviderKey:
+    """The key in the vendor's own variables, if there is one."""
     for name in vendor.api_key_envs:
         if key := environ.get(name, "").strip():
             return ProviderKey(key, name)

@@ -3,28 +3,35 @@
 import os
 import threading
 from asyncio import get_running_loop
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
 from . import secrets
+from .admission import admission
+from .backends.breaker_board import BreakerBoard
 from .backends.breakers import MemoryBreakers
 from .backends.clock import SystemClock
-from .backends.files import FileCache
+from .backends.files import HAND_OVER, LASTING, FileCache
+from .backends.guarded_redis import GuardedRedis
 from .backends.http_aiohttp import AiohttpTransport
 from .backends.memory import MemoryCache
+from .backends.neighbours import ForNeighbours, Neighbours
 from .backends.proxies import Proxies
 from .backends.redis import RedisCache
+from .backends.shared_breakers import SharedBreakers
 from .background import ensure_background, stop_background
 from .conf import Settings, get_settings
 from .core.breaker import BreakerRules
 from .core.config import RouterConfig
-from .core.ports import BreakerRegistry, Clock, Credential, SharedCache
+from .core.limits import LimitStatus
+from .core.ports import BreakerRegistry, Clock, Credential
+from .core.shelf import Shelf
 from .credentials import build_credential, setting_values
 from .discovery import DiscoveryReport, discover
 from .health.sweep import Network, NoLedger, Selection, SweepReport, sweep
@@ -32,7 +39,7 @@ from .health.sweeper import ensure_sweeper, stop_sweeper
 from .health.watch import watch
 from .ledger import Ledger
 from .loops import refuse_event_loop, stop_lasting_loop
-from .metrics import Exposition, NoMetrics, Readings
+from .metrics import NoMetrics, Readings
 from .pending import PendingRouter
 from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
 from .snapshot import DATABASE_ERRORS, source
@@ -40,6 +47,9 @@ from .static import static_snapshot
 from .vendors import VENDORS
 
 _DEFAULT = RouterConfig()
+if TYPE_CHECKING:
+    from .metrics.exposition import Exposition
+
 _OF_CONFIG = (
     "connection_pool_size",
     "cache_ttl",
@@ -48,10 +58,17 @@ _OF_CONFIG = (
     "enable_monitoring",
     "health_check_interval",
 )
+_REPLAYS_IN_MEMORY = 1000
+_REPLAY_BYTES_IN_MEMORY = 16 * 1024 * 1024
 _CACHE_KEYS = b"llm_routing keys of the response cache"
+_BREAKER_KEYS = b"llm_routing names of circuit breakers in Redis"
 
 _lock = threading.Lock()
+_redis: dict[str, GuardedRedis] = {}
 _routers: dict[tuple[bool, RouterConfig], BaseLLMRouter] = {}
+_inherited: list[object] = []
+_usual: list[BaseLLMRouter] = []
+"""The one for who says nothing of it: to look it up takes the hash of a whole `RouterConfig`."""
 
 
 def get_llm_router(dynamic: bool = True, config: RouterConfig | None = None) -> PendingRouter:
@@ -75,6 +92,11 @@ def get_llm_router_sync(dynamic: bool = True, config: RouterConfig | None = None
     return router
 
 
+def router_in_use() -> BaseLLMRouter | None:
+    """What `await get_llm_router()` gives, where it has been built."""
+    return _usual[0] if _usual else None
+
+
 async def _get(key: tuple[bool, RouterConfig]) -> BaseLLMRouter:
     router = _routers.get(key)
     if router is None:
@@ -88,6 +110,8 @@ def _built(key: tuple[bool, RouterConfig]) -> BaseLLMRouter:
         router = _routers.get(key)
         if router is None:
             router = _routers[key] = _build(*key)
+            if key == (True, _DEFAULT):
+                _usual[:] = (router,)
         return router
 
 
@@ -95,13 +119,22 @@ async def close_routers() -> None:
     """Closes every router of the process, ships the ledger and ends our threads."""
     for router in list(_routers.values()):
         await router.close()
+    if watch.breakers is not None:
+        await watch.breakers.aclose()
+    for redis in list(_redis.values()):
+        # Whoever spoke last may have opened a connection anew.
+        await redis.aclose()
+    _redis.clear()
     await get_running_loop().run_in_executor(None, _stop_threads)
     watch.forget()
+    admission.forget()
 
 
-async def get_exposition() -> Exposition:
+async def get_exposition() -> "Exposition":
     """The metrics of this process and of those that share its state directory."""
     await get_llm_router()
+    from .metrics.exposition import Exposition
+
     return Exposition(ensure_background().metrics)
 
 
@@ -162,6 +195,7 @@ def _prepare(dynamic: bool) -> None:
     background = ensure_background()
     if not dynamic:
         return
+    background.known_keys.load()
     try:
         source.refresh(last_resort=lambda: static_snapshot({}))
         # Before keys are learned, so that the first look of the thread finds nothing new.
@@ -177,20 +211,19 @@ def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
     own = {name: value for name in _OF_CONFIG if (value := getattr(config, name)) is not None}
     settings = settings.model_copy(update=own)
     clock = SystemClock()
+    admission.begin(settings, clock)
     background = ensure_background()
     background.metrics.readings = partial(_readings, background.ledger)
+    cache, idempotency = _shelves(settings, clock)
     core: dict[str, Any] = {
         "transport": _transport(settings),
         "sink": background.ledger,
         "metrics": NoMetrics() if settings.metrics_access == "off" else background.metrics,
         "breakers": _breakers(settings, clock),
         "signs": watch.signs,
-        "memory": MemoryCache(
-            max_entries=settings.cache_max_size,
-            max_bytes=settings.cache_memory_limit_mb * 1024 * 1024,
-            clock=clock,
-        ),
-        "shared": _shared_cache(settings, clock),
+        "credential_breakers": watch.credential_breakers,
+        "cache": cache,
+        "idempotency": idempotency,
         "cache_secret": secrets.derived_key(_CACHE_KEYS),
         "clock": clock,
         "settings": settings,
@@ -207,16 +240,33 @@ def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
 
 def _readings(ledger: Ledger) -> Readings:
     """What there is to be read off in this process, for its metrics."""
-    caches = {id(router): router.cache_size for router in list(_routers.values())}
+    redis = [guarded.calls for guarded in list(_redis.values())]
+    routers = list(_routers.values())
+    caches = {id(router): router.cache_size for router in routers}
     return Readings(
         cache_entries=sum(size.entries for size in caches.values()),
         cache_bytes=sum(size.bytes for size in caches.values()),
         evictions={key: size.evictions for key, size in caches.items()},
+        limits={("process", "", 0): admission.status, **_provider_limits(routers)},
         breakers=watch.breakers.statuses() if watch.breakers is not None else {},
+        credentials_out=frozenset(watch.credential_breakers.statuses()),
         ledger_backlog_bytes=ledger.backlog_bytes,
         ledger_unwritten=ledger.unwritten,
         ledger_lost=ledger.lost,
+        redis_failed=sum(calls.failed for calls in redis),
+        redis_skipped=sum(calls.skipped for calls in redis),
+        redis_is_paused=any(calls.is_paused for calls in redis),
     )
+
+
+def _provider_limits(
+    routers: Sequence[BaseLLMRouter],
+) -> Mapping[tuple[str, str, int], LimitStatus]:
+    return {
+        ("provider", provider, id(router)): status
+        for router in routers
+        for provider, status in router.provider_limits.items()
+    }
 
 
 def _monitor(settings: Settings, overrides: Mapping[str, Credential]) -> None:
@@ -239,22 +289,64 @@ def _breakers(settings: Settings, clock: Clock) -> BreakerRegistry:
             window_calls=settings.breaker_window_calls,
             minimum_calls=settings.breaker_minimum_calls,
             failure_rate=settings.breaker_failure_rate,
+            slow_call_time=settings.breaker_slow_call_time,
+            slow_call_rate=settings.breaker_slow_call_rate,
             open_time=settings.breaker_open_time,
             longest_open_time=settings.breaker_longest_open_time,
             probes=settings.breaker_probes,
         )
         rng = Random()  # noqa: S311  # it spreads probes and keeps no secret
-        watch.breakers = MemoryBreakers(rules, clock, rng)
+        redis = guarded_redis(settings, clock)
+        if redis is None:
+            watch.breakers = MemoryBreakers(rules, clock, rng)
+        else:
+            # Installations that share a Redis by mistake share no breakers.
+            board = BreakerBoard(redis, rules, secrets.derived_key(_BREAKER_KEYS).hex()[:16])
+            watch.breakers = SharedBreakers(rules, clock, rng, board=board)
     return watch.breakers
 
 
-def _shared_cache(settings: Settings, clock: Clock) -> SharedCache:
-    """Redis, or else a directory that the workers of this machine have in common."""
+def guarded_redis(settings: Settings, clock: Clock) -> GuardedRedis | None:
+    """The process's way to Redis, which all share that keep something there; None without one."""
+    if settings.redis_url is None:
+        return None
+    url = settings.redis_url.get_secret_value()
+    redis = _redis.get(url)
+    if redis is None:
+        rng = Random()  # noqa: S311  # it spreads calls and keeps no secret
+        redis = _redis[url] = GuardedRedis(url, clock=clock, rng=rng)
+    return redis
+
+
+def _shelves(settings: Settings, clock: Clock) -> tuple[Shelf, Shelf]:
+    """Cached answers, and those under idempotency keys: in memory, and in Redis, or else in
+    directories that the workers of this machine have in common."""
     # Encryption keys that are none stop the start, and no request.
     secrets.encrypt("")
-    if settings.redis_url is not None:
-        return RedisCache(settings.redis_url.get_secret_value(), cipher=secrets, clock=clock)
-    return FileCache(settings.state_dir / "answers", cipher=secrets, clock=clock)
+    answers: RedisCache | ForNeighbours
+    replays: RedisCache | FileCache
+    redis = guarded_redis(settings, clock)
+    if redis is not None:
+        answers = replays = RedisCache(redis, cipher=secrets)
+    else:
+        directory = settings.state_dir / "answers"
+        answers = ForNeighbours(
+            FileCache(directory, HAND_OVER, cipher=secrets, clock=clock),
+            Neighbours(settings.state_dir / "processes", clock),
+            clock,
+        )
+        replays = FileCache(
+            settings.state_dir / "idempotency", LASTING, cipher=secrets, clock=clock
+        )
+    cached = MemoryCache(
+        max_entries=settings.cache_max_size,
+        max_bytes=settings.cache_memory_limit_mb * 1024 * 1024,
+        clock=clock,
+    )
+    replayed = MemoryCache(
+        max_entries=_REPLAYS_IN_MEMORY, max_bytes=_REPLAY_BYTES_IN_MEMORY, clock=clock
+    )
+    return Shelf(cached, answers, clock), Shelf(replayed, replays, clock)
 
 
 def _overrides(config: RouterConfig) -> Mapping[str, Credential]:
@@ -279,12 +371,20 @@ def _forget(router: BaseLLMRouter) -> None:
         for key, known in list(_routers.items()):
             if known is router:
                 del _routers[key]
+        if router in _usual:
+            _usual.clear()
 
 
 def _after_fork() -> None:
-    """Connections are not shared with a forked child: it builds routers of its own."""
+    """Connections are not shared with a forked child: it builds routers of its own. Those of its
+    parent are kept from the garbage collector, which would close them, and the event loop they are
+    in is one for the kernel: the parent's would no longer hear of them."""
+    _inherited.extend((*_routers.values(), *_redis.values()))
     _routers.clear()
+    _usual.clear()
+    _redis.clear()
     watch.forget()
+    admission.forget()
     _lock.release()
 
 

@@ -11,9 +11,18 @@ from typing import Any, Literal, overload
 from uuid import uuid4
 
 from .core.accumulate import Accumulator
+from .core.codec import encode
 from .core.errors import InvalidRequest
 from .core.events import AnswerEnded, StreamEvent
-from .core.types import Caller, EmbeddingRequest, EmbeddingResponse, LLMRequest, LLMResponse
+from .core.idempotency import idempotency
+from .core.types import (
+    Caller,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    Idempotency,
+    LLMRequest,
+    LLMResponse,
+)
 from .loops import run_sync
 from .requests import Messages, build_request
 from .routed import RoutedStream
@@ -78,6 +87,7 @@ class InProcessCalls(ABC):
         cache_ttl: int | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # it bounds a chain of attempts
         metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
         tenant: str = "default",
         **params: Any,
     ) -> LLMResponse | AsyncGenerator[StreamEvent, None]:
@@ -87,9 +97,10 @@ class InProcessCalls(ABC):
         overrides replace what the route says; a `system_prompt_override` beside a system message
         is refused. `cache` says whether the answer may come from the response cache and go into it
         (None: if the request is deterministic), `cache_ttl` how many seconds old it may be.
-        `timeout` is in seconds, for everything together. `params` are parameters of OpenAI's chat
-        completions (`tools`, `response_format`, `stop`, `seed`, …). With `stream=True` the result
-        is what `stream` gives. Raises `LLMError`.
+        `timeout` is in seconds, for everything together. The same call again with the same
+        `idempotency_key` gets the same answer, another one is refused. `params` are parameters of
+        OpenAI's chat completions (`tools`, `response_format`, `stop`, `seed`, …). With
+        `stream=True` the result is what `stream` gives. Raises `LLMError`.
         """
         request = build_request(
             messages,
@@ -105,6 +116,11 @@ class InProcessCalls(ABC):
             metadata=metadata or {},
             params=params,
         )
+        if idempotency_key is not None:
+            said = (model_override, use_case, tier, system_prompt_override, stream)
+            chosen = (request.temperature, request.max_tokens, params)
+            once = _once(idempotency_key, "complete", [messages, *said, *chosen])
+            request = replace(request, idempotency=once)
         caller = Caller(tenant=tenant)
         if stream:
             return self._events(replace(request, stream=True, include_usage=True), caller)
@@ -158,18 +174,24 @@ class InProcessCalls(ABC):
         tier: str | None = None,
         dimensions: int | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # it bounds a chain of attempts
+        idempotency_key: str | None = None,
         tenant: str = "default",
     ) -> EmbeddingResponse:
-        """Vectors for one text or several. Raises `LLMError`."""
+        """Vectors for one text or several; `idempotency_key` as for `complete`. Raises
+        `LLMError`."""
         texts = (inputs,) if isinstance(inputs, str) else tuple(inputs)
         if not texts:
             raise InvalidRequest("There is nothing to embed.", field="input")
+        once = None
+        if idempotency_key is not None:
+            once = _once(idempotency_key, "embed", [texts, model, use_case, tier, dimensions])
         request = EmbeddingRequest(
             texts,
             model=model,
             use_case=use_case,
             tier=tier,
             dimensions=dimensions,
+            idempotency=once,
             timeout=timeout,
         )
         return await self.respond_embeddings(request, Caller(tenant=tenant), new_request_id())
@@ -189,3 +211,11 @@ class InProcessCalls(ABC):
             if completion.usage is None:
                 completion = replace(completion, usage=stream.usage)
             yield AnswerEnded(LLMResponse(completion, stream.response_facts()))
+
+
+def _once(key: str, scope: str, asked: list[Any]) -> Idempotency:
+    """The idempotency of a call with the arguments `asked`. Raises `InvalidRequest`."""
+    try:
+        return idempotency(key, scope, [encode(asked)])
+    except ValueError as error:
+        raise InvalidRequest("The request cannot be written as JSON.") from error

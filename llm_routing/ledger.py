@@ -10,14 +10,21 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-from django.db import DataError, IntegrityError, transaction
-from pydantic import TypeAdapter
+from django.db import DataError, IntegrityError
 
 from .core.ports import AttemptOpened, AttemptSettled
-from .core.types import AttemptOutcome
+from .ledger_lines import (
+    OPENED,
+    SETTLED,
+    Record,
+    columns,
+    interrupted,
+    opened_json,
+    read,
+    settled_json,
+)
 from .models import UsageRecord
 
 logger = logging.getLogger(__name__)
@@ -25,11 +32,8 @@ logger = logging.getLogger(__name__)
 BATCH = 500
 SEGMENT_BYTES = 4 * 1024 * 1024
 MAX_IN_MEMORY = 10_000
-MAX_TOKENS = 2**31 - 1
 _UNFIT = (DataError, IntegrityError, OverflowError, ValueError)
 
-_OPENED: TypeAdapter[AttemptOpened] = TypeAdapter(AttemptOpened)
-_SETTLED: TypeAdapter[AttemptSettled] = TypeAdapter(AttemptSettled)
 _SEGMENTS = "*.jsonl"
 
 
@@ -44,26 +48,28 @@ class Ledger:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._open: dict[str, AttemptOpened] = {}
-        self._unwritten: deque[AttemptSettled] = deque(maxlen=MAX_IN_MEMORY)
+        self._open: dict[str, bytes] = {}
+        self._unwritten: deque[bytes] = deque(maxlen=MAX_IN_MEMORY)
         self._segment: _Segment | None = None
         self._full: list[_Segment] = []
         self._lost = 0
 
     def opened(self, attempt: AttemptOpened) -> None:
         """An attempt is about to reach a provider."""
+        record = opened_json(attempt)
         with self._lock:
-            self._open[attempt.id] = attempt
-            self._append(b"O" + _OPENED.dump_json(attempt))
+            self._open[attempt.id] = record
+            self._append(OPENED + record + b"\n")
 
     def settled(self, attempt: AttemptSettled) -> None:
         """The attempt ended."""
         with self._lock:
-            self._open.pop(attempt.opened.id, None)
-            if not self._append(b"S" + _SETTLED.dump_json(attempt)):
+            opened = self._open.pop(attempt.opened.id, None) or opened_json(attempt.opened)
+            line = SETTLED + settled_json(attempt, opened) + b"\n"
+            if not self._append(line):
                 if len(self._unwritten) == MAX_IN_MEMORY:
                     self._lost += 1
-                self._unwritten.append(attempt)
+                self._unwritten.append(line)
 
     @property
     def backlog_bytes(self) -> int:
@@ -106,12 +112,12 @@ class Ledger:
         segments = [segment for path in paths if (segment := _Segment.claim(path)) is not None]
         try:
             # All before any: an attempt may be opened in one segment and settled in the next.
-            opened: dict[str, AttemptOpened] = {}
+            opened: dict[str, Record] = {}
             settled: set[str] = set()
             for segment in segments:
                 self._recover_one(segment, opened, settled)
-            lost = [attempt for attempt in opened.values() if attempt.id not in settled]
-            _store(_interrupted(attempt) for attempt in lost)
+            lost = [attempt for name, attempt in opened.items() if name not in settled]
+            _store(map(interrupted, lost))
         except BaseException:
             for segment in segments:
                 segment.close(remove=False)
@@ -144,7 +150,7 @@ class Ledger:
         try:
             if self._segment is None:
                 self._segment = _Segment.create(self._directory)
-            self._segment.append(line + b"\n")
+            self._segment.append(line)
         except OSError as error:
             logger.error("The ledger cannot be written: %s", error.strerror)
             return False
@@ -152,7 +158,7 @@ class Ledger:
 
     def _ship_unwritten(self) -> int:
         batch = list(self._unwritten)
-        _store(batch)
+        _store(_settled(batch))
         with self._lock:
             for _ in batch:
                 self._unwritten.popleft()
@@ -161,7 +167,7 @@ class Ledger:
     def _ship_segment(self, segment: "_Segment") -> int:
         shipped = 0
         while lines := segment.unshipped():
-            settled = [record for record in map(_read, lines) if isinstance(record, AttemptSettled)]
+            settled = _settled(lines)
             _store(settled)
             segment.shipped += sum(map(len, lines))
             shipped += len(settled)
@@ -173,22 +179,23 @@ class Ledger:
         with self._lock:
             new = _Segment.create(self._directory)
             for attempt in self._open.values():
-                new.append(b"O" + _OPENED.dump_json(attempt) + b"\n")
+                new.append(OPENED + attempt + b"\n")
             self._segment = new
             self._full.append(old)
 
     def _recover_one(
-        self, segment: "_Segment", opened: dict[str, AttemptOpened], settled: set[str]
+        self, segment: "_Segment", opened: dict[str, Record], settled: set[str]
     ) -> None:
         while lines := segment.unshipped():
             batch = []
-            for record in map(_read, lines):
-                if isinstance(record, AttemptSettled):
-                    opened.pop(record.opened.id, None)
-                    settled.add(record.opened.id)
+            for kind, record in filter(None, map(_read, lines)):
+                if kind == SETTLED:
+                    name = record["opened"]["id"]
+                    opened.pop(name, None)
+                    settled.add(name)
                     batch.append(record)
-                elif record is not None:
-                    opened[record.id] = record
+                else:
+                    opened[record["id"]] = record
             _store(batch)
             segment.shipped += sum(map(len, lines))
 
@@ -238,10 +245,10 @@ class _Segment:
 
     def append(self, line: bytes) -> None:
         """Writes the line whole or, raising `OSError`, not at all."""
-        view = memoryview(line)
         try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            written = os.write(self._descriptor, line)
+            while written < len(line):
+                written += os.write(self._descriptor, line[written:])
         except OSError:
             os.ftruncate(self._descriptor, self.size)
             raise
@@ -270,81 +277,39 @@ class _Segment:
         os.close(self._descriptor)
 
 
-def _read(line: bytes) -> AttemptOpened | AttemptSettled | None:
+def _settled(lines: Iterable[bytes]) -> Sequence[Record]:
+    # What was opened and has not ended is not worth being read.
+    found = map(_read, (line for line in lines if line[:1] != OPENED))
+    return [record for kind, record in filter(None, found)]
+
+
+def _read(line: bytes) -> tuple[bytes, Record] | None:
     try:
-        if line[:1] == b"S":
-            return _SETTLED.validate_json(line[1:])
-        return _OPENED.validate_json(line[1:])
+        return read(line)
     except ValueError:
         logger.error("A line of the ledger cannot be read and was left out.")
         return None
 
 
-def _interrupted(attempt: AttemptOpened) -> AttemptSettled:
-    return AttemptSettled(
-        opened=attempt,
-        outcome=AttemptOutcome.INTERRUPTED,
-        error_code="interrupted",
-        status=None,
-        usage=None,
-        cost=None,
-        latency_ms=0.0,
-        time_to_first_token_ms=None,
-    )
-
-
-def _store(records: Iterable[AttemptSettled]) -> None:
+def _store(records: Iterable[Record]) -> None:
     """Inserts what is not there yet. A row that the database cannot hold costs itself alone."""
-    rows = [UsageRecord(**_columns(record)) for record in records]
+    rows = []
+    for record in records:
+        try:
+            rows.append(columns(record))
+        except ValueError:
+            logger.error("A line of the ledger cannot be read and was left out.")
     if not rows:
         return
     try:
-        _insert(rows)
+        UsageRecord.objects.add_rows(rows)
     except _UNFIT:
         for row in rows:
             try:
-                _insert([row])
+                UsageRecord.objects.add_rows([row])
             except _UNFIT as error:
                 logger.error(
                     "The record of attempt %s does not fit into the database and was left out: %s",
-                    row.attempt_id,
+                    row["attempt_id"],
                     type(error).__name__,
                 )
-
-
-def _insert(rows: Sequence[UsageRecord]) -> None:
-    with transaction.atomic():
-        UsageRecord.objects.bulk_create(rows, batch_size=BATCH, ignore_conflicts=True)
-
-
-def _tokens(count: int) -> int:
-    """A vendor's number, as far as the column goes."""
-    return min(max(count, 0), MAX_TOKENS)
-
-
-def _columns(record: AttemptSettled) -> dict[str, Any]:
-    opened, usage = record.opened, record.usage
-    return {
-        "attempt_id": opened.id,
-        "request_id": opened.request_id,
-        "tenant": opened.caller.tenant,
-        "api_key_name": opened.caller.key_name,
-        "operation": opened.operation,
-        "use_case": opened.use_case,
-        "tier": opened.tier,
-        "provider": opened.provider,
-        "model": opened.model,
-        "attempt": opened.number,
-        "outcome": record.outcome.value,
-        "error_code": record.error_code,
-        "status": record.status,
-        "input_tokens": _tokens(usage.input_tokens) if usage else 0,
-        "output_tokens": _tokens(usage.output_tokens) if usage else 0,
-        "cached_input_tokens": _tokens(usage.cached_input_tokens) if usage else 0,
-        "reasoning_tokens": _tokens(usage.reasoning_tokens) if usage else 0,
-        "is_estimated": usage.estimated if usage else False,
-        "cost": record.cost,
-        "latency_ms": record.latency_ms,
-        "time_to_first_token_ms": record.time_to_first_token_ms,
-        "started_at": opened.started_at,
-    }

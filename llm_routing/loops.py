@@ -38,6 +38,7 @@ class _LastingLoop:
 
 _lock = threading.Lock()
 _lasting: list[_LastingLoop] = []
+_inherited: list[_LastingLoop] = []
 
 
 def lasting_loop() -> asyncio.AbstractEventLoop:
@@ -95,7 +96,9 @@ def stop_lasting_loop() -> None:
 
 
 def _after_fork() -> None:
-    """Threads do not survive a fork: the child starts its own loop when it needs one."""
+    """Threads do not survive a fork: the child starts its own loop when it needs one. Its parent's
+    is not to be collected, see `factory`."""
+    _inherited.extend(_lasting)
     _lasting.clear()
     _lock.release()
 

@@ -5,6 +5,7 @@ Messages and parameters have OpenAI's shape, so that there is one parser for the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 from .core.errors import InvalidRequest
@@ -47,8 +48,8 @@ def build_request(
     return replace(
         request,
         model=model,
-        use_case=use_case,
-        tier=tier,
+        use_case=_word(use_case),
+        tier=_word(tier),
         temperature=request.temperature if temperature is None else temperature,
         max_tokens=request.max_tokens if max_tokens is None else max_tokens,
         system_prompt=system_prompt,
@@ -57,3 +58,8 @@ def build_request(
         timeout=timeout,
         metadata=dict(metadata),
     )
+
+
+def _word(given: str | Enum | None) -> str | None:
+    """Members of enumerations of the caller's own name themselves where they are formatted."""
+    return str(given.value) if isinstance(given, Enum) else given

@@ -9,6 +9,7 @@ from typing import Self
 
 from .core.errors import LLMError
 from .core.events import Frame
+from .core.limits import Slot
 from .core.ports import Clock, FrameStream, MetricsSink
 from .core.routing_table import RouteSpec
 from .core.types import AttemptOutcome, AttemptSummary, RequestEnded, RoutingFacts, Usage
@@ -29,14 +30,25 @@ class TokenCount:
 class MeasuredRequest:
     """A request under way, which ends once: by what is raised in its `with` block, or by a word.
 
-    `route` is to be set when it is known.
+    `route` is to be set when it is known, `slot` when there is a place for it, which is given
+    back at the end.
     """
 
-    __slots__ = ("_clock", "_facts", "_has_ended", "_metrics", "_operation", "began", "route")
+    __slots__ = (
+        "_clock",
+        "_facts",
+        "_has_ended",
+        "_metrics",
+        "_operation",
+        "began",
+        "route",
+        "slot",
+    )
 
     def __init__(self, operation: str, metrics: MetricsSink, clock: Clock) -> None:
         self.began = clock.monotonic()
         self.route: RouteSpec | None = None
+        self.slot: Slot | None = None
         self._operation = operation
         self._metrics = metrics
         self._clock = clock
@@ -86,6 +98,8 @@ class MeasuredRequest:
         if self._has_ended:
             return
         self._has_ended = True
+        if self.slot is not None:
+            self.slot.release()
         facts, route = self._facts, self.route
         self._metrics.request_ended(
             RequestEnded(
@@ -149,12 +163,25 @@ class RoutedStream:
     def response_facts(self) -> RoutingFacts:
         """`facts` with what the end of the answer tells: cost and latency."""
         account = self._stream.account
+        facts, later = self.facts, self._stream.attempts
+        if later:
+            facts = replace(
+                facts,
+                provider=later[-1].provider,
+                model=later[-1].model,
+                attempts=(*facts.attempts[:-1], *later),
+            )
         return replace(
-            self.facts,
+            facts,
             cost=account.cost if account else None,
             latency_ms=(self._clock.monotonic() - self._measured.began) * 1000,
             time_to_first_token_ms=account.time_to_first_token_ms if account else None,
         )
+
+    @property
+    def created(self) -> int:
+        """The moment of the answer, in Unix seconds."""
+        return self.facts.created
 
     @property
     def usage(self) -> Usage | None:

@@ -10,16 +10,22 @@ from random import Random
 from types import TracebackType
 from typing import Any, Self
 
+from .admission import admission
 from .conf import Settings
-from .core.cache import CacheRule, cache_rule
+from .core.cache import cache_rule
 from .core.cached import Answered, CachedExecutor
+from .core.calls import Call, Timeouts
+from .core.chain import Pacing
 from .core.config import RouterConfig
-from .core.executor import Call, Executor, Timeouts
+from .core.executor import Executor
+from .core.idempotency import IdempotencyRule, idempotency_rule
+from .core.limits import LimitStatus, ProviderLimits
 from .core.planner import (
     CHAT,
     EMBEDDINGS,
     Address,
     RoutePlan,
+    holds_back,
     needs_of,
     plan,
     with_route_defaults,
@@ -30,17 +36,17 @@ from .core.ports import (
     Clock,
     Credential,
     MetricsSink,
-    ResponseCache,
-    SharedCache,
     Transport,
     UsageSink,
 )
 from .core.pricing import estimate_tokens
 from .core.routing_table import RoutingTable
+from .core.shelf import Rule, Shelf
 from .core.types import (
     Caller,
     EmbeddingRequest,
     EmbeddingResponse,
+    Idempotency,
     LLMRequest,
     LLMResponse,
     RoutingFacts,
@@ -48,6 +54,7 @@ from .core.types import (
 from .discovery.report import DiscoveryReport
 from .discovery.run import compare, discover
 from .formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation
+from .health.credentials import CredentialBreakers
 from .health.signs import HealthSigns, WatchedBreakers
 from .health.status import breaker_counts, health_status
 from .in_process import InProcessCalls
@@ -67,8 +74,9 @@ class BaseLLMRouter(InProcessCalls):
         metrics: MetricsSink,
         breakers: BreakerRegistry,
         signs: HealthSigns,
-        memory: ResponseCache,
-        shared: SharedCache | None,
+        credential_breakers: CredentialBreakers,
+        cache: Shelf,
+        idempotency: Shelf,
         cache_secret: bytes,
         clock: Clock,
         settings: Settings,
@@ -82,17 +90,22 @@ class BaseLLMRouter(InProcessCalls):
         self._rng = rng
         self._total_timeout = settings.total_timeout
         self._cache_ttl = settings.cache_ttl
+        self._idempotency_ttl = settings.idempotency_ttl
         self._breakers = breakers
         self._signs = signs
-        self._memory = memory
-        self._shared = shared
+        self._credential_breakers = credential_breakers
+        self._cache = cache
+        self._idempotency = idempotency
+        self._cache_secret = cache_secret
         self._default = Address(use_case=config.default_use_case, tier=config.default_tier.value)
         self._on_close = on_close
         self._tally = Tally(metrics)
+        self._limits = ProviderLimits(settings.connection_pool_size, settings.max_queued, clock)
         executor = Executor(
             transport=transport,
             credentials=self,
-            breakers=WatchedBreakers(breakers, signs),
+            breakers=WatchedBreakers(breakers, signs, credential_breakers, self),
+            limits=self._limits,
             sink=MeasuredSink(sink, self._tally),
             clock=clock,
             timeouts=Timeouts(
@@ -102,12 +115,12 @@ class BaseLLMRouter(InProcessCalls):
                 total=settings.total_timeout,
                 max_answer_bytes=settings.max_answer_bytes,
             ),
-            rng=rng,
+            pacing=Pacing.of(rng, settings.retry_budget, settings.hedge_budget),
         )
         self._executor = CachedExecutor(
             executor,
-            memory=memory,
-            shared=shared,
+            cache=cache,
+            idempotency=idempotency,
             credentials=self,
             clock=clock,
             secret=cache_secret,
@@ -126,7 +139,12 @@ class BaseLLMRouter(InProcessCalls):
     @property
     def cache_size(self) -> CacheSize:
         """What its response cache in memory holds now."""
-        return self._memory.size
+        return self._cache.memory.size
+
+    @property
+    def provider_limits(self) -> Mapping[str, LimitStatus]:
+        """How its connections to each provider are used, and who waits for one."""
+        return self._limits.statuses()
 
     def get(self, provider: str) -> Credential | None:
         """The provider's credential in the configuration in use (`core.ports.CredentialStore`)."""
@@ -136,10 +154,9 @@ class BaseLLMRouter(InProcessCalls):
         """The whole answer to a canonical request. Raises `LLMError`."""
         with self._measured(ChatOperation.name) as measured:
             route_plan, request = self._plan_chat(request)
-            call = self._call(route_plan, request.timeout, caller, request_id, measured)
-            result = await self._executor.complete(
-                ChatOperation(request), route_plan, call, self._cache_rule(request, route_plan)
-            )
+            call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
+            rules = self._rules(request, route_plan, caller)
+            result = await self._executor.complete(ChatOperation(request), route_plan, call, rules)
             facts = self._facts(result, route_plan, request_id, measured)
             measured.succeed()
             return LLMResponse(result.value, facts)
@@ -148,12 +165,19 @@ class BaseLLMRouter(InProcessCalls):
         """A stream whose first content has come. Raises `LLMError`."""
         with self._measured(ChatOperation.name) as measured:
             route_plan, request = self._plan_chat(request)
-            call = self._call(route_plan, request.timeout, caller, request_id, measured)
+            call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
+            rules = self._rules(request, route_plan, caller)
             result = await self._executor.open_stream(
-                ChatOperation(request), route_plan, call, self._cache_rule(request, route_plan)
+                ChatOperation(request), route_plan, call, rules
             )
             facts = self._facts(result, route_plan, request_id, measured)
             return RoutedStream(result.value, facts, self._clock, measured)
+
+    def holds_back(self, request: LLMRequest) -> bool:
+        """Whether the route of a request holds streams back until they are whole, so that `open`
+        may take as long as the answer. Raises `UnknownModel`."""
+        address = Address(request.model, request.use_case, request.tier)
+        return holds_back(self.table, address, self._default)
 
     async def respond_embeddings(
         self, request: EmbeddingRequest, caller: Caller, request_id: str
@@ -162,8 +186,11 @@ class BaseLLMRouter(InProcessCalls):
         with self._measured(EmbeddingOperation.name) as measured:
             address = Address(request.model, request.use_case, request.tier)
             route_plan = self._plan(address, EMBEDDINGS)
-            call = self._call(route_plan, request.timeout, caller, request_id, measured)
-            result = await self._executor.ask(EmbeddingOperation(request), route_plan, call)
+            call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
+            once = self._once(request.idempotency, caller)
+            result = await self._executor.complete(
+                EmbeddingOperation(request), route_plan, call, (once,) if once else ()
+            )
             facts = self._facts(result, route_plan, request_id, measured)
             measured.succeed()
             return EmbeddingResponse(result.value, facts)
@@ -187,7 +214,7 @@ class BaseLLMRouter(InProcessCalls):
                 facts = RoutingFacts(request_id, first.provider.name, first.model.model_id)
                 return TokenCount(estimate_tokens(operation.input_length), True, facts)
             route_plan = replace(route_plan, targets=countable)
-            call = self._call(route_plan, request.timeout, caller, request_id, measured)
+            call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
             result = await self._executor.ask(operation, route_plan, call)
             facts = self._facts(result, route_plan, request_id, measured)
             measured.succeed()
@@ -199,11 +226,12 @@ class BaseLLMRouter(InProcessCalls):
         size = self.cache_size
         return {
             **self._tally.numbers(),
-            "cache_hits_total": self._executor.hits,
-            "cache_misses_total": self._executor.misses,
+            "cache_hits_total": self._cache.hits,
+            "cache_misses_total": self._cache.misses,
             "cache_evictions_total": size.evictions,
             "cache_entries": size.entries,
             "cache_bytes": size.bytes,
+            "idempotent_replays_total": self._idempotency.hits,
             **breaker_counts(self._breakers),
         }
 
@@ -211,7 +239,9 @@ class BaseLLMRouter(InProcessCalls):
         """How the router stands: `status` is `healthy`, `degraded` (something cannot be asked or
         has failed, or the database is away) or `unhealthy` (nothing can be asked), with the
         configuration and every provider beside it (docs/health.md). No I/O."""
-        return health_status(self.snapshot, self, self._signs, self._breakers)
+        return health_status(
+            self.snapshot, self, self._signs, self._breakers, self._credential_breakers
+        )
 
     @abstractmethod
     async def discover_available_models(
@@ -222,8 +252,8 @@ class BaseLLMRouter(InProcessCalls):
     async def close(self) -> None:
         """Releases connections; a closed router is not handed out again."""
         self._on_close(self)
-        if self._shared is not None:
-            await self._shared.aclose()
+        await self._cache.aclose()
+        await self._idempotency.aclose()
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
@@ -242,8 +272,17 @@ class BaseLLMRouter(InProcessCalls):
         route_plan = self._plan(address, CHAT, needs_of(request))
         return route_plan, with_route_defaults(request, route_plan.route)
 
-    def _cache_rule(self, request: LLMRequest, route_plan: RoutePlan) -> CacheRule | None:
-        return cache_rule(request, route_plan.route, self._cache_ttl)
+    def _rules(
+        self, request: LLMRequest, route_plan: RoutePlan, caller: Caller
+    ) -> tuple[Rule, ...]:
+        """What may answer the request before a provider does, in order."""
+        cached = cache_rule(request, route_plan.route, self._cache_ttl)
+        rules = () if cached is None else (cached,)
+        once = self._once(request.idempotency, caller)
+        return rules if once is None else (once, *rules)
+
+    def _once(self, asked: Idempotency | None, caller: Caller) -> IdempotencyRule | None:
+        return idempotency_rule(asked, caller.tenant, self._idempotency_ttl, self._cache_secret)
 
     def _plan(
         self, address: Address, operation: str, needs: frozenset[str] = frozenset()
@@ -258,22 +297,25 @@ class BaseLLMRouter(InProcessCalls):
             rng=self._rng,
         )
 
-    def _call(
+    async def _admit(
         self,
         route_plan: RoutePlan,
-        timeout: float | None,
+        timeout: float | None,  # noqa: ASYNC109  # it bounds a chain of attempts
         caller: Caller,
         request_id: str,
         measured: MeasuredRequest,
     ) -> Call:
-        measured.route = route_plan.route
+        """The request, let in until it ends. Raises `Overloaded`."""
+        measured.route = route = route_plan.route
         began = measured.began
         limit = self._total_timeout
-        if route_plan.route and route_plan.route.deadline is not None:
-            limit = min(limit, route_plan.route.deadline)
-        if timeout is None or timeout >= limit:
-            return Call(request_id, caller, deadline=began + limit)
-        return Call(request_id, caller, deadline=began + timeout, is_hurried=True)
+        if route and route.deadline is not None:
+            limit = min(limit, route.deadline)
+        hurry = min((asked for asked in (timeout, caller.deadline) if asked), default=limit)
+        is_hurried = hurry < limit
+        call = Call(request_id, caller, began + min(hurry, limit), is_hurried=is_hurried)
+        measured.slot = await admission.enter(call.deadline)
+        return call
 
     def _measured(self, operation: str) -> MeasuredRequest:
         return MeasuredRequest(operation, self._tally, self._clock)
@@ -299,6 +341,8 @@ class BaseLLMRouter(InProcessCalls):
             latency_ms=elapsed * 1000,
             overhead_ms=max(elapsed - result.upstream_seconds, 0.0) * 1000,
             ignored=result.ignored,
+            replayed=result.replayed,
+            created=result.created,
         )
         measured.answered(facts)
         return facts
@@ -340,9 +384,12 @@ class DynamicLLMRouter(BaseLLMRouter):
 
     def get(self, provider: str) -> Credential | None:
         """The credential of `RouterConfig` for the provider's vendor, else of the configuration."""
-        spec = self.table.providers.get(provider)
-        override = self._overrides.get(spec.vendor) if spec else None
-        return override or super().get(provider)
+        if self._overrides:
+            spec = self.table.providers.get(provider)
+            override = self._overrides.get(spec.vendor) if spec else None
+            if override is not None:
+                return override
+        return self._source.current.credentials.get(provider)
 
     async def discover_available_models(
         self, *providers: str, dry_run: bool = False

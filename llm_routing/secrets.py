@@ -59,17 +59,20 @@ def _derive(label: bytes, secret: str | bytes) -> bytes:
 
 
 def _fernet() -> MultiFernet:
+    own = tuple(key.get_secret_value() for key in get_settings().encryption_keys)
+    return _fernet_of(own, (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS))
+
+
+@lru_cache(maxsize=4)
+def _fernet_of(own: tuple[str, ...], secrets: tuple[str | bytes, ...]) -> MultiFernet:
     """Keys of settings first; those of SECRET_KEY stay behind them, so that a project may move
     from the default to keys of its own without typing every provider's key again."""
     try:
-        keys = [Fernet(key.get_secret_value()) for key in get_settings().encryption_keys]
+        keys = [Fernet(key) for key in own]
     except ValueError:
         raise ImproperlyConfigured(
             "LLM_ENCRYPTION_KEYS must be Fernet keys: 32 random bytes in URL-safe base64, as "
             "cryptography.fernet.Fernet.generate_key() makes them."
         ) from None
-    keys += [
-        Fernet(urlsafe_b64encode(_derive(_ENCRYPTION, secret)))
-        for secret in (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
-    ]
+    keys += [Fernet(urlsafe_b64encode(_derive(_ENCRYPTION, secret))) for secret in secrets]
     return MultiFernet(keys)

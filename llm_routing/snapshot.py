@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, Final
 
 from django.core.cache import caches
 from django.db import DatabaseError, InterfaceError
@@ -25,13 +26,14 @@ from .core.routing_table import (
     ProviderSpec,
     RouteSpec,
     RoutingTable,
+    StreamRecovery,
     TargetSpec,
     route_key,
     table_from_json,
     table_to_json,
 )
 from .credentials import Credentials, load_credentials
-from .models import ConfigurationVersion, ModelConfig, Provider, UseCaseRoute
+from .models import ConfigurationVersion, ModelConfig, Provider, RouteTarget, UseCaseRoute
 from .secrets import decrypt, encrypt
 from .vendors import VENDORS
 
@@ -65,6 +67,36 @@ class Snapshot:
 
 EMPTY = Snapshot(RoutingTable(version=-1), Credentials({}), SnapshotOrigin.NOWHERE)
 
+_MODEL: Final = (
+    "provider__name",
+    "model_id",
+    "alias",
+    "display_name",
+    "capabilities",
+    "context_window",
+    "max_output_tokens",
+    "input_price",
+    "output_price",
+    "cached_input_price",
+)
+_TARGET: Final = ("route_id", "model__provider__name", "model__model_id", "position", "weight")
+_ROUTE: Final = (
+    "pk",
+    "use_case",
+    "tier",
+    "system_prompt",
+    "temperature",
+    "max_tokens",
+    "cache_ttl",
+    "deadline",
+    "connect_timeout",
+    "first_token_timeout",
+    "idle_timeout",
+    "stream_recovery",
+    "is_hedged",
+    "asks_when_all_open",
+)
+
 
 class SnapshotSource:
     """The process's snapshot. `current` is swapped whole and may be read from any thread."""
@@ -96,11 +128,17 @@ class SnapshotSource:
                 logger.warning("The configuration cannot be read: %s", type(error).__name__)
                 self._fall_back(last_resort)
                 return False
+            snapshot.table.index()
             self.current = snapshot
             _keep_latest(snapshot.table)
             _save(snapshot.table)
             logger.info("Configuration version %d is in use.", version)
             return True
+
+    def lose(self) -> None:
+        """The database is away, as `refresh` would find: the snapshot stays, not confirmed."""
+        with self._lock:
+            self._fall_back(None)
 
     def _fall_back(self, last_resort: Callable[[], Snapshot] | None) -> None:
         if self.current.origin is not SnapshotOrigin.NOWHERE:
@@ -110,6 +148,7 @@ class SnapshotSource:
         for origin, find in ((SnapshotOrigin.CACHE, _latest), (SnapshotOrigin.FILE, _saved)):
             table = find()
             if table is not None:
+                table.index()
                 credentials = load_credentials(_providers_of(table))
                 self.current = Snapshot(table, credentials, origin, is_confirmed=False)
                 break
@@ -142,18 +181,22 @@ def compile_table(version: int, providers: list[Provider]) -> RoutingTable:
         for provider in providers
         if (spec := _provider_spec(provider)) is not None
     }
+    # Rows and no instances of models: twenty thousand routes are a hundred thousand of those, which
+    # would keep the event loop from its work for seconds.
     models = {
-        f"{model.provider.name}/{model.model_id}": _model_spec(model)
-        for model in ModelConfig.objects.active().select_related("provider")
-        if model.provider.name in provider_specs
+        spec.key: spec
+        for row in ModelConfig.objects.active().values_list(*_MODEL, named=True)
+        if row.provider__name in provider_specs
+        for spec in [_model_spec(row)]
     }
+    targets_of: dict[Any, list[TargetSpec]] = {}
+    for target in RouteTarget.objects.values_list(*_TARGET, named=True):
+        if (key := f"{target.model__provider__name}/{target.model__model_id}") in models:
+            spec_of_target = TargetSpec(key, target.position, target.weight)
+            targets_of.setdefault(target.route_id, []).append(spec_of_target)
     routes = {}
-    for route in UseCaseRoute.objects.active().with_targets():
-        targets = [
-            TargetSpec(key, target.position, target.weight)
-            for target in route.targets.all()
-            if (key := f"{target.model.provider.name}/{target.model.model_id}") in models
-        ]
+    for route in UseCaseRoute.objects.active().values_list(*_ROUTE, named=True):
+        targets = targets_of.get(route.pk, [])
         routes[route_key(route.use_case, route.tier)] = RouteSpec(
             use_case=route.use_case,
             tier=route.tier,
@@ -163,6 +206,12 @@ def compile_table(version: int, providers: list[Provider]) -> RoutingTable:
             max_tokens=route.max_tokens,
             cache_ttl=route.cache_ttl,
             deadline=route.deadline,
+            connect_timeout=route.connect_timeout,
+            first_token_timeout=route.first_token_timeout,
+            idle_timeout=route.idle_timeout,
+            stream_recovery=StreamRecovery(route.stream_recovery),
+            is_hedged=route.is_hedged,
+            asks_when_all_open=route.asks_when_all_open,
         )
     return RoutingTable(version, provider_specs, models, routes)
 
@@ -202,12 +251,12 @@ def _provider_spec(provider: Provider) -> ProviderSpec | None:
     )
 
 
-def _model_spec(model: ModelConfig) -> ModelSpec:
+def _model_spec(model: Any) -> ModelSpec:
     price = None
     if model.input_price is not None and model.output_price is not None:
         price = Price(model.input_price, model.output_price, model.cached_input_price)
     return ModelSpec(
-        provider=model.provider.name,
+        provider=model.provider__name,
         model_id=model.model_id,
         alias=model.alias or "",
         display_name=model.display_name,

@@ -50,14 +50,16 @@ def _credentials(overrides: Mapping[str, Credential]) -> dict[str, Credential]:
     for vendor in VENDORS.values():
         if vendor.is_local or vendor.is_sandbox:
             continue
+        key = vendor_key(vendor, os.environ)
         credential = overrides.get(vendor.name) or build_credential(
-            vendor, vendor_key(vendor, os.environ), values
+            vendor, key.value, values, origin=key.origin
         )
         if credential is not None:
             found[vendor.name] = credential
     if not found:
         sandbox = VENDORS["sandbox"]
-        credential = build_credential(sandbox, vendor_key(sandbox, os.environ), values)
+        key = vendor_key(sandbox, os.environ)
+        credential = build_credential(sandbox, key.value, values, origin=key.origin)
         if credential is not None:
             found[sandbox.name] = credential
     return found

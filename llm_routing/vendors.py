@@ -15,6 +15,8 @@ ANTHROPIC_MESSAGES = "anthropic_messages"
 MAX_COMPLETION_TOKENS = "max_completion_tokens"
 NO_STREAM_USAGE = "no_stream_usage"
 NO_DEVELOPER_ROLE = "no_developer_role"
+PREFIX_MESSAGE = "prefix_message"
+CONTINUE_FINAL_MESSAGE = "continue_final_message"
 
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -153,7 +155,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         title="Mistral AI",
         base_url="https://api.mistral.ai/v1",
         api_key_env="MISTRAL_API_KEY",
-        quirks=frozenset({NO_STREAM_USAGE, NO_DEVELOPER_ROLE}),
+        quirks=frozenset({NO_STREAM_USAGE, NO_DEVELOPER_ROLE, PREFIX_MESSAGE}),
     ),
     # https://console.groq.com/docs/api-reference: max_tokens is deprecated there.
     Vendor(
@@ -197,7 +199,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         base_url="http://127.0.0.1:8000/v1",
         api_key_env="VLLM_API_KEY",
         auth=Auth.OPTIONAL_BEARER,
-        quirks=frozenset({NO_DEVELOPER_ROLE}),
+        quirks=frozenset({NO_DEVELOPER_ROLE, CONTINUE_FINAL_MESSAGE}),
         names_unlisted=True,
         is_local=True,
     ),

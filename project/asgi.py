@@ -1,6 +1,8 @@
-"""The ASGI application: static files, then the app's API, then the rest of Django."""
+"""The ASGI application: the app's API, then static files, then the rest of Django."""
 
 import os
+
+from django.core.asgi import get_asgi_application as get_django_application
 
 from llm_routing.asgi import get_asgi_application
 
@@ -8,4 +10,4 @@ from .static import with_static_files
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
-application = with_static_files(get_asgi_application(exits_in_order=True))
+application = get_asgi_application(with_static_files(get_django_application()), exits_in_order=True)

@@ -114,10 +114,34 @@ def postgresql(url: str) -> dict[str, Any]:
 
     Under ASGI a request's thread does not live long enough for Django's persistent connections.
     https://docs.djangoproject.com/en/5.2/ref/databases/#connection-pool
+    Nothing waits for ever: not for a machine that is gone, nor for a server that does not answer.
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
     """
     settings: dict[str, Any] = dict(dj_database_url.parse(url, conn_health_checks=True))
-    pool = {"min_size": 0, "max_size": number("DATABASE_POOL_SIZE", 10), "timeout": 10}
-    settings["OPTIONS"] = {"pool": pool, **settings.get("OPTIONS", {})}
+    pool: dict[str, Any] = {
+        "min_size": 0,
+        "max_size": number("DATABASE_POOL_SIZE", 10),
+        "timeout": 5,
+        # Longer, and the pauses between its attempts grow with the time the database is away.
+        "reconnect_timeout": 5,
+    }
+    limits: dict[str, Any] = {
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 15_000,
+    }
+    if seconds := number("DATABASE_TIMEOUT", 15):
+        # Here, so that a process on SQLite does not hold psycopg in memory.
+        from llm_routing.backends.postgresql import limited_connection
+
+        limits["options"] = (
+            f"-c statement_timeout={seconds}s -c idle_in_transaction_session_timeout=60s"
+        )
+        # A little later than the server's own limit, whose error says more.
+        pool["connection_class"] = limited_connection(seconds + 2)
+    settings["OPTIONS"] = {"pool": pool, **limits, **settings.get("OPTIONS", {})}
     return settings
 
 

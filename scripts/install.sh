@@ -48,5 +48,8 @@ if is_installed "$lock" || is_installed requirements-dev.txt; then
     exit 0
 fi
 echo "Installing $lock into $venv; this happens once."
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+# The lock is the whole set. Older releases of pip that resolve it again trip over an extra of a package
+# that has had a newer release since.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r "$lock"
+"$venv/bin/python" -m pip check
 cp "$lock" "$venv/installed-$lock"

@@ -123,6 +123,12 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def closed_breakers() -> None:
+    """Breakers that share their state through Redis outlive the gateways of earlier tests."""
+    forget_breakers(os.environ.get("REDIS_URL"))
+
+
 @pytest.fixture(scope="session")
 def gateway(sandbox: "Server", tmp_path_factory: pytest.TempPathFactory) -> Iterator["Gateway"]:
     """The project as `make run` has it, every route ending on the sandbox, one for the whole run.
@@ -159,11 +165,22 @@ def live_gateway(sandbox: "Server", transactional_db: None, tmp_path: Path) -> I
     else:
         database_url = with_path(_services.database_url, f"/{name}")
         redis_url = with_path(_services.redis_url, "/2")
+    forget_breakers(redis_url)
     env = environment(tmp_path, database_url, redis_url, LLM_SANDBOX_URL=sandbox.url)
     manage(env, "setup_llm_configuration", "--verbosity=0")
     key = json.loads(manage(env, "create_llm_key", "tests", "--json"))["key"]
     with gateway_server(env, tmp_path / "gateway.log") as server:
         yield Gateway(server, key, env)
+
+
+def forget_breakers(redis_url: str | None) -> None:
+    """Closes the breakers that gateways of earlier tests have left open in Redis."""
+    if redis_url:
+        from redis import Redis
+
+        with Redis.from_url(redis_url) as client:
+            for name in client.scan_iter("llm_routing:breaker:*"):
+                client.delete(name)
 
 
 def create_database(maintenance_url: str, name: str) -> str:

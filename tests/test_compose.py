@@ -1,25 +1,36 @@
 """The compose file starts what exists, in the right order, with variables that mean something."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from django.core.management import get_commands
 from django.urls import resolve
 
 from llm_routing.conf import Settings
 from llm_routing.vendors import VENDORS
 
-ROOT = Path(__file__).parent.parent
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+from .composition import DOCKERFILE, ROOT, SERVICES, image_command, image_environment
+
+COMPOSE = ROOT / "docker-compose.yml"
 OURS = [name for name, service in SERVICES.items() if service.get("image") == "llm_routing"]
 
 
 def words(service: dict[str, Any]) -> str:
     return " ".join(service.get("command", []))
+
+
+def test_the_file_is_what_the_compose_specification_says(tmp_path: Path) -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    found = subprocess.run([*check, COMPOSE], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
+    wrong = tmp_path / "docker-compose.yml"
+    wrong.write_text(COMPOSE.read_text().replace("healthcheck:", "healtcheck:"))
+    found = subprocess.run([*check, wrong], capture_output=True, text=True, check=False)
+    assert "'healtcheck' was unexpected" in found.stdout
 
 
 def test_every_command_exists() -> None:
@@ -33,9 +44,26 @@ def test_every_command_exists() -> None:
 
 
 def test_the_image_starts_the_application_that_ships() -> None:
-    command = (ROOT / "Dockerfile").read_text().splitlines()[-1]
-    assert "project.asgi:application" in command
-    assert "USER llm_routing" in (ROOT / "Dockerfile").read_text()
+    assert "project.asgi:application" in image_command()
+    assert "USER llm_routing" in DOCKERFILE
+
+
+def test_the_image_installs_the_lock_as_make_does() -> None:
+    (options,) = re.findall(r"pip install (.+) -r requirements.txt", DOCKERFILE)
+    assert f"{options} -r" in (ROOT / "scripts" / "install.sh").read_text()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_a_service_of_ours_keeps_is_on_its_volume(name: str) -> None:
+    assert SERVICES[name]["volumes"] == [f"state:{image_environment()['DJANGO_VAR_DIR']}"]
+
+
+def test_a_password_may_hold_any_character() -> None:
+    assert "$" not in SERVICES["app"]["environment"]["DATABASE_URL"]
+
+
+def test_a_database_that_is_being_made_is_not_healthy() -> None:
+    assert "-h" in SERVICES["db"]["healthcheck"]["test"]
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -42,10 +42,30 @@ def test_every_error_has_its_row_with_what_follows_from_it() -> None:
             assert [cell == "yes" for cell in cells[1:]] == list(flags), code
 
 
+def test_every_failure_has_its_row_with_what_comes_of_it() -> None:
+    documented = rows("failures.md")
+    known = {
+        code
+        for code, error in ERRORS_BY_CODE.items()
+        if issubclass(error, UpstreamError | RoutingError)
+    }
+    assert set(documented) == known - ABSTRACT
+    named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", (DOCS / "failures.md").read_text()))
+    assert named <= {name.upper() for name in Settings.model_fields}
+    for code, cells in documented.items():
+        assert len(cells) == 5, code
+        error = ERRORS_BY_CODE[code]
+        if issubclass(error, UpstreamError):
+            _when, caller, provider, billed, _setting = cells
+            assert ("tokens" in billed) >= error.billed, code
+            assert ("retr" in provider) == error.retryable_here, code
+            assert ("the next answer" in caller) <= error.retryable_elsewhere, code
+
+
 def test_every_setting_has_its_row_with_its_variable() -> None:
     documented = rows("settings.md")
     settings = {name.upper(): field for name, field in Settings.model_fields.items()}
-    project = {name for name in documented if name.startswith(("DJANGO_", "DATABASE_"))}
+    project = {name for name in documented if name.startswith(("DJANGO_", "DATABASE_", "PG"))}
     assert set(documented) - project - {"PORT"} == set(settings)
     for name, field in settings.items():
         assert documented[name][0] == (f"`{field.alias}`" if field.alias else ""), name

@@ -30,8 +30,8 @@ class ApiKeyAdmin(ConfigurationAdmin[ApiKey]):
     actions: tuple[str, ...] = ("revoke",)
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
-        """A new key has a name, a tenant and a date; the rest follows."""
-        asked = ("name", "tenant", "expires_at")
+        """A new key has a name, a tenant, a date and a deadline; the rest follows."""
+        asked = ("name", "tenant", "expires_at", "deadline")
         return asked if obj is None else ("state", "begins_with", *asked, "is_active", "created_at")
 
     @method_decorator(never_cache)

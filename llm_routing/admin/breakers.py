@@ -17,7 +17,8 @@ from .usage import ProviderFilter
 
 @admin.register(BreakerReport)
 class BreakerReportAdmin(ReadOnlyAdmin[BreakerReport]):
-    """The page of breakers that are not closed. Each process has its own; a reset reaches all."""
+    """The page of breakers that are not closed, those of credentials among them, as each process
+    has them; a reset reaches all."""
 
     list_display = (
         "target",
@@ -44,7 +45,7 @@ class BreakerReportAdmin(ReadOnlyAdmin[BreakerReport]):
         permissions=["reset"], description=gettext_lazy("Reset selected circuit breakers")
     )
     def reset(self, request: HttpRequest, queryset: QuerySet[BreakerReport]) -> None:
-        """Closes the breakers of the selected targets, in every process."""
+        """Closes the selected breakers, in every process."""
         rows = list(queryset)
         user = request.user.pk
         if rows and user is not None:
@@ -52,16 +53,16 @@ class BreakerReportAdmin(ReadOnlyAdmin[BreakerReport]):
         targets = {(row.provider, row.model) for row in rows}
         reset_breakers(targets, request.user.get_username())
         text = ngettext(
-            "The breaker of %(count)d target is closed within seconds.",
-            "The breakers of %(count)d targets are closed within seconds.",
+            "%(count)d circuit breaker is closed within seconds.",
+            "%(count)d circuit breakers are closed within seconds.",
             len(targets),
         )
         self.message_user(request, text % {"count": len(targets)}, messages.SUCCESS)
 
     @admin.display(description=gettext_lazy("target"), ordering="provider")
     def target(self, report: BreakerReport) -> str:
-        """Provider and model."""
-        return f"{report.provider}/{report.model}"
+        """Provider and model, or the provider's credential."""
+        return str(report) if report.model else _("%s: credential") % report.provider
 
     @admin.display(description=gettext_lazy("state"), ordering="state")
     def shown_state(self, report: BreakerReport) -> str:

@@ -7,7 +7,7 @@ from asgiref.sync import async_to_sync
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.db.models import Count, Field, Q, QuerySet
+from django.db.models import Count, Field, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -17,6 +17,7 @@ from llm_routing.conf import get_settings
 from llm_routing.core.addresses import check_base_url
 from llm_routing.credentials import STORED, find_key
 from llm_routing.factory import discover_models
+from llm_routing.health.watch import open_breakers
 from llm_routing.models import Provider
 from llm_routing.vendors import VENDORS
 
@@ -82,10 +83,13 @@ class ProviderAdmin(WithDay, ConfigurationAdmin[Provider]):
         return super().changeform_view(request, object_id, form_url, extra_context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
-        """With the number of models in use."""
+        """With the number of models in use, and why a credential is out of use."""
         active = Count("models", filter=Q(models__is_active=True))
+        out = open_breakers().filter(provider=OuterRef("name"), model="")
         rows: QuerySet[Provider] = super().get_queryset(request)
-        return rows.annotate(active_model_count=active)
+        return rows.annotate(
+            active_model_count=active, credential_cause=Subquery(out.values("cause")[:1])
+        )
 
     def get_fieldsets(self, request: HttpRequest, obj: Provider | None = None) -> Any:
         """Without what a user who may only look cannot use, and without a box to clear no key."""
@@ -177,6 +181,8 @@ class ProviderAdmin(WithDay, ConfigurationAdmin[Provider]):
             return status("bad", _("Unknown vendor"))
         if vendor.needs_key and not find_key(provider).value:
             return status("bad", _("No key"))
+        if cause := provider.credential_cause:  # type: ignore[attr-defined]  # annotated
+            return status("bad", _("Credential out of use: %s") % cause)
         address = provider.base_url or _default_address(provider.vendor)
         try:
             check_base_url(address, get_settings().allowed_upstream_networks)

@@ -97,7 +97,19 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
             gettext_lazy("Defaults of a request"),
             {"fields": ("system_prompt", ("temperature", "max_tokens"))},
         ),
-        (gettext_lazy("Time and cache"), {"fields": (("deadline", "cache_ttl"),)}),
+        (
+            gettext_lazy("Time and cache"),
+            {
+                "fields": (
+                    ("deadline", "cache_ttl"),
+                    ("connect_timeout", "first_token_timeout", "idle_timeout"),
+                )
+            },
+        ),
+        (
+            gettext_lazy("When something fails"),
+            {"fields": ("stream_recovery", ("is_hedged", "asks_when_all_open"))},
+        ),
         (
             gettext_lazy("Dates"),
             {"classes": ("collapse",), "fields": (("created_at", "updated_at"),)},

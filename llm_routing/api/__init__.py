@@ -3,7 +3,7 @@
 Built here; what an endpoint does is in the module named after its format.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -13,8 +13,9 @@ from ninja import NinjaAPI, Swagger
 from ninja.openapi.schema import OpenAPISchema
 
 from . import anthropic, health, metrics, native, openai
+from .direct import Endpoint, offer
 from .documentation import DESCRIPTION, complete_document
-from .edge import edged, unknown_endpoint
+from .edge import EnvelopeOf, edged, unknown_endpoint
 from .errors import ANTHROPIC, NATIVE, OPENAI, Envelope
 
 NAMESPACE = "llm_routing"
@@ -50,6 +51,17 @@ def get_api() -> NinjaAPI:
     return build_api()
 
 
+_ANSWERS = {
+    f"{WIRE_PREFIX}chat/completions": openai.answer_chat,
+    f"{MESSAGES_PREFIX[:-1]}": anthropic.answer_message,
+    f"{NATIVE_PREFIX}complete": native.answer_prompt,
+}
+"""The endpoints that `llm_routing.asgi` serves without Django's requests and responses."""
+
+_OPENAI_ALONE = {f"{WIRE_PREFIX}chat/completions", f"{WIRE_PREFIX}embeddings"}
+"""Endpoints that Anthropic's API does not have; a header of its clients means nothing here."""
+
+
 class RelativeSwagger(Swagger):
     """Swagger UI that finds the document beside itself, whatever the URLs are included under."""
 
@@ -73,7 +85,10 @@ class GatewayAPI(NinjaAPI):
             if pattern.name == "api-root":
                 continue
             if pattern.name not in ("openapi-json", "openapi-view"):
-                pattern.callback = edged(pattern.callback, _envelope_of(str(pattern.pattern)))
+                route = str(pattern.pattern)
+                pattern.callback = edged(pattern.callback, _envelope_of(route))
+                if route in _ANSWERS:
+                    offer(pattern.callback, Endpoint(_ANSWERS[route], _envelope_of(route)))
             found.append(pattern)
         for prefix in (NATIVE_PREFIX, MESSAGES_PREFIX, WIRE_PREFIX):
             unknown = edged(unknown_endpoint, _envelope_of(prefix))
@@ -95,14 +110,17 @@ class GatewayAPI(NinjaAPI):
         return document
 
 
-def _envelope_of(route: str) -> Callable[[HttpRequest], Envelope]:
-    """How the errors of a route look, by request: both clients list models."""
+def _envelope_of(route: str) -> EnvelopeOf:
+    """How the errors of a route look, by request where the clients of both formats come: both list
+    models, and both may be lost."""
     if route.startswith(NATIVE_PREFIX) or not route.startswith(WIRE_PREFIX):
-        return lambda request: NATIVE
+        return lambda headers: NATIVE
     if f"{route}/".startswith(MESSAGES_PREFIX):
-        return lambda request: ANTHROPIC
+        return lambda headers: ANTHROPIC
+    if route in _OPENAI_ALONE:
+        return lambda headers: OPENAI
 
-    def by_header(request: HttpRequest) -> Envelope:
-        return ANTHROPIC if "anthropic-version" in request.headers else OPENAI
+    def by_header(headers: Mapping[str, str]) -> Envelope:
+        return ANTHROPIC if "anthropic-version" in headers else OPENAI
 
     return by_header

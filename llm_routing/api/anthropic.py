@@ -12,8 +12,10 @@ from llm_routing.formats.anthropic_messages import AnthropicMessages
 
 from . import documentation, wire_schemas
 from .auth import KEY_REQUIRED
-from .body import read_json
-from .operations import GatewayRequest, complete, json_response
+from .body import read_json, read_once
+from .exchange import Asked, Reply
+from .headers import request_timeout
+from .operations import GatewayRequest, as_response, complete, json_response
 
 MESSAGES = AnthropicMessages()
 BETA = "anthropic-beta"
@@ -32,30 +34,38 @@ async def messages(request: GatewayRequest) -> HttpResponseBase:
     """A message. `model` is a use case (`debugging`), a use case with a tier
     (`debugging:premium`), `provider/model_id` or an alias. Fields that are not listed here are
     passed to vendors of the same format unchanged."""
-    llm_request = _with_beta(request, MESSAGES.parse_request(read_json(request)))
+    return await as_response(await answer_message(request), request)
+
+
+async def answer_message(request: Asked) -> Reply:
+    """The answer to a message. Raises `LLMError`."""
+    body, idempotency = read_once(request)
+    llm_request = _with_beta(request, MESSAGES.parse_request(body))
     return await complete(
         request,
         llm_request,
         MESSAGES.render_response,
         lambda _: MESSAGES.stream_renderer(llm_request),
+        idempotency,
     )
 
 
 @router.post(
     "/messages/count_tokens",
     response=documentation.responses(wire_schemas.TokenCount, wire_schemas.AnthropicError),
-    openapi_extra=documentation.body(wire_schemas.CountTokensRequest),
+    openapi_extra=documentation.body(wire_schemas.CountTokensRequest, repeats=False),
     operation_id="count_message_tokens",
 )
 async def count_tokens(request: GatewayRequest) -> HttpResponseBase:
     """The tokens of a prompt: the vendor's own count where it has one, else an estimate."""
     llm_request = _with_beta(request, MESSAGES.parse_count_tokens_request(read_json(request)))
+    llm_request = replace(llm_request, timeout=request_timeout(request.headers))
     gateway = await get_llm_router()
     count = await gateway.count_tokens(llm_request, request.auth, request.request_id)
     return json_response(MESSAGES.render_count_tokens(count.input_tokens), count.routing)
 
 
-def _with_beta(request: GatewayRequest, llm_request: LLMRequest) -> LLMRequest:
+def _with_beta(request: Asked, llm_request: LLMRequest) -> LLMRequest:
     """The request with the beta features its caller asked for, which a vendor of this format is
     asked for too. https://platform.claude.com/docs/en/api/beta-headers"""
     beta = request.headers.get(BETA, "")

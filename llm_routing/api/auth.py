@@ -3,11 +3,15 @@
 Whether a key is good is for `llm_routing.access`.
 """
 
+from collections.abc import Mapping
+
 from django.http import HttpRequest
 from ninja.security import APIKeyHeader, HttpBearer
 
 from llm_routing.access import keys
 from llm_routing.core.types import Caller
+
+from .exchange import Readable
 
 
 class BearerKey(HttpBearer):
@@ -15,10 +19,8 @@ class BearerKey(HttpBearer):
 
     async def __call__(self, request: HttpRequest) -> Caller | None:
         """The caller; None without such a header. Raises `Unauthenticated`, `AccessUnavailable`."""
-        scheme, _, key = request.headers.get(self.header, "").partition(" ")
-        if scheme.lower() != self.openapi_scheme:
-            return None
-        return await self.authenticate(request, key.strip(" "))
+        key = _bearer_key(request.headers)
+        return None if key is None else await self.authenticate(request, key)
 
     async def authenticate(self, request: HttpRequest, token: str) -> Caller:
         """The caller who bears `token`. Raises `Unauthenticated`, `AccessUnavailable`."""
@@ -40,10 +42,17 @@ class HeaderKey(APIKeyHeader):
         return await keys.authenticate(key or "")
 
 
-_BEARER, _HEADER = BearerKey(), HeaderKey()
-KEY_REQUIRED = [_BEARER, _HEADER]
+KEY_REQUIRED = [BearerKey(), HeaderKey()]
 
 
-async def caller_if_any(request: HttpRequest) -> Caller | None:
+async def caller_if_any(request: Readable) -> Caller | None:
     """The caller, None where the request bears no key. Raises as the classes above do."""
-    return await _BEARER(request) or await _HEADER(request)
+    key = _bearer_key(request.headers)
+    if key is None:
+        key = request.headers.get(HeaderKey.param_name)
+    return None if key is None else await keys.authenticate(key)
+
+
+def _bearer_key(headers: Mapping[str, str]) -> str | None:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip(" ") if scheme.lower() == "bearer" else None

@@ -5,36 +5,58 @@ What is in it is for the endpoints and the wire formats.
 
 from typing import Any
 
-from django.http import HttpRequest
-
+from llm_routing.admission import admission
 from llm_routing.conf import get_settings
 from llm_routing.core.codec import decode
 from llm_routing.core.errors import InvalidRequest, RequestTooLarge
+from llm_routing.core.idempotency import FIELD, idempotency, unquoted
+from llm_routing.core.types import Idempotency
+
+from .exchange import Readable
 
 
-def read_json(request: HttpRequest) -> Any:
-    """The decoded body, whatever Content-Type says. Raises `RequestTooLarge` (before reading,
-    where Content-Length tells), `InvalidRequest` with the position of what is no JSON."""
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if encoding != "identity":
-        raise InvalidRequest("Compressed bodies are not supported; send plain JSON.")
-    try:
-        return decode(read_body(request, get_settings().max_body_bytes))
-    except ValueError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
+def read_json(request: Readable) -> Any:
+    """The decoded body, whatever Content-Type says. Raises `Overloaded`, `RequestTooLarge` (both
+    before reading, where Content-Length tells), `InvalidRequest` with the position of what is no
+    JSON."""
+    return _decoded(_read_plain(request))
 
 
-def read_body(request: HttpRequest, limit: int) -> bytes:
+def read_once(request: Readable) -> tuple[Any, Idempotency | None]:
+    """What `read_json` gives, and what Idempotency-Key makes of the request, where it has one and
+    settings do not ignore it. Raises as that does, and `InvalidRequest` for a wrong key."""
+    key = request.headers.get(FIELD)
+    if key is None or not get_settings().idempotency_ttl:
+        return read_json(request), None
+    body = _read_plain(request)
+    scope = f"{request.method} {request.path}"
+    return _decoded(body), idempotency(unquoted(key), scope, (scope, body))
+
+
+def read_body(request: Readable, limit: int) -> bytes:
     """The whole body, `limit` bytes at most. Raises `RequestTooLarge`.
 
     Read from the stream: `request.body` would hold it against DATA_UPLOAD_MAX_MEMORY_SIZE, which
     is made for forms.
     """
-    too_large = RequestTooLarge(f"The body is larger than {limit} bytes.")
-    announced = request.META.get("CONTENT_LENGTH", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise too_large
-    body = request.read(limit + 1)
-    if len(body) > limit:
-        raise too_large
-    return body
+    announced = request.headers.get("content-length", "")
+    if not (announced.isdecimal() and int(announced) > limit):
+        body = request.read(limit + 1)
+        if len(body) <= limit:
+            return body
+    raise RequestTooLarge(f"The body is larger than {limit} bytes.")
+
+
+def _read_plain(request: Readable) -> bytes:
+    admission.check()
+    encoding = request.headers.get("content-encoding")
+    if encoding is not None and encoding != "identity":
+        raise InvalidRequest("Compressed bodies are not supported; send plain JSON.")
+    return read_body(request, get_settings().max_body_bytes)
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return decode(body)
+    except ValueError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None

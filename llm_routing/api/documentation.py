@@ -28,6 +28,7 @@ Headers of every answer:
 | `x-llm-cost-usd` | where the model has a price; a stream begins before its cost is known |
 | `x-llm-overhead-ms` | time spent in the gateway itself |
 | `x-llm-ignored` | fields of the request that the target has no word for |
+| `idempotency-replayed` | `true` where it is the answer to an earlier request with the same key |
 | `Retry-After` | on errors, in whole seconds, where waiting helps |
 """
 
@@ -36,7 +37,7 @@ _ERRORS = {
     401: "No key, a wrong one or a revoked one.",
     404: "No such model, use case or tier; the message names what exists.",
     413: "The body is over the limit.",
-    422: "A field is wrong; the error names it.",
+    422: "A field is wrong; the error names it. Or the idempotency key is another request's.",
     429: "Every target limits our rate.",
     500: "The gateway failed.",
     502: "Every target failed; the error lists the attempts.",
@@ -68,13 +69,24 @@ ANTHROPIC_VERSION: dict[str, Any] = {"parameters": [_ANTHROPIC_VERSION]}
 ANTHROPIC_VERSION_AND_PAGE: dict[str, Any] = {"parameters": [_ANTHROPIC_VERSION, *_PAGE]}
 
 
-def body(model: type[BaseModel], *, streams: bool = False) -> dict[str, Any]:
-    """`openapi_extra` for an endpoint whose body is a `model`, and whose answer is server-sent
-    events where the body asks for it."""
+_IDEMPOTENCY_KEY = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "The same request again under the same key gets the same answer.",
+}
+
+
+def body(model: type[BaseModel], *, streams: bool = False, repeats: bool = True) -> dict[str, Any]:
+    """`openapi_extra` for an endpoint whose body is a `model`, whose answer is server-sent events
+    where the body asks for it, and which obeys idempotency keys where it `repeats`."""
     reference = {"$ref": REFERENCE.format(model=model.__name__)}
     extra: dict[str, Any] = {
         "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}
     }
+    if repeats:
+        extra["parameters"] = [_IDEMPOTENCY_KEY]
     if streams:
         extra["responses"] = {
             200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}

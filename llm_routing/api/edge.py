@@ -1,31 +1,35 @@
 """The outermost layer of every endpoint: a request id, and an envelope for whatever goes wrong."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from django.core.handlers.wsgi import WSGIRequest
-from django.http import HttpRequest, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 
 from llm_routing.lifecycle import is_cut, shutting_down
 from llm_routing.loops import run_lasting
 
-from .errors import Envelope, MethodNotAllowed, UnknownEndpoint, as_llm_error, error_response
+from .errors import Envelope, MethodNotAllowed, UnknownEndpoint, as_llm_error, error_reply
+from .exchange import Reply
 from .headers import request_id_of
 from .operations import GatewayRequest
 
 View = Callable[..., Any]
+EnvelopeOf = Callable[[Mapping[str, str]], Envelope]
+"""How the errors look to a request with these headers."""
 
 
-def edged(view: View, envelope_of: Callable[[HttpRequest], Envelope]) -> View:
+def edged(view: View, envelope_of: EnvelopeOf) -> View:
     """The view with an answer for every exception, in the endpoint's envelope."""
 
     async def edge(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        request_id = request_id_of(request)
-        envelope = envelope_of(request)
+        request_id = request_id_of(request.headers)
+        envelope = envelope_of(request.headers)
         cast(GatewayRequest, request).request_id = request_id
         response: HttpResponseBase
+        reply: Reply | None = None
         try:
             answer = view(request, *args, **kwargs)
             # Under WSGI every request has an event loop of its own, which would take the
@@ -37,9 +41,11 @@ def edged(view: View, envelope_of: Callable[[HttpRequest], Envelope]) -> View:
         except asyncio.CancelledError:
             if not is_cut():
                 raise
-            response = error_response(shutting_down(), envelope, request_id)
+            reply = error_reply(shutting_down(), envelope, request_id)
         except Exception as error:  # noqa: BLE001  # told, and logged where it is a fault
-            response = error_response(as_llm_error(error, request_id), envelope, request_id)
+            reply = error_reply(as_llm_error(error, request_id), envelope, request_id)
+        if reply is not None:
+            response = HttpResponse(reply.content, status=reply.status, headers=reply.headers)
         for name in envelope.id_headers:
             response.headers[name] = request_id
         return response

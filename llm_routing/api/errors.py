@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.http import Http404, HttpResponse
+from django.http import Http404
 from ninja.errors import HttpError
 from pydantic import ValidationError
 
@@ -24,6 +24,8 @@ from llm_routing.core.errors import (
     UnknownModel,
 )
 from llm_routing.formats.registry import FORMATS
+
+from .exchange import Reply
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ def native_body(error: LLMError, request_id: str) -> dict[str, Any]:
     details: dict[str, Any] = {
         "code": error.code,
         "message": error.message,
-        "retry_after": _whole_seconds(error.retry_after),
+        "retry_after": _retry_after(error),
         "fields": [],
         "known": list(error.known) if isinstance(error, UnknownModel) else [],
         "attempts": [
@@ -118,23 +120,19 @@ ANTHROPIC = Envelope(
 )
 
 
-def error_response(error: LLMError, envelope: Envelope, request_id: str) -> HttpResponse:
+def error_reply(error: LLMError, envelope: Envelope, request_id: str) -> Reply:
     """The answer to a request that failed."""
-    response = HttpResponse(
-        envelope.body(error, request_id), content_type=JSON, status=envelope.status(error)
-    )
-    seconds = _whole_seconds(error.retry_after)
-    if seconds is None and error.http_status == 503:
-        seconds = RETRY_AFTER
+    reply = Reply(envelope.body(error, request_id), {"Content-Type": JSON}, envelope.status(error))
+    seconds = _retry_after(error)
     if seconds is not None:
-        response.headers["Retry-After"] = str(seconds)
+        reply.headers["Retry-After"] = str(seconds)
     if error.attempts:
-        response.headers["x-llm-attempts"] = str(len(error.attempts))
+        reply.headers["x-llm-attempts"] = str(len(error.attempts))
     if isinstance(error, Unauthenticated):
-        response.headers["WWW-Authenticate"] = "Bearer"
+        reply.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed):
-        response.headers["Allow"] = error.allow
-    return response
+        reply.headers["Allow"] = error.allow
+    return reply
 
 
 def as_llm_error(error: Exception, request_id: str) -> LLMError:
@@ -143,9 +141,7 @@ def as_llm_error(error: Exception, request_id: str) -> LLMError:
     if isinstance(error, LLMError):
         return error
     if isinstance(error, HttpError) and error.status_code == 401:
-        return Unauthenticated(
-            "An API key is needed: Authorization: Bearer sk-llm-…, or x-api-key: sk-llm-…"
-        )
+        return key_needed()
     if isinstance(error, Http404):
         return UnknownEndpoint("There is nothing at this path.")
     logger.error(
@@ -155,6 +151,13 @@ def as_llm_error(error: Exception, request_id: str) -> LLMError:
         "".join(traceback.format_tb(error.__traceback__)),
     )
     return InternalError("The gateway failed. Its log has the reason under the request id.")
+
+
+def key_needed() -> Unauthenticated:
+    """The error of a request that bears no key."""
+    return Unauthenticated(
+        "An API key is needed: Authorization: Bearer sk-llm-…, or x-api-key: sk-llm-…"
+    )
 
 
 def invalid_fields(error: ValidationError) -> InvalidFields:
@@ -168,8 +171,10 @@ def invalid_fields(error: ValidationError) -> InvalidFields:
     )
 
 
-def _whole_seconds(seconds: float | None) -> int | None:
-    """Rounded up, as Retry-After has it (RFC 9110, 10.2.3); None where nothing is known."""
-    if seconds is None or not math.isfinite(seconds):
-        return None
-    return max(math.ceil(seconds), 0)
+def _retry_after(error: LLMError) -> int | None:
+    """Seconds, rounded up as Retry-After has them (RFC 9110, 10.2.3); None where nothing is known
+    and nothing is away for a while."""
+    seconds = error.retry_after
+    if seconds is not None and math.isfinite(seconds):
+        return max(math.ceil(seconds), 0)
+    return RETRY_AFTER if error.http_status == 503 else None

@@ -1,4 +1,7 @@
-"""The headers of every answer: the request id, and how the answer came about.
+"""The headers of a request, and of every answer: its id, and how it came about.
+
+x-request-timeout  seconds that the caller gives the request
+idempotency-key    the same request again under the same key gets the same answer
 
 x-request-id       the caller's own where it sent a sane one, else a new one
 x-llm-provider     the provider that answered
@@ -8,30 +11,49 @@ x-llm-cache        hit, miss or bypass
 x-llm-cost-usd     where the cost is known; on streams, which begin before it is, for a hit alone
 x-llm-overhead-ms  time spent in the gateway itself up to here
 x-llm-ignored      fields of the request that the target has no word for
+
+idempotency-replayed  true where it is the answer to an earlier request with the same key
 """
 
 import re
+from collections.abc import Mapping, MutableMapping
 from urllib.parse import quote
-from uuid import uuid4
 
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
-
+from llm_routing.core.errors import InvalidRequest
+from llm_routing.core.ids import new_id
 from llm_routing.core.types import RoutingFacts
 
 REQUEST_ID = "x-request-id"
+REQUEST_TIMEOUT = "x-request-timeout"
+LONGEST_TIMEOUT = 86_400.0
+_DECIMAL = re.compile(r"[0-9]{1,5}(\.[0-9]{1,9})?")
 _SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
-def request_id_of(request: HttpRequest) -> str:
+def request_id_of(headers: Mapping[str, str]) -> str:
     """The id the caller sent, where it may stand in a header and a log, else a new one."""
-    given = request.headers.get(REQUEST_ID, "")
-    return given if _SANE.fullmatch(given) else uuid4().hex
+    given = headers.get(REQUEST_ID)
+    return given if given is not None and _SANE.fullmatch(given) else new_id()
 
 
-def set_facts(response: HttpResponseBase, facts: RoutingFacts) -> None:
+def request_timeout(headers: Mapping[str, str], asked: float | None = None) -> float | None:
+    """Seconds that the caller gives the request: by X-Request-Timeout, or by `asked`, a field of
+    the body; the shorter where there are both. Raises `InvalidRequest`."""
+    given = headers.get(REQUEST_TIMEOUT)
+    if given is None:
+        return asked
+    seconds = float(given) if _DECIMAL.fullmatch(given) else 0.0
+    if not 0 < seconds <= LONGEST_TIMEOUT:
+        raise InvalidRequest(
+            "X-Request-Timeout is a plain decimal number of seconds, more than 0 and at most "
+            f"{LONGEST_TIMEOUT:.0f}.",
+            field=REQUEST_TIMEOUT,
+        )
+    return seconds if asked is None else min(seconds, asked)
+
+
+def set_facts(headers: MutableMapping[str, str], facts: RoutingFacts) -> None:
     """Sets what is known of how the answer came about."""
-    headers = response.headers
     headers["x-llm-provider"] = _printable(facts.provider)
     headers["x-llm-model"] = _printable(facts.model)
     headers["x-llm-attempts"] = str(len(facts.attempts))
@@ -41,6 +63,8 @@ def set_facts(response: HttpResponseBase, facts: RoutingFacts) -> None:
         headers["x-llm-cost-usd"] = format(facts.cost, "f")
     if facts.ignored:
         headers["x-llm-ignored"] = _printable(", ".join(facts.ignored))
+    if facts.replayed:
+        headers["idempotency-replayed"] = "true"
 
 
 def _printable(value: str) -> str:

@@ -53,11 +53,13 @@ class ModelHealth(BaseModel):
 
 
 class ProviderHealth(BaseModel):
-    """A provider; `availability` is the share of good checks in the last day."""
+    """A provider; `availability` is the share of good checks in the last day, `credential` the
+    breaker of its key."""
 
     status: Status
     vendor: str
     has_credential: bool
+    credential: BreakerAnswer
     availability: float | None
     calls: int
     error_rate: float | None

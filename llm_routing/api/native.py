@@ -5,15 +5,17 @@ from ninja import Router
 from pydantic import ValidationError
 
 from llm_routing.core.codec import encode
+from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.routing_table import ModelSpec, RouteSpec
 from llm_routing.factory import get_llm_router
 
 from . import documentation, schemas
 from .auth import KEY_REQUIRED
-from .body import read_json
+from .body import read_once
 from .errors import invalid_fields
+from .exchange import Asked, Reply
 from .native_stream import NativeStreamRenderer
-from .operations import GatewayRequest, complete, json_response
+from .operations import GatewayRequest, as_response, complete, json_response
 
 router = Router(auth=KEY_REQUIRED, tags=["Native"])
 
@@ -32,8 +34,16 @@ async def complete_prompt(request: GatewayRequest) -> HttpResponseBase:
     `refusal`; `tool_call` with a whole call (`id`, `name`, `arguments`); at the end `done` with
     what the answer would have been without streaming, or `error` with the error's body.
     """
+    return await as_response(await answer_prompt(request), request)
+
+
+async def answer_prompt(request: Asked) -> Reply:
+    """The answer to a native request. Raises `LLMError`."""
     try:
-        wanted = schemas.CompleteRequest.model_validate(read_json(request))
+        body, idempotency = read_once(request)
+        if not isinstance(body, dict):
+            raise InvalidRequest("The body must be an object.")
+        wanted = schemas.CompleteRequest.model_validate(body)
     except ValidationError as error:
         raise invalid_fields(error) from None
     return await complete(
@@ -41,6 +51,7 @@ async def complete_prompt(request: GatewayRequest) -> HttpResponseBase:
         wanted.to_request(),
         lambda answer: encode(answer.dict()),
         NativeStreamRenderer,
+        idempotency,
     )
 
 
@@ -98,4 +109,5 @@ def _route(address: str, spec: RouteSpec) -> schemas.RouteAnswer:
         max_tokens=spec.max_tokens,
         cache_ttl=spec.cache_ttl,
         deadline=spec.deadline,
+        stream_recovery=spec.stream_recovery.value,
     )

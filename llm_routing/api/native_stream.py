@@ -15,17 +15,19 @@ from llm_routing.core.events import (
     ThinkingDelta,
 )
 from llm_routing.core.types import LLMResponse
-from llm_routing.formats.sse import encode_event
-from llm_routing.routed import RoutedStream
+from llm_routing.formats.sse import KEEP_ALIVE, encode_event
 
 from .errors import native_body
+from .late_stream import ServedStream
 
 
 class NativeStreamRenderer:
     """See `formats.base.StreamRenderer`. `done` says what the answer would have been without
     streaming."""
 
-    def __init__(self, stream: RoutedStream) -> None:
+    keep_alive = KEEP_ALIVE
+
+    def __init__(self, stream: ServedStream) -> None:
         self._stream = stream
         self._accumulator = Accumulator()
 

@@ -4,8 +4,9 @@ The wire format itself is in `formats`; a list of models is also given in Anthro
 clients that send `anthropic-version`.
 """
 
+from dataclasses import replace
+
 from django.http.response import HttpResponseBase
-from django.utils import timezone
 from ninja import Router
 
 from llm_routing.core.codec import encode
@@ -15,8 +16,10 @@ from llm_routing.formats.openai_embeddings import OpenAIEmbeddings
 
 from . import documentation, models, wire_schemas
 from .auth import KEY_REQUIRED
-from .body import read_json
-from .operations import GatewayRequest, complete, json_response
+from .body import read_once
+from .exchange import Asked, Reply
+from .headers import request_timeout
+from .operations import GatewayRequest, as_response, complete, json_response
 
 CHAT = OpenAIChat()
 EMBEDDINGS = OpenAIEmbeddings()
@@ -34,13 +37,19 @@ async def chat_completions(request: GatewayRequest) -> HttpResponseBase:
     """A chat completion. `model` is a use case (`debugging`), a use case with a tier
     (`debugging:premium`), `provider/model_id` or an alias. Fields that are not listed here are
     passed to vendors of the same format unchanged."""
-    llm_request = CHAT.parse_request(read_json(request))
-    created = int(timezone.now().timestamp())
+    return await as_response(await answer_chat(request), request)
+
+
+async def answer_chat(request: Asked) -> Reply:
+    """The answer to a chat completion. Raises `LLMError`."""
+    body, idempotency = read_once(request)
+    llm_request = CHAT.parse_request(body)
     return await complete(
         request,
         llm_request,
-        lambda answer: CHAT.render_response(answer, created=created),
-        lambda _: CHAT.stream_renderer(llm_request, created=created),
+        lambda answer: CHAT.render_response(answer, created=answer.routing.created),
+        lambda stream: CHAT.stream_renderer(llm_request, created=stream.created),
+        idempotency,
     )
 
 
@@ -52,7 +61,9 @@ async def chat_completions(request: GatewayRequest) -> HttpResponseBase:
 )
 async def embeddings(request: GatewayRequest) -> HttpResponseBase:
     """Vectors for one text or several."""
-    wanted = EMBEDDINGS.parse_embedding_request(read_json(request))
+    body, idempotency = read_once(request)
+    wanted = EMBEDDINGS.parse_embedding_request(body)
+    wanted = replace(wanted, timeout=request_timeout(request.headers), idempotency=idempotency)
     gateway = await get_llm_router()
     answer = await gateway.respond_embeddings(wanted, request.auth, request.request_id)
     return json_response(EMBEDDINGS.render_embeddings(answer, wanted), answer.routing)

@@ -3,22 +3,34 @@
 What a body means is for the formats and the schemas; errors are rendered at the edge.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from llm_routing.core.types import CacheState, Caller, LLMRequest, LLMResponse, RoutingFacts
-from llm_routing.factory import get_llm_router
+from llm_routing.conf import get_settings
+from llm_routing.core.types import (
+    CacheState,
+    Caller,
+    Idempotency,
+    LLMRequest,
+    LLMResponse,
+    RoutingFacts,
+)
+from llm_routing.factory import get_llm_router, router_in_use
 from llm_routing.formats.base import StreamRenderer
 from llm_routing.routed import RoutedStream
 
 from .cache_control import with_cache_control
 from .errors import JSON
-from .headers import set_facts
-from .streaming import EventStream, stream_response
+from .exchange import Asked, Reply
+from .headers import request_timeout, set_facts
+from .late_stream import LateStream, ServedStream, opened_within
+from .streaming import HEADERS, EventStream, EventStreamResponse
 
 if TYPE_CHECKING:
 
@@ -36,29 +48,68 @@ def json_response(content: bytes, facts: RoutingFacts | None = None) -> HttpResp
     """A 200 with `content`, which is JSON already."""
     response = HttpResponse(content, content_type=JSON)
     if facts is not None:
-        set_facts(response, facts)
+        headers: dict[str, str] = {}
+        set_facts(headers, facts)
+        _set_headers(response, headers)
     return response
+
+
+async def as_response(reply: Reply, request: HttpRequest) -> HttpResponseBase:
+    """The answer for Django. Under WSGI the event loop ends with the view, so there a stream is
+    read to its end first."""
+    content, response = reply.content, HttpResponse(status=reply.status)
+    if isinstance(content, bytes):
+        response.content = content
+    elif isinstance(request, WSGIRequest):
+        response.content = b"".join([chunk async for chunk in content])
+    else:
+        return EventStreamResponse(content, status=reply.status, headers=reply.headers)
+    _set_headers(response, reply.headers)
+    return response
+
+
+def _set_headers(response: HttpResponse, headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        response.headers[name] = value
 
 
 async def complete(
-    request: GatewayRequest,
+    request: Asked,
     llm_request: LLMRequest,
     render: Callable[[LLMResponse], bytes],
-    renderer: Callable[[RoutedStream], StreamRenderer],
-) -> HttpResponseBase:
+    renderer: Callable[[ServedStream], StreamRenderer],
+    idempotency: Idempotency | None,
+) -> Reply:
     """The answer to a chat request, whole or streamed as it says. Raises `LLMError`; of a stream
-    only what fails before its first content."""
-    router = await get_llm_router()
-    llm_request = with_cache_control(llm_request, request.headers.get("Cache-Control"))
+    only what fails before its response begins: before its first content, or, where the route holds
+    it back, before callers have waited long enough for a sign of life."""
+    router = router_in_use() or await get_llm_router()
+    headers = request.headers
+    llm_request = with_cache_control(llm_request, headers.get("cache-control"))
+    timeout = request_timeout(headers, llm_request.timeout)
+    if timeout != llm_request.timeout or idempotency is not None:
+        llm_request = replace(llm_request, timeout=timeout, idempotency=idempotency)
     if not llm_request.stream:
         answer = await router.respond(llm_request, request.auth, request.request_id)
-        return json_response(render(answer), answer.routing)
-    stream = await router.open(llm_request, request.auth, request.request_id)
+        reply = Reply(render(answer), {"Content-Type": JSON})
+        set_facts(reply.headers, answer.routing)
+        return reply
+    silence = get_settings().keep_alive_interval
+    is_late = bool(silence) and router.holds_back(llm_request)
+    opening = router.open(llm_request, request.auth, request.request_id)
+    stream: RoutedStream | LateStream
+    if is_late:
+        stream = await opened_within(asyncio.create_task(opening), silence)
+    else:
+        stream = await opening
     events = EventStream(stream, renderer(stream), request.request_id)
-    response = await stream_response(request, events)
+    reply = Reply(events, dict(HEADERS))
+    if isinstance(stream, LateStream):
+        # Nothing is known yet of who answers.
+        return reply
     facts = stream.facts
-    if facts.cache is not CacheState.HIT:
+    if facts.cache is not CacheState.HIT and not facts.replayed:
         # A short stream may have ended by now; its cost is told at its end, as of every stream.
         facts = replace(facts, cost=None)
-    set_facts(response, facts)
-    return response
+    set_facts(reply.headers, facts)
+    return reply

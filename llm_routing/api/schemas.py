@@ -248,6 +248,9 @@ class CompleteAnswer(BaseModel):
     cost_usd: Decimal | None = Field(description="Null where the model has no price.")
     latency_ms: float
     cache: Literal["hit", "miss", "bypass"]
+    replayed: bool = Field(
+        description="It is the answer to an earlier request with the same Idempotency-Key."
+    )
     attempts: Sequence[AttemptAnswer]
     ignored: Sequence[str] = Field(description="Fields that this target has no word for.")
 
@@ -294,6 +297,7 @@ class RouteAnswer(BaseModel):
     max_tokens: int | None
     cache_ttl: int | None
     deadline: float | None
+    stream_recovery: str
 
 
 class RoutesAnswer(BaseModel):

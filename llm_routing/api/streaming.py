@@ -4,49 +4,91 @@ How an event looks is the caller's format's; here batches become chunks, and an 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Literal
 
-from django.core.handlers.wsgi import WSGIRequest
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.http.response import HttpResponseBase
+from django.http import StreamingHttpResponse
 
+from llm_routing.conf import get_settings
+from llm_routing.core.events import Frame
 from llm_routing.formats.base import StreamRenderer
 from llm_routing.lifecycle import is_cut, shutting_down
-from llm_routing.routed import RoutedStream
 
 from .errors import as_llm_error
+from .late_stream import ServedStream
+from .read_ahead import SILENCE, ReadAhead, Silence
+from .signs_of_life import SignsOfLife
+
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+    # Keeps Django's GZipMiddleware away, whose streams of many gzip members httpx reads to the end
+    # of the first.
+    "Content-Encoding": "identity",
+}
+"""Of server-sent events, which are not to be cached, buffered or changed on the way."""
 
 _closing: set[asyncio.Task[None]] = set()
 
 
 class EventStream:
-    """The caller's bytes, one chunk for each batch of frames.
+    """The caller's bytes, one chunk for each batch of frames, and signs of life in between.
 
     An error in the middle is told in the stream, as its last word. The upstream is closed when the
     stream ends, when it is closed, and at the latest when nobody holds it any more: a caller may
     leave between the answer's head and its first chunk.
+
+    A server takes chunk after chunk as long as its buffer has room. Where it does not come back for
+    the next one within `WRITE_TIMEOUT`, the caller does not read: the task that serves it is
+    cancelled, and `has_stalled` says why.
     """
 
-    def __init__(self, frames: RoutedStream, renderer: StreamRenderer, request_id: str) -> None:
-        self._frames = frames
+    def __init__(self, frames: ServedStream, renderer: StreamRenderer, request_id: str) -> None:
+        settings = get_settings()
+        self.has_stalled = False
+        self._keep_alive_interval = settings.keep_alive_interval
+        self._frames = ReadAhead(frames, self._keep_alive_interval)
+        self._next: Callable[[], Awaitable[Sequence[Frame] | Literal[Silence.SILENCE]]]
+        self._next = self._frames.next
+        self._signs: SignsOfLife | None = None
         self._renderer = renderer
         self._request_id = request_id
+        self._write_timeout = settings.write_timeout
         self._loop = asyncio.get_running_loop()
+        self._server: asyncio.Task[Any] | None = None
+        self._taken_at = self._loop.time()
+        self._is_waiting = False
+        self._watch: asyncio.TimerHandle | None = None
         self._ended = False
         self._closed = False
 
     def __aiter__(self) -> "EventStream":
         return self
 
+    def keep_alive_by(self, send: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
+        """Has signs of life sent by `send` instead of giving them as chunks. For a server that can
+        send beside iterating: reading then needs no task of its own, which each frame would pay."""
+        self._next = self._frames.directly
+        if self._keep_alive_interval:
+            sign = partial(send, self._renderer.keep_alive)
+            self._signs = SignsOfLife(sign, self._keep_alive_interval, weakref.ref(self))
+
     async def __anext__(self) -> bytes:
+        self._is_waiting = True
         while not self._ended:
+            has_ended = False
             try:
-                batch = await anext(self._frames, None)
-                has_ended = batch is None
-                if batch is None:
-                    chunk = self._renderer.end()
+                batch = await self._next()
+                if batch is SILENCE:
+                    chunk = self._renderer.keep_alive
                 else:
                     chunk = b"".join([self._renderer.render(frame) for frame in batch])
+            except StopAsyncIteration:
+                has_ended = True
+                chunk = self._renderer.end()
             except asyncio.CancelledError:
                 if not is_cut():
                     raise
@@ -59,38 +101,49 @@ class EventStream:
             if has_ended:
                 await self.aclose()
             if chunk:
+                self._is_waiting = False
+                self._taken_at = self._loop.time()
+                if self._watch is None:
+                    self._server = asyncio.current_task()
+                    self._watch_for(self._write_timeout)
                 return chunk
         raise StopAsyncIteration
+
+    @property
+    def silent_since(self) -> float | None:
+        """Since when, in the loop's time, the caller has heard nothing; None where they have yet
+        to take what they were given."""
+        return self._taken_at if self._is_waiting else None
 
     async def aclose(self) -> None:
         """Closes the upstream."""
         self._ended = True
+        if self._signs is not None:
+            self._signs.end()
         if not self._closed:
             self._closed = True
             await self._frames.aclose()
 
+    def check(self) -> None:
+        """Cancels who serves a caller that does not read, or looks again when that may be so."""
+        self._watch = None
+        if self._is_waiting:
+            # We wait for the upstream; the next chunk is watched again.
+            return
+        left = self._taken_at + self._write_timeout - self._loop.time()
+        if left > 0:
+            self._watch_for(left)
+        elif self._server is not None:
+            self.has_stalled = True
+            self._server.cancel()
+
+    def _watch_for(self, seconds: float) -> None:
+        # One timer for many chunks; it holds nobody who would otherwise be gone.
+        self._watch = self._loop.call_later(seconds, _check, weakref.ref(self))
+
     def __del__(self) -> None:
         if not self._closed and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_close, self._frames)
-
-
-async def stream_response(request: HttpRequest, events: EventStream) -> HttpResponseBase:
-    """Server-sent events that are not to be cached, buffered or changed on the way.
-
-    Under WSGI the event loop ends with the view, so there the whole answer is read first.
-    """
-    response: HttpResponseBase
-    if isinstance(request, WSGIRequest):
-        response = HttpResponse(b"".join([chunk async for chunk in events]))
-    else:
-        response = EventStreamResponse(events)
-    response.headers["Content-Type"] = "text/event-stream; charset=utf-8"
-    response.headers["Cache-Control"] = "no-cache, no-transform"
-    response.headers["X-Accel-Buffering"] = "no"
-    # Keeps Django's GZipMiddleware away, whose streams of many gzip members httpx reads to the end
-    # of the first.
-    response.headers["Content-Encoding"] = "identity"
-    return response
 
 
 class EventStreamResponse(StreamingHttpResponse):
@@ -98,13 +151,24 @@ class EventStreamResponse(StreamingHttpResponse):
 
     _iterator: AsyncIterator[bytes]
 
+    @property
+    def has_stalled(self) -> bool:
+        """Whether it was broken off because the caller does not read."""
+        return isinstance(self._iterator, EventStream) and self._iterator.has_stalled
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         # Django's own is a generator around a generator: closing the outer one leaves the inner
         # one, and with it the upstream, to the garbage collector.
         return self._iterator
 
 
-def _close(frames: RoutedStream) -> None:
+def _check(stream: "weakref.ref[EventStream]") -> None:
+    events = stream()
+    if events is not None:
+        events.check()
+
+
+def _close(frames: ReadAhead[Any]) -> None:
     task = asyncio.ensure_future(frames.aclose())
     _closing.add(task)
     task.add_done_callback(_closing.discard)

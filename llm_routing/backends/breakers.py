@@ -1,6 +1,7 @@
 """The circuit breakers of this process, one for each target, for any of its threads.
 
-When a breaker opens and closes is decided in `core.breaker`.
+When a breaker opens and closes is decided in `core.breaker`; how processes share theirs is in
+`shared_breakers`.
 """
 
 import threading
@@ -26,30 +27,23 @@ Key = tuple[str, str]
 
 
 class MemoryBreakers:
-    """`core.ports.BreakerStore` in memory. Those that were used longest ago make room."""
+    """`core.ports.BreakerRegistry` in memory. Those that were used longest ago make room."""
 
     def __init__(self, rules: BreakerRules, clock: Clock, rng: Random) -> None:
-        self._rules = rules
+        self.rules = rules
         self._clock = clock
         self._rng = rng
         self._lock = threading.Lock()
         self._breakers: OrderedDict[Key, Breaker] = OrderedDict()
 
-    async def admit(self, target: Target) -> Permit | Refusal:
+    async def admit(self, target: Target, *, regardless: bool = False) -> Permit | Refusal:
         """Leave to ask `target`, or why not; see `core.ports.BreakerStore`."""
-        key = (target.provider.name, target.model.model_id)
         with self._lock:
-            breaker = self._breakers.get(key)
-            if breaker is None:
-                breaker = self._breakers[key] = Breaker(self._rules, self._rng)
-                if len(self._breakers) > MAX_BREAKERS:
-                    self._breakers.popitem(last=False)
-            else:
-                self._breakers.move_to_end(key)
-            admitted = breaker.admit(self._clock.monotonic())
+            breaker = self._of((target.provider.name, target.model.model_id))
+            admitted = breaker.admit(self._clock.monotonic(), regardless=regardless)
         if isinstance(admitted, Refusal):
             return admitted
-        return _LockedPermit(admitted, self._lock, self._clock)
+        return LockedPermit(admitted, self._lock, self._clock)
 
     def statuses(self) -> Mapping[Key, BreakerStatus]:
         """How every breaker stands that has been used."""
@@ -64,8 +58,24 @@ class MemoryBreakers:
             if breaker is not None:
                 breaker.reset()
 
+    async def aclose(self) -> None:
+        """There is nobody to tell anything."""
 
-class _LockedPermit:
+    def _of(self, key: Key) -> Breaker:
+        """The breaker of a target, which is new or known; under the lock."""
+        breaker = self._breakers.get(key)
+        if breaker is None:
+            breaker = self._breakers[key] = Breaker(self.rules, self._rng)
+            if len(self._breakers) > MAX_BREAKERS:
+                self._breakers.popitem(last=False)
+        else:
+            self._breakers.move_to_end(key)
+        return breaker
+
+
+class LockedPermit:
+    """`core.ports.Permit` for a breaker that threads have in common."""
+
     __slots__ = ("_clock", "_lock", "_permit")
 
     def __init__(self, permit: BreakerPermit, lock: threading.Lock, clock: Clock) -> None:
@@ -73,14 +83,17 @@ class _LockedPermit:
         self._lock = lock
         self._clock = clock
 
-    def succeed(self) -> None:
+    def succeed(self, seconds: float = 0.0) -> None:
+        """See `Permit.succeed`."""
         with self._lock:
-            self._permit.succeed(self._clock.monotonic())
+            self._permit.succeed(self._clock.monotonic(), seconds)
 
     def fail(self, error: UpstreamError) -> None:
+        """See `Permit.fail`."""
         with self._lock:
             self._permit.fail(self._clock.monotonic(), error.code, error.retry_after)
 
     def release(self) -> None:
+        """See `Permit.release`."""
         with self._lock:
             self._permit.release()

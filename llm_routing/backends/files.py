@@ -1,14 +1,16 @@
-"""What the workers of one machine have in common without Redis: a directory of locks and answers.
+"""What the workers of one machine have in common without Redis: directories of locks and answers.
 
-Answers stay there for seconds, as long as equal requests that came together may still look for
-them; each worker goes on from its own memory.
+How long answers stay and how many is a directory's `Room`.
 """
 
 import asyncio
 import fcntl
 import logging
+import math
 import os
-from collections import deque
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -19,9 +21,34 @@ from llm_routing.core.ports import Cipher, Clock, Found, NoLease
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
-LINGER_SECONDS = 10.0
-MAX_LINGERING = 1000
 PAUSE_SECONDS = 60.0
+TIDY_SECONDS = 1.0
+# A file's time of change is the moment when it is due, on the monotonic clock, which begins when
+# the machine does; one that was not finished has its time by the wall clock, decades later.
+_UNFINISHED_NS = 10**9 * 10**9
+_NANOSECONDS = 10**9
+
+_STORED_AT = re.compile(rb'\{"schema":\d+,"stored_at":(\d+(?:\.\d+)?),')
+
+_Known = tuple[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How long an answer stays in a directory, whatever its lifetime, and how many stay there and
+    how large they are together: about so, since each process looks after some writes only."""
+
+    seconds: float
+    entries: int
+    bytes: int
+
+
+HAND_OVER = Room(seconds=10.0, entries=1000, bytes=100 * 1024 * 1024)
+"""As long as equal requests that came together may look for an answer; each worker then goes on
+from its own memory."""
+
+LASTING = Room(seconds=math.inf, entries=1000, bytes=100 * 1024 * 1024)
+"""As long as the answers live, over restarts."""
 
 
 class FileCache:
@@ -29,17 +56,21 @@ class FileCache:
 
     The kernel ends the lock with its holder, however that dies. What a file holds is encrypted;
     its moment is that of the monotonic clock, which the processes of a machine have in common.
+    Where there is no room for all, those that would be due first leave.
     """
 
-    def __init__(self, directory: Path, *, cipher: Cipher, clock: Clock) -> None:
+    def __init__(self, directory: Path, room: Room, *, cipher: Cipher, clock: Clock) -> None:
         self._directory = directory
+        self._room = room
         self._cipher = cipher
         self._clock = clock
         self._paused_until = clock.monotonic()
-        self._lingering: deque[tuple[float, Path]] = deque()
         self._lock = Lock()
-        for path in directory.glob("*"):
-            self._remove(path, unless_younger_than=LINGER_SECONDS)
+        self._entries = self._bytes = 0
+        self._known: dict[str, tuple[int, int]] = {}
+        self._tidies_at = -math.inf
+        self._forget_earlier_boots()
+        self._sweep()
 
     async def claim(self, key: str, max_age: float) -> "Found | FileLease | NoLease":
         """See `SharedCache.claim`. A few system calls on a small file, without a thread."""
@@ -58,8 +89,8 @@ class FileCache:
             await claimed.publish(answer, ttl)
 
     async def aclose(self) -> None:
-        """Nothing is open. What this process has left is for the others, who may be late; the
-        next one to start removes it."""
+        """Nothing is open. What this process has left is for the others, who may be late; what is
+        due the next one to start removes."""
 
     def write(self, key: str, descriptor: int, answer: CachedAnswer, ttl: float) -> None:
         """Puts an answer into a locked file. Raises `OSError`, and `ValueError` for one that
@@ -67,13 +98,13 @@ class FileCache:
         sealed = self._cipher.encrypt(answer_to_json(key, answer))
         stored_at = self._clock.monotonic()
         entry = {"schema": SCHEMA, "stored_at": stored_at, "ttl": ttl, "answer": sealed}
+        data = encode(entry)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, encode(entry), 0)
-        with self._lock:
-            self._lingering.append((stored_at + LINGER_SECONDS, self._directory / key))
-        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._tidy)
-        if len(self._lingering) > MAX_LINGERING:
-            self._tidy()
+        os.pwrite(descriptor, data, 0)
+        stays = min(ttl, self._room.seconds)
+        due = int((stored_at + stays) * _NANOSECONDS)
+        os.utime(descriptor, ns=(due, due))
+        self._written(len(data), stays)
 
     def pause(self, error: OSError) -> None:
         """Leaves the directory alone for a while: the disk is full, or not ours to write."""
@@ -107,28 +138,78 @@ class FileCache:
             return None
         return Found(answer, age, ttl)
 
-    def _tidy(self) -> None:
-        now = self._clock.monotonic()
+    def _written(self, size: int, stays: float) -> None:
+        """Sees to it that the directory is tidied: after some writes at once, else in time."""
         with self._lock:
-            due = []
-            while self._lingering and (
-                self._lingering[0][0] <= now or len(self._lingering) > MAX_LINGERING
-            ):
-                due.append(self._lingering.popleft()[1])
-        for path in due:
-            self._remove(path)
+            self._entries += 1
+            self._bytes += size
+            is_full = self._entries * 16 > self._room.entries or self._bytes * 16 > self._room.bytes
+        if is_full:
+            self._tidy()
+        else:
+            self._tidy_in(stays)
 
-    def _remove(self, path: Path, unless_younger_than: float = 0.0) -> None:
-        """Removes a file that nobody has locked."""
+    def _tidy(self) -> None:
+        with self._lock:
+            self._entries = self._bytes = 0
+        stays = self._sweep()
+        if stays is not None:
+            self._tidy_in(stays)
+
+    def _tidy_in(self, seconds: float) -> None:
+        """Tidies in so many seconds, unless that is to happen earlier anyway."""
+        now = self._clock.monotonic()
+        at = now + max(seconds, TIDY_SECONDS)
+        with self._lock:
+            # One that should have come is one whose event loop has ended.
+            if now <= self._tidies_at <= at:
+                return
+            self._tidies_at = at
+        asyncio.get_running_loop().call_later(at - now, self._tidy)
+
+    def _sweep(self) -> float | None:
+        """Removes what is due, and what there is no room for; says in how many seconds the next
+        one is due."""
+        self._known = known = dict(self._found())
+        entries, size = len(known), sum(length for _, length in known.values())
+        now = self._clock.monotonic() * _NANOSECONDS
+        for name, (due, length) in sorted(known.items(), key=_by_due):
+            if due > now and entries <= self._room.entries and size <= self._room.bytes:
+                return (due - now) / _NANOSECONDS
+            _remove(self._directory / name, due)
+            # One that stays is in use, or was written anew: to be looked at again.
+            del known[name]
+            entries -= 1
+            size -= length
+        return None
+
+    def _forget_earlier_boots(self) -> None:
+        """Removes what was stored at a moment that has yet to come: the machine began anew since,
+        and its clock with it. Such answers serve nobody, and would stay for the longest."""
+        now = self._clock.monotonic()
+        for name, (due, _) in list(self._found()):
+            stored_at = _stored_at(self._directory / name)
+            if stored_at is not None and stored_at > now:
+                _remove(self._directory / name, due)
+
+    def _found(self) -> Iterator[_Known]:
+        """The name of each file, when it is due and its size; as it was when it was last looked at,
+        since to ask about a thousand files takes milliseconds."""
+        known = self._known
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            with os.scandir(self._directory) as found:
+                for entry in found:
+                    facts = known.get(entry.name)
+                    if facts is None:
+                        try:
+                            status = entry.stat(follow_symlinks=False)
+                        except FileNotFoundError:
+                            continue
+                        facts = _due(status), status.st_size
+                    yield entry.name, facts
         except OSError:
+            # There is no directory yet, or it is not ours to read.
             return
-        try:
-            if _lock(descriptor) and not self._read(path.name, descriptor, unless_younger_than):
-                path.unlink(missing_ok=True)
-        finally:
-            os.close(descriptor)
 
 
 class FileLease:
@@ -177,3 +258,37 @@ def _lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _stored_at(path: Path) -> float | None:
+    """The moment in an answer's file; None for any other."""
+    try:
+        with path.open("rb") as file:
+            head = _STORED_AT.match(file.read(100))
+    except OSError:
+        return None
+    return float(head[1]) if head else None
+
+
+def _by_due(known: _Known) -> int:
+    return known[1][0]
+
+
+def _due(status: os.stat_result) -> int:
+    """When a file may be removed, in nanoseconds; at once where it holds no answer."""
+    return status.st_mtime_ns if status.st_mtime_ns < _UNFINISHED_NS else 0
+
+
+def _remove(path: Path, due: int) -> None:
+    """Removes a file that nobody has locked, nor written since it was `due` then."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        if _lock(descriptor) and _due(os.fstat(descriptor)) == due:
+            path.unlink()
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)

@@ -6,7 +6,8 @@ What an answer means is the wire formats' business; this file moves bytes and na
 import asyncio
 import io
 import ssl
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Mapping, Sequence
 from weakref import WeakKeyDictionary, WeakSet
 
 import aiohttp
@@ -26,10 +27,13 @@ from llm_routing.core.errors import (
     UpstreamError,
 )
 
+from .http_direct import DirectResponse
 from .http_pool import Destination, Pool, Use, current_use
 from .proxies import Proxies
 
 LARGE_BODY = 2**20
+MAX_CHUNK = 64 * 1024
+"""More may have come; it waits where it is until it is asked for."""
 STALE_SECONDS = 2.0
 """A server that closed an idle connection as we sent is heard of within a round trip; one that
 hangs up later has worked on the request, and may bill it."""
@@ -38,16 +42,24 @@ hangs up later has worked on the request, and may bill it."""
 class AiohttpAnswer:
     """`core.ports.Answer` over an aiohttp response."""
 
-    def __init__(self, response: aiohttp.ClientResponse, pool: Pool) -> None:
+    __slots__ = ("_pool", "_response", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse | DirectResponse, pool: Pool) -> None:
         self._response = response
         self._pool: Pool | None = pool
         self.status = response.status
-        self.headers: Mapping[str, str] = {
-            name.lower(): value for name, value in response.headers.items()
-        }
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """See `core.ports.Answer`."""
+        return {name.lower(): value for name, value in self._response.headers.items()}
 
     async def read(self, max_bytes: int) -> bytes:
         """The whole body; see `core.ports.Answer`."""
+        content = self._response.content
+        if content.is_eof() and content.total_bytes <= max_bytes and content.exception() is None:
+            # All of it has come along with its head.
+            return content.read_nowait()
         chunks: list[bytes] = []
         size = 0
         while chunk := await self.next_chunk():
@@ -60,7 +72,7 @@ class AiohttpAnswer:
     async def next_chunk(self) -> bytes:
         """The bytes that have come; see `core.ports.Answer`."""
         try:
-            return await self._response.content.readany()
+            return await self._response.content.read(MAX_CHUNK)
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             raise _during_answer(error) from error
 
@@ -68,8 +80,8 @@ class AiohttpAnswer:
         """A connection whose answer was read to its end is already back in its pool."""
         self._response.close()
         pool, self._pool = self._pool, None
-        if pool is not None:
-            await pool.leave()
+        if pool is not None and pool.leave():
+            await pool.close()
 
 
 class AiohttpTransport:
@@ -115,7 +127,8 @@ class AiohttpTransport:
         try:
             response = await self._request(pool, method, url, headers, body, connect_timeout)
         except BaseException as error:
-            await pool.leave()
+            if pool.leave():
+                await pool.close()
             if isinstance(error, aiohttp.ClientError | HttpProcessingError | OSError | ValueError):
                 raise _before_answer(error) from error
             raise
@@ -129,32 +142,41 @@ class AiohttpTransport:
         headers: Mapping[str, str],
         body: bytes,
         connect_timeout: float,
-    ) -> aiohttp.ClientResponse:
-        async def once(use: Use) -> aiohttp.ClientResponse:
-            current_use.set(use)
-            return await pool.session.request(
-                method,
-                url,
-                headers=headers,
-                # aiohttp writes a file in chunks, but the bytes of an image at one go.
-                data=(body or None) if len(body) < LARGE_BODY else io.BytesIO(body),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=connect_timeout, sock_read=None
-                ),
-            )
-
-        clock = asyncio.get_running_loop()
-        use = Use(wants_new=False)
-        began = clock.time()
+    ) -> aiohttp.ClientResponse | DirectResponse:
+        current_use.set(use := Use(wants_new=False))
+        began = time.monotonic()
         try:
-            return await once(use)
+            return await self._once(pool, method, url, headers, body, connect_timeout)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ConnectionError):
-            if not use.was_stale or clock.time() - began > STALE_SECONDS:
+            if not use.was_stale or time.monotonic() - began > STALE_SECONDS:
                 raise
-        return await once(Use(wants_new=True))
+        current_use.set(Use(wants_new=True))
+        return await self._once(pool, method, url, headers, body, connect_timeout)
+
+    def _once(
+        self,
+        pool: Pool,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        connect_timeout: float,
+    ) -> Awaitable[aiohttp.ClientResponse | DirectResponse]:
+        timeout = pool.timeout(connect_timeout)
+        direction = pool.direction(method, url) if len(body) < LARGE_BODY else None
+        if direction is not None:
+            return direction.send(headers, body, timeout)
+        return pool.session.request(
+            method,
+            url,
+            headers=headers,
+            # aiohttp writes a file in chunks, but the bytes of an image at one go.
+            data=(body or None) if len(body) < LARGE_BODY else io.BytesIO(body),
+            allow_redirects=False,
+            timeout=timeout,
+        )
 
     async def aclose(self) -> None:
         """Closes every connection, in the event loop that each belongs to."""
@@ -173,15 +195,13 @@ class AiohttpTransport:
         pools = self._pools.get(loop)
         if pools is None:
             pools = self._pools[loop] = _Pools()
-        origin = "/".join(url.split("/", 3)[:3])
         limit = max_connections or self._pool_size
         while True:
             pool = pools.current.get(provider)
-            if pool is not None:
-                destination = pool.destination
-                if destination.origin == origin and destination.limit == limit:
-                    pool.enter()
-                    return pool
+            if pool is not None and pool.leads_to(url, limit):
+                pool.enter()
+                return pool
+            origin = "/".join(url.split("/", 3)[:3])
             new = Pool(Destination(origin, self._proxy(origin), limit), self._allowed_networks)
             await pools.replace(provider, new)
 

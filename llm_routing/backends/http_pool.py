@@ -9,18 +9,29 @@ import socket
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
 from aiohappyeyeballs import AddrInfoType
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
 
 from llm_routing.core.addresses import Network, is_allowed
 from llm_routing.core.errors import AddressForbidden
 
+from .http_direct import Direction
+
 KEEP_ALIVE = 30.0
+MAX_HEAD_BYTES = 64 * 1024
+"""All that may come before a body: the answer's head, and interim answers (1xx) before it, which
+could go on without end."""
 DNS_TTL = 30
+MAX_DIRECTIONS = 100
+# A body that is not compressed can be no bomb and is relayed as it is.
+HEADERS = {"Accept-Encoding": "identity", "User-Agent": "llm_routing"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,41 +52,70 @@ class Pool:
         self._allowed_networks = allowed_networks
         self._users = 0
         self._is_retired = False
+        self._timeout = aiohttp.ClientTimeout(total=None)
+        self._directions: dict[tuple[str, str], Direction] = {}
+        self._connector = _Connector(
+            limit=destination.limit,
+            ttl_dns_cache=DNS_TTL,
+            keepalive_timeout=KEEP_ALIVE,
+            # The proxy is the operator's choice, wherever it is.
+            socket_factory=None if destination.proxy else self._socket,
+        )
         self.session = aiohttp.ClientSession(
-            connector=_Connector(
-                limit=destination.limit,
-                ttl_dns_cache=DNS_TTL,
-                keepalive_timeout=KEEP_ALIVE,
-                # The proxy is the operator's choice, wherever it is.
-                socket_factory=None if destination.proxy else self._socket,
-            ),
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=destination.proxy or None,
-            # A body that is not compressed can be no bomb and is relayed as it is.
-            headers={"Accept-Encoding": "identity", "User-Agent": "llm_routing"},
+            headers=HEADERS,
         )
 
     def enter(self) -> None:
         """One more user."""
         self._users += 1
 
-    async def leave(self) -> None:
-        """One user less."""
+    def leave(self) -> bool:
+        """One user less. Whether the pool is to be closed now."""
         self._users -= 1
-        await self._close_if_idle()
+        return self._is_retired and self._users == 0
 
     async def retire(self) -> None:
         """There will be no new user."""
         self._is_retired = True
-        await self._close_if_idle()
+        if self._users == 0:
+            await self.close()
+
+    def leads_to(self, url: str, limit: int) -> bool:
+        """Whether the pool is for requests to `url`, with so many connections."""
+        destination = self.destination
+        if destination.limit != limit:
+            return False
+        origin = destination.origin
+        return url == origin or url.startswith(origin + "/")
+
+    def timeout(self, connect: float) -> aiohttp.ClientTimeout:
+        """Of a request that may take `connect` seconds to connect, and any time after that."""
+        if self._timeout.sock_connect != connect:
+            self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=None)
+        return self._timeout
+
+    def direction(self, method: str, url: str) -> Direction | None:
+        """The way to `url` without aiohttp's client; None where there is none."""
+        if self.destination.proxy:
+            return None
+        direction = self._directions.get((method, url))
+        if direction is None:
+            try:
+                direction = Direction(self._connector, method, url, HEADERS)
+            except (ValueError, aiohttp.InvalidURL):
+                # The client says what is wrong with it.
+                return None
+            if len(self._directions) >= MAX_DIRECTIONS:
+                self._directions.clear()
+            self._directions[method, url] = direction
+        return direction
 
     async def close(self) -> None:
         """Closes all connections, in use or not."""
         await self.session.close()
-
-    async def _close_if_idle(self) -> None:
-        if self._is_retired and self._users == 0:
-            await self.close()
 
     def _socket(self, address: AddrInfoType) -> socket.socket:
         family, kind, protocol, _, destination = address
@@ -111,14 +151,31 @@ current_use: ContextVar[Use] = ContextVar("llm_routing_use_of_a_connection")
 
 
 class _Protocol(ResponseHandler):
-    """Knows how often the connection has served, and whether it has answered this time."""
+    """Knows how often the connection has served, whether it has answered this time, and how many
+    bytes have come without the head of the answer (None once it is there)."""
 
     uses = 0
     is_silent = True
+    head_bytes: int | None = None
+
+    def feed_data(self, data: tuple[RawResponseMessage, Any], size: int = 0) -> None:
+        if data[0].code >= HTTPStatus.OK:
+            self.head_bytes = None
+        super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
         self.is_silent = False
         super().data_received(data)
+        if self.head_bytes is not None:
+            self.head_bytes += len(data)
+            if self.head_bytes > MAX_HEAD_BYTES and self.transport is not None:
+                self.set_exception(HttpProcessingError(message="a head without end"))
+                self.transport.abort()
+        error, payload = self.exception(), self._payload
+        if error is not None and payload is not None and payload.exception() is None:
+            # aiohttp tells of broken framing whoever waits for a head, and lets the one who reads
+            # the body wait for ever.
+            payload.set_exception(error)
 
 
 def _protocol(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
@@ -149,5 +206,6 @@ class _Connector(aiohttp.TCPConnector):
                     continue
                 protocol.uses += 1
                 protocol.is_silent = True
+                protocol.head_bytes = 0
             use.of(protocol)
             return connection

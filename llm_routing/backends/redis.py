@@ -1,35 +1,21 @@
 """The response cache that machines share: Redis, over redis.asyncio.
 
-A Redis that is slow, full, wrong or away costs a request a tenth of a second at most, and the next
-ones nothing: it is left alone for a while.
+Where Redis cannot be used (see `guarded_redis`), there is nothing in it.
 """
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
-from weakref import WeakKeyDictionary
-
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from llm_routing.core.cache import CachedAnswer, answer_from_json, answer_to_json
 from llm_routing.core.codec import decode, encode
-from llm_routing.core.ports import Cipher, Clock, Found, NoLease
+from llm_routing.core.ports import Cipher, Found, NoLease
 
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
+from .guarded_redis import GuardedRedis, RedisUnavailable
 
 PREFIX = "llm_routing"
 SCHEMA = 1
-MAX_CONNECTIONS = 32
-CALL_SECONDS = 0.1
-PAUSE_SECONDS = 5.0
 LEASE_SECONDS = 3.0
-_SLICES = 4
 
 # An answer that is young enough (and how long it will stay), else the lease, else nothing.
 _CLAIM = """
@@ -70,18 +56,15 @@ return 0
 
 
 class RedisCache:
-    """`core.ports.SharedCache` over Redis, one client for each event loop.
+    """`core.ports.SharedCache` over Redis.
 
     Names of entries are digests that only our secret makes, and what they hold is encrypted: an
     answer may quote its prompt.
     """
 
-    def __init__(self, url: str, *, cipher: Cipher, clock: Clock) -> None:
-        self._url = url
+    def __init__(self, redis: GuardedRedis, *, cipher: Cipher) -> None:
+        self._redis = redis
         self._cipher = cipher
-        self._clock = clock
-        self._paused_until = clock.monotonic()
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
 
     async def claim(self, key: str, max_age: float) -> "Found | RedisLease | NoLease":
         """See `SharedCache.claim`."""
@@ -97,9 +80,7 @@ class RedisCache:
 
     async def aclose(self) -> None:
         """Closes the connections of the running event loop."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        await self._redis.aclose()
 
     async def publish(self, key: str, token: str, answer: CachedAnswer, ttl: float) -> None:
         """Stores an answer and ends the lease that `token` holds."""
@@ -149,38 +130,10 @@ class RedisCache:
 
     async def _run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
         """What a script says; None where Redis cannot be used."""
-        return await self._guarded(
-            lambda client: client.register_script(script)(keys=keys, args=arguments)
-        )
-
-    async def _guarded(self, call: Callable[[Redis], Awaitable[T]]) -> T | None:
-        if self._clock.monotonic() < self._paused_until:
-            return None
         try:
-            return await _in_time(call(self._client()))
-        except Exception as error:  # noqa: BLE001  # whatever Redis is up to, the request goes on
-            self._paused_until = self._clock.monotonic() + PAUSE_SECONDS
-            logger.warning(
-                "The response cache leaves Redis alone for %g s: %s",
-                PAUSE_SECONDS,
-                type(error).__name__,
-            )
+            return await self._redis.run(script, keys, arguments)
+        except RedisUnavailable:
             return None
-
-    def _client(self) -> Redis:
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            pool = BlockingConnectionPool.from_url(
-                self._url,
-                max_connections=MAX_CONNECTIONS,
-                timeout=CALL_SECONDS,
-                socket_timeout=None,
-                socket_connect_timeout=None,
-                retry=Retry(NoBackoff(), 0),
-            )
-            client = self._clients[loop] = Redis.from_pool(pool)
-        return client
 
 
 class RedisLease:
@@ -190,22 +143,33 @@ class RedisLease:
         self._cache = cache
         self._key = key
         self._token = token
-        self._renewing = asyncio.create_task(self._renew())
+        self._loop = asyncio.get_running_loop()
+        self._renewing: asyncio.Task[None] | None = None
+        # Most answers are there before a lease needs renewing, and pay for no task.
+        self._timer = self._loop.call_later(LEASE_SECONDS / 3, self._begin_to_renew)
 
     async def publish(self, answer: CachedAnswer, ttl: float) -> None:
         """See `Lease.publish`."""
-        self._renewing.cancel()
+        self._stop_renewing()
         await self._cache.publish(self._key, self._token, answer, ttl)
 
     async def release(self) -> None:
         """See `Lease.release`."""
-        self._renewing.cancel()
+        self._stop_renewing()
         await self._cache.release(self._key, self._token)
+
+    def _begin_to_renew(self) -> None:
+        self._renewing = self._loop.create_task(self._renew())
+
+    def _stop_renewing(self) -> None:
+        self._timer.cancel()
+        if self._renewing is not None:
+            self._renewing.cancel()
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
             await self._cache.renew(self._key, self._token)
+            await asyncio.sleep(LEASE_SECONDS / 3)
 
 
 def _entry(key: str) -> str:
@@ -219,27 +183,3 @@ def _lease(key: str) -> str:
 
 def _milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-async def _in_time(call: Awaitable[T]) -> T:
-    """What `call` gives within `CALL_SECONDS`. Raises `TimeoutError`.
-
-    They are counted in slices, so that a stall of our own event loop (a thousand requests at once)
-    passes for one slice and not for a Redis that is silent.
-    """
-    task = asyncio.ensure_future(call)
-    try:
-        for _ in range(_SLICES):
-            done, _ = await asyncio.wait({task}, timeout=CALL_SECONDS / _SLICES)
-            if done:
-                return task.result()
-        raise TimeoutError
-    finally:
-        if not task.done():
-            task.add_done_callback(_retrieve)
-            task.cancel()
-
-
-def _retrieve(task: "asyncio.Future[Any]") -> None:
-    if not task.cancelled():
-        task.exception()

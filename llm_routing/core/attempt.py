@@ -4,9 +4,11 @@ It measures and accounts; whether to try again is decided in `retry`.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from .errors import UpstreamError
+from .limits import Slot
 from .ports import AttemptOpened, AttemptSettled, Clock, Permit, UsageSink
 from .pricing import cost, estimate_tokens
 from .routing_table import Target
@@ -16,19 +18,25 @@ T = TypeVar("T")
 
 
 class Attempt:
-    """An attempt under way. Once opened it is settled exactly once, whatever happens."""
+    """An attempt under way. Once opened it is settled exactly once, whatever happens.
+
+    `slot` is its place among those who may ask the provider; whoever closes the answer, or ends the
+    attempt without one, releases it.
+    """
 
     def __init__(
         self,
         record: AttemptOpened,
         target: Target,
         permit: Permit,
+        slot: Slot,
         *,
         sink: UsageSink,
         clock: Clock,
         input_length: Callable[[], int],
     ) -> None:
         self.target = target
+        self.slot = slot
         self.status: int | None = None
         self.settled: AttemptSettled | None = None
         self.is_opened = False
@@ -60,7 +68,8 @@ class Attempt:
 
     def succeed(self, usage: Usage | None, output_length: int) -> None:
         """A complete answer of `output_length` characters. Without `usage` it is estimated."""
-        self._permit.succeed()
+        until = self._first_token_at
+        self._permit.succeed((self._clock.monotonic() if until is None else until) - self._started)
         self._settle(AttemptOutcome.SUCCESS, "", usage or self._estimate(output_length))
 
     def fail(
@@ -71,20 +80,21 @@ class Attempt:
         *,
         is_fair: bool = True,
     ) -> None:
-        """A failure; what a vendor may bill for is estimated where it gave no `usage`. Not fair is
-        one that came of a deadline and says nothing about the target."""
+        """A failure. What a vendor may bill for is estimated where it gave no `usage`; words that
+        came are billed whatever ended them. Not fair is a failure that came of a deadline and says
+        nothing about the target."""
         if self.is_opened and is_fair and error.counts_against_breaker:
             self._permit.fail(error)
         else:
             self._permit.release()
-        if usage is None and error.billed:
-            usage = self._estimate(output_length)
+        if error.billed or output_length:
+            usage = self._partial(usage, output_length)
         self._settle(AttemptOutcome.FAILURE, error.code, usage)
 
     def cancel(self, usage: Usage | None = None, output_length: int = 0) -> None:
         """The caller left; the vendor bills what it has done."""
         self._permit.release()
-        self._settle(AttemptOutcome.CANCELLED, "", usage or self._estimate(output_length))
+        self._settle(AttemptOutcome.CANCELLED, "", self._partial(usage, output_length))
 
     def summary(self, error: UpstreamError | None = None) -> AttemptSummary:
         """The attempt as a caller may see it, settled or not."""
@@ -99,6 +109,16 @@ class Attempt:
             error_code=error.code if error else "",
             latency_ms=(self._clock.monotonic() - self._started) * 1000,
         )
+
+    def _partial(self, usage: Usage | None, output_length: int) -> Usage:
+        """What an answer has used that did not come to its end. A count from its beginning knows
+        nothing of the words that came after."""
+        estimate = self._estimate(output_length)
+        if usage is None:
+            return estimate
+        if usage.output_tokens >= estimate.output_tokens:
+            return usage
+        return replace(usage, output_tokens=estimate.output_tokens, estimated=True)
 
     def _estimate(self, output_length: int) -> Usage:
         return Usage(

@@ -1,7 +1,8 @@
 """The circuit breaker: a target that keeps failing is left alone for a while, then probed.
 
 Pure: the time (monotonic seconds) and the randomness come in. Which breaker belongs to which
-target, and who shares it, is behind `ports.BreakerStore`.
+target, and who shares it, is behind `ports.BreakerStore`; what they tell each other are the
+`CallCounts` and the `Opening` of this module.
 """
 
 from collections import deque
@@ -14,6 +15,8 @@ from .routing_table import Target
 
 MAX_DOUBLINGS = 30
 JITTER = 0.2
+SLOW_CALLS = "slow_calls"
+"""The cause of an opening to which no failure, and so no error's code, has led."""
 
 
 class BreakerState(StrEnum):
@@ -29,24 +32,32 @@ class BreakerRules:
     """When a breaker opens, and for how long. A full window is always enough calls.
 
     It looks at the last `window_calls` calls that ended within `window` seconds, and opens on a
-    failure that makes at least `failure_rate` of at least `minimum_calls` of them failures. It
-    stays open for `open_time` seconds, twice as long each time that its probes fail, give or take
-    a fifth, never longer than `longest_open_time`. It closes when `probes` probes have succeeded.
+    failure that makes at least `failure_rate` of at least `minimum_calls` of them failures, or on a
+    slow call that makes `slow_call_rate` of them slow: a call that succeeded, but took more than
+    `slow_call_time` seconds (0: none is slow). It stays open for `open_time` seconds, twice as long
+    each time that a probe fails or is slow, give or take a fifth, never longer than
+    `longest_open_time`. It closes when `probes` probes have succeeded.
     """
 
     window: float = 60.0
     window_calls: int = 100
     minimum_calls: int = 10
     failure_rate: float = 0.5
+    slow_call_time: float = 0.0
+    slow_call_rate: float = 0.8
     open_time: float = 5.0
     longest_open_time: float = 300.0
     probes: int = 1
+
+    def is_slow(self, seconds: float) -> bool:
+        """Whether a call that succeeded after `seconds` was slow."""
+        return 0 < self.slow_call_time < seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A call that may not be made now; `retry_after` seconds from now one may be. `cause` is the
-    code of the failure that opened the breaker."""
+    code of the failure that opened the breaker, or `SLOW_CALLS`."""
 
     retry_after: float
     cause: str
@@ -54,9 +65,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class BreakerStatus:
-    """A breaker as it is shown. `cause` is the code of the failure that opened it, empty while it
-    is closed; `opened_for` and `retry_after` are in seconds, `calls` and `failures` those of the
-    window, `openings` all since it was made."""
+    """A breaker as it is shown. `cause` is as in `Refusal`, empty while it is closed; `opened_for`
+    and `retry_after` are in seconds, `calls`, `failures` and `slow_calls` those of the window,
+    `openings` all since it was made."""
 
     state: BreakerState
     cause: str
@@ -65,6 +76,30 @@ class BreakerStatus:
     calls: int
     failures: int
     openings: int
+    slow_calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallCounts:
+    """Calls that ended while a breaker was closed. `cause` is the code of the last failure, and
+    `retry_after` how many seconds from now the vendor wants to be left alone, if it said so."""
+
+    calls: int = 0
+    failures: int = 0
+    slow_calls: int = 0
+    cause: str = ""
+    retry_after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """That a breaker is not closed, as one process tells another. Durations are in seconds;
+    `failed` says how often in a row it has opened: each time for twice as long."""
+
+    cause: str
+    opened_for: float
+    retry_after: float
+    failed: int
 
 
 class BreakerPermit:
@@ -77,10 +112,10 @@ class BreakerPermit:
         self._generation = generation
         self._is_settled = False
 
-    def succeed(self, now: float) -> None:
-        """The target answered."""
+    def succeed(self, now: float, seconds: float = 0.0) -> None:
+        """The target answered, after `seconds`."""
         if self._settle():
-            self._breaker.on_success(now)
+            self._breaker.on_success(now, seconds)
 
     def fail(self, now: float, cause: str, retry_after: float | None = None) -> None:
         """The target failed, with the error code `cause`; it asked for `retry_after` seconds."""
@@ -102,30 +137,35 @@ class Breaker:
     """One circuit breaker. Not for several threads at once.
 
     A call that began before the last change of state says nothing any more: its end is ignored.
+    `decisions` counts the times that it opened or closed by what it has seen itself.
     """
 
     def __init__(self, rules: BreakerRules, rng: Random) -> None:
-        self.generation = 0
+        self.generation = self.decisions = 0
         self._rules = rules
         self._rng = rng
         self._state = BreakerState.CLOSED
-        self._calls: deque[tuple[float, bool]] = deque()
-        self._failures = 0
+        self._calls: deque[tuple[float, bool, bool]] = deque()
+        self._failures = self._slow_calls = 0
+        self._new_calls = self._new_failures = self._new_slow_calls = 0
+        self._new_cause = ""
         self._cause = ""
         self._opened_at = self._retry_at = 0.0
         self._not_before = float("-inf")
         self._openings = self._failed_openings = 0
         self._probing = self._proven = 0
 
-    def admit(self, now: float) -> BreakerPermit | Refusal:
-        """Leave for one call, or when to ask again."""
+    def admit(self, now: float, *, regardless: bool = False) -> BreakerPermit | Refusal:
+        """Leave for one call, or when to ask again. `regardless`: leave in any case; a success of a
+        call that would have been refused counts as a probe's, a failure keeps the breaker open for
+        as long as it would have been, or as the vendor asks."""
         if self._state is BreakerState.OPEN and now >= self._retry_at:
             self._change(BreakerState.HALF_OPEN)
-        if self._state is BreakerState.OPEN:
+        if self._state is BreakerState.OPEN and not regardless:
             return Refusal(self._retry_at - now, self._cause)
-        if self._state is BreakerState.HALF_OPEN:
-            if self._probing + self._proven >= self._rules.probes:
-                return Refusal(self._rules.open_time, self._cause)
+        if self._state is BreakerState.HALF_OPEN and not regardless and self._is_full:
+            return Refusal(self._rules.open_time, self._cause)
+        if self._state is not BreakerState.CLOSED:
             self._probing += 1
         return BreakerPermit(self, self.generation)
 
@@ -133,48 +173,113 @@ class Breaker:
         """Closes the breaker and forgets why it was open."""
         self._close()
 
+    def adopt(self, now: float, opening: Opening | None) -> None:
+        """Takes over that another process has opened it, or closed it, whatever its state here."""
+        if opening is None:
+            self._turn_closed()
+            return
+        self._opened_at = now - opening.opened_for
+        self._retry_at = now + opening.retry_after
+        self._failed_openings = opening.failed
+        self._openings += self._state is not BreakerState.OPEN
+        self._turn_open(opening.cause)
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time for probes."""
+        is_over = self._state is BreakerState.OPEN and now >= self._retry_at
+        return is_over or self._state is BreakerState.HALF_OPEN
+
+    def opening(self, now: float) -> Opening | None:
+        """What other processes should know; None while it is closed."""
+        if self._state is BreakerState.CLOSED:
+            return None
+        return Opening(
+            self._cause,
+            now - self._opened_at,
+            max(0.0, self._retry_at - now),
+            self._failed_openings,
+        )
+
+    def take_news(self, now: float) -> CallCounts:
+        """The calls that ended since the last time, unless the breaker has opened or closed."""
+        wanted = min(self._not_before - now, self._rules.longest_open_time)
+        news = CallCounts(
+            self._new_calls,
+            self._new_failures,
+            self._new_slow_calls,
+            self._new_cause,
+            max(0.0, wanted),
+        )
+        self._forget_news()
+        return news
+
+    def judge(self, now: float, seen: CallCounts, total: CallCounts) -> None:
+        """Opens the closed breaker where the calls that were `seen` here make those of all
+        processes together, which are the `total` of the window, too many failures or too slow."""
+        if self._state is not BreakerState.CLOSED:
+            return
+        self._not_before = max(self._not_before, now + total.retry_after)
+        rules = self._rules
+        if total.calls < min(rules.minimum_calls, rules.window_calls):
+            return
+        if seen.failures and total.failures >= rules.failure_rate * total.calls:
+            self._open(now, seen.cause)
+        elif seen.slow_calls and total.slow_calls >= rules.slow_call_rate * total.calls:
+            self._open(now, SLOW_CALLS)
+
     def status(self, now: float) -> BreakerStatus:
         """How the breaker stands. One whose time is over is half open."""
         self._forget_before(now)
-        is_due = self._state is BreakerState.OPEN and now >= self._retry_at
         is_closed = self._state is BreakerState.CLOSED
         return BreakerStatus(
-            state=BreakerState.HALF_OPEN if is_due else self._state,
+            state=BreakerState.HALF_OPEN if self.is_due(now) else self._state,
             cause=self._cause,
             opened_for=0.0 if is_closed else now - self._opened_at,
             retry_after=0.0 if is_closed else max(0.0, self._retry_at - now),
             calls=len(self._calls),
             failures=self._failures,
             openings=self._openings,
+            slow_calls=self._slow_calls,
         )
 
-    def on_success(self, now: float) -> None:
-        """A call of this generation succeeded."""
+    def on_success(self, now: float, seconds: float) -> None:
+        """A call of this generation succeeded after `seconds`."""
+        is_slow = self._rules.is_slow(seconds)
         if self._state is BreakerState.CLOSED:
-            self._count(now, failed=False)
-            return
-        self._probing -= 1
-        self._proven += 1
-        if self._proven >= self._rules.probes:
-            self._close()
+            self._count(now, is_slow=is_slow)
+        elif is_slow:
+            self._fail_probe(now, SLOW_CALLS)
+        else:
+            self._probing -= 1
+            self._proven += 1
+            if self._proven >= self._rules.probes:
+                self._close()
 
     def on_failure(self, now: float, cause: str, retry_after: float | None) -> None:
         """A call of this generation failed."""
         if retry_after is not None:
             self._not_before = max(self._not_before, now + retry_after)
-        if self._state is BreakerState.HALF_OPEN:
-            self._open(now, cause)
-            return
-        self._count(now, failed=True)
-        calls, rules = len(self._calls), self._rules
-        is_enough = calls >= min(rules.minimum_calls, rules.window_calls)
-        if is_enough and self._failures >= rules.failure_rate * calls:
-            self._open(now, cause)
+        if self._state is BreakerState.CLOSED:
+            self._count(now, cause=cause)
+        else:
+            self._fail_probe(now, cause)
 
     def on_release(self) -> None:
         """A call of this generation counts for nothing; another probe may take its place."""
-        if self._state is BreakerState.HALF_OPEN:
+        if self._state is not BreakerState.CLOSED:
             self._probing -= 1
+
+    @property
+    def _is_full(self) -> bool:
+        return self._probing + self._proven >= self._rules.probes
+
+    def _fail_probe(self, now: float, cause: str) -> None:
+        if self._state is BreakerState.HALF_OPEN:
+            self._open(now, cause)
+        elif self._not_before > self._retry_at:
+            # Asked before its time, it is no probe that has failed: the time does not double.
+            self._retry_at = min(self._not_before, now + self._rules.longest_open_time)
+            self.decisions += 1
 
     def _open(self, now: float, cause: str) -> None:
         rules = self._rules
@@ -184,12 +289,20 @@ class Breaker:
         seconds *= self._rng.uniform(1 - JITTER, 1 + JITTER)
         seconds = min(max(seconds, self._not_before - now), rules.longest_open_time)
         self._retry_at = now + seconds
-        self._cause = cause
-        self._openings += 1
         self._failed_openings += 1
+        self._openings += 1
+        self.decisions += 1
+        self._turn_open(cause)
+
+    def _turn_open(self, cause: str) -> None:
+        self._cause = cause
         self._change(BreakerState.OPEN)
 
     def _close(self) -> None:
+        self.decisions += 1
+        self._turn_closed()
+
+    def _turn_closed(self) -> None:
         self._cause = ""
         self._failed_openings = 0
         self._not_before = float("-inf")
@@ -200,28 +313,47 @@ class Breaker:
         self.generation += 1
         self._probing = self._proven = 0
         self._calls.clear()
-        self._failures = 0
+        self._failures = self._slow_calls = 0
+        self._forget_news()
 
-    def _count(self, now: float, *, failed: bool) -> None:
+    def _count(self, now: float, *, cause: str = "", is_slow: bool = False) -> None:
+        failed = bool(cause)
         self._forget_before(now)
         if len(self._calls) >= self._rules.window_calls:
-            self._failures -= self._calls.popleft()[1]
-        self._calls.append((now, failed))
+            self._forget_oldest()
+        self._calls.append((now, failed, is_slow))
         self._failures += failed
+        self._slow_calls += is_slow
+        self._new_calls += 1
+        self._new_failures += failed
+        self._new_slow_calls += is_slow
+        self._new_cause = cause or self._new_cause
+        if failed or is_slow:
+            total = CallCounts(len(self._calls), self._failures, self._slow_calls)
+            self.judge(now, CallCounts(1, int(failed), int(is_slow), cause), total)
+
+    def _forget_news(self) -> None:
+        self._new_calls = self._new_failures = self._new_slow_calls = 0
+        self._new_cause = ""
 
     def _forget_before(self, now: float) -> None:
         while self._calls and self._calls[0][0] <= now - self._rules.window:
-            self._failures -= self._calls.popleft()[1]
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        _, failed, was_slow = self._calls.popleft()
+        self._failures -= failed
+        self._slow_calls -= was_slow
 
 
 class NoBreakers:
     """`ports.BreakerStore` for calls that are to reach their target in any case."""
 
-    async def admit(self, target: Target) -> "NoBreakers":
+    async def admit(self, target: Target, *, regardless: bool = False) -> "NoBreakers":
         """Leave, always."""
         return self
 
-    def succeed(self) -> None:
+    def succeed(self, seconds: float = 0.0) -> None:
         """Means nothing here."""
 
     def fail(self, error: UpstreamError) -> None:

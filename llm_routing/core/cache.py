@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from sys import getsizeof
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 from .content import ForeignPart, ForeignTool, RefusalPart, ToolCallPart
+from .records import record
 from .routing_table import RouteSpec
 from .types import Completion, FinishReason, LLMRequest, Usage
 
@@ -29,14 +30,30 @@ _GOOD_ENDS: Final = frozenset((FinishReason.STOP, FinishReason.STOP_SEQUENCE))
 _SLOT_BYTES: Final = 400
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CacheRule:
     """How one request may use the cache. An answer older than `ttl` seconds does not serve it,
-    and its own is kept that long. Without `reads` it fills the cache and takes nothing from it."""
+    and its own is kept that long. Without `reads` it fills the cache and takes nothing from it.
+
+    `insists` says whether it must wait for an equal request rather than go alone, `fingerprint`
+    which requests an answer is for where its key does not say all.
+    """
 
     ttl: float
     reads: bool = True
     keeps_tool_calls: bool = False
+    insists: ClassVar[bool] = False
+    fingerprint: ClassVar[str] = ""
+
+    def keeps(self, answer: object) -> bool:
+        """Whether a whole answer may be served again."""
+        return isinstance(answer, Completion) and is_worth_keeping(answer, self)
+
+    def keeps_stream(
+        self, reasons: Iterable[FinishReason | None], *, has_content: bool, calls_tools: bool
+    ) -> bool:
+        """Whether a stream that came to its end may be served again."""
+        return ends_well(reasons, has_content=has_content, calls_tools=calls_tools, rule=self)
 
 
 def cache_rule(request: LLMRequest, route: RouteSpec | None, default_ttl: int) -> CacheRule | None:
@@ -101,35 +118,43 @@ def ends_well(
 def digest(secret: bytes, parts: Iterable[str | bytes]) -> str:
     """64 hex digits over `parts`, each with its length before it, so that no two lists of parts
     look alike. Keyed with `secret` (at most 64 bytes): nobody without it can test a guess."""
-    hashed = blake2b(key=secret, digest_size=32)
+    return blake2b(framed(parts), key=secret, digest_size=32).hexdigest()
+
+
+def framed(parts: Iterable[str | bytes]) -> bytes:
+    """`parts` in one piece, each with its length before it."""
+    pieces: list[bytes] = []
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        hashed.update(len(data).to_bytes(8, "big"))
-        hashed.update(data)
-    return hashed.hexdigest()
+        pieces += (len(data).to_bytes(8, "big"), data)
+    return b"".join(pieces)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CachedAnswer:
     """An answer as its vendor sent it: the body, or the frames of a stream, joined. It is read
-    again by the target's own format, so every caller gets what he would have got from it."""
+    again in its own `format`, so every caller gets what he would have got from it. `created` is
+    its moment in Unix seconds; for `fingerprint` see the rules."""
 
     provider: str
     model: str
     body: bytes = field(repr=False)
     usage: Usage | None = None
     ignored: tuple[str, ...] = ()
+    format: str = ""
+    created: int = 0
+    fingerprint: str = ""
 
     @property
     def size(self) -> int:
         """Bytes of memory."""
-        texts = (self.provider, self.model, *self.ignored)
+        texts = (self.provider, self.model, self.fingerprint, *self.ignored)
         return getsizeof(self.body) + sum(map(getsizeof, texts)) + _SLOT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    schema: Literal[1]
+    schema: Literal[2]
     key: str
     answer: CachedAnswer
 
@@ -140,7 +165,7 @@ _RECORD: Final = TypeAdapter(_Record)
 def answer_to_json(key: str, answer: CachedAnswer) -> str:
     """The entry `key` for a shared cache. Raises `ValueError` for a body that is not UTF-8."""
     try:
-        return _RECORD.dump_json(_Record(1, key, answer)).decode()
+        return _RECORD.dump_json(_Record(2, key, answer)).decode()
     except PydanticSerializationError as error:
         raise ValueError("the answer cannot be written as JSON") from error
 
@@ -154,7 +179,7 @@ def answer_from_json(key: str, text: str) -> CachedAnswer:
     return record.answer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Entry:
     answer: CachedAnswer
     stored_at: float

@@ -1,47 +1,49 @@
-"""The executor behind the response cache: of many equal requests one asks upstream.
+"""The executor behind what is kept: of many equal requests one asks upstream.
 
-What is kept is decided in `cache`; where, behind the ports.
+Which requests are equal and which answers are kept is for the rules (`cache`, `idempotency`), who
+waits for whom for `shelf`.
 """
 
-import asyncio
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, Generic, Protocol, TypeVar
 
-from .cache import CachedAnswer, CacheRule, digest, is_worth_keeping
-from .errors import UpstreamError
-from .executor import Call, Executor, Result
-from .flight import Flight, Flights, Landing
+from .cache import CachedAnswer, CacheRule, digest, framed
+from .calls import Call, Result
+from .errors import IdempotencyKeyReused, UpstreamError
+from .executor import Executor
+from .flight import Flight
 from .planner import RoutePlan
-from .ports import (
-    Clock,
-    CredentialStore,
-    Found,
-    FrameStream,
-    Lease,
-    NoLease,
-    Operation,
-    ResponseCache,
-    SharedCache,
-)
+from .ports import Clock, Credential, CredentialStore, FrameStream, Operation
+from .records import record
 from .replay import RecordedStream, ReplayedStream
-from .routing_table import Target
-from .types import AttemptSummary, CacheState, Completion, Usage
+from .routing_table import ModelSpec, ProviderSpec, Target
+from .shelf import Rule, Shelf
+from .types import AttemptSummary, CacheState, Usage
+
+KEY_VERSION = "2"
+MAX_FIXED = 1_000
+"""Targets of which the part of a key is kept that is always the same."""
+
+
+class Whole(Protocol):
+    """An answer that keeps its vendor's own words."""
+
+    @property
+    def raw(self) -> bytes:
+        """The body as it came."""
+
 
 T = TypeVar("T")
-
-KEY_VERSION = "1"
-MOST_WAITS = 3
-FIRST_POLL = 0.01
-LAST_POLL = 0.1
+WholeT = TypeVar("WholeT", bound=Whole)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answered(Generic[T]):
     """An answer and where it is from. `cost` is in USD, None where it is not known (yet);
-    `upstream_seconds` went by waiting for providers, or for another request's answer."""
+    `upstream_seconds` went by waiting for providers, or for another request's answer. `replayed`
+    and `created` as in `RoutingFacts`."""
 
     value: T
     target: Target
@@ -50,73 +52,94 @@ class Answered(Generic[T]):
     cost: Decimal | None = None
     upstream_seconds: float = 0.0
     ignored: tuple[str, ...] = ()
+    replayed: bool = False
+    created: int = 0
 
 
 class CachedExecutor:
-    """Runs plans as `Executor` does, or has the answer already. One for a router."""
+    """Runs plans as `Executor` does, or has the answer already. One for a router.
+
+    Each of a request's rules is asked before the next one, and the upstream when there is none
+    left; what comes back goes to all of them.
+    """
 
     def __init__(
         self,
         executor: Executor,
         *,
-        memory: ResponseCache,
-        shared: SharedCache | None,
+        cache: Shelf,
+        idempotency: Shelf,
         credentials: CredentialStore,
         clock: Clock,
         secret: bytes,
     ) -> None:
-        self.hits = self.misses = 0
         self._executor = executor
-        self._memory = memory
-        self._shared = shared
+        self._cache = cache
+        self._idempotency = idempotency
         self._credentials = credentials
         self._clock = clock
         self._secret = secret
-        self._flights: WeakKeyDictionary[asyncio.AbstractEventLoop, Flights] = WeakKeyDictionary()
+        self._fixed: dict[int, tuple[Target, Credential | None, bytes]] = {}
 
     async def ask(self, operation: Operation[T], plan: RoutePlan, call: Call) -> Answered[T]:
-        """The answer to what is never cached. Raises as `Executor.complete` does."""
-        result = await self._executor.complete(operation, plan, call)
-        return _answered(result, result.value, CacheState.BYPASS)
+        """The answer to what is never kept. Raises as `Executor.complete` does."""
+        return await self._ask(operation, plan, call, CacheState.BYPASS)
 
     async def complete(
+        self, operation: Operation[WholeT], plan: RoutePlan, call: Call, rules: Sequence[Rule]
+    ) -> Answered[WholeT]:
+        """A whole answer. Raises as `Executor.complete` does, and `IdempotencyKeyReused`."""
+        return await self._complete(operation, plan, call, rules, CacheState.BYPASS)
+
+    async def _complete(
         self,
-        operation: Operation[Completion],
+        operation: Operation[WholeT],
         plan: RoutePlan,
         call: Call,
-        rule: CacheRule | None,
-    ) -> Answered[Completion]:
-        """A whole answer. Raises as `Executor.complete` does."""
-        if rule is None:
-            return await self.ask(operation, plan, call)
+        rules: Sequence[Rule],
+        state: CacheState,
+    ) -> Answered[WholeT]:
+        """`state` is what the rules before have come to."""
+        if not rules:
+            return await self._ask(operation, plan, call, state)
+        rule, *others = rules
 
-        def parse(target: Target, cached: CachedAnswer) -> Completion:
+        def parse(target: Target, cached: CachedAnswer) -> WholeT:
             return operation.parse(target, cached.body)
 
         found = await self._find(operation, plan, call, rule, parse)
         if isinstance(found, Answered):
             return found
         try:
-            result = await self._executor.complete(operation, plan, call)
-            if is_worth_keeping(result.value, rule):
-                found.keep(_kept(result, result.value.raw, result.value.usage))
+            answered = await self._complete(operation, plan, call, others, _missed(rule))
+            value = answered.value
+            if rule.keeps(value):
+                found.keep(_kept(answered, rule, value.raw, operation.usage(value)))
             else:
                 found.refuse()
         finally:
             await found.close()
-        return _answered(result, result.value, CacheState.MISS)
+        return answered
 
     async def open_stream(
+        self, operation: Operation[Any], plan: RoutePlan, call: Call, rules: Sequence[Rule]
+    ) -> Answered[FrameStream]:
+        """A stream whose first content has come. Raises as `Executor.open_stream` does, and
+        `IdempotencyKeyReused`."""
+        return await self._open_stream(operation, plan, call, rules, CacheState.BYPASS)
+
+    async def _open_stream(
         self,
         operation: Operation[Any],
         plan: RoutePlan,
         call: Call,
-        rule: CacheRule | None,
+        rules: Sequence[Rule],
+        state: CacheState,
     ) -> Answered[FrameStream]:
-        """A stream whose first content has come. Raises as `Executor.open_stream` does."""
-        if rule is None:
+        if not rules:
             result = await self._executor.open_stream(operation, plan, call)
-            return _answered(result, result.value, CacheState.BYPASS)
+            return self._answered(result, result.value, state)
+        rule, *others = rules
 
         def replay(target: Target, cached: CachedAnswer) -> FrameStream:
             return ReplayedStream(cached, operation.stream_parser(target))
@@ -125,169 +148,151 @@ class CachedExecutor:
         if isinstance(found, Answered):
             return found
         try:
-            result = await self._executor.open_stream(operation, plan, call)
+            answered = await self._open_stream(operation, plan, call, others, _missed(rule))
         except BaseException:
             await found.close()
             raise
-        recorded = RecordedStream(
-            result.value, found, rule, lambda body, usage: _kept(result, body, usage)
-        )
-        return _answered(result, recorded, CacheState.MISS)
+
+        def keep_as(body: bytes, usage: Usage | None) -> CachedAnswer:
+            return _kept(answered, rule, body, usage)
+
+        recorded = RecordedStream(answered.value, found, rule, keep_as)
+        return replace(answered, value=recorded)
 
     async def _find(
         self,
         operation: Operation[Any],
         plan: RoutePlan,
         call: Call,
-        rule: CacheRule,
+        rule: Rule,
         read: Callable[[Target, CachedAnswer], T],
     ) -> Answered[T] | Flight:
-        """What the cache has, or what an equal request brings while we wait; else a flight."""
-        key = digest(self._secret, _shape(operation, plan, call, self._credentials))
+        """What is kept, or what an equal request brings while we wait; else a flight."""
         began = self._clock.monotonic()
 
         def hit(cached: CachedAnswer) -> Answered[T] | None:
+            if cached.fingerprint != rule.fingerprint:
+                raise IdempotencyKeyReused(
+                    "This idempotency key was used for another request; take a new one."
+                )
             target = _target_of(plan, cached)
             try:
                 value = read(target, cached)
             except UpstreamError:
                 # What an older release wrote and this one does not read.
                 return None
-            self.hits += 1
-            waited = self._clock.monotonic() - began
+            is_replayed = not isinstance(rule, CacheRule)
             return Answered(
                 value,
                 target,
-                CacheState.HIT,
+                CacheState.BYPASS if is_replayed else CacheState.HIT,
                 cost=Decimal(0),
-                upstream_seconds=waited,
+                upstream_seconds=self._clock.monotonic() - began,
                 ignored=cached.ignored,
+                replayed=is_replayed,
+                created=cached.created,
             )
 
-        if rule.reads:
-            found = await self._look(key, rule, call, hit)
-            if found is not None:
-                return found
-        self.misses += 1
-        return Flight(key, rule.ttl, self._memory, self._shared)
+        if isinstance(rule, CacheRule):
+            key = digest(self._secret, self._shape(operation, plan, call))
+            return await self._cache.find(key, rule, call.deadline, hit)
+        return await self._idempotency.find(rule.key, rule, call.deadline, hit)
 
-    async def _look(
-        self,
-        key: str,
-        rule: CacheRule,
-        call: Call,
-        hit: Callable[[CachedAnswer], Answered[T] | None],
-    ) -> Answered[T] | Flight | None:
-        """An answer, the flight that others wait for, or None to go alone."""
-        flights = self._flights.setdefault(asyncio.get_running_loop(), {})
-        for _ in range(MOST_WAITS):
-            cached = self._memory.get(key, rule.ttl)
-            if cached is None:
-                if key not in flights:
-                    return await self._lead(key, rule, call, flights, hit)
-                waiting = flights[key]
-                # Time is left to go alone where the one who leads does not come back.
-                await asyncio.wait({waiting}, timeout=self._patience(call))
-                outcome = waiting.result() if waiting.done() else Landing.NOT_KEPT
-                if outcome is Landing.FAILED:
-                    continue
-                if outcome is Landing.NOT_KEPT:
-                    return None
-                cached = outcome
-            return hit(cached)
-        return None
+    async def _ask(
+        self, operation: Operation[T], plan: RoutePlan, call: Call, state: CacheState
+    ) -> Answered[T]:
+        result = await self._executor.complete(operation, plan, call)
+        return self._answered(result, result.value, state)
 
-    async def _lead(
-        self,
-        key: str,
-        rule: CacheRule,
-        call: Call,
-        flights: Flights,
-        hit: Callable[[CachedAnswer], Answered[T] | None],
-    ) -> Answered[T] | Flight:
-        flight = Flight(key, rule.ttl, self._memory, self._shared, flights)
-        if self._shared is not None:
+    def _answered(self, result: Result[Any], value: T, state: CacheState) -> Answered[T]:
+        settled = result.attempt.settled
+        return Answered(
+            value,
+            result.attempt.target,
+            state,
+            result.attempts,
+            settled.cost if settled else None,
+            result.upstream_seconds,
+            result.ignored,
+            created=int(self._clock.now().timestamp()),
+        )
+
+    def _shape(
+        self, operation: Operation[Any], plan: RoutePlan, call: Call
+    ) -> Iterator[str | bytes]:
+        """All that shapes the answer: for whom, and what every target of the plan would be sent.
+
+        So route defaults, a vendor's quirks and a changed model are in it, and what is not sent
+        (the request id, labels, limits of time) is not. The order of the targets, which may be
+        drawn by lot, makes no difference.
+        """
+        yield from (KEY_VERSION, call.caller.tenant, operation.name)
+        targets: Sequence[Target] = plan.targets
+        if len(targets) > 1:
+            targets = sorted(targets, key=lambda target: target.model.key)
+        for target in targets:
+            yield self._fixed_shape(target)
             try:
-                claimed = await self._claim(self._shared, key, rule, call)
-            except BaseException:
-                await flight.close()
-                raise
-            if isinstance(claimed, Found):
-                found = hit(claimed.answer)
-                if found is not None:
-                    self._memory.put(key, claimed.answer, claimed.ttl, age=claimed.age)
-                    flight.hand_on(claimed.answer)
-                    return found
-            elif not isinstance(claimed, NoLease):
-                flight.take(claimed)
-        self.misses += 1
-        return flight
+                wire = operation.build(target)
+            except UpstreamError as error:
+                yield error.code
+                continue
+            yield from (wire.method, wire.path, wire.body, str(len(wire.headers)))
+            yield from _flat(wire.headers)
 
-    async def _claim(
-        self, shared: SharedCache, key: str, rule: CacheRule, call: Call
-    ) -> Found | Lease | NoLease:
-        """What `SharedCache.claim` says once nobody else has the lease, or patience is over."""
-        until = self._clock.monotonic() + self._patience(call)
-        poll = FIRST_POLL
-        while (claimed := await shared.claim(key, rule.ttl)) is NoLease.BUSY:
-            if self._clock.monotonic() + poll > until:
-                break
-            await asyncio.sleep(poll)
-            poll = min(poll * 1.5, LAST_POLL)
-        return claimed
-
-    def _patience(self, call: Call) -> float:
-        """Seconds to wait for another's answer: half of what is left."""
-        return max(0.0, call.deadline - self._clock.monotonic()) / 2
-
-
-def _shape(
-    operation: Operation[Any], plan: RoutePlan, call: Call, credentials: CredentialStore
-) -> Iterator[str | bytes]:
-    """All that shapes the answer: for whom, and what every target of the plan would be sent.
-
-    So route defaults, a vendor's quirks and a changed model are in it, and what is not sent (the
-    request id, labels, limits of time) is not. The order of the targets, which may be drawn by
-    lot, makes no difference.
-    """
-    yield from (KEY_VERSION, call.caller.tenant, operation.name)
-    for target in sorted(plan.targets, key=lambda target: target.model.key):
+    def _fixed_shape(self, target: Target) -> bytes:
+        """What of it is the same for all requests to a target, with one credential."""
         provider = target.provider
-        yield from (provider.name, provider.format, provider.base_url, target.model.key)
-        try:
-            wire = operation.build(target)
-        except UpstreamError as error:
-            yield error.code
-            continue
-        yield from (wire.method, wire.path, wire.body)
-        credential = credentials.get(provider.name)
-        for headers in (wire.headers, credential.headers if credential else {}):
-            yield str(len(headers))
-            for name in sorted(headers):
-                yield from (name, headers[name])
+        credential = self._credentials.get(provider.name)
+        known = self._fixed.get(id(target))
+        # Both are kept, so that nothing else takes their places.
+        if known is not None and known[0] is target and known[1] is credential:
+            return known[2]
+        shape = framed(
+            (
+                provider.name,
+                provider.format,
+                provider.base_url,
+                target.model.key,
+                *_flat(credential.headers if credential else {}),
+            )
+        )
+        if len(self._fixed) >= MAX_FIXED:
+            self._fixed.clear()
+        self._fixed[id(target)] = (target, credential, shape)
+        return shape
+
+
+def _flat(headers: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(headers):
+        yield from (name, headers[name])
 
 
 def _target_of(plan: RoutePlan, cached: CachedAnswer) -> Target:
-    """The target that gave the answer: it is in the plan, since the key names every target."""
-    origin = (cached.provider, cached.model)
-    return next(
-        target for target in plan.targets if (target.provider.name, target.model.model_id) == origin
+    """The target that gave the answer, even if the route does not lead there any more."""
+    origin = (cached.provider, cached.model, cached.format)
+    for target in plan.targets:
+        if (target.provider.name, target.model.model_id, target.provider.format) == origin:
+            return target
+    provider = ProviderSpec(cached.provider, vendor="", format=cached.format, base_url="")
+    return Target(provider, ModelSpec(cached.provider, cached.model))
+
+
+def _kept(answered: Answered[Any], rule: Rule, body: bytes, usage: Usage | None) -> CachedAnswer:
+    target = answered.target
+    return CachedAnswer(
+        target.provider.name,
+        target.model.model_id,
+        body,
+        usage,
+        answered.ignored,
+        format=target.provider.format,
+        created=answered.created,
+        fingerprint=rule.fingerprint,
     )
 
 
-def _kept(result: Result[Any], body: bytes, usage: Usage | None) -> CachedAnswer:
-    target = result.attempt.target
-    return CachedAnswer(target.provider.name, target.model.model_id, body, usage, result.ignored)
-
-
-def _answered(result: Result[Any], value: T, cache: CacheState) -> Answered[T]:
-    settled = result.attempt.settled
-    return Answered(
-        value,
-        result.attempt.target,
-        cache,
-        attempts=result.attempts,
-        cost=settled.cost if settled else None,
-        upstream_seconds=result.upstream_seconds,
-        ignored=result.ignored,
-    )
+def _missed(rule: Rule) -> CacheState:
+    """What the cache had to do with an answer that the rule, which is asked last if it is the
+    cache's, did not have."""
+    return CacheState.MISS if isinstance(rule, CacheRule) else CacheState.BYPASS

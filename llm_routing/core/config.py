@@ -12,7 +12,8 @@ class RouterConfig(BaseModel):
     bad value. Durations are in seconds.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A key given under a name that is none must not stand in the error that says so.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     portkey_api_key: SecretStr | None = None
     portkey_config: str | None = None

@@ -5,9 +5,11 @@ The canonical vocabulary between the wire formats; how a vendor spells it is in
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
+
+from .records import record
 
 
 class Role(StrEnum):
@@ -19,14 +21,14 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TextPart:
     """Plain text."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImagePart:
     """An image, inline (`data`, base64, with its `media_type`) or by `url`; one of the two."""
 
@@ -36,7 +38,7 @@ class ImagePart:
     detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ThinkingPart:
     """The model's visible reasoning. `signature` proves it to the vendor that wrote it;
     `redacted` is an encrypted block which only that vendor reads (then `text` is empty)."""
@@ -46,14 +48,14 @@ class ThinkingPart:
     redacted: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RefusalPart:
     """The model's own words for why it will not answer."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ToolCallPart:
     """A call the model asks for. `arguments` is the JSON text as the model wrote it, which need
     not be valid JSON."""
@@ -63,7 +65,7 @@ class ToolCallPart:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ToolResultPart:
     """What a tool answered to the call `call_id`."""
 
@@ -72,7 +74,7 @@ class ToolResultPart:
     is_error: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ForeignPart:
     """A part that has a meaning in one wire format alone (audio, a file, a search result)."""
 
@@ -85,7 +87,7 @@ Part = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """One turn. `name` tells apart several speakers of one role (OpenAI)."""
 
@@ -99,7 +101,7 @@ class Message:
         return "".join(part.text for part in self.content if isinstance(part, TextPart))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tool:
     """A function the model may call; `parameters` is its JSON Schema."""
 
@@ -109,7 +111,7 @@ class Tool:
     strict: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ForeignTool:
     """A tool of one wire format alone (a vendor's own web search, a custom grammar)."""
 
@@ -126,7 +128,7 @@ class ToolChoiceMode(StrEnum):
     NAMED = "named"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ToolChoice:
     """The caller's wish about tools; `name` only with `ToolChoiceMode.NAMED`."""
 
@@ -142,7 +144,7 @@ class AnswerFormat(StrEnum):
     JSON_SCHEMA = "json_schema"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResponseFormat:
     """The asked shape; `name`, `schema`, `strict` and `description` only with JSON_SCHEMA."""
 
@@ -153,7 +155,7 @@ class ResponseFormat:
     description: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reasoning:
     """How much the model may think: a named `effort` (OpenAI: minimal, low, medium, high …) or a
     `budget_tokens` (Anthropic); `enabled=False` asks it not to."""

@@ -9,6 +9,7 @@ LLMError                        500
 │   ├── PermissionDenied        403  a good key, not for this
 │   ├── UnknownModel            404  no such model, alias, use case or tier
 │   ├── RequestTooLarge         413  the body passes the limit
+│   ├── IdempotencyKeyReused    422  the idempotency key belongs to another request
 │   ├── RequestTimedOut         408  the body took too long to arrive
 │   ├── Overloaded              503  we have no room; try again later
 │   └── AccessUnavailable       503  we cannot check the key just now
@@ -22,7 +23,8 @@ LLMError                        500
 │   ├── UpstreamTimeout         504  silence past a limit
 │   │   ├── ConnectTimeout      504  no connection in time
 │   │   ├── FirstTokenTimeout   504  connected, but no token in time
-│   │   └── IdleTimeout         504  a stream that fell silent
+│   │   ├── IdleTimeout         504  a stream that fell silent
+│   │   └── CutByDeadline       504  cut because the request's time was over
 │   ├── RateLimited             429  the vendor asks for patience
 │   ├── QuotaExhausted          502  the account has no money or quota left
 │   ├── CredentialRejected      502  the vendor refuses our key, or there is none to send
@@ -34,6 +36,7 @@ LLMError                        500
 │   ├── RequestRejected         400  the vendor's other 4xx: its reason goes to the caller
 │   ├── UnsupportedRequest      400  this target's wire format cannot say what was asked
 │   ├── BreakerOpen             503  not asked: its circuit breaker is open
+│   ├── ProviderBusy            503  not asked: all its connections are in use
 │   ├── MalformedAnswer         502  not an answer: HTML, empty, cut or broken JSON
 │   ├── TruncatedStream         502  a stream that ended without a finish
 │   └── AnswerTooLarge          502  past a cap
@@ -115,6 +118,13 @@ class RequestTooLarge(RequestError):
     http_status = 413
 
 
+class IdempotencyKeyReused(RequestError):
+    """The idempotency key belongs to another request, which has its answer."""
+
+    code = "idempotency_key_reused"
+    http_status = 422
+
+
 class RequestTimedOut(RequestError):
     """The body took too long to arrive."""
 
@@ -140,15 +150,21 @@ class UpstreamError(LLMError):
     """What one attempt at a target met, and what follows from it.
 
     `retryable_here`: the same target may answer if asked again. `retryable_elsewhere`: another
-    target may. `counts_against_breaker`: it says something about the target's health. `billed`:
-    the vendor may charge for it. `status` is the vendor's HTTP status, None where there was none.
+    target may. `prefers_elsewhere`: another one is asked first, unless waiting here answers sooner.
+    `needs_larger_window`: only a model with a larger context window may. `counts_against_breaker`:
+    it says something about the target's health. `takes_credential_out`: what it says is about the
+    provider's credential, for all its models. `billed`: the vendor may charge for it. `status` is
+    the vendor's HTTP status, None where there was none.
     """
 
     code = "upstream_error"
     http_status = 502
     retryable_here: ClassVar[bool] = False
     retryable_elsewhere: ClassVar[bool] = True
+    prefers_elsewhere: ClassVar[bool] = False
+    needs_larger_window: ClassVar[bool] = False
     counts_against_breaker: ClassVar[bool] = True
+    takes_credential_out: ClassVar[bool] = False
     billed: ClassVar[bool] = False
 
     def __init__(
@@ -227,24 +243,33 @@ class IdleTimeout(UpstreamTimeout):
     code = "idle_timeout"
 
 
+class CutByDeadline(UpstreamTimeout):
+    """The deadline of the whole request ended the attempt; no limit of the target's own did."""
+
+    code = "cut_by_deadline"
+
+
 class RateLimited(UpstreamError):
     """The vendor asks for patience."""
 
     code = "rate_limited"
     http_status = 429
     retryable_here = True
+    prefers_elsewhere = True
 
 
 class QuotaExhausted(UpstreamError):
     """The account at the vendor has no money or quota left."""
 
     code = "quota_exhausted"
+    takes_credential_out = True
 
 
 class CredentialRejected(UpstreamError):
     """The vendor does not take our key, or there is none to send. Never a 401 to the caller."""
 
     code = "credential_rejected"
+    takes_credential_out = True
 
 
 class UpstreamOverloaded(UpstreamError):
@@ -266,7 +291,6 @@ class ModelNotFound(UpstreamError):
     """The vendor does not know the model."""
 
     code = "model_not_found"
-    counts_against_breaker = False
 
 
 class ContextTooLong(UpstreamError):
@@ -274,6 +298,7 @@ class ContextTooLong(UpstreamError):
 
     code = "context_too_long"
     http_status = 400
+    needs_larger_window = True
     counts_against_breaker = False
 
 
@@ -304,9 +329,19 @@ class UnsupportedRequest(UpstreamError):
 
 
 class BreakerOpen(UpstreamError):
-    """The target was not asked: it has failed too often, and its circuit breaker is open."""
+    """The target was not asked: it has failed too often, and its circuit breaker is open, or its
+    provider refuses our credential."""
 
     code = "breaker_open"
+    http_status = 503
+    counts_against_breaker = False
+
+
+class ProviderBusy(UpstreamError):
+    """The provider was not asked: all our connections to it are in use, and the queue for them is
+    full or too slow for this request."""
+
+    code = "provider_busy"
     http_status = 503
     counts_against_breaker = False
 

@@ -4,12 +4,13 @@ How a vendor's bytes become events is in `llm_routing.formats`; how events add u
 is in `accumulate`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from .records import record
 from .types import FinishReason, LLMResponse, Usage
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AnswerStarted:
     """The vendor has begun: its id of the answer and the model it names."""
 
@@ -18,7 +19,7 @@ class AnswerStarted:
     usage: Usage | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TextDelta:
     """More text."""
 
@@ -26,7 +27,7 @@ class TextDelta:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ThinkingDelta:
     """More visible reasoning."""
 
@@ -34,7 +35,7 @@ class ThinkingDelta:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ThinkingEnded:
     """A block of reasoning is complete; its proof, or the whole block where it is redacted."""
 
@@ -43,7 +44,7 @@ class ThinkingEnded:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RefusalDelta:
     """More of the model's refusal."""
 
@@ -51,7 +52,7 @@ class RefusalDelta:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ToolCallStarted:
     """Tool call number `index` of a choice begins."""
 
@@ -61,7 +62,7 @@ class ToolCallStarted:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ToolCallDelta:
     """More of the arguments' JSON text of tool call number `index`."""
 
@@ -70,7 +71,7 @@ class ToolCallDelta:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChoiceFinished:
     """A choice is complete."""
 
@@ -79,14 +80,14 @@ class ChoiceFinished:
     stop_sequence: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UsageReported:
     """Tokens so far; a later report replaces an earlier one."""
 
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AnswerEnded:
     """The vendor says that nothing follows. `response` is filled in by the router for callers in
     process: the whole answer and how it came about."""
@@ -109,7 +110,7 @@ CONTENT_EVENTS: tuple[type, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Frame:
     """One frame of a vendor's stream: its bytes as they came, and what they mean.
 

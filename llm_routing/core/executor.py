@@ -1,91 +1,52 @@
-"""The attempt loop: one request, one deadline, target after target until one answers.
+"""Attempts: what is asked of a target, and what its answer means for the chain.
 
-It knows no wire format and no network: those come in as `Operation` and `Transport`.
+It knows no wire format and no network: those come in as `Operation` and `Transport`. Which target
+comes next is decided in `chain`.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from random import Random
-from typing import Any, Generic, TypeVar
-from uuid import uuid4
+from typing import Any, TypeVar
 
+from .alarm import TimeLimit
 from .attempt import Attempt
-from .breaker import Refusal
+from .calls import Call, Result, Timeouts
+from .chain import Ask, Chain, Pacing
+from .continuation import ContinuedStream
 from .errors import (
-    AllTargetsFailed,
-    BreakerOpen,
     CredentialRejected,
+    CutByDeadline,
     DeadlineExceeded,
     FirstTokenTimeout,
-    LLMError,
-    NoTargetAvailable,
     UpstreamError,
     UpstreamTimeout,
 )
-from .planner import RoutePlan
+from .gate import Admitted, Gate
+from .ids import new_id
+from .limits import ProviderLimits
+from .planner import PREFILL, RoutePlan
 from .ports import (
     Answer,
     AttemptOpened,
     BreakerStore,
     Clock,
     CredentialStore,
+    FrameStream,
     Operation,
-    Permit,
     Transport,
     UsageSink,
 )
-from .retry import MAX_ATTEMPTS, Step, Verdict, after_failure, parse_retry_after
-from .routing_table import ProviderSpec, Target
+from .pricing import estimate_tokens
+from .retry import parse_retry_after
+from .routing_table import ProviderSpec, StreamRecovery, Target
 from .stream import AnswerStream
-from .types import AttemptOutcome, AttemptSummary, Caller
 
 ResultT = TypeVar("ResultT")
 T = TypeVar("T")
-Failures = list[tuple[AttemptSummary, UpstreamError]]
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
 MAX_ERROR_BODY_SECONDS = 5.0
-TIMER_SLACK = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """The limits of an attempt where its provider sets none of its own; seconds and bytes."""
-
-    connect: float
-    first_token: float
-    idle: float
-    total: float
-    max_answer_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request on its way: who asks, and until when (monotonic seconds).
-
-    `is_hurried`: the deadline is the caller's own, so a target that misses it need not be slow.
-    """
-
-    request_id: str
-    caller: Caller
-    deadline: float
-    is_hurried: bool = False
-    max_attempts: int = MAX_ATTEMPTS
-
-
-@dataclass(frozen=True, slots=True)
-class Result(Generic[T]):
-    """What a chain of attempts came to. `upstream_seconds` went by waiting for providers;
-    `ignored` names what the answering target had no word for."""
-
-    value: T
-    attempt: Attempt
-    attempts: tuple[AttemptSummary, ...]
-    upstream_seconds: float
-    ignored: tuple[str, ...]
 
 
 class Executor:
@@ -97,18 +58,19 @@ class Executor:
         transport: Transport,
         credentials: CredentialStore,
         breakers: BreakerStore,
+        limits: ProviderLimits,
         sink: UsageSink,
         clock: Clock,
         timeouts: Timeouts,
-        rng: Random,
+        pacing: Pacing,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
-        self._breakers = breakers
+        self._gate = Gate(breakers, limits, clock)
         self._sink = sink
         self._clock = clock
         self._timeouts = timeouts
-        self._rng = rng
+        self._pacing = pacing
 
     async def complete(
         self, operation: Operation[ResultT], plan: RoutePlan, call: Call
@@ -121,162 +83,142 @@ class Executor:
         """
 
         async def ask(attempt: Attempt) -> tuple[ResultT, tuple[str, ...]]:
-            limit = self._total(attempt.target.provider, call)
+            timeouts = self._timeouts.of(plan.route, attempt.target.provider)
+            left = self._left(call)
+            limit = min(timeouts.total, left)
             try:
-                async with asyncio.timeout(limit):
-                    answer, ignored = await self._send(operation, attempt)
+                with TimeLimit(limit):
+                    answer, ignored = await self._send(operation, attempt, timeouts)
                     try:
-                        body = await attempt.waiting(answer.read(self._timeouts.max_answer_bytes))
+                        body = await attempt.waiting(answer.read(timeouts.max_answer_bytes))
                     finally:
                         await answer.aclose()
+                        attempt.slot.release()
             except TimeoutError:
-                raise UpstreamTimeout(f"No answer within {limit:.3g} s.") from None
+                error = CutByDeadline if left < timeouts.total else UpstreamTimeout
+                raise error(f"No answer within {limit:.3g} s.") from None
             result = operation.parse(attempt.target, body)
             attempt.succeed(operation.usage(result), operation.output_length(result))
             return result, ignored
 
-        return await self._run(operation, plan, call, ask)
+        async def drop(result: ResultT) -> None:
+            """A whole answer that came second has been paid for and needs no end."""
+
+        return await self._chain(operation, plan, call, ask, "whole", drop).run()
 
     async def open_stream(
         self, operation: Operation[Any], plan: RoutePlan, call: Call
-    ) -> Result[AnswerStream]:
+    ) -> Result[FrameStream]:
         """A stream whose first content has come: until then any failure moves on to the next
-        target. Raises as `complete` does. The caller closes the stream."""
+        target. What follows a failure after it is the route's to say (`StreamRecovery`). Raises as
+        `complete` does. The caller closes the stream."""
+        recovery = plan.route.stream_recovery if plan.route else StreamRecovery.ERROR
+        is_buffered = recovery is StreamRecovery.BUFFER
+        kind = "whole" if is_buffered else "stream"
+        ask = self._streaming(operation, plan, call, is_buffered=is_buffered)
+        chain = self._chain(operation, plan, call, ask, kind, AnswerStream.aclose)
+        result = await chain.run()
+        stream: FrameStream = result.value
+        if recovery is StreamRecovery.CONTINUE:
 
+            async def take_over(text: str) -> Result[AnswerStream] | None:
+                continued = operation.continued(text)
+                if continued is None:
+                    return None
+                again = self._streaming(continued, plan, call)
+                return await chain.follow(again, _can_continue)
+
+            stream = ContinuedStream(result.value, take_over)
+        return Result(
+            stream, result.attempt, result.attempts, result.upstream_seconds, result.ignored
+        )
+
+    def _streaming(
+        self, operation: Operation[Any], plan: RoutePlan, call: Call, *, is_buffered: bool = False
+    ) -> Ask[AnswerStream]:
         async def ask(attempt: Attempt) -> tuple[AnswerStream, tuple[str, ...]]:
-            provider = attempt.target.provider
-            limit = min(
-                _either(provider.first_token_timeout, self._timeouts.first_token),
-                self._total(provider, call),
-            )
+            timeouts = self._timeouts.of(plan.route, attempt.target.provider)
+            left = self._left(call)
+            longest = min(timeouts.first_token, timeouts.total)
+            limit = min(longest, left)
             answer: Answer | None = None
             try:
-                async with asyncio.timeout(limit):
-                    answer, ignored = await self._send(operation, attempt)
+                with TimeLimit(limit):
+                    answer, ignored = await self._send(operation, attempt, timeouts)
                     stream = AnswerStream(
                         answer,
                         operation.stream_parser(attempt.target),
                         attempt,
                         self._clock,
-                        idle=_either(provider.idle_timeout, self._timeouts.idle),
+                        idle=timeouts.idle,
                         deadline=call.deadline,
-                        max_bytes=self._timeouts.max_answer_bytes,
+                        max_bytes=timeouts.max_answer_bytes,
                     )
                     await stream.start()
-                    return stream, ignored
+                if is_buffered:
+                    await self._buffered(stream)
             except BaseException as error:
                 if answer is not None:
                     await answer.aclose()
                 if isinstance(error, TimeoutError):
-                    raise FirstTokenTimeout(f"No first token within {limit:.3g} s.") from None
+                    late = CutByDeadline if left < longest else FirstTokenTimeout
+                    raise late(f"No first token within {limit:.3g} s.") from None
+                if isinstance(error, DeadlineExceeded):
+                    raise CutByDeadline("The answer was not complete in time.") from None
                 raise
+            return stream, ignored
 
-        return await self._run(operation, plan, call, ask)
+        return ask
 
-    async def _run(
+    async def _buffered(self, stream: AnswerStream) -> None:
+        """Reads all of a stream; who leaves meanwhile has what came accounted for."""
+        try:
+            await stream.buffer()
+        except asyncio.CancelledError:
+            await stream.aclose()
+            raise
+
+    def _chain(
         self,
         operation: Operation[Any],
         plan: RoutePlan,
         call: Call,
-        ask: Callable[[Attempt], Awaitable[tuple[T, tuple[str, ...]]]],
-    ) -> Result[T]:
-        failures: Failures = []
-        upstream_seconds = 0.0
-        retries_here = asked = 0
-        ahead = deque(plan.targets)
-        admitted = await self._next(ahead, failures)
-        while admitted is not None:
-            target, permit = admitted
-            attempt = self._attempt(operation, plan, target, permit, call, asked + 1)
-            try:
-                value, ignored = await ask(attempt)
-            except UpstreamError as error:
-                attempt.fail(error, is_fair=self._is_fair(error, call, is_first=not asked))
-                failures.append((attempt.summary(error), error))
-                upstream_seconds += attempt.upstream_seconds
-                asked += attempt.is_opened
-                admitted = None
-                verdict = self._after(error, call, asked, retries_here, more_targets=bool(ahead))
-                if verdict.step is Step.NEXT_TARGET:
-                    admitted = await self._next(ahead, failures)
-                    if admitted is None:
-                        # Those ahead may not be asked, so this one was the last.
-                        verdict = self._after(error, call, asked, retries_here, more_targets=False)
-                if verdict.step is Step.RETRY_HERE:
-                    retries_here += 1
-                    await asyncio.sleep(verdict.wait)
-                    upstream_seconds += verdict.wait
-                    admitted = await self._next(deque((target,)), failures)
-            except BaseException:
-                attempt.cancel()
-                raise
-            else:
-                return Result(
-                    value,
-                    attempt,
-                    (*(summary for summary, _ in failures), attempt.summary()),
-                    upstream_seconds + attempt.upstream_seconds,
-                    ignored,
-                )
-        raise self._verdict(failures, asked, call)
+        ask: Ask[T],
+        kind: str,
+        drop: Callable[[T], Awaitable[None]],
+    ) -> Chain[T]:
+        def attempt(admitted: Admitted, number: int) -> Attempt:
+            return self._attempt(operation, plan, admitted, call, number)
 
-    async def _next(self, ahead: deque[Target], failures: Failures) -> tuple[Target, Permit] | None:
-        """The next target that may be asked, taken off `ahead`; those before it that may not are
-        among the `failures`."""
-        while ahead:
-            target = ahead.popleft()
-            admitted = await self._breakers.admit(target)
-            if not isinstance(admitted, Refusal):
-                return target, admitted
-            error = BreakerOpen(
-                f"{target.model.key} is left alone after failures ({admitted.cause}).",
-                retry_after=admitted.retry_after,
-            )
-            summary = AttemptSummary(
-                target.provider.name, target.model.model_id, AttemptOutcome.FAILURE, error.code
-            )
-            failures.append((summary, error))
-        return None
+        def first_token(provider: ProviderSpec) -> float:
+            return self._timeouts.of(plan.route, provider).first_token
 
-    def _after(
-        self,
-        error: UpstreamError,
-        call: Call,
-        asked: int,
-        retries_here: int,
-        *,
-        more_targets: bool,
-    ) -> Verdict:
-        return after_failure(
-            error,
-            attempts_made=asked,
-            max_attempts=call.max_attempts,
-            retries_here=retries_here,
-            more_targets=more_targets,
-            remaining=call.deadline - self._clock.monotonic(),
-            rng=self._rng,
+        return Chain(
+            plan,
+            call,
+            ask,
+            kind=kind,
+            attempt=attempt,
+            drop=drop,
+            first_token=first_token,
+            gate=self._gate,
+            clock=self._clock,
+            pacing=self._pacing,
         )
-
-    def _is_fair(self, error: UpstreamError, call: Call, *, is_first: bool) -> bool:
-        """Whether a failure says something about its target: a timeout does not where the caller's
-        hurry, or the time that other targets took, was to blame."""
-        if not isinstance(error, UpstreamTimeout):
-            return True
-        is_deadline = self._clock.monotonic() >= call.deadline - TIMER_SLACK
-        return not is_deadline or (is_first and not call.is_hurried)
 
     def _attempt(
         self,
         operation: Operation[Any],
         plan: RoutePlan,
-        target: Target,
-        permit: Permit,
+        admitted: Admitted,
         call: Call,
         number: int,
     ) -> Attempt:
         route = plan.route
+        target = admitted.target
+        price = target.model.price
         record = AttemptOpened(
-            id=uuid4().hex,
+            id=new_id(),
             request_id=call.request_id,
             caller=call.caller,
             operation=operation.name,
@@ -286,18 +228,23 @@ class Executor:
             model=target.model.model_id,
             number=number,
             started_at=self._clock.now(),
+            input_tokens=estimate_tokens(operation.input_length),
+            input_price=None if price is None else price.input,
         )
-        return Attempt(
+        attempt = Attempt(
             record,
             target,
-            permit,
+            admitted.permit,
+            admitted.slot,
             sink=self._sink,
             clock=self._clock,
             input_length=lambda: operation.input_length,
         )
+        attempt.upstream_seconds = admitted.waited
+        return attempt
 
     async def _send(
-        self, operation: Operation[Any], attempt: Attempt
+        self, operation: Operation[Any], attempt: Attempt, timeouts: Timeouts
     ) -> tuple[Answer, tuple[str, ...]]:
         """A 2xx answer, its body still to be read. Raises `UpstreamError`."""
         target = attempt.target
@@ -314,7 +261,7 @@ class Executor:
                 provider.base_url + wire.path,
                 {**wire.headers, **credential.headers},
                 wire.body,
-                connect_timeout=_either(provider.connect_timeout, self._timeouts.connect),
+                connect_timeout=timeouts.connect,
                 max_connections=provider.max_connections,
             )
         )
@@ -332,47 +279,18 @@ class Executor:
         headers: Mapping[str, str] = answer.headers
         body = b""
         # The status alone says enough where the body is endless, broken or late.
-        with suppress(UpstreamError, TimeoutError):
-            async with asyncio.timeout(MAX_ERROR_BODY_SECONDS):
-                body = await attempt.waiting(answer.read(MAX_ERROR_BODY_BYTES))
+        with suppress(UpstreamError, TimeoutError), TimeLimit(MAX_ERROR_BODY_SECONDS):
+            body = await attempt.waiting(answer.read(MAX_ERROR_BODY_BYTES))
         error = operation.map_error(attempt.target, answer.status, headers, body)
         if error.retry_after is None:
             error.retry_after = parse_retry_after(headers.get("retry-after"), now=self._clock.now())
         return error
 
-    def _total(self, provider: ProviderSpec, call: Call) -> float:
-        """Seconds left for one attempt at `provider`."""
-        remaining = call.deadline - self._clock.monotonic()
-        return max(0.0, min(_either(provider.total_timeout, self._timeouts.total), remaining))
-
-    def _verdict(self, failures: Failures, asked: int, call: Call) -> LLMError:
-        """What the caller is told once there is nothing left to try."""
-        summaries = tuple(summary for summary, _ in failures)
-        errors = [error for _, error in failures]
-        last = next(
-            (error for error in reversed(errors) if not isinstance(error, BreakerOpen)), errors[-1]
-        )
-        if all(error.http_status == 400 for error in errors) or not last.retryable_elsewhere:
-            last.attempts = summaries
-            return last
-        if self._clock.monotonic() >= call.deadline:
-            return DeadlineExceeded("Time ran out before an answer came.", attempts=summaries)
-        tried = "; ".join(
-            f"{summary.provider}/{summary.model}: {summary.error_code}" for summary in summaries
-        )
-        waits = [error.retry_after for error in errors if error.retry_after is not None]
-        retry_after = min(waits, default=None)
-        if not asked:
-            return NoTargetAvailable(
-                f"No target can be asked ({tried}).", attempts=summaries, retry_after=retry_after
-            )
-        return AllTargetsFailed(
-            f"Every target failed ({tried}).",
-            attempts=summaries,
-            last=last,
-            retry_after=retry_after,
-        )
+    def _left(self, call: Call) -> float:
+        """Seconds until the deadline of the request."""
+        return max(0.0, call.deadline - self._clock.monotonic())
 
 
-def _either(value: float | None, default: float) -> float:
-    return default if value is None else value
+def _can_continue(target: Target) -> bool:
+    # Unlike other capabilities this one is rare, so it is not believed of those who say nothing.
+    return PREFILL in target.model.capabilities

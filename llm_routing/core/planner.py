@@ -3,20 +3,32 @@
 Pure: the table, the request and the randomness come in. Trying them is the executor's.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
-from .content import AnswerFormat, ImagePart, Part, Role, ToolResultPart
+from .content import AnswerFormat, ImagePart, Message, Role, TextPart, ToolResultPart
 from .errors import InvalidRequest, NoTargetAvailable, UnknownModel
-from .routing_table import RouteSpec, RoutingTable, Target, TargetSpec, route_key
+from .records import record
+from .routing_table import (
+    RouteSpec,
+    RoutingTable,
+    StreamRecovery,
+    Target,
+    TargetSpec,
+    route_key,
+)
 from .types import LLMRequest, ModelTier
 
 CHAT = "chat"
 EMBEDDINGS = "embeddings"
+PREFILL = "prefill"
+
+_TIERS = tuple(tier.value for tier in ModelTier)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Address:
     """What a caller named: a model's address, or a use case, with or without a tier."""
 
@@ -25,7 +37,7 @@ class Address:
     tier: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RoutePlan:
     """The targets to try, first to last; `route` is None where a model was named itself."""
 
@@ -56,22 +68,91 @@ def plan(
         if not _can(target, operation):
             raise InvalidRequest(f"The model {found} does not offer {operation}.", field="model")
         return RoutePlan((target,))
-    present = _in_order(table, found.targets, rng)
-    able = [target for target in present if _can(target, operation)]
-    if not able:
-        name = route_key(found.use_case, found.tier)
-        if present:
+    name = route_key(found.use_case, found.tier)
+    known = table.plans.get((name, operation, needs))
+    if known is None:
+        known = _Choices.of(table, found, operation, needs)
+        table.plans[name, operation, needs] = known
+    assert isinstance(known, _Choices)
+    return known.plan(unhealthy, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choices:
+    """What there is to choose from for one operation and its needs, worked out once for a table.
+
+    `places` are the able targets by their place, those that lack something after all others;
+    `usual` is the plan where nothing is drawn by lot and all is well.
+    """
+
+    places: tuple[tuple[TargetSpec, Target, bool], ...]
+    keys: frozenset[str]
+    is_drawn: bool
+    usual: RoutePlan
+
+    @classmethod
+    def of(
+        cls, table: RoutingTable, route: RouteSpec, operation: str, needs: frozenset[str]
+    ) -> "_Choices":
+        """Those of a route. Raises `InvalidRequest`, `NoTargetAvailable`."""
+        present = [
+            (spec, _target(table, spec.model))
+            for spec in route.targets
+            if spec.model in table.models
+        ]
+        name = route_key(route.use_case, route.tier)
+        if not present:
+            raise NoTargetAvailable(f"The route {name} has no active target.")
+        able = [
+            (spec, target, bool(needs - target.model.capabilities))
+            for spec, target in present
+            if _can(target, operation)
+        ]
+        if not able:
             raise InvalidRequest(
                 f"No target of the route {name} offers {operation}.", field="model"
             )
-        raise NoTargetAvailable(f"The route {name} has no active target.")
-    able.sort(
-        key=lambda target: (
-            bool(needs - target.model.capabilities),
-            target.model.key in unhealthy,
+        able.sort(key=_place)
+        return cls(
+            tuple(able),
+            frozenset(target.model.key for _, target, _ in able),
+            len(set(map(_place, able))) < len(able),
+            RoutePlan(tuple(target for _, target, _ in able), route),
         )
-    )
-    return RoutePlan(tuple(able), found)
+
+    def plan(self, unhealthy: Collection[str], rng: Random) -> RoutePlan:
+        """Places come first to last. Among those in one place the order is drawn by weight without
+        replacement: each gets the exponential of its weight as its arrival time (Efraimidis and
+        Spirakis, 2006)."""
+        if not self.is_drawn and self.keys.isdisjoint(unhealthy):
+            return self.usual
+        order = [
+            (
+                lacks,
+                target.model.key in unhealthy,
+                spec.position,
+                target.provider.priority,
+                rng.expovariate(spec.weight) if self.is_drawn else 0.0,
+                index,
+            )
+            for index, (spec, target, lacks) in enumerate(self.places)
+        ]
+        return RoutePlan(
+            tuple(self.places[index][1] for *_, index in sorted(order)), self.usual.route
+        )
+
+
+def _place(choice: tuple[TargetSpec, Target, bool]) -> tuple[bool, int, int]:
+    """By position, within one by the provider's priority."""
+    spec, target, lacks = choice
+    return lacks, spec.position, target.provider.priority
+
+
+def holds_back(table: RoutingTable, address: Address, default: Address) -> bool:
+    """Whether the route of `address`, or of `default` where it names nothing, holds streams back
+    until they are whole. Raises `UnknownModel`."""
+    found = _resolve(table, address, default)
+    return isinstance(found, RouteSpec) and found.stream_recovery is StreamRecovery.BUFFER
 
 
 def needs_of(request: LLMRequest) -> frozenset[str]:
@@ -81,31 +162,35 @@ def needs_of(request: LLMRequest) -> frozenset[str]:
         needs.add("tools")
     if request.response_format and request.response_format.kind is AnswerFormat.JSON_SCHEMA:
         needs.add("json_schema")
-    if any(_shows(part) for message in request.messages for part in message.content):
+    if _shows_image(request.messages):
         needs.add("vision")
     return frozenset(needs)
 
 
-def _shows(part: Part) -> bool:
-    """Whether there is an image in it."""
-    if isinstance(part, ToolResultPart):
-        return any(isinstance(inner, ImagePart) for inner in part.content)
-    return isinstance(part, ImagePart)
+def _shows_image(messages: Iterable[Message]) -> bool:
+    for message in messages:
+        for part in message.content:
+            # Nearly all are text, and this is asked for every request.
+            if type(part) is TextPart:
+                continue
+            inner = part.content if isinstance(part, ToolResultPart) else (part,)
+            if any(isinstance(one, ImagePart) for one in inner):
+                return True
+    return False
 
 
 def with_route_defaults(request: LLMRequest, route: RouteSpec | None) -> LLMRequest:
     """The request with what the route says where the caller said nothing."""
     if route is None:
         return request
-    system_prompt = request.system_prompt
-    if system_prompt is None and route.system_prompt and not has_system_message(request):
-        system_prompt = route.system_prompt
-    return replace(
-        request,
-        system_prompt=system_prompt,
-        temperature=route.temperature if request.temperature is None else request.temperature,
-        max_tokens=route.max_tokens if request.max_tokens is None else request.max_tokens,
-    )
+    defaults: dict[str, Any] = {}
+    if request.temperature is None and route.temperature is not None:
+        defaults["temperature"] = route.temperature
+    if request.max_tokens is None and route.max_tokens is not None:
+        defaults["max_tokens"] = route.max_tokens
+    if route.system_prompt and request.system_prompt is None and not has_system_message(request):
+        defaults["system_prompt"] = route.system_prompt
+    return replace(request, **defaults) if defaults else request
 
 
 def has_system_message(request: LLMRequest) -> bool:
@@ -141,10 +226,9 @@ def _route(
             known=tuple(table.use_cases),
         )
     wanted = tier or default_tier or ModelTier.STANDARD.value
-    if wanted not in tuple(ModelTier):
-        names = tuple(known.value for known in ModelTier)
+    if wanted not in _TIERS:
         raise UnknownModel(
-            f"There is no tier {_shown(wanted)}. Tiers: {', '.join(names)}.", known=names
+            f"There is no tier {_shown(wanted)}. Tiers: {', '.join(_TIERS)}.", known=_TIERS
         )
     if wanted in tiers:
         return table.routes[route_key(use_case, wanted)]
@@ -174,20 +258,3 @@ def _target(table: RoutingTable, key: str) -> Target:
 def _can(target: Target, operation: str) -> bool:
     """A model that says nothing of its capabilities is believed to have them."""
     return not target.model.capabilities or operation in target.model.capabilities
-
-
-def _in_order(table: RoutingTable, specs: Iterable[TargetSpec], rng: Random) -> Sequence[Target]:
-    """By position, within one by the provider's priority, and among equals drawn by weight
-    without replacement (each gets the exponential of its weight as its arrival time: Efraimidis
-    and Spirakis, 2006)."""
-    present = [(spec, _target(table, spec.model)) for spec in specs if spec.model in table.models]
-    places = {(spec.position, target.provider.priority) for spec, target in present}
-    is_drawn = len(places) < len(present)
-    present.sort(
-        key=lambda found: (
-            found[0].position,
-            found[1].provider.priority,
-            rng.expovariate(found[0].weight) if is_drawn else 0.0,
-        )
-    )
-    return [target for _, target in present]

@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from .breaker import BreakerStatus, Refusal
 from .cache import CachedAnswer
 from .errors import UpstreamError
 from .events import Frame
+from .records import record
 from .routing_table import Target
-from .types import AttemptOutcome, Caller, RequestEnded, Usage
+from .types import AttemptOutcome, AttemptSummary, Caller, RequestEnded, Usage
 
 ResultT = TypeVar("ResultT")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WireRequest:
     """An HTTP request to a vendor, ready to send but for the credential.
 
@@ -86,9 +87,15 @@ class Transport(Protocol):
 class StreamParser(Protocol):
     """Turns a vendor's bytes into frames, however they are cut. One for each answer."""
 
+    @property
+    def failure(self) -> UpstreamError | None:
+        """What broke the answer right after the frames that were given last."""
+
     def feed(self, data: bytes) -> Sequence[Frame]:
         """The frames that `data` completes. Raises `UpstreamError` for an error event inside the
-        stream (mapped as `map_error` does) and `AnswerTooLarge` for a frame past 8 MiB."""
+        stream (mapped as `map_error` does), for an event that held a piece of the answer and cannot
+        be read, and `AnswerTooLarge` for a frame past 8 MiB; where frames came before it, these are
+        given, and it is `failure`."""
 
     def close(self) -> Sequence[Frame]:
         """What was held back when the connection ended. Raises `TruncatedStream` where the answer
@@ -121,6 +128,9 @@ class Operation(Protocol[ResultT]):
     def stream_parser(self, target: Target) -> StreamParser:
         """A parser for one streamed answer."""
 
+    def continued(self, text: str) -> "Operation[ResultT] | None":
+        """The same, asking for what follows `text`; None where an answer cannot be continued."""
+
     def map_error(
         self, target: Target, status: int, headers: Mapping[str, str], body: bytes
     ) -> UpstreamError:
@@ -152,9 +162,11 @@ class CredentialStore(Protocol):
         """The provider's credential; None where it needs one and there is none."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AttemptOpened:
-    """An attempt is about to reach a provider. `id` is unique across processes for ever."""
+    """An attempt is about to reach a provider. `id` is unique across processes for ever;
+    `input_tokens` is an estimate, for where nobody is left to hear the vendor's count, and
+    `input_price` what a million of them cost now, in USD."""
 
     id: str
     request_id: str
@@ -166,9 +178,11 @@ class AttemptOpened:
     model: str
     number: int
     started_at: datetime
+    input_tokens: int = 0
+    input_price: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AttemptSettled:
     """How the attempt ended. Durations are in milliseconds, `cost` in USD at the price of the
     time; None where it is not known."""
@@ -206,8 +220,9 @@ class MetricsSink(UsageSink, Protocol):
 class Permit(Protocol):
     """Leave to ask a target. Say how the call ended: only the first word counts. None raises."""
 
-    def succeed(self) -> None:
-        """The target answered."""
+    def succeed(self, seconds: float = 0.0) -> None:
+        """The target answered: `seconds` went by until the answer was whole, or until the first
+        content of a stream."""
 
     def fail(self, error: UpstreamError) -> None:
         """The target failed in a way that counts against it."""
@@ -220,8 +235,9 @@ class Permit(Protocol):
 class BreakerStore(Protocol):
     """The circuit breakers of all targets, by provider and model."""
 
-    async def admit(self, target: Target) -> Permit | Refusal:
-        """Leave to ask `target`, or why not and for how long. Does not raise."""
+    async def admit(self, target: Target, *, regardless: bool = False) -> Permit | Refusal:
+        """Leave to ask `target`, or why not and for how long. `regardless`: leave in any case,
+        also where its breaker is open. Does not raise."""
 
 
 class BreakerRegistry(BreakerStore, Protocol):
@@ -231,7 +247,11 @@ class BreakerRegistry(BreakerStore, Protocol):
         """How every breaker stands that has been used."""
 
     def reset(self, provider: str, model: str) -> None:
-        """Closes the breaker of a target, if there is one."""
+        """Closes the breaker of a target, if there is one. For any thread; may wait for a moment,
+        but not in a thread that runs an event loop."""
+
+    async def aclose(self) -> None:
+        """The process ends: what has not been told to others is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +277,7 @@ class ResponseCache(Protocol):
         """What it holds now."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Found:
     """An answer from a shared cache: how old it is, and how long it may stay, in seconds."""
 
@@ -328,6 +348,9 @@ class StreamAccount(Protocol):
 class FrameStream(Protocol):
     """A streamed answer, batch after batch of frames: from a provider or from the cache."""
 
+    def __aiter__(self) -> Self:
+        """Itself."""
+
     async def __anext__(self) -> Sequence[Frame]:
         """The next batch. Raises the `LLMError` that cut the answer short."""
 
@@ -337,3 +360,8 @@ class FrameStream(Protocol):
     @property
     def account(self) -> StreamAccount | None:
         """None until the answer has ended."""
+
+    @property
+    def attempts(self) -> tuple[AttemptSummary, ...]:
+        """Where another target went on with a broken answer: the attempt that broke off, and those
+        since; else nothing."""

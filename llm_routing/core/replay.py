@@ -6,13 +6,15 @@ When the cache is asked, and by whom, is in `cached`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Self
 
-from .cache import MAX_ENTRY_BYTES, CachedAnswer, CacheRule, ends_well
+from .cache import MAX_ENTRY_BYTES, CachedAnswer
 from .errors import LLMError
-from .events import AnswerEnded, ChoiceFinished, Frame, RefusalDelta, ToolCallStarted
+from .events import AnswerEnded, ChoiceFinished, Frame, RefusalDelta, TextDelta, ToolCallStarted
 from .flight import Flight
 from .ports import FrameStream, StreamAccount, StreamParser
-from .types import FinishReason, Usage
+from .shelf import Rule
+from .types import AttemptSummary, FinishReason, Usage
 
 REPLAY_BYTES = 16 * 1024
 
@@ -24,7 +26,7 @@ class RecordedStream:
         self,
         stream: FrameStream,
         flight: Flight,
-        rule: CacheRule,
+        rule: Rule,
         keep_as: Callable[[bytes, Usage | None], CachedAnswer],
     ) -> None:
         self._stream = stream
@@ -40,6 +42,14 @@ class RecordedStream:
     def account(self) -> StreamAccount | None:
         """What the end of the answer tells."""
         return self._stream.account
+
+    @property
+    def attempts(self) -> tuple[AttemptSummary, ...]:
+        """As of the stream itself."""
+        return self._stream.attempts
+
+    def __aiter__(self) -> Self:
+        return self
 
     async def __anext__(self) -> Sequence[Frame]:
         try:
@@ -65,8 +75,11 @@ class RecordedStream:
             self._flight.refuse()
             return
         self._pieces.append(frame.raw)
-        self._has_content |= frame.has_content
+        if not self._has_content:
+            self._has_content = frame.has_content
         for event in frame.events:
+            if type(event) is TextDelta:
+                continue
             match event:
                 case ChoiceFinished():
                     self._reasons.add(event.reason)
@@ -78,13 +91,11 @@ class RecordedStream:
                     self._end()
 
     def _end(self) -> None:
-        is_good = ends_well(
-            self._reasons,
-            has_content=self._has_content,
-            calls_tools=self._calls_tools,
-            rule=self._rule,
+        is_good = self._rule.keeps_stream(
+            self._reasons, has_content=self._has_content, calls_tools=self._calls_tools
         )
-        if is_good:
+        # An answer of several targets is no body that could be read again.
+        if is_good and not self._stream.attempts:
             account = self._stream.account
             usage = account.usage if account else None
             self._flight.keep(self._keep_as(b"".join(self._pieces), usage))
@@ -107,11 +118,15 @@ class ReplayedStream:
 
     def __init__(self, answer: CachedAnswer, parser: StreamParser) -> None:
         self.account: StreamAccount | None = _FromCache(answer.usage)
+        self.attempts: tuple[AttemptSummary, ...] = ()
         self._body = answer.body
         self._parser = parser
         self._position = 0
         self._is_ended = False
         self._first: Sequence[Frame] | None = self._read()
+
+    def __aiter__(self) -> Self:
+        return self
 
     async def __anext__(self) -> Sequence[Frame]:
         batch, self._first = self._first, None
@@ -129,6 +144,8 @@ class ReplayedStream:
         piece = self._body[self._position : self._position + REPLAY_BYTES]
         self._position += REPLAY_BYTES
         frames = self._parser.feed(piece) if piece else self._parser.close()
+        if self._parser.failure is not None:
+            raise self._parser.failure
         # Nothing follows it in a batch; see `AnswerStream`.
         last = frames[-1].events[-1:] if frames else ()
         self._is_ended = not piece or any(isinstance(event, AnswerEnded) for event in last)

@@ -13,7 +13,11 @@ from random import Random
 from .errors import UpstreamError
 
 MAX_ATTEMPTS = 4  # those that reach a provider; a target without a key costs none
+RETRIES_BEFORE_NEXT = 1
+RETRIES_OF_LAST = 2
 MAX_RETRY_AFTER = 60.0
+LEAST_SECONDS = 0.02
+"""No attempt begins with less time than this before the deadline: it would be asked in vain."""
 BACKOFF_BASE = 0.25
 BACKOFF_CAP = 8.0
 
@@ -79,20 +83,28 @@ def after_failure(
     more_targets: bool,
     remaining: float,
     rng: Random,
+    may_retry: bool = True,
+    patience: float = 0.0,
 ) -> Verdict:
     """The step after `error`.
 
-    A target that may answer elsewhere goes elsewhere at once; only the last target is asked
-    again, once, and only if the wait leaves time before the deadline (`remaining`, seconds).
+    A target that may answer if asked again is asked again, once while another one is left and
+    twice if none is. While one is left it is not waited for longer than a first backoff, after an
+    error that prefers another target not longer than `patience`: by so many seconds this target
+    is faster than the next. No wait leaves less than `LEAST_SECONDS` before the deadline,
+    `remaining` seconds away. `may_retry` says whether the budget of retries allows one.
     """
-    if attempts_made >= max_attempts or remaining <= 0:
+    if attempts_made >= max_attempts or remaining < LEAST_SECONDS:
         return Verdict(Step.GIVE_UP)
-    if more_targets and error.retryable_elsewhere:
-        return Verdict(Step.NEXT_TARGET)
-    if error.retryable_here and retries_here == 0:
+    goes_on = more_targets and error.retryable_elsewhere
+    retries = RETRIES_BEFORE_NEXT if goes_on else RETRIES_OF_LAST
+    if may_retry and error.retryable_here and retries_here < retries:
         wait = backoff(retries_here, rng)
         if error.retry_after is not None:
             wait = max(wait, error.retry_after)
-        if wait < remaining:
+        longest = remaining - LEAST_SECONDS
+        if goes_on:
+            longest = min(longest, patience if error.prefers_elsewhere else BACKOFF_BASE)
+        if wait < longest:
             return Verdict(Step.RETRY_HERE, wait)
-    return Verdict(Step.GIVE_UP)
+    return Verdict(Step.NEXT_TARGET if goes_on else Step.GIVE_UP)

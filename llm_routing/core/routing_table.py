@@ -5,6 +5,7 @@ Where it comes from (the database, Redis, a file, the built-in mappings) is not 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 
 from pydantic import TypeAdapter
@@ -70,9 +71,27 @@ class TargetSpec:
     weight: int = 1
 
 
+class StreamRecovery(StrEnum):
+    """What becomes of a streamed answer that breaks off once its caller has content.
+
+    ERROR: the stream ends with an error. CONTINUE: the next target that can continue a partial
+    answer takes over. BUFFER: nothing is sent before the answer is whole, so it cannot break off.
+    """
+
+    ERROR = "error"
+    CONTINUE = "continue"
+    BUFFER = "buffer"
+
+
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """What a use case means in a tier. Durations are in seconds."""
+    """What a use case means in a tier. Durations are in seconds; the timeouts stand above those of
+    the provider.
+
+    `is_hedged`: where the first target is slower than usual, the next one is asked beside it.
+    `asks_when_all_open`: where the breakers of all targets are open, the one that would be probed
+    first is asked all the same.
+    """
 
     use_case: str
     tier: str
@@ -82,6 +101,12 @@ class RouteSpec:
     max_tokens: int | None = None
     cache_ttl: int | None = None
     deadline: float | None = None
+    connect_timeout: float | None = None
+    first_token_timeout: float | None = None
+    idle_timeout: float | None = None
+    stream_recovery: StreamRecovery = StreamRecovery.ERROR
+    is_hedged: bool = False
+    asks_when_all_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,6 +136,15 @@ class RoutingTable:
             tiers.setdefault(route.use_case, []).append(route.tier)
         return {use_case: tuple(names) for use_case, names in tiers.items()}
 
+    def index(self) -> None:
+        """Makes what is looked up by other keys, so that no request has to."""
+        _ = self.aliases, self.use_cases
+
+    @cached_property
+    def plans(self) -> dict[tuple[str, str, frozenset[str]], object]:
+        """What the planner has worked out of this table: by route, operation and needs."""
+        return {}
+
 
 _ADAPTER = TypeAdapter(RoutingTable)
 
@@ -137,6 +171,7 @@ __all__ = [
     "ProviderSpec",
     "RouteSpec",
     "RoutingTable",
+    "StreamRecovery",
     "Target",
     "TargetSpec",
     "route_key",

@@ -5,11 +5,19 @@ caller leaves, not when the garbage collector comes by.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from typing import Any, Self
 
 from .attempt import Attempt
-from .errors import AnswerTooLarge, DeadlineExceeded, IdleTimeout, UpstreamError
+from .errors import (
+    AnswerTooLarge,
+    ConnectionLost,
+    CutByDeadline,
+    DeadlineExceeded,
+    IdleTimeout,
+    UpstreamError,
+)
 from .events import (
     AnswerEnded,
     AnswerStarted,
@@ -21,7 +29,8 @@ from .events import (
     UsageReported,
 )
 from .ports import Answer, AttemptSettled, Clock, StreamParser
-from .types import Usage
+from .types import AttemptSummary, Usage
+from .wait_limit import WaitLimit
 
 MAX_HELD_BYTES = 8 * 1024 * 1024
 TAIL_SECONDS = 0.05
@@ -49,6 +58,7 @@ class AnswerStream:
         self._attempt = attempt
         self._clock = clock
         self._idle = idle
+        self._silence = WaitLimit()
         self._deadline = deadline
         self._max_bytes = max_bytes
         self._size = 0
@@ -56,8 +66,10 @@ class AnswerStream:
         self._has_content = False
         self._has_tail = False
         self._ended = False
+        self._failure: UpstreamError | None = None
         self._usage: Usage | None = None
         self._output_length = 0
+        self.attempts: tuple[AttemptSummary, ...] = ()
 
     @property
     def attempt(self) -> Attempt:
@@ -72,39 +84,52 @@ class AnswerStream:
     async def start(self) -> None:
         """Reads up to the first content, holding it back. Raises `UpstreamError`."""
         size = 0
-        while not (self._has_content or self._ended):
+        while not (self._has_content or self._ended or self._failure):
             data = await self._attempt.waiting(self._answer.next_chunk())
             size += len(data)
             if size > MAX_HELD_BYTES:
                 raise AnswerTooLarge(f"No content within the first {MAX_HELD_BYTES} bytes.")
             self._held.extend(self._take(data))
+        if self._failure is not None:
+            if self._has_content:
+                # The words that came with it are billed, though nobody will see them.
+                self._fail(self._failure)
+            raise self._failure
 
-    def __aiter__(self) -> "AnswerStream":
+    async def buffer(self) -> None:
+        """Reads to the end, holding all of it back. Raises as iterating does."""
+        while not self._ended:
+            self._held.extend(await self._advance())
+
+    def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Sequence[Frame]:
-        if self._held:
-            held, self._held = self._held, []
-            return held
-        if self._ended:
+    def __anext__(self) -> Coroutine[Any, Any, Sequence[Frame]]:
+        # No coroutine around a coroutine: each costs every frame.
+        return self._advance() if not self._held and not self._ended else self._rest()
+
+    async def _rest(self) -> Sequence[Frame]:
+        """What was held back. Raises `StopAsyncIteration` where nothing was."""
+        held, self._held = self._held, []
+        if not held:
             raise StopAsyncIteration
-        try:
-            return self._take(await self._next_chunk())
-        except UpstreamError as error:
-            self._fail(error)
-            raise
+        return held
 
     async def aclose(self) -> None:
         """Ends the upstream call. An answer that was not read to its end counts as cancelled."""
         if not self._ended:
             self._ended = True
             self._attempt.cancel(self._usage, self._output_length)
+        self._silence.close()
         try:
             if self._has_tail:
                 self._has_tail = False
                 await self._read_tail()
         finally:
-            await self._answer.aclose()
+            try:
+                await self._answer.aclose()
+            finally:
+                self._attempt.slot.release()
 
     async def _read_tail(self) -> None:
         """The body's end often comes a moment after the last event. Only a connection that was read
@@ -114,21 +139,50 @@ class AnswerStream:
                 while await self._answer.next_chunk():
                     pass
 
-    async def _next_chunk(self) -> bytes:
-        remaining = self._deadline - self._clock.monotonic()
-        limit = min(self._idle, remaining)
+    async def _advance(self) -> Sequence[Frame]:
+        if self._failure is not None:
+            self._fail(self._failure)
+            raise self._failure
+        began = self._clock.monotonic()
+        limit = min(self._idle, self._deadline - began)
         try:
-            async with asyncio.timeout(limit):
-                return await self._attempt.waiting(self._answer.next_chunk())
+            with self._silence.within(limit):
+                data = await self._answer.next_chunk()
         except TimeoutError:
-            error = IdleTimeout(f"The stream was silent for {limit:.3g} s.")
             if limit < self._idle:
-                self._fail(error, is_fair=False)
-                raise DeadlineExceeded("Time ran out in the middle of the answer.") from None
-            raise error from None
+                return self._cut_by_deadline()
+            return self._cut(IdleTimeout(f"The stream was silent for {limit:.3g} s."))
+        except (ConnectionLost, IdleTimeout) as lost:
+            return self._cut(lost)
+        except UpstreamError as failure:
+            self._fail(failure)
+            raise
+        finally:
+            self._attempt.upstream_seconds += self._clock.monotonic() - began
+        try:
+            return self._take(data)
+        except UpstreamError as failure:
+            self._fail(failure)
+            raise
 
-    def _fail(self, error: UpstreamError, *, is_fair: bool = True) -> None:
+    def _cut(self, error: UpstreamError) -> Sequence[Frame]:
+        """What is left of an answer that `error` cut. Raises it where the answer is not whole."""
+        # What has its finish is whole, however the connection ends.
+        with suppress(UpstreamError):
+            return self._take(b"")
+        self._fail(error)
+        raise error
+
+    def _cut_by_deadline(self) -> Sequence[Frame]:
+        """As `_cut`, where it is the request's time that is over."""
+        try:
+            return self._cut(CutByDeadline("Time ran out in the middle of the answer."))
+        except CutByDeadline as cut:
+            raise DeadlineExceeded(cut.message) from None
+
+    def _fail(self, error: UpstreamError) -> None:
         self._ended = True
+        is_fair = not isinstance(error, CutByDeadline)
         self._attempt.fail(error, self._usage, self._output_length, is_fair=is_fair)
 
     def _take(self, data: bytes) -> Sequence[Frame]:
@@ -138,7 +192,7 @@ class AnswerStream:
         frames = self._parser.feed(data) if data else self._parser.close()
         for frame in frames:
             for event in frame.events:
-                if isinstance(event, TextDelta | ThinkingDelta | RefusalDelta):
+                if type(event) is TextDelta or isinstance(event, ThinkingDelta | RefusalDelta):
                     self._output_length += len(event.text)
                 elif isinstance(event, ToolCallDelta):
                     self._output_length += len(event.arguments)
@@ -150,6 +204,7 @@ class AnswerStream:
         if not self._has_content and any(frame.has_content for frame in frames):
             self._has_content = True
             self._attempt.first_token()
+        self._failure = self._parser.failure
         if not data:
             self._ended = True
         if self._ended:

@@ -5,7 +5,7 @@ The parts of a conversation are in `content`, the events of a stream in `events`
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from .content import (
     ToolCallPart,
     ToolChoice,
 )
+from .records import record
 
 
 class UseCase(StrEnum):
@@ -56,7 +57,7 @@ class FinishReason(StrEnum):
     PAUSE = "pause"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Usage:
     """Tokens of one answer.
 
@@ -78,16 +79,18 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Caller:
     """On whose behalf a request runs. Caches, idempotency and records are apart by `tenant`;
-    `key_name` names the API key (empty for a call in process)."""
+    `key_name` names the API key (empty for a call in process); `deadline` is how many seconds its
+    requests may take, None where the key does not say."""
 
     tenant: str = "default"
     key_name: str = ""
+    deadline: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Source:
     """The body a caller sent, decoded, and the wire format it is in. A vendor of the same format
     is asked with this very body, so that fields unknown to us pass. Never mutated. `headers` are
@@ -98,7 +101,17 @@ class Source:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
+class Idempotency:
+    """A caller's word that requests with this `key` are one and the same (`core.idempotency`).
+    `scope` names what is asked for, `fingerprint` is a digest of the request."""
+
+    key: str = field(repr=False)
+    scope: str
+    fingerprint: str = field(repr=False)
+
+
+@record
 class LLMRequest:
     """One request for a completion, in no vendor's words.
 
@@ -106,8 +119,9 @@ class LLMRequest:
     one, `use_case` and `tier` decide. `system_prompt` stands before the messages and is set only
     where the messages hold no system message. `extra` are vendor fields given by a caller in
     process, sent as they are. `cache` says whether the response cache may be used, `cache_ttl` how
-    many seconds old an answer may be, `cache_refresh` to fill it without reading it. None
-    everywhere means: not said, the vendor's default.
+    many seconds old an answer may be, `cache_refresh` to fill it without reading it. With
+    `idempotency` the same request again gets the same answer. `is_begun`: the last message is an
+    answer begun, which is to be continued. None everywhere means: not said, the vendor's default.
     """
 
     messages: tuple[Message, ...]
@@ -137,13 +151,15 @@ class LLMRequest:
     cache: bool | None = None
     cache_ttl: int | None = None
     cache_refresh: bool = False
+    idempotency: Idempotency | None = None
     timeout: float | None = None
+    is_begun: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     source: Source | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice:
     """One alternative answer. `logprobs` is kept as the vendor gave it (OpenAI's shape);
     `stop_sequence` is the one that was met."""
@@ -165,7 +181,7 @@ class Choice:
         return tuple(part for part in self.content if isinstance(part, ToolCallPart))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Completion:
     """What a vendor answered. `raw` is its body as it came, in the wire format `format`: a caller
     who speaks the same one gets these bytes."""
@@ -195,7 +211,7 @@ class AttemptOutcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AttemptSummary:
     """One attempt as a caller may see it: which target, and the code of its failure, if any."""
 
@@ -206,9 +222,13 @@ class AttemptSummary:
     latency_ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RoutingFacts:
-    """How an answer came about: the same facts go to headers, native bodies and logs."""
+    """How an answer came about: the same facts go to headers, native bodies and logs.
+
+    `replayed`: it is the answer to an earlier request with the same idempotency key. `created` is
+    the moment of the answer itself, in Unix seconds.
+    """
 
     request_id: str
     provider: str
@@ -222,6 +242,8 @@ class RoutingFacts:
     overhead_ms: float = 0.0
     time_to_first_token_ms: float | None = None
     ignored: tuple[str, ...] = ()
+    replayed: bool = False
+    created: int = 0
 
 
 class RequestEnded(NamedTuple):
@@ -242,7 +264,7 @@ class RequestEnded(NamedTuple):
     left: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LLMResponse:
     """An answer and how it came about. The short names read the first choice."""
 
@@ -310,6 +332,7 @@ class LLMResponse:
             "cost_usd": None if routing.cost is None else format(routing.cost, "f"),
             "latency_ms": round(routing.latency_ms, 3),
             "cache": routing.cache.value,
+            "replayed": routing.replayed,
             "attempts": [
                 {
                     "provider": attempt.provider,
@@ -324,7 +347,7 @@ class LLMResponse:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EmbeddingRequest:
     """Texts (or lists of token ids) to embed; `model` and the rest as in `LLMRequest`."""
 
@@ -335,12 +358,13 @@ class EmbeddingRequest:
     dimensions: int | None = None
     encoding_format: str | None = None
     user: str | None = None
+    idempotency: Idempotency | None = None
     timeout: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     source: Source | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Embeddings:
     """What a vendor answered to an embedding request: one vector an input, in their order."""
 
@@ -351,7 +375,7 @@ class Embeddings:
     raw: bytes = field(default=b"", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EmbeddingResponse:
     """Vectors and how they came about."""
 

@@ -59,6 +59,8 @@ class AnthropicStreamRenderer:
     tool calls at once are put in order: a call waits until the one before it is complete.
     """
 
+    keep_alive = encode_event(b'{"type":"ping"}', "ping")
+
     def __init__(self, request: LLMRequest) -> None:
         self._request = request
         self._is_relayed = False

@@ -24,29 +24,39 @@ from llm_routing.core.events import (
     ToolCallStarted,
     UsageReported,
 )
-from llm_routing.core.types import FinishReason
 
 from .anthropic_answer import decoded, finish_reason, merged_counts, read_usage, refusal_words
 from .anthropic_blocks import NAME
 from .anthropic_errors import error_in_answer
+from .event_stream import EventStreamParser, shows_words
 from .fields import Fields
-from .sse import EventSplitter, ServerSentEvent
+from .sse import ServerSentEvent
 
 _BLANK_LINE: Final = b"\n\n"
+_OPENERS: Final = frozenset({"message_start", "content_block_start"})
 
 
-class AnthropicStreamParser:
-    """See `StreamParser`. One for each answer. What follows `message_stop` is left out."""
+class AnthropicStreamParser(EventStreamParser):
+    """See `StreamParser`. One for each answer. What follows `message_stop` is left out.
+
+    An event that cannot be read is left out too, and forgiven where it shows no words and the rest
+    proves complete: every block began and ended, and there is a stop reason. Not one that opens a
+    message or a block, for what follows would make no sense without it. Once there is a stop
+    reason an error is the answer's end.
+    """
+
+    name = NAME
 
     def __init__(self) -> None:
-        self._splitter = EventSplitter()
+        super().__init__()
         self._counts: dict[str, int] = {}
         self._signatures: dict[int, str] = {}
         self._tool_calls: dict[int, int] = {}
         self._without_input: set[int] = set()
+        self._open_blocks: set[int] = set()
         self._has_data = False
+        self._is_malformed = False
         self._is_finished = False
-        self._is_ended = False
         self._readers: dict[str, Callable[[Fields], Iterator[StreamEvent]]] = {
             "message_start": self._read_start,
             "content_block_start": self._read_block_start,
@@ -55,11 +65,6 @@ class AnthropicStreamParser:
             "message_delta": self._read_message_delta,
             "message_stop": self._read_stop,
         }
-
-    def feed(self, data: bytes) -> Sequence[Frame]:
-        """See `StreamParser.feed`."""
-        events = self._splitter.feed(data)
-        return [self._frame(event) for event in events if not self._is_ended]
 
     def close(self) -> Sequence[Frame]:
         """See `StreamParser.close`."""
@@ -70,31 +75,58 @@ class AnthropicStreamParser:
             if not self._has_data and event.raw.lstrip()[:1] in (b"{", b"<"):
                 decoded(event.raw)
                 raise MalformedAnswer("The provider answered without a stream.")
+            # Its blank line is missing, and more will follow it where it is relayed.
+            whole = event._replace(raw=event.raw + _BLANK_LINE)
+            was_malformed = self._is_malformed
             # What cannot be read at the very end is no more than cut off.
             with suppress(MalformedAnswer):
-                # Its blank line is missing, and more will follow it where it is relayed.
-                frames.append(self._frame(event._replace(raw=event.raw + _BLANK_LINE)))
+                if (frame := self._frame(whole)) is not None:
+                    frames.append(frame)
+            self._is_malformed = was_malformed
         if not self._is_finished:
+            self._refuse_gaps()
             raise TruncatedStream("The stream ended before the answer was finished.")
         if not self._is_ended:
             frames.append(Frame(NAME, b"", (AnswerEnded(),)))
         return frames
 
-    def _frame(self, event: ServerSentEvent) -> Frame:
+    def _frame(self, event: ServerSentEvent) -> Frame | None:
+        if self._is_ended:
+            return None
         if event.data is None:
             return Frame(NAME, event.raw)
+        if (text := self._run.match(event.raw)) is not None:
+            return Frame(NAME, event.raw, (text,))
         self._has_data = True
+        kind = event.event
         try:
             fields = Fields(decode(event.data))
-            kind = fields.string("type") or event.event
+            kind = fields.string("type") or kind
             if kind == "error":
+                if self._is_finished:
+                    self._is_ended = True
+                    return Frame(NAME, b"", (AnswerEnded(),))
                 raise error_in_answer(fields.value)
             reader = self._readers.get(kind)
-            return Frame(NAME, event.raw, tuple(reader(fields)) if reader else ())
-        except InvalidRequest as error:
-            raise MalformedAnswer(f"An event of the stream is broken: {error.message}") from error
-        except ValueError as error:
-            raise MalformedAnswer("An event of the stream is not JSON.") from error
+            events = tuple(reader(fields)) if reader else ()
+        except (InvalidRequest, ValueError) as error:
+            is_missed = kind in _OPENERS or shows_words(event.data)
+            if is_missed and not self._is_finished:
+                raise MalformedAnswer("An event of the stream cannot be read.") from error
+            self._is_malformed = True
+            self._run.forget()
+            return None
+        if kind == "content_block_delta":
+            self._run.learn(event, events, lambda probe: self._read_delta(Fields(decode(probe))))
+        else:
+            # Which blocks are open may have changed, and with it what a delta means.
+            self._run.forget()
+        return Frame(NAME, event.raw, events)
+
+    def _refuse_gaps(self) -> None:
+        """Raises where an event that could not be read may be one that is missed."""
+        if self._is_malformed:
+            raise MalformedAnswer("A piece of the stream could not be read, and it is missed.")
 
     def _read_start(self, event: Fields) -> Iterator[StreamEvent]:
         message = event.required_object("message")
@@ -106,6 +138,7 @@ class AnthropicStreamParser:
     def _read_block_start(self, event: Fields) -> Iterator[StreamEvent]:
         index = event.required_integer("index", 0)
         block = event.required_object("content_block")
+        self._open_blocks.add(index)
         match block.required_string("type"):
             case "text":
                 if text := block.string("text"):
@@ -133,6 +166,8 @@ class AnthropicStreamParser:
     def _read_delta(self, event: Fields) -> Iterator[StreamEvent]:
         index = event.required_integer("index", 0)
         delta = event.required_object("delta")
+        if index not in self._open_blocks:
+            self._refuse_gaps()
         match delta.required_string("type"):
             case "text_delta":
                 if text := delta.string("text"):
@@ -153,6 +188,9 @@ class AnthropicStreamParser:
 
     def _read_block_stop(self, event: Fields) -> Iterator[StreamEvent]:
         index = event.required_integer("index", 0)
+        if index not in self._open_blocks:
+            self._refuse_gaps()
+        self._open_blocks.discard(index)
         signature = self._signatures.pop(index, None)
         if signature is not None:
             yield ThinkingEnded(signature=signature or None)
@@ -166,6 +204,8 @@ class AnthropicStreamParser:
         for words in refusal_words(delta):
             yield RefusalDelta(words)
         if stop_reason := delta.string("stop_reason"):
+            if self._open_blocks:
+                self._refuse_gaps()
             self._is_finished = True
             yield ChoiceFinished(
                 finish_reason(stop_reason), stop_sequence=delta.string("stop_sequence")
@@ -176,7 +216,7 @@ class AnthropicStreamParser:
 
     def _read_stop(self, _event: Fields) -> Iterator[StreamEvent]:
         if not self._is_finished:
-            self._is_finished = True
-            yield ChoiceFinished(FinishReason.STOP)
+            self._refuse_gaps()
+            raise TruncatedStream("The stream ended without a reason.")
         self._is_ended = True
         yield AnswerEnded()

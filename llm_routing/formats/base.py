@@ -24,6 +24,10 @@ from llm_routing.core.types import (
 class StreamRenderer(Protocol):
     """Turns frames into what the caller reads. One for each answer."""
 
+    @property
+    def keep_alive(self) -> bytes:
+        """What says nothing and may stand between any two frames, and before the first."""
+
     def render(self, frame: Frame) -> bytes:
         """The caller's bytes for a frame, possibly none: `frame.raw` where the frame is in the
         caller's format, else its events rendered."""

@@ -55,6 +55,8 @@ def build_request(request: LLMRequest, target: Target) -> WireRequest:
     body["model"] = target.model.model_id
     _apply_model(body, target.model, source.body if source else body, ignored)
     _apply_quirks(body, target.provider.quirks)
+    if request.is_begun:
+        _ask_to_continue(body, target.provider.quirks)
     _apply_streaming(body, request.stream, target.provider.quirks)
     try:
         encoded = encode(body)
@@ -114,6 +116,17 @@ def _apply_quirks(body: dict[str, Any], quirks: frozenset[str]) -> None:
     _set(body, **{wanted: older if limit is None else limit})
     if "no_developer_role" in quirks:
         body["messages"] = [_without_developer(message) for message in body["messages"]]
+
+
+def _ask_to_continue(body: dict[str, Any], quirks: frozenset[str]) -> None:
+    """Says that the last message is an answer begun, where a vendor would not see it by itself.
+    https://docs.mistral.ai/api, https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
+    """
+    if "prefix_message" in quirks:
+        *before, begun = body["messages"]
+        body["messages"] = [*before, {**begun, "prefix": True}]
+    if "continue_final_message" in quirks:
+        body.update(continue_final_message=True, add_generation_prompt=False)
 
 
 def _without_developer(message: Mapping[str, Any]) -> Mapping[str, Any]:

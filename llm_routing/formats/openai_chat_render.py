@@ -32,13 +32,15 @@ from .openai_chat_answer import (
 )
 from .openai_chat_request import NAME
 from .openai_errors import error_body
-from .sse import EventSplitter, encode_event
+from .sse import KEEP_ALIVE, EventSplitter, encode_event
 
 _DONE = encode_event(b"[DONE]")
 
 
 class OpenAIStreamRenderer:
     """See `StreamRenderer`. One for each answer; `created` is its moment in Unix seconds."""
+
+    keep_alive = KEEP_ALIVE
 
     def __init__(self, request: LLMRequest, created: int) -> None:
         self._include_usage = request.include_usage

@@ -4,7 +4,7 @@ Writing one for a vendor is in `openai_chat_build`. Source:
 https://platform.openai.com/docs/api-reference/chat/create
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from llm_routing.core.content import (
@@ -55,39 +55,14 @@ def parse_request(body: Any) -> LLMRequest:
     model = fields.required_string("model")
     if not model:
         raise fields.invalid("model", "must not be empty")
-    stream_options = fields.object("stream_options")
-    max_tokens = fields.integer("max_tokens", 1)
-    max_completion_tokens = fields.integer("max_completion_tokens", 1)
-    top_k = fields.integer("top_k")
-    tools, tool_choice = _read_tools(fields)
-    return LLMRequest(
-        model=model,
-        messages=tuple(_read_message(message) for message in fields.required_objects("messages")),
-        temperature=fields.number("temperature", 0, 2),
-        top_p=fields.number("top_p", 0, 1),
-        # vLLM has -1 for no limit.
-        top_k=top_k if top_k is not None and top_k > 0 else None,
-        max_tokens=max_tokens if max_completion_tokens is None else max_completion_tokens,
-        stop=_read_stop(fields),
-        seed=fields.integer("seed"),
-        n=fields.integer("n", 1, 128) or 1,
-        frequency_penalty=fields.number("frequency_penalty", -2, 2),
-        presence_penalty=fields.number("presence_penalty", -2, 2),
-        logprobs=fields.boolean("logprobs") or False,
-        top_logprobs=fields.integer("top_logprobs", 0),
-        tools=tools,
-        tool_choice=tool_choice,
-        parallel_tool_calls=fields.boolean("parallel_tool_calls"),
-        response_format=_read_response_format(fields),
-        reasoning=_read_reasoning(fields),
-        user=fields.string("user") or fields.string("safety_identifier"),
-        stream=fields.boolean("stream") or False,
-        include_usage=(stream_options.boolean("include_usage") or False)
-        if stream_options
-        else False,
-        metadata=_read_metadata(fields),
-        source=Source(NAME, fields.value),
-    )
+    messages = tuple(map(_read_message, fields.required_objects("messages")))
+    read: dict[str, Any] = {}
+    # Most of what may be said is not, and costs nothing.
+    for name in fields.value:
+        reader = _READERS.get(name)
+        if reader is not None:
+            read.update(reader(fields))
+    return LLMRequest(messages, model, source=Source(NAME, fields.value), **read)
 
 
 def _refuse_functions(fields: Fields) -> None:
@@ -283,3 +258,68 @@ def _read_metadata(fields: Fields) -> Mapping[str, str]:
         if not isinstance(value, str):
             raise InvalidRequest("metadata may hold strings only.", field=metadata.at(name))
     return metadata.value
+
+
+def _read_max_tokens(fields: Fields) -> Mapping[str, Any]:
+    older = fields.integer("max_tokens", 1)
+    limit = fields.integer("max_completion_tokens", 1)
+    return {"max_tokens": older if limit is None else limit}
+
+
+def _read_top_k(fields: Fields) -> Mapping[str, Any]:
+    top_k = fields.integer("top_k")
+    # vLLM has -1 for no limit.
+    return {"top_k": top_k if top_k is not None and top_k > 0 else None}
+
+
+def _read_tools_and_choice(fields: Fields) -> Mapping[str, Any]:
+    tools, tool_choice = _read_tools(fields)
+    return {"tools": tools, "tool_choice": tool_choice}
+
+
+def _read_reasoning_either(fields: Fields) -> Mapping[str, Any]:
+    return {"reasoning": _read_reasoning(fields)}
+
+
+def _read_user(fields: Fields) -> Mapping[str, Any]:
+    return {"user": fields.string("user") or fields.string("safety_identifier")}
+
+
+def _read_stream_options(fields: Fields) -> Mapping[str, Any]:
+    options = fields.object("stream_options")
+    asks = options is not None and options.boolean("include_usage") is True
+    return {"include_usage": asks}
+
+
+_READERS: Final[Mapping[str, Callable[[Fields], Mapping[str, Any]]]] = {
+    "temperature": lambda fields: {"temperature": fields.number("temperature", 0, 2)},
+    "top_p": lambda fields: {"top_p": fields.number("top_p", 0, 1)},
+    "top_k": _read_top_k,
+    "max_tokens": _read_max_tokens,
+    "max_completion_tokens": _read_max_tokens,
+    "stop": lambda fields: {"stop": _read_stop(fields)},
+    "seed": lambda fields: {"seed": fields.integer("seed")},
+    "n": lambda fields: {"n": fields.integer("n", 1, 128) or 1},
+    "frequency_penalty": lambda fields: {
+        "frequency_penalty": fields.number("frequency_penalty", -2, 2)
+    },
+    "presence_penalty": lambda fields: {
+        "presence_penalty": fields.number("presence_penalty", -2, 2)
+    },
+    "logprobs": lambda fields: {"logprobs": fields.boolean("logprobs") or False},
+    "top_logprobs": lambda fields: {"top_logprobs": fields.integer("top_logprobs", 0)},
+    "tools": _read_tools_and_choice,
+    "tool_choice": _read_tools_and_choice,
+    "parallel_tool_calls": lambda fields: {
+        "parallel_tool_calls": fields.boolean("parallel_tool_calls")
+    },
+    "response_format": lambda fields: {"response_format": _read_response_format(fields)},
+    "reasoning_effort": _read_reasoning_either,
+    "reasoning": _read_reasoning_either,
+    "user": _read_user,
+    "safety_identifier": _read_user,
+    "stream": lambda fields: {"stream": fields.boolean("stream") or False},
+    "stream_options": _read_stream_options,
+    "metadata": lambda fields: {"metadata": _read_metadata(fields)},
+}
+"""What a field of the body makes of the request, by its name."""

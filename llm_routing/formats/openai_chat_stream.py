@@ -5,6 +5,7 @@ https://platform.openai.com/docs/api-reference/chat-streaming, and what vendors 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from llm_routing.core.events import (
     UsageReported,
 )
 
+from .event_stream import EventStreamParser, shows_words
 from .openai_chat_answer import (
     decode_answer,
     is_error,
@@ -37,7 +39,7 @@ from .openai_chat_answer import (
 )
 from .openai_chat_request import NAME
 from .openai_errors import error_in_answer
-from .sse import EventSplitter, ServerSentEvent
+from .sse import ServerSentEvent
 
 _DONE = b"[DONE]"
 
@@ -83,25 +85,21 @@ class _Choice:
         return call
 
 
-class OpenAIStreamParser:
+class OpenAIStreamParser(EventStreamParser):
     """See `StreamParser`. One for each answer.
 
-    A chunk that cannot be read is left out, and forgiven where all choices end well. What follows
-    `[DONE]` is left out too.
+    A chunk that cannot be read is left out, and forgiven where it shows no words and all choices
+    end well. Once they have, nothing that follows can spoil the answer: an error is its end.
     """
 
+    name = NAME
+
     def __init__(self) -> None:
-        self._splitter = EventSplitter()
+        super().__init__()
         self._answer_id = ""
         self._choices: dict[int, _Choice] = {}
         self._has_data = False
         self._is_malformed = False
-        self._is_ended = False
-
-    def feed(self, data: bytes) -> Sequence[Frame]:
-        """See `StreamParser.feed`."""
-        events = self._splitter.feed(data)
-        return [frame for event in events if (frame := self._frame(event)) is not None]
 
     def close(self) -> Sequence[Frame]:
         """See `StreamParser.close`."""
@@ -111,11 +109,12 @@ class OpenAIStreamParser:
             if not self._has_data and event.raw.lstrip()[:1] in (b"{", b"[", b"<"):
                 decode_answer(event.raw)
                 raise MalformedAnswer("The provider answered without a stream.")
-            frame = self._frame(event._replace(raw=event.raw + b"\n\n"))
-            if frame is not None:
-                frames.append(frame)
-        if not self._is_ended:
             # What cannot be read at the very end is no more than cut off.
+            with suppress(MalformedAnswer):
+                frame = self._frame(event._replace(raw=event.raw + b"\n\n"))
+                if frame is not None:
+                    frames.append(frame)
+        if not self._is_ended:
             self._is_malformed = was_malformed
             self._end()
             frames.append(Frame(NAME, b"", (AnswerEnded(),)))
@@ -127,6 +126,8 @@ class OpenAIStreamParser:
         data = event.data
         if data is None:
             return Frame(NAME, event.raw)
+        if (text := self._run.match(event.raw)) is not None:
+            return Frame(NAME, event.raw, (text,))
         self._has_data = True
         said = data.strip()
         if not said:
@@ -138,19 +139,34 @@ class OpenAIStreamParser:
         try:
             chunk = decode(data)
         except ValueError:
-            self._is_malformed = True
-            return None
-        if event.event == "error" or is_error(chunk):
+            chunk = None
+        if is_error(chunk) or (event.event == "error" and chunk is not None):
+            if self._is_finished:
+                self._end()
+                return Frame(NAME, b"", (AnswerEnded(),))
             raise error_in_answer(chunk)
         if not isinstance(chunk, dict):
-            self._is_malformed = True
+            self._leave_out(data)
             return None
-        return Frame(NAME, event.raw, tuple(self._events(chunk)))
+        events = tuple(self._events(chunk))
+        self._run.learn(event, events, lambda probe: self._events(decode(probe)))
+        return Frame(NAME, event.raw, events)
+
+    @property
+    def _is_finished(self) -> bool:
+        return bool(self._choices) and all(choice.is_finished for choice in self._choices.values())
+
+    def _leave_out(self, data: bytes) -> None:
+        """Notes a chunk that is left out. Raises where words are missed with it."""
+        self._is_malformed = True
+        if shows_words(data) and not self._is_finished:
+            raise MalformedAnswer("A piece of the answer could not be read.")
 
     def _end(self) -> None:
         """Nothing follows. Raises where the answer is not complete."""
-        self._is_ended = True
-        if self._choices and all(choice.is_finished for choice in self._choices.values()):
+        if self._is_finished:
+            self._is_ended = True
+            self._run.forget()
             return
         if self._is_malformed:
             raise MalformedAnswer("A piece of the stream could not be read, and it has no finish.")

@@ -114,6 +114,10 @@ _ERRORS_BY_WORDS: Final[tuple[tuple[re.Pattern[str], type[UpstreamError]], ...]]
         re.compile(
             r"model\b.{0,120}(?:does not exist|not found|is not a valid model)"
             r"|model not exist|invalid model|is not a valid model"
+            # A key that may use other models is not to be given up for one.
+            r"|(?:does not have|no) access to (?:the |this )?model"
+            r"|not allowed to (?:sample from|use|access) (?:the |this )?model"
+            r"|model\b.{0,120}is blocked at the"
         ),
         ModelNotFound,
     ),

@@ -4,11 +4,15 @@ Each class is `core.ports.Operation` for one kind of request; the target's own f
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 
 from llm_routing.core.content import (
+    AnswerFormat,
+    Message,
     Part,
     RefusalPart,
+    Role,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -16,6 +20,7 @@ from llm_routing.core.content import (
 )
 from llm_routing.core.errors import UnsupportedRequest, UpstreamError
 from llm_routing.core.ports import StreamParser, WireRequest
+from llm_routing.core.pricing import estimate_tokens
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import (
     Completion,
@@ -28,6 +33,9 @@ from llm_routing.core.types import (
 from .anthropic_messages import AnthropicMessages
 from .base import EmbeddingFormat
 from .registry import EMBEDDING_FORMATS, FORMATS
+
+MAX_KEPT_BYTES = 1024 * 1024
+"""A larger request is built again rather than kept for each of its targets."""
 
 
 class _Spoken:
@@ -51,6 +59,7 @@ class ChatOperation(_Spoken):
 
     def __init__(self, request: LLMRequest) -> None:
         self._request = request
+        self._built: dict[int, tuple[Target, WireRequest]] = {}
 
     @cached_property
     def input_length(self) -> int:
@@ -58,8 +67,42 @@ class ChatOperation(_Spoken):
         return _prompt_length(self._request)
 
     def build(self, target: Target) -> WireRequest:
-        """The request in the target's words."""
-        return FORMATS[target.provider.format].build_request(self._request, target)
+        """The request in the target's words, built once: it is asked for again to be sent, and
+        again for a retry."""
+        # By identity, which costs nothing; the target is kept, so that none takes its place.
+        built = self._built.get(id(target))
+        if built is not None:
+            return built[1]
+        wire = FORMATS[target.provider.format].build_request(self._request, target)
+        if len(wire.body) <= MAX_KEPT_BYTES:
+            self._built[id(target)] = (target, wire)
+        return wire
+
+    def continued(self, text: str) -> "ChatOperation | None":
+        """The conversation with `text` as the answer begun, whose end is asked for.
+
+        None where the answer is not one plain text, such as one that has to fit a schema.
+        """
+        request = self._request
+        is_text = request.response_format is None or (
+            request.response_format.kind is AnswerFormat.TEXT
+        )
+        if not is_text or request.n > 1 or request.logprobs:
+            return None
+        limit = request.max_tokens
+        if limit is not None:
+            limit = max(1, limit - estimate_tokens(len(text)))
+        begun = Message(Role.ASSISTANT, (TextPart(text),))
+        return ChatOperation(
+            replace(
+                request,
+                messages=(*request.messages, begun),
+                max_tokens=limit,
+                reasoning=None,
+                source=None,
+                is_begun=True,
+            )
+        )
 
     def parse(self, target: Target, body: bytes) -> Completion:
         """The completion in a 2xx body."""
@@ -93,6 +136,9 @@ class EmbeddingOperation(_Spoken):
         """The request in the target's words."""
         return _embedding_format(target).build_embedding_request(self._request, target)
 
+    def continued(self, text: str) -> None:
+        """There is nothing to continue."""
+
     def parse(self, target: Target, body: bytes) -> Embeddings:
         """The vectors in a 2xx body."""
         return _embedding_format(target).parse_embeddings(body)
@@ -125,6 +171,9 @@ class CountTokensOperation(_Spoken):
     def build(self, target: Target) -> WireRequest:
         """The request in the target's words."""
         return self._format.build_count_tokens_request(self._request, target)
+
+    def continued(self, text: str) -> None:
+        """There is nothing to continue."""
 
     def parse(self, target: Target, body: bytes) -> int:
         """The count in a 2xx body."""

@@ -4,13 +4,15 @@ What an event's data means is for the wire format that reads it.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from llm_routing.core.errors import AnswerTooLarge
 
+KEEP_ALIVE: Final = b": keep-alive\n\n"
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
+BOM: Final = b"\xef\xbb\xbf"
 
-_BOM: Final = b"\xef\xbb\xbf"
 # Two line ends in a row; atomic, so that one CRLF is never taken for a CR and an LF.
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LONGEST_BLANK_LINE: Final = 4
@@ -45,29 +47,36 @@ class EventSplitter:
         self._only_lf = True
         self._at_start = True
 
-    def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """The events that `data` completes. Raises `AnswerTooLarge` for an event past the limit."""
+    @property
+    def is_between_events(self) -> bool:
+        """Whether what is fed next begins an event."""
+        return not self._pending
+
+    def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
+        """The events that `data` completes. Raises `AnswerTooLarge` for an event past the limit,
+        after those before it; has to be iterated to its end."""
+        if not self._pending and len(data) <= self._limit and (event := _only_event(data)):
+            self._only_lf = True
+            self._at_start = False
+            yield event
+            return
         buffer: bytes | bytearray = data
         position = 0
         if self._pending:
             self._pending += data
             buffer = self._pending
             position = self._scanned
-        events: list[ServerSentEvent] = []
         start = 0
         only_lf = self._only_lf and b"\r" not in data
         end_of_event = _end_with_lf if only_lf else _end_with_any
         while (end := end_of_event(buffer, position)) > 0:
-            raw = bytes(buffer[start:end])
-            # Nearly every event of every vendor is one line of data, ended by LF.
-            if only_lf and raw.startswith(b"data: ") and raw.find(b"\n") == end - start - 2:
-                events.append(ServerSentEvent(raw, raw[6:-2]))
-                self._at_start = False
-            else:
-                events.append(self._parsed(raw))
             if end - start > self._limit:
                 raise self._too_large()
+            raw = bytes(buffer[start:end])
+            event = (only_lf and _only_event(raw)) or self._parsed(raw)
+            self._at_start = False
             start = position = end
+            yield event
         size = len(buffer) - start
         if size > self._limit:
             raise self._too_large()
@@ -75,7 +84,6 @@ class EventSplitter:
             self._pending = bytearray(buffer[start:])
         self._scanned = max(size - _LONGEST_BLANK_LINE + 1, 0)
         self._only_lf = only_lf or not size
-        return events
 
     def close(self) -> list[ServerSentEvent]:
         """What was left when the stream ended, as one event or none.
@@ -88,8 +96,7 @@ class EventSplitter:
         return [self._parsed(rest)] if rest else []
 
     def _parsed(self, raw: bytes) -> ServerSentEvent:
-        text = raw.removeprefix(_BOM) if self._at_start else raw
-        self._at_start = False
+        text = raw.removeprefix(BOM) if self._at_start else raw
         event = ""
         lines: list[bytes] = []
         for line in text.splitlines():
@@ -102,6 +109,20 @@ class EventSplitter:
 
     def _too_large(self) -> AnswerTooLarge:
         return AnswerTooLarge(f"An event of the stream is larger than {self._limit} bytes.")
+
+
+def _only_event(data: bytes) -> ServerSentEvent | None:
+    """`data` as one whole event in the shape that nearly every vendor gives to all of them: a line
+    of data, at most its name before it, LF at their ends. None for anything else."""
+    if not data.endswith(b"\n\n") or b"\r" in data:
+        return None
+    start, event = 0, ""
+    if data.startswith(b"event: "):
+        start = data.find(b"\n") + 1
+        event = data[7 : start - 1].decode("utf-8", "replace")
+    if not data.startswith(b"data: ", start) or data.find(b"\n", start) != len(data) - 2:
+        return None
+    return ServerSentEvent(data, data[start + 6 : -2], event)
 
 
 def _end_with_lf(buffer: bytes | bytearray, position: int) -> int:

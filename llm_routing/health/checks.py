@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
+from llm_routing.core.calls import Call
 from llm_routing.core.codec import decode
 from llm_routing.core.content import Message, Role, TextPart
 from llm_routing.core.errors import (
@@ -20,7 +21,7 @@ from llm_routing.core.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from llm_routing.core.executor import Call, Executor
+from llm_routing.core.executor import Executor
 from llm_routing.core.planner import EMBEDDINGS, RoutePlan
 from llm_routing.core.ports import Clock, Credential, CredentialStore, Operation, Transport
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from llm_routing.core.breaker import Refusal
-from llm_routing.core.errors import UpstreamError
-from llm_routing.core.ports import BreakerStore, Permit
+from llm_routing.core.errors import ModelNotFound, UpstreamError
+from llm_routing.core.ports import BreakerStore, CredentialStore, Permit
 from llm_routing.core.routing_table import Target
 
+from .credentials import CredentialBreakers, CredentialPermit
+
 FAILURES_IN_A_ROW = 3
+GONE_SECONDS = 600.0
 LIVE_SECONDS = 300.0
 LIVE_CALLS = 100
 GRUDGE_SECONDS = 60.0
@@ -55,6 +58,7 @@ class _Live:
     failures_in_a_row: int = 0
     last_success: float = float("-inf")
     last_failure: float = float("-inf")
+    gone_at: float | None = None
 
 
 class HealthSigns:
@@ -62,7 +66,8 @@ class HealthSigns:
 
     A target is unhealthy by its last check, until a call succeeds or `max_age` seconds have passed;
     or by `FAILURES_IN_A_ROW` calls that failed, until a check or a call succeeds or
-    `GRUDGE_SECONDS` have passed.
+    `GRUDGE_SECONDS` have passed; or by one call to which the provider said that it does not know
+    the model, until a check or a call succeeds or `GONE_SECONDS` have passed.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -73,6 +78,7 @@ class HealthSigns:
         self._checks: dict[Key, Check] = {}
         self._live: OrderedDict[Key, _Live] = OrderedDict()
         self._availability: Mapping[str, float] = {}
+        self._turns: dict[Key, bool] = {}
 
     def note_success(self, key: Key, seconds: float) -> None:
         """A call succeeded after `seconds`."""
@@ -82,7 +88,12 @@ class HealthSigns:
             live.calls.append((now, seconds, False))
             live.failures_in_a_row = 0
             live.last_success = now
-            self._judge(key, now)
+            if live.gone_at is not None:
+                live.gone_at = None
+                self._turns[key] = False
+            if self.unhealthy:
+                # Nothing is newer than this, so it can only take the target out of them.
+                self.unhealthy -= {_name(key)}
 
     def note_failure(self, key: Key, seconds: float) -> None:
         """A call failed through a fault of the target's after `seconds`."""
@@ -93,6 +104,23 @@ class HealthSigns:
             live.failures_in_a_row += 1
             live.last_failure = now
             self._judge(key, now)
+
+    def note_gone(self, key: Key, seconds: float) -> None:
+        """The provider said after `seconds` that it does not know the model."""
+        with self._lock:
+            now = self._monotonic()
+            live = self._of(key)
+            live.calls.append((now, seconds, True))
+            if live.gone_at is None:
+                self._turns[key] = True
+            live.gone_at = now
+            self._judge(key, now)
+
+    def take_turns(self) -> Mapping[Key, bool]:
+        """The models that have gone (True) or come back since the last time."""
+        with self._lock:
+            turns, self._turns = self._turns, {}
+            return turns
 
     def take(self, checks: Mapping[Key, Check], availability: Mapping[str, float]) -> None:
         """Takes over newer checks, and the share of good ones in the last day by provider."""
@@ -119,6 +147,7 @@ class HealthSigns:
         with self._lock:
             self._checks.clear()
             self._live.clear()
+            self._turns.clear()
             self.unhealthy = frozenset()
 
     def check_of(self, key: Key) -> Check | None:
@@ -158,7 +187,7 @@ class HealthSigns:
         if live is None:
             live = self._live[key] = _Live()
             if len(self._live) > MAX_TARGETS:
-                self._live.popitem(last=False)
+                self._turns.pop(self._live.popitem(last=False)[0], None)
         else:
             self._live.move_to_end(key)
         return live
@@ -178,6 +207,8 @@ class HealthSigns:
         check, live = self._check(key, now), self._live.get(key)
         checked_at = float("-inf") if check is None else check.at
         if live is not None:
+            if live.gone_at is not None and live.gone_at > checked_at:
+                return now - live.gone_at > GONE_SECONDS
             if live.failures_in_a_row >= FAILURES_IN_A_ROW and live.last_failure > checked_at:
                 return now - live.last_failure > GRUDGE_SECONDS
             if not live.failures_in_a_row and live.last_success > checked_at:
@@ -186,43 +217,80 @@ class HealthSigns:
 
 
 class WatchedBreakers:
-    """`core.ports.BreakerStore` over another one: how each call ends is a sign of health too."""
+    """`core.ports.BreakerStore` over another one: how each call ends is a sign of health too, and
+    what it says of a credential or of a model's being there at all is not the target's breaker's.
+    """
 
-    def __init__(self, breakers: BreakerStore, signs: HealthSigns) -> None:
+    def __init__(
+        self,
+        breakers: BreakerStore,
+        signs: HealthSigns,
+        credential_breakers: CredentialBreakers,
+        credentials: CredentialStore,
+    ) -> None:
         self._breakers = breakers
         self._signs = signs
+        self._credential_breakers = credential_breakers
+        self._credentials = credentials
+        credential_breakers.serve(credentials)
 
-    async def admit(self, target: Target) -> Permit | Refusal:
+    async def admit(self, target: Target, *, regardless: bool = False) -> Permit | Refusal:
         """Leave to ask `target`, or why not; see `core.ports.BreakerStore`."""
-        admitted = await self._breakers.admit(target)
+        provider = target.provider.name
+        with_credential = self._credential_breakers.admit(provider, self._credentials.get(provider))
+        if isinstance(with_credential, Refusal):
+            return with_credential
+        try:
+            admitted = await self._breakers.admit(target, regardless=regardless)
+        except BaseException:
+            with_credential.release()
+            raise
         if isinstance(admitted, Refusal):
+            with_credential.release()
             return admitted
-        return _WatchedPermit(admitted, self._signs, (target.provider.name, target.model.model_id))
+        key = (provider, target.model.model_id)
+        return _WatchedPermit(admitted, with_credential, self._signs, key)
 
 
 class _WatchedPermit:
-    __slots__ = ("_began", "_is_settled", "_key", "_permit", "_signs")
+    __slots__ = ("_began", "_is_settled", "_key", "_permit", "_signs", "_with_credential")
 
-    def __init__(self, permit: Permit, signs: HealthSigns, key: Key) -> None:
+    def __init__(
+        self, permit: Permit, with_credential: CredentialPermit, signs: HealthSigns, key: Key
+    ) -> None:
         self._permit = permit
+        self._with_credential = with_credential
         self._signs = signs
         self._key = key
         self._began = signs.now()
         self._is_settled = False
 
-    def succeed(self) -> None:
-        self._permit.succeed()
+    def succeed(self, seconds: float = 0.0) -> None:
         if self._settle():
+            self._permit.succeed(seconds)
+            self._with_credential.succeed()
             self._signs.note_success(self._key, self._signs.now() - self._began)
 
     def fail(self, error: UpstreamError) -> None:
-        self._permit.fail(error)
-        if self._settle():
-            self._signs.note_failure(self._key, self._signs.now() - self._began)
+        if not self._settle():
+            return
+        if error.takes_credential_out:
+            self._permit.release()
+            self._with_credential.refuse(error)
+            return
+        self._with_credential.release()
+        seconds = self._signs.now() - self._began
+        if isinstance(error, ModelNotFound):
+            self._permit.release()
+            self._signs.note_gone(self._key, seconds)
+        else:
+            self._permit.fail(error)
+            self._signs.note_failure(self._key, seconds)
 
     def release(self) -> None:
-        self._permit.release()
-        self._settle()
+        if self._settle():
+            self._permit.release()
+            self._with_credential.release()
 
     def _settle(self) -> bool:
         is_first, self._is_settled = not self._is_settled, True

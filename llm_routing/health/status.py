@@ -8,6 +8,7 @@ from llm_routing.core.ports import BreakerRegistry, CredentialStore
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec
 from llm_routing.snapshot import Snapshot
 
+from .credentials import CredentialBreakers
 from .signs import Check, HealthSigns, Key
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
@@ -18,15 +19,18 @@ def health_status(
     credentials: CredentialStore,
     signs: HealthSigns,
     breakers: BreakerRegistry,
+    credential_breakers: CredentialBreakers,
 ) -> dict[str, Any]:
     """`status`, `configuration` and `providers` of a router, as docs/health.md describes them."""
     table = snapshot.table
     models: dict[str, list[ModelSpec]] = {name: [] for name in table.providers}
     for model in table.models.values():
         models[model.provider].append(model)
-    statuses = breakers.statuses()
+    statuses, out = breakers.statuses(), credential_breakers.statuses()
     providers = {
-        name: _provider(spec, models[name], credentials.get(name) is not None, signs, statuses)
+        name: _provider(
+            spec, models[name], credentials.get(name) is not None, out.get(name), signs, statuses
+        )
         for name, spec in table.providers.items()
     }
     status = _together([entry["status"] for entry in providers.values()])
@@ -58,6 +62,7 @@ def _provider(
     spec: ProviderSpec,
     models: Sequence[ModelSpec],
     has_credential: bool,
+    out: BreakerStatus | None,
     signs: HealthSigns,
     breakers: Mapping[Key, BreakerStatus],
 ) -> dict[str, Any]:
@@ -65,16 +70,19 @@ def _provider(
         model.model_id: _model((spec.name, model.model_id), signs, breakers) for model in models
     }
     check = signs.check_of((spec.name, ""))
-    if not has_credential:
+    if not has_credential or (out is not None and out.state is BreakerState.OPEN):
         status = UNHEALTHY
     elif entries:
         status = _together([entry["status"] for entry in entries.values()])
     else:
         status = HEALTHY if check is None or check.is_healthy else UNHEALTHY
+    if status == HEALTHY and out is not None:
+        status = DEGRADED
     return {
         "status": status,
         "vendor": spec.vendor,
         "has_credential": has_credential,
+        "credential": _breaker(out),
         "availability": signs.availability(spec.name),
         **_traffic([(spec.name, model.model_id) for model in models], check, signs),
         "last_check": _check(check, signs),

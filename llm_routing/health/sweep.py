@@ -23,7 +23,10 @@ from django.db.models.functions import Now
 
 from llm_routing.conf import Settings
 from llm_routing.core.breaker import NoBreakers
-from llm_routing.core.executor import Executor, Timeouts
+from llm_routing.core.calls import Timeouts
+from llm_routing.core.chain import Pacing
+from llm_routing.core.executor import Executor
+from llm_routing.core.limits import ProviderLimits
 from llm_routing.core.ports import (
     AttemptOpened,
     AttemptSettled,
@@ -334,6 +337,9 @@ class _Asking:
             transport=transport,
             credentials=self._credentials,
             breakers=NoBreakers(),
+            limits=ProviderLimits(
+                settings.connection_pool_size, len(self._subjects), network.clock
+            ),
             sink=network.sink,
             clock=network.clock,
             timeouts=Timeouts(
@@ -343,7 +349,8 @@ class _Asking:
                 total=timeout,
                 max_answer_bytes=settings.max_answer_bytes,
             ),
-            rng=Random(),  # noqa: S311  # it is asked once and keeps no secret
+            # A check is one attempt, whatever comes of it.
+            pacing=Pacing.of(Random(), retries=0, hedges=0),  # noqa: S311  # it keeps no secret
         )
         checker = Checker(
             transport=transport,

@@ -3,24 +3,31 @@
 `poll` brings what the database knows into memory and tells it what is known here.
 """
 
+import logging
 import os
 import socket
 import time
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from random import Random
 from uuid import uuid4
 
 from django.db import transaction
 from django.db.models import Count, DurationField, ExpressionWrapper, F, Max, Q, QuerySet
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from llm_routing.conf import get_settings
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.ports import BreakerRegistry
-from llm_routing.models import BreakerReport, BreakerReset, HealthCheck
+from llm_routing.credentials import STORED
+from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, ModelConfig
 
 from .checks import NO_CREDENTIAL
+from .credentials import CredentialBreakers, News, Turn
 from .signs import Check, HealthSigns, Key
+
+logger = logging.getLogger(__name__)
 
 INTERVALS_BELIEVED = 3
 RENEW_SECONDS = 10.0
@@ -38,19 +45,45 @@ class Watch:
         """Starts anew: the routers are closed, or this is a forked child."""
         self.signs = HealthSigns(time.monotonic)
         self.breakers: BreakerRegistry | None = None
+        rng = Random()  # noqa: S311  # it spreads probes and keeps no secret
+        self.credential_breakers = CredentialBreakers(time.monotonic, rng)
         self.interval: float | None = None
         self._process = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._last_check: int | None = None
         self._last_reset: int | None = None
         self._reported: Mapping[Key, tuple[object, ...]] = {}
         self._renew_at = 0.0
+        self._to_put_back: set[str] = set()
+        self._to_mark: dict[Key, bool] = {}
+
+    def look(self) -> None:
+        """Judges anew what loses its weight with time, and logs what has happened. Needs no
+        database."""
+        self.signs.refresh()
+        self.credential_breakers.refresh()
+        for news in self.credential_breakers.take_news():
+            _log_credential(news)
+            if news.turn is Turn.BACK:
+                self._to_put_back.add(news.provider)
+            elif news.turn is Turn.OUT:
+                self._to_put_back.discard(news.provider)
+        for (provider, model), is_gone in self.signs.take_turns().items():
+            self._to_mark[provider, model] = is_gone
+            if is_gone:
+                logger.warning("%s does not know the model %s any more.", provider, model)
+            else:
+                logger.info("%s knows the model %s again.", provider, model)
 
     def poll(self) -> None:
-        """Takes over new checks and orders to reset, and reports breakers that are not closed.
+        """Takes over new checks, orders to reset and credentials that others have found to be out
+        of use; reports breakers that are not closed, and marks models that have gone or come back.
         Raises `django.db.Error`."""
         self._load_checks()
+        self._put_back()
         self._obey_resets()
+        self._adopt()
         self._report()
+        self._mark_models()
 
     def retract(self) -> None:
         """Takes back what this process has reported: it ends. Raises `django.db.Error`."""
@@ -93,14 +126,49 @@ class Watch:
             return
         for reset in BreakerReset.objects.filter(id__gt=self._last_reset).order_by("id"):
             self._last_reset = reset.pk
-            if self.breakers is not None:
-                self.breakers.reset(reset.provider, reset.model)
+            self.reset(reset.provider, reset.model)
+
+    def reset(self, provider: str, model: str) -> None:
+        """Closes a target's breaker in this process; without a model, the credential's."""
+        if not model:
+            self.credential_breakers.reset(provider)
+        elif self.breakers is not None:
+            self.breakers.reset(provider, model)
+
+    def _put_back(self) -> None:
+        """Has the others use credentials again that a probe of this process has found good."""
+        if self._to_put_back:
+            reset_breakers([(provider, "") for provider in self._to_put_back], "")
+            self._to_put_back.clear()
+
+    def _adopt(self) -> None:
+        reports = open_breakers().filter(model="").exclude(process=self._process)
+        wait = ExpressionWrapper(F("retry_at") - Now(), output_field=DurationField())
+        for report in reports.annotate(wait=wait):
+            seconds = max(report.wait.total_seconds(), 0.0)
+            self.credential_breakers.adopt(
+                report.provider, report.credential, report.cause, seconds
+            )
+
+    def _mark_models(self) -> None:
+        for (provider, model_id), is_gone in list(self._to_mark.items()):
+            rows = ModelConfig.objects.filter(
+                provider__name=provider, model_id=model_id, vanished_at__isnull=is_gone
+            )
+            keys = list(rows.values_list("pk", flat=True))
+            ModelConfig.objects.mark_vanished(keys, timezone.now() if is_gone else None)
+            del self._to_mark[provider, model_id]
 
     def _report(self) -> None:
         statuses = self.breakers.statuses() if self.breakers is not None else {}
+        credentials = self.credential_breakers.marked_statuses()
+        marks = {(provider, ""): mark for provider, mark in credentials}
         troubled = {
             key: status
-            for key, status in statuses.items()
+            for key, status in {
+                **statuses,
+                **{(provider, ""): status for (provider, _), status in credentials.items()},
+            }.items()
             if status.state is not BreakerState.CLOSED
         }
         known = {key: (status.state, status.openings) for key, status in troubled.items()}
@@ -111,7 +179,8 @@ class Watch:
             BreakerReport.objects.filter(process=self._process).delete()
             BreakerReport.objects.filter(seen_at__lt=Now() - timedelta(minutes=5)).delete()
             BreakerReport.objects.bulk_create(
-                _report_of(self._process, key, status) for key, status in troubled.items()
+                _report_of(self._process, key, status, marks.get(key, ""))
+                for key, status in troubled.items()
             )
         self._reported = known
         self._renew_at = time.monotonic() + RENEW_SECONDS
@@ -123,8 +192,8 @@ def open_breakers() -> QuerySet[BreakerReport]:
 
 
 def reset_breakers(targets: Iterable[Key], ordered_by: str) -> None:
-    """Closes the breakers of targets: in this process after the commit, in the others with their
-    next poll."""
+    """Closes the breakers of targets, and of credentials where the model is empty: in this process
+    after the commit, in the others with their next poll."""
     keys = sorted(set(targets))
     with transaction.atomic():
         BreakerReset.objects.bulk_create(
@@ -139,17 +208,37 @@ def reset_breakers(targets: Iterable[Key], ordered_by: str) -> None:
 
 
 def _reset_here(keys: Iterable[Key]) -> None:
-    if watch.breakers is not None:
-        for provider, model in keys:
-            watch.breakers.reset(provider, model)
+    for provider, model in keys:
+        watch.reset(provider, model)
 
 
-def _report_of(process: str, key: Key, status: BreakerStatus) -> BreakerReport:
+def _log_credential(news: News) -> None:
+    match news.turn:
+        case Turn.OUT:
+            origin = "the admin" if news.origin == STORED else news.origin
+            logger.error(
+                "The credential of provider %s is out of use: %s.%s Other targets are asked; in "
+                "%.0f s one request tries it again.",
+                news.provider,
+                news.cause,
+                f" Its key is from {origin}." if origin else "",
+                news.retry_after,
+            )
+        case Turn.BACK:
+            logger.warning("The credential of provider %s is in use again.", news.provider)
+        case Turn.REPLACED:
+            logger.warning("Provider %s has another credential, which is in use.", news.provider)
+        case Turn.RESET:
+            logger.warning("The credential of provider %s is in use again: reset.", news.provider)
+
+
+def _report_of(process: str, key: Key, status: BreakerStatus, credential: str) -> BreakerReport:
     provider, model = key
     return BreakerReport(
         process=process,
         provider=provider,
         model=model,
+        credential=credential,
         state=status.state.value,
         cause=status.cause,
         openings=status.openings,

@@ -4,8 +4,21 @@
 accounts for money.
 """
 
-from .exposition import Exposition
+from typing import TYPE_CHECKING, Any
+
 from .recorder import Metrics, Readings
 from .tally import MeasuredSink, NoMetrics, Tally
 
+if TYPE_CHECKING:
+    from .exposition import Exposition
+
 __all__ = ["Exposition", "MeasuredSink", "Metrics", "NoMetrics", "Readings", "Tally"]
+
+
+def __getattr__(name: str) -> Any:
+    # What it shows metrics with is large, and a process that nobody scrapes does without.
+    if name == "Exposition":
+        from .exposition import Exposition
+
+        return Exposition
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

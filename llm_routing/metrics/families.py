@@ -39,6 +39,7 @@ _FIRST_TOKEN = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
 _OVERHEAD = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _ROUTE = ("operation", "use_case", "tier")
 _TARGET = ("provider", "model")
+_LIMIT = ("where", "provider")
 
 
 def _counter(name: str, words: str, *labels: str, unit: str = "") -> Family:
@@ -62,6 +63,12 @@ OVERHEAD = _seconds(
     "overhead", "Time in the gateway itself, up to the answer's head.", ("operation",), _OVERHEAD
 )
 REQUESTS_IN_PROGRESS = _gauge("requests_in_progress", "Requests that have not ended.")
+QUEUED = _gauge(
+    "queued_requests",
+    "Requests that wait for a place in the process, or for a connection.",
+    *_LIMIT,
+)
+SHED = _counter("shed", "Times there was no place, nor one to be expected in time.", *_LIMIT)
 CACHE_REQUESTS = _counter(
     "cache_requests", "Answers by what the cache had to do with them.", "state"
 )
@@ -77,7 +84,7 @@ ATTEMPT_DURATION = _seconds(
     "attempt_duration", "From the call of a target to the end of its answer.", _TARGET, _DURATION
 )
 ATTEMPTS_IN_PROGRESS = _gauge(
-    "attempts_in_progress", "Calls that have not ended, with those that wait for a connection.",
+    "attempts_in_progress", "Calls that have not ended.",
     *_TARGET,
 )  # fmt: skip
 TIME_TO_FIRST_TOKEN = _seconds(
@@ -92,11 +99,18 @@ BREAKER_STATE = _gauge(
     "state",
 )  # fmt: skip
 BREAKER_OPENINGS = _counter("breaker_openings", "Times a circuit breaker has opened.", *_TARGET)
+CREDENTIAL_OUT = _gauge(
+    "credential_out", "Processes in which the provider's credential is out of use.", "provider"
+)
 LEDGER_BACKLOG = _gauge(
     "ledger_backlog_bytes", "Usage records on disk that are not in the database yet.", unit="bytes"
 )
 LEDGER_UNWRITTEN = _gauge("ledger_unwritten_records", "Usage records that are in memory alone.")
 LEDGER_LOST = _counter("ledger_lost", "Usage records that neither disk nor database could take.")
+REDIS_MISSED = _counter(
+    "redis_calls_missed", "Calls of Redis that failed, or were skipped after a failure.", "reason"
+)
+REDIS_PAUSED = _gauge("redis_paused", "Processes that leave Redis alone after a failure.")
 PROCESSES = _gauge("processes", "Processes that these numbers are of and that live.")
 
 FAMILIES: Mapping[str, Family] = {
@@ -107,6 +121,8 @@ FAMILIES: Mapping[str, Family] = {
         REQUEST_DURATION,
         OVERHEAD,
         REQUESTS_IN_PROGRESS,
+        QUEUED,
+        SHED,
         CACHE_REQUESTS,
         CACHE_ENTRIES,
         CACHE_BYTES,
@@ -121,9 +137,12 @@ FAMILIES: Mapping[str, Family] = {
         COST,
         BREAKER_STATE,
         BREAKER_OPENINGS,
+        CREDENTIAL_OUT,
         LEDGER_BACKLOG,
         LEDGER_UNWRITTEN,
         LEDGER_LOST,
+        REDIS_MISSED,
+        REDIS_PAUSED,
         PROCESSES,
     )
 }

@@ -5,12 +5,13 @@ Labels are names that operators configured, at most so many of each kind; past t
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.errors import ERRORS_BY_CODE
+from llm_routing.core.limits import LimitStatus
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.types import AttemptOutcome, CacheState, RequestEnded
 from llm_routing.routed import INTERNAL_ERROR
@@ -38,15 +39,21 @@ OUTCOMES = (AttemptOutcome.SUCCESS, AttemptOutcome.FAILURE, AttemptOutcome.CANCE
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What others keep count of in this process, at one moment. `evictions` are by cache."""
+    """What others keep count of in this process, at one moment. `evictions` are by cache; `limits`
+    by where (`process`, `provider`), the provider's name, and whose limit it is."""
 
     cache_entries: int = 0
     cache_bytes: int = 0
     evictions: Mapping[int, int] = field(default_factory=dict)
+    limits: Mapping[tuple[str, str, int], LimitStatus] = field(default_factory=dict)
     breakers: Mapping[Key, BreakerStatus] = field(default_factory=dict)
+    credentials_out: Collection[str] = ()
     ledger_backlog_bytes: int = 0
     ledger_unwritten: int = 0
     ledger_lost: int = 0
+    redis_failed: int = 0
+    redis_skipped: int = 0
+    redis_is_paused: bool = False
 
 
 class _Outcomes:
@@ -185,12 +192,23 @@ class Metrics:
             values[claim(families.CACHE_BYTES)] = readings.cache_bytes
             values[claim(families.LEDGER_BACKLOG)] = readings.ledger_backlog_bytes
             values[claim(families.LEDGER_UNWRITTEN)] = readings.ledger_unwritten
+            values[claim(families.REDIS_PAUSED)] = readings.redis_is_paused
             counts: dict[object, tuple[int, int]] = {
-                "lost": (claim(families.LEDGER_LOST), readings.ledger_lost)
+                "lost": (claim(families.LEDGER_LOST), readings.ledger_lost),
+                "failed": (claim(families.REDIS_MISSED, "failed"), readings.redis_failed),
+                "skipped": (claim(families.REDIS_MISSED, "skipped"), readings.redis_skipped),
             }
             evictions = claim(families.CACHE_EVICTIONS)
             for cache, count in readings.evictions.items():
                 counts[cache] = (evictions, count)
+            for cell in self._queues:
+                values[cell] = 0
+            for (where, provider, owner), limit in readings.limits.items():
+                labels = (where, self._provider(provider))
+                queue = claim(families.QUEUED, *labels)
+                self._queues.add(queue)
+                values[queue] += limit.queued
+                counts[where, provider, owner] = (claim(families.SHED, *labels), limit.shed)
             for target in {*self._targets.values()}:
                 for cell in target.breaker.values():
                     values[cell] = 0
@@ -198,6 +216,12 @@ class Metrics:
                 target = self._target(key)
                 values[target.breaker[status.state]] += 1
                 counts[key] = (target.openings, status.openings)
+            for cell in self._credential_cells:
+                values[cell] = 0
+            for provider in readings.credentials_out:
+                cell = claim(families.CREDENTIAL_OUT, self._provider(provider))
+                values[cell] = 1
+                self._credential_cells.add(cell)
             for name, (cell, count) in counts.items():
                 seen = self._seen.get(name, 0)
                 # One that has shrunk was begun anew.
@@ -230,6 +254,8 @@ class Metrics:
         self._routes: dict[tuple[str, str, str], _Route] = {}
         self._targets: dict[Key, _Target] = {}
         self._providers: set[str] = set()
+        self._queues: set[int] = set()
+        self._credential_cells: set[int] = set()
         self._error_cells: dict[tuple[str, ...], int] = {}
         self._seen = {}
         self._in_progress = cells.claim(families.REQUESTS_IN_PROGRESS)
@@ -268,12 +294,16 @@ class Metrics:
         return self._error_cell(families.ERRORS, labels)
 
     def _attempt_error(self, provider: str, code: str) -> int:
-        if provider not in self._providers:
-            if len(self._providers) >= MAX_PROVIDERS:
-                provider = OTHER
-            self._providers.add(provider)
-        labels = (provider, code if code in CODES else OTHER)
+        labels = (self._provider(provider), code if code in CODES else OTHER)
         return self._error_cell(families.ATTEMPT_ERRORS, labels)
+
+    def _provider(self, name: str) -> str:
+        """The provider's label; empty for what is no provider's."""
+        if name and name not in self._providers:
+            if len(self._providers) >= MAX_PROVIDERS:
+                name = OTHER
+            self._providers.add(name)
+        return name
 
     def _error_cell(self, family: Family, labels: tuple[str, ...]) -> int:
         cell = self._error_cells.get(labels)

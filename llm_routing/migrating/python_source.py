@@ -62,7 +62,7 @@ class _Reader:
         self._names: dict[str, Any] = {}
         self._classes: dict[str, _Class] = {}
         self._found: dict[str, Any] = {}
-        self._seen: set[ast.stmt] = set()
+        self._seen: set[ast.AST] = set()
 
     def mappings(self) -> list[tuple[str, Any]]:
         """Every mapping, after what the file adds to it further down."""
@@ -73,11 +73,14 @@ class _Reader:
 
     def _body(self, statements: list[ast.stmt], owner: _Class | None = None) -> None:
         for statement in statements:
+            if statement in self._seen:
+                continue
             match statement:
                 case ast.ClassDef():
                     inner = self._classes.setdefault(statement.name, _Class())
                     self._body(statement.body, inner)
                 case ast.FunctionDef() | ast.AsyncFunctionDef():
+                    self._seen.update(filter(_is_lookup, ast.walk(statement)))
                     self._body(statement.body)
                 case ast.Assign(targets=[ast.Name() | ast.Attribute() as target], value=value):
                     self._assign(_last_name(target), value, owner, statement)
@@ -337,6 +340,28 @@ class _Reader:
                 match value:
                     case ast.Constant(value=str() as text) if text and names_secret(name):
                         self._draft.leave(f"line {value.lineno}", CLEAR)
+
+
+def _is_lookup(node: ast.AST) -> bool:
+    """`mapping = MODEL_MAPPINGS[use_case][tier]` or `mapping = self.get_mapping(…)`, in a function:
+    an entry is taken out of what is read elsewhere."""
+    match node:
+        case ast.Assign(targets=[ast.Name()], value=value):
+            inner: ast.expr = value
+        case ast.AnnAssign(target=ast.Name(), value=ast.expr() as value):
+            inner = value
+        case _:
+            return False
+    while True:
+        match inner:
+            case ast.Subscript(value=outer) | ast.Await(value=outer):
+                inner = outer
+            case ast.Call(func=ast.Attribute(value=outer, attr="get")):
+                inner = outer
+            case ast.Call(func=function):
+                return re.search(r"[a-z]_mapping$", _last_name(function)) is not None
+            case _:
+                return inner is not value and _MAPPING.search(_last_name(inner)) is not None
 
 
 def _is_environ(function: ast.expr) -> bool:

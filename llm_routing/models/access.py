@@ -86,6 +86,10 @@ class ApiKey(ConfigurationModel):
     expires_at = models.DateTimeField(
         _("expires"), null=True, blank=True, help_text=_("Refused from then on. Empty: never.")
     )
+    deadline = fields.seconds(
+        _("deadline"),
+        _("Seconds a request with it may take in all. Empty: as route or settings have it."),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     objects = ApiKeyQuerySet.as_manager()
@@ -103,6 +107,13 @@ class ApiKey(ConfigurationModel):
                 name="llm_key_digest",
                 violation_error_message=_("A key is stored as its digest and in no other form."),
                 violation_error_code="digest",
+            ),
+            fields.between(
+                "deadline",
+                fields.SHORTEST_TIMEOUT,
+                fields.LONGEST_TIMEOUT,
+                "key",
+                _("A deadline is more than 0 and at most 3600 seconds."),
             ),
         )
 

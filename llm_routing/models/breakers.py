@@ -15,12 +15,14 @@ STATES = [
 
 
 class BreakerReport(models.Model):
-    """A breaker that is open or half open in one process. A report that is no longer renewed is
-    a dead process's."""
+    """A breaker that is open or half open in one process: of a target, or without a model that of
+    the provider's credential, of which `credential` is the fingerprint. A report that is no longer
+    renewed is a dead process's."""
 
     process = models.CharField(_("process"), max_length=150)
     provider = models.CharField(_("provider"), max_length=64)
-    model = models.CharField(_("model"), max_length=200)
+    model = models.CharField(_("model"), max_length=200, blank=True)
+    credential = models.CharField(_("credential"), max_length=32, blank=True)
     state = models.CharField(_("state"), max_length=16, choices=STATES)
     cause = models.CharField(_("cause"), max_length=64, blank=True)
     openings = models.PositiveIntegerField(_("openings"), default=1)
@@ -41,14 +43,15 @@ class BreakerReport(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.provider}/{self.model}"
+        return f"{self.provider}/{self.model}".rstrip("/")
 
 
 class BreakerReset(models.Model):
-    """An order to every process to close its breaker of a target."""
+    """An order to every process to close its breaker of a target, or without a model that of the
+    provider's credential."""
 
     provider = models.CharField(_("provider"), max_length=64)
-    model = models.CharField(_("model"), max_length=200)
+    model = models.CharField(_("model"), max_length=200, blank=True)
     ordered_by = models.CharField(_("ordered by"), max_length=150, blank=True)
     ordered_at = models.DateTimeField(_("ordered"))
 
@@ -58,4 +61,4 @@ class BreakerReset(models.Model):
         default_permissions = ()
 
     def __str__(self) -> str:
-        return f"{self.provider}/{self.model}"
+        return f"{self.provider}/{self.model}".rstrip("/")

@@ -33,6 +33,7 @@ class Capability(models.TextChoices):
     JSON_SCHEMA = "json_schema", _("JSON schema")
     REASONING = "reasoning", _("Reasoning")
     EMBEDDINGS = "embeddings", _("Embeddings")
+    PREFILL = "prefill", _("Prefill")
     NO_SAMPLING = "no_sampling", _("No sampling")
 
 
@@ -271,8 +272,9 @@ class ModelConfig(ConfigurationModel):
         default=default_capabilities,
         blank=True,
         help_text=_(
-            "A request goes only to models that can do what it asks for. No sampling: the model "
-            "refuses temperature and top_p, so they are left out."
+            "A request goes only to models that can do what it asks for. Prefill: the model "
+            "continues an answer that another began. No sampling: the model refuses temperature "
+            "and top_p, so they are left out."
         ),
     )
     context_window = fields.tokens(

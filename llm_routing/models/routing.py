@@ -10,6 +10,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from llm_routing.core.routing_table import StreamRecovery
 from llm_routing.core.types import ModelTier, UseCase
 
 from . import fields
@@ -20,6 +21,12 @@ TIERS = [
     (ModelTier.PREMIUM.value, _("Premium")),
     (ModelTier.STANDARD.value, _("Standard")),
     (ModelTier.ECONOMY.value, _("Economy")),
+]
+
+RECOVERIES = [
+    (StreamRecovery.ERROR.value, _("End it with an error")),
+    (StreamRecovery.CONTINUE.value, _("Have another model continue it")),
+    (StreamRecovery.BUFFER.value, _("Send it only once it is whole")),
 ]
 
 
@@ -72,6 +79,47 @@ class UseCaseRoute(ConfigurationModel):
         _("deadline"),
         _("Seconds a request may take in all, every attempt included. Empty: as in the settings."),
     )
+    connect_timeout = fields.seconds(
+        _("connect timeout"),
+        _("Seconds to wait for a connection. Empty: as the provider or the settings have it."),
+    )
+    first_token_timeout = fields.seconds(
+        _("first token timeout"),
+        _(
+            "Seconds to wait for the first token of a stream; then the next target is asked. "
+            "Empty: as the provider or the settings have it."
+        ),
+    )
+    idle_timeout = fields.seconds(
+        _("idle timeout"),
+        _(
+            "Seconds a stream may be silent between tokens. Empty: as the provider or the settings "
+            "have it."
+        ),
+    )
+    stream_recovery = models.CharField(
+        _("a stream that breaks off"),
+        max_length=16,
+        choices=RECOVERIES,
+        default=StreamRecovery.ERROR.value,
+        help_text=_(
+            "What happens once callers have the first words of an answer. Only models with the "
+            "capability “Prefill” can continue one."
+        ),
+    )
+    is_hedged = models.BooleanField(
+        _("hedged"),
+        default=False,
+        help_text=_(
+            "Ask the next target too where the first one is slower than it usually is; the first "
+            "good answer wins, and both may be billed."
+        ),
+    )
+    asks_when_all_open = models.BooleanField(
+        _("ask even when all circuits are open"),
+        default=False,
+        help_text=_("Off: callers are refused at once while every target is left alone."),
+    )
     is_active = fields.is_active(_("Off: callers are told that there is no such route."))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
@@ -98,12 +146,21 @@ class UseCaseRoute(ConfigurationModel):
             ),
             fields.between("temperature", 0, 2, "route", _("A temperature is from 0 to 2.")),
             fields.at_least("max_tokens", 1, "route", _("An answer has at least one token.")),
-            fields.between(
-                "deadline",
-                fields.SHORTEST_TIMEOUT,
-                fields.LONGEST_TIMEOUT,
+            *(
+                fields.between(
+                    name,
+                    fields.SHORTEST_TIMEOUT,
+                    fields.LONGEST_TIMEOUT,
+                    "route",
+                    _("Deadlines and timeouts are more than 0 and at most 3600 seconds."),
+                )
+                for name in ("deadline", "connect_timeout", "first_token_timeout", "idle_timeout")
+            ),
+            fields.one_of(
+                "stream_recovery",
+                [value for value, _label in RECOVERIES],
                 "route",
-                _("A deadline is more than 0 and at most 3600 seconds."),
+                _("A stream that breaks off ends with an error, is continued, or is held back."),
             ),
         )
 

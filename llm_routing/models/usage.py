@@ -3,10 +3,12 @@
 No foreign keys: a record outlives the provider, the model, the route and the key it names.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
-from django.db import models
+from django.db import connections, models, transaction
+from django.db.models.constants import OnConflict
 from django.utils.translation import gettext_lazy as _
 
 from llm_routing.core.types import AttemptOutcome
@@ -31,6 +33,40 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
     def of_tenant(self, tenant: str) -> Self:
         """One tenant's attempts."""
         return self.filter(tenant=tenant)
+
+    def add_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Inserts rows, all with the same columns, but for those whose attempt is there already.
+        Raises `django.db.Error`.
+
+        `bulk_create` comes to the same and takes three times as long, for what precedes the
+        database; the ledger is shipped by the process that answers requests.
+        """
+        self._for_write = True
+        database = connections[self.db]
+        ops = database.ops
+        meta = self.model._meta  # noqa: SLF001  # documented API
+        by_name = {column.name: column for column in meta.concrete_fields}
+        columns = [by_name[name] for name in rows[0]]
+        prepared = [
+            (index, column)
+            for index, column in enumerate(columns)
+            if isinstance(column, models.DecimalField | models.DateTimeField)
+        ]
+        values = []
+        for row in rows:
+            row_values = list(row.values())
+            for index, column in prepared:
+                row_values[index] = column.get_db_prep_save(row_values[index], database)
+            values.append(row_values)
+        names = ", ".join(ops.quote_name(str(column.column)) for column in columns)
+        insert = ops.insert_statement(on_conflict=OnConflict.IGNORE)
+        ignore = ops.on_conflict_suffix_sql(columns, OnConflict.IGNORE, [], [])
+        sql = (
+            f"{insert} {ops.quote_name(meta.db_table)} ({names}) "
+            f"VALUES ({', '.join(['%s'] * len(columns))}) {ignore}"
+        )
+        with transaction.atomic(using=self.db), database.cursor() as cursor:
+            cursor.executemany(sql, values)
 
 
 class UsageRecord(models.Model):

@@ -39,10 +39,13 @@ class Faults:
     first_token_delay: float = 0.0
     token_delay: float = 0.0
 
+    pings: bool = False
     disconnect: bool = False
+    reset: bool = False
     cut_after: int | None = None
     stall_after: int | None = None
     malformed_after: int | None = None
+    hole_after: int | None = None
     bad_framing_after: int | None = None
     error_in_200: int | None = None
     wrong_content_length: bool = False
@@ -63,6 +66,12 @@ class Faults:
     cache_write_tokens: int = 0
     refusal: bool = False
     content_filter: bool = False
+
+    @property
+    def breaks_off(self) -> bool:
+        """Whether the connection ends in the midst of the answer."""
+        places = (self.cut_after, self.bad_framing_after)
+        return self.wrong_content_length or any(place is not None for place in places)
 
 
 def merge(*directives: Mapping[str, Any]) -> Faults:
@@ -193,10 +202,13 @@ _READERS: dict[str, Callable[[str | None], Any]] = {
     "delay": _seconds,
     "first_token_delay": _seconds,
     "token_delay": _seconds,
+    "pings": _flag,
     "disconnect": _flag,
+    "reset": _flag,
     "cut_after": _chunks,
     "stall_after": _chunks,
     "malformed_after": _chunks,
+    "hole_after": _chunks,
     "bad_framing_after": _chunks,
     "error_in_200": _between(0, _MOST_CHUNKS, default=0),
     "wrong_content_length": _flag,

@@ -157,7 +157,7 @@ class Sandbox:
             faults, write = self._read(request, face, asked, entry)
             wire = Wire(request, faults, entry, self._stopping)
             await wire.pause(faults.delay)
-            if faults.disconnect:
+            if faults.disconnect or (faults.reset and not faults.breaks_off):
                 raise wire.drop()
             reply = _reply(face, asked, faults, write)
         except BadRequest as error:

@@ -4,7 +4,10 @@ What a reply says is for the formats.
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -13,6 +16,8 @@ from .journal import Entry
 from .reply import Event, Streamed, Whole
 
 _MISSING_BYTES = 64
+_PING_SECONDS = 0.1
+_NO_LINGER = struct.pack("ii", 1, 0)
 _NO_CHUNK = b"this is no chunk size\r\n"
 _COMMENT = Event(b": the sandbox is at work\n\n")
 
@@ -48,9 +53,14 @@ class Wire:
         raise ShuttingDown
 
     def drop(self) -> Dropped:
-        """Closes the connection, after what was written has left."""
-        if self._request.transport is not None:
-            self._request.transport.close()
+        """Closes the connection, after what was written has left; or resets it, where asked to."""
+        transport = self._request.transport
+        if transport is not None and self._faults.reset:
+            raw = transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            transport.abort()
+        elif transport is not None:
+            transport.close()
         return Dropped()
 
     async def send(self, reply: Whole | Streamed) -> web.StreamResponse:
@@ -99,6 +109,9 @@ class Wire:
         sent = 0
         for event in events:
             if event.content and sent == 0:
+                while self._faults.pings:
+                    await self._write(response, _COMMENT.data)
+                    await self.pause(_PING_SECONDS)
                 await self.pause(self._faults.first_token_delay)
             if event.content or sent:
                 await self._interrupt(sent)
@@ -144,6 +157,8 @@ class Wire:
                 return
             if faults.comments:
                 yield _COMMENT
+            if event.content and faults.hole_after == sent:
+                event = replace(event, data=event.data.rstrip()[:-1] + b"\n\n")
             yield event
             sent += event.content
 

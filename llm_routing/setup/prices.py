@@ -6,9 +6,10 @@ Which models are asked for is the catalogue's business.
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from genai_prices.data_snapshot import get_snapshot
-from genai_prices.types import TieredPrices
+if TYPE_CHECKING:
+    from genai_prices.types import TieredPrices
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,9 @@ def model_facts(provider: str, model_id: str, on: date) -> ModelFacts:
     priced for input alone (embeddings) has an output price of zero. Nothing is known of a model
     that the installed genai-prices does not list.
     """
+    # Here, so that a server, which asks for no prices, does not hold them all in memory.
+    from genai_prices.data_snapshot import get_snapshot
+
     try:
         _, model = get_snapshot().find_provider_model(model_id, None, provider, None)
     except LookupError:
@@ -46,7 +50,5 @@ def model_facts(provider: str, model_id: str, on: date) -> ModelFacts:
     )
 
 
-def _plain(price: Decimal | TieredPrices | None) -> Decimal | None:
-    if isinstance(price, TieredPrices):
-        return price.base
-    return price
+def _plain(price: "Decimal | TieredPrices | None") -> Decimal | None:
+    return price if price is None or isinstance(price, Decimal) else price.base

@@ -18,6 +18,7 @@ def route_form(route=None, targets=(), **values):
     data = {
         "use_case": route.use_case if route else "translation",
         "tier": "standard",
+        "stream_recovery": "error",
         "is_active": "on",
         "targets-TOTAL_FORMS": len(targets),
         "targets-INITIAL_FORMS": sum(1 for row, *_ in targets if row),

@@ -5,6 +5,7 @@ Every test that asks for `gateway` runs twice: on `llm_routing.asgi` and on Djan
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -146,7 +147,10 @@ async def serving(application: Any, lifespan: Any) -> AsyncIterator[str]:
     while not server.started:
         assert not task.done(), task.result()
         await asyncio.sleep(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
+    listening = server.servers[0].sockets[0]
+    # Little fits into the kernel, so a caller who does not read is felt soon.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
+    port = listening.getsockname()[1]
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

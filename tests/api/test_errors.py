@@ -54,8 +54,9 @@ async def test_what_is_no_json_is_told_by_its_position(gateway: Gateway, path: s
         assert "sk-secret" not in response.text
     for value in (b"5", b"[]", b"null", b'"Hi"'):
         response = await gateway.post(path, value)
-        assert response.status_code in (400, 422), value
+        assert response.status_code == 400, value
         code_of(path, response.json())
+        assert "The body must be an object." in response.text
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -200,6 +201,20 @@ async def test_when_there_is_nothing_to_ask_it_is_a_503(gateway: Gateway) -> Non
         assert response.status_code == 503
         assert code_of(path, response.json()) == "no_target_available"
         assert int(response.headers["retry-after"]) >= 1
+        if path == NATIVE:
+            told = response.json()["error"]["retry_after"]
+            assert str(told) == response.headers["retry-after"]
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_the_path_says_whose_errors_they_are_and_no_header(
+    gateway: Gateway, path: str
+) -> None:
+    speaking = {"anthropic-version": "2023-06-01"}
+    for body in (BODIES[path] | {"temperature": "hot", "input": 5}, b"{", b"[]"):
+        response = await gateway.post(path, body, speaking)
+        assert 400 <= response.status_code < 500
+        code_of(path, response.json())
 
 
 async def test_a_vendor_s_wish_to_wait_is_handed_on_in_whole_seconds(gateway: Gateway) -> None:

@@ -123,7 +123,7 @@ async def test_what_a_target_has_no_word_for_is_named_in_a_header(gateway: Gatew
 async def test_a_fallback_counts_its_attempts(gateway: Gateway) -> None:
     response = await gateway.chat("Hi [[status=500 model=org/alpha:1]]")
     assert response.status_code == 200
-    assert response.headers["x-llm-attempts"] == "2"
+    assert response.headers["x-llm-attempts"] == "3"
     assert response.headers["x-llm-provider"] == "second"
 
 

@@ -2,12 +2,14 @@
 
 import json
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -135,3 +137,60 @@ def test_an_answer_that_takes_too_long_is_refused_at_the_limit_and_accounted(
         assert answer.json()["error"]["code"] == "overloaded"
         assert server.process.wait(LIMIT) == 0, server.output()
     assert record_of(gateway, answer.headers["x-request-id"]) == ["cancelled"]
+
+
+def test_who_waits_for_a_place_gets_it_while_the_server_drains_or_is_refused_at_the_limit(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    answers: dict[str, httpx.Response] = {}
+    limits = {"LLM_MAX_CONCURRENCY": "1", "LLM_DRAIN_TIMEOUT": "6"}
+    with (
+        second_server(gateway, tmp_path / "log", **limits) as server,
+        httpx.Client(base_url=server.url, headers=gateway.headers, timeout=LIMIT) as client,
+    ):
+
+        def ask(name: str, text: str) -> None:
+            answers[name] = client.post("/v1/chat/completions", json=chat(text))
+
+        texts = {"first": "[[delay=3]]", "second": "[[delay=60]]", "third": "Hi"}
+        asking = []
+        for name, text in texts.items():
+            asking.append(threading.Thread(target=ask, args=(name, text)))
+            asking[-1].start()
+            time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        for thread in asking:
+            thread.join(LIMIT)
+        assert server.process.wait(LIMIT) == 0, server.output()
+        assert "Traceback" not in server.output()
+    # The first ends, so the second gets its place; the third never does.
+    statuses = {name: answer.status_code for name, answer in answers.items()}
+    assert statuses == {"first": 200, "second": 503, "third": 503}
+    assert answers["third"].headers["retry-after"]
+    assert answers["third"].json()["error"]["code"] == "overloaded"
+    outcomes = {
+        name: record_of(gateway, answer.headers["x-request-id"]) for name, answer in answers.items()
+    }
+    assert outcomes == {"first": ["success"], "second": ["cancelled"], "third": []}
+
+
+def test_a_reader_that_stalls_does_not_keep_the_server_from_ending(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    with second_server(gateway, tmp_path / "log", LLM_WRITE_TIMEOUT="1") as server:
+        body = json.dumps(chat("[[words=90000]]", stream=True)).encode()
+        address = urlsplit(server.url)
+        head = "".join(f"{name}: {value}\r\n" for name, value in gateway.headers.items())
+        with socket.socket() as caller:
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            caller.connect((address.hostname, address.port))
+            caller.sendall(
+                f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{head}"
+                f"content-length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
+            assert caller.recv(4096).startswith(b"HTTP/1.1 200")
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(LIMIT) == 0, server.output()
+        assert "Draining took too long" not in server.output()
+        assert "ERROR" not in server.output()

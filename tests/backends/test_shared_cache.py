@@ -9,16 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from llm_routing.backends import files
+from llm_routing.backends import guarded_redis
 from llm_routing.backends import redis as redis_backend
 from llm_routing.backends.clock import SystemClock
-from llm_routing.backends.files import FileCache
+from llm_routing.backends.files import HAND_OVER, LASTING, FileCache, Room
+from llm_routing.backends.guarded_redis import GuardedRedis
 from llm_routing.backends.redis import RedisCache
 from llm_routing.core.cache import CachedAnswer
 from llm_routing.core.ports import Found, Lease, NoLease, SharedCache
@@ -51,11 +54,7 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             await client.flushdb()
 
     def one() -> SharedCache:
-        cache: SharedCache = (
-            RedisCache(url, cipher=Reversed(), clock=SystemClock())
-            if url
-            else FileCache(tmp_path / "answers", cipher=Reversed(), clock=SystemClock())
-        )
+        cache: SharedCache = redis_cache(url) if url else file_cache(tmp_path / "answers")
         made.append(cache)
         return cache
 
@@ -152,8 +151,8 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "answers"
 
 
-def file_cache(directory: Path) -> FileCache:
-    return FileCache(directory, cipher=Reversed(), clock=SystemClock())
+def file_cache(directory: Path, room: Room = HAND_OVER) -> FileCache:
+    return FileCache(directory, room, cipher=Reversed(), clock=SystemClock())
 
 
 async def test_the_lease_of_a_killed_process_is_free_at_once(directory: Path) -> None:
@@ -199,12 +198,8 @@ async def test_a_broken_file_is_no_answer(directory: Path, content: bytes) -> No
     assert found.answer == ANSWER
 
 
-async def test_files_are_gone_when_nobody_looks_for_them_any_more(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "LINGER_SECONDS", 0.05)
-    monkeypatch.setattr(files, "MAX_LINGERING", 3)
-    cache = file_cache(directory)
+async def test_files_are_gone_when_nobody_looks_for_them_any_more(directory: Path) -> None:
+    cache = file_cache(directory, Room(seconds=0.05, entries=3, bytes=10**6))
     for number in range(10):
         await leased(await cache.claim(str(number), 60)).publish(ANSWER, 60)
         assert len(list(directory.iterdir())) <= 3
@@ -215,22 +210,81 @@ async def test_files_are_gone_when_nobody_looks_for_them_any_more(
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("room", [HAND_OVER, LASTING], ids=["hand-over", "lasting"])
 async def test_what_a_dead_process_left_is_removed_and_what_is_fresh_or_in_use_is_not(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, room: Room
 ) -> None:
-    before = file_cache(directory)
+    before = file_cache(directory, room)
     await leased(await before.claim("fresh", 60)).publish(ANSWER, 60)
     held = leased(await before.claim("held", 60))
     (directory / "junk").write_bytes(b"left in the middle")
-    file_cache(directory)
+    file_cache(directory, room)
     assert {path.name for path in directory.iterdir()} == {"fresh", "held"}
     await held.release()
     await before.aclose()
     assert {path.name for path in directory.iterdir()} == {"fresh"}
-    monkeypatch.setattr(files, "LINGER_SECONDS", 0.01)
+    await leased(await before.claim("soon over", 60)).publish(ANSWER, 0.01)
     await asyncio.sleep(0.02)
-    file_cache(directory)
-    assert list(directory.iterdir()) == []
+    file_cache(directory, room)
+    assert {path.name for path in directory.iterdir()} == {"fresh"}
+
+
+async def test_a_handed_over_answer_stays_for_seconds_and_a_lasting_one_for_its_life(
+    directory: Path,
+) -> None:
+    brief = file_cache(directory, replace(HAND_OVER, seconds=0.01))
+    lasting = file_cache(directory, replace(LASTING, bytes=10**6))
+    await leased(await brief.claim("handed over", 60)).publish(ANSWER, 60)
+    await leased(await lasting.claim("lasting", 60)).publish(ANSWER, 60)
+    await asyncio.sleep(0.02)
+    after_a_restart = file_cache(directory, LASTING)
+    assert {path.name for path in directory.iterdir()} == {"lasting"}
+    assert isinstance(await after_a_restart.claim("lasting", 60), Found)
+
+
+@pytest.mark.parametrize(
+    "room", [replace(LASTING, entries=5), replace(LASTING, bytes=5 * 250)], ids=["number", "bytes"]
+)
+async def test_the_oldest_leave_where_there_is_no_room_for_all(directory: Path, room: Room) -> None:
+    cache = file_cache(directory, room)
+    held = leased(await cache.claim("held", 60))
+    for number in range(20):
+        await leased(await cache.claim(str(number), 60)).publish(ANSWER, 60)
+    left = {path.name for path in directory.iterdir()} - {"held"}
+    assert 3 <= len(left) <= 5
+    assert left == {str(number) for number in range(20 - len(left), 20)}
+    await held.publish(ANSWER, 60)
+    assert isinstance(await cache.claim("held", 60), Found)
+
+
+class BeforeTheReboot(SystemClock):
+    """A machine that had been up for long."""
+
+    @staticmethod
+    def monotonic() -> float:
+        return time.monotonic() + 10**6
+
+
+async def test_what_was_kept_before_a_reboot_makes_room(directory: Path) -> None:
+    before = FileCache(directory, LASTING, cipher=Reversed(), clock=BeforeTheReboot())
+    await leased(await before.claim("before", 60)).publish(ANSWER, 60)
+    await leased(await file_cache(directory, LASTING).claim("after", 60)).publish(ANSWER, 60)
+    assert {path.name for path in directory.iterdir()} == {"after"}
+
+
+async def test_a_timer_that_went_down_with_its_event_loop_is_set_anew(directory: Path) -> None:
+    cache = file_cache(directory, replace(LASTING, seconds=0.01))
+
+    def elsewhere() -> None:
+        asyncio.run(cache.put("left behind", ANSWER, 60))
+
+    await asyncio.to_thread(elsewhere)
+    await asyncio.sleep(1.1)
+    assert [path.name for path in directory.iterdir()] == ["left behind"]
+    await cache.put(KEY, ANSWER, 60)
+    async with asyncio.timeout(10):
+        while list(directory.iterdir()):
+            await asyncio.sleep(0.05)
 
 
 async def test_files_are_for_their_owner_s_eyes_alone(directory: Path) -> None:
@@ -297,7 +351,7 @@ async def cache(redis_url: str, client: "Redis") -> AsyncIterator[RedisCache]:
 
 
 def redis_cache(url: str) -> RedisCache:
-    return RedisCache(url, cipher=Reversed(), clock=SystemClock())
+    return RedisCache(GuardedRedis(url, clock=SystemClock(), rng=Random(1)), cipher=Reversed())
 
 
 @pytest.mark.parametrize(
@@ -344,7 +398,7 @@ async def test_a_lease_lives_as_long_as_its_holder_and_no_longer(
         await asyncio.sleep(0.15)
         assert await cache.claim(KEY, 60) is NoLease.BUSY
     assert isinstance(lease, redis_backend.RedisLease)
-    lease._renewing.cancel()  # its process has died
+    lease._stop_renewing()  # its process has died
     async with asyncio.timeout(10):
         while (claimed := await cache.claim(KEY, 60)) is NoLease.BUSY:
             await asyncio.sleep(0.05)
@@ -411,14 +465,14 @@ async def test_a_redis_that_hangs_costs_a_moment_once() -> None:
 async def test_a_redis_that_is_back_is_used_again(
     redis_url: str, client: "Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_backend, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(guarded_redis, "RULES", replace(guarded_redis.RULES, open_time=0.05))
     cache = redis_cache(with_path(redis_url, "/3"))
     await cache.put(KEY, ANSWER, 60)
     with monkeypatch.context() as broken:
         broken.setattr(redis_backend, "_CLAIM", "this is no script")
         assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
     assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
-    await asyncio.sleep(0.06)
+    await asyncio.sleep(0.07)
     assert isinstance(await cache.claim(KEY, 60), Found)
     await cache.aclose()
 

@@ -317,6 +317,48 @@ async def test_broken_chunks_are_no_answer(transport: AiohttpTransport) -> None:
             await ask_and_read(transport, upstream.url)
 
 
+async def test_interim_answers_without_end_are_no_answer(transport: AiohttpTransport) -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n" * 50_000
+    async with running(Upstream(interim, hold=True)) as upstream:
+        with pytest.raises(MalformedAnswer):
+            await ask(transport, upstream.url)
+
+
+async def test_a_large_answer_that_comes_along_with_its_head_is_read(
+    transport: AiohttpTransport,
+) -> None:
+    body = b"x" * 20_000_000
+    interim = b"HTTP/1.1 102 Processing\r\n\r\n" * 100
+    async with running(Upstream(interim + plain(body))) as upstream:
+        for _ in range(2):
+            answer = await ask(transport, upstream.url)
+            assert await answer.read(len(body)) == body
+            await answer.aclose()
+
+
+async def test_chunks_that_break_while_they_are_read_are_no_answer(
+    transport: AiohttpTransport,
+) -> None:
+    goes_on = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await goes_on.wait()
+        writer.write(b"this is no chunk size\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        answer = await ask(transport, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        assert await answer.next_chunk() == b"hello"
+        goes_on.set()
+        with pytest.raises(MalformedAnswer):
+            async with asyncio.timeout(5):
+                await answer.next_chunk()
+        await answer.aclose()
+
+
 async def test_a_refused_connection(transport: AiohttpTransport) -> None:
     async with running(Upstream(b"")) as upstream:
         url = upstream.url

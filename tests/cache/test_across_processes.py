@@ -34,7 +34,14 @@ def env(request: pytest.FixtureRequest, tmp_path: Path, sandbox: Server) -> Mapp
 
 @contextmanager
 def workers(
-    env: Mapping[str, str], tmp_path: Path, *, count: int, requests: int, prompt: str, kind: str
+    env: Mapping[str, str],
+    tmp_path: Path,
+    *,
+    count: int,
+    requests: int,
+    prompt: str,
+    kind: str,
+    key: str | None = None,
 ) -> Iterator[list[Worker]]:
     """Processes that are ready to ask."""
     started = []
@@ -43,6 +50,7 @@ def workers(
         if "REDIS_URL" in env:
             own["LLM_STATE_DIR"] = str(tmp_path / f"machine-{number}")
         command = [sys.executable, "-m", "tests.cache.worker", str(requests), prompt, kind]
+        command += [] if key is None else [key]
         pipe = subprocess.PIPE
         worker = subprocess.Popen(command, cwd=ROOT, env=own, stdin=pipe, stdout=pipe, text=True)
         started.append(worker)
@@ -97,4 +105,43 @@ async def test_when_the_worker_that_asks_is_killed_another_takes_over(
         leader.kill()
         leader.wait()
         assert counted([follower]) == {"hit": 49, "miss": 1}
+    assert await upstream.calls() == 2
+
+
+@pytest.mark.parametrize("kind", ["whole", "stream"])
+async def test_a_key_is_asked_for_once_by_all_workers_and_those_that_come_after(
+    env: Mapping[str, str], tmp_path: Path, upstream: Upstream, kind: str
+) -> None:
+    many = {"prompt": "[[delay=1]] Hello", "kind": kind, "key": "k"}
+    with workers(env, tmp_path, count=2, requests=25, **many) as started:
+        for worker in started:
+            go(worker)
+        assert counted(started) == {"replayed": 49, "asked": 1}
+        for worker in started:
+            assert worker.wait(30) == 0
+    with workers(env, tmp_path, count=1, requests=1, **many) as started:
+        go(started[0])
+        assert counted(started) == {"replayed": 1}
+    with workers(env, tmp_path, count=1, requests=1, **(many | {"prompt": "Other"})) as started:
+        go(started[0])
+        (refusal,) = counted(started)
+        assert "idempotency key" in refusal
+    assert await upstream.calls() == 1
+
+
+async def test_a_key_outlives_the_worker_that_is_killed_while_it_asks(
+    env: Mapping[str, str], tmp_path: Path, upstream: Upstream
+) -> None:
+    await upstream.script("stall_after=0")
+    many = {"prompt": "Hi", "kind": "whole", "key": "k"}
+    with workers(env, tmp_path, count=2, requests=20, **many) as started:
+        leader, follower = started
+        go(leader)
+        deadline = time.monotonic() + 30
+        while await upstream.calls() == 0:
+            assert time.monotonic() < deadline
+        go(follower)
+        leader.kill()
+        leader.wait()
+        assert counted([follower]) == {"replayed": 19, "asked": 1}
     assert await upstream.calls() == 2

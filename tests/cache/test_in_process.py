@@ -10,6 +10,8 @@ import pytest
 from django.db.backends.utils import CursorWrapper
 
 from llm_routing import BaseLLMRouter, RouterConfig, close_routers, get_llm_router
+from llm_routing.backends.clock import SystemClock
+from llm_routing.backends.neighbours import Neighbours
 from llm_routing.conf import get_settings
 from llm_routing.core.codec import encode
 from llm_routing.core.errors import LLMError
@@ -355,8 +357,11 @@ async def test_bytes_are_bounded_too(router: BaseLLMRouter) -> None:
 async def test_what_lies_on_disk_for_the_other_workers_is_not_to_be_read(
     router: BaseLLMRouter,
 ) -> None:
+    state = get_settings().state_dir
+    another = Neighbours(state / "processes", SystemClock())
     answer = await router.complete("a secret plan", use_case="debugging")
-    directory = get_settings().state_dir / "answers"
+    another.leave()
+    directory = state / "answers"
     (file,) = directory.iterdir()
     content = file.read_bytes()
     assert b"answer" in content

@@ -5,6 +5,7 @@ from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.db import connection
 
 from llm_routing.checks import check_deployment, check_settings
 from llm_routing.conf import Settings, get_settings, load
@@ -108,3 +109,22 @@ def test_deployment_warns_of_what_is_unsafe_and_of_nothing_else(settings) -> Non
     }
     assert list(check_deployment()) == []
     assert list(check_settings()) == []
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"connect_timeout": 3},
+        {"tcp_user_timeout": 3000},
+        {"options": "-c statement_timeout=3s"},
+    ],
+)
+def test_deployment_warns_of_a_database_that_is_waited_for_without_any_limit(
+    limit: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, object] = {"pool": {"max_size": 2}}
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    assert "llm_routing.W005" in {message.id for message in check_deployment()}
+    options |= limit
+    assert "llm_routing.W005" not in {message.id for message in check_deployment()}

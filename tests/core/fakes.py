@@ -6,11 +6,14 @@ The wire format is one a test can read: an answer is its text, a stream is lines
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Any
 
 from llm_routing.core.breaker import NoBreakers
+from llm_routing.core.calls import Call, Timeouts
+from llm_routing.core.chain import Pacing
 from llm_routing.core.errors import (
     AnswerTooLarge,
     ContentFiltered,
@@ -35,9 +38,12 @@ from llm_routing.core.events import (
     ToolCallDelta,
     UsageReported,
 )
-from llm_routing.core.executor import Call, Executor, Timeouts
+from llm_routing.core.executor import Executor
+from llm_routing.core.latency import ENOUGH_CALLS
+from llm_routing.core.limits import ProviderLimits
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import AttemptOpened, AttemptSettled, BreakerStore, WireRequest
+from llm_routing.core.retry_budget import RetryBudgets
 from llm_routing.core.routing_table import ModelSpec, Price, ProviderSpec, RouteSpec, Target
 from llm_routing.core.types import Caller, FinishReason, Usage
 
@@ -184,14 +190,21 @@ class LineParser:
     after `hush` there is no word of an end when the connection ends."""
 
     def __init__(self) -> None:
+        self.failure: UpstreamError | None = None
         self._is_finished = False
         self._is_hushed = False
 
     def feed(self, data: bytes) -> Sequence[Frame]:
-        return [
-            Frame("lines", line.encode(), self._events(*line.partition(":")[::2]))
-            for line in data.decode().splitlines()
-        ]
+        frames: list[Frame] = []
+        try:
+            for line in data.decode().splitlines():
+                events = self._events(*line.partition(":")[::2])
+                frames.append(Frame("lines", line.encode(), events))
+        except UpstreamError as error:
+            self.failure = error
+            if not frames:
+                raise
+        return frames
 
     def close(self) -> Sequence[Frame]:
         if not self._is_finished:
@@ -244,13 +257,15 @@ class TextOperation:
     name: str = "chat"
     input_length: int = 400
     unsupported: frozenset[str] = frozenset()
+    can_be_continued: bool = True
+    begun: str = ""
 
     def build(self, target: Target) -> WireRequest:
         if target.provider.name in self.unsupported:
             raise UnsupportedRequest("This cannot be said here.")
         return WireRequest(
             f"/ask/{target.model.model_id}",
-            b"question",
+            f"question{self.begun}".encode(),
             {"content-type": "text/plain"},
             ignored=(f"seed for {target.provider.name}",),
         )
@@ -270,6 +285,9 @@ class TextOperation:
 
     def stream_parser(self, target: Target) -> LineParser:
         return LineParser()
+
+    def continued(self, text: str) -> "TextOperation | None":
+        return replace(self, begun=f" begun: {text}") if self.can_be_continued else None
 
     def map_error(
         self, target: Target, status: int, headers: Mapping[str, str], body: bytes
@@ -298,16 +316,27 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
 class World:
-    """An executor among fakes."""
+    """An executor among fakes, `retries` of which are allowed at a provider."""
 
-    def __init__(self, breakers: BreakerStore | None = None, **timeouts: float) -> None:
+    def __init__(
+        self,
+        breakers: BreakerStore | None = None,
+        *,
+        retries: int = 0,
+        pool_size: int = 100,
+        max_queued: int = 100,
+        **timeouts: float,
+    ) -> None:
+        self.pacing = replace(Pacing.of(Random(1), 0, 0.1), retries=RetryBudgets(0, retries))
         self.transport = ScriptedTransport()
         self.ledger = Ledger()
         self.credentials = FakeCredentials()
+        self.limits = ProviderLimits(pool_size, max_queued, LoopClock())
         self.executor = Executor(
             transport=self.transport,
             credentials=self.credentials,
             breakers=breakers or NoBreakers(),
+            limits=self.limits,
             sink=self.ledger,
             clock=LoopClock(),
             timeouts=Timeouts(
@@ -317,12 +346,20 @@ class World:
                 total=timeouts.get("total", 60),
                 max_answer_bytes=MAX_ANSWER_BYTES,
             ),
-            rng=Random(1),
+            pacing=self.pacing,
         )
 
     def script(self, provider: str, *replies: Reply) -> None:
         """The next replies of `provider`."""
         self.transport.replies[provider].extend(replies)
+
+    def expect(self, seconds: float, providers: Iterable[str]) -> None:
+        """Providers are known to answer in `seconds`."""
+        now = LoopClock().monotonic()
+        for provider in providers:
+            for kind in ("whole", "stream"):
+                for _ in range(ENOUGH_CALLS):
+                    self.pacing.latencies.note(f"{kind} {provider}/m", now, seconds)
 
     def asked(self) -> list[str]:
         """The providers asked, in order."""
@@ -333,7 +370,7 @@ class World:
         assert len(self.transport.sent) == len(self.ledger.accounts)
         ids = [account.id for account in self.ledger.accounts]
         assert len(set(ids)) == len(ids)
-        assert [settled.opened.id for settled in self.ledger.ends] == ids
+        assert sorted(settled.opened.id for settled in self.ledger.ends) == sorted(ids)
         assert all(answer.is_closed for answer in self.transport.answers)
 
 
@@ -382,11 +419,16 @@ def target(name: str, price: Price | None = None, **provider: float | None) -> T
     return Target(spec, ModelSpec(name, "m", price=price))
 
 
-def plan_for(targets: Iterable[str | Target]) -> RoutePlan:
+def with_prefill(able: Target) -> Target:
+    """The target, if its model can continue an answer begun."""
+    return replace(able, model=replace(able.model, capabilities=frozenset({"prefill"})))
+
+
+def plan_for(targets: Iterable[str | Target], **route: Any) -> RoutePlan:
     """A plan of the route `debugging:premium` through `targets`."""
     return RoutePlan(
         tuple(each if isinstance(each, Target) else target(each) for each in targets),
-        RouteSpec("debugging", "premium", ()),
+        RouteSpec("debugging", "premium", (), **route),
     )
 
 

@@ -125,6 +125,7 @@ def test_the_native_body_says_everything_in_plain_values() -> None:
         "cost_usd": "0.0000001",
         "latency_ms": 12.346,
         "cache": "miss",
+        "replayed": False,
         "attempts": [
             {
                 "provider": "groq",

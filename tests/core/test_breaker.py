@@ -6,11 +6,14 @@ import pytest
 
 from llm_routing.core.breaker import (
     MAX_DOUBLINGS,
+    SLOW_CALLS,
     Breaker,
     BreakerPermit,
     BreakerRules,
     BreakerState,
+    CallCounts,
     NoBreakers,
+    Opening,
     Refusal,
 )
 from llm_routing.core.errors import ServerFailed
@@ -50,9 +53,9 @@ def fail(breaker: Breaker, now: float, times: int = 1, retry_after: float | None
         admitted(breaker, now).fail(now, "server_failed", retry_after)
 
 
-def succeed(breaker: Breaker, now: float, times: int = 1) -> None:
+def succeed(breaker: Breaker, now: float, times: int = 1, seconds: float = 0.0) -> None:
     for _ in range(times):
-        admitted(breaker, now).succeed(now)
+        admitted(breaker, now).succeed(now, seconds)
 
 
 def opened(now: float = 0.0, **rules: float) -> Breaker:
@@ -280,6 +283,176 @@ def test_one_whose_time_is_over_is_shown_half_open_before_anybody_asks() -> None
     breaker = opened()
     assert breaker.status(due(breaker, 0)).state is BreakerState.HALF_OPEN
     assert breaker.status(due(breaker, 0)).retry_after == 0
+
+
+def test_it_opens_at_the_rate_of_slow_calls_and_says_so() -> None:
+    breaker = new(slow_call_time=2, slow_call_rate=0.75)
+    succeed(breaker, 0, 1, seconds=2)
+    succeed(breaker, 0, 2, seconds=2.1)
+    assert breaker.status(0).slow_calls == 2
+    assert breaker.status(0).state is BreakerState.CLOSED
+    succeed(breaker, 0, 1, seconds=30)
+    assert breaker.status(0).state is BreakerState.OPEN
+    assert breaker.status(0).cause == refused(breaker, 0).cause == SLOW_CALLS
+    assert breaker.status(0).slow_calls == 0
+
+
+def test_a_quick_call_or_a_failure_does_not_open_it_for_slowness() -> None:
+    breaker = new(slow_call_time=2, slow_call_rate=0.5)
+    succeed(breaker, 0, 3, seconds=3)
+    succeed(breaker, 0, 1, seconds=1)
+    fail(breaker, 0)
+    assert breaker.status(0).state is BreakerState.CLOSED
+
+
+def test_slow_calls_leave_the_window_with_time_and_with_others() -> None:
+    breaker = new(slow_call_time=2, slow_call_rate=1.0, window_calls=3, minimum_calls=3)
+    succeed(breaker, 0, 2, seconds=3)
+    succeed(breaker, 1)
+    assert breaker.status(1).slow_calls == 2
+    succeed(breaker, 1)
+    assert breaker.status(1).slow_calls == 1
+    assert breaker.status(60).slow_calls == 0
+
+
+def test_without_a_time_no_call_is_slow() -> None:
+    breaker = new(slow_call_rate=0.1)
+    succeed(breaker, 0, 20, seconds=1e9)
+    assert breaker.status(0).state is BreakerState.CLOSED
+
+
+def test_a_slow_probe_opens_it_again_for_twice_as_long() -> None:
+    breaker = opened(slow_call_time=2)
+    now = due(breaker, 0)
+    admitted(breaker, now).succeed(now, 3)
+    assert breaker.status(now).cause == SLOW_CALLS
+    assert 16 <= breaker.status(now).retry_after <= 24
+
+
+def test_asked_regardless_it_lets_everybody_through_and_a_success_closes_it() -> None:
+    breaker = opened(probes=2)
+    calls = []
+    for _ in range(5):
+        permit = breaker.admit(1, regardless=True)
+        assert isinstance(permit, BreakerPermit)
+        calls.append(permit)
+    refused(breaker, 1)
+    calls[0].succeed(1)
+    calls[1].release()
+    refused(breaker, 1)
+    calls[2].succeed(1)
+    assert breaker.status(1).state is BreakerState.CLOSED
+    calls[3].fail(1, "server_failed")
+    assert breaker.status(1).calls == 0
+
+
+def test_what_fails_though_asked_regardless_keeps_it_open_and_no_longer() -> None:
+    breaker = opened(slow_call_time=2)
+    until = due(breaker, 0)
+    for seconds in (3.0, None):
+        permit = breaker.admit(1, regardless=True)
+        assert isinstance(permit, BreakerPermit)
+        if seconds is None:
+            permit.fail(1, "server_failed")
+        else:
+            permit.succeed(1, seconds)
+        assert due(breaker, 1) == pytest.approx(until)
+    assert breaker.status(1).openings == 1
+    now = until
+    admitted(breaker, now).fail(now, "server_failed")
+    assert 16 <= breaker.status(now).retry_after <= 24
+
+
+def test_the_vendor_s_retry_after_is_heard_from_a_call_asked_regardless() -> None:
+    breaker = opened()
+    decisions = breaker.decisions
+    for seconds, expected in ((50.0, 50.0), (1e9, 100.0)):
+        permit = breaker.admit(1, regardless=True)
+        assert isinstance(permit, BreakerPermit)
+        permit.fail(1, "rate_limited", seconds)
+        assert breaker.status(1).retry_after == pytest.approx(expected)
+    assert breaker.decisions == decisions + 2
+
+
+def test_asked_regardless_while_it_is_probed_one_more_is_let_through() -> None:
+    breaker = opened()
+    now = due(breaker, 0)
+    probe = admitted(breaker, now)
+    more = breaker.admit(now, regardless=True)
+    assert isinstance(more, BreakerPermit)
+    more.release()
+    refused(breaker, now)
+    probe.succeed(now)
+    assert breaker.status(now).state is BreakerState.CLOSED
+    assert isinstance(breaker.admit(now, regardless=True), BreakerPermit)
+
+
+def test_another_process_can_take_over_that_it_is_open_and_goes_on_from_there() -> None:
+    one, other = opened(), new()
+    now = due(one, 0)
+    admitted(one, now).fail(now, "connection_failed")
+    opening = one.opening(now)
+    assert opening == Opening("connection_failed", now, one.status(now).retry_after, 2)
+    fail(other, 500, 3)
+    other.adopt(500, opening)
+    assert other.decisions == 0
+    status = other.status(500)
+    assert (status.state, status.cause) == (BreakerState.OPEN, "connection_failed")
+    assert status.retry_after == pytest.approx(opening.retry_after)
+    assert status.opened_for == pytest.approx(opening.opened_for)
+    assert status.openings == 1
+    other.adopt(500, opening)
+    assert other.status(500).openings == 1
+    now = due(other, 500)
+    assert other.is_due(now)
+    assert not other.is_due(now - 0.01)
+    admitted(other, now).fail(now, "server_failed")
+    assert 32 <= other.status(now).retry_after <= 48
+    other.adopt(now, None)
+    assert other.decisions == 1
+    assert other.status(now).state is BreakerState.CLOSED
+    assert other.opening(now) is None
+
+
+def test_calls_are_news_once_and_not_after_a_change() -> None:
+    breaker = new(slow_call_time=2, longest_open_time=30)
+    succeed(breaker, 0)
+    succeed(breaker, 0, seconds=3)
+    fail(breaker, 0, retry_after=40)
+    assert breaker.take_news(0) == CallCounts(3, 1, 1, "server_failed", 30)
+    assert breaker.take_news(35) == CallCounts(retry_after=5)
+    succeed(breaker, 0)
+    breaker.reset()
+    assert breaker.take_news(0) == CallCounts()
+
+
+@pytest.mark.parametrize(
+    ("seen", "total", "cause"),
+    [
+        (CallCounts(1, 1, 0, "timeout"), CallCounts(8, 4), "timeout"),
+        (CallCounts(1, 1, 0, "timeout"), CallCounts(9, 4), ""),
+        (CallCounts(1, 1, 0, "timeout"), CallCounts(3, 3), ""),
+        (CallCounts(1, 0, 1), CallCounts(4, 0, 4), SLOW_CALLS),
+        # It is for those who have seen a failure to draw the conclusion.
+        (CallCounts(3), CallCounts(4, 4, 4), ""),
+    ],
+)
+def test_it_opens_by_the_calls_of_all_processes_together(
+    seen: CallCounts, total: CallCounts, cause: str
+) -> None:
+    breaker = new()
+    breaker.judge(0, seen, total)
+    assert breaker.status(0).cause == cause
+    assert breaker.decisions == bool(cause)
+
+
+def test_a_retry_after_heard_elsewhere_counts_and_one_that_is_open_is_not_judged() -> None:
+    breaker = new()
+    breaker.judge(0, CallCounts(4, 4, 0, "timeout"), CallCounts(4, 4, retry_after=70))
+    assert breaker.status(0).retry_after == pytest.approx(70)
+    breaker.judge(0, CallCounts(4, 4, 0, "server_failed"), CallCounts(4, 4, retry_after=90))
+    assert breaker.status(0).retry_after == pytest.approx(70)
+    assert breaker.status(0).cause == "timeout"
 
 
 async def test_without_breakers_every_call_passes() -> None:

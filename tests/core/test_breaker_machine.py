@@ -31,6 +31,8 @@ class BreakerMachine(RuleBasedStateMachine):
         window_calls=st.integers(1, 8),
         minimum_calls=st.integers(1, 10),
         failure_rate=st.floats(0.1, 1),
+        slow_call_time=st.sampled_from([0.0, 2.0]),
+        slow_call_rate=st.floats(0.1, 1),
         open_time=st.floats(0.5, 20),
         probes=st.integers(1, 3),
         seed=st.integers(0, 100),
@@ -42,7 +44,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.under: list[Under] = []
         self.state = BreakerState.CLOSED
         self.era = 0
-        self.calls: list[tuple[float, bool]] = []
+        self.calls: list[tuple[float, bool, bool]] = []
         self.retry_at = 0.0
         self.not_before = 0.0
         self.failed_openings = 0
@@ -63,6 +65,20 @@ class BreakerMachine(RuleBasedStateMachine):
         self.retry_at = self.now + retry_after
         self.failed_openings += 1
         self.turn(BreakerState.OPEN)
+
+    def stay_open(self) -> None:
+        """A call that was asked regardless has failed."""
+        if self.not_before > self.retry_at:
+            self.retry_at = min(self.not_before, self.now + 60)
+
+    @property
+    def is_enough(self) -> bool:
+        enough = min(self.limits.minimum_calls, self.limits.window_calls)
+        return len(self.window()) >= enough
+
+    @property
+    def slow_share(self) -> float:
+        return self.limits.slow_call_rate * len(self.window())
 
     def close(self) -> None:
         self.failed_openings = 0
@@ -96,17 +112,36 @@ class BreakerMachine(RuleBasedStateMachine):
                 self.under.append(Under(answer, self.era))
                 self.probing += self.state is BreakerState.HALF_OPEN
 
+    @rule()
+    def ask_regardless(self) -> None:
+        if self.state is BreakerState.OPEN and self.now >= self.retry_at:
+            self.turn(BreakerState.HALF_OPEN)
+        answer = self.breaker.admit(self.now, regardless=True)
+        assert isinstance(answer, BreakerPermit)
+        self.under.append(Under(answer, self.era))
+        self.probing += self.state is not BreakerState.CLOSED
+
     @precondition(lambda self: self.under)
-    @rule(data=st.data(), keep=st.booleans())
-    def succeed(self, data: st.DataObject, keep: bool) -> None:
+    @rule(data=st.data(), keep=st.booleans(), seconds=st.sampled_from([0.0, 1.0, 2.0, 3.0]))
+    def succeed(self, data: st.DataObject, keep: bool, seconds: float) -> None:
         call = self.take(data, keep)
         is_news = call.era == self.era
-        call.permit.succeed(self.now)
+        call.permit.succeed(self.now, seconds)
         call.era = -1
         if not is_news:
             return
+        is_slow = seconds > self.limits.slow_call_time > 0
         if self.state is BreakerState.CLOSED:
-            self.calls.append((self.now, False))
+            self.calls.append((self.now, False, is_slow))
+            slow = sum(was_slow for _, _, was_slow in self.window())
+            if is_slow and self.is_enough and slow >= self.slow_share:
+                self.open()
+            return
+        if is_slow:
+            if self.state is BreakerState.HALF_OPEN:
+                self.open()
+            else:
+                self.stay_open()
             return
         self.probing -= 1
         self.proven += 1
@@ -127,18 +162,20 @@ class BreakerMachine(RuleBasedStateMachine):
         if self.state is BreakerState.HALF_OPEN:
             self.open()
             return
-        self.calls.append((self.now, True))
+        if self.state is BreakerState.OPEN:
+            self.stay_open()
+            return
+        self.calls.append((self.now, True, False))
         window = self.window()
-        failures = sum(failed for _, failed in window)
-        enough = min(self.limits.minimum_calls, self.limits.window_calls)
-        if len(window) >= enough and failures >= self.limits.failure_rate * len(window):
+        failures = sum(failed for _, failed, _ in window)
+        if self.is_enough and failures >= self.limits.failure_rate * len(window):
             self.open()
 
     @precondition(lambda self: self.under)
     @rule(data=st.data(), keep=st.booleans())
     def cancel(self, data: st.DataObject, keep: bool) -> None:
         call = self.take(data, keep)
-        if call.era == self.era and self.state is BreakerState.HALF_OPEN:
+        if call.era == self.era and self.state is not BreakerState.CLOSED:
             self.probing -= 1
         call.permit.release()
         call.era = -1
@@ -157,15 +194,19 @@ class BreakerMachine(RuleBasedStateMachine):
         assert status.state is (BreakerState.HALF_OPEN if is_due else self.state)
         assert bool(status.cause) is (self.state is not BreakerState.CLOSED)
         assert status.calls == len(self.window())
-        assert status.failures == sum(failed for _, failed in self.window())
-        assert 0 <= self.probing + self.proven <= self.limits.probes
+        assert status.failures == sum(failed for _, failed, _ in self.window())
+        assert status.slow_calls == sum(was_slow for _, _, was_slow in self.window())
+        if self.state is BreakerState.OPEN:
+            assert abs(status.retry_after - max(0.0, self.retry_at - self.now)) < 1e-6
+        assert self.probing >= 0
+        assert 0 <= self.proven <= self.limits.probes
 
     def take(self, data: st.DataObject, keep: bool) -> Under:
         """One of the calls under way; kept, it can be settled a second time."""
         index = data.draw(st.integers(0, len(self.under) - 1))
         return self.under[index] if keep else self.under.pop(index)
 
-    def window(self) -> list[tuple[float, bool]]:
+    def window(self) -> list[tuple[float, bool, bool]]:
         recent = self.calls[-self.limits.window_calls :]
         return [call for call in recent if call[0] > self.now - self.limits.window]
 

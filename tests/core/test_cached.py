@@ -9,22 +9,25 @@ from typing import Any
 import pytest
 
 from llm_routing.backends.memory import MemoryCache
+from llm_routing.core import cached
 from llm_routing.core.cache import MAX_ENTRY_BYTES, CachedAnswer, CacheRule
 from llm_routing.core.cached import Answered, CachedExecutor
+from llm_routing.core.calls import Call
 from llm_routing.core.content import TextPart
 from llm_routing.core.errors import (
     AllTargetsFailed,
+    ConnectionLost,
     DeadlineExceeded,
     MalformedAnswer,
     ServerFailed,
     TruncatedStream,
 )
 from llm_routing.core.events import Frame, ToolCallStarted
-from llm_routing.core.executor import Call
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import Found, FrameStream, Lease, NoLease, WireRequest
 from llm_routing.core.pricing import Price
-from llm_routing.core.routing_table import Target
+from llm_routing.core.routing_table import StreamRecovery, Target
+from llm_routing.core.shelf import Shelf
 from llm_routing.core.types import CacheState, Caller, Choice, Completion, FinishReason, Usage
 
 from .fakes import (
@@ -35,12 +38,12 @@ from .fakes import (
     TextOperation,
     World,
     call,
-    failing,
     lines,
     plan_for,
     target,
     text,
     usage_of,
+    with_prefill,
 )
 from .virtual_time import in_virtual_time
 
@@ -79,6 +82,9 @@ class Chat:
         if self.old:
             return OldParser()
         return CallingParser()
+
+    def continued(self, text: str) -> "Chat":
+        return replace(self, question=f"{self.question} {text}")
 
     map_error = TextOperation.map_error
 
@@ -150,13 +156,17 @@ class FakeLease:
 class Cached(World):
     """A world with a cache before it."""
 
-    def __init__(self, shared: FakeShared | None = None, max_entries: int = 100) -> None:
+    def __init__(
+        self, shared: FakeShared | None = None, max_entries: int = 100, retries: int = 0
+    ) -> None:
         super().__init__()
         self.memory = MemoryCache(max_entries=max_entries, max_bytes=10**8, clock=LoopClock())
+        self.shelf = Shelf(self.memory, shared, LoopClock())
+        replays = MemoryCache(max_entries=max_entries, max_bytes=10**8, clock=LoopClock())
         self.cached = CachedExecutor(
             self.executor,
-            memory=self.memory,
-            shared=shared,
+            cache=self.shelf,
+            idempotency=Shelf(replays, shared, LoopClock()),
             credentials=self.credentials,
             clock=LoopClock(),
             secret=b"secret",
@@ -171,14 +181,20 @@ class Cached(World):
         **operation: Any,
     ) -> Answered[Completion]:
         return await self.cached.complete(
-            Chat(question, **operation), plan or plan_for([PRICED]), asked or call(), rule
+            Chat(question, **operation),
+            plan or plan_for([PRICED]),
+            asked or call(),
+            (rule,) if rule else (),
         )
 
     async def open(
         self, rule: CacheRule | None = RULE, seconds: float = 120.0, **operation: Any
     ) -> Answered[FrameStream]:
         return await self.cached.open_stream(
-            Chat("stream!", **operation), plan_for([PRICED]), call(seconds), rule
+            Chat("stream!", **operation),
+            plan_for([PRICED]),
+            call(seconds),
+            (rule,) if rule else (),
         )
 
     async def read(
@@ -189,14 +205,7 @@ class Cached(World):
 
 
 async def frames(stream: FrameStream) -> list[Frame]:
-    found: list[Frame] = []
-    try:
-        while True:
-            found += await stream.__anext__()
-    except StopAsyncIteration:
-        return found
-    finally:
-        await stream.aclose()
+    return [frame for batch in [batch async for batch in stream] for frame in batch]
 
 
 def said(answer: Answered[Completion]) -> tuple[str, str]:
@@ -227,7 +236,7 @@ async def test_the_second_request_is_a_hit_that_costs_nothing_and_asks_nobody() 
     assert second.target == first.target == PRICED
     assert second.ignored == first.ignored == ("seed for one",)
     assert len(world.ledger.accounts) == 1
-    assert (world.cached.hits, world.cached.misses) == (1, 1)
+    assert (world.shelf.hits, world.shelf.misses) == (1, 1)
     world.assert_accounts_are_closed()
 
 
@@ -240,7 +249,20 @@ async def test_without_a_rule_the_cache_is_left_alone() -> None:
     assert (await world.read(rule=None))[0] is CacheState.BYPASS
     asked = await world.cached.ask(TextOperation(), plan_for([PRICED]), call())
     assert (asked.cache, asked.value) == (CacheState.BYPASS, "c")
-    assert (world.cached.hits, world.cached.misses) == (0, 1)
+    assert (world.shelf.hits, world.shelf.misses) == (0, 1)
+
+
+@in_virtual_time
+async def test_targets_of_which_there_is_no_end_are_told_apart_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cached, "MAX_FIXED", 1)
+    world = Cached()
+    world.script("one", text("a"))
+    world.script("two", text("b"))
+    plans = [plan_for([target(name)]) for name in ("one", "two")]
+    answers = [said(await world.ask(plan=plan)) for plan in (*plans, *plans)]
+    assert answers == [("miss", "a"), ("miss", "b"), ("hit", "a"), ("hit", "b")]
 
 
 @in_virtual_time
@@ -349,7 +371,7 @@ async def test_an_answer_that_is_not_kept_is_not_shared_and_nobody_queues_for_it
     assert {said(answer) for answer in answers} == {("miss", "cut")}
     assert [sent.at for sent in world.transport.sent] == [1000, *[1005] * 8]
     assert (await world.ask()).cache is CacheState.MISS
-    assert (world.memory.size.entries, world.cached.hits) == (0, 0)
+    assert (world.memory.size.entries, world.shelf.hits) == (0, 0)
 
 
 @in_virtual_time
@@ -364,15 +386,14 @@ async def test_an_answer_that_is_too_large_is_not_kept() -> None:
 @in_virtual_time
 async def test_a_failure_of_the_one_who_asks_is_nobody_else_s() -> None:
     world = Cached(FakeShared())
-    world.script("one", Reply(delay=5, fails=MalformedAnswer("x")))
-    world.script("one", failing(MalformedAnswer("x")), text("hello", delay=5))
+    world.script("one", Reply(delay=5, fails=MalformedAnswer("x")), text("hello", delay=5))
     answers = await together(*(world.ask() for _ in range(100)))
     assert [type(answer) for answer in answers].count(AllTargetsFailed) == 1
     assert [said(answer) for answer in answers[1:]] == [
         ("miss", "hello"),
         *[("hit", "hello")] * 98,
     ]
-    assert len(world.transport.sent) == 3
+    assert len(world.transport.sent) == 2
 
 
 @in_virtual_time
@@ -384,7 +405,7 @@ async def test_nobody_waits_for_ever_for_others_that_fail() -> None:
     assert {type(answer) for answer in answers} == {AllTargetsFailed}
     # Three asked one after another, then everybody by himself.
     assert asyncio.get_running_loop().time() - began < 20
-    assert len(world.transport.sent) == 200
+    assert len(world.transport.sent) == 100
 
 
 @in_virtual_time
@@ -449,7 +470,7 @@ async def test_processes_share_one_call() -> None:
     answers = await together(*(world.ask() for world in worlds for _ in range(250)))
     assert [answer.cache for answer in answers].count(CacheState.MISS) == 1
     assert sum(len(world.transport.sent) for world in worlds) == 1
-    assert sum(world.cached.misses for world in worlds) == 1
+    assert sum(world.shelf.misses for world in worlds) == 1
     claims = shared.claims
     assert {said(await world.ask()) for world in worlds} == {("hit", "hello")}
     assert shared.claims == claims, "what is in memory is not looked for elsewhere"
@@ -599,7 +620,7 @@ async def test_a_stream_that_breaks_or_is_left_is_not_kept_and_another_takes_ove
 @in_virtual_time
 async def test_a_stream_that_does_not_open_leaves_nobody_waiting() -> None:
     world = Cached(FakeShared())
-    world.script("one", Reply(delay=1, fails=MalformedAnswer("x")), failing(MalformedAnswer("x")))
+    world.script("one", Reply(delay=1, fails=MalformedAnswer("x")))
     world.script("one", lines("text:a/finish/end/"))
     failed, good = await together(world.open(), world.read())
     assert isinstance(failed, AllTargetsFailed)
@@ -609,9 +630,40 @@ async def test_a_stream_that_does_not_open_leaves_nobody_waiting() -> None:
 @in_virtual_time
 async def test_a_stream_that_is_no_longer_read_is_a_miss() -> None:
     world = Cached()
-    world.script("one", *(lines("text:a/finish/end/") for _ in range(3)))
+    world.script("one", *(lines("text:a/finish/end/") for _ in range(2)))
     await world.read()
     with pytest.raises(AllTargetsFailed):
         await world.open(old=True)
-    assert world.cached.hits == 0
-    assert len(world.transport.sent) == 3
+    assert world.shelf.hits == 0
+    assert len(world.transport.sent) == 2
+
+
+@pytest.mark.parametrize("shared", [None, FakeShared()])
+@in_virtual_time
+async def test_a_shelf_closes_what_processes_share(shared: FakeShared | None) -> None:
+    closed = []
+
+    async def close() -> None:
+        closed.append(shared)
+
+    if shared is not None:
+        shared.aclose = close  # type: ignore[method-assign]
+    await Cached(shared).shelf.aclose()
+    assert closed == ([] if shared is None else [shared])
+
+
+@in_virtual_time
+async def test_an_answer_of_two_targets_is_not_kept() -> None:
+    world = Cached()
+    plan = plan_for(
+        [with_prefill(target(name)) for name in ("one", "two")],
+        stream_recovery=StreamRecovery.CONTINUE,
+    )
+    world.script("one", lines("text:a/", ConnectionLost("Cut.")), lines("text:a/finish/end/"))
+    world.script("two", lines("text: b/finish/end/"))
+    for state in (CacheState.MISS, CacheState.MISS, CacheState.HIT):
+        answer = await world.cached.open_stream(Chat("stream!"), plan, call(), (RULE,))
+        assert await frames(answer.value)
+        assert answer.cache is state
+        assert len(answer.value.attempts) == (2 if len(world.transport.sent) == 2 else 0)
+        await answer.value.aclose()

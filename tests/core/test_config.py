@@ -37,6 +37,14 @@ def test_unknown_fields_and_bad_values_are_refused(fields: dict[str, Any]) -> No
         RouterConfig(**fields)
 
 
+def test_a_key_under_a_wrong_name_is_not_in_the_error() -> None:
+    fields: dict[str, Any] = {"portkey_key": "pk-secret"}
+    with pytest.raises(ValidationError) as refused:
+        RouterConfig(**fields)
+    assert "portkey_key" in str(refused.value)
+    assert "pk-secret" not in str(refused.value)
+
+
 def test_it_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         RouterConfig().cache_ttl = 1  # type: ignore[misc]  # that is the point

@@ -145,7 +145,7 @@ async def test_a_caller_who_leaves_settles_the_attempt_once_and_closes_the_answe
 
 @in_virtual_time
 async def test_a_caller_who_leaves_between_attempts_leaves_nothing_open() -> None:
-    world = World()
+    world = World(retries=1)
     world.script("a", refusal(429, retry_after="30"))
     task = asyncio.ensure_future(world.executor.complete(OPERATION, plan_for("a"), call()))
     await asyncio.sleep(10)

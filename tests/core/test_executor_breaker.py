@@ -6,6 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from llm_routing.core.breaker import Refusal
+from llm_routing.core.calls import Call
 from llm_routing.core.errors import (
     AllTargetsFailed,
     ContextTooLong,
@@ -15,7 +16,6 @@ from llm_routing.core.errors import (
     ServerFailed,
     UpstreamError,
 )
-from llm_routing.core.executor import Call
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import Caller
 
@@ -26,13 +26,15 @@ OPERATION = TextOperation()
 
 
 class Permit:
-    def __init__(self, provider: str, words: list[str]) -> None:
+    def __init__(self, provider: str, words: list[str], seconds: list[float]) -> None:
         self._provider = provider
         self._words = words
+        self._seconds = seconds
         self._is_settled = False
 
-    def succeed(self) -> None:
+    def succeed(self, seconds: float = 0.0) -> None:
         self._say("succeeded")
+        self._seconds.append(seconds)
 
     def fail(self, error: UpstreamError) -> None:
         self._say(error.code)
@@ -51,18 +53,20 @@ class Breakers:
 
     def __init__(self, trips: bool = False, **waits: float) -> None:
         self.open = waits
+        self.shut: set[str] = set()
         self.words: list[str] = []
         self.permits: list[str] = []
+        self.seconds: list[float] = []
         self._trips = trips
 
-    async def admit(self, target: Target) -> Permit | Refusal:
+    async def admit(self, target: Target, *, regardless: bool = False) -> Permit | Refusal:
         name = target.provider.name
-        if name in self.open:
+        if name in self.open and (not regardless or name in self.shut):
             return Refusal(self.open[name], "server_failed")
         if self._trips and f"{name} server_failed" in self.words:
             return Refusal(5.0, "server_failed")
         self.permits.append(name)
-        return Permit(name, self.words)
+        return Permit(name, self.words, self.seconds)
 
     def assert_all_settled(self) -> None:
         assert sorted(word.split()[0] for word in self.words) == sorted(self.permits)
@@ -82,6 +86,28 @@ async def test_a_target_whose_breaker_is_open_is_not_asked_and_leaves_no_account
     assert [account.number for account in world.ledger.accounts] == [1]
     assert breakers.words == ["b succeeded"]
     world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_a_whole_answer_tells_its_breaker_how_long_it_took() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    world.script("a", text("Hello", delay=3))
+    await world.executor.complete(OPERATION, plan_for("a"), call())
+    assert breakers.seconds == [pytest.approx(3)]
+
+
+@in_virtual_time
+async def test_a_long_stream_is_not_slow_its_first_content_says_how_quick_the_target_is() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    world.script("a", lines("start:/", 2.0, "text:Hel/", 8.0, "text:lo/", 8.0, "finish/end/"))
+    result = await world.executor.open_stream(OPERATION, plan_for("a"), call())
+    async with aclosing(result.value) as stream:
+        async for _ in stream:
+            pass
+    assert breakers.words == ["a succeeded"]
+    assert breakers.seconds == [pytest.approx(2)]
 
 
 @in_virtual_time
@@ -110,14 +136,13 @@ async def test_one_without_a_key_beside_an_open_one_is_not_available_either() ->
 
 
 @in_virtual_time
-async def test_a_failed_target_is_asked_again_where_all_behind_it_are_open() -> None:
-    world = World(Breakers(b=4))
+async def test_a_failed_target_is_asked_again_before_those_behind_it() -> None:
+    world = World(Breakers(b=4), retries=1)
     world.script("a", refusal(500), text("Hello"))
     result = await world.executor.complete(OPERATION, plan_for("ab"), call())
     assert world.asked() == ["a", "a"]
     assert [(tried.provider, tried.error_code) for tried in result.attempts] == [
         ("a", "server_failed"),
-        ("b", "breaker_open"),
         ("a", ""),
     ]
     world.assert_accounts_are_closed()
@@ -125,7 +150,7 @@ async def test_a_failed_target_is_asked_again_where_all_behind_it_are_open() -> 
 
 @in_virtual_time
 async def test_a_target_whose_failure_opened_its_breaker_is_not_asked_again() -> None:
-    world = World(Breakers(trips=True))
+    world = World(Breakers(trips=True), retries=1)
     world.script("a", refusal(500))
     with pytest.raises(AllTargetsFailed) as caught:
         await world.executor.complete(OPERATION, plan_for("a"), call())
@@ -270,7 +295,7 @@ async def test_a_target_that_takes_the_whole_of_the_route_s_time_has_failed() ->
     world.script("a", text("Late", delay=90))
     with pytest.raises(DeadlineExceeded):
         await world.executor.complete(OPERATION, plan_for("ab"), call(20))
-    assert breakers.words == ["a upstream_timeout"]
+    assert breakers.words == ["a cut_by_deadline"]
 
 
 @in_virtual_time
@@ -293,3 +318,59 @@ async def test_a_call_may_be_confined_to_one_attempt() -> None:
     with pytest.raises(AllTargetsFailed):
         await world.executor.complete(OPERATION, plan_for("ab"), once)
     assert world.asked() == ["a"]
+
+
+class TestAllOpen:
+    @in_virtual_time
+    async def test_the_least_bad_target_is_asked_where_the_route_says_so(self) -> None:
+        world = World(Breakers(a=9, b=2, c=4))
+        world.script("b", text("Hello"))
+        plan = plan_for("abc", asks_when_all_open=True)
+        result = await world.executor.complete(OPERATION, plan, call())
+        assert world.asked() == ["b"]
+        assert [tried.error_code for tried in result.attempts] == ["breaker_open"] * 3 + [""]
+        world.assert_accounts_are_closed()
+
+    @in_virtual_time
+    async def test_one_that_is_refused_all_the_same_is_passed_over(self) -> None:
+        breakers = Breakers(a=1, b=2)
+        breakers.shut.add("a")
+        world = World(breakers)
+        world.script("b", text("Hello"))
+        await world.executor.complete(OPERATION, plan_for("ab", asks_when_all_open=True), call())
+        assert world.asked() == ["b"]
+
+    @in_virtual_time
+    async def test_where_all_are_refused_all_the_same_nobody_is_asked(self) -> None:
+        breakers = Breakers(a=1)
+        breakers.shut.add("a")
+        world = World(breakers)
+        plan = plan_for("a", asks_when_all_open=True)
+        with pytest.raises(NoTargetAvailable):
+            await world.executor.complete(OPERATION, plan, call())
+        assert world.asked() == []
+
+    @in_virtual_time
+    async def test_it_is_asked_once(self) -> None:
+        world = World(Breakers(a=9, b=2))
+        world.script("b", refusal(500))
+        plan = plan_for("ab", asks_when_all_open=True)
+        with pytest.raises(AllTargetsFailed):
+            await world.executor.complete(OPERATION, plan, call())
+        assert world.asked() == ["b"]
+
+    @in_virtual_time
+    async def test_other_routes_refuse(self) -> None:
+        world = World(Breakers(a=9))
+        with pytest.raises(NoTargetAvailable):
+            await world.executor.complete(OPERATION, plan_for("a"), call())
+        assert world.asked() == []
+
+    @in_virtual_time
+    async def test_a_target_that_is_not_open_is_enough(self) -> None:
+        world = World(Breakers(a=9))
+        world.script("b", refusal(500))
+        plan = plan_for("ab", asks_when_all_open=True)
+        with pytest.raises(AllTargetsFailed):
+            await world.executor.complete(OPERATION, plan, call())
+        assert world.asked() == ["b"]

@@ -1,5 +1,7 @@
 """Target after target until one answers: what moves on, what waits, what ends it."""
 
+from dataclasses import replace
+
 import pytest
 
 from llm_routing.core.errors import (
@@ -19,7 +21,10 @@ from llm_routing.core.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from llm_routing.core.latency import ENOUGH_CALLS
+from llm_routing.core.planner import RoutePlan
 from llm_routing.core.retry import BACKOFF_BASE
+from llm_routing.core.routing_table import RouteSpec
 
 from .fakes import (
     MAX_ANSWER_BYTES,
@@ -39,7 +44,7 @@ OPERATION = TextOperation()
 
 
 @in_virtual_time
-async def test_a_failed_target_is_passed_over_at_once_and_the_answer_tells_of_it() -> None:
+async def test_a_failed_target_is_passed_over_at_once_without_a_retry_left_and_it_is_told() -> None:
     world = World()
     world.script("a", refusal(500))
     world.script("b", failing(ConnectionFailed("Refused.")))
@@ -58,34 +63,122 @@ async def test_a_failed_target_is_passed_over_at_once_and_the_answer_tells_of_it
 
 
 @in_virtual_time
-async def test_the_last_target_is_asked_again_once_after_a_backoff() -> None:
-    world = World()
-    world.script("a", refusal(500))
-    world.script("b", refusal(500), text("Hello"))
+async def test_a_failed_target_is_asked_again_once_after_a_backoff_then_the_next() -> None:
+    world = World(retries=9)
+    world.script("a", refusal(500), refusal(503))
+    world.script("b", refusal(529), text("Hello"))
     result = await world.executor.complete(OPERATION, plan_for("ab"), call())
     assert result.value == "Hello"
-    assert world.asked() == ["a", "b", "b"]
-    first, second = (sent.at for sent in world.transport.sent[1:])
-    assert 0 < second - first <= BACKOFF_BASE
-    assert result.upstream_seconds == pytest.approx(second - first)
+    assert world.asked() == ["a", "a", "b", "b"]
+    at = [sent.at for sent in world.transport.sent]
+    assert 0 < at[1] - at[0] <= BACKOFF_BASE
+    assert at[2] == at[1]
+    assert 0 < at[3] - at[2] <= BACKOFF_BASE
+    assert result.upstream_seconds == pytest.approx(at[3] - at[0])
+    assert [account.number for account in world.ledger.accounts] == [1, 2, 3, 4]
     world.assert_accounts_are_closed()
 
 
 @in_virtual_time
-async def test_no_target_is_asked_a_third_time() -> None:
-    world = World()
-    world.script("a", refusal(500), refusal(503))
+async def test_no_target_is_asked_a_fourth_time() -> None:
+    world = World(retries=9)
+    world.script("a", refusal(500), refusal(503), refusal(500))
     with pytest.raises(AllTargetsFailed) as caught:
         await world.executor.complete(OPERATION, plan_for("a"), call())
-    assert world.asked() == ["a", "a"]
-    assert [tried.error_code for tried in caught.value.attempts] == ["server_failed"] * 2
+    assert world.asked() == ["a", "a", "a"]
+    assert [tried.error_code for tried in caught.value.attempts] == ["server_failed"] * 3
     world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_retries_have_a_budget_at_each_provider() -> None:
+    world = World(retries=1)
+    world.script("a", refusal(500), text("Hello"), refusal(500))
+    world.script("b", refusal(500), text("Hello"))
+    await world.executor.complete(OPERATION, plan_for("a"), call())
+    with pytest.raises(AllTargetsFailed):
+        await world.executor.complete(OPERATION, plan_for("a"), call())
+    await world.executor.complete(OPERATION, plan_for("b"), call())
+    assert world.asked() == ["a", "a", "a", "b", "b"]
+
+
+@in_virtual_time
+async def test_who_is_told_to_wait_asks_the_next_target_instead() -> None:
+    world = World(retries=9)
+    world.script("a", refusal(429, retry_after="0.1"))
+    world.script("b", text("Hello"))
+    await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert world.asked() == ["a", "b"]
+
+
+@pytest.mark.parametrize(("wait", "asked"), [("2", ["a", "a"]), ("5", ["a", "b"])])
+@in_virtual_time
+async def test_who_is_told_to_wait_waits_where_that_answers_sooner(
+    wait: str, asked: list[str]
+) -> None:
+    world = World(retries=9)
+    for provider, delay in (("a", 1.0), ("b", 4.0)):
+        world.script(provider, *(text("Hello", delay=delay) for _ in range(ENOUGH_CALLS)))
+        for _ in range(ENOUGH_CALLS):
+            await world.executor.complete(OPERATION, plan_for(provider), call())
+    world.transport.sent.clear()
+    world.script("a", refusal(429, retry_after=wait), text("Hello"))
+    world.script("b", text("Hello"))
+    await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert world.asked() == asked
+
+
+@in_virtual_time
+async def test_another_failure_s_wait_is_not_waited_for_while_a_target_is_left() -> None:
+    world = World(retries=9)
+    world.script("a", refusal(503, retry_after="2"))
+    world.script("b", text("Hello"))
+    await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert world.asked() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("windows", "asked"),
+    [
+        ((8_000, 8_000, 4_000, 9_000), ["a", "d"]),
+        ((8_000, None), ["a", "b"]),
+        ((None, 4_000), ["a", "b"]),
+        ((8_000, 8_000), ["a"]),
+    ],
+)
+@in_virtual_time
+async def test_a_prompt_that_is_too_long_goes_to_larger_windows_alone(
+    windows: tuple[int | None, ...], asked: list[str]
+) -> None:
+    world = World(retries=9)
+    targets = []
+    for name, window in zip("abcd", windows, strict=False):
+        spec = target(name)
+        targets.append(replace(spec, model=replace(spec.model, context_window=window)))
+        world.script(name, refusal(413, "Too long.") if name == "a" else text("Hello"))
+    chain = world.executor.complete(OPERATION, plan_for(targets), call())
+    if len(asked) == 1:
+        with pytest.raises(ContextTooLong):
+            await chain
+    else:
+        await chain
+    assert world.asked() == asked
+
+
+@in_virtual_time
+async def test_a_route_s_limits_stand_above_its_provider_s() -> None:
+    world = World(connect=5)
+    world.script("a", text("Hello"))
+    route = RouteSpec("debugging", "premium", (), connect_timeout=2)
+    plan = RoutePlan((target("a", connect_timeout=3),), route)
+    await world.executor.complete(OPERATION, plan, call())
+    assert world.transport.sent[0].connect_timeout == 2
 
 
 @in_virtual_time
 async def test_a_retry_waits_as_long_as_the_vendor_asks() -> None:
     for reply in (refusal(429, retry_after="7"), refusal(429, "wait 7", retry_after="1")):
-        world = World()
+        world = World(retries=9)
         world.script("a", reply, text("Hello"))
         await world.executor.complete(OPERATION, plan_for("a"), call())
         first, second = (sent.at for sent in world.transport.sent)
@@ -94,7 +187,7 @@ async def test_a_retry_waits_as_long_as_the_vendor_asks() -> None:
 
 @in_virtual_time
 async def test_a_retry_after_may_be_a_date() -> None:
-    world = World()
+    world = World(retries=9)
     world.script("a", refusal(429, retry_after="Thu, 01 Jan 2026 00:00:30 GMT"), text("Hello"))
     result = await world.executor.complete(OPERATION, plan_for("a"), call())
     assert world.transport.sent[1].at - world.transport.sent[0].at == pytest.approx(30)
@@ -186,7 +279,7 @@ async def test_a_request_that_cannot_be_built_or_has_no_key_leaves_no_account() 
 
 @in_virtual_time
 async def test_targets_that_cannot_be_asked_cost_no_attempt() -> None:
-    world = World()
+    world = World(retries=9)
     world.credentials.missing = set("abcde")
     world.script("f", refusal(500), text("Hello"))
     result = await world.executor.complete(OPERATION, plan_for("abcdef"), call())
@@ -252,7 +345,7 @@ async def test_the_deadline_ends_it_whatever_is_left_to_try() -> None:
         await world.executor.complete(OPERATION, plan_for("abc"), call(10))
     assert [tried.error_code for tried in caught.value.attempts] == [
         "server_failed",
-        "upstream_timeout",
+        "cut_by_deadline",
     ]
     assert world.asked() == ["a", "b"]
     assert caught.value.attempts[1].latency_ms == pytest.approx(10_000)
@@ -271,13 +364,37 @@ async def test_a_timeout_names_its_limit_and_is_no_deadline_where_time_is_left()
 
 
 @in_virtual_time
-async def test_a_deadline_in_the_past_asks_nobody_else() -> None:
+@pytest.mark.parametrize("seconds", [-5, 0, 0.001])
+async def test_a_deadline_that_is_as_good_as_past_asks_nobody(seconds: float) -> None:
     world = World()
     world.script("a", text("late", delay=1))
     with pytest.raises(DeadlineExceeded):
-        await world.executor.complete(OPERATION, plan_for("ab"), call(-5))
-    assert world.asked() == ["a"]
+        await world.executor.complete(OPERATION, plan_for("ab"), call(seconds))
+    assert not world.asked()
     world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_nobody_else_is_asked_in_the_last_moment() -> None:
+    world = World()
+    world.script("a", Reply((b"",), status=500, delay=9.999))
+    with pytest.raises(DeadlineExceeded) as caught:
+        await world.executor.complete(OPERATION, plan_for("ab"), call(10))
+    assert [tried.error_code for tried in caught.value.attempts] == ["server_failed"]
+    assert world.asked() == ["a"]
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    ("total", "code"), [(9.999, "upstream_timeout"), (10.001, "cut_by_deadline")]
+)
+async def test_an_attempt_is_named_after_the_limit_that_ended_it(total: float, code: str) -> None:
+    world = World(total=total)
+    world.script("a", text("late", delay=20))
+    with pytest.raises(DeadlineExceeded) as caught:
+        await world.executor.complete(OPERATION, plan_for("ab"), call(10))
+    assert [tried.error_code for tried in caught.value.attempts] == [code]
+    assert world.ledger.outcomes == [("a", "failure", code)]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +436,7 @@ async def test_an_error_s_body_that_is_endless_broken_or_late_leaves_its_status(
 @in_virtual_time
 async def test_statuses_other_than_2xx_are_errors() -> None:
     for status, is_answer in [(199, False), (200, True), (299, True), (300, False)]:
-        world = World()
+        world = World(retries=9)
         world.script("a", Reply((b"Hello",), status=status), text("again"))
         result = await world.executor.complete(OPERATION, plan_for("a"), call())
         assert (result.value == "Hello") is is_answer

@@ -1,6 +1,7 @@
 """Which targets of a route are tried, in which order, and with what the route adds."""
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -25,6 +26,7 @@ from llm_routing.core.planner import (
     EMBEDDINGS,
     Address,
     has_system_message,
+    holds_back,
     needs_of,
     plan,
     with_route_defaults,
@@ -34,6 +36,7 @@ from llm_routing.core.routing_table import (
     ProviderSpec,
     RouteSpec,
     RoutingTable,
+    StreamRecovery,
     TargetSpec,
 )
 from llm_routing.core.types import LLMRequest
@@ -234,3 +237,14 @@ def test_a_system_message_among_the_messages_keeps_the_route_s_prompt_out() -> N
 def test_a_route_without_defaults_or_no_route_changes_nothing() -> None:
     assert with_route_defaults(SILENT, RouteSpec("u", "standard", ())) == SILENT
     assert with_route_defaults(SILENT, None) is SILENT
+
+
+@pytest.mark.parametrize("recovery", StreamRecovery)
+def test_a_route_may_hold_streams_back(recovery: StreamRecovery) -> None:
+    known = table([TargetSpec("p/a")], a="chat")
+    route = replace(known.routes["u:standard"], stream_recovery=recovery)
+    known = replace(known, routes={"u:standard": route})
+    is_held = recovery is StreamRecovery.BUFFER
+    assert holds_back(known, Address(use_case="u"), Address()) is is_held
+    assert holds_back(known, Address(), Address(use_case="u")) is is_held
+    assert not holds_back(known, Address(model="p/a"), Address())

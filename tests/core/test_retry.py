@@ -127,6 +127,8 @@ def step(
     retries_here: int = 0,
     more_targets: bool = False,
     remaining: float = 100.0,
+    may_retry: bool = True,
+    patience: float = 0.0,
 ) -> Verdict:
     return after_failure(
         error,
@@ -135,21 +137,27 @@ def step(
         more_targets=more_targets,
         remaining=remaining,
         rng=Random(0),
+        may_retry=may_retry,
+        patience=patience,
     )
 
 
 FLAKY = ServerFailed("x")
 FINAL = ContentFiltered("x")
+BUSY = RateLimited("x")
 KEYLESS = CredentialRejected("x")
 
 
 @pytest.mark.parametrize(
     ("error", "more_targets", "retries_here", "expected"),
     [
-        (FLAKY, True, 0, Step.NEXT_TARGET),
+        (FLAKY, True, 0, Step.RETRY_HERE),
         (FLAKY, True, 1, Step.NEXT_TARGET),
         (FLAKY, False, 0, Step.RETRY_HERE),
-        (FLAKY, False, 1, Step.GIVE_UP),
+        (FLAKY, False, 1, Step.RETRY_HERE),
+        (FLAKY, False, 2, Step.GIVE_UP),
+        (BUSY, True, 0, Step.NEXT_TARGET),
+        (BUSY, False, 0, Step.RETRY_HERE),
         (KEYLESS, True, 0, Step.NEXT_TARGET),
         (KEYLESS, False, 0, Step.GIVE_UP),
         (FINAL, True, 0, Step.GIVE_UP),
@@ -162,6 +170,19 @@ def test_the_step_after_a_failure(
     verdict = step(error, more_targets=more_targets, retries_here=retries_here)
     assert verdict.step is expected
     assert (verdict.wait > 0) is (expected is Step.RETRY_HERE)
+
+
+@pytest.mark.parametrize(
+    ("more_targets", "expected"), [(True, Step.NEXT_TARGET), (False, Step.GIVE_UP)]
+)
+def test_without_a_budget_there_is_no_retry(more_targets: bool, expected: Step) -> None:
+    assert step(FLAKY, more_targets=more_targets, may_retry=False) == Verdict(expected)
+
+
+def test_a_rate_limit_is_waited_for_where_this_target_answers_sooner_all_the_same() -> None:
+    limited = RateLimited("x", retry_after=2.0)
+    assert step(limited, more_targets=True, patience=2.1) == Verdict(Step.RETRY_HERE, 2.0)
+    assert step(limited, more_targets=True, patience=2.0) == Verdict(Step.NEXT_TARGET)
 
 
 @pytest.mark.parametrize("more_targets", [True, False])

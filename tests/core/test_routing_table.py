@@ -140,3 +140,12 @@ def test_garbage_is_refused(garbage: bytes) -> None:
 
 def test_a_field_of_a_later_release_is_passed_over() -> None:
     assert table_from_json(changed("providers.acme.region", "eu")) == TABLE
+
+
+def test_an_indexed_table_has_its_aliases_and_use_cases_before_anybody_asks() -> None:
+    model = ModelSpec("p", "m", alias="short")
+    route = RouteSpec("debugging", "standard", ())
+    table = RoutingTable(1, {}, {model.key: model}, {"debugging:standard": route})
+    table.index()
+    assert vars(table)["aliases"] == {"short": "p/m"}
+    assert vars(table)["use_cases"] == {"debugging": ("standard",)}

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from llm_routing.core.calls import Result
 from llm_routing.core.errors import (
     AllTargetsFailed,
     AnswerTooLarge,
@@ -19,9 +20,9 @@ from llm_routing.core.errors import (
     UpstreamError,
 )
 from llm_routing.core.events import Frame
-from llm_routing.core.executor import Result
+from llm_routing.core.ports import FrameStream
 from llm_routing.core.routing_table import Price
-from llm_routing.core.stream import MAX_HELD_BYTES, TAIL_SECONDS, AnswerStream
+from llm_routing.core.stream import MAX_HELD_BYTES, TAIL_SECONDS
 from llm_routing.core.types import Usage
 
 from .fakes import Reply, TextOperation, World, call, lines, plan_for, refusal, target
@@ -33,12 +34,12 @@ COMPLETE = lines("start/text:Hel", "text:lo", "finish/usage:3,4", "end")
 
 async def opened(
     world: World, providers: str = "ab", seconds: float = 120.0
-) -> Result[AnswerStream]:
+) -> Result[FrameStream]:
     plan = plan_for(target(name, PRICE) for name in providers)
     return await world.executor.open_stream(TextOperation(), plan, call(seconds))
 
 
-async def read(stream: AnswerStream) -> list[list[str]]:
+async def read(stream: FrameStream) -> list[list[str]]:
     """The lines of each batch, up to the end; then the stream is closed."""
     try:
         return [shown(batch) async for batch in stream]
@@ -60,7 +61,6 @@ async def test_frames_come_in_the_batches_in_which_they_came_the_held_ones_first
         ["finish", "usage:3,4"],
         ["end"],
     ]
-    assert result.value.attempt is result.attempt
     assert result.ignored == ("seed for a",)
     assert [tried.outcome for tried in result.attempts] == ["success"]
     world.assert_accounts_are_closed()
@@ -239,7 +239,7 @@ async def test_a_deadline_before_the_first_content_ends_it() -> None:
     world.assert_accounts_are_closed()
 
 
-async def broken_off(stream: AnswerStream) -> tuple[list[str], LLMError]:
+async def broken_off(stream: FrameStream) -> tuple[list[str], LLMError]:
     """What came, and what cut it short. A stream that broke has ended."""
     came: list[str] = []
     error: LLMError | None = None
@@ -273,9 +273,41 @@ async def test_after_the_first_content_a_failure_is_told_and_nobody_else_is_aske
     assert type(error) is kind
     assert world.asked() == ["a"]
     assert world.ledger.outcomes == [("a", "failure", kind.code)]
-    estimated = Usage(100, 2, estimated=True) if kind.billed else None
-    assert world.ledger.ends[0].usage == estimated
+    assert world.ledger.ends[0].usage == Usage(100, 2, estimated=True)
     world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_words_that_come_in_one_piece_with_a_failure_are_told_before_it() -> None:
+    world = World()
+    world.script("a", lines("text:1234", "text:5678/error"))
+    came, error = await broken_off((await opened(world)).value)
+    assert came == ["text:1234", "text:5678"]
+    assert type(error) is ServerFailed
+    assert world.ledger.ends[0].usage == Usage(100, 2, estimated=True)
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_a_failure_that_comes_with_no_word_keeps_its_name() -> None:
+    world = World()
+    world.script("a", lines("start/error"))
+    world.script("b", lines("text:Hi/finish/end/"))
+    result = await opened(world, "ab")
+    await result.value.aclose()
+    assert world.ledger.outcomes[0] == ("a", "failure", "server_failed")
+
+
+@in_virtual_time
+async def test_a_first_word_that_comes_with_a_failure_is_told_to_nobody_but_billed() -> None:
+    world = World()
+    world.script("a", lines("text:1234/error"))
+    world.script("b", lines("text:Hi/finish/end/"))
+    result = await opened(world, "ab")
+    assert [word async for batch in result.value for word in shown(batch)][:1] == ["text:Hi"]
+    assert world.ledger.outcomes == [("a", "failure", "server_failed"), ("b", "success", "")]
+    assert world.ledger.ends[0].usage == Usage(100, 1, estimated=True)
+    await result.value.aclose()
 
 
 @in_virtual_time
@@ -285,6 +317,14 @@ async def test_a_failure_keeps_the_usage_that_was_told() -> None:
     await broken_off((await opened(world)).value)
     assert world.ledger.ends[0].usage == Usage(3, 1)
     assert world.ledger.ends[0].cost == Decimal("0.000024")
+
+
+@in_virtual_time
+async def test_words_that_came_after_the_usage_that_was_told_are_counted() -> None:
+    world = World()
+    world.script("a", lines("start:3,1/text:" + "x" * 400, "error"))
+    await broken_off((await opened(world)).value)
+    assert world.ledger.ends[0].usage == Usage(3, 100, estimated=True)
 
 
 @in_virtual_time
@@ -317,7 +357,7 @@ async def test_the_deadline_holds_in_the_middle_of_an_answer() -> None:
     came, error = await broken_off((await opened(world, "a", seconds=15)).value)
     assert came == ["text:1234", "text:5678"]
     assert type(error) is DeadlineExceeded
-    assert world.ledger.outcomes == [("a", "failure", "idle_timeout")]
+    assert world.ledger.outcomes == [("a", "failure", "cut_by_deadline")]
     assert world.ledger.ends[0].latency_ms == pytest.approx(15_000)
     assert world.ledger.ends[0].usage == Usage(100, 2, estimated=True)
     world.assert_accounts_are_closed()

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from anthropic import Anthropic
 from anthropic.types import Message as SDKMessage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_routing.core.accumulate import Accumulator
@@ -163,6 +163,7 @@ class TestFromAVendor:
         assert completion.usage == Usage(input_tokens=15, cached_input_tokens=5, output_tokens=20)
 
     @given(st.lists(st.integers(0, len(WHOLE)), max_size=8))
+    @settings(deadline=None)
     def test_how_the_bytes_are_cut_makes_no_difference(self, cuts: list[int]) -> None:
         edges = [0, *sorted(cuts), len(WHOLE)]
         chunks = [WHOLE[a:b] for a, b in pairwise(edges)]
@@ -274,10 +275,10 @@ class TestFromAVendor:
         assert frames[-1].events == (AnswerEnded(),)
         assert frames[-1].raw == STOP
 
-    def test_a_message_stop_without_a_reason_is_a_finish(self) -> None:
-        events = events_of(read(start(), stop(None), STOP))
-
-        assert events[-2:] == [ChoiceFinished(FinishReason.STOP), AnswerEnded()]
+    @pytest.mark.parametrize("end", [(stop(None), STOP), (STOP,)])
+    def test_a_message_stop_without_a_reason_is_no_finish(self, end: tuple[bytes, ...]) -> None:
+        with pytest.raises(TruncatedStream):
+            read(start(), *end)
 
     def test_a_last_event_without_its_blank_line_counts_and_gets_one(self) -> None:
         frames = read(start(), stop()[:-2])
@@ -334,6 +335,56 @@ class TestFromAVendor:
     def test_a_broken_event_is_malformed(self, broken: bytes) -> None:
         with pytest.raises(MalformedAnswer):
             read(broken)
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            b"event: content_block_delta\ndata: {\n\n",
+            b"data: 3\n\n",
+            event("content_block_delta", index=0, delta={"type": "text_delta", "text": 3}),
+        ],
+    )
+    def test_a_broken_event_is_left_out_where_the_answer_ends_well(self, broken: bytes) -> None:
+        frames = read(start(), block(0, "text", TEXT), broken, stop())
+        assert broken not in [frame.raw for frame in frames]
+        assert summed(frames) == summed(read(start(), block(0, "text", TEXT), stop()))
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            event("content_block_delta", index=0, delta=TEXT)[:-8] + b"\n\n",
+            b'data: {"type": "content_block_delta", "delta": {"partial_json": "{\n\n',
+        ],
+    )
+    def test_an_answer_with_a_hole_is_none_however_well_it_ends(self, broken: bytes) -> None:
+        with pytest.raises(MalformedAnswer):
+            read(start(), block(0, "text", TEXT), broken, stop())
+        whole = read(start(), block(0, "text", TEXT), stop(), STOP)
+        assert summed(read(start(), block(0, "text", TEXT), stop(), broken, STOP)) == summed(whole)
+
+    def test_an_error_after_the_stop_reason_is_the_end(self) -> None:
+        error = event("error", error={"type": "api_error", "message": "Boom"})
+        before = (start(), block(0, "text", TEXT), stop())
+        assert events_of(read(*before, error)) == events_of(read(*before, STOP))
+
+    def test_what_cannot_be_read_may_be_what_is_missed(self) -> None:
+        broken = b"data: {oops\n\n"
+        delta = event("content_block_delta", index=0, delta=TEXT)
+        begun = event("content_block_start", index=0, content_block={"type": "text"})
+        for events in (
+            (broken, delta),
+            (broken, event("content_block_stop", index=0)),
+            (begun, delta, broken, stop()),
+            (begun, delta, event("content_block_stop", index=0), broken, STOP),
+            (begun, broken),
+        ):
+            with pytest.raises(MalformedAnswer):
+                read(start(), *events)
+
+    def test_an_answer_whose_beginning_is_broken_makes_no_sense(self) -> None:
+        for kind in ("message_start", "content_block_start"):
+            with pytest.raises(MalformedAnswer):
+                read(f"event: {kind}\ndata: {{\n\n".encode(), block(0, "text", TEXT), stop())
 
     def test_an_endless_event_is_too_large(self) -> None:
         with pytest.raises(AnswerTooLarge):

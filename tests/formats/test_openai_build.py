@@ -465,6 +465,34 @@ class TestOtherFormat:
 
 
 @pytest.mark.parametrize(
+    ("quirk", "body_says", "message_says"),
+    [
+        ((), {}, {}),
+        (("prefix_message",), {}, {"prefix": True}),
+        (
+            ("continue_final_message",),
+            {"continue_final_message": True, "add_generation_prompt": False},
+            {},
+        ),
+    ],
+)
+def test_an_answer_begun_is_marked_as_each_vendor_wants_it(
+    quirk: tuple[str, ...], body_says: dict[str, bool], message_says: dict[str, bool]
+) -> None:
+    begun = (
+        Message(Role.USER, (TextPart("Why?"),)),
+        Message(Role.ASSISTANT, (TextPart("Because"),)),
+    )
+    names = ("continue_final_message", "add_generation_prompt")
+    body, _ = build(canonical(*begun, is_begun=True), target(*quirk))
+    assert {name: body[name] for name in names if name in body} == body_says
+    *_, last = body["messages"]
+    assert {"role": "assistant", "content": "Because", **message_says} == last
+    body, _ = build(canonical(*begun), target(*quirk))
+    assert not set(names) & set(body)
+
+
+@pytest.mark.parametrize(
     ("schema", "fits"),
     [
         (CLOSED, True),

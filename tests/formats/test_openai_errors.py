@@ -93,6 +93,10 @@ def test_without_words_the_status_decides(status: int, error: type, body: bytes)
         (400, said("x", code="content_policy_violation"), ContentFiltered),
         (404, said("The model `gpt-9` does not exist", code="model_not_found"), ModelNotFound),
         (400, said("The model `gpt-9` does not exist or you do not have access"), ModelNotFound),
+        (403, said("Project `p` does not have access to model `gpt-9`"), ModelNotFound),
+        (403, said("You are not allowed to sample from this model"), ModelNotFound),
+        (403, said("The model `llama` is blocked at the project level."), ModelNotFound),
+        (403, said("You are not allowed here"), CredentialRejected),
         # Azure
         (400, said("x", code="content_filter", innererror={"code": "x"}), ContentFiltered),
         (400, said("x", innererror={"code": "ResponsibleAIPolicyViolation"}), ContentFiltered),

@@ -1,6 +1,7 @@
 """What callers of OpenAI Chat Completions may send, and how a mistake is named."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -107,6 +108,35 @@ def test_the_newer_name_of_a_field_counts() -> None:
     assert parse(max_tokens=1, max_completion_tokens=2).max_tokens == 2
     assert parse(max_completion_tokens=2).max_tokens == 2
     assert parse(safety_identifier="s").user == "s"
+
+
+def test_null_is_as_good_as_nothing() -> None:
+    names = [
+        "temperature",
+        "top_p",
+        "top_k",
+        "max_tokens",
+        "max_completion_tokens",
+        "stop",
+        "seed",
+        "n",
+        "frequency_penalty",
+        "presence_penalty",
+        "logprobs",
+        "top_logprobs",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "response_format",
+        "reasoning_effort",
+        "reasoning",
+        "user",
+        "safety_identifier",
+        "stream",
+        "stream_options",
+        "metadata",
+    ]
+    assert replace(parse(**dict.fromkeys(names)), source=None) == replace(parse(), source=None)
 
 
 def test_stop_may_be_one_string() -> None:

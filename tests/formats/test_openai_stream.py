@@ -36,6 +36,7 @@ from llm_routing.core.events import (
 )
 from llm_routing.core.types import FinishReason, LLMRequest, Usage
 from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.sse import MAX_EVENT_BYTES
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 DONE = b"data: [DONE]\n\n"
@@ -346,6 +347,7 @@ class TestTheEnd:
             DONE,
             chunk(usage=USAGE) + DONE,
             text("a") + FINISH[:20],
+            text("a") + text("b")[:-10],
             chunk(delta("stop"), delta(index=1, content="b")) + DONE,
             text("a") + chunk(delta("")) + DONE,
         ],
@@ -363,6 +365,42 @@ class TestTheEnd:
     def test_what_cannot_be_read_is_left_out_where_the_rest_ends_well(self, broken: bytes) -> None:
         assert frames_of(text("a"), broken, FINISH, DONE) == frames_of(text("a"), FINISH, DONE)
         assert frames_of(text("a"), FINISH, broken.rstrip()) == frames_of(text("a"), FINISH)
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            text("lost")[:-8] + b"\n\n",
+            text("lost").replace(b'"lost"', b'"l\x00st"'),
+            b'data: {"choices": [{"delta": {"reasoning_content": "lo\n\n',
+            b'data: {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "\n\n',
+        ],
+    )
+    def test_an_answer_with_a_hole_is_none_however_well_it_ends(self, broken: bytes) -> None:
+        with pytest.raises(MalformedAnswer, match="piece of the answer"):
+            frames_of(text("a"), broken, text("b"), FINISH, DONE)
+        assert frames_of(text("a"), FINISH, broken, DONE) == frames_of(text("a"), FINISH, DONE)
+
+    def test_a_broken_piece_that_shows_no_words_is_no_hole(self) -> None:
+        for broken in (b'data: {"choices": [{"delta": {"content": "", "ro\n\n', b"data: ping\n\n"):
+            assert frames_of(text("a"), broken, FINISH, DONE) == frames_of(text("a"), FINISH, DONE)
+
+    def test_an_error_after_the_finish_is_the_end(self) -> None:
+        error = b'data: {"error": {"code": 500, "message": "counting failed"}}\n\n'
+        assert events_of(text("a"), FINISH, error, DONE) == events_of(text("a"), FINISH, DONE)
+
+    def test_what_came_before_a_failure_is_given_first(self) -> None:
+        parser = OpenAIChat().stream_parser()
+        error = b'data: {"error": {"code": 429, "message": "slow"}}\n\n'
+        (frame,) = parser.feed(text("a") + error + text("b"))
+        assert frame.raw == text("a")
+        assert type(parser.failure) is RateLimited
+        with pytest.raises(RateLimited):
+            parser.feed(text("c"))
+
+    def test_what_follows_the_end_cannot_be_too_large(self) -> None:
+        parser = OpenAIChat().stream_parser()
+        parser.feed(text("a") + FINISH + DONE + b"x" * (MAX_EVENT_BYTES + 1))
+        assert parser.failure is None
 
     @pytest.mark.parametrize("end", [b"", DONE])
     def test_what_cannot_be_read_is_a_failure_where_the_finish_is_missing(self, end: bytes) -> None:

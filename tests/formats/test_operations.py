@@ -1,14 +1,18 @@
 """Operations: the target's own format does the work, and lengths stand in for missing counts."""
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from llm_routing.core.content import (
+    AnswerFormat,
     ForeignPart,
     ImagePart,
     Message,
     RefusalPart,
+    ResponseFormat,
     Role,
     TextPart,
     ThinkingPart,
@@ -21,6 +25,7 @@ from llm_routing.core.ports import Operation
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import EmbeddingRequest, LLMRequest, Usage
 from llm_routing.formats.operations import (
+    MAX_KEPT_BYTES,
     ChatOperation,
     CountTokensOperation,
     EmbeddingOperation,
@@ -149,3 +154,61 @@ def test_tokens_are_counted_by_the_vendor_and_cost_nothing() -> None:
     assert operation.parse(ANTHROPIC, b'{"input_tokens": 14}') == 14
     assert operation.usage(14) == Usage()
     assert operation.output_length(14) == 0
+
+
+class TestContinued:
+    def test_the_answer_begun_stands_last_and_what_was_spent_is_taken_off(self) -> None:
+        asked = LLMRequest(
+            (Message(Role.USER, (TextPart("Why?"),)),), max_tokens=100, stream=True, user="u"
+        )
+        for aim in (OPENAI, ANTHROPIC):
+            continued = ChatOperation(asked).continued("Because of the")
+            assert continued is not None
+            body = json.loads(continued.build(aim).body)
+            assert body["messages"][-1]["role"] == "assistant"
+            assert "Because of the" in json.dumps(body["messages"][-1])
+            assert (body["max_tokens"], body["stream"]) == (96, True)
+
+    def test_there_is_always_one_token_left_to_ask_for(self) -> None:
+        asked = LLMRequest((Message(Role.USER, (TextPart("Why?"),)),), max_tokens=1)
+        continued = ChatOperation(asked).continued("Because of the")
+        assert continued is not None
+        assert json.loads(continued.build(OPENAI).body)["max_tokens"] == 1
+
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            replace(REQUEST, n=2),
+            replace(REQUEST, logprobs=True),
+            replace(REQUEST, response_format=ResponseFormat(AnswerFormat.JSON_OBJECT)),
+        ],
+    )
+    def test_what_is_not_one_plain_text_is_not_continued(self, asked: LLMRequest) -> None:
+        assert ChatOperation(asked).continued("x") is None
+
+    def test_a_plain_text_that_was_asked_for_as_one_is(self) -> None:
+        asked = replace(REQUEST, response_format=ResponseFormat(AnswerFormat.TEXT))
+        assert ChatOperation(asked).continued("x") is not None
+
+    def test_nothing_else_is_continued(self) -> None:
+        operations: list[Operation[Any]] = [
+            EmbeddingOperation(EmbeddingRequest(("a",))),
+            CountTokensOperation(REQUEST),
+        ]
+        assert [operation.continued("x") for operation in operations] == [None, None]
+
+
+def test_a_request_is_built_once_for_each_target() -> None:
+    operation = ChatOperation(LLMRequest((Message(Role.USER, (TextPart("Hi"),)),)))
+    first, second = operation.build(OPENAI), operation.build(ANTHROPIC)
+    assert first.body != second.body
+    assert operation.build(OPENAI) is first
+    assert operation.build(ANTHROPIC) is second
+
+
+def test_a_large_request_is_not_kept() -> None:
+    text = "x" * MAX_KEPT_BYTES
+    operation = ChatOperation(LLMRequest((Message(Role.USER, (TextPart(text),)),)))
+    built = operation.build(OPENAI)
+    assert operation.build(OPENAI) is not built
+    assert operation.build(OPENAI) == built

@@ -62,7 +62,7 @@ def by_the_book(stream: bytes) -> list[tuple[str, str]]:
 @example(b"\xef\xbb\xbfdata: x\n\n\xef\xbb\xbfdata: y\n\n")
 def test_what_a_browser_would_dispatch_is_given(stream: bytes) -> None:
     splitter = EventSplitter()
-    complete = splitter.feed(stream)
+    complete = list(splitter.feed(stream))
     rest = splitter.close()
     # A blank line that ends in CR waits for an LF that may follow; the end of the stream frees it.
     if rest and rest[0].raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").endswith(b"\n\n"):
@@ -94,8 +94,8 @@ def test_the_raw_bytes_of_all_events_are_the_stream(stream: bytes) -> None:
 
 def test_each_event_is_given_as_soon_as_its_blank_line_has_come() -> None:
     splitter = EventSplitter()
-    assert splitter.feed(b"data: a\n\ndata: b\r\n") == [ServerSentEvent(b"data: a\n\n", b"a")]
-    assert splitter.feed(b"\r\n") == [ServerSentEvent(b"data: b\r\n\r\n", b"b")]
+    assert list(splitter.feed(b"data: a\n\ndata: b\r\n")) == [ServerSentEvent(b"data: a\n\n", b"a")]
+    assert list(splitter.feed(b"\r\n")) == [ServerSentEvent(b"data: b\r\n\r\n", b"b")]
     assert splitter.close() == []
 
 
@@ -117,32 +117,39 @@ def test_a_comment_has_no_data_but_keeps_its_bytes() -> None:
 
 def test_an_event_whose_blank_line_never_came_is_given_at_the_end() -> None:
     splitter = EventSplitter()
-    assert splitter.feed(b"data: [DONE]\n") == []
+    assert list(splitter.feed(b"data: [DONE]\n")) == []
     assert splitter.close() == [ServerSentEvent(b"data: [DONE]\n", b"[DONE]")]
     assert splitter.close() == []
 
 
 def test_an_event_past_the_limit_is_refused_whole_or_in_pieces() -> None:
     fits = b"data: 1234\n\n"
-    assert len(EventSplitter(limit=len(fits)).feed(fits)) == 1
+    assert len(list(EventSplitter(limit=len(fits)).feed(fits))) == 1
     with pytest.raises(AnswerTooLarge):
-        EventSplitter(limit=len(fits) - 1).feed(fits)
+        list(EventSplitter(limit=len(fits) - 1).feed(fits))
     splitter = EventSplitter(limit=len(fits) - 1)
-    splitter.feed(b"data: 1")
+    list(splitter.feed(b"data: 1"))
     with pytest.raises(AnswerTooLarge):
-        splitter.feed(b"23456789")
+        list(splitter.feed(b"23456789"))
 
 
 def test_the_limit_is_for_one_event_not_for_the_stream() -> None:
     splitter = EventSplitter(limit=16)
-    assert len(splitter.feed(b"data: 1234\n\n" * 100)) == 100
+    assert len(list(splitter.feed(b"data: 1234\n\n" * 100))) == 100
+
+
+def test_the_events_before_one_that_is_too_large_are_given() -> None:
+    events = EventSplitter(limit=16).feed(b"data: 1\n\n" + b"data: 12345678901\n\n")
+    assert next(events).data == b"1"
+    with pytest.raises(AnswerTooLarge):
+        next(events)
 
 
 def test_the_usual_limit_is_eight_mebibytes() -> None:
     splitter = EventSplitter()
-    splitter.feed(b"x" * (8 * 1024 * 1024))
+    list(splitter.feed(b"x" * (8 * 1024 * 1024)))
     with pytest.raises(AnswerTooLarge, match="8388608"):
-        splitter.feed(b"x")
+        list(splitter.feed(b"x"))
 
 
 @given(

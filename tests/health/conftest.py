@@ -1,6 +1,7 @@
 """A configuration on an upstream that does as it is told, and sweeps of it."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from llm_routing.health.watch import watch
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
 from llm_routing.snapshot import EMPTY, source
 from project.processes import ROOT
+from tests.conftest import forget_breakers
 from tests.servers import environment
 
 KEY = "sk-upstream-0123456789abcdef"
@@ -156,6 +158,7 @@ def clean_process(
     monkeypatch.setattr("django.conf.settings.LLM_ROUTING", {}, raising=False)
 
     def clear() -> None:
+        forget_breakers(os.environ.get("REDIS_URL"))
         get_settings.cache_clear()
         source.current = EMPTY
         keys.clear()

@@ -221,12 +221,28 @@ def test_a_reset_needs_its_own_permission_and_leaves_its_trace(operator: Operato
 
     client = operator("view_breakerreport", "reset_breaker")
     page = act(client, "breakerreport", "reset", *rows[:2])
-    assert "The breaker of 1 target is closed within seconds." in page
+    assert "1 circuit breaker is closed within seconds." in page
     assert registry.resets == [("first", "alpha")]
     order = BreakerReset.objects.get()
     assert (order.provider, order.model, order.ordered_by) == ("first", "alpha", "bob")
     assert [row.model for row in BreakerReport.objects.all()] == ["beta"]
     assert [row.object_repr for row in LogEntry.objects.all()] == ["first/alpha"] * 2
+
+
+def test_a_credential_that_is_out_of_use_is_shown_and_can_be_put_back(
+    provider: Provider, operator: Operator
+) -> None:
+    row = report("", cause="quota_exhausted")
+    client = operator("view_breakerreport", "reset_breaker", "view_provider", "change_provider")
+    assert "Credential out of use: quota_exhausted" in (
+        client.get(url("provider")).content.decode()
+    )
+    assert "first: credential" in client.get(url("breakerreport")).content.decode()
+    act(client, "breakerreport", "reset", row)
+    order = BreakerReset.objects.get()
+    assert (order.provider, order.model, order.ordered_by) == ("first", "", "bob")
+    assert [entry.object_repr for entry in LogEntry.objects.all()] == ["first"]
+    assert "Credential out of use" not in client.get(url("provider")).content.decode()
 
 
 def test_what_a_provider_is_called_is_shown_as_text(provider: Provider, operator: Operator) -> None:

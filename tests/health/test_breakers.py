@@ -9,7 +9,7 @@ import pytest
 from llm_routing.backends import breakers as module
 from llm_routing.backends.breakers import MemoryBreakers
 from llm_routing.backends.clock import SystemClock
-from llm_routing.core.breaker import BreakerRules, BreakerState, Refusal
+from llm_routing.core.breaker import SLOW_CALLS, BreakerRules, BreakerState, Refusal
 from llm_routing.core.errors import RateLimited, ServerFailed
 from llm_routing.core.ports import Permit
 from tests.core.fakes import target
@@ -69,6 +69,28 @@ async def test_a_reset_closes_one_and_knows_no_others() -> None:
     breakers.reset("nobody", "m")
     await permit(breakers, "a")
     assert isinstance(await breakers.admit(target("b")), Refusal)
+
+
+async def test_asked_regardless_one_that_is_open_lets_a_call_through() -> None:
+    breakers, _ = new()
+    await trip(breakers)
+    admitted = await breakers.admit(target("a"), regardless=True)
+    assert not isinstance(admitted, Refusal)
+    admitted.fail(ServerFailed("No."))
+    assert breakers.statuses()["a", "m"].state is BreakerState.OPEN
+    admitted = await breakers.admit(target("a"), regardless=True)
+    assert not isinstance(admitted, Refusal)
+    admitted.succeed()
+    assert breakers.statuses()["a", "m"].state is BreakerState.CLOSED
+
+
+async def test_slow_calls_open_it() -> None:
+    rules = BreakerRules(minimum_calls=4, slow_call_time=2)
+    breakers = MemoryBreakers(rules, Clock(), Random(1))
+    for _ in range(4):
+        (await permit(breakers)).succeed(3.0)
+    assert breakers.statuses()["a", "m"].cause == SLOW_CALLS
+    await breakers.aclose()
 
 
 async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

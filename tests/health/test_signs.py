@@ -1,12 +1,16 @@
 """Checks and calls: the newest sign counts, for as long as it may."""
 
+from random import Random
+
 import pytest
 
 from llm_routing.core.breaker import Refusal
 from llm_routing.core.errors import ServerFailed, UpstreamError
 from llm_routing.core.ports import Permit
 from llm_routing.core.routing_table import Target
+from llm_routing.credentials import Credentials
 from llm_routing.health import signs as module
+from llm_routing.health.credentials import CredentialBreakers
 from llm_routing.health.signs import (
     FAILURES_IN_A_ROW,
     GRUDGE_SECONDS,
@@ -149,11 +153,12 @@ class Inner:
         self.words: list[str] = []
         self.refuses = False
 
-    async def admit(self, target: Target) -> Permit | Refusal:
-        return Refusal(1.0, "server_failed") if self.refuses else self
+    async def admit(self, target: Target, *, regardless: bool = False) -> Permit | Refusal:
+        refuses = self.refuses and not regardless
+        return Refusal(1.0, "server_failed") if refuses else self
 
-    def succeed(self) -> None:
-        self.words.append("succeed")
+    def succeed(self, seconds: float = 0.0) -> None:
+        self.words.append(f"succeed {seconds:g}")
 
     def fail(self, error: UpstreamError) -> None:
         self.words.append(error.code)
@@ -164,7 +169,9 @@ class Inner:
 
 async def test_watched_breakers_tell_both_the_breaker_and_the_signs(world: World) -> None:
     inner = Inner()
-    watched = WatchedBreakers(inner, world.signs)
+    watched = WatchedBreakers(
+        inner, world.signs, CredentialBreakers(lambda: world.now, Random(1)), Credentials({})
+    )
     key = ("a", "m")
 
     async def permit() -> Permit:
@@ -174,7 +181,7 @@ async def test_watched_breakers_tell_both_the_breaker_and_the_signs(world: World
 
     first = await permit()
     world.now += 2
-    first.succeed()
+    first.succeed(0.5)
     first.fail(ServerFailed("No."))
     assert world.signs.traffic([key]).latency_ms == 2000
     (await permit()).fail(ServerFailed("No."))
@@ -183,7 +190,9 @@ async def test_watched_breakers_tell_both_the_breaker_and_the_signs(world: World
     gone.succeed()
     traffic = world.signs.traffic([key])
     assert (traffic.calls, traffic.failures) == (2, 1)
-    assert inner.words[0] == "succeed"
+    # Until the first content; what is shown is the whole call.
+    assert inner.words[0] == "succeed 0.5"
     assert "server_failed" in inner.words
     inner.refuses = True
     assert isinstance(await watched.admit(target("a")), Refusal)
+    assert not isinstance(await watched.admit(target("a"), regardless=True), Refusal)

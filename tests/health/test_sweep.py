@@ -228,7 +228,7 @@ def test_a_model_that_hangs_is_found_in_a_deep_sweep(
     get_settings.cache_clear()
     upstream.answers["/v1/chat/completions"] = Answer(body={}, delay=5)
     verdicts = found(swept(deep=True, models=("first/alpha", "vectors")))
-    assert verdicts == {"first": "", "first/alpha": "upstream_timeout", "first/vectors": ""}
+    assert verdicts == {"first": "", "first/alpha": "cut_by_deadline", "first/vectors": ""}
     stop_background()
 
 

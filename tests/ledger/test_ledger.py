@@ -1,11 +1,12 @@
 """The ledger: what was written arrives in the database, once, whatever dies in between."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,6 +21,7 @@ from llm_routing import ledger as ledger_module
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.types import AttemptOutcome, Caller, Usage
 from llm_routing.ledger import Ledger
+from llm_routing.ledger_lines import opened_json
 from llm_routing.models import UsageRecord
 
 pytestmark = pytest.mark.django_db
@@ -49,6 +51,8 @@ def opened() -> AttemptOpened:
         model="gpt",
         number=2,
         started_at=datetime(2026, 11, 23, 12, 0, tzinfo=UTC),
+        input_tokens=7,
+        input_price=Decimal("2.5"),
     )
 
 
@@ -101,7 +105,7 @@ def test_nothing_is_lost_while_the_database_is_away(
 
     write(ledger)
     with monkeypatch.context() as patch:
-        patch.setattr(UsageRecord.objects, "bulk_create", away)
+        patch.setattr(UsageRecord.objects, "add_rows", away)
         with pytest.raises(OperationalError):
             ledger.ship()
         write(ledger)
@@ -150,8 +154,23 @@ def test_a_killed_process_leaves_what_it_settled_and_what_it_had_asked(directory
     assert survivor.recover() == 3
     outcomes = list(UsageRecord.objects.order_by("outcome").values_list("outcome", flat=True))
     assert outcomes == ["interrupted", "success", "success"]
+    lost = UsageRecord.objects.get(outcome="interrupted")
+    assert (lost.input_tokens, lost.output_tokens, lost.is_estimated) == (7, 0, True)
+    assert lost.cost == Decimal("0.0000175")
     assert not list(directory.iterdir())
     assert survivor.recover() == 0
+
+
+@pytest.mark.parametrize("price", [{}, {"input_price": None}, {"input_price": "much"}])
+def test_an_attempt_without_a_price_is_interrupted_without_a_cost(
+    directory: Path, price: Mapping[str, str | None]
+) -> None:
+    attempt = json.loads(opened_json(opened()))
+    del attempt["input_price"]
+    directory.mkdir()
+    (directory / "1-dead.jsonl").write_text(f"O{json.dumps(attempt | price)}\n")
+    assert Ledger(directory).recover() == 1
+    assert UsageRecord.objects.get().cost is None
 
 
 def test_a_torn_or_foreign_line_costs_itself_alone(directory: Path) -> None:
@@ -228,7 +247,7 @@ def test_a_full_segment_outlives_a_database_that_goes_away_meanwhile(
     write(ledger)
     monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(UsageRecord.objects, "bulk_create", away)
+        patch.setattr(UsageRecord.objects, "add_rows", away)
         with pytest.raises(OperationalError):
             ledger.ship()
         write(ledger)

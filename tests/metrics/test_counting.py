@@ -150,7 +150,8 @@ async def test_no_word_of_a_caller_becomes_a_label(router: BaseLLMRouter) -> Non
     numbers = await scrape()
     assert numbers.sum("errors_total", code="unknown_model") == 2 * len(hostile)
     assert numbers.values("use_case") == {""}
-    assert numbers.values("model") == numbers.values("provider") == set()
+    assert numbers.values("model") == set()
+    assert numbers.values("provider") <= {""}
     assert len(numbers.samples) < len(before) + 30
 
 

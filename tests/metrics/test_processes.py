@@ -16,6 +16,7 @@ import pytest
 
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.errors import ERRORS_BY_CODE
+from llm_routing.core.limits import LimitStatus
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.types import AttemptOutcome, CacheState, Caller, RequestEnded, Usage
 from llm_routing.metrics import Exposition, Metrics, Readings
@@ -286,6 +287,37 @@ def test_breakers_add_up_by_state_and_their_openings_survive_a_reset(start: Star
     numbers = read(one)
     assert numbers.sum("breaker_state", state="open") == 0
     assert numbers.sum("breaker_openings_total") == 3
+
+
+def test_calls_that_redis_missed_add_up_and_processes_that_leave_it_alone(start: Start) -> None:
+    one, two = start(), start()
+    one.readings = lambda: Readings(redis_failed=2, redis_skipped=30, redis_is_paused=True)
+    two.readings = lambda: Readings(redis_failed=1)
+    two.sample()
+    numbers = read(one)
+    assert numbers.sum("redis_calls_missed_total", reason="failed") == 3
+    assert numbers.sum("redis_calls_missed_total", reason="skipped") == 30
+    assert numbers.sum("redis_paused") == 1
+
+
+def test_queues_add_up_and_what_was_refused_survives_a_router(start: Start) -> None:
+    one, two = start(), start()
+    limits = {
+        ("process", "", 0): LimitStatus(in_use=9, queued=3, shed=5),
+        ("provider", "openai", 1): LimitStatus(in_use=9, queued=1, shed=2),
+        ("provider", "openai", 2): LimitStatus(in_use=9, queued=1, shed=2),
+    }
+    one.readings = two.readings = lambda: Readings(limits=limits)
+    two.sample()
+    numbers = read(one)
+    assert numbers.sum("queued_requests", where="process", provider="") == 6
+    assert numbers.sum("queued_requests", where="provider", provider="openai") == 4
+    assert numbers.sum("shed_total", where="provider") == 8
+    one.readings = two.readings = Readings
+    two.sample()
+    numbers = read(one)
+    assert numbers.sum("queued_requests") == 0
+    assert numbers.sum("shed_total") == 18
 
 
 def test_a_directory_that_cannot_be_written_leaves_each_process_its_own_numbers(

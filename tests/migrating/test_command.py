@@ -1,12 +1,15 @@
 """The command as an operator and a script meet it."""
 
 import json
+import subprocess
+import sys
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
 
 from llm_routing.models import Provider, UseCaseRoute
+from project.processes import ROOT
 
 from .conftest import KEYS, SAMPLES, SECRETS
 
@@ -86,3 +89,26 @@ def test_names_through_another_vendor(written):
     path = written("MODEL_MAPPINGS = {'debugging': 'anthropic/claude-opus-5.5'}\n")
     call(path, "--through", "openrouter")
     assert [row.name for row in Provider.objects.all()] == ["openrouter"]
+
+
+@pytest.mark.parametrize("command", ["migrate_llm_router", "setup_llm_configuration"])
+def test_without_tables_it_says_which_command_makes_them(command, written, tmp_path):
+    path = written("MODEL_MAPPINGS = {'debugging': 'openai/gpt-6-luna'}\n")
+    outcome = subprocess.run(
+        [sys.executable, "manage.py", command, *(["--from", path] if "migrate" in command else [])],
+        cwd=ROOT,
+        env={
+            "DATABASE_URL": f"sqlite:///{tmp_path}/new.sqlite3",
+            "DJANGO_SECRET_KEY": "tests",
+            "DJANGO_VAR_DIR": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert outcome.returncode == (2 if "migrate" in command else 1)
+    assert outcome.stderr == (
+        "CommandError: The database cannot be used: OperationalError. "
+        "If it has no tables yet: manage.py migrate\n"
+    )

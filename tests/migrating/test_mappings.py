@@ -75,6 +75,29 @@ class TestPython:
         assert len(plan.unmapped) == 2
         assert not (tmp_path / "ran").exists()
 
+    def test_code_that_looks_an_entry_up_is_no_mapping(self, written):
+        path = written(
+            "class Router:\n"
+            "    async def complete(self, use_case, tier):\n"
+            "        mapping = MODEL_MAPPINGS[use_case][tier]\n"
+            "        if tier is None:\n"
+            "            mapping: Mapping = self.mappings.get(use_case, {}).get('standard')\n"
+            "        mapping = await self._get_mapping(use_case)\n"
+            "MODEL_MAPPINGS = {'debugging': 'openai/gpt-6-luna'}\n"
+        )
+        plan = plan_of(path)
+        assert list(routes(plan)) == ["debugging:standard"]
+        assert plan.unmapped == ()
+
+    def test_a_mapping_that_a_function_computes_is_listed(self, written):
+        path = written(
+            "MODEL_MAPPINGS = {'debugging': 'openai/gpt-6-luna'}\n"
+            "def more():\n"
+            "    mappings = load_mappings()\n"
+            "    self.mappings = ALL['production']\n"
+        )
+        assert len(plan_of(path).unmapped) == 2
+
     def test_enumerations_that_are_imported_are_resolved_by_name(self, written):
         plan = plan_of(
             written(

@@ -1,15 +1,19 @@
-"""The migration page: its snippets run, and its rows lead somewhere."""
+"""The migration page: its code runs, and its rows and links lead somewhere."""
 
 import ast
 import asyncio
 import inspect
 import re
+import sys
+import unittest
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connections
+from ninja.testing import TestAsyncClient
 
 from llm_routing import close_routers
 from llm_routing.models import UseCaseRoute
@@ -18,7 +22,22 @@ from tests.router.conftest import Configuration, clean_process, configuration
 __all__ = ["clean_process", "configuration"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "migration.md"
-SNIPPETS = re.findall(r"^```python( sync)?\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```python( sync)?\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+FILES = {
+    code.partition("\n")[0].removeprefix("# "): code
+    for _, code in BLOCKS
+    if code.startswith("# assistant/")
+}
+SNIPPETS = [(sync, code) for sync, code in BLOCKS if code not in FILES.values()]
+HI = {"messages": [{"role": "user", "content": "Why does this loop never end?"}]}
+
+
+@pytest.fixture
+def routes(configuration: Configuration, clean_process: None) -> None:
+    """What the page asks for."""
+    for use_case, tier in (("debugging", "premium"), ("general_purpose", "standard")):
+        route = UseCaseRoute.objects.create(use_case=use_case, tier=tier)
+        route.targets.create(model=configuration.model, position=0)
 
 
 def run(code: str, names: dict[str, Any]) -> None:
@@ -29,21 +48,15 @@ def run(code: str, names: dict[str, Any]) -> None:
         result = eval(compiled, names)
         if inspect.isawaitable(result):
             await result
-        if "complete" in names:
-            body = names["CompletionRequest"](messages=[{"role": "user", "content": "Hi"}])
-            names["answer"] = await names["complete"](None, body)
         await close_routers()
         await sync_to_async(connections.close_all)()
 
     asyncio.run(inside())
 
 
-@pytest.mark.usefixtures("clean_process")
+@pytest.mark.usefixtures("routes")
 @pytest.mark.parametrize(("sync", "code"), SNIPPETS, ids=range(len(SNIPPETS)))
-def test_a_snippet_runs(sync: str, code: str, configuration: Configuration) -> None:
-    for use_case, tier in (("debugging", "premium"), ("general_purpose", "standard")):
-        route = UseCaseRoute.objects.create(use_case=use_case, tier=tier)
-        route.targets.create(model=configuration.model, position=0)
+def test_a_snippet_runs(sync: str, code: str) -> None:
     names: dict[str, Any] = {"__name__": "snippet"}
     if sync:
         exec(compile(code, str(PAGE), "exec"), names)
@@ -51,10 +64,62 @@ def test_a_snippet_runs(sync: str, code: str, configuration: Configuration) -> N
         connections.close_all()
     else:
         run(code, names)
-    if "response" in names:
-        assert "Why does this loop never end?" in names["body"]["content"]
-    if "complete" in names:
-        assert "Hi" in names["answer"]["content"]
+    if "text" in names:
+        assert "Why does this loop never end?" in names["text"]
+
+
+@pytest.fixture
+def assistant(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The package of the page's files, as far as they are in it yet."""
+    package = ModuleType("assistant")
+    package.__path__ = []
+    monkeypatch.setitem(sys.modules, "assistant", package)
+    return package
+
+
+def load(monkeypatch: pytest.MonkeyPatch, package: ModuleType, name: str) -> ModuleType:
+    """A file of the page as a module."""
+    module = ModuleType(f"assistant.{name}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    setattr(package, name, module)
+    exec(compile(FILES[f"assistant/{name}.py"], str(PAGE), "exec"), module.__dict__)
+    return module
+
+
+@pytest.fixture
+def api(assistant: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return load(monkeypatch, assistant, "api")
+
+
+@pytest.mark.usefixtures("routes")
+async def test_the_endpoints_answer_stream_and_say_what_is_wrong(api: ModuleType) -> None:
+    client = TestAsyncClient(api.api)
+    answer = await client.post("/complete", json=HI)
+    assert "Why does this loop never end?" in answer.json()["content"]
+    unknown = await client.post("/complete", json={**HI, "use_case": "nothing"})
+    assert unknown.status_code == 404
+    assert "general_purpose" in unknown.json()["detail"]
+    refused = await client.post("/stream", json={**HI, "use_case": "nothing"})
+    assert refused.status_code == 404
+    request = api.CompletionRequest(**HI)
+    lines = [line async for line in await api.stream(None, request)]
+    assert len(lines) > 2
+    assert lines[0].startswith(b'data: {"text": "')
+    assert lines[-1] == b"data: [DONE]\n\n"
+    await close_routers()
+    await sync_to_async(connections.close_all)()
+
+
+@pytest.mark.usefixtures("api")
+def test_the_tests_of_the_page_pass(assistant: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = load(monkeypatch, assistant, "tests")
+    outcome = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromModule(tests).run(outcome)
+    assert (outcome.testsRun, outcome.failures, outcome.errors) == (2, [], [])
+
+
+def test_the_application_starts(assistant: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert callable(load(monkeypatch, assistant, "asgi").application)
 
 
 def test_every_promise_has_its_row_and_every_link_its_page() -> None:
@@ -62,3 +127,6 @@ def test_every_promise_has_its_row_and_every_link_its_page() -> None:
     assert re.findall(r"^\| (\d+) \|", text, re.MULTILINE) == [str(n) for n in range(1, 13)]
     links = re.findall(r"\]\(([^)#]+)\)", text)
     assert [link for link in links if not (PAGE.parent / link).exists()] == []
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors

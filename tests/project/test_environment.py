@@ -23,6 +23,20 @@ def test_every_spelling_of_postgresql_gives_a_checked_pool(monkeypatch, scheme):
     assert settings["OPTIONS"]["pool"]["max_size"] == 10
 
 
+def test_nothing_waits_for_postgresql_without_a_limit(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://ann@db/llm")
+    options = environment.database(FILE)["OPTIONS"]
+    assert (options["connect_timeout"], options["tcp_user_timeout"]) == (5, 15_000)
+    assert "statement_timeout=15s" in options["options"]
+    assert options["pool"]["connection_class"].limit == 17
+    monkeypatch.setenv("DATABASE_TIMEOUT", "0")
+    options = environment.database(FILE)["OPTIONS"]
+    assert "options" not in options
+    assert "connection_class" not in options["pool"]
+    monkeypatch.setenv("DATABASE_URL", "postgresql://ann@db/llm?connect_timeout=2")
+    assert environment.database(FILE)["OPTIONS"]["connect_timeout"] == 2
+
+
 def test_asyncpgs_ssl_option_becomes_libpqs_sslmode(monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql+asyncpg://ann@db/llm?ssl=require&target=a%26b")
     options = environment.database(FILE)["OPTIONS"]

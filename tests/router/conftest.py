@@ -1,5 +1,6 @@
 """A configuration on the sandbox, and routers that are closed again."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from llm_routing.access import keys
 from llm_routing.conf import get_settings
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
 from llm_routing.snapshot import EMPTY, source
+from tests.conftest import forget_breakers
 from tests.servers import Server
 
 CAPABILITIES = ["chat", "streaming", "tools", "json_schema", "vision"]
@@ -60,6 +62,7 @@ def clean_process(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process as it starts: nothing in memory, nothing on disk."""
     monkeypatch.setenv("LLM_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr("django.conf.settings.LLM_ROUTING", {}, raising=False)
+    forget_breakers(os.environ.get("REDIS_URL"))
     get_settings.cache_clear()
     source.current = EMPTY
     keys.clear()

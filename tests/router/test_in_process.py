@@ -4,6 +4,7 @@ import asyncio
 import copy
 from contextlib import aclosing
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -45,11 +46,12 @@ async def test_every_attempt_is_in_the_ledger_when_the_routers_are_closed(
     records = [record async for record in UsageRecord.objects.order_by("attempt")]
     assert [(r.provider, r.outcome, r.error_code) for r in records] == [
         ("first", "failure", "connection_failed"),
+        ("first", "failure", "connection_failed"),
         ("second", "success", ""),
     ]
     assert {r.request_id for r in records} == {answer.routing.request_id}
     assert {r.tenant for r in records} == {"acme"}
-    assert records[1].input_tokens == answer.usage.input_tokens
+    assert records[2].input_tokens == answer.usage.input_tokens
 
 
 async def test_the_route_s_prompt_is_added_only_where_the_caller_sent_none(
@@ -86,6 +88,23 @@ async def test_a_model_is_addressed_directly_by_alias_and_by_use_case_and_tier(
         await router.complete("Hi", use_case="gardening")
 
 
+class OldUseCase(str, Enum):  # noqa: UP042  # what old code has, and formats otherwise
+    TRIAGE = "ticket_triage"
+
+
+class OldTier(str, Enum):  # noqa: UP042  # the same
+    STANDARD = "standard"
+
+
+async def test_enumerations_of_the_caller_s_own_name_use_cases(
+    router: BaseLLMRouter, configuration: Configuration
+) -> None:
+    route = await UseCaseRoute.objects.acreate(use_case="ticket_triage", tier="standard")
+    await route.targets.acreate(model=configuration.model, position=0)
+    response = await router.complete("Hi", OldUseCase.TRIAGE, OldTier.STANDARD)
+    assert (response.routing.use_case, response.routing.tier) == ("ticket_triage", "standard")
+
+
 async def test_a_dead_provider_is_passed_over_and_a_dead_route_says_what_was_tried(
     router: BaseLLMRouter, configuration: Configuration
 ) -> None:
@@ -93,12 +112,18 @@ async def test_a_dead_provider_is_passed_over_and_a_dead_route_says_what_was_tri
     answer = await router.complete("Hi", use_case="debugging")
     assert [attempt.outcome for attempt in answer.routing.attempts] == [
         AttemptOutcome.FAILURE,
+        AttemptOutcome.FAILURE,
         AttemptOutcome.SUCCESS,
     ]
     await Provider.objects.aupdate(base_url=REFUSED)
     with pytest.raises(AllTargetsFailed) as caught:
         await router.complete("Hi", use_case="debugging")
-    assert [attempt.provider for attempt in caught.value.attempts] == ["first", "second", "second"]
+    assert [attempt.provider for attempt in caught.value.attempts] == [
+        "first",
+        "first",
+        "second",
+        "second",
+    ]
 
 
 async def test_a_provider_s_reason_reaches_the_caller_and_no_other_target_is_asked(

@@ -98,6 +98,33 @@ async def test_a_disconnect_leaves_no_byte(vendor: Sandbox, path: str, body: Any
 
 
 @both_formats
+async def test_a_reset_is_no_orderly_end(vendor: Sandbox, path: str, body: Any):
+    for directive in ("reset", "reset cut_after=2"):
+        reader, writer = await connect(vendor)
+        writer.write(request(path, body(f"Hi [[{directive} token_delay=0.02]]", stream=True)))
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        writer.close()
+    assert {entry.outcome for entry in vendor.journal.entries} == {Outcome.DROPPED_BY_FAULT}
+
+
+@both_formats
+async def test_pings_are_all_that_comes_until_the_client_goes(
+    vendor: Sandbox, path: str, body: Any
+):
+    reader, writer = await connect(vendor)
+    writer.write(request(path, body("Hi [[pings]]", stream=True)))
+    data = b""
+    async with asyncio.timeout(10):
+        while data.count(b": the sandbox") < 3:
+            data += await reader.read(65536)
+    assert content_chunks(data) == 0
+    writer.close()
+    await settled(vendor)
+    assert vendor.journal.entries[-1].outcome is Outcome.CLIENT_DISCONNECTED
+
+
+@both_formats
 async def test_a_stalled_stream_lasts_until_the_client_goes(vendor: Sandbox, path: str, body: Any):
     reader, writer = await connect(vendor)
     writer.write(request(path, body("Hi [[stall_after=2]]", stream=True)))
@@ -166,6 +193,18 @@ async def test_a_malformed_event_stands_among_good_ones(vendor: Sandbox, path: s
     bad = events(await fetch(vendor, path, body("Hi [[malformed_after=1]]", stream=True)))
     assert len(bad) == len(good) + 1
     (broken,) = [event for event in bad if not is_readable(event)]
+    assert content_chunks("".join(bad[: bad.index(broken)]).encode()) == 1
+
+
+@both_formats
+async def test_a_chunk_of_content_is_broken_and_the_rest_is_not(
+    vendor: Sandbox, path: str, body: Any
+):
+    good = events(await fetch(vendor, path, body("Hi", stream=True)))
+    bad = events(await fetch(vendor, path, body("Hi [[hole_after=1]]", stream=True)))
+    assert len(bad) == len(good)
+    (broken,) = [event for event in bad if not is_readable(event)]
+    assert is_readable(broken + "}")
     assert content_chunks("".join(bad[: bad.index(broken)]).encode()) == 1
 
 

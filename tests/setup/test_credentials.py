@@ -144,8 +144,8 @@ def test_an_unknown_vendor_is_logged_and_has_no_credential(caplog):
 
 
 def test_a_vendors_key_is_found_without_a_row():
-    assert vendor_key(VENDORS["google"], {"GOOGLE_API_KEY": "k"}) == "k"
-    assert vendor_key(VENDORS["google"], {}) == ""
+    assert vendor_key(VENDORS["google"], {"GOOGLE_API_KEY": "k"}).value == "k"
+    assert vendor_key(VENDORS["google"], {}).value == ""
 
 
 def test_an_unknown_provider_has_no_credential():

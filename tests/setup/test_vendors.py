@@ -21,7 +21,13 @@ def test_a_vendor_speaks_a_known_format_and_no_key_leaves_the_machine_in_clear(v
     assert vendor.base_url.startswith("http://127.0.0.1:" if vendor.is_local else "https://")
     assert not vendor.base_url.endswith("/")
     assert vendor.models_path.startswith("/")
-    assert vendor.quirks <= {"max_completion_tokens", "no_stream_usage", "no_developer_role"}
+    assert vendor.quirks <= {
+        "max_completion_tokens",
+        "no_stream_usage",
+        "no_developer_role",
+        "prefix_message",
+        "continue_final_message",
+    }
 
 
 def test_only_servers_of_ones_own_do_without_a_key():

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from llm_routing.discovery import DiscoveryReport, ProviderReport, UnknownProvider
 from llm_routing.factory import discover_models
+from llm_routing.management.database import unusable
 from llm_routing.snapshot import DATABASE_ERRORS
 
 PROVIDER_FAILED = 1
@@ -50,10 +51,7 @@ class Command(BaseCommand):
         except (UnknownProvider, ImproperlyConfigured) as error:
             raise CommandError(str(error), returncode=COULD_NOT_RUN) from None
         except DATABASE_ERRORS as error:
-            # The message of a database error may quote a query's values.
-            raise CommandError(
-                f"The database cannot be used: {type(error).__name__}.", returncode=COULD_NOT_RUN
-            ) from error
+            raise unusable(error, returncode=COULD_NOT_RUN) from error
         if options["json"]:
             self.stdout.write(json.dumps(report.as_json(), indent=2))
         elif options["verbosity"] >= 1:

@@ -27,6 +27,7 @@ from llm_routing.health.sweep import (
     SweepStopped,
 )
 from llm_routing.health.sweeper import sweep_forever
+from llm_routing.management.database import unusable
 from llm_routing.snapshot import DATABASE_ERRORS
 
 UNHEALTHY = 1
@@ -117,10 +118,7 @@ class Command(BaseCommand):
         except SweepStopped:
             raise CommandError("Stopped.", returncode=COULD_NOT_RUN) from None
         except DATABASE_ERRORS as error:
-            # The message of a database error may quote a query's values.
-            raise CommandError(
-                f"The database cannot be used: {type(error).__name__}.", returncode=COULD_NOT_RUN
-            ) from error
+            raise unusable(error, returncode=COULD_NOT_RUN) from error
         if report is None:
             raise CommandError(
                 f"Another sweeper has been at work for {PATIENCE:.0f} seconds.",

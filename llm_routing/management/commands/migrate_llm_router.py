@@ -12,6 +12,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from llm_routing.management.database import unusable
 from llm_routing.migrating.plan import Remark
 from llm_routing.migrating.report import MigrationReport
 from llm_routing.migrating.source import read
@@ -71,10 +72,7 @@ class Command(BaseCommand):
         except ImproperlyConfigured as error:
             raise CommandError(str(error), returncode=COULD_NOT_RUN) from None
         except DATABASE_ERRORS as error:
-            # The message of a database error may quote a query's values.
-            raise CommandError(
-                f"The database cannot be used: {type(error).__name__}.", returncode=COULD_NOT_RUN
-            ) from None
+            raise unusable(error, returncode=COULD_NOT_RUN) from None
         if options["json"]:
             self.stdout.write(json.dumps(report.as_json(), indent=2))
         elif options["verbosity"] >= 1:

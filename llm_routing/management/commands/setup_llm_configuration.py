@@ -10,8 +10,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from llm_routing.core.types import ModelTier
+from llm_routing.management.database import unusable
 from llm_routing.setup.configure import configure
 from llm_routing.setup.report import Action, Report, RouteState
+from llm_routing.snapshot import DATABASE_ERRORS
 
 
 class Command(BaseCommand):
@@ -30,7 +32,10 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Print the report as JSON.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        report = configure(dry_run=options["dry_run"])
+        try:
+            report = configure(dry_run=options["dry_run"])
+        except DATABASE_ERRORS as error:
+            raise unusable(error, returncode=1) from error
         if options["json"]:
             self.stdout.write(json.dumps(report.as_json(), indent=2))
             return

@@ -1,0 +1,69 @@
+"""The requests under way in this process: so many at one time, some more wait, the rest is refused.
+
+How places are handed on is in `core.limits`; connections to providers have limits of their own.
+"""
+
+from .conf import Settings
+from .core.errors import Overloaded
+from .core.limits import ConcurrencyLimit, Full, LimitStatus, Slot
+from .core.ports import Clock
+
+
+class Admission:
+    """One for the process: its routers and event loops share the places."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Starts anew: the routers are closed, or this is a forked child."""
+        self._limit: ConcurrencyLimit | None = None
+        self._clock: Clock | None = None
+        self._longest = 0.0
+
+    def begin(self, settings: Settings, clock: Clock) -> None:
+        """Limits from now on, unless it does already."""
+        if self._limit is None:
+            self._clock = clock
+            self._longest = settings.total_timeout
+            self._limit = ConcurrencyLimit(settings.max_concurrency, settings.max_queued, clock)
+
+    @property
+    def status(self) -> LimitStatus:
+        """How many are under way, wait and were refused."""
+        return LimitStatus(0, 0, 0) if self._limit is None else self._limit.status
+
+    def refusal(self, *, is_final: bool = False) -> Overloaded | None:
+        """Why a request that nobody has read yet would be refused whatever is in it. It counts as
+        refused once that is final."""
+        if self._limit is None or self._clock is None:
+            return None
+        deadline = self._clock.monotonic() + self._longest
+        full = self._limit.refusal(deadline, is_final=is_final)
+        return None if full is None else _overloaded(full)
+
+    def check(self) -> None:
+        """Raises the `refusal`."""
+        refusal = self.refusal(is_final=True)
+        if refusal is not None:
+            raise refusal
+
+    async def enter(self, deadline: float) -> Slot:
+        """A place for a request until it ends, waited for until `deadline` (monotonic seconds) if
+        need be. Raises `Overloaded`."""
+        if self._limit is None:
+            return Slot()
+        slot = await self._limit.enter(deadline)
+        if isinstance(slot, Full):
+            raise _overloaded(slot)
+        return slot
+
+
+def _overloaded(full: Full) -> Overloaded:
+    return Overloaded(
+        "The gateway has no room for one more request. Ask again later.",
+        retry_after=full.retry_after,
+    )
+
+
+admission = Admission()

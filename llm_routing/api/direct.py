@@ -1,0 +1,100 @@
+"""Completions without Django's requests and responses in between, for `llm_routing.asgi`.
+
+What an endpoint answers is in the module named after its format, and serves Django's handler too;
+here is what `edge` and ninja's check of the key do around it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from llm_routing.core.types import Caller
+from llm_routing.lifecycle import is_cut, shutting_down
+
+from .auth import caller_if_any
+from .edge import EnvelopeOf
+from .errors import as_llm_error, error_reply, key_needed
+from .exchange import Asked, Reply
+from .headers import request_id_of
+
+_MARK = "llm_routing_direct"
+
+
+class Body(Protocol):
+    """A body that is taken in when it is known whose it is."""
+
+    async def fill(self, headers: Mapping[str, str]) -> bool:
+        """Takes it in, within its limits; False where the caller left meanwhile."""
+
+    def read(self, size: int, /) -> bytes:
+        """See `exchange.Readable`."""
+
+
+class DirectRequest:
+    """`exchange.Asked` over the scope of ASGI."""
+
+    __slots__ = ("auth", "headers", "method", "path", "read", "request_id")
+    auth: Caller
+    request_id: str
+
+    def __init__(self, scope: Mapping[str, Any], body: Body) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers = _headers(scope["headers"])
+        self.read = body.read
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of the API, as `llm_routing.asgi` serves it."""
+
+    answer: Callable[[Asked], Awaitable[Reply]]
+    envelope_of: EnvelopeOf
+
+    async def respond(self, scope: Mapping[str, Any], body: Body) -> Reply | None:
+        """The answer, whatever goes wrong; None where the caller left before the body had come."""
+        request = DirectRequest(scope, body)
+        headers = request.headers
+        request.request_id = request_id = request_id_of(headers)
+        envelope = self.envelope_of(headers)
+        try:
+            caller = await caller_if_any(request)
+            if caller is None:
+                raise key_needed()
+            request.auth = caller
+            # Nobody fills our memory without a key.
+            if not await body.fill(headers):
+                return None
+            reply = await self.answer(request)
+        except asyncio.CancelledError:
+            if not is_cut():
+                raise
+            reply = error_reply(shutting_down(), envelope, request_id)
+        except Exception as error:  # noqa: BLE001  # told, and logged where it is a fault
+            reply = error_reply(as_llm_error(error, request_id), envelope, request_id)
+        for name in envelope.id_headers:
+            reply.headers[name] = request_id
+        return reply
+
+
+def offer(view: Callable[..., Any], endpoint: Endpoint) -> None:
+    """Has `endpoint` answer in place of Django's `view`."""
+    setattr(view, _MARK, endpoint)
+
+
+def offered(view: Callable[..., Any]) -> Endpoint | None:
+    """What answers in place of a view, if anything does."""
+    endpoint: Endpoint | None = getattr(view, _MARK, None)
+    return endpoint
+
+
+def _headers(raw: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
+    """By name, in lower case as ASGI has them. What is repeated is joined, as Django does it."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
+    if len(headers) < len(raw):
+        headers.clear()
+        for name, value in raw:
+            key, more = name.decode("latin-1"), value.decode("latin-1")
+            headers[key] = f"{headers[key]},{more}" if key in headers else more
+    return headers

@@ -1,0 +1,53 @@
+"""A request and its answer as the endpoints of completions know them, whichever handler there is
+around them: Django's own, or `llm_routing.asgi` with nothing in between.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from llm_routing.core.types import Caller
+
+if TYPE_CHECKING:
+    from .streaming import EventStream
+
+
+class Readable(Protocol):
+    """A request as far as anybody may read it. Names of headers are asked for in lower case."""
+
+    @property
+    def method(self) -> str | None:
+        """In upper case."""
+
+    @property
+    def path(self) -> str:
+        """With the prefix under which the URLs are included."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The HTTP headers."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes of the body. Raises `RequestTooLarge`, `RequestTimedOut`,
+        `Overloaded`."""
+
+
+class Asked(Readable, Protocol):
+    """A request whose key is good: what the edge and the check of its key have added."""
+
+    @property
+    def auth(self) -> Caller:
+        """On whose behalf it is."""
+
+    @property
+    def request_id(self) -> str:
+        """The caller's or a new one."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer: whole, or as a stream of events."""
+
+    content: "bytes | EventStream"
+    headers: dict[str, str] = field(default_factory=dict)
+    status: int = 200

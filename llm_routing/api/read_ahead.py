@@ -1,0 +1,125 @@
+"""Reading from something slow without being held by it: items, and silences between them."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Final, Generic, Literal, Protocol, TypeVar
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Silence(Enum):
+    """The type of `SILENCE`."""
+
+    SILENCE = "silence"
+
+
+SILENCE: Final = Silence.SILENCE
+"""Nothing has come for a while; the wait goes on with the next call."""
+
+
+class Source(Protocol[T_co]):
+    """What is read, to be closed in any case."""
+
+    def __anext__(self) -> Awaitable[T_co]:
+        """The next item."""
+
+    async def aclose(self) -> None:
+        """Ends it, read to its end or not."""
+
+
+class ReadAhead(Generic[T]):
+    """The items of `source`, and `SILENCE` whenever none has come for `silence` seconds (0: never).
+
+    One task for the whole source reads it, so that a wait is never broken off and begun again.
+    Close it in any case; that closes the source.
+    """
+
+    def __init__(self, source: Source[T], silence: float) -> None:
+        self._source = source
+        self._silence = silence
+        self._loop = asyncio.get_running_loop()
+        self._reading: asyncio.Task[None] | None = None
+        self._items: deque[T | BaseException] = deque()
+        self._item: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._waits_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def directly(self) -> Callable[[], Awaitable[T]]:
+        """As `next` from the first item on, but without silences, and so without a task."""
+        return self._source.__anext__
+
+    async def next(self) -> T | Literal[Silence.SILENCE]:
+        """The next item. Raises what the source raises, `StopAsyncIteration` at its end. One call
+        at a time; one that was cancelled has taken nothing."""
+        if not self._silence:
+            return await self._source.__anext__()
+        if self._reading is None:
+            self._reading = self._loop.create_task(self._read())
+        if not self._items:
+            await self._wait()
+            if not self._items:
+                return SILENCE
+        item = self._items.popleft()
+        _wake(self._room)
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    async def aclose(self) -> None:
+        """Ends the reading and closes the source."""
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            if self._reading is not None and not self._reading.done():
+                self._reading.cancel()
+                await asyncio.wait({self._reading})
+        finally:
+            await self._source.aclose()
+
+    async def _wait(self) -> None:
+        self._item = self._loop.create_future()
+        self._waits_since = self._loop.time()
+        # One timer for many waits: data that flows pays for none.
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._silence, self._check)
+        try:
+            await self._item
+        finally:
+            self._item = None
+
+    def _check(self) -> None:
+        self._timer = None
+        if self._item is None:
+            return
+        left = self._waits_since + self._silence - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check)
+        else:
+            _wake(self._item)
+
+    async def _read(self) -> None:
+        has_more = True
+        while has_more:
+            item: T | BaseException
+            try:
+                item = await self._source.__anext__()
+            except BaseException as error:  # noqa: BLE001  # whoever asks for the next item gets it
+                item, has_more = error, False
+            is_awaited = self._item is not None and not self._item.done()
+            self._items.append(item)
+            _wake(self._item)
+            # One item ahead, no more. One that is waited for is as good as taken.
+            if has_more and not is_awaited:
+                self._room = self._loop.create_future()
+                await self._room
+                self._room = None
+
+
+def _wake(waiter: "asyncio.Future[None] | None") -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)

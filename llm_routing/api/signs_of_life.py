@@ -1,0 +1,63 @@
+"""Signs of life for a caller who hears nothing: when they are due, not what they look like."""
+
+import asyncio
+import weakref
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Protocol
+
+
+class Listener(Protocol):
+    """Whoever may have heard nothing for a while."""
+
+    @property
+    def silent_since(self) -> float | None:
+        """Since when, in the loop's time; None where they do not wait for us."""
+
+
+class SignsOfLife:
+    """Runs `send` whenever the listener has waited in silence for `interval` seconds. One timer
+    for all of a stream. End it in any case; it ends by itself when the listener is gone."""
+
+    def __init__(
+        self,
+        send: Callable[[], Coroutine[Any, Any, None]],
+        interval: float,
+        listener: "weakref.ref[Any]",
+    ) -> None:
+        self._send = send
+        self._interval = interval
+        self._listener: weakref.ref[Listener] = listener
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = 0.0
+        self._sending: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(interval, self._check)
+
+    def end(self) -> None:
+        """Sends nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._sending is not None:
+            self._sending.cancel()
+
+    def _check(self) -> None:
+        listener = self._listener()
+        if listener is None:
+            return
+        now = self._loop.time()
+        since = listener.silent_since
+        left = self._interval
+        if since is not None:
+            left += max(since, self._sent_at) - now
+        # One that has not left yet is sign enough.
+        if left <= 0:
+            if self._sending is None or self._sending.done():
+                self._sending = self._loop.create_task(self._send_one())
+            self._sent_at, left = now, self._interval
+        self._timer = self._loop.call_later(left, self._check)
+
+    async def _send_one(self) -> None:
+        # A caller who is gone is noticed by whoever serves them.
+        with suppress(Exception):
+            await self._send()

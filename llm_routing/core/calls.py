@@ -1,0 +1,62 @@
+"""One request on its way to an answer: who asks, within which limits, and what it came to."""
+
+from typing import Generic, TypeVar
+
+from .attempt import Attempt
+from .records import record
+from .retry import MAX_ATTEMPTS
+from .routing_table import ProviderSpec, RouteSpec
+from .types import AttemptSummary, Caller
+
+T = TypeVar("T")
+
+
+@record
+class Timeouts:
+    """The limits of an attempt; seconds and bytes."""
+
+    connect: float
+    first_token: float
+    idle: float
+    total: float
+    max_answer_bytes: int
+
+    def of(self, route: RouteSpec | None, provider: ProviderSpec) -> "Timeouts":
+        """These, where neither the route nor, after it, the provider sets limits of its own."""
+        connect, first_token = self.connect, self.first_token
+        idle, total = self.idle, self.total
+        for own in (provider, route):
+            if own is not None:
+                connect = connect if own.connect_timeout is None else own.connect_timeout
+                idle = idle if own.idle_timeout is None else own.idle_timeout
+                if own.first_token_timeout is not None:
+                    first_token = own.first_token_timeout
+        if provider.total_timeout is not None:
+            total = provider.total_timeout
+        return Timeouts(connect, first_token, idle, total, self.max_answer_bytes)
+
+
+@record
+class Call:
+    """One request on its way: who asks, and until when (monotonic seconds).
+
+    `is_hurried`: the deadline is the caller's own, so a target that misses it need not be slow.
+    """
+
+    request_id: str
+    caller: Caller
+    deadline: float
+    is_hurried: bool = False
+    max_attempts: int = MAX_ATTEMPTS
+
+
+@record
+class Result(Generic[T]):
+    """What a chain of attempts came to. `upstream_seconds` went by waiting for providers;
+    `ignored` names what the answering target had no word for."""
+
+    value: T
+    attempt: Attempt
+    attempts: tuple[AttemptSummary, ...]
+    upstream_seconds: float
+    ignored: tuple[str, ...]

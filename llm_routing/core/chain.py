@@ -1,0 +1,387 @@
+"""One request's way along its targets, until one of them answers.
+
+What an attempt does is in `executor`; when to try again is decided in `retry`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Generic, TypeVar
+
+from .attempt import Attempt
+from .calls import Call, Result
+from .errors import (
+    AllTargetsFailed,
+    BreakerOpen,
+    CutByDeadline,
+    DeadlineExceeded,
+    LLMError,
+    NoTargetAvailable,
+    ProviderBusy,
+    UpstreamError,
+)
+from .gate import Admitted, Gate
+from .latency import Latencies
+from .planner import RoutePlan
+from .ports import Clock
+from .records import record
+from .retry import LEAST_SECONDS, Step, Verdict, after_failure
+from .retry_budget import RetryBudgets
+from .routing_table import ProviderSpec, Target, route_key
+from .types import AttemptOutcome, AttemptSummary
+
+T = TypeVar("T")
+Ask = Callable[[Attempt], Awaitable[tuple[T, tuple[str, ...]]]]
+"""Makes one attempt: the value, and what the target had no word for. Raises `UpstreamError`."""
+
+_NOT_ASKED = (BreakerOpen, ProviderBusy)
+LEAST_RETRIES = 3
+LEAST_HEDGES = 1
+SLOW = 0.95
+"""A first target slower than this share of its own calls is hedged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """What the decisions of all requests have in common."""
+
+    rng: Random
+    retries: RetryBudgets
+    hedges: RetryBudgets
+    latencies: Latencies
+
+    @classmethod
+    def of(cls, rng: Random, retries: float, hedges: float) -> "Pacing":
+        """For retries and hedges that are at most these shares of the requests."""
+        return cls(
+            rng,
+            RetryBudgets(retries, LEAST_RETRIES),
+            RetryBudgets(hedges, LEAST_HEDGES),
+            Latencies(),
+        )
+
+
+@record
+class _Answer(Generic[T]):
+    value: T
+    attempt: Attempt
+    ignored: tuple[str, ...]
+
+
+class Chain(Generic[T]):
+    """Asks target after target under one deadline and one budget of attempts.
+
+    `kind` keeps whole answers and streams apart where their latencies are compared. `drop` gets
+    rid of a value that came second. `first_token` says how many seconds a provider's first token
+    may take.
+    """
+
+    def __init__(
+        self,
+        plan: RoutePlan,
+        call: Call,
+        ask: Ask[T],
+        *,
+        kind: str,
+        attempt: Callable[[Admitted, int], Attempt],
+        drop: Callable[[T], Awaitable[None]],
+        first_token: Callable[[ProviderSpec], float],
+        gate: Gate,
+        clock: Clock,
+        pacing: Pacing,
+    ) -> None:
+        self._plan = plan
+        self._call = call
+        self._ask = ask
+        self._kind = kind
+        self._attempt = attempt
+        self._drop = drop
+        self._first_token = first_token
+        self._gate = gate
+        self._clock = clock
+        self._pacing = pacing
+        self._ahead = deque(plan.targets)
+        self._summaries: list[AttemptSummary] = []
+        self._errors: list[UpstreamError] = []
+        self._open: list[tuple[float, int, Target]] = []
+        self._asked = self._under_way = 0
+        self._upstream_seconds = 0.0
+        self._is_decided = False
+
+    async def run(self) -> Result[T]:
+        """The first good answer.
+
+        Raises `AllTargetsFailed`, `NoTargetAvailable` (no provider could be asked) or
+        `DeadlineExceeded`; the failure itself where it concerns the request and no target.
+        """
+        route = self._plan.route
+        admitted = await self._next()
+        if route is not None and route.is_hedged and self._ahead and admitted is not None:
+            answer = await self._race(admitted, route_key(route.use_case, route.tier))
+        else:
+            answer = await self._lane(admitted)
+        if answer is None:
+            raise self._verdict()
+        attempt = answer.attempt
+        return Result(
+            answer.value,
+            attempt,
+            (*self._summaries, attempt.summary()),
+            self._upstream_seconds + attempt.upstream_seconds,
+            answer.ignored,
+        )
+
+    async def follow(self, ask: Ask[T], is_able: Callable[[Target], bool]) -> Result[T] | None:
+        """An answer of one of the targets that are left and able, asked in another way, where an
+        earlier answer broke off; None where none of them gives one."""
+        self._ahead = deque(target for target in self._ahead if is_able(target))
+        self._ask = ask
+        self._summaries.clear()
+        answer = await self._lane(await self._next())
+        if answer is None:
+            return None
+        attempts = (*self._summaries, answer.attempt.summary())
+        return Result(answer.value, answer.attempt, attempts, 0.0, answer.ignored)
+
+    async def _lane(self, admitted: Admitted | None) -> _Answer[T] | None:
+        """Attempt after attempt, one at a time; None where there is nothing left to try."""
+        retries_here = 0
+        while admitted is not None:
+            if self._left() < LEAST_SECONDS or self._made >= self._call.max_attempts:
+                # The wait for leave took all of the time, or whoever ran beside this one was
+                # quicker.
+                admitted.release()
+                return None
+            target = admitted.target
+            is_first = not self._made
+            attempt = self._attempt(admitted, self._made + 1)
+            self._under_way += 1
+            began = self._clock.monotonic()
+            if not retries_here:
+                self._pacing.retries.note_request(target.provider.name, began)
+            try:
+                value, ignored = await self._ask(attempt)
+            except UpstreamError as error:
+                self._note_failure(attempt, error, is_first=is_first)
+                verdict = self._after(error, target, retries_here)
+                admitted = None
+                if verdict.step is Step.NEXT_TARGET:
+                    retries_here = 0
+                    admitted = await self._next()
+                    if admitted is None:
+                        # Those ahead may not be asked, so this one was the last.
+                        verdict = self._after(error, target, retries_here)
+                if verdict.step is Step.RETRY_HERE:
+                    retries_here += 1
+                    self._upstream_seconds += verdict.wait
+                    await asyncio.sleep(verdict.wait)
+                    admitted = await self._next(deque((target,)))
+                    if admitted is None:
+                        retries_here = 0
+                        admitted = await self._next()
+            except BaseException:
+                self._end(attempt)
+                attempt.slot.release()
+                attempt.cancel()
+                if self._is_decided and attempt.is_opened:
+                    # It took this long at the least, and would have taken longer.
+                    self._note_latency(target, began)
+                    self._summaries.append(attempt.summary())
+                raise
+            else:
+                self._end(attempt)
+                self._note_latency(target, began)
+                return _Answer(value, attempt, ignored)
+        return None
+
+    async def _race(self, admitted: Admitted, route: str) -> _Answer[T] | None:
+        """As `_lane`, with the next target beside it where the first is slower than it usually is.
+        The first good answer wins; what the other one has cost is accounted."""
+        pacing, began = self._pacing, self._clock.monotonic()
+        pacing.hedges.note_request(route, began)
+        usual = pacing.latencies.quantile(self._key(admitted.target), SLOW, began)
+        lanes = [asyncio.create_task(self._lane(admitted))]
+        winner: asyncio.Task[_Answer[T] | None] | None = None
+        try:
+            if usual is not None:
+                done, _ = await asyncio.wait(lanes, timeout=usual)
+                now = self._clock.monotonic()
+                may_ask = self._ahead and self._made < self._call.max_attempts
+                if not done and may_ask and pacing.hedges.try_spend(route, now):
+                    lanes.append(asyncio.create_task(self._lane(await self._next())))
+            racing = set(lanes)
+            while racing and winner is None:
+                done, racing = await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
+                winner = next((lane for lane in lanes if lane in done and _has_won(lane)), None)
+            if winner is None:
+                return None
+            answer = winner.result()
+            assert answer is not None, "it has won"
+            elapsed = self._clock.monotonic() - began
+            self._upstream_seconds = max(0.0, elapsed - answer.attempt.upstream_seconds)
+            return answer
+        finally:
+            self._is_decided = winner is not None
+            for lane in lanes:
+                lane.cancel()
+            ends = await asyncio.gather(*lanes, return_exceptions=True)
+            for lane, end in zip(lanes, ends, strict=True):
+                if lane is not winner and isinstance(end, _Answer):
+                    await self._drop(end.value)
+                    self._summaries.append(end.attempt.summary())
+
+    async def _next(self, targets: deque[Target] | None = None) -> Admitted | None:
+        """The next target that may be asked, taken off those ahead; those before it that may not
+        are among the failures."""
+        ahead = self._ahead if targets is None else targets
+        while ahead:
+            target = ahead.popleft()
+            admitted = await self._gate.enter(target, self._until(target))
+            if isinstance(admitted, Admitted):
+                return admitted
+            if isinstance(admitted, BreakerOpen):
+                self._open.append((admitted.retry_after or 0.0, len(self._open), target))
+            self._summaries.append(
+                AttemptSummary(
+                    target.provider.name,
+                    target.model.model_id,
+                    AttemptOutcome.FAILURE,
+                    admitted.code,
+                )
+            )
+            self._errors.append(admitted)
+        return await self._least_bad()
+
+    async def _least_bad(self) -> Admitted | None:
+        """The open target that would be probed first, where nobody has been asked and the route
+        would rather ask than refuse."""
+        route = self._plan.route
+        if self._made or not self._open or route is None or not route.asks_when_all_open:
+            return None
+        candidates, self._open = sorted(self._open), []
+        for *_, target in candidates:
+            # One whose credential is out of use is refused all the same.
+            found = await self._gate.enter(target, self._call.deadline, regardless=True)
+            if isinstance(found, Admitted):
+                return found
+        return None
+
+    def _until(self, target: Target) -> float:
+        """Until when to wait for a connection: where another target may answer, no longer than for
+        a first token, since to the caller both are the same silence."""
+        if not self._ahead:
+            return self._call.deadline
+        limit = self._clock.monotonic() + self._first_token(target.provider)
+        return min(self._call.deadline, limit)
+
+    def _left(self) -> float:
+        """Seconds until the deadline."""
+        return self._call.deadline - self._clock.monotonic()
+
+    def _after(self, error: UpstreamError, target: Target, retries_here: int) -> Verdict:
+        if error.needs_larger_window:
+            self._keep_larger_windows(target.model.context_window)
+        now = self._clock.monotonic()
+
+        def verdict(may_retry: bool) -> Verdict:
+            return after_failure(
+                error,
+                attempts_made=self._made,
+                max_attempts=self._call.max_attempts,
+                retries_here=retries_here,
+                more_targets=bool(self._ahead),
+                remaining=self._left(),
+                rng=self._pacing.rng,
+                may_retry=may_retry,
+                patience=self._patience(target, now),
+            )
+
+        found = verdict(may_retry=True)
+        if found.step is Step.RETRY_HERE:
+            name = target.provider.name
+            if not self._pacing.retries.try_spend(name, now):
+                return verdict(may_retry=False)
+        return found
+
+    def _patience(self, target: Target, now: float) -> float:
+        """By how many seconds `target` usually answers sooner than the next one."""
+        if not self._ahead:
+            return 0.0
+        latencies = self._pacing.latencies
+        here = latencies.quantile(self._key(target), 0.5, now)
+        there = latencies.quantile(self._key(self._ahead[0]), 0.5, now)
+        return 0.0 if here is None or there is None else max(0.0, there - here)
+
+    def _keep_larger_windows(self, window: int | None) -> None:
+        self._ahead = deque(
+            target
+            for target in self._ahead
+            if window is None
+            or target.model.context_window is None
+            or target.model.context_window > window
+        )
+
+    def _note_failure(self, attempt: Attempt, error: UpstreamError, *, is_first: bool) -> None:
+        self._end(attempt)
+        attempt.slot.release()
+        attempt.fail(error, is_fair=self._is_fair(error, is_first=is_first))
+        self._summaries.append(attempt.summary(error))
+        self._errors.append(error)
+        self._upstream_seconds += attempt.upstream_seconds
+
+    @property
+    def _made(self) -> int:
+        """Attempts made, those under way among them."""
+        return self._asked + self._under_way
+
+    def _end(self, attempt: Attempt) -> None:
+        self._under_way -= 1
+        self._asked += attempt.is_opened
+
+    def _is_fair(self, error: UpstreamError, *, is_first: bool) -> bool:
+        """Whether a failure says something about its target: the deadline does not where the
+        caller's hurry, or the time that other targets took, was to blame."""
+        return not isinstance(error, CutByDeadline) or (is_first and not self._call.is_hurried)
+
+    def _note_latency(self, target: Target, began: float) -> None:
+        now = self._clock.monotonic()
+        self._pacing.latencies.note(self._key(target), now, now - began)
+
+    def _key(self, target: Target) -> str:
+        return f"{self._kind} {target.model.key}"
+
+    def _verdict(self) -> LLMError:
+        """What the caller is told once there is nothing left to try."""
+        summaries, errors = tuple(self._summaries), self._errors
+        last = next(
+            (error for error in reversed(errors) if not isinstance(error, _NOT_ASKED)),
+            errors[-1] if errors else None,
+        )
+        is_final = all(error.http_status == 400 for error in errors)
+        if last is not None and (is_final or not last.retryable_elsewhere):
+            last.attempts = summaries
+            return last
+        if last is None or self._left() < LEAST_SECONDS:
+            return DeadlineExceeded("Time ran out before an answer came.", attempts=summaries)
+        tried = "; ".join(
+            f"{summary.provider}/{summary.model}: {summary.error_code}" for summary in summaries
+        )
+        waits = [error.retry_after for error in errors if error.retry_after is not None]
+        retry_after = min(waits, default=None)
+        if not self._asked:
+            return NoTargetAvailable(
+                f"No target can be asked ({tried}).", attempts=summaries, retry_after=retry_after
+            )
+        return AllTargetsFailed(
+            f"Every target failed ({tried}).",
+            attempts=summaries,
+            last=last,
+            retry_after=retry_after,
+        )
+
+
+def _has_won(lane: "asyncio.Task[_Answer[T] | None]") -> bool:
+    """Whether a lane that ended decides the race: by an answer, or by a fault of our own."""
+    return lane.exception() is not None or lane.result() is not None

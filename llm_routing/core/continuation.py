@@ -1,0 +1,147 @@
+"""A streamed answer that another target goes on with where it breaks off."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Self
+
+from .calls import Result
+from .errors import UpstreamError
+from .events import (
+    AnswerStarted,
+    Frame,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ThinkingEnded,
+    UsageReported,
+)
+from .ports import StreamAccount
+from .stream import AnswerStream
+from .types import AttemptSummary, Usage
+
+TakeOver = Callable[[str], Awaitable[Result[AnswerStream] | None]]
+"""Has the next target that can continue the text; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    usage: Usage | None
+    cost: Decimal | None
+    time_to_first_token_ms: float | None
+
+
+class ContinuedStream:
+    """`ports.FrameStream` over one answer after another.
+
+    Its frames are in no vendor's format, so that callers are written one answer and not the
+    bytes of two. What is not plain text cannot be continued: then, or where nobody can, iterating
+    raises the failure that cut the answer short.
+    """
+
+    def __init__(self, stream: AnswerStream, take_over: TakeOver) -> None:
+        self.attempts: tuple[AttemptSummary, ...] = ()
+        self._stream = stream
+        self._take_over = take_over
+        self._earlier: list[StreamAccount] = []
+        self._text: list[str] = []
+        self._is_plain = True
+        self._overlap = ""
+
+    @property
+    def account(self) -> StreamAccount | None:
+        """What the end of the last answer tells, the earlier ones added."""
+        last = self._stream.account
+        if last is None or not self._earlier:
+            return last
+        accounts = [*self._earlier, last]
+        costs = [account.cost for account in accounts if account.cost is not None]
+        return _Account(
+            usage=_sum((*self._usages(), *([last.usage] if last.usage else ()))),
+            cost=sum(costs, Decimal(0)) if len(costs) == len(accounts) else None,
+            time_to_first_token_ms=accounts[0].time_to_first_token_ms,
+        )
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[Frame]:
+        """The next batch; see `FrameStream`."""
+        while True:
+            try:
+                batch = await self._stream.__anext__()
+            except UpstreamError as error:
+                await self._go_on_after(error)
+                continue
+            return [Frame("", frame.raw, self._read(frame.events)) for frame in batch]
+
+    async def aclose(self) -> None:
+        """Ends the answer under way; see `FrameStream`."""
+        await self._stream.aclose()
+
+    async def _go_on_after(self, error: UpstreamError) -> None:
+        """Puts the next answer in place of the broken one. Raises `error` where there is none."""
+        text = "".join(self._text)
+        failed = self._stream
+        if not self._is_plain or not text.strip() or not error.retryable_elsewhere:
+            raise error
+        await failed.aclose()
+        result = await self._take_over(text.rstrip())
+        if result is None:
+            raise error
+        assert failed.account is not None, "a stream that broke has been settled"
+        self._earlier.append(failed.account)
+        self.attempts = (
+            *self.attempts[:-1],
+            failed.attempt.summary(error),
+            *result.attempts,
+        )
+        self._stream = result.value
+        # No vendor continues a text that ends in white space, so it was left out, and the caller
+        # has it already.
+        self._overlap = text[len(text.rstrip()) :]
+
+    def _read(self, events: Sequence[StreamEvent]) -> tuple[StreamEvent, ...]:
+        """The events as the caller is told them, once they are noted."""
+        if self._earlier:
+            events = [told for event in events if (told := self._joined(event)) is not None]
+        for event in events:
+            match event:
+                case TextDelta(text, choice=0):
+                    self._text.append(text)
+                case AnswerStarted() | UsageReported() | ThinkingDelta() | ThinkingEnded():
+                    pass
+                case _:
+                    self._is_plain = False
+        return tuple(events)
+
+    def _usages(self) -> Iterable[Usage]:
+        """The tokens of the answers that broke off."""
+        return [account.usage for account in self._earlier if account.usage is not None]
+
+    def _joined(self, event: StreamEvent) -> StreamEvent | None:
+        """An event of a later answer as one of the first; None where that has had it."""
+        match event:
+            case AnswerStarted():
+                return None
+            case UsageReported(usage):
+                return UsageReported(_sum((*self._usages(), usage)))
+            case TextDelta(text) if self._overlap:
+                if self._overlap.startswith(text):
+                    self._overlap = self._overlap.removeprefix(text)
+                    return None
+                rest, self._overlap = text.removeprefix(self._overlap), ""
+                return TextDelta(rest)
+        return event
+
+
+def _sum(usages: Iterable[Usage]) -> Usage:
+    known = list(usages)
+    return Usage(
+        input_tokens=sum(usage.input_tokens for usage in known),
+        output_tokens=sum(usage.output_tokens for usage in known),
+        cached_input_tokens=sum(usage.cached_input_tokens for usage in known),
+        cache_write_tokens=sum(usage.cache_write_tokens for usage in known),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in known),
+        estimated=any(usage.estimated for usage in known),
+    )

@@ -1,0 +1,58 @@
+"""Whether a target may be asked now: a free connection to its provider, and a closed circuit."""
+
+from .breaker import Refusal
+from .errors import BreakerOpen, ProviderBusy
+from .limits import Full, ProviderLimits, Slot
+from .ports import BreakerStore, Clock, Permit
+from .records import record
+from .routing_table import Target
+
+
+@record
+class Admitted:
+    """A target that may be asked, after `waited` seconds for it."""
+
+    target: Target
+    permit: Permit
+    slot: Slot
+    waited: float
+
+    def release(self) -> None:
+        """It is not asked after all."""
+        self.permit.release()
+        self.slot.release()
+
+
+class Gate:
+    """Lets attempts through to their targets, or says why not."""
+
+    def __init__(self, breakers: BreakerStore, limits: ProviderLimits, clock: Clock) -> None:
+        self._breakers = breakers
+        self._limits = limits
+        self._clock = clock
+
+    async def enter(
+        self, target: Target, until: float, *, regardless: bool = False
+    ) -> Admitted | ProviderBusy | BreakerOpen:
+        """Leave to ask `target`, waited for `until` then (monotonic seconds). `regardless`: also
+        where its breaker is open."""
+        began = self._clock.monotonic()
+        # The place first: the breaker may open while we wait for it.
+        slot = await self._limits.enter(target.provider, until)
+        if isinstance(slot, Full):
+            return ProviderBusy(
+                f"All connections to {target.provider.name} are in use.",
+                retry_after=slot.retry_after,
+            )
+        try:
+            permit = await self._breakers.admit(target, regardless=regardless)
+        except BaseException:
+            slot.release()
+            raise
+        if isinstance(permit, Refusal):
+            slot.release()
+            return BreakerOpen(
+                f"{target.model.key} is left alone after failures ({permit.cause}).",
+                retry_after=permit.retry_after,
+            )
+        return Admitted(target, permit, slot, self._clock.monotonic() - began)

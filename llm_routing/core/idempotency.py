@@ -1,0 +1,84 @@
+"""Idempotency keys: how one looks, for whom it counts, and what a request under it may get.
+
+Where answers are kept and who waits for whom is in `shelf`, when they are asked for in `cached`.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import field
+from typing import ClassVar, Final
+
+from .cache import digest
+from .errors import InvalidRequest
+from .records import record
+from .types import FinishReason, Idempotency
+
+LONGEST_KEY: Final = 255
+FIELD: Final = "idempotency-key"
+
+_VERSION: Final = "1"
+_KEY: Final = re.compile(rf"[ -~]{{1,{LONGEST_KEY}}}")
+_QUOTED: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_ESCAPED: Final = re.compile(r"\\(.)")
+
+
+def unquoted(header: str) -> str:
+    """The key in a header: a string of structured fields (RFC 9651, 3.3.3), as the draft has it,
+    is unquoted; anything else, as most clients send it, is the key itself. Raises `InvalidRequest`
+    where there are several: a header that is repeated comes as one, joined by commas."""
+    quoted = _QUOTED.fullmatch(header)
+    if quoted is not None:
+        return _ESCAPED.sub(r"\1", quoted[1])
+    if "," in header:
+        raise InvalidRequest(
+            "There is one Idempotency-Key for a request; with a comma in it, it is quoted.",
+            field=FIELD,
+        )
+    return header
+
+
+def idempotency(key: str, scope: str, request: Iterable[str | bytes]) -> Idempotency:
+    """A key for `request`, whose every byte counts. Raises `InvalidRequest` for a key that is not
+    1 to 255 characters of printable ASCII."""
+    if not _KEY.fullmatch(key):
+        raise InvalidRequest(
+            f"An idempotency key is 1 to {LONGEST_KEY} characters of printable ASCII.", field=FIELD
+        )
+    return Idempotency(key, scope, digest(b"", request))
+
+
+@record
+class IdempotencyRule:
+    """How one request may use the answers kept under idempotency keys. Each is kept `ttl` seconds
+    under `key`, for requests of the same `fingerprint` alone; both are digests."""
+
+    ttl: float
+    key: str = field(repr=False)
+    fingerprint: str = field(repr=False)
+    reads: ClassVar[bool] = True
+    insists: ClassVar[bool] = True
+
+    def keeps(self, answer: object) -> bool:
+        """Every whole answer: the caller may not have got it, and it is paid for."""
+        return True
+
+    def keeps_stream(
+        self, reasons: Iterable[FinishReason | None], *, has_content: bool, calls_tools: bool
+    ) -> bool:
+        """Every stream that came to its end."""
+        return True
+
+
+def idempotency_rule(
+    asked: Idempotency | None, tenant: str, ttl: float, secret: bytes
+) -> IdempotencyRule | None:
+    """The rule for a request of `tenant`; None where it has no key, or a `ttl` of 0 says that keys
+    mean nothing."""
+    if asked is None or ttl <= 0:
+        return None
+    whose = (_VERSION, tenant, asked.scope)
+    return IdempotencyRule(
+        ttl,
+        digest(secret, ("idempotency key", *whose, asked.key)),
+        digest(secret, ("idempotent request", *whose, asked.fingerprint)),
+    )

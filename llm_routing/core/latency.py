@@ -1,0 +1,42 @@
+"""How long targets lately took to answer: what hedging and the wait after a 429 are judged by."""
+
+import threading
+from collections import OrderedDict, deque
+
+WINDOW = 300.0
+MAX_CALLS = 100
+ENOUGH_CALLS = 20
+MAX_KEYS = 10_000
+
+
+class Latencies:
+    """Seconds to a whole answer or to a stream's first content, by key, for any thread.
+
+    The last `MAX_CALLS` calls of the last `WINDOW` seconds count. The time (monotonic seconds)
+    comes in.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: OrderedDict[str, deque[tuple[float, float]]] = OrderedDict()
+
+    def note(self, key: str, now: float, seconds: float) -> None:
+        """A call took `seconds`, or at least as long."""
+        with self._lock:
+            calls = self._calls.get(key)
+            if calls is None:
+                calls = self._calls[key] = deque(maxlen=MAX_CALLS)
+                if len(self._calls) > MAX_KEYS:
+                    self._calls.popitem(last=False)
+            else:
+                self._calls.move_to_end(key)
+            calls.append((now, seconds))
+
+    def quantile(self, key: str, share: float, now: float) -> float | None:
+        """The seconds within which `share` of the calls ended; None where too few are known."""
+        with self._lock:
+            calls = self._calls.get(key, ())
+            seconds = sorted(took for at, took in calls if at > now - WINDOW)
+        if len(seconds) < ENOUGH_CALLS:
+            return None
+        return seconds[min(int(share * len(seconds)), len(seconds) - 1)]

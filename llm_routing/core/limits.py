@@ -1,0 +1,214 @@
+"""How many calls may be under way at one time, and who waits for a place among them.
+
+Places are handed on in the order in which they were asked for. Who waits, waits in the event loop
+it is in; the places belong to the process, so any of its threads and loops may ask and release.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .alarm import TimeLimit
+from .ports import Clock
+from .routing_table import ProviderSpec
+
+SHORTEST_RETRY_AFTER = 1.0
+LONGEST_RETRY_AFTER = 60.0
+SMOOTHING = 0.2
+"""The weight of the latest wait in the average of those before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """There is no place, and none to be expected in time; try again in `retry_after` seconds."""
+
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class LimitStatus:
+    """How a limit stands: calls under way, calls that wait, and how many were refused so far."""
+
+    in_use: int
+    queued: int
+    shed: int
+
+
+class Slot:
+    """A place. Only the first `release` counts; it may come from any thread."""
+
+    __slots__ = ("_limit",)
+
+    def __init__(self, limit: "ConcurrencyLimit | None" = None) -> None:
+        self._limit = limit
+
+    def release(self) -> None:
+        """Gives the place to the one who has waited longest."""
+        limit, self._limit = self._limit, None
+        if limit is not None:
+            limit.leave()
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    loop: asyncio.AbstractEventLoop
+    since: float
+    woken: "asyncio.Future[None]" = field(init=False)
+    has_slot: bool = False
+
+    def __post_init__(self) -> None:
+        self.woken = self.loop.create_future()
+
+    def wake(self) -> None:
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+
+class ConcurrencyLimit:
+    """At most `size` calls at one time; at most `max_queued` wait, each until its deadline.
+
+    Where the queue is full, or where what others have waited says that a deadline would pass, the
+    answer is `Full` at once: a caller who hears it early can still go elsewhere.
+    """
+
+    def __init__(self, size: int, max_queued: int, clock: Clock) -> None:
+        self._size = size
+        self._max_queued = max_queued
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._in_use = 0
+        self._shed = 0
+        self._queue: deque[_Waiter] = deque()
+        self._usual_wait = 0.0
+
+    @property
+    def status(self) -> LimitStatus:
+        """How it stands."""
+        with self._lock:
+            return LimitStatus(self._in_use, len(self._queue), self._shed)
+
+    def resize(self, size: int) -> None:
+        """Another number of places. Those that are too many go as they are released."""
+        if size == self._size:
+            return
+        with self._lock:
+            self._size = size
+            self._hand_on()
+
+    def refusal(self, deadline: float, *, is_final: bool) -> Full | None:
+        """What `enter` would say at once to a call with this deadline (monotonic seconds), None
+        where it would be let in or wait. A final one counts as refused."""
+        if self._has_place():
+            return None
+        with self._lock:
+            full = self._refusal(deadline)
+            self._shed += is_final and full is not None
+            return full
+
+    async def enter(self, deadline: float) -> Slot | Full:
+        """A place, as soon as there is one; `Full` where there is none to be expected before
+        `deadline` (monotonic seconds), or where it has passed in vain."""
+        with self._lock:
+            if self._has_place():
+                self._in_use += 1
+                return Slot(self)
+            refusal = self._refusal(deadline)
+            if refusal is not None:
+                self._shed += 1
+                return refusal
+            waiter = _Waiter(asyncio.get_running_loop(), self._clock.monotonic())
+            self._queue.append(waiter)
+        try:
+            with TimeLimit(deadline - waiter.since):
+                await waiter.woken
+        except TimeoutError:
+            with self._lock:
+                self._withdraw(waiter)
+                self._shed += 1
+                return _full(self._usual_wait)
+        except BaseException:
+            with self._lock:
+                self._withdraw(waiter)
+            raise
+        return Slot(self)
+
+    def leave(self) -> None:
+        """One call less; `Slot.release` says so."""
+        with self._lock:
+            self._in_use -= 1
+            self._hand_on()
+
+    def _has_place(self) -> bool:
+        return self._in_use < self._size and not self._queue
+
+    def _refusal(self, deadline: float) -> Full | None:
+        now = self._clock.monotonic()
+        wait = self._expected_wait(now)
+        if len(self._queue) < self._max_queued and now + wait < deadline:
+            return None
+        return _full(wait)
+
+    def _expected_wait(self, now: float) -> float:
+        """What those before have lately waited, or the first in the queue already has."""
+        if not self._queue:
+            # What was before the queue was last empty says nothing of now.
+            self._usual_wait = 0.0
+            return 0.0
+        return max(self._usual_wait, now - self._queue[0].since)
+
+    def _hand_on(self) -> None:
+        while self._queue and self._in_use < self._size:
+            waiter = self._queue.popleft()
+            self._learn(waiter)
+            try:
+                waiter.loop.call_soon_threadsafe(waiter.wake)
+            except RuntimeError:
+                # Its event loop is closed: nobody waits there any more.
+                continue
+            waiter.has_slot = True
+            self._in_use += 1
+
+    def _learn(self, waiter: _Waiter) -> None:
+        waited = self._clock.monotonic() - waiter.since
+        self._usual_wait += SMOOTHING * (waited - self._usual_wait)
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        if waiter.has_slot:
+            # It came too late, so it is the next one's.
+            self._in_use -= 1
+            self._hand_on()
+        elif waiter in self._queue:
+            self._queue.remove(waiter)
+            self._learn(waiter)
+
+
+class ProviderLimits:
+    """A limit for each provider, as large as its pool of connections: `max_connections` where it
+    has a number of its own, else `pool_size`."""
+
+    def __init__(self, pool_size: int, max_queued: int, clock: Clock) -> None:
+        self._pool_size = pool_size
+        self._max_queued = max_queued
+        self._clock = clock
+        self._limits: dict[str, ConcurrencyLimit] = {}
+
+    async def enter(self, provider: ProviderSpec, deadline: float) -> Slot | Full:
+        """See `ConcurrencyLimit.enter`. A changed size is in use at once."""
+        size = provider.max_connections or self._pool_size
+        limit = self._limits.get(provider.name)
+        if limit is None:
+            limit = self._limits.setdefault(
+                provider.name, ConcurrencyLimit(size, self._max_queued, self._clock)
+            )
+        limit.resize(size)
+        return await limit.enter(deadline)
+
+    def statuses(self) -> Mapping[str, LimitStatus]:
+        """How the limits stand of the providers that have been asked."""
+        return {name: limit.status for name, limit in list(self._limits.items())}
+
+
+def _full(wait: float) -> Full:
+    return Full(min(max(wait, SHORTEST_RETRY_AFTER), LONGEST_RETRY_AFTER))

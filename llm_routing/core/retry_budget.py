@@ -1,0 +1,81 @@
+"""Budgets of extra calls: retries and hedges stay a share of the requests, however many fail.
+
+Without one, an outage doubles the load on the very provider that cannot bear it.
+"""
+
+import threading
+from collections import OrderedDict, deque
+
+WINDOW = 10.0
+MAX_BUDGETS = 1_000
+
+
+class RetryBudget:
+    """Extra calls: in any `WINDOW` seconds at most `rate` of the requests, and always `minimum`.
+
+    The time (monotonic seconds) comes in. Not for several threads at once.
+    """
+
+    __slots__ = ("_minimum", "_rate", "_requests", "_seconds", "_spent")
+
+    def __init__(self, rate: float, minimum: int) -> None:
+        self._rate = rate
+        self._minimum = minimum
+        self._seconds: deque[list[int]] = deque()
+        self._requests = self._spent = 0
+
+    def note_request(self, now: float) -> None:
+        """A request was sent that is no extra call."""
+        self._second(now)[1] += 1
+        self._requests += 1
+
+    def try_spend(self, now: float) -> bool:
+        """Whether one extra call may be made; if so it counts as made."""
+        second = self._second(now)
+        if self._spent >= max(self._minimum, int(self._rate * self._requests)):
+            return False
+        second[2] += 1
+        self._spent += 1
+        return True
+
+    def _second(self, now: float) -> list[int]:
+        """The counts of the running second: its number, requests, extra calls."""
+        number = int(now)
+        seconds = self._seconds
+        while seconds and seconds[0][0] <= number - WINDOW:
+            _, requests, spent = seconds.popleft()
+            self._requests -= requests
+            self._spent -= spent
+        if not seconds or seconds[-1][0] != number:
+            seconds.append([number, 0, 0])
+        return seconds[-1]
+
+
+class RetryBudgets:
+    """One budget for each name, for any thread; those that were used longest ago make room."""
+
+    def __init__(self, rate: float, minimum: int) -> None:
+        self._rate = rate
+        self._minimum = minimum
+        self._lock = threading.Lock()
+        self._budgets: OrderedDict[str, RetryBudget] = OrderedDict()
+
+    def note_request(self, name: str, now: float) -> None:
+        """As of a budget."""
+        with self._lock:
+            self._budget(name).note_request(now)
+
+    def try_spend(self, name: str, now: float) -> bool:
+        """As of a budget."""
+        with self._lock:
+            return self._budget(name).try_spend(now)
+
+    def _budget(self, name: str) -> RetryBudget:
+        budget = self._budgets.get(name)
+        if budget is None:
+            budget = self._budgets[name] = RetryBudget(self._rate, self._minimum)
+            if len(self._budgets) > MAX_BUDGETS:
+                self._budgets.popitem(last=False)
+        else:
+            self._budgets.move_to_end(name)
+        return budget

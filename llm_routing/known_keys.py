@@ -1,0 +1,126 @@
+"""The good API keys that this machine has seen, kept for a start without the database.
+
+A sealed file in the state directory holds their digests, never a key. What is believed of it, and
+for how long, is decided in `access`.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from uuid import uuid4
+
+from pydantic import TypeAdapter
+
+from .access import MAX_KNOWN, KeyRing, KnownKey
+from .models import ApiKey
+from .secrets import decrypt, encrypt
+
+logger = logging.getLogger(__name__)
+
+SAVE_SECONDS = 5.0
+BATCH = 500
+
+_KEYS: TypeAdapter[list[KnownKey]] = TypeAdapter(list[KnownKey])
+
+
+class KnownKeys:
+    """The file of one machine, which its processes write in turn. Only the database's word gets
+    into it, and each time it is written all of it is asked anew: a key that was revoked leaves the
+    file, and the memory of this process, with the next look at the keys."""
+
+    def __init__(self, path: Path, ring: KeyRing) -> None:
+        self._path = path
+        self._ring = ring
+        self._is_loaded = False
+        self._is_outdated = True
+        self._saved = ring.changes
+        self._next_save = time.monotonic()
+
+    def load(self) -> None:
+        """Gives the ring what the file knows, once. To be checked, or believed while the database
+        is away."""
+        if not self._is_loaded:
+            self._is_loaded = True
+            self._ring.remember(self._read().values())
+
+    def outdate(self) -> None:
+        """Keys have changed: what the file says has to be asked anew."""
+        self._is_outdated = True
+
+    def save(self, *, at_once: bool = False) -> None:
+        """Brings the file up to date, if there is a reason to. Raises `django.db.Error`."""
+        changes, now = self._ring.changes, time.monotonic()
+        is_due = changes != self._saved and (at_once or now >= self._next_save)
+        if not is_due and not self._is_outdated:
+            return
+        with self._locked() as is_ours:
+            if not is_ours:
+                return  # another process is at it; the next look comes soon
+            is_outdated, self._is_outdated = self._is_outdated, False
+            try:
+                self._write(self._ask(self._read()))
+            except BaseException:
+                self._is_outdated = is_outdated
+                raise
+        self._saved, self._next_save = changes, now + SAVE_SECONDS
+
+    def _ask(self, kept: Mapping[str, KnownKey]) -> Sequence[KnownKey]:
+        """The keys of the file and of the ring that are good, those used last at the end."""
+        known = self._ring.digests()
+        digests = list(dict.fromkeys((*(kept.keys() - set(known)), *known)))[-MAX_KNOWN:]
+        rows: dict[str, KnownKey] = {}
+        for start in range(0, len(digests), BATCH):
+            usable = ApiKey.objects.usable().filter(digest__in=digests[start : start + BATCH])
+            rows.update((row.digest, KnownKey.of(row)) for row in usable)
+        self._ring.forget(digest for digest in known if digest not in rows)
+        return [rows[digest] for digest in digests if digest in rows]
+
+    def _read(self) -> Mapping[str, KnownKey]:
+        try:
+            keys = _KEYS.validate_json(decrypt(self._path.read_text()))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            logger.warning("The file of known API keys cannot be read: %s", type(error).__name__)
+            return {}
+        return {key.digest: key for key in keys[-MAX_KNOWN:]}
+
+    def _write(self, keys: Sequence[KnownKey]) -> None:
+        sealed = encrypt(json.dumps([asdict(key) for key in keys], default=str))
+        draft = self._path.with_name(f"{self._path.name}.{uuid4().hex}")
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(sealed)
+            draft.replace(self._path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            # Rather none than one with a key that is revoked.
+            self._path.unlink(missing_ok=True)
+            logger.warning("The known API keys cannot be kept: %s", error.strerror)
+
+    @contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Whether this process may write. A process that dies gives it up."""
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = self._path.with_suffix(".lock")
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            logger.warning("The known API keys cannot be kept: %s", error.strerror)
+            yield False
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,170 @@
+"""What a warm plain request costs, counted and not timed: a guard that needs no clock."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pydantic_core import from_json
+from redis.asyncio import Redis
+
+from llm_routing import access
+from llm_routing.core import codec
+from llm_routing.core.ports import WireRequest
+from llm_routing.core.routing_table import Target
+from llm_routing.core.types import LLMRequest
+from llm_routing.formats import operations
+from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.ledger import _Segment
+from llm_routing.models.access import key_digest
+
+from .test_lean import (
+    Exchange,
+    chat,
+    clean_process,
+    configuration,
+    connections_given_back,
+    key,
+    router,
+    watch_hops,
+)
+
+__all__ = ["clean_process", "configuration", "connections_given_back", "key", "router"]
+
+PATH = "/v1/chat/completions"
+
+
+@dataclass
+class Cost:
+    """What this thread has done since the watch began. `hops` are threads, executors and queries;
+    `decoded` the JSON texts read, `built` the targets for which a request was written, `digests`
+    the API keys worked out anew."""
+
+    hops: list[str]
+    tasks: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    decoded: list[bytes] = field(default_factory=list)
+    built: list[str] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
+    digests: int = 0
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Begins to count when it is called, in the running event loop."""
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    def begin() -> Cost:
+        cost = Cost(watch_hops(monkeypatch))
+        here = threading.get_ident()
+        build, append = OpenAIChat.build_request, _Segment.append
+        execute = Redis.execute_command
+
+        def watched_decode(data: Any, **how: Any) -> Any:
+            if threading.get_ident() == here:
+                cost.decoded.append(data)
+            return from_json(data, **how)
+
+        def watched_build(self: OpenAIChat, request: LLMRequest, target: Target) -> WireRequest:
+            cost.built.append(target.model.key)
+            return build(self, request, target)
+
+        def watched_append(self: _Segment, line: bytes) -> None:
+            cost.lines.append(line)
+            append(self, line)
+
+        def watched_execute(self: Any, *arguments: Any, **options: Any) -> Any:
+            cost.commands.append(str(arguments[0]))
+            return execute(self, *arguments, **options)
+
+        def watched_task(
+            loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+        ) -> "asyncio.Task[Any]":
+            cost.tasks.append(coroutine.__qualname__)
+            return asyncio.Task(coroutine, loop=loop, **options)
+
+        def watched_digest(clear_text: str) -> str:
+            cost.digests += 1
+            return key_digest(clear_text)
+
+        monkeypatch.setattr(access, "key_digest", watched_digest)
+        monkeypatch.setattr(codec, "from_json", watched_decode)
+        monkeypatch.setattr(OpenAIChat, "build_request", watched_build)
+        monkeypatch.setattr(_Segment, "append", watched_append)
+        monkeypatch.setattr(Redis, "execute_command", watched_execute)
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(watched_task)
+        loops.append(loop)
+        return cost
+
+    yield begin
+    for loop in loops:
+        loop.set_task_factory(None)
+
+
+async def warm(key: str) -> None:
+    # The first connection, the first look at the key, the first use of each module.
+    for text in ("one", "two"):
+        answer = await Exchange(PATH, chat(text, temperature=0), key).run()
+        assert answer.status == 200, answer.content
+
+
+async def test_a_warm_request_costs_what_it_must_and_no_more(key: str, watch: Any) -> None:
+    await warm(key)
+    body = chat("three", temperature=0)
+    cost = watch()
+    answer = await Exchange(PATH, body, key).run()
+
+    assert headers(answer)["x-llm-cache"] == "miss"
+    assert cost.hops == []
+    assert cost.tasks == []
+    assert cost.decoded == [body, answer.content]
+    assert sorted(cost.built) == ["first/alpha", "second/beta"]
+    assert [line[:1] for line in cost.lines] == [b"O", b"S"]
+    assert cost.digests == 0
+    assert [event["type"] for event in answer.sent] == [
+        "http.response.start",
+        "http.response.body",
+    ]
+    if "REDIS_URL" not in os.environ:
+        assert cost.commands == []
+
+
+async def test_the_guard_sees_a_request_that_is_built_for_every_use(
+    key: str, watch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await warm(key)
+    monkeypatch.setattr(operations, "MAX_KEPT_BYTES", 0)
+    cost = watch()
+    await Exchange(PATH, chat(f"three {uuid4()}", temperature=0), key).run()
+    assert sorted(cost.built) == ["first/alpha", "first/alpha", "second/beta"]
+
+
+async def test_the_guard_sees_a_key_that_is_looked_at_anew(key: str, watch: Any) -> None:
+    await warm(key)
+    access.keys.invalidate()
+    cost = watch()
+    await Exchange(PATH, chat("three", temperature=0), key).run()
+    assert cost.digests == 1
+    assert cost.hops
+
+
+async def test_the_guard_sees_what_a_second_attempt_and_a_task_cost(key: str, watch: Any) -> None:
+    await warm(key)
+    cost = watch()
+
+    async def in_a_task() -> Exchange:
+        return await Exchange(PATH, chat("[[model=alpha]] [[status=500]] Hi"), key).run()
+
+    await asyncio.create_task(in_a_task())
+    assert [name.rpartition(".")[2] for name in cost.tasks].count("in_a_task") == 1
+    assert len(cost.lines) > 2
+    assert len(cost.decoded) > 2
+
+
+def headers(exchange: Exchange) -> Mapping[str, str]:
+    return {name.decode().lower(): value.decode() for name, value in exchange.sent[0]["headers"]}

@@ -1,0 +1,43 @@
+"""A connection that gives up on a silent server, and on nothing else."""
+
+import time
+
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from llm_routing.backends.postgresql import limited_connection
+from tests.services import Services
+
+pytestmark = pytest.mark.servers
+
+
+def test_what_takes_longer_than_the_limit_is_given_up_and_the_pool_goes_on(
+    services: Services,
+) -> None:
+    with ConnectionPool(
+        services.database_url, connection_class=limited_connection(0.5), min_size=0, max_size=1
+    ) as pool:
+        with (
+            pytest.raises(psycopg.OperationalError, match=r"has not answered for 0\.5 s"),
+            pool.connection() as connection,
+        ):
+            connection.execute("SELECT pg_sleep(30)")
+        assert connection.closed
+        with pool.connection() as another:
+            assert another.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_each_answer_has_the_limit_to_itself(services: Services) -> None:
+    with limited_connection(1.0).connect(services.database_url) as connection:
+        began = time.monotonic()
+        for _ in range(3):
+            connection.execute("SELECT pg_sleep(0.5)")
+        assert time.monotonic() - began > 1.0
+
+
+def test_an_error_of_the_server_s_own_is_its_own(services: Services) -> None:
+    with limited_connection(5.0).connect(services.database_url, autocommit=True) as connection:
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            connection.execute("SELECT * FROM nothing_of_this_name")
+        assert connection.execute("SELECT 1").fetchone() == (1,)

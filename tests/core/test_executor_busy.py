@@ -1,0 +1,200 @@
+"""Targets whose connections are all in use: waited for, passed over, and told apart from failed."""
+
+import asyncio
+from contextlib import aclosing, suppress
+
+import pytest
+
+from llm_routing.core.breaker import Refusal
+from llm_routing.core.calls import Result
+from llm_routing.core.errors import (
+    AllTargetsFailed,
+    DeadlineExceeded,
+    LLMError,
+    NoTargetAvailable,
+)
+from llm_routing.core.limits import Slot
+from llm_routing.core.routing_table import Target
+
+from .fakes import Reply, TextOperation, World, call, lines, plan_for, refusal, target, text
+from .virtual_time import in_virtual_time
+
+OPERATION = TextOperation()
+
+
+def in_use(world: World, provider: str = "a") -> int:
+    return world.limits.statuses()[provider].in_use
+
+
+async def ask(world: World, *targets: str | Target, seconds: float = 120) -> Result[str]:
+    return await world.executor.complete(OPERATION, plan_for(targets), call(seconds))
+
+
+async def busy(world: World, seconds: float, *targets: str) -> "asyncio.Task[Result[str]]":
+    """A request that keeps the first target's connection for so long."""
+    world.script(targets[0], text("slow", delay=seconds))
+    task = asyncio.create_task(ask(world, *targets))
+    await asyncio.sleep(0.1)
+    return task
+
+
+@in_virtual_time
+async def test_a_full_provider_is_waited_for_before_it_is_asked() -> None:
+    world = World(pool_size=1)
+    first = await busy(world, 5, "a")
+    world.script("a", text("quick"))
+    result = await ask(world, "a")
+    assert result.value == "quick"
+    assert world.transport.sent[1].at >= world.transport.sent[0].at + 5
+    # The wait is the provider's, in no account of the target's speed.
+    assert result.upstream_seconds == pytest.approx(4.9)
+    assert world.ledger.ends[1].latency_ms == 0
+    assert (await first).value == "slow"
+    assert in_use(world) == 0
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_a_provider_whose_queue_is_full_is_left_for_the_next_without_an_account() -> None:
+    world = World(pool_size=1, max_queued=0)
+    first = await busy(world, 5, "a")
+    world.script("b", text("from b"))
+    result = await ask(world, "a", "b")
+    assert result.value == "from b"
+    assert [(one.provider, one.error_code) for one in result.attempts] == [
+        ("a", "provider_busy"),
+        ("b", ""),
+    ]
+    assert world.asked() == ["a", "b"]
+    await first
+    assert len(world.ledger.accounts) == len(world.ledger.ends) == 2
+
+
+@in_virtual_time
+async def test_where_another_may_answer_a_place_is_waited_for_like_a_first_token() -> None:
+    world = World(pool_size=1, first_token=3)
+    first = await busy(world, 30, "a", "b")
+    began = asyncio.get_running_loop().time()
+    world.script("b", text("from b"))
+    assert (await ask(world, "a", "b")).value == "from b"
+    assert asyncio.get_running_loop().time() == began + 3
+    first.cancel()
+    with suppress(asyncio.CancelledError):
+        await first
+    assert in_use(world) == 0
+
+
+@in_virtual_time
+async def test_when_every_target_is_busy_the_caller_hears_when_to_come_back() -> None:
+    world = World(pool_size=1, max_queued=0)
+    slow = [await busy(world, 5, "a"), await busy(world, 5, "b")]
+    with pytest.raises(NoTargetAvailable) as caught:
+        await ask(world, "a", "b")
+    assert caught.value.http_status == 503
+    assert caught.value.retry_after == 1
+    assert [one.error_code for one in caught.value.attempts] == ["provider_busy"] * 2
+    await asyncio.gather(*slow)
+
+
+@in_virtual_time
+async def test_a_busy_target_does_not_hide_why_another_failed() -> None:
+    world = World(pool_size=1, max_queued=0)
+    slow = await busy(world, 5, "b")
+    world.script("a", refusal(500), refusal(500))
+    with pytest.raises(AllTargetsFailed) as caught:
+        await ask(world, "a", "b")
+    assert caught.value.last.code == "server_failed"
+    await slow
+
+
+class Refusing:
+    """A breaker that opens while somebody waits."""
+
+    is_open = False
+    is_broken = False
+
+    async def admit(self, target: Target, *, regardless: bool = False) -> "Refusing | Refusal":
+        await asyncio.sleep(0)
+        if self.is_broken:
+            raise asyncio.CancelledError
+        is_refused = self.is_open and not regardless
+        return Refusal(9.0, "server_failed") if is_refused else self
+
+    def succeed(self, seconds: float = 0.0) -> None: ...
+
+    def fail(self, error: LLMError) -> None: ...
+
+    def release(self) -> None: ...
+
+
+@in_virtual_time
+async def test_a_breaker_that_opens_meanwhile_stops_those_who_wait() -> None:
+    breakers = Refusing()
+    world = World(breakers, pool_size=1)
+    first = await busy(world, 5, "a")
+    waiting = asyncio.create_task(ask(world, "a"))
+    await asyncio.sleep(1)
+    breakers.is_open = True
+    with pytest.raises(NoTargetAvailable):
+        await waiting
+    assert world.asked() == ["a"]
+    breakers.is_broken = True
+    with pytest.raises(asyncio.CancelledError):
+        await ask(world, "a")
+    await first
+    assert in_use(world) == 0
+
+
+@in_virtual_time
+async def test_a_target_that_is_asked_although_open_waits_for_a_place_like_any_other() -> None:
+    breakers = Refusing()
+    breakers.is_open = True
+    world = World(breakers, pool_size=1)
+    plan = plan_for("a", asks_when_all_open=True)
+    asking = asyncio.create_task(world.executor.complete(OPERATION, plan, call(5)))
+    taking = asyncio.create_task(world.limits.enter(plan.targets[0].provider, 9999.0))
+    with pytest.raises(DeadlineExceeded):
+        await asking
+    assert isinstance(await taking, Slot)
+    assert world.asked() == []
+
+
+@in_virtual_time
+async def test_a_stream_keeps_its_place_until_it_is_closed() -> None:
+    world = World(pool_size=1)
+    world.script("a", lines("text:hi/", 1, "text:ho/finish/end/"), text("next"))
+    result = await world.executor.open_stream(OPERATION, plan_for(["a"]), call())
+    async with aclosing(result.value) as stream:
+        assert len([batch async for batch in stream]) == 2
+        waiting = asyncio.create_task(ask(world, "a"))
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        assert in_use(world) == 1
+    await stream.aclose()
+    assert (await waiting).value == "next"
+    assert in_use(world) == 0
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        [refusal(500), text("good")],
+        [text(""), text("good")],
+        [text("never", delay=1000)],
+        [text("bug")],
+    ],
+)
+@in_virtual_time
+async def test_however_an_attempt_ends_its_place_is_free_again(replies: list[Reply]) -> None:
+    world = World(pool_size=1)
+    world.script("a", *replies)
+    with suppress(LLMError, ZeroDivisionError):
+        await ask(world, "a")
+    assert in_use(world) == 0
+    world.script("a", lines(*["text:hi/"] * 2, 1000))
+    with suppress(LLMError):
+        result = await world.executor.open_stream(OPERATION, plan_for([target("a")]), call())
+        async with aclosing(result.value) as stream:
+            async for _ in stream:
+                pass
+    assert in_use(world) == 0

@@ -1,0 +1,122 @@
+"""Whom a failed request asks next, and when: at once, after a wait, or nobody."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from llm_routing.sandbox.journal import Step
+
+from .callers import CALLERS, Reply
+from .conftest import Bench
+
+ONCE = (
+    "status=500",
+    "status=503",
+    "status=529",
+    "disconnect",
+    "html",
+    "error_in_200 code=api_error",
+)
+
+
+def attempts_at(fault: str) -> list[list[str]]:
+    """How a target that fails once may be asked. A connection that had served before and ends
+    without a byte is replaced within the same attempt."""
+    twice = ["alpha", "alpha"]
+    return [twice, ["alpha"]] if fault == "disconnect" else [twice]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "status=500",
+        *(pytest.param(fault, marks=pytest.mark.faults) for fault in ONCE[1:4]),
+    ],
+)
+async def test_what_fails_once_is_asked_again_and_answers(bench: Bench, fault: str) -> None:
+    bench.witness.may_send_again = fault == "disconnect"
+    for caller in CALLERS:
+        bench.sandbox.journal.script(Step(fault, model="alpha"))
+        reply = await bench.ask(caller, deadline=10)
+        assert reply.is_whole, (caller, reply.body)
+        assert reply.headers["x-llm-model"] == "alpha", caller
+        assert await bench.asked(reply) in attempts_at(fault)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("fault", ONCE)
+async def test_a_target_that_is_alone_is_asked_again(bench: Bench, fault: str) -> None:
+    bench.witness.may_send_again = fault == "disconnect"
+    for caller in CALLERS:
+        bench.sandbox.journal.script(Step(fault, model="alpha"))
+        reply = await bench.ask(caller, "debugging:economy", deadline=10)
+        assert reply.is_whole, (caller, reply.body)
+        assert await bench.asked(reply) in attempts_at(fault)
+
+
+async def _limited(bench: Bench, model: str, retry_after: str, deadline: float) -> list[Reply]:
+    """What callers get where alpha says 429 once."""
+    quoted = f'"{retry_after}"'
+    replies = []
+    for caller in CALLERS:
+        bench.sandbox.journal.script(Step(f"status=429 retry_after={quoted}", model="alpha"))
+        replies.append(await bench.ask(caller, model, deadline=deadline))
+    return replies
+
+
+async def test_a_limit_with_a_long_wait_moves_on_at_once(bench: Bench) -> None:
+    for reply in await _limited(bench, "debugging", "30", 10):
+        assert reply.is_whole
+        assert reply.headers["x-llm-model"] == "beta"
+        assert reply.seconds < 2
+        assert await bench.asked(reply) == ["alpha", "beta"]
+
+
+@pytest.mark.faults
+async def test_a_limit_is_waited_for_where_there_is_nobody_else(bench: Bench) -> None:
+    for reply in await _limited(bench, "debugging:economy", "1", 10):
+        assert reply.is_whole, reply.body
+        assert reply.seconds >= 1
+        assert await bench.asked(reply) == ["alpha", "alpha"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("garbage", ["0", "-1", "soon", "1e9", "9" * 400, "nan", "Wed, 99 Foo"])
+async def test_a_retry_after_that_means_nothing_is_read_safely(bench: Bench, garbage: str) -> None:
+    for reply in await _limited(bench, "debugging:economy", garbage, 10):
+        assert reply.status in (200, 502), reply.body
+        assert reply.seconds < 5
+        assert len(await bench.asked(reply)) <= 2
+
+
+@pytest.mark.faults
+async def test_a_retry_after_may_be_a_date(bench: Bench) -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
+    for reply in await _limited(bench, "debugging", soon, 10):
+        assert reply.headers["x-llm-model"] == "beta"
+    past = format_datetime(datetime.now(UTC) - timedelta(seconds=600), usegmt=True)
+    for reply in await _limited(bench, "debugging:economy", past, 10):
+        assert reply.is_whole, reply.body
+
+
+async def test_a_wait_beyond_the_deadline_is_not_begun(bench: Bench) -> None:
+    for reply in await _limited(bench, "debugging:economy", "40", 5):
+        assert reply.status != 200
+        assert reply.seconds < 2
+        assert int(reply.headers["retry-after"]) in range(30, 41)
+        assert await bench.asked(reply) == ["alpha"]
+
+
+@pytest.mark.parametrize("routing", [{"RETRY_BUDGET": 0.2}], indirect=True)
+async def test_when_all_fail_few_try_again_and_not_together(bench: Bench) -> None:
+    native = CALLERS[0]
+    faults = "[[status=503]]"
+    await asyncio.gather(
+        *(bench.ask(native, "debugging:economy", faults=faults, deadline=10) for _ in range(30))
+    )
+    moments = sorted(entry.received_at for entry in bench.sandbox.journal.entries)
+    again = moments[30:]
+    assert 3 <= len(again) <= 30 * 0.2
+    assert again[-1] - again[0] > 0.01, "full jitter spreads them"

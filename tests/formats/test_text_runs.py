@@ -1,0 +1,211 @@
+"""Events that differ in their text alone mean what they would if each were read for itself."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from llm_routing.core.codec import decode
+from llm_routing.core.errors import MalformedAnswer, TruncatedStream, UpstreamError
+from llm_routing.core.events import AnswerEnded, Frame, TextDelta, ThinkingDelta
+from llm_routing.core.ports import StreamParser
+from llm_routing.formats import openai_chat_stream, text_runs
+from llm_routing.formats.anthropic_stream import AnthropicStreamParser
+from llm_routing.formats.openai_chat_stream import OpenAIStreamParser
+
+TEXTS = st.text(min_size=0, max_size=6) | st.sampled_from(
+    [":", ",", '"', "\\", "m", "content", "stop", "\x7f", "\u2028", "🦊", "}", "[DONE]", "a\nb"]
+)
+PADDING = st.none() | st.text(alphabet='abcXYZ"\\ü', max_size=4)
+
+
+class ReadInFull(text_runs.TextRun):
+    """Learns nothing."""
+
+    def match(self, raw: bytes) -> TextDelta | None:
+        return None
+
+
+def openai(text: str, *, ascii_only: bool = False, **fields: Any) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
+    chunk = {"id": "c", "model": "m", "choices": [choice], "usage": None} | fields
+    return b"data: %b\n\n" % json.dumps(chunk, ensure_ascii=ascii_only).encode()
+
+
+def anthropic(text: str, *, ascii_only: bool = False, **fields: Any) -> bytes:
+    delta = {"type": "text_delta", "text": text}
+    event = {"type": "content_block_delta", "index": 0, "delta": delta} | fields
+    data = json.dumps(event, ensure_ascii=ascii_only).encode()
+    return b"event: content_block_delta\ndata: %b\n\n" % data
+
+
+def block(kind: str, **fields: Any) -> bytes:
+    return b"data: %b\n\n" % json.dumps({"type": kind, "index": 0} | fields).encode()
+
+
+OPENED = block("content_block_start", content_block={"type": "text", "text": ""})
+CLOSED = block("content_block_stop")
+VENDORS = [
+    pytest.param(openai, OpenAIStreamParser, b"", id="openai"),
+    pytest.param(anthropic, AnthropicStreamParser, OPENED, id="anthropic"),
+]
+Write = Callable[..., bytes]
+
+
+def read(parser: StreamParser, chunks: Sequence[bytes]) -> list[Frame | str]:
+    """The frames, and the name of the failure that ended them."""
+    frames: list[Frame | str] = []
+    try:
+        for chunk in chunks:
+            frames += parser.feed(chunk)
+    except UpstreamError as error:
+        frames.append(error.code)
+    return frames
+
+
+def read_in_full(parser: Any, chunks: Sequence[bytes]) -> list[Frame | str]:
+    parser._run = ReadInFull()
+    return read(parser, chunks)
+
+
+@pytest.mark.parametrize(("write", "parser", "opener"), VENDORS)
+@given(
+    pieces=st.lists(st.tuples(TEXTS, PADDING, st.booleans()), max_size=8),
+    grouped=st.integers(1, 3),
+)
+@example(pieces=[(":", None, False)] * 3, grouped=1)
+@example(pieces=[("ü", None, True), ("ü", None, True), ("x", None, False)], grouped=1)
+@settings(max_examples=300, deadline=None)
+def test_each_event_means_what_it_would_alone(
+    write: Write,
+    parser: Callable[[], StreamParser],
+    opener: bytes,
+    pieces: list[tuple[str, str | None, bool]],
+    grouped: int,
+) -> None:
+    events = [opener] + [
+        write(text, ascii_only=ascii_only, **({} if pad is None else {"obfuscation": pad}))
+        for text, pad, ascii_only in pieces
+    ]
+    chunks = [b"".join(events[at : at + grouped]) for at in range(0, len(events), grouped)]
+    assert read(parser(), chunks) == read_in_full(parser(), chunks)
+
+
+@pytest.mark.parametrize(("write", "parser", "opener"), VENDORS)
+@given(
+    place=st.integers(0, 400),
+    byte=st.integers(0, 255),
+    deletes=st.booleans(),
+    pad=st.sampled_from([None, "abc", ""]),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_run_takes_in_no_event_that_is_spoilt(
+    write: Write,
+    parser: Callable[[], StreamParser],
+    opener: bytes,
+    place: int,
+    byte: int,
+    deletes: bool,
+    pad: str | None,
+) -> None:
+    more = {} if pad is None else {"obfuscation": pad}
+    spoilt = bytearray(write("three", **more))
+    place %= len(spoilt)
+    spoilt[place : place + 1] = b"" if deletes else bytes([byte])
+    events = [opener, write("one", **more), write("two", **more), bytes(spoilt), write("4", **more)]
+    assert read(parser(), events) == read_in_full(parser(), events)
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What is taken apart as JSON from now on."""
+    seen: list[bytes] = []
+
+    def watched(data: bytes) -> Any:
+        seen.append(data)
+        return decode(data)
+
+    monkeypatch.setattr(openai_chat_stream, "decode", watched)
+    monkeypatch.setattr("llm_routing.formats.anthropic_stream.decode", watched)
+    return seen
+
+
+@pytest.mark.parametrize("pad", [False, True])
+@pytest.mark.parametrize(("write", "parser", "opener"), VENDORS)
+def test_a_long_run_is_read_without_its_json(
+    write: Write,
+    parser: Callable[[], StreamParser],
+    opener: bytes,
+    pad: bool,
+    parsed: list[bytes],
+) -> None:
+    texts = ["one", "two", *map(str, range(100))]
+    padding = [{"obfuscation": "x" * (len(text) % 3)} if pad else {} for text in texts]
+    chunks = [write(text, **more) for text, more in zip(texts, padding, strict=True)]
+    frames = read(parser(), [opener, *chunks])
+    said = [event.text for frame in frames for event in _text(frame)]
+    assert said == texts
+    assert len(parsed) <= 4
+
+
+def _text(frame: Frame | str) -> list[TextDelta]:
+    assert isinstance(frame, Frame)
+    return [event for event in frame.events if isinstance(event, TextDelta)]
+
+
+def test_a_stream_without_runs_is_not_read_twice_for_ever(parsed: list[bytes]) -> None:
+    read(OpenAIStreamParser(), [openai(f"word {n}", created=n) for n in range(100)])
+    assert len(parsed) == 104
+
+
+def test_thinking_is_no_text(parsed: list[bytes]) -> None:
+    choice = {"index": 0, "delta": {"reasoning": "Hm"}}
+    chunk = b"data: %b\n\n" % json.dumps({"choices": [choice]}).encode()
+    frames = read(OpenAIStreamParser(), [openai("a"), chunk, chunk])
+    assert isinstance(frames[-1], Frame)
+    assert frames[-1].events == (ThinkingDelta("Hm"),)
+    assert len(parsed) == 3
+
+
+def test_a_byte_order_mark_counts_at_the_start_alone() -> None:
+    bare = b'data: {"delta":{"type":"text_delta","text":"%b"},"type":"content_block_delta"}\n\n'
+    events = [b"\xef\xbb\xbf" + bare % text for text in (b"one", b"two")]
+    assert read(AnthropicStreamParser(), events) == read_in_full(AnthropicStreamParser(), events)
+
+
+def test_an_event_whose_end_may_go_on_is_waited_for() -> None:
+    events = [openai("one"), openai("two"), openai("three")]
+    events = [event.replace(b"\n", b"\r") for event in events]
+    chunks = [*events, b"\n", openai("four")]
+    assert read(OpenAIStreamParser(), chunks) == read_in_full(OpenAIStreamParser(), chunks)
+
+
+def test_a_closed_block_ends_the_run() -> None:
+    broken = b"data: {\n\n"
+    texts = [anthropic("one"), anthropic("two"), anthropic("three")]
+    for between in ([broken, CLOSED], [CLOSED, broken]):
+        parser = AnthropicStreamParser()
+        assert len(read(parser, [OPENED, *texts])) == 4
+        assert read(parser, between)
+        with pytest.raises(MalformedAnswer):
+            parser.feed(anthropic("four"))
+
+
+def test_what_follows_the_end_is_left_out() -> None:
+    parser = OpenAIStreamParser()
+    read(parser, [openai("one"), openai("two"), openai("three")])
+    stop = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    (_, ended) = read(parser, [stop, b"data: [DONE]\n\n"])
+    assert isinstance(ended, Frame)
+    assert ended.events == (AnswerEnded(),)
+    assert read(parser, [openai("four")]) == []
+
+
+def test_a_run_that_breaks_off_has_no_finish() -> None:
+    parser = OpenAIStreamParser()
+    read(parser, [openai("one"), openai("two"), openai("three")])
+    with pytest.raises(TruncatedStream):
+        parser.close()

@@ -1,0 +1,67 @@
+"""A model that its provider does not know any more comes last, and is marked where people look."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from llm_routing import BaseLLMRouter, close_routers, get_llm_router
+from llm_routing.health.watch import watch
+from llm_routing.models import ConfigurationVersion, ModelConfig
+
+from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion, until
+
+FIRST, SECOND = "/first/chat/completions", "/second/chat/completions"
+GONE = Answer(404, {"error": {"message": "The model does not exist.", "code": "model_not_found"}})
+
+
+@pytest.fixture
+async def router(clean_process: None, upstream: Upstream) -> AsyncIterator[BaseLLMRouter]:
+    def configure() -> None:
+        for name in ("first", "second"):
+            add_provider(name, f"{upstream.url}/{name}")
+            upstream.answers[f"/{name}/models"] = Answer(body=MODELS)
+            upstream.answers[f"/{name}/chat/completions"] = Answer(body=completion())
+        add_route("first/alpha", "second/alpha")
+
+    await asyncio.to_thread(configure)
+    yield await get_llm_router()
+    await close_routers()
+
+
+async def ask(router: BaseLLMRouter) -> str:
+    """Who answered."""
+    return (await router.complete("Hi", use_case="debugging")).provider
+
+
+async def eventually(is_so: Callable[[], Any]) -> None:
+    await asyncio.to_thread(until, is_so)
+
+
+async def test_a_model_that_is_gone_is_left_marked_and_back_once_it_answers(
+    router: BaseLLMRouter, upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    version = await ConfigurationVersion.objects.aget(area="routing")
+    upstream.answers[FIRST] = GONE
+    for _ in range(4):
+        assert await ask(router) == "second"
+    assert upstream.count(FIRST) == 1
+    assert watch.signs.unhealthy == {"first/alpha"}
+    assert router.get_metrics()["breakers_open"] == 0
+    marked = ModelConfig.objects.filter(vanished_at__isnull=False)
+    await eventually(lambda: marked.all().exists())
+    assert [str(row.model_id) async for row in marked.all()] == ["alpha"]
+
+    # Its only target is asked in any case.
+    upstream.answers[FIRST] = Answer(body=completion())
+    answer = await router.complete("Hi", model_override="first/alpha")
+    assert answer.provider == "first"
+    await eventually(lambda: not marked.all().exists())
+    assert await ask(router) == "first"
+    assert caplog.text.count("does not know the model alpha any more") == 1
+    assert caplog.text.count("knows the model alpha again") == 1
+    # The mark is an observation and no change of the configuration.
+    assert await ConfigurationVersion.objects.aget(area="routing") == version
