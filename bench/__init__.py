@@ -1,0 +1,1 @@
+"""The benchmark: this gateway beside others, one machine, one upstream. `make bench` runs it."""
