@@ -12,11 +12,10 @@ from typing import Any, Final
 from .core.codec import decode, encode
 from .core.ports import AttemptOpened, AttemptSettled
 from .core.pricing import Price, cost
-from .core.types import AttemptOutcome, Usage
+from .core.types import MOST_TOKENS, AttemptOutcome, Usage
 
 OPENED: Final = b"O"
 SETTLED: Final = b"S"
-MAX_TOKENS: Final = 2**31 - 1
 
 Record = Mapping[str, Any]
 """What a line says, by the names of `AttemptOpened` and `AttemptSettled`."""
@@ -135,4 +134,4 @@ def columns(record: Record) -> Mapping[str, Any]:
 
 def _tokens(count: int) -> int:
     """A vendor's number, as far as the column goes."""
-    return min(max(count, 0), MAX_TOKENS)
+    return min(max(count, 0), MOST_TOKENS)

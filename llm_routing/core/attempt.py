@@ -66,11 +66,14 @@ class Attempt:
         """The first content has come."""
         self._first_token_at = self._clock.monotonic()
 
-    def succeed(self, usage: Usage | None, output_length: int) -> None:
-        """A complete answer of `output_length` characters. Without `usage` it is estimated."""
+    def succeed(self, usage: Usage | None, output_length: int, *, is_counted: bool = True) -> None:
+        """A complete answer of `output_length` characters. Without `usage` it is estimated, as are
+        its words where `usage` is not `is_counted` to its end."""
         until = self._first_token_at
         self._permit.succeed((self._clock.monotonic() if until is None else until) - self._started)
-        self._settle(AttemptOutcome.SUCCESS, "", usage or self._estimate(output_length))
+        if usage is None or not is_counted:
+            usage = self._partial(usage, output_length)
+        self._settle(AttemptOutcome.SUCCESS, "", usage)
 
     def fail(
         self,

@@ -196,6 +196,10 @@ class Chain(Generic[T]):
                 return _Answer(value, attempt, ignored)
         return None
 
+    async def _from_next(self) -> _Answer[T] | None:
+        """As `_lane`, once the next target may be asked."""
+        return await self._lane(await self._next())
+
     async def _race(self, admitted: Admitted, route: str) -> _Answer[T] | None:
         """As `_lane`, with the next target beside it where the first is slower than it usually is.
         The first good answer wins; what the other one has cost is accounted."""
@@ -210,7 +214,7 @@ class Chain(Generic[T]):
                 now = self._clock.monotonic()
                 may_ask = self._ahead and self._made < self._call.max_attempts
                 if not done and may_ask and pacing.hedges.try_spend(route, now):
-                    lanes.append(asyncio.create_task(self._lane(await self._next())))
+                    lanes.append(asyncio.create_task(self._from_next()))
             racing = set(lanes)
             while racing and winner is None:
                 done, racing = await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
@@ -238,7 +242,12 @@ class Chain(Generic[T]):
         ahead = self._ahead if targets is None else targets
         while ahead:
             target = ahead.popleft()
-            admitted = await self._gate.enter(target, self._until(target))
+            try:
+                admitted = await self._gate.enter(target, self._until(target))
+            except BaseException:
+                # Whoever ran beside this one was quicker: it is left for who goes on.
+                ahead.appendleft(target)
+                raise
             if isinstance(admitted, Admitted):
                 return admitted
             if isinstance(admitted, BreakerOpen):

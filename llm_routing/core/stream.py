@@ -68,6 +68,7 @@ class AnswerStream:
         self._ended = False
         self._failure: UpstreamError | None = None
         self._usage: Usage | None = None
+        self._is_counted = False
         self._output_length = 0
         self.attempts: tuple[AttemptSummary, ...] = ()
 
@@ -198,6 +199,7 @@ class AnswerStream:
                     self._output_length += len(event.arguments)
                 elif isinstance(event, UsageReported | AnswerStarted):
                     self._usage = event.usage or self._usage
+                    self._is_counted = self._is_counted or isinstance(event, UsageReported)
                 elif isinstance(event, AnswerEnded):
                     self._ended = True
                     self._has_tail = True
@@ -208,5 +210,5 @@ class AnswerStream:
         if not data:
             self._ended = True
         if self._ended:
-            self._attempt.succeed(self._usage, self._output_length)
+            self._attempt.succeed(self._usage, self._output_length, is_counted=self._is_counted)
         return frames

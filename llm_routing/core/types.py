@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .content import (
     ForeignTool,
@@ -55,6 +55,10 @@ class FinishReason(StrEnum):
     CONTENT_FILTER = "content_filter"
     REFUSAL = "refusal"
     PAUSE = "pause"
+
+
+MOST_TOKENS: Final = 2**31 - 1
+"""No answer has more. A vendor who counts more, or less than none, has counted wrong."""
 
 
 @record

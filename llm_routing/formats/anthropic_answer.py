@@ -17,7 +17,14 @@ from llm_routing.core.content import (
     ToolCallPart,
 )
 from llm_routing.core.errors import InvalidRequest, MalformedAnswer
-from llm_routing.core.types import Choice, Completion, FinishReason, LLMResponse, Usage
+from llm_routing.core.types import (
+    MOST_TOKENS,
+    Choice,
+    Completion,
+    FinishReason,
+    LLMResponse,
+    Usage,
+)
 
 from .anthropic_blocks import NAME, message_id, read_block, tool_id_for_caller, tool_input
 from .anthropic_errors import error_in_answer
@@ -64,6 +71,8 @@ def decoded(body: bytes) -> Any:
 def parse_response(body: bytes) -> Completion:
     """The completion of a 2xx body. Raises `MalformedAnswer`, or the error inside it."""
     value = decoded(body)
+    if drop_impossible_usage(value):
+        body = encode({**value, "usage": write_usage(None)})
     try:
         message = Fields(value)
         content = [read_block(block) for block in _blocks(message)]
@@ -102,6 +111,21 @@ def refusal_words(owner: Fields) -> tuple[str, ...]:
     details = owner.object("stop_details")
     words = details.string("explanation") if details else None
     return (words,) if words else ()
+
+
+def drop_impossible_usage(owner: Any) -> bool:
+    """Takes the usage out of a message or an event whose counts cannot be; whether it did."""
+    usage = owner.get("usage") if isinstance(owner, dict) else None
+    if not isinstance(usage, dict):
+        return False
+    found = [usage.get(name) for name in _COUNTS]
+    details = usage.get("output_tokens_details")
+    if isinstance(details, dict):
+        found.append(details.get("thinking_tokens"))
+    if all(0 <= count <= MOST_TOKENS for count in found if isinstance(count, int | float)):
+        return False
+    owner["usage"] = None
+    return True
 
 
 def merged_counts(counts: Mapping[str, int], usage: Fields | None) -> dict[str, int]:
@@ -219,7 +243,7 @@ def parse_count_tokens(body: bytes) -> int:
     """The number in a 2xx body of `count_tokens`. Raises as `parse_response`."""
     value = decoded(body)
     try:
-        return Fields(value).required_integer("input_tokens", 0)
+        return Fields(value).required_integer("input_tokens", 0, MOST_TOKENS)
     except InvalidRequest as error:
         raise MalformedAnswer("The answer holds no number of tokens.") from error
 

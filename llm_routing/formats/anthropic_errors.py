@@ -24,7 +24,7 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.retry import parse_retry_after
 
-from .reasons import vendor_reason
+from .reasons import is_about_a_model, vendor_reason
 
 _TYPES_BY_STATUS: Final = {
     400: "invalid_request_error",
@@ -116,6 +116,8 @@ def _error_class(status: int, kind: str, words: str, code: str) -> type[Upstream
         for sign, error_class in _ERRORS_BY_WORDS:
             if sign in words:
                 return error_class
+    if status == 403 and is_about_a_model(words):
+        return ModelNotFound
     if status in _ERRORS_BY_STATUS:
         return _ERRORS_BY_STATUS[status]
     # A conflict or a redirect of theirs says nothing against the request.

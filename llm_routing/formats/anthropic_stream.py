@@ -6,7 +6,7 @@ https://platform.claude.com/docs/en/build-with-claude/streaming
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.errors import InvalidRequest, MalformedAnswer, TruncatedStream
@@ -25,24 +25,34 @@ from llm_routing.core.events import (
     UsageReported,
 )
 
-from .anthropic_answer import decoded, finish_reason, merged_counts, read_usage, refusal_words
+from .anthropic_answer import (
+    decoded,
+    drop_impossible_usage,
+    finish_reason,
+    merged_counts,
+    read_usage,
+    refusal_words,
+    write_usage,
+)
 from .anthropic_blocks import NAME
 from .anthropic_errors import error_in_answer
-from .event_stream import EventStreamParser, shows_words
+from .event_stream import EventStreamParser, may_hold_words
 from .fields import Fields
-from .sse import ServerSentEvent
+from .sse import ServerSentEvent, encode_event
 
 _BLANK_LINE: Final = b"\n\n"
-_OPENERS: Final = frozenset({"message_start", "content_block_start"})
+# Without one of these the answer has a hole, or what follows makes no sense.
+_PIECES: Final = frozenset({"message_start", "content_block_start", "content_block_delta"})
+# These hold no words; where one is missed, the answer does not end well.
+_WORDLESS: Final = frozenset({"ping", "content_block_stop", "message_delta", "message_stop"})
 
 
 class AnthropicStreamParser(EventStreamParser):
     """See `StreamParser`. One for each answer. What follows `message_stop` is left out.
 
-    An event that cannot be read is left out too, and forgiven where it shows no words and the rest
-    proves complete: every block began and ended, and there is a stop reason. Not one that opens a
-    message or a block, for what follows would make no sense without it. Once there is a stop
-    reason an error is the answer's end.
+    An event that cannot be read is left out too, and forgiven where it is no piece of the answer
+    and the rest proves complete: every block began and ended, and there is a stop reason. Once
+    there is one an error is the answer's end.
     """
 
     name = NAME
@@ -50,6 +60,7 @@ class AnthropicStreamParser(EventStreamParser):
     def __init__(self) -> None:
         super().__init__()
         self._counts: dict[str, int] = {}
+        self._is_miscounted = False
         self._signatures: dict[int, str] = {}
         self._tool_calls: dict[int, int] = {}
         self._without_input: set[int] = set()
@@ -107,10 +118,11 @@ class AnthropicStreamParser(EventStreamParser):
                     self._is_ended = True
                     return Frame(NAME, b"", (AnswerEnded(),))
                 raise error_in_answer(fields.value)
+            raw = self._shown(event, kind, fields.value)
             reader = self._readers.get(kind)
             events = tuple(reader(fields)) if reader else ()
         except (InvalidRequest, ValueError) as error:
-            is_missed = kind in _OPENERS or shows_words(event.data)
+            is_missed = kind in _PIECES or (kind not in _WORDLESS and may_hold_words(event.data))
             if is_missed and not self._is_finished:
                 raise MalformedAnswer("An event of the stream cannot be read.") from error
             self._is_malformed = True
@@ -121,7 +133,19 @@ class AnthropicStreamParser(EventStreamParser):
         else:
             # Which blocks are open may have changed, and with it what a delta means.
             self._run.forget()
-        return Frame(NAME, event.raw, events)
+        return Frame(NAME, raw, events)
+
+    def _shown(self, event: ServerSentEvent, kind: str, value: Any) -> bytes:
+        """The event as callers may see it. `value` loses counts that cannot be, so that nobody
+        reads them, and the event has zeros in their place, for callers expect numbers."""
+        owner = value.get("message") if kind == "message_start" else value
+        if kind not in ("message_start", "message_delta") or not drop_impossible_usage(owner):
+            return event.raw
+        self._is_miscounted = True
+        owner["usage"] = write_usage(None)
+        shown = encode_event(encode(value), event.event)
+        owner["usage"] = None
+        return shown
 
     def _refuse_gaps(self) -> None:
         """Raises where an event that could not be read may be one that is missed."""
@@ -211,7 +235,8 @@ class AnthropicStreamParser(EventStreamParser):
                 finish_reason(stop_reason), stop_sequence=delta.string("stop_sequence")
             )
         self._counts = merged_counts(self._counts, event.object("usage"))
-        if usage := read_usage(self._counts):
+        usage = None if self._is_miscounted else read_usage(self._counts)
+        if usage is not None:
             yield UsageReported(usage)
 
     def _read_stop(self, _event: Fields) -> Iterator[StreamEvent]:

@@ -18,6 +18,20 @@ _WORDS: Final = re.compile(
     rb'"(?:content|text|reasoning|reasoning_content|thinking|refusal|arguments|partial_json'
     rb'|transcript)"\s*:\s*"(?!")'
 )
+# An object, as far as the name of its first field, which may be cut off too.
+_FIRST_FIELD: Final = re.compile(rb'\s*\{\s*(?:"(\w*)(")?|$)')
+_FIELDS: Final = (
+    b"id",
+    b"object",
+    b"created",
+    b"model",
+    b"choices",
+    b"type",
+    b"index",
+    b"delta",
+    b"content_block",
+    b"message",
+)
 
 
 class EventStreamParser(ABC):
@@ -56,7 +70,12 @@ class EventStreamParser(ABC):
         """The event as a frame; None where nobody is to see it. Raises `UpstreamError`."""
 
 
-def shows_words(data: bytes) -> bool:
-    """Whether an event that cannot be read shows that it held a piece of the answer, which without
-    it has a hole."""
+def may_hold_words(data: bytes) -> bool:
+    """Whether an event that cannot be read may have held a piece of the answer, which without it
+    has a hole: it begins as the chunks of an answer do, or shows words."""
+    first = _FIRST_FIELD.match(data)
+    if first is not None:
+        name, is_whole = first[1] or b"", first[2] is not None
+        if name in _FIELDS if is_whole else any(field.startswith(name) for field in _FIELDS):
+            return True
     return _WORDS.search(data) is not None

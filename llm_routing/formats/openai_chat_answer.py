@@ -23,7 +23,14 @@ from llm_routing.core.errors import (
     UpstreamError,
     UpstreamOverloaded,
 )
-from llm_routing.core.types import Choice, Completion, FinishReason, LLMResponse, Usage
+from llm_routing.core.types import (
+    MOST_TOKENS,
+    Choice,
+    Completion,
+    FinishReason,
+    LLMResponse,
+    Usage,
+)
 
 from .openai_chat_build import write_tool_call
 from .openai_chat_request import NAME
@@ -60,6 +67,8 @@ _DIGEST_LENGTH: Final = 24
 def parse_response(body: bytes) -> Completion:
     """The completion of a 2xx body. Raises `UpstreamError`."""
     answer = decode_answer(body)
+    if drop_impossible_usage(answer):
+        body = encode(answer)
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
         raise MalformedAnswer("The provider's answer has no choices.")
@@ -76,7 +85,7 @@ def parse_response(body: bytes) -> Completion:
     )
 
 
-def decode_answer(body: bytes) -> Mapping[str, Any]:
+def decode_answer(body: bytes) -> dict[str, Any]:
     """The object in a 2xx body. Raises `MalformedAnswer`, or the error inside it."""
     try:
         answer = decode(body)
@@ -173,6 +182,26 @@ def read_finish_reason(choice: Mapping[str, Any], calls_tools: bool) -> FinishRe
         )
     finish = _FINISH_REASONS.get(reason, FinishReason.STOP)
     return FinishReason.TOOL_CALLS if calls_tools and finish is FinishReason.STOP else finish
+
+
+def drop_impossible_usage(answer: dict[str, Any]) -> bool:
+    """Takes the usage out of an answer or a chunk whose counts cannot be; whether it did."""
+    usage = answer.get("usage")
+    if not isinstance(usage, dict):
+        return False
+    details = (inner for inner in usage.values() if isinstance(inner, dict))
+    if all(map(_is_possible, (usage, *details))):
+        return False
+    answer["usage"] = None
+    return True
+
+
+def _is_possible(counts: Mapping[str, Any]) -> bool:
+    return all(
+        0 <= count <= MOST_TOKENS
+        for name, count in counts.items()
+        if name.endswith("tokens") and isinstance(count, int | float)
+    )
 
 
 def read_usage(usage: Any) -> Usage | None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_routing.core.codec import decode
+from llm_routing.core.codec import decode, encode
 from llm_routing.core.errors import MalformedAnswer, TruncatedStream
 from llm_routing.core.events import (
     AnswerEnded,
@@ -25,9 +25,10 @@ from llm_routing.core.events import (
     UsageReported,
 )
 
-from .event_stream import EventStreamParser, shows_words
+from .event_stream import EventStreamParser, may_hold_words
 from .openai_chat_answer import (
     decode_answer,
+    drop_impossible_usage,
     is_error,
     made_call_id,
     objects_of,
@@ -39,7 +40,7 @@ from .openai_chat_answer import (
 )
 from .openai_chat_request import NAME
 from .openai_errors import error_in_answer
-from .sse import ServerSentEvent
+from .sse import ServerSentEvent, encode_event
 
 _DONE = b"[DONE]"
 
@@ -88,7 +89,7 @@ class _Choice:
 class OpenAIStreamParser(EventStreamParser):
     """See `StreamParser`. One for each answer.
 
-    A chunk that cannot be read is left out, and forgiven where it shows no words and all choices
+    What cannot be read is left out, and forgiven where it is no piece of the answer and all choices
     end well. Once they have, nothing that follows can spoil the answer: an error is its end.
     """
 
@@ -148,6 +149,8 @@ class OpenAIStreamParser(EventStreamParser):
         if not isinstance(chunk, dict):
             self._leave_out(data)
             return None
+        if drop_impossible_usage(chunk):
+            event = event._replace(raw=encode_event(encode(chunk), event.event))
         events = tuple(self._events(chunk))
         self._run.learn(event, events, lambda probe: self._events(decode(probe)))
         return Frame(NAME, event.raw, events)
@@ -157,9 +160,9 @@ class OpenAIStreamParser(EventStreamParser):
         return bool(self._choices) and all(choice.is_finished for choice in self._choices.values())
 
     def _leave_out(self, data: bytes) -> None:
-        """Notes a chunk that is left out. Raises where words are missed with it."""
+        """Notes what is left out. Raises where words may be missed with it."""
         self._is_malformed = True
-        if shows_words(data) and not self._is_finished:
+        if may_hold_words(data) and not self._is_finished:
             raise MalformedAnswer("A piece of the answer could not be read.")
 
     def _end(self) -> None:

@@ -20,7 +20,13 @@ from llm_routing.core.types import (
 )
 
 from .fields import Fields
-from .openai_chat_answer import decode_answer, objects_of, read_usage, text_of
+from .openai_chat_answer import (
+    decode_answer,
+    drop_impossible_usage,
+    objects_of,
+    read_usage,
+    text_of,
+)
 from .openai_chat_build import HEADERS
 
 NAME: Final = "openai_embeddings"
@@ -94,6 +100,8 @@ class OpenAIEmbeddings:
     def parse_embeddings(self, body: bytes) -> Embeddings:
         """See `EmbeddingFormat.parse_embeddings`."""
         answer = decode_answer(body)
+        if drop_impossible_usage(answer):
+            body = encode(answer)
         items = objects_of(answer.get("data"))
         if not items:
             raise MalformedAnswer("The provider's answer has no embeddings.")

@@ -28,7 +28,7 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.retry import parse_retry_after
 
-from .reasons import vendor_reason
+from .reasons import is_about_a_model, vendor_reason
 
 _ERRORS_BY_STATUS: Final[Mapping[int, type[UpstreamError]]] = {
     401: CredentialRejected,
@@ -114,10 +114,7 @@ _ERRORS_BY_WORDS: Final[tuple[tuple[re.Pattern[str], type[UpstreamError]], ...]]
         re.compile(
             r"model\b.{0,120}(?:does not exist|not found|is not a valid model)"
             r"|model not exist|invalid model|is not a valid model"
-            # A key that may use other models is not to be given up for one.
-            r"|(?:does not have|no) access to (?:the |this )?model"
-            r"|not allowed to (?:sample from|use|access) (?:the |this )?model"
-            r"|model\b.{0,120}is blocked at the"
+            r"|(?:does not have|no) access to (?:the |this )?model\b"
         ),
         ModelNotFound,
     ),
@@ -242,6 +239,8 @@ def _error_class(status: int, said: _Said) -> type[UpstreamError]:
         for pattern, error_class in _ERRORS_BY_WORDS:
             if pattern.search(words):
                 return error_class
+    if status == 403 and is_about_a_model(said.reason):
+        return ModelNotFound
     if status in _ERRORS_BY_STATUS:
         return _ERRORS_BY_STATUS[status]
     if status == 0:

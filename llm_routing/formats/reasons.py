@@ -1,6 +1,6 @@
 """A vendor's own words in our errors: bounded, on one line, and without anything like a key.
 
-Which words mean which error is for the wire formats.
+Which words mean which error is for the wire formats, but for what all vendors say alike.
 """
 
 import re
@@ -18,6 +18,8 @@ _SECRETS: Final = re.compile(
 _NAMED_SECRETS: Final = re.compile(
     r"(\b(?:bearer|(?:api[_ -]?key|secret|password)[\"']?\s?[:=])\s?)[^\s,;]+", re.IGNORECASE
 )
+# Not in the name of a permission, like OpenAI's "model.request".
+_ONE_MODEL: Final = re.compile(r"(?<![.\w])model\b(?!\.\w)", re.IGNORECASE)
 _QUERIES: Final = re.compile(r"(https?://[^\s?]+)\?\S+")
 
 
@@ -31,3 +33,9 @@ def vendor_reason(text: str) -> str:
     if len(words) <= MAX_REASON_CHARACTERS:
         return words
     return words[: MAX_REASON_CHARACTERS - 1] + "…"
+
+
+def is_about_a_model(text: str) -> bool:
+    """Whether a 403 says that one model is not for us. Its key may still use others, so it is not
+    to be given up for one."""
+    return _ONE_MODEL.search(text) is not None

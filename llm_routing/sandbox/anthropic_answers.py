@@ -84,7 +84,7 @@ def write_messages(question: Question, faults: Faults, request_id: str) -> Whole
     choice = choices[0] if choices else Answer((), Stop.END)
     if not question.stream:
         return Whole(dump(_body(question, faults, choice)))
-    broken = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"del\n\n'
+    broken = b'event: ping\ndata: {"type": "pi\n\n'
     error = json.loads(error_body(529, request_id, faults.message, faults.code or None))
     return Streamed(
         events=_events(question, faults, choice),

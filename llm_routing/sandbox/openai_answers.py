@@ -68,7 +68,7 @@ def write_chat(asked: ChatQuestion, faults: Faults) -> Whole | Streamed:
         return Whole(dump(_completion(asked, faults, choices)))
     return Streamed(
         events=_events(asked, faults, choices),
-        broken=Event(b'data: {"id":"chatcmpl-broken","choices":[{"index":0,"del\n\n'),
+        broken=Event(b'data: {"notice":"back so\n\n'),
         error=_event_bytes(error_body(500, faults.message, faults.code or None)),
     )
 

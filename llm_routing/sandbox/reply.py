@@ -28,8 +28,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """An answer in events. `broken` is an event whose JSON breaks off, `error` one that reports
-    a failure; they are sent only where a fault asks for them."""
+    """An answer in events. `broken` is one whose JSON breaks off and that is no piece of the
+    answer, `error` one that reports a failure; they are sent only where a fault asks for them."""
 
     events: Iterable[Event]
     broken: Event

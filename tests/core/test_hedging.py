@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from llm_routing.core.errors import AllTargetsFailed, RequestRejected
+from llm_routing.core.errors import AllTargetsFailed, ConnectionLost, RequestRejected
+from llm_routing.core.events import TextDelta
+from llm_routing.core.routing_table import StreamRecovery
 from llm_routing.core.types import AttemptOutcome
 
 from .fakes import (
@@ -18,6 +20,7 @@ from .fakes import (
     refusal,
     target,
     text,
+    with_prefill,
 )
 from .virtual_time import in_virtual_time
 
@@ -200,3 +203,53 @@ async def test_a_target_that_is_slow_from_now_on_is_no_longer_waited_for_as_brie
         await world.executor.complete(OPERATION, plan, call())
     asked = world.asked()
     assert asked[-2:] == ["a", "a"]
+
+
+@in_virtual_time
+async def test_an_answer_that_is_there_does_not_wait_for_a_place_at_the_next_target() -> None:
+    world = hedged(pool_size=1)
+    world.script("b", text("another's", delay=50))
+    other = asyncio.create_task(world.executor.complete(OPERATION, plan_for("b"), call()))
+    await asyncio.sleep(0)
+    world.script("a", text("Hello", delay=2))
+    result = await world.executor.complete(OPERATION, plan_for("ab", is_hedged=True), call())
+    assert result.value == "Hello"
+    assert asyncio.get_running_loop().time() - 1000 == pytest.approx(2)
+    assert (await other).value == "another's"
+    assert world.asked() == ["b", "a"]
+    assert {status.in_use for status in world.limits.statuses().values()} == {0}
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_a_place_that_comes_free_in_time_is_used() -> None:
+    world = hedged(pool_size=1)
+    world.script("b", text("another's", delay=3), text("Hello", delay=1))
+    other = asyncio.create_task(world.executor.complete(OPERATION, plan_for("b"), call()))
+    await asyncio.sleep(0)
+    world.script("a", text("late", delay=30))
+    result = await world.executor.complete(OPERATION, plan_for("ab", is_hedged=True), call())
+    assert result.value == "Hello"
+    assert asyncio.get_running_loop().time() - 1000 == pytest.approx(4)
+    await other
+    assert min(world.ledger.outcomes) == ("a", "cancelled", "")
+    world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_a_target_that_was_waited_for_in_vain_may_still_go_on_with_the_answer() -> None:
+    world = hedged(pool_size=1)
+    world.script("b", text("another's", delay=5), lines("start/text:lo", "finish/end"))
+    other = asyncio.create_task(world.executor.complete(OPERATION, plan_for("b"), call()))
+    await asyncio.sleep(0)
+    world.script("a", lines("start/text:Hel", 8.0, ConnectionLost("Cut."), delay=2))
+    able = [with_prefill(target(name)) for name in "ab"]
+    plan = plan_for(able, is_hedged=True, stream_recovery=StreamRecovery.CONTINUE)
+    stream = (await world.executor.open_stream(OPERATION, plan, call())).value
+    batches = [batch async for batch in stream]
+    await stream.aclose()
+    await other
+    events = [event for batch in batches for frame in batch for event in frame.events]
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "Hello"
+    assert world.asked() == ["b", "a", "b"]
+    world.assert_accounts_are_closed()

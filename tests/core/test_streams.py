@@ -188,6 +188,14 @@ async def test_usage_at_the_start_counts_where_none_follows() -> None:
     assert [settled.usage for settled in world.ledger.ends] == [Usage(9, 1)] * 2
 
 
+@in_virtual_time
+async def test_words_are_estimated_where_the_vendor_counted_at_the_start_alone() -> None:
+    world = World()
+    world.script("a", lines(f"start:9,1/text:{'word' * 50}/finish/end"))
+    await read((await opened(world)).value)
+    assert world.ledger.ends[0].usage == Usage(9, 50, estimated=True)
+
+
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [

@@ -161,6 +161,20 @@ class TestFromAVendor:
             reasoning_tokens=40,
         )
 
+    @pytest.mark.parametrize(
+        "usage",
+        [
+            {"input_tokens": -1, "output_tokens": 5},
+            {"input_tokens": 1, "output_tokens": 10**19},
+            {"input_tokens": 1, "output_tokens_details": {"thinking_tokens": 2**31}},
+        ],
+    )
+    def test_counts_that_cannot_be_are_no_counts_and_reach_no_caller(self, usage: Any) -> None:
+        completion = FORMAT.parse_response(answer(usage=usage))
+        assert completion.usage is None
+        shown = json.loads(completion.raw or b"")["usage"]
+        assert shown["input_tokens"] == shown["output_tokens"] == 0
+
     @pytest.mark.parametrize("usage", [None, {}])
     def test_no_usage_is_no_usage(self, usage: Any) -> None:
         assert FORMAT.parse_response(answer(usage=usage)).usage is None

@@ -93,6 +93,12 @@ class TestFromAVendor:
             (401, envelope("authentication_error"), CredentialRejected),
             (402, envelope("billing_error"), QuotaExhausted),
             (403, envelope("permission_error"), CredentialRejected),
+            (
+                403,
+                envelope("permission_error", "No access to this model"),
+                ModelNotFound,
+            ),
+            (403, envelope("permission_error", "This model isn't available now"), ModelNotFound),
             (404, envelope("not_found_error", "model: claude-9"), ModelNotFound),
             (408, envelope("timeout_error"), UpstreamTimeout),
             (409, envelope("conflict_error"), ServerFailed),

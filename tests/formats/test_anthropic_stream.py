@@ -304,6 +304,20 @@ class TestFromAVendor:
         with pytest.raises(TruncatedStream):
             read()
 
+    @pytest.mark.parametrize(
+        ("begun", "ended"),
+        [
+            ({"input_tokens": -1}, {"output_tokens": 7}),
+            ({"input_tokens": 1}, {"output_tokens": -7}),
+        ],
+    )
+    def test_counts_that_cannot_be_are_no_counts_and_reach_no_caller(
+        self, begun: dict[str, int], ended: dict[str, int]
+    ) -> None:
+        frames = read(start(**begun), block(0, "text", TEXT), stop("end_turn", **ended), STOP)
+        assert not [one for one in events_of(frames) if isinstance(one, UsageReported)]
+        assert b'": -' not in b"".join(frame.raw for frame in frames)
+
     def test_an_error_event_is_that_error(self) -> None:
         error = {"type": "overloaded_error", "message": "Overloaded"}
         parser = FORMAT.stream_parser()
@@ -339,9 +353,10 @@ class TestFromAVendor:
     @pytest.mark.parametrize(
         "broken",
         [
-            b"event: content_block_delta\ndata: {\n\n",
+            b"event: ping\ndata: {\n\n",
+            b'event: ping\ndata: {"type": "ping", "nothing\n\n',
+            b"data: {oops\n\n",
             b"data: 3\n\n",
-            event("content_block_delta", index=0, delta={"type": "text_delta", "text": 3}),
         ],
     )
     def test_a_broken_event_is_left_out_where_the_answer_ends_well(self, broken: bytes) -> None:
@@ -353,6 +368,10 @@ class TestFromAVendor:
         "broken",
         [
             event("content_block_delta", index=0, delta=TEXT)[:-8] + b"\n\n",
+            event("content_block_delta", index=0, delta={"type": "text_delta", "text": 3}),
+            b"event: content_block_delta\ndata: {\n\n",
+            b'data: {"type": "content_block_delta", "ind\n\n',
+            b'data: {"ty\n\n',
             b'data: {"type": "content_block_delta", "delta": {"partial_json": "{\n\n',
         ],
     )

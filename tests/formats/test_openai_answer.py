@@ -186,7 +186,7 @@ def test_an_error_beside_the_finish_says_what_it_is() -> None:
         ({}, None),
         ([], None),
         ({"prompt_tokens": 3, "completion_tokens": 2}, Usage(3, 2)),
-        ({"prompt_tokens": "3", "completion_tokens": -2}, Usage(0, 0)),
+        ({"prompt_tokens": "3", "completion_tokens": -2}, None),
         (
             {
                 "prompt_tokens": 10,
@@ -233,6 +233,23 @@ def test_an_error_beside_the_finish_says_what_it_is() -> None:
 )
 def test_what_an_answer_used(usage: Any, counted: Usage | None) -> None:
     assert parse(usage=usage).usage == counted
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 10**19, "completion_tokens": 2, "total_tokens": 5},
+        {"prompt_tokens": 3, "completion_tokens": -2, "total_tokens": 1},
+        {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 2**31},
+        {"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": -1}},
+        {"prompt_tokens": 1e30, "completion_tokens": 2},
+    ],
+)
+def test_counts_that_cannot_be_are_no_counts_and_reach_no_caller(usage: Any) -> None:
+    completion = parse(usage=usage)
+    assert completion.usage is None
+    assert completion.raw is not None
+    assert json.loads(completion.raw) == {**json.loads(answer()), "usage": None}
 
 
 @pytest.mark.parametrize(

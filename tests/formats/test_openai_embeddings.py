@@ -45,6 +45,12 @@ def answer(*embeddings: Any, **fields: Any) -> bytes:
     ).encode()
 
 
+def test_counts_that_cannot_be_are_no_counts() -> None:
+    found = FORMAT.parse_embeddings(answer([1.0], usage={"prompt_tokens": -4}))
+    assert found.usage is None
+    assert json.loads(found.raw or b"")["usage"] is None
+
+
 def packed(*values: float) -> str:
     return b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
 

@@ -96,7 +96,11 @@ def test_without_words_the_status_decides(status: int, error: type, body: bytes)
         (403, said("Project `p` does not have access to model `gpt-9`"), ModelNotFound),
         (403, said("You are not allowed to sample from this model"), ModelNotFound),
         (403, said("The model `llama` is blocked at the project level."), ModelNotFound),
+        (403, said("You don't have access to the model with the specified ID."), ModelNotFound),
+        (403, said("Your organization must be verified to use this model"), ModelNotFound),
         (403, said("You are not allowed here"), CredentialRejected),
+        (403, said("Insufficient permissions. Missing scopes: model.request"), CredentialRejected),
+        (403, said("Your key has no access to models"), CredentialRejected),
         # Azure
         (400, said("x", code="content_filter", innererror={"code": "x"}), ContentFiltered),
         (400, said("x", innererror={"code": "ResponsibleAIPolicyViolation"}), ContentFiltered),

@@ -153,6 +153,12 @@ class TestReading:
             AnswerEnded(),
         ]
 
+    def test_counts_that_cannot_be_are_no_counts_and_reach_no_caller(self) -> None:
+        counts = chunk(usage={"prompt_tokens": 3, "completion_tokens": -2})
+        frames = frames_of(text("a"), FINISH, counts, DONE)
+        assert frames[2].events == ()
+        assert json.loads(frames[2].raw.removeprefix(b"data: "))["usage"] is None
+
     def test_usage_that_is_none_says_nothing(self) -> None:
         assert events_of(text("a", usage=None), chunk(delta("stop"), usage={}), DONE) == [
             STARTED,
@@ -361,7 +367,9 @@ class TestTheEnd:
             frames_of(text("a"), FINISH, DONE)
         )
 
-    @pytest.mark.parametrize("broken", [b"data: {oops\n\n", b"data: 3\n\n", b'data: ["a"]\n\n'])
+    @pytest.mark.parametrize(
+        "broken", [b"data: {oops\n\n", b"data: 3\n\n", b'data: ["a"]\n\n', b"data: ping\n\n"]
+    )
     def test_what_cannot_be_read_is_left_out_where_the_rest_ends_well(self, broken: bytes) -> None:
         assert frames_of(text("a"), broken, FINISH, DONE) == frames_of(text("a"), FINISH, DONE)
         assert frames_of(text("a"), FINISH, broken.rstrip()) == frames_of(text("a"), FINISH)
@@ -373,6 +381,9 @@ class TestTheEnd:
             text("lost").replace(b'"lost"', b'"l\x00st"'),
             b'data: {"choices": [{"delta": {"reasoning_content": "lo\n\n',
             b'data: {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "\n\n',
+            b'data: {"choices": [{"delta": {"content": "", "ro\n\n',
+            b'data: "delta": {"content": "lost"}}]}\n\n',
+            b'data: {"id": "chatcmpl-1",, "choices": []}\n\n',
         ],
     )
     def test_an_answer_with_a_hole_is_none_however_well_it_ends(self, broken: bytes) -> None:
@@ -380,9 +391,11 @@ class TestTheEnd:
             frames_of(text("a"), broken, text("b"), FINISH, DONE)
         assert frames_of(text("a"), FINISH, broken, DONE) == frames_of(text("a"), FINISH, DONE)
 
-    def test_a_broken_piece_that_shows_no_words_is_no_hole(self) -> None:
-        for broken in (b'data: {"choices": [{"delta": {"content": "", "ro\n\n', b"data: ping\n\n"):
-            assert frames_of(text("a"), broken, FINISH, DONE) == frames_of(text("a"), FINISH, DONE)
+    def test_a_chunk_cut_anywhere_leaves_a_hole(self) -> None:
+        chunk = text("lost").rstrip()
+        for end in range(len(b"data: {"), len(chunk)):
+            with pytest.raises(MalformedAnswer):
+                frames_of(text("a"), chunk[:end] + b"\n\n", text("b"), FINISH, DONE)
 
     def test_an_error_after_the_finish_is_the_end(self) -> None:
         error = b'data: {"error": {"code": 500, "message": "counting failed"}}\n\n'
