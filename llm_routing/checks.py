@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from django.conf import settings as django_settings
@@ -11,6 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
 from .conf import Settings, get_settings
+from .core.codec import decode
+from .credentials import fits_header, setting_values, unusable_variables
 from .models import UsageRecord
 
 
@@ -21,7 +24,13 @@ def check_settings(**_: Any) -> Sequence[checks.CheckMessage]:
         settings = get_settings()
     except ImproperlyConfigured as error:
         return [checks.Error(str(error), id="llm_routing.E001")]
-    return [*_timeouts(settings), *_snapshot_cache(settings), *_encryption_keys(settings)]
+    return [
+        *_timeouts(settings),
+        *_snapshot_cache(settings),
+        *_encryption_keys(settings),
+        *_headers(settings),
+        *_vendor_keys(),
+    ]
 
 
 @checks.register(checks.Tags.security, deploy=True)
@@ -131,3 +140,45 @@ def _encryption_keys(settings: Settings) -> Sequence[checks.CheckMessage]:
                 )
             ]
     return []
+
+
+def _headers(settings: Settings) -> Sequence[checks.CheckMessage]:
+    """Where such a value is used it is left out, so that no request fails of it."""
+    found = [
+        checks.Error(
+            f"{name.upper()} has characters that no header can carry.", id="llm_routing.E006"
+        )
+        for name, value in sorted(setting_values(settings).items())
+        if not fits_header(value)
+    ]
+    if settings.or_site_url and not _is_site(settings.or_site_url):
+        found.append(
+            checks.Error("OR_SITE_URL is no http:// or https:// address.", id="llm_routing.E007")
+        )
+    if settings.portkey_config.lstrip().startswith("{"):
+        try:
+            decode(settings.portkey_config.encode())
+        except ValueError:
+            found.append(
+                checks.Error(
+                    "PORTKEY_CONFIG begins as JSON and is none.",
+                    hint="Give the id of a config (pc-…), or its JSON whole.",
+                    id="llm_routing.E008",
+                )
+            )
+    return found
+
+
+def _is_site(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _vendor_keys() -> Sequence[checks.CheckMessage]:
+    return [
+        checks.Error(f"{name} has characters that no key has.", id="llm_routing.E009")
+        for name in unusable_variables()
+    ]

@@ -154,6 +154,11 @@ class Settings(BaseModel):
         (), alias="LLM_ENCRYPTION_KEYS"
     )
 
+    @property
+    def sandbox_base_url(self) -> str:
+        """The sandbox's address as a provider has it."""
+        return self.sandbox_url.rstrip("/") + "/v1"
+
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """The settings of an `LLM_ROUTING` dictionary (keys are the fields' names in upper case) over

@@ -5,7 +5,7 @@ Nothing here goes into a log, an error or a repr. How a vendor reads a key is in
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -85,7 +85,7 @@ def build_credential(
     `setting_values` are settings by name, of which a vendor's `setting_headers` speak. What no
     header can carry (line breaks, quotation marks pasted along) counts as missing and is logged.
     """
-    if not _fits_header(api_key):
+    if not _fits_key(api_key):
         logger.error("The API key for %s has characters that no key has.", vendor.title)
         return None
     if vendor.needs_key and not api_key:
@@ -93,7 +93,7 @@ def build_credential(
     from_settings = {}
     for header, name in vendor.setting_headers.items():
         value = setting_values.get(name, "")
-        if not _fits_header(value):
+        if not fits_header(value):
             logger.error("%s has characters that no header can carry.", name.upper())
         elif value:
             from_settings[header] = value
@@ -101,8 +101,19 @@ def build_credential(
     return HeaderCredential(headers, origin)
 
 
-def _fits_header(value: str) -> bool:
+def fits_header(value: str) -> bool:
+    """Whether a header can carry `value`."""
     return value.isascii() and value.isprintable()
+
+
+def _fits_key(value: str) -> bool:
+    return fits_header(value) and " " not in value
+
+
+def unusable_variables(environ: Mapping[str, str] = os.environ) -> Sequence[str]:
+    """The vendors' variables that are set to what no key looks like."""
+    names = {name for vendor in VENDORS.values() for name in vendor.api_key_envs}
+    return sorted(name for name in names if not _fits_key(environ.get(name, "").strip()))
 
 
 def setting_values(settings: Settings) -> Mapping[str, str]:

@@ -99,6 +99,7 @@ class BaseLLMRouter(InProcessCalls):
         self._cache_secret = cache_secret
         self._default = Address(use_case=config.default_use_case, tier=config.default_tier.value)
         self._on_close = on_close
+        self._is_closed = False
         self._tally = Tally(metrics)
         self._limits = ProviderLimits(settings.connection_pool_size, settings.max_queued, clock)
         executor = Executor(
@@ -250,7 +251,8 @@ class BaseLLMRouter(InProcessCalls):
         """Reads what every provider in use offers, or those named. Raises `UnknownProvider`."""
 
     async def close(self) -> None:
-        """Releases connections; a closed router is not handed out again."""
+        """Releases connections; a closed router is not handed out again, and refuses to work."""
+        self._is_closed = True
         self._on_close(self)
         await self._cache.aclose()
         await self._idempotency.aclose()
@@ -317,7 +319,12 @@ class BaseLLMRouter(InProcessCalls):
         measured.slot = await admission.enter(call.deadline)
         return call
 
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("This router is closed. Get another one with get_llm_router().")
+
     def _measured(self, operation: str) -> MeasuredRequest:
+        self._refuse_if_closed()
         return MeasuredRequest(operation, self._tally, self._clock)
 
     def _facts(
@@ -364,6 +371,7 @@ class StaticLLMRouter(BaseLLMRouter):
         self, *providers: str, dry_run: bool = False
     ) -> DiscoveryReport:
         """What the providers offer beside the built-in models; nothing is written."""
+        self._refuse_if_closed()
         return await compare(self._transport, self.table, self, providers)
 
 
@@ -396,6 +404,7 @@ class DynamicLLMRouter(BaseLLMRouter):
     ) -> DiscoveryReport:
         """Reads what the providers offer, adds new models as inactive rows and marks those that
         have vanished; `dry_run` writes nothing. Raises `UnknownProvider`, `django.db.Error`."""
+        self._refuse_if_closed()
         return await discover(
             self._transport, providers, overrides=self._overrides, dry_run=dry_run
         )

@@ -68,7 +68,7 @@ def _credentials(overrides: Mapping[str, Credential]) -> dict[str, Credential]:
 def _provider(vendor: Vendor) -> ProviderSpec:
     base_url = vendor.base_url
     if vendor.is_sandbox:
-        base_url = get_settings().sandbox_url.rstrip("/") + "/v1"
+        base_url = get_settings().sandbox_base_url
     return ProviderSpec(
         name=vendor.name,
         vendor=vendor.name,

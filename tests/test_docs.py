@@ -9,6 +9,7 @@ from llm_routing.api import get_api, headers
 from llm_routing.conf import Settings
 from llm_routing.core.errors import ERRORS_BY_CODE, LLMError, RoutingError, UpstreamError
 from llm_routing.metrics.families import FAMILIES
+from llm_routing.vendors import VENDORS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -78,6 +79,15 @@ def test_every_metric_has_its_row_with_its_labels() -> None:
         kind, labels, _ = documented[name]
         assert kind == family.kind.value, name
         assert tuple(re.findall("[a-z_]+", labels)) == family.labels, name
+
+
+def test_every_vendor_s_key_has_its_row_among_the_settings() -> None:
+    first_cells = re.findall(
+        r"^\| – \| ([^|]+) \|", (DOCS / "settings.md").read_text(), re.MULTILINE
+    )
+    documented = {name for cell in first_cells for name in re.findall(r"`([^`]+)`", cell)}
+    read = {name for vendor in VENDORS.values() for name in vendor.api_key_envs}
+    assert documented == read | {"DATABASE_URL"}
 
 
 def test_every_variable_the_project_reads_has_its_row() -> None:

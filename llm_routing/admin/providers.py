@@ -216,7 +216,7 @@ class ProviderAdmin(WithDay, ConfigurationAdmin[Provider]):
 
 def _default_address(vendor: str) -> str:
     if VENDORS[vendor].is_sandbox:
-        return f"{get_settings().sandbox_url}/v1"
+        return get_settings().sandbox_base_url
     return VENDORS[vendor].base_url
 
 

@@ -4,6 +4,7 @@ What the plan was read from is the readers' business.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from django.db import transaction
 from django.db.models import Model
 from django.utils import timezone
 
+from llm_routing.conf import get_settings
 from llm_routing.core.types import ModelTier
 from llm_routing.credentials import find_key
 from llm_routing.discovery.describe import describe
@@ -125,7 +127,7 @@ class _Migration:
         ours = untouched(Provider, OURS)
         removed = removed_since(Provider, lambda entry: entry.name)
         found = {}
-        for planned in self._plan.providers:
+        for planned in map(_placed, self._plan.providers):
             row = present.get(planned.name)
             if row is None:
                 if planned.name in removed:
@@ -406,3 +408,10 @@ class _Migration:
 
 def _values(planned: PlannedRoute) -> dict[str, Any]:
     return {name: getattr(planned, name) for name in _ROUTE_FIELDS}
+
+
+def _placed(planned: PlannedProvider) -> PlannedProvider:
+    """The provider, at the address that the settings give to the sandbox where it is one."""
+    if not VENDORS[planned.vendor].is_sandbox or planned.base_url:
+        return planned
+    return replace(planned, base_url=get_settings().sandbox_base_url)

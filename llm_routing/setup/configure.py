@@ -125,7 +125,7 @@ class _SetUp:
         self, present: Mapping[str, Provider], known: set[str], ours: set[Any]
     ) -> None:
         vendor = VENDORS["sandbox"]
-        base_url = get_settings().sandbox_url.rstrip("/") + "/v1"
+        base_url = get_settings().sandbox_base_url
         is_wanted = not any(
             answers_for_real(provider, self._environ) for provider in Provider.objects.active()
         )

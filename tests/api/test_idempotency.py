@@ -313,7 +313,7 @@ async def test_openai_s_client_retries_after_our_5xx_and_the_retry_runs(
 async def losing_the_first_answer(url: str) -> AsyncIterator[str]:
     """A way to `url` on which the first answer is lost once it was given."""
     port = urlsplit(url).port
-    connections = 0
+    connections: list[asyncio.Task[None]] = []
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -321,25 +321,31 @@ async def losing_the_first_answer(url: str) -> AsyncIterator[str]:
                 writer.write(data)
         writer.close()
 
+    async def lose(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.close()
+
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        is_lost = connections == 1
+        answer = pass_on if connections else lose
+        if (task := asyncio.current_task()) is not None:
+            connections.append(task)
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)
-        asking = asyncio.create_task(pass_on(reader, upstream_writer))
-        if is_lost:
-            await upstream_reader.read(65536)
-            writer.close()
-            upstream_writer.close()
-        else:
-            await pass_on(upstream_reader, writer)
-        await asking
+        try:
+            await asyncio.gather(pass_on(reader, upstream_writer), answer(upstream_reader, writer))
+        finally:
+            for each in (writer, upstream_writer):
+                each.close()
+                with suppress(OSError):
+                    await each.wait_closed()
 
     server = await asyncio.start_server(connect, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
         await server.wait_closed()
 
 

@@ -80,12 +80,37 @@ def test_loopback_is_allowed_in_development_alone(settings, monkeypatch) -> None
         ({"TOTAL_TIMEOUT": 5}, "E002"),
         ({"SNAPSHOT_CACHE_ALIAS": "nowhere"}, "E003"),
         ({"ENCRYPTION_KEYS": "not-a-fernet-key"}, "E005"),
+        ({"OR_APP_NAME": "two\nlines"}, "E006"),
+        ({"OR_SITE_URL": "nonsense"}, "E007"),
+        ({"OR_SITE_URL": "http://[::1"}, "E007"),
+        ({"PORTKEY_CONFIG": '{"retry": '}, "E008"),
     ],
 )
 def test_check_rejects_nonsense(settings, given, code) -> None:
     settings.LLM_ROUTING = given
     with pytest.raises(SystemCheckError, match=f"llm_routing.{code}"):
         call_command("check")
+
+
+@pytest.mark.parametrize("variable", ["PORTKEY_API_KEY", "OPENROUTER_API_KEY", "GOOGLE_API_KEY"])
+def test_check_rejects_a_key_with_blanks_and_does_not_show_it(variable, monkeypatch) -> None:
+    monkeypatch.setenv(variable, "sk-one sk-two")
+    with pytest.raises(SystemCheckError, match=f"{variable} has characters") as caught:
+        call_command("check")
+    assert "sk-" not in str(caught.value)
+    monkeypatch.setenv(variable, " sk-one\n")
+    call_command("check")
+
+
+def test_check_takes_what_vendors_take(settings) -> None:
+    settings.LLM_ROUTING = {
+        "PORTKEY_CONFIG": '{"retry": {"attempts": 3}}',
+        "OR_SITE_URL": "https://example.org",
+        "OR_APP_NAME": "An example",
+    }
+    call_command("check")
+    settings.LLM_ROUTING = {"PORTKEY_CONFIG": "pc-failover-1"}
+    call_command("check")
 
 
 def test_a_cache_that_pickles_into_redis_is_refused(settings) -> None:

@@ -12,10 +12,18 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.contrib.auth.models import Permission
+from django.core.management import get_commands, load_command_class
 from django.db import connections
+from django.urls import resolve
 from ninja.testing import TestAsyncClient
 
-from llm_routing import close_routers
+import llm_routing
+from llm_routing import BaseLLMRouter, RouterConfig, close_routers
+from llm_routing.conf import Settings
+from llm_routing.core import errors
+from llm_routing.core.types import LLMRequest
+from llm_routing.metrics import NoMetrics, Tally
 from llm_routing.models import UseCaseRoute
 from tests.router.conftest import Configuration, clean_process, configuration
 
@@ -28,7 +36,7 @@ FILES = {
     for _, code in BLOCKS
     if code.startswith("# assistant/")
 }
-SNIPPETS = [(sync, code) for sync, code in BLOCKS if code not in FILES.values()]
+SNIPPETS = [(sync, code) for sync, code in BLOCKS if not code.startswith("# assistant/")]
 HI = {"messages": [{"role": "user", "content": "Why does this loop never end?"}]}
 
 
@@ -130,3 +138,57 @@ def test_every_promise_has_its_row_and_every_link_its_page() -> None:
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
     anchors = {re.sub(r"[^a-z0-9 ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+
+
+def names_in_the_new_column() -> list[str]:
+    """What the tables say the new router has, as code."""
+    rows = re.findall(r"^\|(.*)\|$", PAGE.read_text(), re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row.rpartition("|")[2])]
+
+
+def is_there(name: str) -> bool:
+    """Whether the router has what a table calls so."""
+    if name.startswith(("GET /", "/")):
+        path = name.removeprefix("GET ")
+        return bool(resolve(path if path != "/ready" else "/api/llm/health/ready"))
+    if name.removeprefix("python ").startswith("manage.py "):
+        return name.rpartition(" ")[2] in get_commands()
+    if name.startswith("llm_routing."):
+        app, _, codename = name.partition(".")
+        wanted = Permission.objects.filter(content_type__app_label=app, codename=codename)
+        return wanted.exists()
+    if name.startswith("--"):
+        parser = load_command_class("llm_routing", "llm_health_sweep").create_parser("", "")
+        return name in parser.format_help()
+    if name.startswith('["'):
+        counts = Tally(NoMetrics()).numbers()
+        return name[2:-2] in counts or name[1:-1] in inspect.getsource(BaseLLMRouter.get_metrics)
+    variable = name.partition("=")[0]
+    fields = Settings.model_fields
+    return (
+        (PAGE.parents[1] / name).is_file()
+        or variable in {field.alias for field in fields.values()} | {one.upper() for one in fields}
+        or variable in RouterConfig.model_fields
+        or variable in inspect.signature(BaseLLMRouter.complete).parameters
+        or variable in inspect.signature(LLMRequest).parameters
+        or hasattr(errors, name)
+        or hasattr(errors.LLMError("x"), name)
+        or hasattr(BaseLLMRouter, name.removeprefix("router.").removesuffix("()"))
+        or hasattr(llm_routing, name.removeprefix("await ").removesuffix("()"))
+    )
+
+
+OF_THE_PROJECT = {"DATABASE_URL", "DEBUG", "settings.py", "postgresql+asyncpg://…", "llm_routing"}
+"""What Django and the shipped project have, for which tests/project stands."""
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", sorted(set(names_in_the_new_column()) - OF_THE_PROJECT))
+def test_what_the_tables_promise_is_there(name: str) -> None:
+    assert is_there(name)
+
+
+@pytest.mark.django_db
+def test_what_nobody_has_is_not_there() -> None:
+    names = ("manage.py llm_fly", "NO_SUCH_KEY", "llm_routing.fly", '["flights_total"]', "--fly")
+    assert [name for name in names if is_there(name)] == []

@@ -1,12 +1,16 @@
 """How the shipped project reads its environment."""
 
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from project import environment
+from project.processes import ROOT
 
 FILE = Path("/nowhere/db.sqlite3")
 
@@ -60,6 +64,18 @@ def test_an_unknown_database_is_refused_without_telling_its_password(monkeypatch
     with pytest.raises(ImproperlyConfigured, match="mysql") as error:
         environment.database(FILE)
     assert "hunter2" not in str(error.value)
+
+
+def test_manage_py_says_what_is_wrong_without_a_traceback():
+    command = [sys.executable, "manage.py", "check"]
+    environ = {**os.environ, "DATABASE_URL": "mysql://ann:hunter2@db/llm"}
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "DATABASE_URL begins with 'mysql'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "hunter2" not in ended.stderr
 
 
 def test_redis_holds_json(monkeypatch):

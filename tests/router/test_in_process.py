@@ -250,3 +250,19 @@ async def test_a_closed_router_is_not_handed_out_again(router: BaseLLMRouter) ->
     async with await get_llm_router(config=RouterConfig(default_tier="economy")) as mine:
         assert await get_llm_router(config=RouterConfig(default_tier="economy")) is mine
     assert await get_llm_router(config=RouterConfig(default_tier="economy")) is not mine
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+async def test_a_closed_router_that_somebody_kept_opens_no_connection(
+    router: BaseLLMRouter, dynamic: bool
+) -> None:
+    kept = await get_llm_router(dynamic=dynamic)
+    await close_routers()
+    with pytest.raises(RuntimeError, match="closed"):
+        await kept.complete("Hi", use_case="debugging")
+    with pytest.raises(RuntimeError, match="closed"):
+        await anext(aiter(kept.stream("Hi", use_case="debugging")))
+    with pytest.raises(RuntimeError, match="closed"):
+        await kept.discover_available_models()
+    answer = await (await get_llm_router()).complete("Hi", use_case="debugging")
+    assert answer.content
