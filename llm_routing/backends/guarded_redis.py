@@ -7,24 +7,21 @@ ones nothing: it is left alone for a while, then one call finds out.
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha1
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from llm_routing.core.breaker import Breaker, BreakerPermit, BreakerRules, Refusal
 from llm_routing.core.ports import Clock
 
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
+from .redis_line import RedisLine
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-MAX_CONNECTIONS = 32
 CALL_SECONDS = 0.1
 RULES = BreakerRules(window_calls=1, minimum_calls=1, open_time=0.5, longest_open_time=10.0)
 """One failure is enough; the pauses grow from half a second to ten."""
@@ -47,20 +44,21 @@ class RedisCalls:
 
 class GuardedRedis:
     """One Redis for all that a process keeps there, with a limit to each call and a circuit breaker
-    over all of them. One client for each event loop, shared by all who use it; for any thread."""
+    over all of them. One connection of each event loop for all who use it there; for any thread."""
 
     def __init__(self, url: str, *, clock: Clock, rng: Random) -> None:
         # Only who has a Redis holds its client in memory, and from the start: imported by a first
         # call, it would stop the event loop.
-        import redis.asyncio  # noqa: F401
+        import redis.asyncio
 
         self._url = url
-        self._scripts: dict[str, Any] = {}
+        self._unknown_script = redis.exceptions.NoScriptError
+        self._digests: dict[str, str] = {}
         self._clock = clock
         self._lock = threading.Lock()
         self._breaker = Breaker(RULES, rng)
         self._failed = self._skipped = 0
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, RedisLine] = WeakKeyDictionary()
 
     @property
     def calls(self) -> RedisCalls:
@@ -70,26 +68,21 @@ class GuardedRedis:
             return RedisCalls(self._failed, self._skipped, is_paused)
 
     async def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """What a Lua script says. Raises `RedisUnavailable`."""
-
-        def call(client: "Redis") -> Awaitable[Any]:
-            known = self._scripts.get(script)
-            if known is None:
-                known = self._scripts[script] = client.register_script(script)
-            return known(keys=keys, args=arguments, client=client)
-
-        return await self.call(call)
-
-    async def call(self, call: "Callable[[Redis], Awaitable[T]]") -> T:
-        """What `call` gives within `CALL_SECONDS`. Raises `RedisUnavailable`."""
-        client = self._client()
+        """What a Lua script says within `CALL_SECONDS`. Raises `RedisUnavailable`."""
+        line = self._line()
         permit = self._admit()
         try:
             with _TimeLimit():
-                result = await call(client)
+                if await line.is_spoilt():
+                    await line.lose(ConnectionError("closed"))
+                    line = self._line()
+                result = await self._ask(line, script, keys, arguments)
         except Exception as error:  # noqa: BLE001  # whatever Redis is up to, the request goes on
-            if self._clients.get(asyncio.get_running_loop()) is client:
+            if self._lines.get(asyncio.get_running_loop()) is line:
                 self._fail(permit, error)
+                if isinstance(error, TimeoutError):
+                    # It may never say anything again on this connection.
+                    await line.lose(error)
             # Else somebody has closed it meanwhile, which says nothing about Redis.
             raise RedisUnavailable(type(error).__name__) from None
         else:
@@ -101,10 +94,22 @@ class GuardedRedis:
                 permit.release()
 
     async def aclose(self) -> None:
-        """Closes the connections of the running event loop; the next call opens new ones."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        """Closes the connection of the running event loop; the next call opens another."""
+        line = self._lines.pop(asyncio.get_running_loop(), None)
+        if line is not None:
+            await line.lose(ConnectionError("closed"))
+
+    async def _ask(
+        self, line: RedisLine, script: str, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> Any:
+        digest = self._digests.get(script)
+        if digest is None:
+            name = sha1(script.encode(), usedforsecurity=False)
+            digest = self._digests[script] = name.hexdigest()
+        try:
+            return await line.ask("EVALSHA", digest, len(keys), *keys, *arguments)
+        except self._unknown_script:
+            return await line.ask("EVAL", script, len(keys), *keys, *arguments)
 
     def _admit(self) -> BreakerPermit:
         with self._lock:
@@ -126,24 +131,12 @@ class GuardedRedis:
                 "Redis is left alone for %.1f s: %s", opening.retry_after, type(error).__name__
             )
 
-    def _client(self) -> "Redis":
+    def _line(self) -> RedisLine:
         loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            from redis.asyncio import BlockingConnectionPool, Redis
-            from redis.asyncio.retry import Retry
-            from redis.backoff import NoBackoff
-
-            pool = BlockingConnectionPool.from_url(
-                self._url,
-                max_connections=MAX_CONNECTIONS,
-                timeout=CALL_SECONDS,
-                socket_timeout=None,
-                socket_connect_timeout=None,
-                retry=Retry(NoBackoff(), 0),
-            )
-            client = self._clients[loop] = Redis.from_pool(pool)
-        return client
+        line = self._lines.get(loop)
+        if line is None or line.is_lost:
+            line = self._lines[loop] = RedisLine(self._url)
+        return line
 
 
 class _TimeLimit:

@@ -17,6 +17,7 @@ from llm_routing import close_routers
 from llm_routing.conf import get_settings
 from llm_routing.models import ApiKey, RouteTarget, UsageRecord
 from llm_routing.sandbox import Outcome
+from tests.listening import listening
 
 from .conftest import Gateway
 
@@ -313,7 +314,7 @@ async def test_openai_s_client_retries_after_our_5xx_and_the_retry_runs(
 async def losing_the_first_answer(url: str) -> AsyncIterator[str]:
     """A way to `url` on which the first answer is lost once it was given."""
     port = urlsplit(url).port
-    connections: list[asyncio.Task[None]] = []
+    connections = 0
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -326,27 +327,19 @@ async def losing_the_first_answer(url: str) -> AsyncIterator[str]:
         writer.close()
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answer = pass_on if connections else lose
-        if (task := asyncio.current_task()) is not None:
-            connections.append(task)
+        nonlocal connections
+        connections += 1
+        answer = lose if connections == 1 else pass_on
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             await asyncio.gather(pass_on(reader, upstream_writer), answer(upstream_reader, writer))
         finally:
-            for each in (writer, upstream_writer):
-                each.close()
-                with suppress(OSError):
-                    await each.wait_closed()
+            upstream_writer.close()
+            with suppress(OSError):
+                await upstream_writer.wait_closed()
 
-    server = await asyncio.start_server(connect, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for connection in connections:
-            connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-        await server.wait_closed()
+    async with listening(connect) as own_port:
+        yield f"http://127.0.0.1:{own_port}"
 
 
 @pytest.mark.parametrize("sends", ["given", "by itself"])

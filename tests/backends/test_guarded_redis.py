@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from llm_routing.backends import redis_line
 from llm_routing.backends.clock import SystemClock
 from llm_routing.backends.guarded_redis import GuardedRedis, RedisCalls, RedisUnavailable
 
@@ -44,14 +44,10 @@ async def guarded(mortal: MortalRedis, clock: Clock) -> AsyncIterator[GuardedRed
     await redis.aclose()
 
 
-async def ping(client: Redis) -> Any:
-    return await client.ping()
-
-
 async def ask(guarded: GuardedRedis) -> bool:
     """Whether Redis answered."""
     try:
-        return bool(await guarded.call(ping))
+        return bool(await guarded.run("return 1", [], []))
     except RedisUnavailable:
         return False
 
@@ -131,28 +127,78 @@ async def test_a_script_that_is_wrong_is_a_failure_and_tells_no_argument(
     assert "ResponseError" in caplog.text
 
 
-async def test_all_users_of_a_loop_share_one_client_and_one_may_close_it(
+async def say(guarded: GuardedRedis, word: str) -> str:
+    said = await guarded.run("return ARGV[1]", [], [word])
+    return str(said.decode())
+
+
+async def test_all_users_of_a_loop_share_one_connection(
     mortal: MortalRedis, guarded: GuardedRedis
 ) -> None:
-    clients: list[Redis] = []
+    words = [str(number) for number in range(200)]
+    assert await asyncio.gather(*(say(guarded, word) for word in words)) == words
+    async with Redis.from_url(mortal.url) as witness:
+        assert len(await witness.client_list()) == 2
 
-    async def see(client: Redis) -> int:
-        clients.append(client)
-        return 1
 
-    await asyncio.gather(*(guarded.call(see) for _ in range(5)))
-    assert len({id(client) for client in clients}) == 1
-
-    async def block(client: Redis) -> Any:
-        return await client.blpop(["nothing"], timeout=5)
-
-    waiting = asyncio.create_task(guarded.call(block))
+async def test_who_waits_may_close_it_for_all_which_says_nothing_of_redis(
+    mortal: MortalRedis, guarded: GuardedRedis
+) -> None:
+    assert await ask(guarded)
+    mortal.freeze()
+    waiting = [asyncio.create_task(say(guarded, "x")) for _ in range(3)]
     await asyncio.sleep(0.03)
     await guarded.aclose()
-    with pytest.raises(RedisUnavailable):
-        await waiting
+    mortal.thaw()
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(end) for end in ends] == [RedisUnavailable] * 3
     assert guarded.calls == RedisCalls()
     assert await ask(guarded)
+
+
+async def test_those_who_leave_take_nobody_s_answer(guarded: GuardedRedis) -> None:
+    rng = Random(7)
+
+    async def one(number: int) -> bool:
+        asking = asyncio.create_task(say(guarded, str(number)))
+        for _ in range(rng.randrange(6)):
+            await asyncio.sleep(0)
+        if number % 3 == 0:
+            asking.cancel()
+        try:
+            return await asking == str(number)
+        except asyncio.CancelledError:
+            return number % 3 == 0
+
+    for _ in range(20):
+        assert all(await asyncio.gather(*(one(number) for number in range(60))))
+    assert guarded.calls == RedisCalls()
+
+
+async def test_a_connection_that_redis_has_closed_meanwhile_costs_no_call(
+    mortal: MortalRedis, guarded: GuardedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_line, "IDLE_SECONDS", 0.02)
+    assert await ask(guarded)
+    async with Redis.from_url(mortal.url) as witness:
+        await witness.client_kill_filter(_type="normal", skipme=True)
+        before = (await witness.info("stats"))["total_connections_received"]
+        await asyncio.sleep(0.05)
+        assert await ask(guarded)
+        await asyncio.sleep(0.05)
+        assert await ask(guarded)
+        assert (await witness.info("stats"))["total_connections_received"] == before + 1
+    assert guarded.calls == RedisCalls()
+
+
+async def test_a_redis_that_has_forgotten_the_scripts_is_told_them_again(
+    mortal: MortalRedis, guarded: GuardedRedis
+) -> None:
+    assert await say(guarded, "a") == "a"
+    async with Redis.from_url(mortal.url) as witness:
+        await witness.script_flush()
+    assert await say(guarded, "b") == "b"
+    assert guarded.calls == RedisCalls()
 
 
 async def test_a_call_that_is_cancelled_says_nothing_and_the_next_one_finds_out(

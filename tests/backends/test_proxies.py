@@ -13,6 +13,7 @@ from llm_routing.backends.http_aiohttp import AiohttpTransport
 from llm_routing.backends.proxies import Proxies
 from llm_routing.conf import load
 from llm_routing.core.errors import AddressForbidden, CertificateRejected, ConnectionFailed
+from tests.listening import listening
 
 from .test_transport import LOOPBACK, Upstream, ask, certificate, plain, running
 
@@ -30,12 +31,8 @@ class Proxy:
         self.lines: list[str] = []
         self.headers: list[Mapping[str, str]] = []
         self.address = ""
-        self.serving: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.serving.add(task)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             head = await reader.readuntil(b"\r\n\r\n")
             line, *rest = head.decode().strip().split("\r\n")
@@ -46,7 +43,6 @@ class Proxy:
                 await writer.drain()
             else:
                 await self._pass_on(line, head, reader, writer)
-        writer.close()
 
     async def _pass_on(
         self,
@@ -60,7 +56,12 @@ class Proxy:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         else:
             back.write(head)
-        await asyncio.gather(copy(reader, back), copy(there, writer))
+        try:
+            await asyncio.gather(copy(reader, back), copy(there, writer))
+        finally:
+            back.close()
+            with contextlib.suppress(OSError):
+                await back.wait_closed()
 
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,15 +74,10 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @asynccontextmanager
 async def running_proxy(proxy: Proxy, target: Upstream | None = None) -> AsyncIterator[Proxy]:
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    proxy.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     proxy.target = int(target.url.rsplit(":", 1)[1]) if target else 0
-    try:
+    async with listening(proxy.serve) as port:
+        proxy.address = f"127.0.0.1:{port}"
         yield proxy
-    finally:
-        server.close()
-        # Its callers have left, so both directions come to their end.
-        await asyncio.wait_for(asyncio.gather(*proxy.serving), 5)
 
 
 @asynccontextmanager

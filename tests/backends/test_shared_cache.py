@@ -27,6 +27,7 @@ from llm_routing.core.cache import CachedAnswer
 from llm_routing.core.ports import Found, Lease, NoLease, SharedCache
 from llm_routing.core.types import Usage
 from tests.conftest import with_path
+from tests.listening import listening
 
 ANSWER = CachedAnswer("p", "m", '{"text":"Grüße"}'.encode(), Usage(3, 4), ("seed",))
 KEY = "0" * 64
@@ -450,16 +451,13 @@ async def test_a_redis_that_hangs_costs_a_moment_once() -> None:
         nonlocal asked
         asked += 1
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    cache = redis_cache(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
-    for _ in range(50):
-        assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
-    assert asked == 1
-    await cache.aclose()
-    server.close()
-    await server.wait_closed()
+    async with listening(silent) as port:
+        cache = redis_cache(f"redis://127.0.0.1:{port}/0")
+        for _ in range(50):
+            assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
+        assert asked == 1
+        await cache.aclose()
 
 
 async def test_a_redis_that_is_back_is_used_again(

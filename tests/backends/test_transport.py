@@ -30,6 +30,7 @@ from llm_routing.core.errors import (
     UpstreamError,
 )
 from llm_routing.core.ports import Answer
+from tests.listening import listening
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
@@ -129,13 +130,9 @@ async def settled(condition: Callable[[], bool]) -> None:
 async def running(
     upstream: UpstreamT, certificate: ssl.SSLContext | None = None
 ) -> AsyncIterator[UpstreamT]:
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, ssl=certificate)
-    scheme = "https" if certificate else "http"
-    upstream.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with listening(upstream.serve, certificate) as port:
+        upstream.url = f"{'https' if certificate else 'http'}://127.0.0.1:{port}"
         yield upstream
-    finally:
-        server.close()
 
 
 @pytest.fixture
@@ -346,11 +343,9 @@ async def test_chunks_that_break_while_they_are_read_are_no_answer(
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
         await goes_on.wait()
         writer.write(b"this is no chunk size\r\n")
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        answer = await ask(transport, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    async with listening(serve) as port:
+        answer = await ask(transport, f"http://127.0.0.1:{port}/")
         assert await answer.next_chunk() == b"hello"
         goes_on.set()
         with pytest.raises(MalformedAnswer):
@@ -376,12 +371,10 @@ async def test_tls_to_a_server_that_speaks_none(transport: AiohttpTransport) -> 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(greet, "127.0.0.1", 0)
-    async with server:
+    async with listening(greet) as port:
         with pytest.raises(TLSFailed):
-            await ask(transport, f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+            await ask(transport, f"https://127.0.0.1:{port}/")
 
 
 async def test_a_provider_that_hangs_takes_no_connection_of_another(

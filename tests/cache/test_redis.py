@@ -14,6 +14,7 @@ from llm_routing import BaseLLMRouter, RouterConfig, get_llm_router
 from llm_routing.conf import get_settings
 from llm_routing.core.types import CacheState
 from tests import services
+from tests.listening import listening
 
 from .conftest import Upstream
 
@@ -179,15 +180,11 @@ async def silent_redis(
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append(1)
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{port}/0")
-    get_settings.cache_clear()
-    yield asked
-    server.close()
-    await server.wait_closed()
+    async with listening(silent) as port:
+        monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{port}/0")
+        get_settings.cache_clear()
+        yield asked
 
 
 async def test_a_redis_that_hangs_costs_one_moment(

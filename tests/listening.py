@@ -1,0 +1,40 @@
+"""Servers of a test's own, over raw sockets."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+CLOSE_SECONDS = 1.0
+
+
+@asynccontextmanager
+async def listening(serve: Serve, certificate: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """The port of 127.0.0.1 at which `serve` is called for each connection. At the end they are
+    all over and closed, so that nothing of them is left to the event loop."""
+    connections: list[asyncio.Task[None]] = []
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        connections.append(task)
+        try:
+            # asyncio's own callback would fail over a task that was cancelled.
+            with suppress(asyncio.CancelledError, ConnectionError):
+                await serve(reader, writer)
+        finally:
+            writer.close()
+            with suppress(asyncio.CancelledError, OSError, TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await writer.wait_closed()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=certificate)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections)
+        await server.wait_closed()
