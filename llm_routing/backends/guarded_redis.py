@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from random import Random
-from types import TracebackType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from llm_routing.core.breaker import Breaker, BreakerPermit, BreakerRules, Refusal
 from llm_routing.core.ports import Clock
@@ -22,10 +20,8 @@ from .redis_line import RedisLine
 
 logger = logging.getLogger(__name__)
 
-CALL_SECONDS = 0.1
 RULES = BreakerRules(window_calls=1, minimum_calls=1, open_time=0.5, longest_open_time=10.0)
 """One failure is enough; the pauses grow from half a second to ten."""
-_SLICES = 10
 
 
 class RedisUnavailable(Exception):
@@ -49,16 +45,16 @@ class GuardedRedis:
     def __init__(self, url: str, *, clock: Clock, rng: Random) -> None:
         # Only who has a Redis holds its client in memory, and from the start: imported by a first
         # call, it would stop the event loop.
-        import redis.asyncio
+        import redis.asyncio.connection
 
         self._url = url
-        self._unknown_script = redis.exceptions.NoScriptError
+        self._error_of_a_call = redis.exceptions.ResponseError
         self._digests: dict[str, str] = {}
         self._clock = clock
         self._lock = threading.Lock()
         self._breaker = Breaker(RULES, rng)
         self._failed = self._skipped = 0
-        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, RedisLine] = WeakKeyDictionary()
+        self._lines: dict[asyncio.AbstractEventLoop, RedisLine] = {}
 
     @property
     def calls(self) -> RedisCalls:
@@ -68,21 +64,15 @@ class GuardedRedis:
             return RedisCalls(self._failed, self._skipped, is_paused)
 
     async def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """What a Lua script says within `CALL_SECONDS`. Raises `RedisUnavailable`."""
-        line = self._line()
+        """What a Lua script says within a tenth of a second. Raises `RedisUnavailable`."""
+        # Leave first: who has none opens no connection.
         permit = self._admit()
+        line = self._line()
         try:
-            with _TimeLimit():
-                if await line.is_spoilt():
-                    await line.lose(ConnectionError("closed"))
-                    line = self._line()
-                result = await self._ask(line, script, keys, arguments)
+            result = await self._ask(line, script, keys, arguments)
         except Exception as error:  # noqa: BLE001  # whatever Redis is up to, the request goes on
             if self._lines.get(asyncio.get_running_loop()) is line:
                 self._fail(permit, error)
-                if isinstance(error, TimeoutError):
-                    # It may never say anything again on this connection.
-                    await line.lose(error)
             # Else somebody has closed it meanwhile, which says nothing about Redis.
             raise RedisUnavailable(type(error).__name__) from None
         else:
@@ -97,7 +87,7 @@ class GuardedRedis:
         """Closes the connection of the running event loop; the next call opens another."""
         line = self._lines.pop(asyncio.get_running_loop(), None)
         if line is not None:
-            await line.lose(ConnectionError("closed"))
+            await line.aclose()
 
     async def _ask(
         self, line: RedisLine, script: str, keys: Sequence[str], arguments: Sequence[Any]
@@ -108,7 +98,9 @@ class GuardedRedis:
             digest = self._digests[script] = name.hexdigest()
         try:
             return await line.ask("EVALSHA", digest, len(keys), *keys, *arguments)
-        except self._unknown_script:
+        except self._error_of_a_call as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
             return await line.ask("EVAL", script, len(keys), *keys, *arguments)
 
     def _admit(self) -> BreakerPermit:
@@ -135,46 +127,7 @@ class GuardedRedis:
         loop = asyncio.get_running_loop()
         line = self._lines.get(loop)
         if line is None or line.is_lost:
+            for other in [other for other in self._lines if other.is_closed()]:
+                self._lines.pop(other, None)
             line = self._lines[loop] = RedisLine(self._url)
         return line
-
-
-class _TimeLimit:
-    """A wait of at most `CALL_SECONDS`, after which `TimeoutError` is raised.
-
-    They are counted in slices, so that a stall of our own event loop (a thousand requests at once)
-    passes for one slice and not for a Redis that is silent.
-    """
-
-    __slots__ = ("_cancelling", "_left", "_loop", "_task", "_timer")
-
-    def __enter__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        task = asyncio.current_task(self._loop)
-        assert task is not None
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._left = _SLICES
-        self._timer = self._loop.call_later(CALL_SECONDS / _SLICES, self._pass)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._timer.cancel()
-        # Where somebody else has cancelled as well, it is theirs.
-        if (
-            not self._left
-            and self._task.uncancel() <= self._cancelling
-            and kind is asyncio.CancelledError
-        ):
-            raise TimeoutError from error
-
-    def _pass(self) -> None:
-        self._left -= 1
-        if self._left:
-            self._timer = self._loop.call_later(CALL_SECONDS / _SLICES, self._pass)
-        else:
-            self._task.cancel()

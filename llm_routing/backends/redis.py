@@ -5,10 +5,10 @@ Where Redis cannot be used (see `guarded_redis`), there is nothing in it.
 
 import asyncio
 from typing import Any
-from uuid import uuid4
 
 from llm_routing.core.cache import CachedAnswer, answer_from_json, answer_to_json
 from llm_routing.core.codec import decode, encode
+from llm_routing.core.ids import new_id
 from llm_routing.core.ports import Cipher, Found, NoLease
 
 from .guarded_redis import GuardedRedis, RedisUnavailable
@@ -102,7 +102,7 @@ class RedisCache:
         await self._run(_RENEW, [_lease(key)], [token, _milliseconds(LEASE_SECONDS)])
 
     async def _claim(self, key: str, max_age: float) -> "Found | RedisLease | NoLease | None":
-        token = uuid4().hex
+        token = new_id()
         said = await self._run(
             _CLAIM,
             [_entry(key), _lease(key)],

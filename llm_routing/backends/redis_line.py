@@ -1,157 +1,188 @@
 """One connection to Redis for all calls of an event loop: sent as they come, answered in order.
 
-redis-py opens it, writes and reads it. Its pool would give each call a connection of its own, which
-costs several times what the call does.
-https://redis.io/docs/latest/develop/using-commands/pipelining/
+A client's pool gives each call a connection of its own, which costs several times what the call
+does. https://redis.io/docs/latest/develop/using-commands/pipelining/,
+https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
 
 import asyncio
+import ssl
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, cast
 
-if TYPE_CHECKING:
-    from redis.asyncio.connection import AbstractConnection
-
-IDLE_SECONDS = 1.0
-"""After so long a silence the server may have closed the connection."""
-_NOTHING: Final = object()
+CALL_SECONDS = 0.1
+_BEATS = 10
+_MORE: Final = object()
 
 
-class _Call:
-    """A call on its way: what was `said`, and how to wake who waits for it."""
-
-    __slots__ = ("said", "woken")
-
-    def __init__(self) -> None:
-        self.said: Any = _NOTHING
-        self.woken: asyncio.Future[None] | None = None
-
-    def wake(self) -> bool:
-        """Whether there is somebody to be woken."""
-        woken = self.woken
-        if woken is None or woken.done():
-            return False
-        woken.set_result(None)
-        return True
-
-
-class RedisLine:
+class RedisLine(asyncio.Protocol):
     """A connection, for scripts and whatever else Redis answers at once; a call that blocks would
-    block all. Once lost it is of no more use.
+    block all. It opens when it is made. Once it is lost it is of no more use.
 
-    It has no task of its own: one of those who wait reads for the others too, until its own answer
-    is there; then another does. Whoever leaves has left its place, and the answer goes to nobody.
+    It is lost when a call is not answered within `CALL_SECONDS`. They are counted in slices of a
+    timer, so that a stall of our own event loop (a thousand requests at once) passes for one slice
+    and not for a Redis that is silent.
     """
 
     def __init__(self, url: str) -> None:
-        from redis.asyncio import ConnectionPool
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
+        # Only who has a Redis holds its clients in memory.
+        from hiredis import Reader, pack_command
+        from redis.asyncio.connection import parse_url
+        from redis.exceptions import ResponseError
 
-        pool = ConnectionPool.from_url(
-            url,
-            protocol=2,
-            socket_timeout=None,
-            socket_connect_timeout=None,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # theirs
-        self._opening = asyncio.Lock()
-        self._waiting: deque[_Call] = deque()
-        self._is_open = self._is_read = False
-        self._used_at = 0.0
         self.is_lost = False
+        self._loop = asyncio.get_running_loop()
+        self._pack = pack_command
+        self._reader = Reader(replyError=ResponseError, notEnoughData=_MORE)
+        self._waiting: deque[tuple[int, asyncio.Future[Any]]] = deque()
+        self._greetings: list[bytes] = []
+        self._greetings_left = 0
+        self._is_open = False
+        self._unsent: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._beat = 0
+        self._timer: asyncio.TimerHandle | None = None
+        options: dict[str, Any] = {**parse_url(url)}
+        if password := options.get("password"):
+            name = [options["username"]] if options.get("username") else []
+            self._greet("AUTH", *name, password)
+        if database := options.get("db"):
+            self._greet("SELECT", database)
+        self._opening = self._loop.create_task(self._open(options))
 
-    async def ask(self, *command: str | bytes | float) -> Any:
-        """What Redis says. Raises `redis.RedisError`, `OSError`."""
-        if not self._is_open:
-            async with self._opening:
-                await self._open()
-        self._used_at = asyncio.get_running_loop().time()
-        packed, call = self._connection.pack_command(*command), _Call()
-        # Nothing comes between its place here and that on the wire.
-        self._waiting.append(call)
-        await self._connection.send_packed_command(packed, check_health=False)
-        while call.said is _NOTHING:
-            if self._is_read:
-                await self._wait(call)
-            else:
-                await self._read(call)
-        if isinstance(call.said, Exception):
-            raise call.said
-        return call.said
-
-    async def is_spoilt(self) -> bool:
-        """Whether the server has closed it in a long silence."""
-        from redis.exceptions import RedisError
-
-        silence = asyncio.get_running_loop().time() - self._used_at
-        if not self._is_open or self._waiting or silence < IDLE_SECONDS:
-            return False
-        try:
-            return await self._connection.can_read()
-        except (RedisError, OSError):
-            return True
-
-    async def lose(self, error: Exception) -> None:
-        """Closes it. Those who wait are told the error."""
-        self.is_lost = True
-        lost, self._waiting = self._waiting, deque()
-        for call in lost:
-            call.said = error
-            call.wake()
-        with suppress(OSError):
-            await self._connection.disconnect(nowait=True)
-
-    async def _open(self) -> None:
-        if self._is_open:
-            return
+    def ask(self, *command: str | bytes | int) -> "asyncio.Future[Any]":
+        """What Redis will say. Raises `redis.exceptions.ResponseError` for an error of the call,
+        `ConnectionError` and `TimeoutError` where the connection is lost."""
+        answer = self._loop.create_future()
         if self.is_lost:
-            raise ConnectionError("lost")
+            answer.set_exception(ConnectionError("lost"))
+            return answer
+        self._waiting.append((self._beat, answer))
+        self._unsent.append(self._packed(command))
+        if self._is_open and len(self._unsent) == 1:
+            # What is asked in the same turn of the loop is sent at once.
+            self._loop.call_soon(self._send)
+        if self._timer is None:
+            self._timer = self._loop.call_later(CALL_SECONDS / _BEATS, self._pass)
+        return answer
+
+    async def aclose(self) -> None:
+        """Closes it. Those who wait are told that it is lost."""
+        self._lose(ConnectionError("closed"))
+        with suppress(asyncio.CancelledError):
+            await self._opening
+        if self._transport is not None:
+            await self._closed
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Of `asyncio.Protocol`."""
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        if self.is_lost:
+            self._transport.abort()
+        elif self._greetings:
+            self._transport.write(b"".join(self._greetings))
+        else:
+            self._begin()
+
+    def data_received(self, data: bytes) -> None:
+        """Of `asyncio.Protocol`."""
         try:
-            await self._connection.connect()  # type: ignore[no-untyped-call]  # theirs
-        except asyncio.CancelledError:
-            # Who waits behind this one opens it then.
-            await self._connection.disconnect(nowait=True)
-            raise
-        except Exception as error:
-            await self.lose(error)
-            raise
+            self._reader.feed(data)
+            while (said := self._reader.gets()) is not _MORE:
+                self._hand_out(said)
+        except Exception as error:  # noqa: BLE001  # what speaks there is no Redis
+            self._lose(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Of `asyncio.Protocol`."""
+        self._lose(error or ConnectionError("closed by Redis"))
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    async def _open(self, options: dict[str, Any]) -> None:
+        try:
+            if path := options.get("path"):
+                await self._loop.create_unix_connection(lambda: self, path)
+            else:
+                host, port = options.get("host", "localhost"), options.get("port", 6379)
+                await self._loop.create_connection(
+                    lambda: self, host, port, ssl=_certificates(options)
+                )
+        except Exception as error:  # noqa: BLE001  # those who wait are told
+            self._lose(error)
+
+    def _hand_out(self, said: Any) -> None:
+        _, answer = self._waiting.popleft()
+        if answer.done():
+            # Who asked has left.
+            return
+        if isinstance(said, Exception):
+            answer.set_exception(said)
+        else:
+            answer.set_result(said)
+
+    def _greet(self, *command: str | int) -> None:
+        """Has this said first. Nobody's call is sent before it is answered well."""
+
+        def said(answer: "asyncio.Future[Any]") -> None:
+            self._greetings_left -= 1
+            if (error := answer.exception()) is not None:
+                self._lose(error)
+            elif not self._greetings_left:
+                self._begin()
+
+        answer = self._loop.create_future()
+        answer.add_done_callback(said)
+        self._greetings_left += 1
+        self._greetings.append(self._packed(command))
+        self._waiting.append((self._beat, answer))
+
+    def _packed(self, command: tuple[str | bytes | int, ...]) -> bytes:
+        packed: bytes = self._pack(command)  # type: ignore[arg-type]  # their stub knows one word
+        return packed
+
+    def _begin(self) -> None:
         self._is_open = True
+        self._send()
 
-    async def _wait(self, call: _Call) -> None:
-        """Until the call is answered, or its turn has come to read."""
-        call.woken = asyncio.get_running_loop().create_future()
-        try:
-            await call.woken
-        except asyncio.CancelledError:
-            call.woken = None
-            self._hand_on()
-            raise
+    def _send(self) -> None:
+        if self._transport is not None and self._unsent:
+            self._transport.write(b"".join(self._unsent))
+            self._unsent.clear()
 
-    async def _read(self, call: _Call) -> None:
-        """Reads answers until that of `call` is there."""
-        from redis.exceptions import RedisError, ResponseError
+    def _pass(self) -> None:
+        self._beat += 1
+        self._timer = None
+        if not self._waiting:
+            return
+        if self._beat - self._waiting[0][0] >= _BEATS:
+            self._lose(TimeoutError("Redis is silent."))
+        else:
+            self._timer = self._loop.call_later(CALL_SECONDS / _BEATS, self._pass)
 
-        self._is_read = True
-        try:
-            while call.said is _NOTHING:
-                said: Any
-                try:
-                    said = await self._connection.read_response(disconnect_on_error=False)
-                except ResponseError as error:
-                    said = error
-                first = self._waiting.popleft()
-                first.said = said
-                first.wake()
-        except (RedisError, OSError) as error:
-            await self.lose(error)
-        finally:
-            self._is_read = False
-            self._hand_on()
+    def _lose(self, error: BaseException) -> None:
+        if self.is_lost:
+            return
+        self.is_lost = True
+        self._opening.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        while self._waiting:
+            _, answer = self._waiting.popleft()
+            if not answer.done():
+                answer.set_exception(error)
 
-    def _hand_on(self) -> None:
-        """Has the next one read, where nobody does."""
-        if not self._is_read:
-            any(call.wake() for call in self._waiting)
+
+def _certificates(options: dict[str, Any]) -> ssl.SSLContext | None:
+    """How to check the server's certificate, as the URL says; None without TLS."""
+    from redis.asyncio.connection import SSLConnection
+
+    if options.get("connection_class") is not SSLConnection:
+        return None
+    names = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    return SSLConnection(**names).ssl_context.get()

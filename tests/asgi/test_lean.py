@@ -14,6 +14,7 @@ from django.db.backends.utils import CursorWrapper
 from llm_routing import BaseLLMRouter
 from llm_routing.access import keys
 from llm_routing.asgi import get_asgi_application
+from llm_routing.background import ensure_background
 from llm_routing.conf import get_settings
 from llm_routing.models import ApiKey, UsageRecord
 from tests.router.conftest import (
@@ -87,6 +88,8 @@ class Exchange:
 @pytest.fixture
 async def key(router: BaseLLMRouter) -> str:
     _, clear_text = await sync_to_async(ApiKey.objects.issue)("tests")
+    # Else the background thread may notice it a moment later, and have every key looked up anew.
+    await sync_to_async(ensure_background().look_at_keys)()
     return clear_text
 
 

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ class MortalRedis:
     """Not running until it is started; it keeps nothing on disk, so a new start is empty."""
 
     directory: Path
+    options: Sequence[str] = ()
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
@@ -30,7 +32,7 @@ class MortalRedis:
         self.port = self.port or free_port()
         binary = program("redis-server", alternative="valkey-server", package="redis-server")
         command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
-        command += ["--appendonly", "no", "--dir", str(self.directory)]
+        command += ["--appendonly", "no", "--dir", str(self.directory), *self.options]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -39,6 +41,8 @@ class MortalRedis:
             try:
                 with redis.Redis(port=self.port, socket_timeout=1) as client:
                     client.ping()
+                return
+            except redis.AuthenticationError:
                 return
             except redis.RedisError:
                 assert time.monotonic() < deadline

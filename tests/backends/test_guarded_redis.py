@@ -10,7 +10,6 @@ from random import Random
 import pytest
 from redis.asyncio import Redis
 
-from llm_routing.backends import redis_line
 from llm_routing.backends.clock import SystemClock
 from llm_routing.backends.guarded_redis import GuardedRedis, RedisCalls, RedisUnavailable
 
@@ -176,9 +175,8 @@ async def test_those_who_leave_take_nobody_s_answer(guarded: GuardedRedis) -> No
 
 
 async def test_a_connection_that_redis_has_closed_meanwhile_costs_no_call(
-    mortal: MortalRedis, guarded: GuardedRedis, monkeypatch: pytest.MonkeyPatch
+    mortal: MortalRedis, guarded: GuardedRedis
 ) -> None:
-    monkeypatch.setattr(redis_line, "IDLE_SECONDS", 0.02)
     assert await ask(guarded)
     async with Redis.from_url(mortal.url) as witness:
         await witness.client_kill_filter(_type="normal", skipme=True)

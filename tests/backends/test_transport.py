@@ -1,7 +1,6 @@
 """Transports over real sockets: bytes arrive as they came, and every failure has its name."""
 
 import asyncio
-import datetime
 import gzip
 import ipaddress
 import socket
@@ -13,9 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from llm_routing.backends.http_aiohttp import AiohttpTransport
 from llm_routing.core.errors import (
@@ -31,6 +27,7 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.ports import Answer
 from tests.listening import listening
+from tests.tls import self_signed
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
@@ -145,30 +142,8 @@ async def transport() -> AsyncIterator[AiohttpTransport]:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     """A server's side of TLS, with a certificate that it has signed itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    file.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + signed.public_bytes(pem)
-    )
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(file)
+    context.load_cert_chain(self_signed(tmp_path_factory.mktemp("tls")))
     return context
 
 
