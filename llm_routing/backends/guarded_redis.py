@@ -68,40 +68,33 @@ class GuardedRedis:
         # Leave first: who has none opens no connection.
         permit = self._admit()
         line = self._line()
+        digest = self._digests.get(script)
+        if digest is None:
+            name = sha1(script.encode(), usedforsecurity=False)
+            digest = self._digests[script] = name.hexdigest()
         try:
-            result = await self._ask(line, script, keys, arguments)
+            try:
+                result = await line.ask("EVALSHA", digest, len(keys), *keys, *arguments)
+            except self._error_of_a_call as error:
+                if not str(error).startswith("NOSCRIPT"):
+                    raise
+                result = await line.ask("EVAL", script, len(keys), *keys, *arguments)
         except Exception as error:  # noqa: BLE001  # whatever Redis is up to, the request goes on
-            if self._lines.get(asyncio.get_running_loop()) is line:
-                self._fail(permit, error)
-            # Else somebody has closed it meanwhile, which says nothing about Redis.
+            self._fail(permit, line, error)
             raise RedisUnavailable(type(error).__name__) from None
-        else:
-            with self._lock:
-                permit.succeed(self._clock.monotonic())
-            return result
-        finally:
+        except BaseException:
             with self._lock:
                 permit.release()
+            raise
+        with self._lock:
+            permit.succeed(self._clock.monotonic())
+        return result
 
     async def aclose(self) -> None:
         """Closes the connection of the running event loop; the next call opens another."""
         line = self._lines.pop(asyncio.get_running_loop(), None)
         if line is not None:
             await line.aclose()
-
-    async def _ask(
-        self, line: RedisLine, script: str, keys: Sequence[str], arguments: Sequence[Any]
-    ) -> Any:
-        digest = self._digests.get(script)
-        if digest is None:
-            name = sha1(script.encode(), usedforsecurity=False)
-            digest = self._digests[script] = name.hexdigest()
-        try:
-            return await line.ask("EVALSHA", digest, len(keys), *keys, *arguments)
-        except self._error_of_a_call as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise
-            return await line.ask("EVAL", script, len(keys), *keys, *arguments)
 
     def _admit(self) -> BreakerPermit:
         with self._lock:
@@ -111,8 +104,12 @@ class GuardedRedis:
                 raise RedisUnavailable(admitted.cause)
             return admitted
 
-    def _fail(self, permit: BreakerPermit, error: Exception) -> None:
+    def _fail(self, permit: BreakerPermit, line: RedisLine, error: BaseException) -> None:
         with self._lock:
+            if self._lines.get(asyncio.get_running_loop()) is not line:
+                # Somebody has closed it meanwhile, which says nothing about Redis.
+                permit.release()
+                return
             self._failed += 1
             now, decisions = self._clock.monotonic(), self._breaker.decisions
             permit.fail(now, type(error).__name__)
