@@ -112,6 +112,26 @@ async def test_a_malformed_event_is_a_failure_where_nothing_proves_the_rest(
         assert not reply.is_whole
 
 
+def cut_early(events: Sequence[bytes]) -> list[bytes]:
+    """The chunk of the third word breaks off before it."""
+    cut = [*events]
+    place = next(at for at, event in enumerate(events) if answers.PIECES[2][2:5].encode() in event)
+    name, data = cut[place].split(b"data: ")
+    cut[place] = name + b"data: " + data[:22] + b"\n\n"
+    return cut
+
+
+@pytest.mark.parametrize("model", ["debugging", "debugging:premium"])
+async def test_a_chunk_that_breaks_off_before_its_words_leaves_a_hole(
+    bench: Bench, model: str
+) -> None:
+    await bench.break_with(shaped(cut_early, 0.02), *MODELS[model])
+    for reply in await ask_all(bench, model):
+        assert reply.error == "malformed_answer"
+        assert reply.text == "".join(answers.PIECES[:2])
+        assert not reply.is_whole
+
+
 def crlf(events: Sequence[bytes]) -> list[bytes]:
     return [event.replace(b"\n", b"\r\n") for event in events]
 

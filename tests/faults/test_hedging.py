@@ -1,0 +1,60 @@
+"""A slow first target has the next one asked beside it, over real sockets."""
+
+import asyncio
+
+import pytest
+
+from llm_routing.core.latency import ENOUGH_CALLS
+
+from .callers import CALLERS, Caller
+from .conftest import Bench
+
+ANSWER = 0.3
+"""Seconds that the first target usually takes."""
+
+
+async def learned(bench: Bench, caller: Caller) -> None:
+    """The route is hedged, and how long its first target takes is known."""
+    await bench.route(is_hedged=True)
+    faults = f"[[delay={ANSWER} model=alpha]]"
+    await asyncio.gather(*(bench.ask(caller, faults=faults) for _ in range(ENOUGH_CALLS)))
+
+
+def some(*callers: Caller) -> list[object]:
+    first, *rest = callers
+    return [first, *(pytest.param(caller, marks=pytest.mark.faults) for caller in rest)]
+
+
+@pytest.mark.parametrize("caller", some(*CALLERS), ids=repr)
+async def test_the_next_target_answers_and_the_loser_is_hung_up_on_and_accounted(
+    bench: Bench, caller: Caller
+) -> None:
+    await learned(bench, caller)
+    reply = await bench.ask(caller, faults="[[delay=9 model=alpha]]", deadline=20)
+    assert reply.is_whole
+    assert reply.headers["x-llm-model"] == "beta"
+    assert reply.seconds < 6
+    records = await bench.records(reply)
+    assert [(record.model, record.outcome) for record in records] == [
+        ("alpha", "cancelled"),
+        ("beta", "success"),
+    ]
+    assert all(record.cost for record in records)
+
+
+@pytest.mark.parametrize("caller", some(*CALLERS), ids=repr)
+async def test_an_answer_does_not_wait_for_a_connection_to_the_next_target(
+    bench: Bench, caller: Caller
+) -> None:
+    await bench.provider("beta", max_connections=1)
+    await learned(bench, caller)
+    holds = "[[delay=4 model=beta]] [[status=500 model=alpha]]"
+    holding = asyncio.create_task(bench.ask(caller, faults=holds, deadline=20))
+    while "beta" not in bench.witness.asked():
+        await asyncio.sleep(0.02)
+    slow = f"[[delay={ANSWER * 4} model=alpha]]"
+    reply = await bench.ask(caller, faults=slow, deadline=20)
+    assert not holding.done()
+    assert reply.headers["x-llm-model"] == "alpha"
+    assert (await holding).headers["x-llm-model"] == "beta"
+    assert await bench.asked(reply) == ["alpha"]
