@@ -107,7 +107,7 @@ def extract(text: str) -> tuple[str, list[str]]:
 
     def take(match: re.Match[str]) -> str:
         first = _WORD.match(match[1])
-        if first is None or first[1] not in _READERS:
+        if first is None or not (first[1] in _READERS or first[0].lstrip().startswith("model=")):
             return match[0]
         found.append(match[1])
         return ""

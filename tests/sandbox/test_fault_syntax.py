@@ -70,6 +70,7 @@ def test_extract_takes_directives_and_leaves_prose():
     text = "See [[Home page]] [[delay=1]] and if [[ -f x ]][[html]]"
     assert extract(text) == ("See [[Home page]]  and if [[ -f x ]]", ["delay=1", "html"])
     assert extract("  plain  ") == ("  plain  ", [])
+    assert extract("Hi [[model=m html]] [[model]]") == ("Hi  [[model]]", ["model=m html"])
 
 
 @given(st.text(alphabet='[]= "\nstau503delyx', max_size=60))
