@@ -74,7 +74,8 @@ def test_cpu_and_memory_are_those_of_all_processes_of_a_session():
         alone = resident_bytes(Path(f"/proc/{parent.pid}/status").read_text()) / 1e6
 
         assert len(both) == 2
-        assert cpu_seconds(parent.pid) >= 0.3  # the child that burnt it has ended
+        # The child that burnt it has ended. Each count is rounded down to a tick.
+        assert cpu_seconds(parent.pid) >= 0.25
         assert memory_mb(parent.pid) > alone
     finally:
         os.killpg(parent.pid, 9)
