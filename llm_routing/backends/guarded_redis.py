@@ -1,6 +1,6 @@
 """Redis on the way of a request: every call of ours goes through `GuardedRedis`.
 
-A Redis that is slow, full, wrong or away costs a request a tenth of a second at most, and the next
+A Redis that is slow, full, wrong or away costs a call a tenth of a second at most, and the next
 ones nothing: it is left alone for a while, then one call finds out.
 """
 
@@ -106,8 +106,8 @@ class GuardedRedis:
 
     def _fail(self, permit: BreakerPermit, line: RedisLine, error: BaseException) -> None:
         with self._lock:
-            if self._lines.get(asyncio.get_running_loop()) is not line:
-                # Somebody has closed it meanwhile, which says nothing about Redis.
+            if line.is_closed:
+                # By one of us, which says nothing about Redis.
                 permit.release()
                 return
             self._failed += 1
@@ -124,7 +124,7 @@ class GuardedRedis:
         loop = asyncio.get_running_loop()
         line = self._lines.get(loop)
         if line is None or line.is_lost:
-            for other in [other for other in self._lines if other.is_closed()]:
+            for other in [other for other in list(self._lines) if other.is_closed()]:
                 self._lines.pop(other, None)
             line = self._lines[loop] = RedisLine(self._url)
         return line

@@ -31,7 +31,7 @@ class RedisLine(asyncio.Protocol):
         from redis.asyncio.connection import parse_url
         from redis.exceptions import ResponseError
 
-        self.is_lost = False
+        self.is_lost = self.is_closed = False
         self._loop = asyncio.get_running_loop()
         self._pack = pack_command
         self._reader = Reader(replyError=ResponseError, notEnoughData=_MORE)
@@ -59,8 +59,10 @@ class RedisLine(asyncio.Protocol):
         if self.is_lost:
             answer.set_exception(ConnectionError("lost"))
             return answer
+        # First, for what cannot be packed has no place in the queue.
+        packed = self._packed(command)
         self._waiting.append((self._beat, answer))
-        self._unsent.append(self._packed(command))
+        self._unsent.append(packed)
         if self._is_open and len(self._unsent) == 1:
             # What is asked in the same turn of the loop is sent at once.
             self._loop.call_soon(self._send)
@@ -70,6 +72,7 @@ class RedisLine(asyncio.Protocol):
 
     async def aclose(self) -> None:
         """Closes it. Those who wait are told that it is lost."""
+        self.is_closed = True
         self._lose(ConnectionError("closed"))
         with suppress(asyncio.CancelledError):
             await self._opening

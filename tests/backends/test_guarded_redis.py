@@ -155,6 +155,21 @@ async def test_who_waits_may_close_it_for_all_which_says_nothing_of_redis(
     assert await ask(guarded)
 
 
+async def test_what_is_lost_counts_though_another_connection_is_there_already(
+    mortal: MortalRedis, guarded: GuardedRedis
+) -> None:
+    assert await ask(guarded)
+    line = guarded._line()
+    mortal.freeze()
+    waiting = [asyncio.create_task(ask(guarded)) for _ in range(3)]
+    await asyncio.sleep(0)
+    line._lose(TimeoutError())
+    assert guarded._line() is not line
+    assert await asyncio.gather(*waiting) == [False] * 3
+    assert guarded.calls == RedisCalls(failed=3, is_paused=True)
+    mortal.thaw()
+
+
 async def test_those_who_leave_take_nobody_s_answer(guarded: GuardedRedis) -> None:
     rng = Random(7)
 

@@ -62,6 +62,9 @@ async def test_every_way_leads_to_the_database_that_is_named(mortal: MortalRedis
         assert b" db=2 " in await line.ask("CLIENT", "INFO")
         with pytest.raises(ResponseError):
             await line.ask("INCR")
+        with pytest.raises(UnicodeEncodeError):
+            line.ask("ECHO", "\ud800")
+        assert await line.ask("ECHO", "mine") == b"mine"
 
 
 @pytest.mark.parametrize(
