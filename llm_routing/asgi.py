@@ -78,10 +78,15 @@ class LeanApplication:
         if scope["type"] == "lifespan":
             await _lifespan(self._lifecycle, receive, send)
         else:
-            await self._lifecycle.serve(self._serving(scope, receive, send))
+            # Asked for once: in Python 3.11 each answer takes a system call.
+            task = asyncio.current_task()
+            assert task is not None
+            await self._lifecycle.serve(self._serving(scope, receive, send, task), task)
 
-    def _serving(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        """What serves a connection."""
+    def _serving(
+        self, scope: Scope, receive: Receive, send: Send, task: "asyncio.Task[Any]"
+    ) -> Coroutine[Any, Any, None]:
+        """What serves a connection in `task`."""
         if scope["type"] == "websocket":
             return _refuse_websocket(receive, send)
         path = scope["path"]
@@ -95,7 +100,7 @@ class LeanApplication:
             self._endpoints = {}
         endpoint = self._endpoints.get(path)
         if endpoint is not None and scope["method"] == "POST":
-            return _serve_endpoint(endpoint, scope, receive, send)
+            return _serve_endpoint(endpoint, scope, receive, send, task)
         match = _lean_match(resolver, path)
         if match is None:
             return _pass_on(self._django, scope, receive, send)
@@ -105,7 +110,7 @@ class LeanApplication:
         # With arguments there is no end of paths.
         if endpoint is not None and not match.args and not match.kwargs:
             self._endpoints[path] = endpoint
-        return _serve_view(match, scope, receive, send)
+        return _serve_view(match, scope, receive, send, task)
 
 
 def _lean_match(resolver: URLResolver, path: str) -> ResolverMatch | None:
@@ -127,8 +132,10 @@ async def _refuse_websocket(receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close"})
 
 
-async def _serve_endpoint(endpoint: "Endpoint", scope: Scope, receive: Receive, send: Send) -> None:
-    watch = _Watch(receive)
+async def _serve_endpoint(
+    endpoint: "Endpoint", scope: Scope, receive: Receive, send: Send, task: "asyncio.Task[Any]"
+) -> None:
+    watch = _Watch(receive, task)
     reply: Reply | None = None
     try:
         reply = await endpoint.respond(scope, _Body(watch))
@@ -141,8 +148,10 @@ async def _serve_endpoint(endpoint: "Endpoint", scope: Scope, receive: Receive, 
         watch.close()
 
 
-async def _serve_view(match: ResolverMatch, scope: Scope, receive: Receive, send: Send) -> None:
-    watch = _Watch(receive)
+async def _serve_view(
+    match: ResolverMatch, scope: Scope, receive: Receive, send: Send, task: "asyncio.Task[Any]"
+) -> None:
+    watch = _Watch(receive, task)
     response: HttpResponseBase | None = None
     try:
         body = _Body(watch)
@@ -172,21 +181,19 @@ async def _bears_a_key(request: ASGIRequest) -> bool:
 
 
 class _Watch(Alarm):
-    """Looks after the request of the running task where it lasts: a body that does not come is
+    """Looks after the request that `handling` serves where it lasts: a body that does not come is
     waited for no more, and a caller who leaves ends it. A short one costs neither timer nor task.
     """
 
     __slots__ = ("_handling", "_is_late", "_is_long", "_is_reading", "_leaving", "receive")
 
-    def __init__(self, receive: Receive) -> None:
-        handling = asyncio.current_task()
-        assert handling is not None
+    def __init__(self, receive: Receive, handling: "asyncio.Task[Any]") -> None:
         self.receive = receive
         self._handling = handling
         self._is_reading = True
         self._is_long = self._is_late = False
         self._leaving: asyncio.Task[None] | None = None
-        self.set(SHORT_SECONDS)
+        self.set(SHORT_SECONDS, handling.get_loop())
 
     def body_has_come(self) -> None:
         """All that can still come from the caller is that it leaves."""
@@ -227,7 +234,7 @@ class _Watch(Alarm):
             self._handling.cancel()
         else:
             self._is_long = True
-            self.set(max(0.0, BODY_SECONDS - SHORT_SECONDS))
+            self.set(max(0.0, BODY_SECONDS - SHORT_SECONDS), self._handling.get_loop())
 
     def _listen(self) -> None:
         if self._leaving is None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from django.db import close_old_connections, connections
+from django.db import connections
 
 from .access import keys
 from .conf import get_settings
@@ -26,6 +26,7 @@ from .snapshot import DATABASE_ERRORS, SnapshotSource, source
 logger = logging.getLogger(__name__)
 
 RECOVERY_INTERVAL = 30.0
+CONNECTION_SECONDS = 10.0
 STOP_TIMEOUT = 10.0
 
 
@@ -54,11 +55,14 @@ class Background:
 
     def _run(self) -> None:
         settings = get_settings()
-        next_poll = next_recovery = time.monotonic()
+        next_poll = next_recovery = next_connection = time.monotonic()
         while not self._stopping.is_set():
             now = time.monotonic()
-            # Once for all the steps of a round: to open one costs more than most of them.
-            self._guarded(close_old_connections)
+            if now >= next_connection:
+                # To open one costs more than most of the steps, and SQLite writes its log back
+                # where the last one is closed. A step that fails closes it too.
+                next_connection = now + CONNECTION_SECONDS
+                self._guarded(connections.close_all)
             self._guarded(self._ship)
             if now >= next_poll:
                 next_poll = now + settings.snapshot_poll_interval
@@ -69,6 +73,7 @@ class Background:
                 next_recovery = now + RECOVERY_INTERVAL
                 self._guarded(self._recover)
                 self._guarded(self.metrics.tidy)
+            self._guarded(_give_back)
             self._stopping.wait(
                 min(settings.ledger_flush_interval, settings.snapshot_poll_interval)
             )
@@ -119,6 +124,13 @@ class Background:
 
     def _close(self) -> None:
         self.ledger.close()
+
+
+def _give_back() -> None:
+    """Others may wait for a connection that is from a pool, and one that failed may be broken."""
+    for connection in connections.all(initialized_only=True):
+        if connection.errors_occurred or connection.settings_dict["OPTIONS"].get("pool"):
+            connection.close()
 
 
 _lock = threading.Lock()

@@ -9,6 +9,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
+from mmap import mmap
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,7 +30,8 @@ from .models import UsageRecord
 
 logger = logging.getLogger(__name__)
 
-BATCH = 500
+BATCH = 4_000
+READ_BYTES = 1024 * 1024
 SEGMENT_BYTES = 4 * 1024 * 1024
 MAX_IN_MEMORY = 10_000
 _UNFIT = (DataError, IntegrityError, OverflowError, ValueError)
@@ -94,9 +96,6 @@ class Ledger:
         nothing is lost by that.
         """
         shipped = self._ship_unwritten()
-        segment = self._segment
-        if segment is not None and segment.size >= SEGMENT_BYTES:
-            self._rotate(segment)
         while self._full:
             shipped += self._ship_segment(self._full[0])
             self._full.pop(0).close(remove=True)
@@ -131,8 +130,8 @@ class Ledger:
         database is away: then it stays for the next process."""
         self.ship()
         with self._lock:
-            segment, self._segment = self._segment, None
-            if segment is not None:
+            segments = self._take_segments()
+            for segment in segments:
                 segment.close(remove=segment.shipped == segment.size and not self._open)
 
     def forget(self) -> None:
@@ -140,21 +139,39 @@ class Ledger:
         self._lock = threading.Lock()
         self._open.clear()
         self._unwritten.clear()
-        for segment in (*self._full, self._segment):
-            if segment is not None:
-                segment.abandon()
+        for segment in self._take_segments():
+            segment.abandon()
+
+    def _take_segments(self) -> Sequence["_Segment"]:
+        """All that are ours, which are ours no more."""
+        segments = [*self._full, *((self._segment,) if self._segment is not None else ())]
         self._full.clear()
         self._segment = None
+        return segments
 
     def _append(self, line: bytes) -> bool:
-        try:
-            if self._segment is None:
-                self._segment = _Segment.create(self._directory)
-            self._segment.append(line)
-        except OSError as error:
-            logger.error("The ledger cannot be written: %s", error.strerror)
-            return False
+        segment = self._segment
+        if segment is None or not segment.has_room(line):
+            try:
+                segment = self._begin_segment(segment, line)
+            except OSError as error:
+                logger.error("The ledger cannot be written: %s", error.strerror)
+                return False
+        segment.append(line)
         return True
+
+    def _begin_segment(self, full: "_Segment | None", line: bytes) -> "_Segment":
+        """A new segment with room for `line`, into which the open attempts are carried over. The
+        full one stays ours until all of it is in the database."""
+        carried = [OPENED + attempt + b"\n" for attempt in self._open.values()]
+        needed = sum(map(len, carried)) + len(line)
+        new = _Segment.create(self._directory, max(SEGMENT_BYTES, 2 * needed))
+        for attempt in carried:
+            new.append(attempt)
+        if full is not None:
+            self._full.append(full)
+        self._segment = new
+        return new
 
     def _ship_unwritten(self) -> int:
         batch = list(self._unwritten)
@@ -172,16 +189,6 @@ class Ledger:
             segment.shipped += sum(map(len, lines))
             shipped += len(settled)
         return shipped
-
-    def _rotate(self, old: "_Segment") -> None:
-        """Goes on in a new segment, into which the open attempts are carried over. The full one
-        stays ours until all of it is in the database."""
-        with self._lock:
-            new = _Segment.create(self._directory)
-            for attempt in self._open.values():
-                new.append(OPENED + attempt + b"\n")
-            self._segment = new
-            self._full.append(old)
 
     def _recover_one(
         self, segment: "_Segment", opened: dict[str, Record], settled: set[str]
@@ -201,25 +208,42 @@ class Ledger:
 
 
 class _Segment:
-    """One append-only file, locked by its owner."""
+    """One append-only file, locked by its owner.
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    Its writer has it in memory, its place on the disk reserved: a line costs no system call, is
+    the kernel's to keep the moment it is written, and outlives the process however that ends. What
+    follows the last line is zero bytes.
+    """
+
+    def __init__(
+        self, path: Path, descriptor: int, size: int, writable: "mmap | None" = None
+    ) -> None:
         self.path = path
-        self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
+        self.size = size
         self.shipped = 0
+        self._descriptor = descriptor
+        self._writable = writable
 
     @classmethod
-    def create(cls, directory: Path) -> "_Segment":
+    def create(cls, directory: Path, capacity: int) -> "_Segment":
+        """One to write so many bytes to. Raises `OSError`."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / f"{os.getpid()}-{uuid4().hex}.jsonl"
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         # Locked before it has the name that others look for: nobody claims it in between.
         hidden = path.with_suffix(".new")
         descriptor = os.open(hidden, flags, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        hidden.rename(path)
-        return cls(path, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # A hole in the file would be met, on a full disk, as SIGBUS.
+            os.posix_fallocate(descriptor, 0, capacity)
+            writable = mmap(descriptor, capacity)
+            hidden.rename(path)
+        except BaseException:
+            hidden.unlink(missing_ok=True)
+            os.close(descriptor)
+            raise
+        return cls(path, descriptor, 0, writable)
 
     @classmethod
     def claim(cls, path: Path) -> "_Segment | None":
@@ -236,31 +260,31 @@ class _Segment:
         except BlockingIOError:
             os.close(descriptor)
             return None
-        segment = cls(path, descriptor)
+        segment = cls(path, descriptor, _end_of_lines(descriptor))
         if not path.exists():
             # Another process shipped and removed it between our open and our lock.
             segment.close(remove=False)
             return None
         return segment
 
+    def has_room(self, line: bytes) -> bool:
+        """Whether `append` can take the line."""
+        return self._writable is not None and self.size + len(line) <= len(self._writable)
+
     def append(self, line: bytes) -> None:
-        """Writes the line whole or, raising `OSError`, not at all."""
-        try:
-            written = os.write(self._descriptor, line)
-            while written < len(line):
-                written += os.write(self._descriptor, line[written:])
-        except OSError:
-            os.ftruncate(self._descriptor, self.size)
-            raise
-        self.size += len(line)
+        """Writes a line for which there is room."""
+        assert self._writable is not None
+        end = self.size + len(line)
+        self._writable[self.size : end] = line
+        self.size = end
 
     def unshipped(self) -> Sequence[bytes]:
-        """The next whole lines that have not been shipped, about `BATCH` of them."""
+        """The next lines that have not been shipped, about `BATCH` of them."""
         lines: list[bytes] = []
         rest = b""
-        offset = self.shipped
+        offset, end = self.shipped, self.size
         while len(lines) < BATCH:
-            data = os.pread(self._descriptor, 256 * 1024, offset)
+            data = os.pread(self._descriptor, min(READ_BYTES, end - offset), offset)
             if not data:
                 break
             offset += len(data)
@@ -271,10 +295,26 @@ class _Segment:
     def close(self, *, remove: bool) -> None:
         if remove:
             self.path.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        self.abandon()
 
     def abandon(self) -> None:
+        # The memory holds the file, and its lock, as the descriptor does.
+        if self._writable is not None:
+            self._writable.close()
+            self._writable = None
         os.close(self._descriptor)
+
+
+def _end_of_lines(descriptor: int) -> int:
+    """Where the last whole line ends; a process may have died as it wrote one more."""
+    end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - READ_BYTES)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def _settled(lines: Iterable[bytes]) -> Sequence[Record]:

@@ -49,10 +49,8 @@ class Lifecycle:
         self._draining: asyncio.Task[None] | None = None
         self._was_told = False
 
-    async def serve(self, request: Coroutine[Any, Any, None]) -> None:
-        """Runs a request in this task; it ends quietly where it is cut."""
-        task = asyncio.current_task()
-        assert task is not None
+    async def serve(self, request: Coroutine[Any, Any, None], task: "asyncio.Task[Any]") -> None:
+        """Runs a request in `task`, the running one; it ends quietly where it is cut."""
         self._requests.add(task)
         try:
             await request

@@ -15,9 +15,9 @@ class Alarm:
 
     __slots__ = ("_alarms", "rings_at")
 
-    def set(self, seconds: float) -> None:
-        """It will ring."""
-        loop = asyncio.get_running_loop()
+    def set(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        """It will ring in `loop`, the running one: to ask which that is takes a system call in
+        Python 3.11."""
         alarms: _Alarms | None = getattr(_local, "alarms", None)
         if alarms is None or alarms.loop is not loop:
             alarms = _local.alarms = _Alarms(loop)
@@ -47,11 +47,12 @@ class TimeLimit(Alarm):
         self._has_rung = False
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None
         self._task: asyncio.Task[Any] = task
         self._cancelling = task.cancelling()
-        self.set(self._seconds)
+        self.set(self._seconds, loop)
 
     def __exit__(
         self,

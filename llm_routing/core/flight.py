@@ -23,8 +23,8 @@ Flights = dict[str, "asyncio.Future[Outcome]"]
 
 
 class Flight:
-    """Tells its outcome once, to the waiters of this event loop and to the shared cache. Without
-    `flights` nobody waits for it. Close it in any case."""
+    """Tells its outcome once, to the waiters of this event loop and to the shared cache. With
+    `flights` there is a future among them under its key. Close it in any case."""
 
     def __init__(
         self,
@@ -43,8 +43,6 @@ class Flight:
         self._answer: CachedAnswer | None = None
         self._has_landed = False
         self._is_closed = False
-        if flights is not None:
-            flights[key] = asyncio.get_running_loop().create_future()
 
     def take(self, lease: Lease) -> None:
         """Flies for other processes too."""

@@ -66,13 +66,17 @@ class Shelf:
         read: Callable[[CachedAnswer], T | None],
     ) -> T | Flight | None:
         """An answer, the flight that others wait for, or None to go alone."""
-        flights = self._flights.setdefault(asyncio.get_running_loop(), {})
+        loop = asyncio.get_running_loop()
+        flights = self._flights.get(loop)
+        if flights is None:
+            flights = self._flights[loop] = {}
         waits = 0
         while rule.insists or waits < MOST_WAITS:
             waits += 1
             cached = self.memory.get(key, rule.ttl)
             if cached is None:
                 if key not in flights:
+                    flights[key] = loop.create_future()
                     return await self._lead(key, rule, deadline, flights, read)
                 waiting = flights[key]
                 await asyncio.wait({waiting}, timeout=self._patience(rule, deadline))

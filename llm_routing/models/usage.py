@@ -5,6 +5,7 @@ No foreign keys: a record outlives the provider, the model, the route and the ke
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Self
 
 from django.db import connections, models, transaction
@@ -14,6 +15,9 @@ from django.utils.translation import gettext_lazy as _
 from llm_routing.core.types import AttemptOutcome
 
 from . import fields
+
+MOST_ROWS = 500
+"""So many in one statement at most, whatever the database can take."""
 
 OUTCOMES = [
     (AttemptOutcome.SUCCESS.value, _("Success")),
@@ -61,12 +65,15 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         names = ", ".join(ops.quote_name(str(column.column)) for column in columns)
         insert = ops.insert_statement(on_conflict=OnConflict.IGNORE)
         ignore = ops.on_conflict_suffix_sql(columns, OnConflict.IGNORE, [], [])
-        sql = (
-            f"{insert} {ops.quote_name(meta.db_table)} ({names}) "
-            f"VALUES ({', '.join(['%s'] * len(columns))}) {ignore}"
-        )
+        into = f"{insert} {ops.quote_name(meta.db_table)} ({names}) VALUES "
+        one = f"({', '.join(['%s'] * len(columns))})"
+        # Many to a statement: between two, SQLite lets go of the interpreter and waits for it.
+        most = min(ops.bulk_batch_size(columns, values), MOST_ROWS)
         with transaction.atomic(using=self.db), database.cursor() as cursor:
-            cursor.executemany(sql, values)
+            for start in range(0, len(values), most):
+                batch = values[start : start + most]
+                sql = f"{into}{', '.join([one] * len(batch))} {ignore}"
+                cursor.execute(sql, tuple(chain.from_iterable(batch)))
 
 
 class UsageRecord(models.Model):

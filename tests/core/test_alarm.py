@@ -20,6 +20,9 @@ class Bell(Alarm):
     def __init__(self) -> None:
         self.rung: list[float] = []
 
+    def ring_in(self, seconds: float) -> None:
+        self.set(seconds, asyncio.get_running_loop())
+
     def ring(self) -> None:
         self.rung.append(now())
 
@@ -28,7 +31,7 @@ class Bell(Alarm):
 async def test_each_alarm_rings_at_its_moment_and_once() -> None:
     began, bells = now(), [Bell() for _ in range(5)]
     for bell, seconds in zip(bells, (3.0, 1.0, 2.0, 60.0, 1.0), strict=True):
-        bell.set(seconds)
+        bell.ring_in(seconds)
     await asyncio.sleep(100)
     rung = [[at - began for at in bell.rung] for bell in bells]
     assert rung == [[pytest.approx(seconds)] for seconds in (3.0, 1.0, 2.0, 60.0, 1.0)]
@@ -37,8 +40,8 @@ async def test_each_alarm_rings_at_its_moment_and_once() -> None:
 @in_virtual_time
 async def test_a_cleared_alarm_does_not_ring_and_keeps_no_other_from_it() -> None:
     began, cleared, bell = now(), Bell(), Bell()
-    cleared.set(1.0)
-    bell.set(2.0)
+    cleared.ring_in(1.0)
+    bell.ring_in(2.0)
     cleared.clear()
     await asyncio.sleep(10)
     assert cleared.rung == []
@@ -51,10 +54,10 @@ async def test_an_alarm_may_be_set_anew_as_it_rings() -> None:
         def ring(self) -> None:
             super().ring()
             if len(self.rung) < 3:
-                self.set(1.0)
+                self.ring_in(1.0)
 
     began, bell = now(), Again()
-    bell.set(1.0)
+    bell.ring_in(1.0)
     await asyncio.sleep(10)
     assert [at - began for at in bell.rung] == [pytest.approx(at) for at in (1.0, 2.0, 3.0)]
 
@@ -63,7 +66,7 @@ async def test_an_alarm_may_be_set_anew_as_it_rings() -> None:
 async def test_of_a_crowd_none_rings_late_by_more_than_the_pace_of_looking() -> None:
     began, bells = now(), [Bell() for _ in range(200)]
     for number, bell in enumerate(bells):
-        bell.set(1.0 + number * COARSE / 10)
+        bell.ring_in(1.0 + number * COARSE / 10)
     await asyncio.sleep(10)
     for number, bell in enumerate(bells):
         late = bell.rung[0] - began - 1.0 - number * COARSE / 10
@@ -73,8 +76,8 @@ async def test_of_a_crowd_none_rings_late_by_more_than_the_pace_of_looking() -> 
 def test_every_event_loop_has_alarms_of_its_own() -> None:
     async def ring() -> int:
         bell, never = Bell(), Bell()
-        never.set(3600.0)
-        bell.set(0.0)
+        never.ring_in(3600.0)
+        bell.ring_in(0.0)
         await asyncio.sleep(0.05)
         return len(bell.rung)
 

@@ -188,19 +188,34 @@ def test_a_torn_or_foreign_line_costs_itself_alone(directory: Path) -> None:
 def test_a_full_segment_is_followed_by_another_and_open_attempts_move_along(
     ledger: Ledger, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 1000)
+    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 2000)
     pending = opened()
     ledger.opened(pending)
+    (first,) = directory.glob("*.jsonl")
     for _ in range(5):
         write(ledger)
-    (before,) = directory.glob("*.jsonl")
+    later = set(directory.glob("*.jsonl")) - {first}
+    assert len(later) >= 2
+    assert all(pending.id in path.read_text() for path in later)
     assert ledger.ship() == 5
-    (after,) = directory.glob("*.jsonl")
-    assert after != before
-    assert pending.id in after.read_text()
+    (last,) = directory.glob("*.jsonl")
+    assert pending.id in last.read_text()
     ledger.settled(settled(pending))
     assert ledger.ship() == 1
     assert UsageRecord.objects.count() == 6
+
+
+def test_open_attempts_that_fill_a_segment_get_a_larger_one(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 1000)
+    pending = [opened() for _ in range(20)]
+    for attempt in pending:
+        ledger.opened(attempt)
+    for attempt in pending:
+        ledger.settled(settled(attempt))
+    assert ledger.ship() == 20
+    assert UsageRecord.objects.count() == 20
 
 
 def test_records_of_many_threads_all_arrive(ledger: Ledger) -> None:
@@ -218,16 +233,19 @@ def test_records_of_many_threads_all_arrive(ledger: Ledger) -> None:
 def test_a_full_disk_sends_records_through_memory(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> int:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 1000)
     write(ledger)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", full)
-        write(ledger)
+        patch.setattr(os, "posix_fallocate", full)
+        for _ in range(3):
+            write(ledger)
+        assert ledger.unwritten
     write(ledger)
-    assert ledger.ship() == 3
-    assert UsageRecord.objects.count() == 3
+    assert ledger.ship() == 5
+    assert UsageRecord.objects.count() == 5
     assert ledger.lost == 0
 
 
@@ -244,16 +262,17 @@ def test_a_full_segment_outlives_a_database_that_goes_away_meanwhile(
     def away(*_: object, **__: object) -> None:
         raise OperationalError
 
-    write(ledger)
-    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 1)
+    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 2000)
+    for _ in range(3):
+        write(ledger)
     with monkeypatch.context() as patch:
         patch.setattr(UsageRecord.objects, "add_rows", away)
         with pytest.raises(OperationalError):
             ledger.ship()
         write(ledger)
-    monkeypatch.undo()
-    assert ledger.ship() == 2
-    assert UsageRecord.objects.count() == 2
+    assert len(list(directory.glob("*.jsonl"))) > 1
+    assert ledger.ship() == 4
+    assert UsageRecord.objects.count() == 4
     assert len(list(directory.glob("*.jsonl"))) == 1
 
 
