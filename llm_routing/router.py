@@ -313,9 +313,11 @@ class BaseLLMRouter(InProcessCalls):
         limit = self._total_timeout
         if route and route.deadline is not None:
             limit = min(limit, route.deadline)
-        hurry = min((asked for asked in (timeout, caller.deadline) if asked), default=limit)
-        is_hurried = hurry < limit
-        call = Call(request_id, caller, began + min(hurry, limit), is_hurried=is_hurried)
+        hurry = limit
+        for asked in (timeout, caller.deadline):
+            if asked and asked < hurry:
+                hurry = asked
+        call = Call(request_id, caller, began + hurry, is_hurried=hurry < limit)
         measured.slot = await admission.enter(call.deadline)
         return call
 

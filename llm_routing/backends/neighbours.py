@@ -26,7 +26,7 @@ class Neighbours:
     def __init__(self, directory: Path, clock: Clock) -> None:
         self._directory = directory
         self._clock = clock
-        self._is_alone = False
+        self._is_alone = self._is_here = False
         self._seen = b""
         self._look_at = clock.monotonic()
         self._own = directory / new_id()
@@ -40,10 +40,11 @@ class Neighbours:
             return
         self._sign[:] = urandom(_SIGN_BYTES)
         self._leave = weakref.finalize(self, _leave, self._own, descriptor, self._sign, os.getpid())
+        self._is_here = True
 
     def are_there(self) -> bool:
         """Whether there may be other processes."""
-        if self._leave is None or not self._leave.alive:
+        if not self._is_here:
             return True
         # Before the look, so that who comes during it is seen the next time.
         sign, now = self._sign[:], self._clock.monotonic()
@@ -57,6 +58,7 @@ class Neighbours:
 
     def leave(self) -> None:
         """This process is not there any more."""
+        self._is_here = False
         if self._leave is not None:
             self._leave()
 

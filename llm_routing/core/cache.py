@@ -26,8 +26,9 @@ _REACHES_OUT: Final = frozenset(
     ("web_search_options", "plugins", "mcp_servers", "container", "store", "background")
 )
 _GOOD_ENDS: Final = frozenset((FinishReason.STOP, FinishReason.STOP_SEQUENCE))
-# A slot of the dictionary and its order, a float and the entry's own object.
-_SLOT_BYTES: Final = 400
+# A slot of the dictionary and its order, two floats and the objects themselves.
+_SLOT_BYTES: Final = 800
+_CHARACTER_BYTES: Final = 4
 
 
 @record
@@ -78,25 +79,29 @@ def is_deterministic(request: LLMRequest) -> bool:
     seed, and nothing that looks into the world."""
     if request.n != 1 or (request.temperature != 0 and request.seed is None):
         return False
-    if any(isinstance(tool, ForeignTool) for tool in request.tools):
-        # A vendor's own tool: a search, a sandbox that runs code.
-        return False
-    asked = request.extra.keys() | (request.source.body.keys() if request.source else set())
-    return not asked & _REACHES_OUT
+    for tool in request.tools:
+        if isinstance(tool, ForeignTool):
+            # A vendor's own tool: a search, a sandbox that runs code.
+            return False
+    source = request.source
+    return _REACHES_OUT.isdisjoint(request.extra) and (
+        source is None or _REACHES_OUT.isdisjoint(source.body)
+    )
 
 
 def is_worth_keeping(completion: Completion, rule: CacheRule) -> bool:
     """Whether a whole answer may be served again; see `ends_well`."""
-    parts = [part for choice in completion.choices for part in choice.content]
-    reasons = {choice.finish_reason for choice in completion.choices}
-    if any(isinstance(part, RefusalPart) for part in parts):
-        reasons.add(FinishReason.REFUSAL)
-    return ends_well(
-        reasons,
-        has_content=bool(parts),
-        calls_tools=any(isinstance(part, ToolCallPart | ForeignPart) for part in parts),
-        rule=rule,
-    )
+    reasons: list[FinishReason | None] = []
+    has_content = calls_tools = False
+    for choice in completion.choices:
+        reasons.append(choice.finish_reason)
+        for part in choice.content:
+            has_content = True
+            if isinstance(part, RefusalPart):
+                reasons.append(FinishReason.REFUSAL)
+            elif isinstance(part, (ToolCallPart, ForeignPart)):
+                calls_tools = True
+    return ends_well(reasons, has_content=has_content, calls_tools=calls_tools, rule=rule)
 
 
 def ends_well(
@@ -126,7 +131,8 @@ def framed(parts: Iterable[str | bytes]) -> bytes:
     pieces: list[bytes] = []
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        pieces += (len(data).to_bytes(8, "big"), data)
+        pieces.append(len(data).to_bytes(8, "big"))
+        pieces.append(data)
     return b"".join(pieces)
 
 
@@ -147,9 +153,11 @@ class CachedAnswer:
 
     @property
     def size(self) -> int:
-        """Bytes of memory."""
-        texts = (self.provider, self.model, self.fingerprint, *self.ignored)
-        return getsizeof(self.body) + sum(map(getsizeof, texts)) + _SLOT_BYTES
+        """Bytes of memory, at the most."""
+        characters = len(self.provider) + len(self.model) + len(self.fingerprint)
+        if self.ignored:
+            characters += sum(map(len, self.ignored))
+        return len(self.body) + _CHARACTER_BYTES * characters + _SLOT_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Which requests are equal and which answers are kept is for the rules (`cache`, `
 waits for whom for `shelf`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
@@ -22,7 +22,7 @@ from .routing_table import ModelSpec, ProviderSpec, Target
 from .shelf import Rule, Shelf
 from .types import AttemptSummary, CacheState, Usage
 
-KEY_VERSION = "2"
+KEY_VERSION = "3"
 MAX_FIXED = 1_000
 """Targets of which the part of a key is kept that is always the same."""
 
@@ -34,6 +34,8 @@ class Whole(Protocol):
     def raw(self) -> bytes:
         """The body as it came."""
 
+
+_NO_HEADERS: Mapping[str, str] = {}
 
 T = TypeVar("T")
 WholeT = TypeVar("WholeT", bound=Whole)
@@ -54,6 +56,18 @@ class Answered(Generic[T]):
     ignored: tuple[str, ...] = ()
     replayed: bool = False
     created: int = 0
+
+
+@record
+class _Fixed:
+    """What of a request's shape is the same for all that go one way to a target, as `shape`."""
+
+    target: Target
+    credential: Credential | None
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    shape: bytes
 
 
 class CachedExecutor:
@@ -79,11 +93,11 @@ class CachedExecutor:
         self._credentials = credentials
         self._clock = clock
         self._secret = secret
-        self._fixed: dict[int, tuple[Target, Credential | None, bytes]] = {}
+        self._fixed: dict[int, _Fixed] = {}
 
-    async def ask(self, operation: Operation[T], plan: RoutePlan, call: Call) -> Answered[T]:
+    async def ask(self, operation: Operation[Any], plan: RoutePlan, call: Call) -> Answered[Any]:
         """The answer to what is never kept. Raises as `Executor.complete` does."""
-        return await self._ask(operation, plan, call, CacheState.BYPASS)
+        return await self._complete(operation, plan, call, (), CacheState.BYPASS)
 
     async def complete(
         self, operation: Operation[WholeT], plan: RoutePlan, call: Call, rules: Sequence[Rule]
@@ -101,17 +115,18 @@ class CachedExecutor:
     ) -> Answered[WholeT]:
         """`state` is what the rules before have come to."""
         if not rules:
-            return await self._ask(operation, plan, call, state)
-        rule, *others = rules
+            result = await self._executor.complete(operation, plan, call)
+            return self._answered(result, result.value, state)
+        rule = rules[0]
 
-        def parse(target: Target, cached: CachedAnswer) -> WholeT:
+        def parse(target: "Target", cached: "CachedAnswer") -> "WholeT":
             return operation.parse(target, cached.body)
 
         found = await self._find(operation, plan, call, rule, parse)
         if isinstance(found, Answered):
             return found
         try:
-            answered = await self._complete(operation, plan, call, others, _missed(rule))
+            answered = await self._complete(operation, plan, call, rules[1:], _missed(rule))
             value = answered.value
             if rule.keeps(value):
                 found.keep(_kept(answered, rule, value.raw, operation.usage(value)))
@@ -139,7 +154,7 @@ class CachedExecutor:
         if not rules:
             result = await self._executor.open_stream(operation, plan, call)
             return self._answered(result, result.value, state)
-        rule, *others = rules
+        rule = rules[0]
 
         def replay(target: Target, cached: CachedAnswer) -> FrameStream:
             return ReplayedStream(cached, operation.stream_parser(target))
@@ -148,7 +163,7 @@ class CachedExecutor:
         if isinstance(found, Answered):
             return found
         try:
-            answered = await self._open_stream(operation, plan, call, others, _missed(rule))
+            answered = await self._open_stream(operation, plan, call, rules[1:], _missed(rule))
         except BaseException:
             await found.close()
             raise
@@ -170,7 +185,8 @@ class CachedExecutor:
         """What is kept, or what an equal request brings while we wait; else a flight."""
         began = self._clock.monotonic()
 
-        def hit(cached: CachedAnswer) -> Answered[T] | None:
+        # In quotes, for it is made anew, annotations and all, for every request.
+        def hit(cached: "CachedAnswer") -> "Answered[T] | None":
             if cached.fingerprint != rule.fingerprint:
                 raise IdempotencyKeyReused(
                     "This idempotency key was used for another request; take a new one."
@@ -194,15 +210,9 @@ class CachedExecutor:
             )
 
         if isinstance(rule, CacheRule):
-            key = digest(self._secret, self._shape(operation, plan, call))
+            key = self._key(operation, plan, call)
             return await self._cache.find(key, rule, call.deadline, hit)
         return await self._idempotency.find(rule.key, rule, call.deadline, hit)
-
-    async def _ask(
-        self, operation: Operation[T], plan: RoutePlan, call: Call, state: CacheState
-    ) -> Answered[T]:
-        result = await self._executor.complete(operation, plan, call)
-        return self._answered(result, result.value, state)
 
     def _answered(self, result: Result[Any], value: T, state: CacheState) -> Answered[T]:
         settled = result.attempt.settled
@@ -217,55 +227,68 @@ class CachedExecutor:
             created=int(self._clock.now().timestamp()),
         )
 
-    def _shape(
-        self, operation: Operation[Any], plan: RoutePlan, call: Call
-    ) -> Iterator[str | bytes]:
-        """All that shapes the answer: for whom, and what every target of the plan would be sent.
+    def _key(self, operation: Operation[Any], plan: RoutePlan, call: Call) -> str:
+        """A digest of all that shapes the answer: for whom, and what every target of the plan would
+        be sent.
 
         So route defaults, a vendor's quirks and a changed model are in it, and what is not sent
         (the request id, labels, limits of time) is not. The order of the targets, which may be
         drawn by lot, makes no difference.
         """
-        yield from (KEY_VERSION, call.caller.tenant, operation.name)
+        parts: list[str | bytes] = [KEY_VERSION, call.caller.tenant, operation.name]
         targets: Sequence[Target] = plan.targets
         if len(targets) > 1:
             targets = sorted(targets, key=lambda target: target.model.key)
         for target in targets:
-            yield self._fixed_shape(target)
             try:
                 wire = operation.build(target)
             except UpstreamError as error:
-                yield error.code
-                continue
-            yield from (wire.method, wire.path, wire.body, str(len(wire.headers)))
-            yield from _flat(wire.headers)
+                parts += (self._fixed_shape(target, "", "", _NO_HEADERS), error.code)
+            else:
+                parts += (
+                    self._fixed_shape(target, wire.method, wire.path, wire.headers),
+                    wire.body,
+                )
+        return digest(self._secret, parts)
 
-    def _fixed_shape(self, target: Target) -> bytes:
-        """What of it is the same for all requests to a target, with one credential."""
+    def _fixed_shape(
+        self, target: Target, method: str, path: str, headers: Mapping[str, str]
+    ) -> bytes:
+        """What is the same for all requests that go this way to a target, with one credential."""
         provider = target.provider
         credential = self._credentials.get(provider.name)
         known = self._fixed.get(id(target))
-        # Both are kept, so that nothing else takes their places.
-        if known is not None and known[0] is target and known[1] is credential:
-            return known[2]
+        # What is compared by identity is kept, so that nothing else takes its place.
+        if (
+            known is not None
+            and known.target is target
+            and known.credential is credential
+            and known.path == path
+            and known.method == method
+            and known.headers == headers
+        ):
+            return known.shape
         shape = framed(
             (
                 provider.name,
                 provider.format,
                 provider.base_url,
                 target.model.key,
-                *_flat(credential.headers if credential else {}),
+                method,
+                path,
+                str(len(headers)),
+                *_flat(headers),
+                *_flat(credential.headers if credential else _NO_HEADERS),
             )
         )
         if len(self._fixed) >= MAX_FIXED:
             self._fixed.clear()
-        self._fixed[id(target)] = (target, credential, shape)
+        self._fixed[id(target)] = _Fixed(target, credential, method, path, headers, shape)
         return shape
 
 
-def _flat(headers: Mapping[str, str]) -> Iterator[str]:
-    for name in sorted(headers):
-        yield from (name, headers[name])
+def _flat(headers: Mapping[str, str]) -> list[str]:
+    return [text for name in sorted(headers) for text in (name, headers[name])]
 
 
 def _target_of(plan: RoutePlan, cached: CachedAnswer) -> Target:

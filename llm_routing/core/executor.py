@@ -82,7 +82,8 @@ class Executor:
         (`RequestRejected`, `ContentFiltered`, …).
         """
 
-        async def ask(attempt: Attempt) -> tuple[ResultT, tuple[str, ...]]:
+        # Annotations in quotes: these are made anew for every request.
+        async def ask(attempt: "Attempt") -> "tuple[ResultT, tuple[str, ...]]":
             timeouts = self._timeouts.of(plan.route, attempt.target.provider)
             left = self._left(call)
             limit = min(timeouts.total, left)
@@ -101,10 +102,7 @@ class Executor:
             attempt.succeed(operation.usage(result), operation.output_length(result))
             return result, ignored
 
-        async def drop(result: ResultT) -> None:
-            """A whole answer that came second has been paid for and needs no end."""
-
-        return await self._chain(operation, plan, call, ask, "whole", drop).run()
+        return await self._chain(operation, plan, call, ask, "whole", _leave).run()
 
     async def open_stream(
         self, operation: Operation[Any], plan: RoutePlan, call: Call
@@ -136,7 +134,7 @@ class Executor:
     def _streaming(
         self, operation: Operation[Any], plan: RoutePlan, call: Call, *, is_buffered: bool = False
     ) -> Ask[AnswerStream]:
-        async def ask(attempt: Attempt) -> tuple[AnswerStream, tuple[str, ...]]:
+        async def ask(attempt: "Attempt") -> "tuple[AnswerStream, tuple[str, ...]]":
             timeouts = self._timeouts.of(plan.route, attempt.target.provider)
             left = self._left(call)
             longest = min(timeouts.first_token, timeouts.total)
@@ -187,10 +185,10 @@ class Executor:
         kind: str,
         drop: Callable[[T], Awaitable[None]],
     ) -> Chain[T]:
-        def attempt(admitted: Admitted, number: int) -> Attempt:
+        def attempt(admitted: "Admitted", number: int) -> "Attempt":
             return self._attempt(operation, plan, admitted, call, number)
 
-        def first_token(provider: ProviderSpec) -> float:
+        def first_token(provider: "ProviderSpec") -> float:
             return self._timeouts.of(plan.route, provider).first_token
 
         return Chain(
@@ -289,6 +287,10 @@ class Executor:
     def _left(self, call: Call) -> float:
         """Seconds until the deadline of the request."""
         return max(0.0, call.deadline - self._clock.monotonic())
+
+
+async def _leave(result: object) -> None:
+    """A whole answer that came second has been paid for and needs no end."""
 
 
 def _can_continue(target: Target) -> bool:

@@ -100,7 +100,7 @@ class ConcurrencyLimit:
     def refusal(self, deadline: float, *, is_final: bool) -> Full | None:
         """What `enter` would say at once to a call with this deadline (monotonic seconds), None
         where it would be let in or wait. A final one counts as refused."""
-        if self._has_place():
+        if self._in_use < self._size and not self._queue:
             return None
         with self._lock:
             full = self._refusal(deadline)
@@ -111,7 +111,7 @@ class ConcurrencyLimit:
         """A place, as soon as there is one; `Full` where there is none to be expected before
         `deadline` (monotonic seconds), or where it has passed in vain."""
         with self._lock:
-            if self._has_place():
+            if self._in_use < self._size and not self._queue:
                 self._in_use += 1
                 return Slot(self)
             refusal = self._refusal(deadline)
@@ -138,10 +138,8 @@ class ConcurrencyLimit:
         """One call less; `Slot.release` says so."""
         with self._lock:
             self._in_use -= 1
-            self._hand_on()
-
-    def _has_place(self) -> bool:
-        return self._in_use < self._size and not self._queue
+            if self._queue:
+                self._hand_on()
 
     def _refusal(self, deadline: float) -> Full | None:
         now = self._clock.monotonic()
@@ -202,7 +200,8 @@ class ProviderLimits:
             limit = self._limits.setdefault(
                 provider.name, ConcurrencyLimit(size, self._max_queued, self._clock)
             )
-        limit.resize(size)
+        else:
+            limit.resize(size)
         return await limit.enter(deadline)
 
     def statuses(self) -> Mapping[str, LimitStatus]:

@@ -189,19 +189,20 @@ def drop_impossible_usage(answer: dict[str, Any]) -> bool:
     usage = answer.get("usage")
     if not isinstance(usage, dict):
         return False
-    details = (inner for inner in usage.values() if isinstance(inner, dict))
-    if all(map(_is_possible, (usage, *details))):
+    if _is_possible(usage):
         return False
     answer["usage"] = None
     return True
 
 
 def _is_possible(counts: Mapping[str, Any]) -> bool:
-    return all(
-        0 <= count <= MOST_TOKENS
-        for name, count in counts.items()
-        if name.endswith("tokens") and isinstance(count, int | float)
-    )
+    for name, count in counts.items():
+        if isinstance(count, (int, float)):
+            if not 0 <= count <= MOST_TOKENS and name.endswith("tokens"):
+                return False
+        elif isinstance(count, dict) and not _is_possible(count):
+            return False
+    return True
 
 
 def read_usage(usage: Any) -> Usage | None:
@@ -216,22 +217,22 @@ def read_usage(usage: Any) -> Usage | None:
     completion_tokens = _count(usage.get("completion_tokens"))
     beyond_prompt = _count(usage.get("total_tokens")) - prompt_tokens
     output_tokens = max(completion_tokens, beyond_prompt)
-    prompt = usage.get("prompt_tokens_details")
-    prompt = prompt if isinstance(prompt, dict) else {}
-    completion = usage.get("completion_tokens_details")
-    completion = completion if isinstance(completion, dict) else {}
+    cached = written = reasoning = 0
+    if isinstance(prompt := usage.get("prompt_tokens_details"), dict):
+        cached = _count(prompt.get("cached_tokens"))
+        written = _count(prompt.get("cache_write_tokens"))
+    if isinstance(completion := usage.get("completion_tokens_details"), dict):
+        reasoning = _count(completion.get("reasoning_tokens"))
     # DeepSeek and Moonshot have names of their own.
-    cached = (
-        _count(prompt.get("cached_tokens"))
-        or _count(usage.get("prompt_cache_hit_tokens"))
-        or _count(usage.get("cached_tokens"))
-    )
+    for name in () if cached else ("prompt_cache_hit_tokens", "cached_tokens"):
+        if name in usage:
+            cached = cached or _count(usage[name])
     return Usage(
         input_tokens=prompt_tokens,
         output_tokens=output_tokens,
         cached_input_tokens=min(cached, prompt_tokens),
-        cache_write_tokens=_count(prompt.get("cache_write_tokens")),
-        reasoning_tokens=min(_count(completion.get("reasoning_tokens")), output_tokens),
+        cache_write_tokens=written,
+        reasoning_tokens=min(reasoning, output_tokens),
     )
 
 

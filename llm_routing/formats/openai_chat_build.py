@@ -74,7 +74,9 @@ def _from_source(
         system = {"role": "system", "content": request.system_prompt}
         body["messages"] = [system, *body["messages"]]
     if body.get("max_completion_tokens") is None and body.get("max_tokens") is None:
-        _set(body, max_tokens=_max_tokens(request, model))
+        limit = _max_tokens(request, model)
+        if limit is not None:
+            body["max_tokens"] = limit
     for name, value in (
         ("temperature", request.temperature),
         ("top_p", request.top_p),
@@ -82,7 +84,7 @@ def _from_source(
         ("frequency_penalty", request.frequency_penalty),
         ("presence_penalty", request.presence_penalty),
     ):
-        if body.get(name) is None and value is not None:
+        if value is not None and body.get(name) is None:
             body[name] = value
     return body
 
@@ -113,7 +115,9 @@ def _apply_quirks(body: dict[str, Any], quirks: frozenset[str]) -> None:
     # Where a caller says both, the newer name is the one that counts.
     limit = body.pop("max_completion_tokens", None)
     older = body.pop("max_tokens", None)
-    _set(body, **{wanted: older if limit is None else limit})
+    limit = older if limit is None else limit
+    if limit is not None:
+        body[wanted] = limit
     if "no_developer_role" in quirks:
         body["messages"] = [_without_developer(message) for message in body["messages"]]
 

@@ -40,6 +40,7 @@ _ROLES: Final[Mapping[str, Role]] = {
     "assistant": Role.ASSISTANT,
     "tool": Role.TOOL,
 }
+_PLAIN_ROLES: Final = frozenset(("developer", "system", "user"))
 _CHOICE_MODES: Final[Mapping[str, ToolChoiceMode]] = {
     "auto": ToolChoiceMode.AUTO,
     "none": ToolChoiceMode.NONE,
@@ -55,7 +56,13 @@ def parse_request(body: Any) -> LLMRequest:
     model = fields.required_string("model")
     if not model:
         raise fields.invalid("model", "must not be empty")
-    messages = tuple(map(_read_message, fields.required_objects("messages")))
+    fields.required("messages")
+    messages = tuple(
+        _plain_message(message) or _read_message(Fields(message, f"messages.{index}"))
+        for index, message in enumerate(fields.array("messages") or ())
+    )
+    if not messages:
+        raise fields.invalid("messages", "must not be empty")
     read: dict[str, Any] = {}
     # Most of what may be said is not, and costs nothing.
     for name in fields.value:
@@ -70,6 +77,16 @@ def _refuse_functions(fields: Fields) -> None:
     for name in ("functions", "function_call"):
         if fields.get(name):
             raise fields.invalid(name, "is not supported; use tools")
+
+
+def _plain_message(message: Any) -> Message | None:
+    """A message that is a text and nothing else, as nearly all are; None for any other."""
+    if type(message) is not dict or len(message) != 2:
+        return None
+    role, content = message.get("role"), message.get("content")
+    if type(content) is not str or type(role) is not str or role not in _PLAIN_ROLES:
+        return None
+    return Message(_ROLES[role], (TextPart(content),))
 
 
 def _read_message(message: Fields) -> Message:
