@@ -7,7 +7,7 @@ import asyncio
 import io
 import ssl
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary, WeakSet
 
 import aiohttp
@@ -27,24 +27,22 @@ from llm_routing.core.errors import (
     UpstreamError,
 )
 
-from .http_direct import DirectResponse
+from .http_direct import AiohttpResponse, Response
 from .http_pool import Destination, Pool, Use, current_use
 from .proxies import Proxies
 
 LARGE_BODY = 2**20
-MAX_CHUNK = 64 * 1024
-"""More may have come; it waits where it is until it is asked for."""
 STALE_SECONDS = 2.0
 """A server that closed an idle connection as we sent is heard of within a round trip; one that
 hangs up later has worked on the request, and may bill it."""
 
 
 class AiohttpAnswer:
-    """`core.ports.Answer` over an aiohttp response."""
+    """`core.ports.Answer` over a response."""
 
     __slots__ = ("_pool", "_response", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse | DirectResponse, pool: Pool) -> None:
+    def __init__(self, response: Response, pool: Pool) -> None:
         self._response = response
         self._pool: Pool | None = pool
         self.status = response.status
@@ -52,14 +50,14 @@ class AiohttpAnswer:
     @property
     def headers(self) -> Mapping[str, str]:
         """See `core.ports.Answer`."""
-        return {name.lower(): value for name, value in self._response.headers.items()}
+        return self._response.headers
 
     async def read(self, max_bytes: int) -> bytes:
         """The whole body; see `core.ports.Answer`."""
-        content = self._response.content
-        if content.is_eof() and content.total_bytes <= max_bytes and content.exception() is None:
-            # All of it has come along with its head.
-            return content.read_nowait()
+        whole = self._response.whole(max_bytes)
+        if whole is not None:
+            # It has come along with its head.
+            return whole
         chunks: list[bytes] = []
         size = 0
         while chunk := await self.next_chunk():
@@ -72,7 +70,7 @@ class AiohttpAnswer:
     async def next_chunk(self) -> bytes:
         """The bytes that have come; see `core.ports.Answer`."""
         try:
-            return await self._response.content.read(MAX_CHUNK)
+            return await self._response.next_chunk()
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             raise _during_answer(error) from error
 
@@ -142,7 +140,7 @@ class AiohttpTransport:
         headers: Mapping[str, str],
         body: bytes,
         connect_timeout: float,
-    ) -> aiohttp.ClientResponse | DirectResponse:
+    ) -> Response:
         current_use.set(use := Use(wants_new=False))
         began = time.monotonic()
         try:
@@ -155,7 +153,7 @@ class AiohttpTransport:
         current_use.set(Use(wants_new=True))
         return await self._once(pool, method, url, headers, body, connect_timeout)
 
-    def _once(
+    async def _once(
         self,
         pool: Pool,
         method: str,
@@ -163,12 +161,12 @@ class AiohttpTransport:
         headers: Mapping[str, str],
         body: bytes,
         connect_timeout: float,
-    ) -> Awaitable[aiohttp.ClientResponse | DirectResponse]:
+    ) -> Response:
         timeout = pool.timeout(connect_timeout)
         direction = pool.direction(method, url) if len(body) < LARGE_BODY else None
         if direction is not None:
-            return direction.send(headers, body, timeout)
-        return pool.session.request(
+            return await direction.send(headers, body, timeout)
+        response = await pool.session.request(
             method,
             url,
             headers=headers,
@@ -177,6 +175,7 @@ class AiohttpTransport:
             allow_redirects=False,
             timeout=timeout,
         )
+        return AiohttpResponse(response.status, response.headers, response.content, response.close)
 
     async def aclose(self) -> None:
         """Closes every connection, in the event loop that each belongs to."""

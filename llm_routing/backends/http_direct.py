@@ -1,24 +1,57 @@
 """Requests written straight to a pooled connection of aiohttp's: a sixth of what its client costs.
 
-aiohttp's connector finds or makes the connection, its parser reads the answer. What is left out is
-what no request of ours has: redirects, cookies, forms, traces, compression. Bodies are sent at one
-go, so large ones go by the client, as does what goes by a proxy.
+aiohttp's connector finds or makes the connection. What is left out is what no request of ours has:
+redirects, cookies, forms, traces, compression. Bodies are sent at one go, so large ones go by the
+client, as does what goes by a proxy.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
 
 import aiohttp
 from aiohttp import hdrs
 from aiohttp.client_exceptions import ConnectionTimeoutError
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import BaseConnector, Connection
-from multidict import CIMultiDictProxy
 from yarl import URL
+
+from .http_reader import MAX_CHUNK, Incoming
 
 MAX_HEADS = 100
 _LINE_END = b"\r\n"
 _SCHEMES = ("http", "https")
+
+
+class DirectConnection:
+    """A connection whose answers can be read here."""
+
+    def expect(self, incoming: Incoming) -> None:
+        """The next answer is `incoming`."""
+        raise NotImplementedError
+
+
+class Response(Protocol):
+    """An answer whose head has come."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By names in lower case."""
+
+    def whole(self, max_bytes: int) -> bytes | None:
+        """The body, where all of it has come and it is no larger."""
+
+    async def next_chunk(self) -> bytes:
+        """What has come of the body, as soon as there is any; empty at the end. Raises
+        `aiohttp.ClientError`, `HttpProcessingError`."""
+
+    def close(self) -> None:
+        """Nobody reads on."""
 
 
 class Direction:
@@ -32,11 +65,10 @@ class Direction:
         parsed = URL(url)
         if parsed.scheme not in _SCHEMES:
             raise ValueError("This is not a URL over HTTP.")
+        self._loop = asyncio.get_running_loop()
         self._connector = connector
         # What the connector asks: the key of the connection, and how to make a new one.
-        self._template = request = ClientRequest(
-            method, parsed, headers=headers, loop=asyncio.get_running_loop()
-        )
+        self._template = request = ClientRequest(method, parsed, headers=headers, loop=self._loop)
         self._request_line = f"{request.method} {parsed.raw_path_qs} HTTP/1.1\r\n"
         self._heads: dict[tuple[tuple[str, str], ...], bytes] = {}
         self._lines = {
@@ -48,7 +80,7 @@ class Direction:
 
     async def send(
         self, headers: Mapping[str, str], body: bytes, limits: aiohttp.ClientTimeout
-    ) -> "DirectResponse":
+    ) -> Response:
         """The answer, once its head has come. Raises as `aiohttp.ClientSession.request` does."""
         fields = tuple(headers.items())
         head = self._heads.get(fields)
@@ -65,11 +97,15 @@ class Direction:
         try:
             protocol = connection.protocol
             assert protocol is not None
-            protocol.set_response_params(read_until_eof=True)
+            assert isinstance(protocol, DirectConnection)
             transport = protocol.transport
             if transport is None or transport.is_closing():
                 raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+            incoming = Incoming(self._loop, transport, partial(_give_back, connection))
+            protocol.expect(incoming)
             transport.write(data)
+            if await incoming.head():
+                return incoming
             while True:
                 message, content = await protocol.read()
                 if not 100 <= message.code <= 199 or message.code == 101:
@@ -77,7 +113,8 @@ class Direction:
         except BaseException:
             connection.close()
             raise
-        return DirectResponse(message.code, message.headers, content, connection)
+        content.on_eof(connection.release)
+        return AiohttpResponse(message.code, message.headers, content, connection.close)
 
     def _keep_head(self, fields: tuple[tuple[str, str], ...]) -> bytes:
         """All before Content-Length, which is the only line that differs from one request to the
@@ -96,33 +133,49 @@ class Direction:
         return head
 
 
-class DirectResponse:
-    """An answer, as `aiohttp.ClientResponse` is one. Its connection goes back to its pool as soon
-    as all of the body has come."""
+class AiohttpResponse:
+    """An answer that aiohttp reads. Its connection goes back to its pool as soon as all of the body
+    has come; before, `close` drops it."""
 
-    __slots__ = ("_connection", "content", "headers", "status")
+    __slots__ = ("_content", "_drop", "_headers", "status")
 
     def __init__(
         self,
         status: int,
-        headers: "CIMultiDictProxy[str]",
+        headers: Mapping[str, str],
         content: aiohttp.StreamReader,
-        connection: Connection,
+        drop: Callable[[], None],
     ) -> None:
         self.status = status
-        self.headers = headers
-        self.content = content
-        self._connection: Connection | None = connection
-        content.on_eof(self._release)
+        self._headers = headers
+        self._content = content
+        self._drop = drop
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """See `Response`."""
+        return {name.lower(): value for name, value in self._headers.items()}
+
+    def whole(self, max_bytes: int) -> bytes | None:
+        """See `Response`."""
+        content = self._content
+        if content.is_eof() and content.total_bytes <= max_bytes and content.exception() is None:
+            return content.read_nowait()
+        return None
+
+    async def next_chunk(self) -> bytes:
+        """See `Response`."""
+        return await self._content.read(MAX_CHUNK)
 
     def close(self) -> None:
-        """Drops the connection, unless all has come."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self.content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
-            connection.close()
+        """See `Response`."""
+        if not self._content.is_eof():
+            self._content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
+        self._drop()
 
-    def _release(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.release()
+
+def _give_back(connection: Connection, can_serve_again: bool) -> None:
+    if can_serve_again:
+        connection.release()
+    else:
+        connection.close()

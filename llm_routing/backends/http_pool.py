@@ -22,12 +22,10 @@ from aiohttp.http_parser import RawResponseMessage
 from llm_routing.core.addresses import Network, is_allowed
 from llm_routing.core.errors import AddressForbidden
 
-from .http_direct import Direction
+from .http_direct import DirectConnection, Direction
+from .http_reader import MAX_HEAD_BYTES, AnswerReader, Incoming, LeftToAiohttp
 
 KEEP_ALIVE = 30.0
-MAX_HEAD_BYTES = 64 * 1024
-"""All that may come before a body: the answer's head, and interim answers (1xx) before it, which
-could go on without end."""
 DNS_TTL = 30
 MAX_DIRECTIONS = 100
 # A body that is not compressed can be no bomb and is relayed as it is.
@@ -150,13 +148,25 @@ class Use:
 current_use: ContextVar[Use] = ContextVar("llm_routing_use_of_a_connection")
 
 
-class _Protocol(ResponseHandler):
+class _Protocol(ResponseHandler, DirectConnection):
     """Knows how often the connection has served, whether it has answered this time, and how many
     bytes have come without the head of the answer (None once it is there)."""
 
     uses = 0
     is_silent = True
     head_bytes: int | None = None
+    _reader: AnswerReader | None = None
+
+    def expect(self, incoming: Incoming) -> None:
+        """See `DirectConnection`."""
+        if self._reader is None:
+            self._reader = AnswerReader()
+        self._reader.expect(incoming)
+
+    def set_response_params(self, **params: Any) -> None:
+        """aiohttp reads the next answer."""
+        self._reader = None
+        super().set_response_params(**params)
 
     def feed_data(self, data: tuple[RawResponseMessage, Any], size: int = 0) -> None:
         if data[0].code >= HTTPStatus.OK:
@@ -165,6 +175,15 @@ class _Protocol(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         self.is_silent = False
+        if self._reader is not None:
+            try:
+                if not self._reader.feed(data) and self.transport is not None:
+                    self.transport.abort()
+                return
+            except LeftToAiohttp as left:
+                data = left.data
+                self.set_response_params(read_until_eof=True)
+                left.incoming.end(can_serve_again=False)
         super().data_received(data)
         if self.head_bytes is not None:
             self.head_bytes += len(data)
@@ -176,6 +195,11 @@ class _Protocol(ResponseHandler):
             # aiohttp tells of broken framing whoever waits for a head, and lets the one who reads
             # the body wait for ever.
             payload.set_exception(error)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._reader is not None:
+            self._reader.lose(exc)
+        super().connection_lost(exc)
 
 
 def _protocol(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
