@@ -7,7 +7,7 @@ import asyncio
 import io
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from weakref import WeakKeyDictionary, WeakSet
 
 import aiohttp
@@ -27,8 +27,8 @@ from llm_routing.core.errors import (
     UpstreamError,
 )
 
-from .http_direct import AiohttpResponse, Response
-from .http_pool import Destination, Pool, Use, current_use
+from .http_direct import AiohttpResponse, Response, Use
+from .http_pool import Destination, Pool, current_use
 from .proxies import Proxies
 
 LARGE_BODY = 2**20
@@ -121,7 +121,9 @@ class AiohttpTransport:
         Where a connection turns out to have been closed while it was idle, the request is sent
         again at once over a new one: no byte of an answer had come.
         """
-        pool = await self._enter(provider, url, max_connections)
+        limit = max_connections or self._pool_size
+        pool = self._pool(provider, url, limit) or await self._new_pool(provider, url, limit)
+        pool.enter()
         try:
             response = await self._request(pool, method, url, headers, body, connect_timeout)
         except BaseException as error:
@@ -141,19 +143,19 @@ class AiohttpTransport:
         body: bytes,
         connect_timeout: float,
     ) -> Response:
-        current_use.set(use := Use(wants_new=False))
+        use = Use(wants_new=False)
         began = time.monotonic()
         try:
-            return await self._once(pool, method, url, headers, body, connect_timeout)
+            return await self._once(pool, method, url, headers, body, connect_timeout, use)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ConnectionError):
             if not use.was_stale or time.monotonic() - began > STALE_SECONDS:
                 raise
-        current_use.set(Use(wants_new=True))
-        return await self._once(pool, method, url, headers, body, connect_timeout)
+        use = Use(wants_new=True)
+        return await self._once(pool, method, url, headers, body, connect_timeout, use)
 
-    async def _once(
+    def _once(
         self,
         pool: Pool,
         method: str,
@@ -161,19 +163,29 @@ class AiohttpTransport:
         headers: Mapping[str, str],
         body: bytes,
         connect_timeout: float,
-    ) -> Response:
+        use: Use,
+    ) -> Awaitable[Response]:
         timeout = pool.timeout(connect_timeout)
         direction = pool.direction(method, url) if len(body) < LARGE_BODY else None
         if direction is not None:
-            return await direction.send(headers, body, timeout)
-        response = await pool.session.request(
-            method,
-            url,
-            headers=headers,
-            # aiohttp writes a file in chunks, but the bytes of an image at one go.
-            data=(body or None) if len(body) < LARGE_BODY else io.BytesIO(body),
-            allow_redirects=False,
-            timeout=timeout,
+            return direction.send(headers, body, timeout, use)
+        # aiohttp writes a file in chunks, but the bytes of an image at one go.
+        data = (body or None) if len(body) < LARGE_BODY else io.BytesIO(body)
+        return self._by_client(pool, method, url, headers, data, timeout, use)
+
+    async def _by_client(
+        self,
+        pool: Pool,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        data: bytes | io.BytesIO | None,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # aiohttp's own
+        use: Use,
+    ) -> Response:
+        current_use.set(use)
+        response = await pool.client().request(
+            method, url, headers=headers, data=data, allow_redirects=False, timeout=timeout
         )
         return AiohttpResponse(response.status, response.headers, response.content, response.close)
 
@@ -188,21 +200,20 @@ class AiohttpTransport:
                 closing = asyncio.run_coroutine_threadsafe(pools.close(), loop)
                 await asyncio.wrap_future(closing)
 
-    async def _enter(self, provider: str, url: str, max_connections: int | None) -> Pool:
-        """The provider's pool, with one more user."""
-        loop = asyncio.get_running_loop()
-        pools = self._pools.get(loop)
-        if pools is None:
-            pools = self._pools[loop] = _Pools()
-        limit = max_connections or self._pool_size
-        while True:
-            pool = pools.current.get(provider)
-            if pool is not None and pool.leads_to(url, limit):
-                pool.enter()
-                return pool
+    def _pool(self, provider: str, url: str, limit: int) -> Pool | None:
+        """The provider's pool, where it is for such requests."""
+        pools = self._pools.get(asyncio.get_running_loop())
+        pool = None if pools is None else pools.current.get(provider)
+        return pool if pool is not None and pool.leads_to(url, limit) else None
+
+    async def _new_pool(self, provider: str, url: str, limit: int) -> Pool:
+        """A pool in place of the one there is, unless somebody else is quicker."""
+        pools = self._pools.setdefault(asyncio.get_running_loop(), _Pools())
+        while (pool := self._pool(provider, url, limit)) is None:
             origin = "/".join(url.split("/", 3)[:3])
             new = Pool(Destination(origin, self._proxy(origin), limit), self._allowed_networks)
             await pools.replace(provider, new)
+        return pool
 
     def _proxy(self, origin: str) -> str:
         try:

@@ -1,8 +1,7 @@
-"""Requests written straight to a pooled connection of aiohttp's: a sixth of what its client costs.
+"""Requests written straight to a connection that aiohttp made: a sixth of what its client costs.
 
-aiohttp's connector finds or makes the connection. What is left out is what no request of ours has:
-redirects, cookies, forms, traces, compression. Bodies are sent at one go, so large ones go by the
-client, as does what goes by a proxy.
+What is left out is what no request of ours has: redirects, cookies, forms, traces, compression.
+Bodies are sent at one go, so large ones go by the client, as does what goes by a proxy.
 """
 
 import asyncio
@@ -14,7 +13,7 @@ import aiohttp
 from aiohttp import hdrs
 from aiohttp.client_exceptions import ConnectionTimeoutError
 from aiohttp.client_reqrep import ClientRequest
-from aiohttp.connector import BaseConnector, Connection
+from aiohttp.connector import Connection
 from yarl import URL
 
 from .http_reader import MAX_CHUNK, Incoming
@@ -25,11 +24,57 @@ _SCHEMES = ("http", "https")
 
 
 class DirectConnection:
-    """A connection whose answers can be read here."""
+    """A connection whose answers can be read here. It knows how often it has served, whether it has
+    answered this time, and, where aiohttp reads, how many bytes have come without the head of the
+    answer (None once it is there)."""
+
+    uses = 0
+    is_silent = True
+    head_bytes: int | None = None
 
     def expect(self, incoming: Incoming) -> None:
         """The next answer is `incoming`."""
         raise NotImplementedError
+
+
+class Use:
+    """One use of a connection, as far as it matters to whether it may be repeated."""
+
+    __slots__ = ("_connection", "wants_new")
+
+    def __init__(self, *, wants_new: bool) -> None:
+        self.wants_new = wants_new
+        self._connection: DirectConnection | None = None
+
+    def of(self, connection: object) -> None:
+        """The connection that was found."""
+        if isinstance(connection, DirectConnection):
+            self._connection = connection
+            connection.uses += 1
+            connection.is_silent = True
+            connection.head_bytes = 0
+
+    @property
+    def was_stale(self) -> bool:
+        """Whether the connection had served before and brought no byte this time: then it was
+        most likely closed while it was idle, and nobody has read the request."""
+        connection = self._connection
+        return connection is not None and connection.uses > 1 and connection.is_silent
+
+
+class Connections(Protocol):
+    """Those to one destination."""
+
+    async def connect(
+        self,
+        request: ClientRequest,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # aiohttp's own
+        use: Use,
+    ) -> Connection:
+        """One for a request. Raises as aiohttp's connector does."""
+
+    def give_back(self, connection: Connection, can_serve_again: bool) -> None:
+        """The request has its answer; or, where the connection cannot serve again, it ends."""
 
 
 class Response(Protocol):
@@ -55,10 +100,10 @@ class Response(Protocol):
 
 
 class Direction:
-    """Where requests go: one method and URL, over one connector. Kept for all that go there."""
+    """Where requests go: one method and URL. Kept for all that go there."""
 
     def __init__(
-        self, connector: BaseConnector, method: str, url: str, headers: Mapping[str, str]
+        self, connections: Connections, method: str, url: str, headers: Mapping[str, str]
     ) -> None:
         """`headers` are sent with every request that has none of the same name. Raises
         `ValueError` for what is no URL over HTTP."""
@@ -66,7 +111,7 @@ class Direction:
         if parsed.scheme not in _SCHEMES:
             raise ValueError("This is not a URL over HTTP.")
         self._loop = asyncio.get_running_loop()
-        self._connector = connector
+        self._connections = connections
         # What the connector asks: the key of the connection, and how to make a new one.
         self._template = request = ClientRequest(method, parsed, headers=headers, loop=self._loop)
         self._request_line = f"{request.method} {parsed.raw_path_qs} HTTP/1.1\r\n"
@@ -79,7 +124,7 @@ class Direction:
         self._has_body = request.method not in ClientRequest.GET_METHODS
 
     async def send(
-        self, headers: Mapping[str, str], body: bytes, limits: aiohttp.ClientTimeout
+        self, headers: Mapping[str, str], body: bytes, limits: aiohttp.ClientTimeout, use: Use
     ) -> Response:
         """The answer, once its head has come. Raises as `aiohttp.ClientSession.request` does."""
         fields = tuple(headers.items())
@@ -91,7 +136,7 @@ class Direction:
         else:
             data = head + _LINE_END
         try:
-            connection = await self._connector.connect(self._template, [], limits)
+            connection = await self._connections.connect(self._template, limits, use)
         except TimeoutError as error:
             raise ConnectionTimeoutError("Connection timeout") from error
         try:
@@ -101,7 +146,8 @@ class Direction:
             transport = protocol.transport
             if transport is None or transport.is_closing():
                 raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
-            incoming = Incoming(self._loop, transport, partial(_give_back, connection))
+            give_back = partial(self._connections.give_back, connection)
+            incoming = Incoming(self._loop, transport, give_back)
             protocol.expect(incoming)
             transport.write(data)
             if await incoming.head():
@@ -172,10 +218,3 @@ class AiohttpResponse:
         if not self._content.is_eof():
             self._content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
         self._drop()
-
-
-def _give_back(connection: Connection, can_serve_again: bool) -> None:
-    if can_serve_again:
-        connection.release()
-    else:
-        connection.close()

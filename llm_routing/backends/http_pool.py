@@ -22,7 +22,7 @@ from aiohttp.http_parser import RawResponseMessage
 from llm_routing.core.addresses import Network, is_allowed
 from llm_routing.core.errors import AddressForbidden
 
-from .http_direct import DirectConnection, Direction
+from .http_direct import DirectConnection, Direction, Use
 from .http_reader import MAX_HEAD_BYTES, AnswerReader, Incoming, LeftToAiohttp
 
 KEEP_ALIVE = 30.0
@@ -52,6 +52,10 @@ class Pool:
         self._is_retired = False
         self._timeout = aiohttp.ClientTimeout(total=None)
         self._directions: dict[tuple[str, str], Direction] = {}
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[tuple[float, Connection]] = []
+        self._tidying: asyncio.TimerHandle | None = None
+        self._connecting = 0
         self._connector = _Connector(
             limit=destination.limit,
             ttl_dns_cache=DNS_TTL,
@@ -59,7 +63,7 @@ class Pool:
             # The proxy is the operator's choice, wherever it is.
             socket_factory=None if destination.proxy else self._socket,
         )
-        self.session = aiohttp.ClientSession(
+        self._session = aiohttp.ClientSession(
             connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=destination.proxy or None,
@@ -89,6 +93,51 @@ class Pool:
         origin = destination.origin
         return url == origin or url.startswith(origin + "/")
 
+    def client(self) -> aiohttp.ClientSession:
+        """aiohttp's own client, to which the idle connections are left."""
+        while self._idle:
+            self._idle.pop()[1].release()
+        return self._session
+
+    async def connect(
+        self,
+        request: aiohttp.ClientRequest,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # aiohttp's own
+        use: Use,
+    ) -> Connection:
+        """The idle connection that was used last, else a new one; see `Connections`."""
+        idle = self._idle
+        while idle:
+            since, connection = idle.pop()
+            protocol = connection.protocol
+            if (
+                protocol is not None
+                and protocol.is_connected()
+                and not use.wants_new
+                and self._loop.time() - since <= KEEP_ALIVE
+            ):
+                use.of(protocol)
+                return connection
+            connection.close()
+        current_use.set(use)
+        self._connecting += 1
+        try:
+            return await self._connector.connect(request, [], timeout)
+        finally:
+            self._connecting -= 1
+
+    def give_back(self, connection: Connection, can_serve_again: bool) -> None:
+        """See `Connections`."""
+        if not can_serve_again or self._is_retired:
+            connection.close()
+        elif self._connecting:
+            # Who waits for one waits at aiohttp's connector.
+            connection.release()
+        else:
+            self._idle.append((self._loop.time(), connection))
+            if self._tidying is None:
+                self._tidying = self._loop.call_later(KEEP_ALIVE, self._tidy)
+
     def timeout(self, connect: float) -> aiohttp.ClientTimeout:
         """Of a request that may take `connect` seconds to connect, and any time after that."""
         if self._timeout.sock_connect != connect:
@@ -102,7 +151,7 @@ class Pool:
         direction = self._directions.get((method, url))
         if direction is None:
             try:
-                direction = Direction(self._connector, method, url, HEADERS)
+                direction = Direction(self, method, url, HEADERS)
             except (ValueError, aiohttp.InvalidURL):
                 # The client says what is wrong with it.
                 return None
@@ -113,7 +162,21 @@ class Pool:
 
     async def close(self) -> None:
         """Closes all connections, in use or not."""
-        await self.session.close()
+        self._is_retired = True
+        if self._tidying is not None:
+            self._tidying.cancel()
+        while self._idle:
+            self._idle.pop()[1].close()
+        await self._session.close()
+
+    def _tidy(self) -> None:
+        """Closes what has been idle for too long; what came back first stands first."""
+        self._tidying, idle = None, self._idle
+        now = self._loop.time()
+        while idle and idle[0][0] + KEEP_ALIVE <= now:
+            idle.pop(0)[1].close()
+        if idle:
+            self._tidying = self._loop.call_at(idle[0][0] + KEEP_ALIVE, self._tidy)
 
     def _socket(self, address: AddrInfoType) -> socket.socket:
         family, kind, protocol, _, destination = address
@@ -126,35 +189,12 @@ class Pool:
         return socket.socket(family, kind, protocol)
 
 
-class Use:
-    """One use of a connection, as far as it matters to whether it may be repeated."""
-
-    def __init__(self, *, wants_new: bool) -> None:
-        self.wants_new = wants_new
-        self._connection: ResponseHandler | None = None
-
-    def of(self, connection: ResponseHandler | None) -> None:
-        """The connection that was found."""
-        self._connection = connection
-
-    @property
-    def was_stale(self) -> bool:
-        """Whether the connection had served before and brought no byte this time: then it was
-        most likely closed while it was idle, and nobody has read the request."""
-        connection = self._connection
-        return isinstance(connection, _Protocol) and connection.uses > 1 and connection.is_silent
-
-
 current_use: ContextVar[Use] = ContextVar("llm_routing_use_of_a_connection")
 
 
 class _Protocol(ResponseHandler, DirectConnection):
-    """Knows how often the connection has served, whether it has answered this time, and how many
-    bytes have come without the head of the answer (None once it is there)."""
+    """aiohttp's end of a connection, whose answers are read by httptools where they can be."""
 
-    uses = 0
-    is_silent = True
-    head_bytes: int | None = None
     _reader: AnswerReader | None = None
 
     def expect(self, incoming: Incoming) -> None:
@@ -224,12 +264,8 @@ class _Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
-            if isinstance(protocol, _Protocol):
-                if use.wants_new and protocol.uses:
-                    connection.close()
-                    continue
-                protocol.uses += 1
-                protocol.is_silent = True
-                protocol.head_bytes = 0
+            if use.wants_new and isinstance(protocol, _Protocol) and protocol.uses:
+                connection.close()
+                continue
             use.of(protocol)
             return connection
