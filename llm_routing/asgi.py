@@ -24,6 +24,7 @@ from .admission import admission
 from .conf import get_settings
 from .core.alarm import Alarm
 from .core.errors import LLMError, RequestTimedOut, RequestTooLarge
+from .core.running import running_loop
 from .lifecycle import Lifecycle
 
 if TYPE_CHECKING:
@@ -78,8 +79,7 @@ class LeanApplication:
         if scope["type"] == "lifespan":
             await _lifespan(self._lifecycle, receive, send)
         else:
-            # Asked for once: in Python 3.11 each answer takes a system call.
-            task = asyncio.current_task()
+            task = asyncio.current_task(running_loop())
             assert task is not None
             await self._lifecycle.serve(self._serving(scope, receive, send, task), task)
 

@@ -26,6 +26,7 @@ from llm_routing.core.errors import (
     TLSFailed,
     UpstreamError,
 )
+from llm_routing.core.running import running_loop
 
 from .http_direct import AiohttpResponse, Response, Use
 from .http_pool import Destination, Pool, current_use
@@ -202,7 +203,7 @@ class AiohttpTransport:
 
     def _pool(self, provider: str, url: str, limit: int) -> Pool | None:
         """The provider's pool, where it is for such requests."""
-        pools = self._pools.get(asyncio.get_running_loop())
+        pools = self._pools.get(running_loop())
         pool = None if pools is None else pools.current.get(provider)
         return pool if pool is not None and pool.leads_to(url, limit) else None
 

@@ -5,6 +5,8 @@ import threading
 from types import TracebackType
 from typing import Any
 
+from .running import running_loop
+
 COARSE = 0.005
 """A crowd of alarms is looked through this often at most, in seconds."""
 
@@ -16,8 +18,7 @@ class Alarm:
     __slots__ = ("_alarms", "rings_at")
 
     def set(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
-        """It will ring in `loop`, the running one: to ask which that is takes a system call in
-        Python 3.11."""
+        """It will ring in `loop`, the running one."""
         alarms: _Alarms | None = getattr(_local, "alarms", None)
         if alarms is None or alarms.loop is not loop:
             alarms = _local.alarms = _Alarms(loop)
@@ -47,7 +48,7 @@ class TimeLimit(Alarm):
         self._has_rung = False
 
     def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         task = asyncio.current_task(loop)
         assert task is not None
         self._task: asyncio.Task[Any] = task

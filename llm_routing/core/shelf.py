@@ -13,6 +13,7 @@ from .errors import DeadlineExceeded
 from .flight import Flight, Flights, Landing
 from .idempotency import IdempotencyRule
 from .ports import Clock, Found, Lease, NoLease, ResponseCache, SharedCache
+from .running import running_loop
 
 T = TypeVar("T")
 Rule = CacheRule | IdempotencyRule
@@ -66,7 +67,7 @@ class Shelf:
         read: Callable[[CachedAnswer], T | None],
     ) -> T | Flight | None:
         """An answer, the flight that others wait for, or None to go alone."""
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         flights = self._flights.get(loop)
         if flights is None:
             flights = self._flights[loop] = {}

@@ -77,7 +77,7 @@ def parse_response(body: bytes) -> Completion:
         id=answer_id,
         model=text_of(answer.get("model")),
         choices=tuple(
-            _read_choice(choice, position, answer_id) for position, choice in enumerate(choices)
+            [_read_choice(choice, position, answer_id) for position, choice in enumerate(choices)]
         ),
         usage=read_usage(answer.get("usage")),
         format=NAME,
@@ -112,7 +112,9 @@ def _read_choice(choice: Any, position: int, answer_id: str) -> Choice:
     index = choice.get("index")
     index = index if isinstance(index, int) else position
     parts = tuple(_read_parts(message, f"{answer_id}/{index}"))
-    calls_tools = any(isinstance(part, ToolCallPart) for part in parts)
+    calls_tools = bool(message.get("tool_calls")) and any(
+        isinstance(part, ToolCallPart) for part in parts
+    )
     logprobs = choice.get("logprobs")
     return Choice(
         content=parts,

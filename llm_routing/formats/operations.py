@@ -60,11 +60,14 @@ class ChatOperation(_Spoken):
     def __init__(self, request: LLMRequest) -> None:
         self._request = request
         self._built: dict[int, tuple[Target, WireRequest]] = {}
+        self._input_length: int | None = None
 
-    @cached_property
+    @property
     def input_length(self) -> int:
-        """Characters of the prompt."""
-        return _prompt_length(self._request)
+        """Characters of the prompt. Not a `cached_property`, which takes a lock."""
+        if self._input_length is None:
+            self._input_length = _prompt_length(self._request)
+        return self._input_length
 
     def build(self, target: Target) -> WireRequest:
         """The request in the target's words, built once: it is asked for again to be sent, and
@@ -196,9 +199,12 @@ def _embedding_format(target: Target) -> EmbeddingFormat:
 
 
 def _prompt_length(request: LLMRequest) -> int:
-    return len(request.system_prompt or "") + sum(
-        _length(part) for message in request.messages for part in message.content
-    )
+    length = len(request.system_prompt or "")
+    for message in request.messages:
+        for part in message.content:
+            # Nearly all are text.
+            length += len(part.text) if type(part) is TextPart else _length(part)
+    return length
 
 
 def _length(part: Part) -> int:

@@ -9,6 +9,8 @@ from itertools import chain
 from typing import Any, Self
 
 from django.db import connections, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 from django.db.models.constants import OnConflict
 from django.utils.translation import gettext_lazy as _
 
@@ -47,33 +49,60 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         """
         self._for_write = True
         database = connections[self.db]
-        ops = database.ops
         meta = self.model._meta  # noqa: SLF001  # documented API
         by_name = {column.name: column for column in meta.concrete_fields}
         columns = [by_name[name] for name in rows[0]]
-        prepared = [
-            (index, column)
-            for index, column in enumerate(columns)
-            if isinstance(column, models.DecimalField | models.DateTimeField)
-        ]
-        values = []
-        for row in rows:
-            row_values = list(row.values())
-            for index, column in prepared:
-                row_values[index] = column.get_db_prep_save(row_values[index], database)
-            values.append(row_values)
+        insert = _insert_arrays if database.vendor == "postgresql" else _insert_rows
+        ops = database.ops
+        ignoring = ops.insert_statement(on_conflict=OnConflict.IGNORE)
         names = ", ".join(ops.quote_name(str(column.column)) for column in columns)
-        insert = ops.insert_statement(on_conflict=OnConflict.IGNORE)
-        ignore = ops.on_conflict_suffix_sql(columns, OnConflict.IGNORE, [], [])
-        into = f"{insert} {ops.quote_name(meta.db_table)} ({names}) VALUES "
-        one = f"({', '.join(['%s'] * len(columns))})"
-        # Many to a statement: between two, SQLite lets go of the interpreter and waits for it.
-        most = min(ops.bulk_batch_size(columns, values), MOST_ROWS)
+        into = f"{ignoring} {ops.quote_name(meta.db_table)} ({names})"
         with transaction.atomic(using=self.db), database.cursor() as cursor:
-            for start in range(0, len(values), most):
-                batch = values[start : start + most]
-                sql = f"{into}{', '.join([one] * len(batch))} {ignore}"
-                cursor.execute(sql, tuple(chain.from_iterable(batch)))
+            insert(cursor, database, into, columns, rows)
+
+
+def _insert_arrays(
+    cursor: CursorWrapper,
+    database: BaseDatabaseWrapper,
+    into: str,
+    columns: Sequence["models.Field[Any, Any]"],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """A value for each column and none for each cell: half of the work for PostgreSQL's driver."""
+    types = [str(column.db_type(database)).partition("(")[0] for column in columns]
+    arrays = [[row[str(column.name)] for row in rows] for column in columns]
+    ignore = database.ops.on_conflict_suffix_sql(columns, OnConflict.IGNORE, [], [])
+    unnest = ", ".join(f"%s::{name}[]" for name in types)
+    sql = f"{into} SELECT * FROM unnest({unnest}) {ignore}"  # noqa: S608  # names of our model
+    cursor.execute(sql, arrays)
+
+
+def _insert_rows(
+    cursor: CursorWrapper,
+    database: BaseDatabaseWrapper,
+    into: str,
+    columns: Sequence["models.Field[Any, Any]"],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Many to a statement: between two, SQLite lets go of the interpreter and waits for it."""
+    prepared = [
+        (index, column)
+        for index, column in enumerate(columns)
+        if isinstance(column, models.DecimalField | models.DateTimeField)
+    ]
+    values = []
+    for row in rows:
+        row_values = list(row.values())
+        for index, column in prepared:
+            row_values[index] = column.get_db_prep_save(row_values[index], database)
+        values.append(row_values)
+    ignore = database.ops.on_conflict_suffix_sql(columns, OnConflict.IGNORE, [], [])
+    one = f"({', '.join(['%s'] * len(columns))})"
+    most = min(database.ops.bulk_batch_size(columns, values), MOST_ROWS)
+    for start in range(0, len(values), most):
+        batch = values[start : start + most]
+        sql = f"{into} VALUES {', '.join([one] * len(batch))} {ignore}"
+        cursor.execute(sql, tuple(chain.from_iterable(batch)))
 
 
 class UsageRecord(models.Model):
