@@ -42,6 +42,7 @@ from .loops import refuse_event_loop, stop_lasting_loop
 from .metrics import NoMetrics, Readings
 from .pending import PendingRouter
 from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
+from .sealing import Sealing
 from .snapshot import DATABASE_ERRORS, source
 from .static import static_snapshot
 from .vendors import VENDORS
@@ -322,21 +323,21 @@ def _shelves(settings: Settings, clock: Clock) -> tuple[Shelf, Shelf]:
     """Cached answers, and those under idempotency keys: in memory, and in Redis, or else in
     directories that the workers of this machine have in common."""
     # Encryption keys that are none stop the start, and no request.
-    secrets.encrypt("")
+    sealing = Sealing(secrets.encryption_keys())
     answers: RedisCache | ForNeighbours
     replays: RedisCache | FileCache
     redis = guarded_redis(settings, clock)
     if redis is not None:
-        answers = replays = RedisCache(redis, cipher=secrets)
+        answers = replays = RedisCache(redis, cipher=sealing)
     else:
         directory = settings.state_dir / "answers"
         answers = ForNeighbours(
-            FileCache(directory, HAND_OVER, cipher=secrets, clock=clock),
+            FileCache(directory, HAND_OVER, cipher=sealing, clock=clock),
             Neighbours(settings.state_dir / "processes", clock),
             clock,
         )
         replays = FileCache(
-            settings.state_dir / "idempotency", LASTING, cipher=secrets, clock=clock
+            settings.state_dir / "idempotency", LASTING, cipher=sealing, clock=clock
         )
     cached = MemoryCache(
         max_entries=settings.cache_max_size,

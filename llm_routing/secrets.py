@@ -4,7 +4,8 @@ What is stored where is the models' business; how an API key of ours is digested
 `models.access`.
 """
 
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from functools import lru_cache
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -47,6 +48,12 @@ def is_mask(text: str) -> bool:
     return any(sign in text for sign in ("•", "●", "…", "***", "..."))
 
 
+def encryption_keys() -> Sequence[bytes]:
+    """Our keys, 32 bytes each: what is new is encrypted with the first. Raises
+    `ImproperlyConfigured`."""
+    return _keys_of(*_configured())
+
+
 def derived_key(label: bytes) -> bytes:
     """32 bytes for one purpose from SECRET_KEY (RFC 5869); another `label` gives others."""
     return _derive(label, django_settings.SECRET_KEY)
@@ -59,20 +66,29 @@ def _derive(label: bytes, secret: str | bytes) -> bytes:
 
 
 def _fernet() -> MultiFernet:
+    return _fernet_of(*_configured())
+
+
+def _configured() -> tuple[tuple[str, ...], tuple[str | bytes, ...]]:
     own = tuple(key.get_secret_value() for key in get_settings().encryption_keys)
-    return _fernet_of(own, (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS))
+    return own, (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
 
 
 @lru_cache(maxsize=4)
 def _fernet_of(own: tuple[str, ...], secrets: tuple[str | bytes, ...]) -> MultiFernet:
+    return MultiFernet([Fernet(urlsafe_b64encode(key)) for key in _keys_of(own, secrets)])
+
+
+def _keys_of(own: tuple[str, ...], secrets: tuple[str | bytes, ...]) -> Sequence[bytes]:
     """Keys of settings first; those of SECRET_KEY stay behind them, so that a project may move
     from the default to keys of its own without typing every provider's key again."""
     try:
-        keys = [Fernet(key) for key in own]
+        for key in own:
+            Fernet(key)  # says whether it is one
     except ValueError:
         raise ImproperlyConfigured(
             "LLM_ENCRYPTION_KEYS must be Fernet keys: 32 random bytes in URL-safe base64, as "
             "cryptography.fernet.Fernet.generate_key() makes them."
         ) from None
-    keys += [Fernet(urlsafe_b64encode(_derive(_ENCRYPTION, secret))) for secret in secrets]
-    return MultiFernet(keys)
+    derived = [_derive(_ENCRYPTION, secret) for secret in secrets]
+    return [*map(urlsafe_b64decode, own), *derived]

@@ -15,6 +15,7 @@ from typing import Any
 
 from llm_routing.core.breaker import Breaker, BreakerPermit, BreakerRules, Refusal
 from llm_routing.core.ports import Clock
+from llm_routing.core.running import running_loop
 
 from .redis_line import RedisLine
 
@@ -121,7 +122,7 @@ class GuardedRedis:
             )
 
     def _line(self) -> RedisLine:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         line = self._lines.get(loop)
         if line is None or line.is_lost:
             for other in [other for other in list(self._lines) if other.is_closed()]:

@@ -10,6 +10,7 @@ from llm_routing.core.cache import CachedAnswer, answer_from_json, answer_to_jso
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ids import new_id
 from llm_routing.core.ports import Cipher, Found, NoLease
+from llm_routing.core.running import running_loop
 
 from .guarded_redis import GuardedRedis, RedisUnavailable
 
@@ -143,7 +144,7 @@ class RedisLease:
         self._cache = cache
         self._key = key
         self._token = token
-        self._loop = asyncio.get_running_loop()
+        self._loop = running_loop()
         self._renewing: asyncio.Task[None] | None = None
         # Most answers are there before a lease needs renewing, and pay for no task.
         self._timer = self._loop.call_later(LEASE_SECONDS / 3, self._begin_to_renew)

@@ -1,0 +1,80 @@
+"""Answers on their way to other processes, sealed with AES-GCM (NIST SP 800-38D), which is a tenth
+of Fernet's work. Its keys are derived from those in `secrets`.
+"""
+
+import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from itertools import count
+from weakref import WeakSet
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+SALT_BYTES = 16
+NONCE_BYTES = 12
+MAX_SALTS = 256
+_PURPOSE = b"llm_routing answers that processes share"
+
+
+class Sealing:
+    """`core.ports.Cipher` for what does not last. It seals with the first of `keys` and opens with
+    any.
+
+    Each process derives a key of its own from a random salt (RFC 5869), which stands in front of
+    what it seals, so that a counter is a nonce that never comes twice.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys = tuple(keys)
+        self._known: dict[bytes, tuple[AESGCM, ...]] = {}
+        self.renew()
+        _all.add(self)
+
+    def renew(self) -> None:
+        """Takes another salt; a forked child has to."""
+        self._salt = os.urandom(SALT_BYTES)
+        self._cipher = self._derive(self._keys[0], self._salt)
+        self._numbers = count()
+
+    def encrypt(self, clear_text: str) -> str:
+        """See `Cipher`."""
+        nonce = next(self._numbers).to_bytes(NONCE_BYTES, "big")
+        sealed = self._cipher.encrypt(nonce, clear_text.encode(), None)
+        return urlsafe_b64encode(self._salt + nonce + sealed).decode("ascii")
+
+    def decrypt(self, token: str) -> str:
+        """See `Cipher`."""
+        data = urlsafe_b64decode(token)
+        salt, rest = data[:SALT_BYTES], data[SALT_BYTES:]
+        for cipher in self._ciphers(salt):
+            try:
+                return cipher.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], None).decode()
+            except InvalidTag:
+                continue
+        raise ValueError("this was sealed with another key")
+
+    def _ciphers(self, salt: bytes) -> tuple[AESGCM, ...]:
+        known = self._known.get(salt)
+        if known is None:
+            if len(self._known) >= MAX_SALTS:
+                self._known.clear()
+            known = self._known[salt] = tuple(self._derive(key, salt) for key in self._keys)
+        return known
+
+    @staticmethod
+    def _derive(key: bytes, salt: bytes) -> AESGCM:
+        return AESGCM(HKDF(algorithm=SHA256(), length=32, salt=salt, info=_PURPOSE).derive(key))
+
+
+_all: WeakSet[Sealing] = WeakSet()
+
+
+def _renew_all() -> None:
+    for sealing in _all:
+        sealing.renew()
+
+
+os.register_at_fork(after_in_child=_renew_all)

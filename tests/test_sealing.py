@@ -1,0 +1,68 @@
+"""What processes share is sealed: others cannot read it, nor put anything in its place."""
+
+import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+import pytest
+
+from llm_routing.sealing import MAX_SALTS, Sealing
+
+OLD, NEW = b"o" * 32, b"n" * 32
+TEXT = "sk-secret, \u00fcber alles"
+
+
+def test_what_one_process_seals_another_opens() -> None:
+    token = Sealing([NEW]).encrypt(TEXT)
+    assert Sealing([NEW]).decrypt(token) == TEXT
+    assert "secret" not in token
+    assert token.isascii()
+
+
+def test_equal_texts_look_different() -> None:
+    sealing = Sealing([NEW])
+    assert sealing.encrypt(TEXT) != sealing.encrypt(TEXT)
+    assert Sealing([NEW]).encrypt(TEXT)[:20] != Sealing([NEW]).encrypt(TEXT)[:20]
+
+
+def test_a_key_that_was_replaced_still_opens_and_seals_nothing() -> None:
+    both = Sealing([NEW, OLD])
+    assert both.decrypt(Sealing([OLD]).encrypt(TEXT)) == TEXT
+    with pytest.raises(ValueError):
+        Sealing([OLD]).decrypt(both.encrypt(TEXT))
+
+
+@pytest.mark.parametrize("token", ["", "x", "gAAAAABfernet", "\u00fc", "AAAA" * 40])
+def test_what_is_no_token_is_refused(token: str) -> None:
+    with pytest.raises(ValueError):
+        Sealing([NEW]).decrypt(token)
+
+
+def test_a_token_that_was_changed_anywhere_is_refused() -> None:
+    sealing = Sealing([NEW])
+    data = urlsafe_b64decode(sealing.encrypt(TEXT))
+    for at in range(len(data)):
+        changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        with pytest.raises(ValueError):
+            sealing.decrypt(urlsafe_b64encode(changed).decode())
+
+
+def test_tokens_of_more_processes_than_are_kept_in_mind() -> None:
+    reader = Sealing([NEW])
+    tokens = [Sealing([NEW]).encrypt(str(number)) for number in range(MAX_SALTS + 5)]
+    assert [reader.decrypt(token) for token in tokens] == [str(n) for n in range(MAX_SALTS + 5)]
+
+
+def test_a_forked_child_never_seals_as_its_parent_does() -> None:
+    sealing = Sealing([NEW])
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, sealing.encrypt(TEXT).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        theirs = pipe.read()
+    os.waitpid(child, 0)
+    ours = sealing.encrypt(TEXT)
+    assert urlsafe_b64decode(theirs)[:28] != urlsafe_b64decode(ours)[:28]
+    assert sealing.decrypt(theirs) == TEXT
