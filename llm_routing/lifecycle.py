@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 Handler = Callable[[int, FrameType | None], Any]
 
+ACCESS_LOG = logging.getLogger("uvicorn.access")
 CUT_SECONDS = 5.0
 GARBAGE = (20_000, 20, 100)
 """After how many new objects the collector looks at them, and how much more seldom at older ones: a
@@ -75,11 +76,15 @@ class Lifecycle:
 
     def settle(self) -> None:
         """What the process needs to serve is there: where it is a server and nothing else, the
-        garbage collector need not look at all that again and again."""
+        garbage collector need not look at all that again and again, and uvicorn need not put
+        together a line for each request that its level of logging then leaves out."""
         if self._exits_in_order:
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GARBAGE)
+            if not ACCESS_LOG.isEnabledFor(logging.INFO):
+                ACCESS_LOG.handlers.clear()
+                ACCESS_LOG.propagate = False
 
     def stop(self) -> None:
         """The server has no request any more: the signal is its own again."""
