@@ -142,8 +142,9 @@ class Incoming:
         self._wake()
 
     def fail(self, error: Exception) -> None:
-        """No more will come, though there should be."""
-        self._error = error
+        """No more will come, though there should be. The first reason counts."""
+        if self._error is None:
+            self._error = error
         self._wake()
 
     async def _wait(self) -> None:
@@ -177,16 +178,16 @@ class AnswerReader:
     def __init__(self) -> None:
         self._parser = HttpResponseParser(self)
         self._incoming: Incoming | None = None
-        self._unread = b""
+        self._unread = bytearray()
         self._head: list[tuple[bytes, bytes]] = []
-        self._has_ended = self._is_surplus = self._can_serve_again = False
+        self._has_head = self._has_ended = self._is_surplus = self._can_serve_again = False
 
     def expect(self, incoming: Incoming) -> None:
         """The next answer is `incoming`."""
         self._incoming = incoming
-        self._unread = b""
+        self._unread.clear()
         self._head = []
-        self._has_ended = False
+        self._has_head = self._has_ended = False
 
     def feed(self, data: bytes) -> bool:
         """Reads on; False where the connection is of no use any more. Raises `LeftToAiohttp`."""
@@ -200,7 +201,7 @@ class AnswerReader:
         except HttpParserError:
             if not incoming.status:
                 self._incoming = None
-                raise LeftToAiohttp(incoming, self._unread) from None
+                raise LeftToAiohttp(incoming, bytes(self._unread)) from None
             if not self._has_ended:
                 incoming.fail(HttpProcessingError(message="The body is broken."))
                 return False
@@ -230,11 +231,14 @@ class AnswerReader:
         self._is_surplus = self._has_ended
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer, which nobody looks at."""
-        self._head.append((name, value))
+        """A header; a trailer nobody looks at."""
+        if not self._has_head:
+            self._head.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Raises `ValueError` where the answer is not for us to read."""
+        if self._has_head:
+            return
         status = self._parser.get_status_code()
         is_framed = status in NO_BODY
         for name, value in self._head:
@@ -249,13 +253,14 @@ class AnswerReader:
         incoming = self._incoming
         if status < 200 or not is_framed or incoming is None:
             raise ValueError("an interim answer, or one that ends with its connection")
+        self._has_head = True
         self._can_serve_again = self._parser.should_keep_alive()
-        self._unread = b""
+        self._unread.clear()
         incoming.begin(status, self._head)
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
-        if self._incoming is not None:
+        if self._incoming is not None and not self._has_ended:
             self._incoming.feed(data)
 
     def on_message_complete(self) -> None:

@@ -329,6 +329,161 @@ async def test_chunks_that_break_while_they_are_read_are_no_answer(
         await answer.aclose()
 
 
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+    b"3;note=1\r\nhel\r\n2\r\nlo\r\n0\r\nX-Sum: 7\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        (plain(b"hello"), 200, b"hello"),
+        (plain(b""), 200, b""),
+        (CHUNKED, 200, b"hello"),
+        (plain(gzip.compress(b"hello"), b"Content-Encoding: gzip"), 200, b"hello"),
+        (plain(b"hello", b"Content-Encoding: identity"), 200, b"hello"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + plain(b"hello"), 200, b"hello"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + CHUNKED, 200, b"hello"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
+        (plain(b"no", status=b"429 Too Many Requests"), 429, b"no"),
+    ],
+    ids=[
+        *("length", "empty", "chunks", "compressed", "not compressed", "continue", "hints"),
+        *("no content", "error"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 10_000], ids=["byte by byte", "in pieces", "at once"])
+async def test_answers_of_every_shape_are_whole_however_they_are_cut(
+    transport: AiohttpTransport, answer: bytes, status: int, body: bytes, size: int
+) -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await read_request(reader)
+            for start in range(0, len(answer), size):
+                writer.write(answer[start : start + size])
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    async with listening(serve) as port:
+        for _ in range(3):
+            found = await ask(transport, f"http://127.0.0.1:{port}/")
+            assert found.status == status
+            assert await found.read(1000) == body
+            await found.aclose()
+    assert connections == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\n",
+    ],
+    ids=["of old", "without a length", "said to close"],
+)
+async def test_an_answer_that_ends_with_its_connection(
+    transport: AiohttpTransport, head: bytes
+) -> None:
+    async with running(Upstream(head + b"hello", then_close=True)) as upstream:
+        for _ in range(3):
+            assert await ask_and_read(transport, upstream.url) == b"hello"
+    assert upstream.connections == 3
+
+
+@pytest.mark.parametrize(
+    "surplus", [plain(b"forged"), b"garbage", b"\0"], ids=["an answer", "garbage", "a byte"]
+)
+@pytest.mark.parametrize("is_late", [False, True], ids=["along", "later"])
+async def test_bytes_that_nobody_asked_for_are_no_answer_to_the_next_request(
+    transport: AiohttpTransport, surplus: bytes, is_late: bool
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(plain(b"true") if is_late else plain(b"true") + surplus)
+        await writer.drain()
+        if is_late:
+            await asyncio.sleep(0.02)
+            writer.write(surplus)
+            await writer.drain()
+        await reader.read()
+
+    async with listening(serve) as port:
+        for _ in range(3):
+            assert await ask_and_read(transport, f"http://127.0.0.1:{port}/") == b"true"
+            await asyncio.sleep(0.05)
+
+
+async def test_who_reads_slowly_lets_the_provider_wait(transport: AiohttpTransport) -> None:
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(640):
+            writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            await writer.drain()
+            sent += 1
+        writer.write(b"0\r\n\r\n")
+
+    async with listening(serve) as port:
+        answer = await ask(transport, f"http://127.0.0.1:{port}/")
+        size = len(await answer.next_chunk())
+        await asyncio.sleep(0.3)
+        assert 0 < sent < 320, "the sockets hold some, and we hold next to nothing"
+        while chunk := await answer.next_chunk():
+            size += len(chunk)
+            assert len(chunk) <= 65536
+        assert size == 640 * 65536
+        await answer.aclose()
+        assert await ask_and_read_some(transport, f"http://127.0.0.1:{port}/")
+
+
+async def ask_and_read_some(transport: AiohttpTransport, url: str) -> bytes:
+    answer = await ask(transport, url)
+    try:
+        return await answer.next_chunk()
+    finally:
+        await answer.aclose()
+
+
+async def test_more_requests_than_connections_wait_for_one(transport: AiohttpTransport) -> None:
+    async with running(Upstream(plain(b"x"))) as upstream:
+
+        async def one() -> bytes:
+            answer = await ask(transport, upstream.url, max_connections=3)
+            body = await answer.read(10)
+            await answer.aclose()
+            return body
+
+        async with asyncio.timeout(5):
+            assert await asyncio.gather(*(one() for _ in range(50))) == [b"x"] * 50
+        assert upstream.connections <= 3
+
+
+async def test_idle_connections_are_closed_in_time_and_large_bodies_use_them_too(
+    transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_routing.backends.http_pool.KEEP_ALIVE", 0.1)
+    async with running(Upstream(plain(b"x"))) as upstream:
+        before = sockets()
+        assert await ask_and_read(transport, upstream.url) == b"x"
+        answer = await ask(transport, upstream.url, body=b"x" * 2_000_000)
+        assert await answer.read(10) == b"x"
+        await answer.aclose()
+        assert upstream.connections == 1
+        assert sockets() > before
+        for _ in range(3):
+            assert await ask_and_read(transport, upstream.url) == b"x"
+        await settled(lambda: sockets() == before)
+
+
 async def test_a_refused_connection(transport: AiohttpTransport) -> None:
     async with running(Upstream(b"")) as upstream:
         url = upstream.url
