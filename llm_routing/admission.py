@@ -48,6 +48,10 @@ class Admission:
         if refusal is not None:
             raise refusal
 
+    def take(self) -> Slot | None:
+        """A place for a request until it ends, where there is one at once."""
+        return Slot() if self._limit is None else self._limit.take()
+
     async def enter(self, deadline: float) -> Slot:
         """A place for a request until it ends, waited for until `deadline` (monotonic seconds) if
         need be. Raises `Overloaded`."""

@@ -318,7 +318,7 @@ class BaseLLMRouter(InProcessCalls):
             if asked and asked < hurry:
                 hurry = asked
         call = Call(request_id, caller, began + hurry, is_hurried=hurry < limit)
-        measured.slot = await admission.enter(call.deadline)
+        measured.slot = admission.take() or await admission.enter(call.deadline)
         return call
 
     def _refuse_if_closed(self) -> None:

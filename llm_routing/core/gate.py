@@ -38,10 +38,11 @@ class Gate:
         where its breaker is open."""
         began = self._clock.monotonic()
         # The place first: the breaker may open while we wait for it.
-        slot = await self._limits.enter(target.provider, until)
+        provider = target.provider
+        slot = self._limits.take(provider) or await self._limits.enter(provider, until)
         if isinstance(slot, Full):
             return ProviderBusy(
-                f"All connections to {target.provider.name} are in use.",
+                f"All connections to {provider.name} are in use.",
                 retry_after=slot.retry_after,
             )
         try:

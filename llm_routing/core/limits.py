@@ -107,6 +107,14 @@ class ConcurrencyLimit:
             self._shed += is_final and full is not None
             return full
 
+    def take(self) -> Slot | None:
+        """A place, where there is one at once."""
+        with self._lock:
+            if self._in_use < self._size and not self._queue:
+                self._in_use += 1
+                return Slot(self)
+        return None
+
     async def enter(self, deadline: float) -> Slot | Full:
         """A place, as soon as there is one; `Full` where there is none to be expected before
         `deadline` (monotonic seconds), or where it has passed in vain."""
@@ -192,8 +200,16 @@ class ProviderLimits:
         self._clock = clock
         self._limits: dict[str, ConcurrencyLimit] = {}
 
+    def take(self, provider: ProviderSpec) -> Slot | None:
+        """See `ConcurrencyLimit.take`."""
+        return self._of(provider).take()
+
     async def enter(self, provider: ProviderSpec, deadline: float) -> Slot | Full:
-        """See `ConcurrencyLimit.enter`. A changed size is in use at once."""
+        """See `ConcurrencyLimit.enter`."""
+        return await self._of(provider).enter(deadline)
+
+    def _of(self, provider: ProviderSpec) -> ConcurrencyLimit:
+        """The provider's limit. A changed size is in use at once."""
         size = provider.max_connections or self._pool_size
         limit = self._limits.get(provider.name)
         if limit is None:
@@ -202,7 +218,7 @@ class ProviderLimits:
             )
         else:
             limit.resize(size)
-        return await limit.enter(deadline)
+        return limit
 
     def statuses(self) -> Mapping[str, LimitStatus]:
         """How the limits stand of the providers that have been asked."""

@@ -106,8 +106,7 @@ async def test_a_provider_s_connections_are_kept_and_used_again(
     router = await get_llm_router()
     pools = router._transport._pools  # type: ignore[attr-defined]  # to see its connections
     pool = pools[asyncio.get_running_loop()].current["first"]
-    (connections,) = pool.session.connector._conns.values()
-    assert [connection.uses for connection, _ in connections] == [10]
+    assert [connection.protocol.uses for _, connection in pool._idle] == [10]
 
 
 @pytest.mark.parametrize("path", ERRORS)
