@@ -23,17 +23,25 @@ class Timeouts:
 
     def of(self, route: RouteSpec | None, provider: ProviderSpec) -> "Timeouts":
         """These, where neither the route nor, after it, the provider sets limits of its own."""
+        if _is_silent(provider) and provider.total_timeout is None and _is_silent(route):
+            return self
         connect, first_token = self.connect, self.first_token
         idle, total = self.idle, self.total
-        for own in (provider, route):
-            if own is not None:
-                connect = connect if own.connect_timeout is None else own.connect_timeout
-                idle = idle if own.idle_timeout is None else own.idle_timeout
-                if own.first_token_timeout is not None:
-                    first_token = own.first_token_timeout
+        for own in (provider, route or provider):
+            connect = connect if own.connect_timeout is None else own.connect_timeout
+            idle = idle if own.idle_timeout is None else own.idle_timeout
+            if own.first_token_timeout is not None:
+                first_token = own.first_token_timeout
         if provider.total_timeout is not None:
             total = provider.total_timeout
         return Timeouts(connect, first_token, idle, total, self.max_answer_bytes)
+
+
+def _is_silent(own: RouteSpec | ProviderSpec | None) -> bool:
+    """Whether it says nothing of limits, as nearly all do."""
+    return own is None or (
+        own.connect_timeout is own.idle_timeout is own.first_token_timeout is None
+    )
 
 
 @record

@@ -62,17 +62,24 @@ def plan(
     last: they are tried where no other answers. Raises `UnknownModel` (the message lists what
     exists), `InvalidRequest` where a named model cannot do the operation, `NoTargetAvailable`.
     """
-    found = _resolve(table, address, default)
-    if isinstance(found, str):
-        target = _target(table, found)
-        if not _can(target, operation):
-            raise InvalidRequest(f"The model {found} does not offer {operation}.", field="model")
-        return RoutePlan((target,))
-    name = route_key(found.use_case, found.tier)
-    known = table.plans.get((name, operation, needs))
+    # As most ask, by a name that says all: there are no more such names than routes and tiers.
+    is_named = address.model is not None and address.use_case is address.tier is None
+    asked = (address.model or "", default.tier or "", operation, needs)
+    known = table.plans.get(asked) if is_named else None
     if known is None:
-        known = _Choices.of(table, found, operation, needs)
-        table.plans[name, operation, needs] = known
+        found = _resolve(table, address, default)
+        if isinstance(found, str):
+            target = _target(table, found)
+            if not _can(target, operation):
+                raise InvalidRequest(
+                    f"The model {found} does not offer {operation}.", field="model"
+                )
+            return RoutePlan((target,))
+        route = (route_key(found.use_case, found.tier), "", operation, needs)
+        known = table.plans.get(route) or _Choices.of(table, found, operation, needs)
+        table.plans[route] = known
+        if is_named:
+            table.plans[asked] = known
     assert isinstance(known, _Choices)
     return known.plan(unhealthy, rng)
 

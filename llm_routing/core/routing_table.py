@@ -141,8 +141,9 @@ class RoutingTable:
         _ = self.aliases, self.use_cases
 
     @cached_property
-    def plans(self) -> dict[tuple[str, str, frozenset[str]], object]:
-        """What the planner has worked out of this table: by route, operation and needs."""
+    def plans(self) -> dict[tuple[str, str, str, frozenset[str]], object]:
+        """What the planner has worked out of this table: by what was asked for, the tier that is
+        meant where none is said, operation and needs."""
         return {}
 
 

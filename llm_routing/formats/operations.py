@@ -60,14 +60,11 @@ class ChatOperation(_Spoken):
     def __init__(self, request: LLMRequest) -> None:
         self._request = request
         self._built: dict[int, tuple[Target, WireRequest]] = {}
-        self._input_length: int | None = None
 
     @property
     def input_length(self) -> int:
-        """Characters of the prompt. Not a `cached_property`, which takes a lock."""
-        if self._input_length is None:
-            self._input_length = _prompt_length(self._request)
-        return self._input_length
+        """Characters of the prompt."""
+        return _prompt_length(self._request)
 
     def build(self, target: Target) -> WireRequest:
         """The request in the target's words, built once: it is asked for again to be sent, and

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from cryptography.fernet import Fernet
 from pydantic_core import from_json
 
 from llm_routing import access
@@ -42,7 +43,8 @@ PATH = "/v1/chat/completions"
 class Cost:
     """What this thread has done since the watch began. `hops` are threads, executors and queries;
     `decoded` the JSON texts read, `built` the targets for which a request was written, `digests`
-    the API keys worked out anew."""
+    the API keys worked out anew, `files` the files opened or written to by a system call, `fernets`
+    the texts sealed the slow way."""
 
     hops: list[str]
     tasks: list[str] = field(default_factory=list)
@@ -50,7 +52,9 @@ class Cost:
     decoded: list[bytes] = field(default_factory=list)
     built: list[str] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     digests: int = 0
+    fernets: int = 0
 
 
 @pytest.fixture
@@ -93,6 +97,24 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             cost.digests += 1
             return key_digest(clear_text)
 
+        def watched_file(name: str) -> None:
+            call = getattr(os, name)
+
+            def watched(*arguments: Any, **how: Any) -> Any:
+                if threading.get_ident() == here:
+                    cost.files.append(name)
+                return call(*arguments, **how)
+
+            monkeypatch.setattr(os, name, watched)
+
+        def watched_fernet(self: Fernet, *arguments: Any) -> bytes:
+            cost.fernets += 1
+            return seal(self, *arguments)
+
+        seal = Fernet.encrypt_at_time
+        monkeypatch.setattr(Fernet, "encrypt_at_time", watched_fernet)
+        for name in ("open", "write", "pwrite", "fsync", "replace"):
+            watched_file(name)
         monkeypatch.setattr(access, "key_digest", watched_digest)
         monkeypatch.setattr(codec, "from_json", watched_decode)
         monkeypatch.setattr(OpenAIChat, "build_request", watched_build)
@@ -127,7 +149,7 @@ async def test_a_warm_request_costs_what_it_must_and_no_more(key: str, watch: An
     assert cost.decoded == [body, answer.content]
     assert sorted(cost.built) == ["first/alpha", "second/beta"]
     assert [line[:1] for line in cost.lines] == [b"O", b"S"]
-    assert cost.digests == 0
+    assert (cost.digests, cost.files, cost.fernets) == (0, [], 0)
     assert [event["type"] for event in answer.sent] == [
         "http.response.start",
         "http.response.body",
@@ -153,6 +175,16 @@ async def test_the_guard_sees_a_key_that_is_looked_at_anew(key: str, watch: Any)
     await Exchange(PATH, chat("three", temperature=0), key).run()
     assert cost.digests == 1
     assert cost.hops
+
+
+async def test_the_guard_sees_a_ledger_that_begins_another_file(
+    key: str, watch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await warm(key)
+    monkeypatch.setattr(_Segment, "has_room", lambda segment, line: False)
+    cost = watch()
+    await Exchange(PATH, chat("three", temperature=0), key).run()
+    assert cost.files == ["open", "open"]
 
 
 async def test_the_guard_sees_what_a_second_attempt_and_a_task_cost(key: str, watch: Any) -> None:
