@@ -16,6 +16,7 @@ from django.db import connections
 
 from .access import keys
 from .conf import get_settings
+from .core import ids, running
 from .health.watch import watch
 from .known_keys import KnownKeys
 from .ledger import Ledger
@@ -172,6 +173,8 @@ def _after_fork() -> None:
         background.ledger.forget()
         background.metrics.forget()
     _running.clear()
+    ids.forget()
+    running.forget()
     _release()
 
 

@@ -1,6 +1,5 @@
 """Ids that no two things ever share, whichever process made them."""
 
-import os
 from secrets import token_hex
 
 BLOCK = 256
@@ -26,5 +25,6 @@ def _draw() -> None:
     )
 
 
-# A forked child would give out the same ones as its parent.
-os.register_at_fork(after_in_child=_drawn.clear)
+def forget() -> None:
+    """Draws anew; a forked child has to, or it gives out the same ones as its parent."""
+    _drawn.clear()

@@ -1,7 +1,6 @@
 """The running event loop, for those who ask for it with every request."""
 
 import asyncio
-import os
 import threading
 
 _local = threading.local()
@@ -16,5 +15,6 @@ def running_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-# A loop that ran in the parent looks in the child as if it did there.
-os.register_at_fork(after_in_child=lambda: _local.__dict__.clear())  # noqa: PLW0108  # one a thread
+def forget() -> None:
+    """Asks again; a forked child has to, for the loop of its parent looks as if it ran here."""
+    _local.__dict__.clear()

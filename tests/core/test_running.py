@@ -1,12 +1,11 @@
 """Which event loop is running, asked cheaply: the answer is that of asyncio."""
 
 import asyncio
-import os
 import threading
 
 import pytest
 
-from llm_routing.core.running import running_loop
+from llm_routing.core.running import forget, running_loop
 
 
 async def ask() -> bool:
@@ -34,13 +33,10 @@ def test_each_thread_has_its_own() -> None:
     assert asyncio.run(elsewhere())
 
 
-def test_a_child_that_was_forked_by_a_running_one_has_another() -> None:
-    async def fork() -> int:
+def test_what_is_forgotten_is_asked_again() -> None:
+    async def forgotten() -> bool:
         await ask()
-        child = os.fork()
-        if not child:
-            asyncio.events._set_running_loop(None)
-            os._exit(0 if asyncio.run(ask()) else 1)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        forget()
+        return await ask()
 
-    assert asyncio.run(fork()) == 0
+    assert asyncio.run(forgotten())
