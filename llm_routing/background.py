@@ -78,6 +78,8 @@ class Background:
             self._stopping.wait(
                 min(settings.ledger_flush_interval, settings.snapshot_poll_interval)
             )
+        # What was kept may be broken, and there is no second try.
+        self._guarded(connections.close_all)
         self._guarded(self._close)
         self._guarded(watch.retract)
         self._guarded(partial(self.known_keys.save, at_once=True))
@@ -110,8 +112,10 @@ class Background:
             self.known_keys.outdate()
 
     def _poll(self) -> None:
-        # A database that is silent takes its time to fail; it is asked one thing and no more.
-        if self._guarded(self.look_at_keys):
+        # A database that is silent takes its time to fail; it is asked one thing and no more. One
+        # that has only ended the connection we kept is asked again, over another.
+        was_kept = any(c.connection is not None for c in connections.all(initialized_only=True))
+        if self._guarded(self.look_at_keys) or (was_kept and self._guarded(self.look_at_keys)):
             for step in (self._snapshots.refresh, watch.poll, self.known_keys.save):
                 self._guarded(step)
         else:

@@ -7,13 +7,16 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from mmap import mmap
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
-from django.db import DataError, IntegrityError
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 
 from .core.ports import AttemptOpened, AttemptSettled
 from .ledger_lines import (
@@ -22,6 +25,7 @@ from .ledger_lines import (
     Record,
     columns,
     interrupted,
+    is_sound,
     opened_json,
     read,
     settled_json,
@@ -34,9 +38,11 @@ BATCH = 4_000
 READ_BYTES = 1024 * 1024
 SEGMENT_BYTES = 4 * 1024 * 1024
 MAX_IN_MEMORY = 10_000
+PAUSE_SECONDS = 1.0
 _UNFIT = (DataError, IntegrityError, OverflowError, ValueError)
 
 _SEGMENTS = "*.jsonl"
+_BEGUN = "*.new"
 
 
 class Ledger:
@@ -55,6 +61,7 @@ class Ledger:
         self._segment: _Segment | None = None
         self._full: list[_Segment] = []
         self._lost = 0
+        self._paused_until = float("-inf")
 
     def opened(self, attempt: AttemptOpened) -> None:
         """An attempt is about to reach a provider."""
@@ -123,6 +130,8 @@ class Ledger:
             raise
         for segment in segments:
             segment.close(remove=True)
+        for path in self._directory.glob(_BEGUN):
+            _remove_forsaken(path)
         return len(settled) + len(lost)
 
     def close(self) -> None:
@@ -152,9 +161,13 @@ class Ledger:
     def _append(self, line: bytes) -> bool:
         segment = self._segment
         if segment is None or not segment.has_room(line):
+            if time.monotonic() < self._paused_until:
+                return False
             try:
                 segment = self._begin_segment(segment, line)
             except OSError as error:
+                # Or each record would ask a full disk for a file.
+                self._paused_until = time.monotonic() + PAUSE_SECONDS
                 logger.error("The ledger cannot be written: %s", error.strerror)
                 return False
         segment.append(line)
@@ -174,11 +187,18 @@ class Ledger:
         return new
 
     def _ship_unwritten(self) -> int:
-        batch = list(self._unwritten)
-        _store(_settled(batch))
         with self._lock:
-            for _ in batch:
-                self._unwritten.popleft()
+            batch = list(self._unwritten)
+            self._unwritten.clear()
+        try:
+            _store(_settled(batch))
+        except BaseException:
+            with self._lock:
+                room = MAX_IN_MEMORY - len(self._unwritten)
+                kept = batch[max(0, len(batch) - room) :]
+                self._lost += len(batch) - len(kept)
+                self._unwritten.extendleft(reversed(kept))
+            raise
         return len(batch)
 
     def _ship_segment(self, segment: "_Segment") -> int:
@@ -317,6 +337,17 @@ def _end_of_lines(descriptor: int) -> int:
     return 0
 
 
+def _remove_forsaken(path: Path) -> None:
+    """A segment whose writer died before it had its name, and anything in it."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(descriptor)
+
+
 def _settled(lines: Iterable[bytes]) -> Sequence[Record]:
     # What was opened and has not ended is not worth being read.
     found = map(_read, (line for line in lines if line[:1] != OPENED))
@@ -343,13 +374,23 @@ def _store(records: Iterable[Record]) -> None:
         return
     try:
         UsageRecord.objects.add_rows(rows)
-    except _UNFIT:
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:  # noqa: BLE001  # told of the row whose fault it is
         for row in rows:
-            try:
-                UsageRecord.objects.add_rows([row])
-            except _UNFIT as error:
-                logger.error(
-                    "The record of attempt %s does not fit into the database and was left out: %s",
-                    row["attempt_id"],
-                    type(error).__name__,
-                )
+            _store_one(row)
+
+
+def _store_one(row: Mapping[str, Any]) -> None:
+    fault = "" if is_sound(row) else "a value of the wrong type"
+    try:
+        if not fault:
+            UsageRecord.objects.add_rows([row])
+    except _UNFIT as error:
+        fault = type(error).__name__
+    if fault:
+        logger.error(
+            "The record of attempt %s does not fit into the database and was left out: %s",
+            row["attempt_id"],
+            fault,
+        )

@@ -132,6 +132,27 @@ def columns(record: Record) -> Mapping[str, Any]:
         raise ValueError("this is no record of an attempt") from error
 
 
+_KINDS: Final[Mapping[str, type | tuple[type, ...]]] = {
+    **dict.fromkeys(("attempt", "input_tokens", "output_tokens"), int),
+    **dict.fromkeys(("cached_input_tokens", "reasoning_tokens"), int),
+    "is_estimated": bool,
+    "status": (int, type(None)),
+    "cost": (Decimal, type(None)),
+    "latency_ms": (int, float),
+    "time_to_first_token_ms": (int, float, type(None)),
+    "started_at": datetime,
+}
+"""What is in a column; a text where nothing is said."""
+
+
+def is_sound(row: Mapping[str, Any]) -> bool:
+    """Whether each of the `columns` holds what it is for."""
+    cost_is_finite = row["cost"] is None or row["cost"].is_finite()
+    return cost_is_finite and all(
+        isinstance(value, _KINDS.get(name, str)) for name, value in row.items()
+    )
+
+
 def _tokens(count: int) -> int:
     """A vendor's number, as far as the column goes."""
     return min(max(count, 0), MOST_TOKENS)

@@ -8,6 +8,7 @@ import io
 import ssl
 import time
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from weakref import WeakKeyDictionary, WeakSet
 
 import aiohttp
@@ -33,6 +34,7 @@ from .http_pool import Destination, Pool, current_use
 from .proxies import Proxies
 
 LARGE_BODY = 2**20
+CLOSE_SECONDS = 5.0
 STALE_SECONDS = 2.0
 """A server that closed an idle connection as we sent is heard of within a round trip; one that
 hangs up later has worked on the request, and may bill it."""
@@ -151,7 +153,8 @@ class AiohttpTransport:
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ConnectionError):
-            if not use.was_stale or time.monotonic() - began > STALE_SECONDS:
+            is_late = time.monotonic() - began > STALE_SECONDS
+            if not use.was_stale or is_late or pool.is_closed:
                 raise
         use = Use(wants_new=True)
         return await self._once(pool, method, url, headers, body, connect_timeout, use)
@@ -185,9 +188,11 @@ class AiohttpTransport:
         use: Use,
     ) -> Response:
         current_use.set(use)
-        response = await pool.client().request(
-            method, url, headers=headers, data=data, allow_redirects=False, timeout=timeout
-        )
+        client = pool.client()
+        with pool.waiting():
+            response = await client.request(
+                method, url, headers=headers, data=data, allow_redirects=False, timeout=timeout
+            )
         return AiohttpResponse(response.status, response.headers, response.content, response.close)
 
     async def aclose(self) -> None:
@@ -199,7 +204,9 @@ class AiohttpTransport:
                 await pools.close()
             elif loop.is_running():
                 closing = asyncio.run_coroutine_threadsafe(pools.close(), loop)
-                await asyncio.wrap_future(closing)
+                # That loop may end before it comes to it.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.wrap_future(closing), CLOSE_SECONDS)
 
     def _pool(self, provider: str, url: str, limit: int) -> Pool | None:
         """The provider's pool, where it is for such requests."""

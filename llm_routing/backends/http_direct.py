@@ -32,8 +32,8 @@ class DirectConnection:
     is_silent = True
     head_bytes: int | None = None
 
-    def expect(self, incoming: Incoming) -> None:
-        """The next answer is `incoming`."""
+    def expect(self, incoming: Incoming) -> bool:
+        """The next answer is `incoming`. False where it has begun before anything was asked."""
         raise NotImplementedError
 
 
@@ -139,6 +139,9 @@ class Direction:
             connection = await self._connections.connect(self._template, limits, use)
         except TimeoutError as error:
             raise ConnectionTimeoutError("Connection timeout") from error
+        # From here on it is for `incoming` to give it back, once: it may be another request's by
+        # the time that this one hears of a cancellation.
+        close = connection.close
         try:
             protocol = connection.protocol
             assert protocol is not None
@@ -148,8 +151,9 @@ class Direction:
                 raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
             give_back = partial(self._connections.give_back, connection)
             incoming = Incoming(self._loop, transport, give_back)
-            protocol.expect(incoming)
-            transport.write(data)
+            close = incoming.close
+            if protocol.expect(incoming):
+                transport.write(data)
             if await incoming.head():
                 return incoming
             while True:
@@ -157,7 +161,7 @@ class Direction:
                 if not 100 <= message.code <= 199 or message.code == 101:
                     break
         except BaseException:
-            connection.close()
+            close()
             raise
         content.on_eof(connection.release)
         return AiohttpResponse(message.code, message.headers, content, connection.close)

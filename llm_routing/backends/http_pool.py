@@ -6,7 +6,8 @@ Requests and what their failures are called are `http_aiohttp`'s.
 import asyncio
 import functools
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -50,6 +51,7 @@ class Pool:
         self._allowed_networks = allowed_networks
         self._users = 0
         self._is_retired = False
+        self.is_closed = False
         self._timeout = aiohttp.ClientTimeout(total=None)
         self._directions: dict[tuple[str, str], Direction] = {}
         self._loop = asyncio.get_running_loop()
@@ -120,9 +122,21 @@ class Pool:
                 return connection
             connection.close()
         current_use.set(use)
+        with self.waiting():
+            return await self._connector.connect(request, [], timeout)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Somebody waits at aiohttp's connector, to which connections go back meanwhile."""
         self._connecting += 1
         try:
-            return await self._connector.connect(request, [], timeout)
+            yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.is_closed and task is not None and not task.cancelling():
+                # aiohttp's word for who waits when it is closed.
+                raise aiohttp.ClientConnectionError("The pool is closed.") from None
+            raise
         finally:
             self._connecting -= 1
 
@@ -131,7 +145,6 @@ class Pool:
         if not can_serve_again or self._is_retired:
             connection.close()
         elif self._connecting:
-            # Who waits for one waits at aiohttp's connector.
             connection.release()
         else:
             self._idle.append((self._loop.time(), connection))
@@ -162,7 +175,7 @@ class Pool:
 
     async def close(self) -> None:
         """Closes all connections, in use or not."""
-        self._is_retired = True
+        self._is_retired = self.is_closed = True
         if self._tidying is not None:
             self._tidying.cancel()
         while self._idle:
@@ -197,11 +210,20 @@ class _Protocol(ResponseHandler, DirectConnection):
 
     _reader: AnswerReader | None = None
 
-    def expect(self, incoming: Incoming) -> None:
+    def expect(self, incoming: Incoming) -> bool:
         """See `DirectConnection`."""
         if self._reader is None:
             self._reader = AnswerReader()
-        self._reader.expect(incoming)
+        tail, self._tail = self._tail, b""
+        self._reader.expect(incoming, is_unasked=bool(tail))
+        if tail:
+            # A server that has no room says so before it is asked.
+            self.data_received(tail)
+        return not tail
+
+    def is_connected(self) -> bool:
+        """Not where something came while nobody had asked: it would be taken for an answer."""
+        return super().is_connected() and not self._buffer and not self._tail
 
     def set_response_params(self, **params: Any) -> None:
         """aiohttp reads the next answer."""

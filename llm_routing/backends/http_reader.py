@@ -15,6 +15,8 @@ from httptools import HttpParserError, HttpResponseParser
 MAX_HEAD_BYTES = 64 * 1024
 """All that may come before a body: the answer's head, and interim answers (1xx) before it, which
 could go on without end."""
+MAX_BETWEEN = 64 * 1024
+"""All that may come between two pieces of a body, and after the last: sizes of chunks, trailers."""
 MAX_CHUNK = 64 * 1024
 """More may have come; it waits where it is until it is asked for."""
 MAX_WAITING = 2 * MAX_CHUNK
@@ -76,9 +78,7 @@ class Incoming:
     @property
     def headers(self) -> Mapping[str, str]:
         """The HTTP headers, by names in lower case; of those that are repeated the last one."""
-        return {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self._head
-        }
+        return {_text(name).lower(): _text(value) for name, value in self._head}
 
     def whole(self, max_bytes: int) -> bytes | None:
         """The body, where all of it has come and it is no larger."""
@@ -177,17 +177,22 @@ class AnswerReader:
 
     def __init__(self) -> None:
         self._parser = HttpResponseParser(self)
+        # Old servers pad the sizes of their chunks.
+        self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
+        self._between = 0
         self._incoming: Incoming | None = None
         self._unread = bytearray()
         self._head: list[tuple[bytes, bytes]] = []
         self._has_head = self._has_ended = self._is_surplus = self._can_serve_again = False
 
-    def expect(self, incoming: Incoming) -> None:
-        """The next answer is `incoming`."""
+    def expect(self, incoming: Incoming, *, is_unasked: bool) -> None:
+        """The next answer is `incoming`. One that comes unasked is the last."""
         self._incoming = incoming
         self._unread.clear()
         self._head = []
         self._has_head = self._has_ended = False
+        self._is_surplus = is_unasked
+        self._between = 0
 
     def feed(self, data: bytes) -> bool:
         """Reads on; False where the connection is of no use any more. Raises `LeftToAiohttp`."""
@@ -196,6 +201,7 @@ class AnswerReader:
             return False
         if not incoming.status:
             self._unread += data
+        self._between += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserError:
@@ -211,6 +217,9 @@ class AnswerReader:
             incoming.end(can_serve_again=self._can_serve_again and not self._is_surplus)
         elif not incoming.status and len(self._unread) > MAX_HEAD_BYTES:
             incoming.fail(HttpProcessingError(message="a head without end"))
+            return False
+        elif incoming.status and self._between > MAX_BETWEEN:
+            incoming.fail(HttpProcessingError(message="a trailer without end"))
             return False
         return True
 
@@ -228,7 +237,8 @@ class AnswerReader:
 
     def on_message_begin(self) -> None:
         """A second answer to one request is none that anybody asked for."""
-        self._is_surplus = self._has_ended
+        if self._has_ended:
+            self._is_surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; a trailer nobody looks at."""
@@ -240,7 +250,7 @@ class AnswerReader:
         if self._has_head:
             return
         status = self._parser.get_status_code()
-        is_framed = status in NO_BODY
+        is_framed = False
         for name, value in self._head:
             match name.lower():
                 case b"content-length":
@@ -251,18 +261,26 @@ class AnswerReader:
                     if value.lower() != b"identity":
                         raise ValueError("a compressed body")
         incoming = self._incoming
-        if status < 200 or not is_framed or incoming is None:
+        if status < 200 or incoming is None or not (is_framed or status in NO_BODY):
             raise ValueError("an interim answer, or one that ends with its connection")
         self._has_head = True
-        self._can_serve_again = self._parser.should_keep_alive()
+        self._between = 0
+        # What has no body and announces one may send it all the same.
+        is_odd = status in NO_BODY and is_framed
+        self._can_serve_again = self._parser.should_keep_alive() and not is_odd
         self._unread.clear()
         incoming.begin(status, self._head)
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
+        self._between = 0
         if self._incoming is not None and not self._has_ended:
             self._incoming.feed(data)
 
     def on_message_complete(self) -> None:
         """The end of the answer. What comes of it waits for the end of the bytes at hand."""
         self._has_ended = True
+
+
+def _text(value: bytes) -> str:
+    return value.strip(b" \t").decode("utf-8", "surrogateescape")

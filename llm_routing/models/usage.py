@@ -11,13 +11,14 @@ from typing import Any, Self
 from django.db import connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
-from django.db.models.constants import OnConflict
 from django.utils.translation import gettext_lazy as _
 
 from llm_routing.core.types import AttemptOutcome
 
 from . import fields
 
+# Of PostgreSQL and SQLite alike; it forgives that and nothing else.
+_UNLESS_THERE = "ON CONFLICT (attempt_id) DO NOTHING"
 MOST_ROWS = 500
 """So many in one statement at most, whatever the database can take."""
 
@@ -54,9 +55,8 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         columns = [by_name[name] for name in rows[0]]
         insert = _insert_arrays if database.vendor == "postgresql" else _insert_rows
         ops = database.ops
-        ignoring = ops.insert_statement(on_conflict=OnConflict.IGNORE)
         names = ", ".join(ops.quote_name(str(column.column)) for column in columns)
-        into = f"{ignoring} {ops.quote_name(meta.db_table)} ({names})"
+        into = f"INSERT INTO {ops.quote_name(meta.db_table)} ({names})"
         with transaction.atomic(using=self.db), database.cursor() as cursor:
             insert(cursor, database, into, columns, rows)
 
@@ -71,9 +71,8 @@ def _insert_arrays(
     """A value for each column and none for each cell: half of the work for PostgreSQL's driver."""
     types = [str(column.db_type(database)).partition("(")[0] for column in columns]
     arrays = [[row[str(column.name)] for row in rows] for column in columns]
-    ignore = database.ops.on_conflict_suffix_sql(columns, OnConflict.IGNORE, [], [])
     unnest = ", ".join(f"%s::{name}[]" for name in types)
-    sql = f"{into} SELECT * FROM unnest({unnest}) {ignore}"  # noqa: S608  # names of our model
+    sql = f"{into} SELECT * FROM unnest({unnest}) {_UNLESS_THERE}"  # noqa: S608  # names of our model
     cursor.execute(sql, arrays)
 
 
@@ -96,12 +95,11 @@ def _insert_rows(
         for index, column in prepared:
             row_values[index] = column.get_db_prep_save(row_values[index], database)
         values.append(row_values)
-    ignore = database.ops.on_conflict_suffix_sql(columns, OnConflict.IGNORE, [], [])
     one = f"({', '.join(['%s'] * len(columns))})"
     most = min(database.ops.bulk_batch_size(columns, values), MOST_ROWS)
     for start in range(0, len(values), most):
         batch = values[start : start + most]
-        sql = f"{into} VALUES {', '.join([one] * len(batch))} {ignore}"
+        sql = f"{into} VALUES {', '.join([one] * len(batch))} {_UNLESS_THERE}"
         cursor.execute(sql, tuple(chain.from_iterable(batch)))
 
 

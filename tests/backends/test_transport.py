@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from aiohttp.connector import Connection
 
 from llm_routing.backends.http_aiohttp import AiohttpTransport
+from llm_routing.backends.http_pool import Pool
 from llm_routing.core.errors import (
     AddressForbidden,
     AnswerTooLarge,
@@ -417,6 +419,113 @@ async def test_bytes_that_nobody_asked_for_are_no_answer_to_the_next_request(
         for _ in range(3):
             assert await ask_and_read(transport, f"http://127.0.0.1:{port}/") == b"true"
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 2", b"Transfer-Encoding: chunked"])
+async def test_a_body_where_there_is_none_is_no_answer_to_the_next_request(
+    transport: AiohttpTransport, framing: bytes
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 204 No Content\r\n" + framing + b"\r\n\r\n")
+        await asyncio.sleep(0.02)
+        writer.write(b"hi")
+        await reader.read()
+
+    async with listening(serve) as port:
+        for _ in range(2):
+            assert await ask_and_read(transport, f"http://127.0.0.1:{port}/") == b""
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("first", [plain(gzip.compress(b"a"), b"Content-Encoding: gzip")])
+async def test_what_comes_while_nobody_asks_is_no_answer_after_one_that_aiohttp_read(
+    transport: AiohttpTransport, first: bytes
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(first)
+        await asyncio.sleep(0.02)
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" + plain(b"forged"))
+        await reader.read()
+
+    async with listening(serve) as port:
+        for _ in range(3):
+            assert await ask_and_read(transport, f"http://127.0.0.1:{port}/") == b"a"
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("endless", [b"0\r\nX: ", b"0\r\nX", b"5;note=", b"0\r\nX: y\r\n"], ids=str)
+async def test_trailers_and_chunks_without_end_are_no_answer(
+    transport: AiohttpTransport, endless: bytes
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + endless)
+        while not writer.is_closing():
+            writer.write(b"X: y\r\n" * 200 if endless.endswith(b"\n") else b"x" * 1000)
+            await writer.drain()
+
+    async with listening(serve) as port, asyncio.timeout(5):
+        with pytest.raises(MalformedAnswer):
+            await ask_and_read(transport, f"http://127.0.0.1:{port}/")
+
+
+async def test_a_server_without_room_that_says_so_before_it_is_asked_is_heard(
+    transport: AiohttpTransport,
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(plain(b"busy", b"Connection: close", status=b"503 Service Unavailable"))
+        await reader.read()
+
+    async with listening(serve) as port:
+        for _ in range(3):
+            answer = await ask(transport, f"http://127.0.0.1:{port}/")
+            assert (answer.status, await answer.read(10)) == (503, b"busy")
+            await answer.aclose()
+
+
+async def test_whoever_is_cancelled_as_its_answer_ends_takes_nobody_s_connection(
+    transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_one: list[asyncio.Task[bytes]] = []
+    give_back = Pool.give_back
+
+    def give_back_and_cancel(pool: Pool, connection: Connection, can_serve_again: bool) -> None:
+        give_back(pool, connection, can_serve_again)
+        if not next_one:
+            # The next one has taken the connection by the time that the first hears of its end.
+            next_one.append(asyncio.create_task(ask_and_read(transport, upstream.url)))
+            first.cancel()
+
+    async with running(Upstream(plain(b"x"))) as upstream:
+        assert await ask_and_read(transport, upstream.url) == b"x"
+        monkeypatch.setattr(Pool, "give_back", give_back_and_cancel)
+        first = asyncio.create_task(ask_and_read(transport, upstream.url))
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert await next_one[0] == b"x"
+        assert (len(upstream.requests), upstream.connections) == (3, 1)
+
+
+async def test_large_bodies_wait_beside_small_ones_no_longer_than_they_must(
+    transport: AiohttpTransport,
+) -> None:
+    async with running(Upstream(plain(b"x"))) as upstream:
+
+        async def small() -> None:
+            for _ in range(20):
+                answer = await ask(transport, upstream.url, max_connections=1)
+                await answer.read(10)
+                await answer.aclose()
+
+        async def large() -> None:
+            answer = await ask(transport, upstream.url, body=b"x" * 2_000_000, max_connections=1)
+            await answer.read(10)
+            await answer.aclose()
+
+        async with asyncio.timeout(5):
+            await asyncio.gather(small(), large(), small(), large())
 
 
 async def test_who_reads_slowly_lets_the_provider_wait(transport: AiohttpTransport) -> None:

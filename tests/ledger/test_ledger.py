@@ -21,7 +21,7 @@ from llm_routing import ledger as ledger_module
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.types import AttemptOutcome, Caller, Usage
 from llm_routing.ledger import Ledger
-from llm_routing.ledger_lines import opened_json
+from llm_routing.ledger_lines import opened_json, settled_json
 from llm_routing.models import UsageRecord
 
 pytestmark = pytest.mark.django_db
@@ -233,20 +233,88 @@ def test_records_of_many_threads_all_arrive(ledger: Ledger) -> None:
 def test_a_full_disk_sends_records_through_memory(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked = 0
+
     def full(*_: object) -> None:
+        nonlocal asked
+        asked += 1
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 1000)
     write(ledger)
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", full)
-        for _ in range(3):
+        for _ in range(20):
             write(ledger)
         assert ledger.unwritten
+        assert asked == 1, "a full disk is left alone for a while"
+    monkeypatch.setattr(ledger_module, "PAUSE_SECONDS", 0.0)
+    ledger._paused_until = 0.0
     write(ledger)
+    assert ledger.ship() == 22
+    assert UsageRecord.objects.count() == 22
+    assert ledger.lost == 0
+
+
+def test_records_in_memory_survive_a_database_that_goes_away_meanwhile(
+    ledger: Ledger, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        write(ledger)
+        raise OperationalError
+
+    monkeypatch.setattr(ledger_module, "MAX_IN_MEMORY", 5)
+    ledger._paused_until = float("inf")
+    for _ in range(5):
+        write(ledger)
+    with monkeypatch.context() as patch:
+        patch.setattr(UsageRecord.objects, "add_rows", away)
+        with pytest.raises(OperationalError):
+            ledger.ship()
+    assert (ledger.unwritten, ledger.lost) == (5, 1)
     assert ledger.ship() == 5
     assert UsageRecord.objects.count() == 5
-    assert ledger.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("opened.request_id", {"a": 1}),
+        ("opened.caller.tenant", None),
+        ("opened.number", -1),
+        ("cost", "NaN"),
+        ("cost", -1),
+        ("latency_ms", None),
+        ("outcome", "splendid"),
+    ],
+)
+def test_a_line_with_a_wrong_value_costs_itself_alone(
+    directory: Path, caplog: pytest.LogCaptureFixture, path: str, value: object
+) -> None:
+    lines = []
+    for number in range(3):
+        attempt = opened()
+        line = json.loads(settled_json(settled(attempt), opened_json(attempt)))
+        *owners, name = path.split(".")
+        owner = line
+        for each in owners:
+            owner = owner[each]
+        if number == 1:
+            owner[name] = value
+        lines.append(f"S{json.dumps(line)}\n")
+    directory.mkdir()
+    (directory / "1-dead.jsonl").write_text("".join(lines))
+    Ledger(directory).recover()
+    assert UsageRecord.objects.count() == 2
+    assert "left out" in caplog.text
+    assert not list(directory.iterdir())
+
+
+def test_what_a_process_left_before_it_had_a_name_is_removed(directory: Path) -> None:
+    directory.mkdir()
+    (directory / "1-dead.new").write_bytes(bytes(4096))
+    assert Ledger(directory).recover() == 0
+    assert not list(directory.iterdir())
 
 
 def test_segments_are_their_owner_s_alone_to_read(ledger: Ledger, directory: Path) -> None:
