@@ -123,7 +123,7 @@ def columns(record: Record) -> Mapping[str, Any]:
             "cached_input_tokens": _tokens(usage.get("cached_input_tokens", 0)),
             "reasoning_tokens": _tokens(usage.get("reasoning_tokens", 0)),
             "is_estimated": usage.get("estimated", False),
-            "cost": None if spent is None else Decimal(spent),
+            "cost": None if spent is None else _dollars(spent),
             "latency_ms": record["latency_ms"],
             "time_to_first_token_ms": record["time_to_first_token_ms"],
             "started_at": datetime.fromisoformat(opened["started_at"]),
@@ -147,10 +147,14 @@ _KINDS: Final[Mapping[str, type | tuple[type, ...]]] = {
 
 def is_sound(row: Mapping[str, Any]) -> bool:
     """Whether each of the `columns` holds what it is for."""
-    cost_is_finite = row["cost"] is None or row["cost"].is_finite()
-    return cost_is_finite and all(
-        isinstance(value, _KINDS.get(name, str)) for name, value in row.items()
-    )
+    return all(isinstance(value, _KINDS.get(name, str)) for name, value in row.items())
+
+
+def _dollars(spent: str) -> Decimal:
+    cost = Decimal(spent)
+    if not cost.is_finite():
+        raise ValueError("this costs no amount of money")
+    return cost
 
 
 def _tokens(count: int) -> int:
