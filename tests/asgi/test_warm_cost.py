@@ -183,7 +183,7 @@ async def test_the_guard_sees_a_ledger_that_begins_another_file(
     await warm(key)
     monkeypatch.setattr(_Segment, "has_room", lambda segment, line: False)
     cost = watch()
-    await Exchange(PATH, chat("three", temperature=0), key).run()
+    await Exchange(PATH, chat(f"three {uuid4()}", temperature=0), key).run()
     assert cost.files == ["open", "open"]
 
 
