@@ -184,7 +184,7 @@ async def test_the_guard_sees_a_ledger_that_begins_another_file(
     monkeypatch.setattr(_Segment, "has_room", lambda segment, line: False)
     cost = watch()
     await Exchange(PATH, chat(f"three {uuid4()}", temperature=0), key).run()
-    assert cost.files == ["open", "open"]
+    assert cost.files.count("open") >= 2
 
 
 async def test_the_guard_sees_what_a_second_attempt_and_a_task_cost(key: str, watch: Any) -> None:
