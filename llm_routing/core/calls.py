@@ -27,7 +27,7 @@ class Timeouts:
             return self
         connect, first_token = self.connect, self.first_token
         idle, total = self.idle, self.total
-        for own in (provider, route or provider):
+        for own in (provider,) if route is None else (provider, route):
             connect = connect if own.connect_timeout is None else own.connect_timeout
             idle = idle if own.idle_timeout is None else own.idle_timeout
             if own.first_token_timeout is not None:

@@ -63,7 +63,7 @@ def plan(
     exists), `InvalidRequest` where a named model cannot do the operation, `NoTargetAvailable`.
     """
     # As most ask, by a name that says all: there are no more such names than routes and tiers.
-    is_named = address.model is not None and address.use_case is address.tier is None
+    is_named = address.model is not None and address.use_case is None and address.tier is None
     asked = (address.model or "", default.tier or "", operation, needs)
     known = table.plans.get(asked) if is_named else None
     if known is None:

@@ -226,9 +226,9 @@ def read_usage(usage: Any) -> Usage | None:
     if isinstance(completion := usage.get("completion_tokens_details"), dict):
         reasoning = _count(completion.get("reasoning_tokens"))
     # DeepSeek and Moonshot have names of their own.
-    for name in () if cached else ("prompt_cache_hit_tokens", "cached_tokens"):
-        if name in usage:
-            cached = cached or _count(usage[name])
+    cached = (
+        cached or _count(usage.get("prompt_cache_hit_tokens")) or _count(usage.get("cached_tokens"))
+    )
     return Usage(
         input_tokens=prompt_tokens,
         output_tokens=output_tokens,

@@ -9,7 +9,6 @@ from itertools import chain
 from typing import Any, Self
 
 from django.db import connections, models, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.utils.translation import gettext_lazy as _
 
@@ -17,6 +16,8 @@ from llm_routing.core.types import AttemptOutcome
 
 from . import fields
 
+_Columns = Sequence["models.Field[Any, Any]"]
+_Rows = Sequence[Mapping[str, Any]]
 # Of PostgreSQL and SQLite alike; it forgives that and nothing else.
 _UNLESS_THERE = "ON CONFLICT (attempt_id) DO NOTHING"
 MOST_ROWS = 500
@@ -58,31 +59,19 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         names = ", ".join(ops.quote_name(str(column.column)) for column in columns)
         into = f"INSERT INTO {ops.quote_name(meta.db_table)} ({names})"
         with transaction.atomic(using=self.db), database.cursor() as cursor:
-            insert(cursor, database, into, columns, rows)
+            insert(cursor, into, columns, rows)
 
 
-def _insert_arrays(
-    cursor: CursorWrapper,
-    database: BaseDatabaseWrapper,
-    into: str,
-    columns: Sequence["models.Field[Any, Any]"],
-    rows: Sequence[Mapping[str, Any]],
-) -> None:
+def _insert_arrays(cursor: CursorWrapper, into: str, columns: _Columns, rows: _Rows) -> None:
     """A value for each column and none for each cell: half of the work for PostgreSQL's driver."""
-    types = [str(column.db_type(database)).partition("(")[0] for column in columns]
+    types = [str(column.db_type(cursor.db)).partition("(")[0] for column in columns]
     arrays = [[row[str(column.name)] for row in rows] for column in columns]
     unnest = ", ".join(f"%s::{name}[]" for name in types)
     sql = f"{into} SELECT * FROM unnest({unnest}) {_UNLESS_THERE}"  # noqa: S608  # names of our model
     cursor.execute(sql, arrays)
 
 
-def _insert_rows(
-    cursor: CursorWrapper,
-    database: BaseDatabaseWrapper,
-    into: str,
-    columns: Sequence["models.Field[Any, Any]"],
-    rows: Sequence[Mapping[str, Any]],
-) -> None:
+def _insert_rows(cursor: CursorWrapper, into: str, columns: _Columns, rows: _Rows) -> None:
     """Many to a statement: between two, SQLite lets go of the interpreter and waits for it."""
     prepared = [
         (index, column)
@@ -93,10 +82,10 @@ def _insert_rows(
     for row in rows:
         row_values = list(row.values())
         for index, column in prepared:
-            row_values[index] = column.get_db_prep_save(row_values[index], database)
+            row_values[index] = column.get_db_prep_save(row_values[index], cursor.db)
         values.append(row_values)
     one = f"({', '.join(['%s'] * len(columns))})"
-    most = min(database.ops.bulk_batch_size(columns, values), MOST_ROWS)
+    most = min(cursor.db.ops.bulk_batch_size(columns, values), MOST_ROWS)
     for start in range(0, len(values), most):
         batch = values[start : start + most]
         sql = f"{into} VALUES {', '.join([one] * len(batch))} {_UNLESS_THERE}"

@@ -184,9 +184,10 @@ def plain(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> bytes:
 async def test_a_request_arrives_as_it_was_given_and_its_answer_comes_back_whole(
     transport: AiohttpTransport,
 ) -> None:
-    async with running(Upstream(plain(b"hello", b"X-Thing: One"))) as upstream:
+    thing = "X-Thing: Ünö \t".encode()
+    async with running(Upstream(plain(b"hello", thing))) as upstream:
         answer = await ask(transport, f"{upstream.url}/v1/chat")
-        assert (answer.status, answer.headers["x-thing"]) == (200, "One")
+        assert (answer.status, answer.headers["x-thing"]) == (200, "Ünö")
         assert await answer.read(100) == b"hello"
         await answer.aclose()
     request = upstream.requests[0]
@@ -343,6 +344,7 @@ CHUNKED = (
         (plain(b"hello"), 200, b"hello"),
         (plain(b""), 200, b""),
         (CHUNKED, 200, b"hello"),
+        (CHUNKED.replace(b"3;note=1", b"3  ").replace(b"2\r\n", b"2 \r\n"), 200, b"hello"),
         (plain(gzip.compress(b"hello"), b"Content-Encoding: gzip"), 200, b"hello"),
         (plain(b"hello", b"Content-Encoding: identity"), 200, b"hello"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + plain(b"hello"), 200, b"hello"),
@@ -351,7 +353,16 @@ CHUNKED = (
         (plain(b"no", status=b"429 Too Many Requests"), 429, b"no"),
     ],
     ids=[
-        *("length", "empty", "chunks", "compressed", "not compressed", "continue", "hints"),
+        *(
+            "length",
+            "empty",
+            "chunks",
+            "padded",
+            "compressed",
+            "not compressed",
+            "continue",
+            "hints",
+        ),
         *("no content", "error"),
     ],
 )
