@@ -1,0 +1,297 @@
+"""Answers over real sockets: whole however they are cut, and never another request's."""
+
+import asyncio
+import gzip
+
+import pytest
+from aiohttp.connector import Connection
+
+from llm_routing.backends.http_aiohttp import AiohttpTransport
+from llm_routing.backends.http_pool import Pool
+from llm_routing.core.errors import MalformedAnswer
+from tests.listening import listening
+
+from .test_transport import (
+    Upstream,
+    ask,
+    ask_and_read,
+    plain,
+    read_request,
+    running,
+    settled,
+    sockets,
+    transport,
+)
+
+__all__ = ["transport"]
+
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+    b"3;note=1\r\nhel\r\n2\r\nlo\r\n0\r\nX-Sum: 7\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        (plain(b"hello"), 200, b"hello"),
+        (plain(b""), 200, b""),
+        (CHUNKED, 200, b"hello"),
+        (CHUNKED.replace(b"3;note=1", b"3  ").replace(b"2\r\n", b"2 \r\n"), 200, b"hello"),
+        (plain(gzip.compress(b"hello"), b"Content-Encoding: gzip"), 200, b"hello"),
+        (plain(b"hello", b"Content-Encoding: identity"), 200, b"hello"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + plain(b"hello"), 200, b"hello"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + CHUNKED, 200, b"hello"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
+        (plain(b"no", status=b"429 Too Many Requests"), 429, b"no"),
+    ],
+    ids=[
+        *(
+            "length",
+            "empty",
+            "chunks",
+            "padded",
+            "compressed",
+            "not compressed",
+            "continue",
+            "hints",
+        ),
+        *("no content", "error"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 10_000], ids=["byte by byte", "in pieces", "at once"])
+async def test_answers_of_every_shape_are_whole_however_they_are_cut(
+    transport: AiohttpTransport, answer: bytes, status: int, body: bytes, size: int
+) -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await read_request(reader)
+            for start in range(0, len(answer), size):
+                writer.write(answer[start : start + size])
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    async with listening(serve) as port:
+        for _ in range(3):
+            found = await ask(transport, f"http://127.0.0.1:{port}/")
+            assert found.status == status
+            assert await found.read(1000) == body
+            await found.aclose()
+    assert connections == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\n",
+    ],
+    ids=["of old", "without a length", "said to close"],
+)
+async def test_an_answer_that_ends_with_its_connection(
+    transport: AiohttpTransport, head: bytes
+) -> None:
+    async with running(Upstream(head + b"hello", then_close=True)) as upstream:
+        for _ in range(3):
+            assert await ask_and_read(transport, upstream.url) == b"hello"
+    assert upstream.connections == 3
+
+
+@pytest.mark.parametrize(
+    "surplus", [plain(b"forged"), b"garbage", b"\0"], ids=["an answer", "garbage", "a byte"]
+)
+@pytest.mark.parametrize("is_late", [False, True], ids=["along", "later"])
+async def test_bytes_that_nobody_asked_for_are_no_answer_to_the_next_request(
+    transport: AiohttpTransport, surplus: bytes, is_late: bool
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(plain(b"true") if is_late else plain(b"true") + surplus)
+        await writer.drain()
+        if is_late:
+            await asyncio.sleep(0.02)
+            writer.write(surplus)
+            await writer.drain()
+        await reader.read()
+
+    async with listening(serve) as port:
+        for _ in range(3):
+            assert await ask_and_read(transport, f"http://127.0.0.1:{port}/") == b"true"
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 2", b"Transfer-Encoding: chunked"])
+async def test_a_body_where_there_is_none_is_no_answer_to_the_next_request(
+    transport: AiohttpTransport, framing: bytes
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 204 No Content\r\n" + framing + b"\r\n\r\n")
+        await asyncio.sleep(0.02)
+        writer.write(b"hi")
+        await reader.read()
+
+    async with listening(serve) as port:
+        for _ in range(2):
+            assert await ask_and_read(transport, f"http://127.0.0.1:{port}/") == b""
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("first", [plain(gzip.compress(b"a"), b"Content-Encoding: gzip")])
+async def test_what_comes_while_nobody_asks_is_no_answer_after_one_that_aiohttp_read(
+    transport: AiohttpTransport, first: bytes
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(first)
+        await asyncio.sleep(0.02)
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" + plain(b"forged"))
+        await reader.read()
+
+    async with listening(serve) as port:
+        for _ in range(3):
+            assert await ask_and_read(transport, f"http://127.0.0.1:{port}/") == b"a"
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("endless", [b"0\r\nX: ", b"0\r\nX", b"5;note=", b"0\r\nX: y\r\n"], ids=str)
+async def test_trailers_and_chunks_without_end_are_no_answer(
+    transport: AiohttpTransport, endless: bytes
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + endless)
+        while not writer.is_closing():
+            writer.write(b"X: y\r\n" * 200 if endless.endswith(b"\n") else b"x" * 1000)
+            await writer.drain()
+
+    async with listening(serve) as port, asyncio.timeout(5):
+        with pytest.raises(MalformedAnswer):
+            await ask_and_read(transport, f"http://127.0.0.1:{port}/")
+
+
+async def test_a_server_without_room_that_says_so_before_it_is_asked_is_heard(
+    transport: AiohttpTransport,
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(plain(b"busy", b"Connection: close", status=b"503 Service Unavailable"))
+        await reader.read()
+
+    async with listening(serve) as port:
+        for _ in range(3):
+            answer = await ask(transport, f"http://127.0.0.1:{port}/")
+            assert (answer.status, await answer.read(10)) == (503, b"busy")
+            await answer.aclose()
+
+
+async def test_whoever_is_cancelled_as_its_answer_ends_takes_nobody_s_connection(
+    transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_one: list[asyncio.Task[bytes]] = []
+    give_back = Pool.give_back
+
+    def give_back_and_cancel(pool: Pool, connection: Connection, can_serve_again: bool) -> None:
+        give_back(pool, connection, can_serve_again)
+        if not next_one:
+            # The next one has taken the connection by the time that the first hears of its end.
+            next_one.append(asyncio.create_task(ask_and_read(transport, upstream.url)))
+            first.cancel()
+
+    async with running(Upstream(plain(b"x"))) as upstream:
+        assert await ask_and_read(transport, upstream.url) == b"x"
+        monkeypatch.setattr(Pool, "give_back", give_back_and_cancel)
+        first = asyncio.create_task(ask_and_read(transport, upstream.url))
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert await next_one[0] == b"x"
+        assert (len(upstream.requests), upstream.connections) == (3, 1)
+
+
+async def test_large_bodies_wait_beside_small_ones_no_longer_than_they_must(
+    transport: AiohttpTransport,
+) -> None:
+    async with running(Upstream(plain(b"x"))) as upstream:
+
+        async def small() -> None:
+            for _ in range(20):
+                answer = await ask(transport, upstream.url, max_connections=1)
+                await answer.read(10)
+                await answer.aclose()
+
+        async def large() -> None:
+            answer = await ask(transport, upstream.url, body=b"x" * 2_000_000, max_connections=1)
+            await answer.read(10)
+            await answer.aclose()
+
+        async with asyncio.timeout(5):
+            await asyncio.gather(small(), large(), small(), large())
+
+
+async def test_who_reads_slowly_lets_the_provider_wait(transport: AiohttpTransport) -> None:
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(640):
+            writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            await writer.drain()
+            sent += 1
+        writer.write(b"0\r\n\r\n")
+
+    async with listening(serve) as port:
+        answer = await ask(transport, f"http://127.0.0.1:{port}/")
+        size = len(await answer.next_chunk())
+        await asyncio.sleep(0.3)
+        assert 0 < sent < 320, "the sockets hold some, and we hold next to nothing"
+        while chunk := await answer.next_chunk():
+            size += len(chunk)
+            assert len(chunk) <= 65536
+        assert size == 640 * 65536
+        await answer.aclose()
+        assert await ask_and_read_some(transport, f"http://127.0.0.1:{port}/")
+
+
+async def ask_and_read_some(transport: AiohttpTransport, url: str) -> bytes:
+    answer = await ask(transport, url)
+    try:
+        return await answer.next_chunk()
+    finally:
+        await answer.aclose()
+
+
+async def test_more_requests_than_connections_wait_for_one(transport: AiohttpTransport) -> None:
+    async with running(Upstream(plain(b"x"))) as upstream:
+
+        async def one() -> bytes:
+            answer = await ask(transport, upstream.url, max_connections=3)
+            body = await answer.read(10)
+            await answer.aclose()
+            return body
+
+        async with asyncio.timeout(5):
+            assert await asyncio.gather(*(one() for _ in range(50))) == [b"x"] * 50
+        assert upstream.connections <= 3
+
+
+async def test_idle_connections_are_closed_in_time_and_large_bodies_use_them_too(
+    transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_routing.backends.http_pool.KEEP_ALIVE", 0.1)
+    async with running(Upstream(plain(b"x"))) as upstream:
+        before = sockets()
+        assert await ask_and_read(transport, upstream.url) == b"x"
+        answer = await ask(transport, upstream.url, body=b"x" * 2_000_000)
+        assert await answer.read(10) == b"x"
+        await answer.aclose()
+        assert upstream.connections == 1
+        assert sockets() > before
+        for _ in range(3):
+            assert await ask_and_read(transport, upstream.url) == b"x"
+        await settled(lambda: sockets() == before)
