@@ -56,7 +56,7 @@ async def test_a_slow_reader_who_goes_on_reading_gets_it_all(
 ) -> None:
     await configure(monkeypatch, write_timeout=1.5)
     loop = asyncio.get_running_loop()
-    async with calling(gateway, "[[words=8000]]") as caller:
+    async with calling(gateway, "[[words=16000]]") as caller:
         began = loop.time()
         # At this pace the whole takes several times the limit.
         while b"event: done" not in caller.received:
