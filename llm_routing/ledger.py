@@ -19,17 +19,7 @@ from uuid import uuid4
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 
 from .core.ports import AttemptOpened, AttemptSettled
-from .ledger_lines import (
-    OPENED,
-    SETTLED,
-    Record,
-    columns,
-    interrupted,
-    is_sound,
-    opened_json,
-    read,
-    settled_json,
-)
+from .ledger_lines import OPENED, columns, interrupted, opened_line, read, settled_line
 from .models import UsageRecord
 
 logger = logging.getLogger(__name__)
@@ -56,7 +46,7 @@ class Ledger:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._open: dict[str, bytes] = {}
+        self._open: dict[str, AttemptOpened] = {}
         self._unwritten: deque[bytes] = deque(maxlen=MAX_IN_MEMORY)
         self._segment: _Segment | None = None
         self._full: list[_Segment] = []
@@ -65,16 +55,16 @@ class Ledger:
 
     def opened(self, attempt: AttemptOpened) -> None:
         """An attempt is about to reach a provider."""
-        record = opened_json(attempt)
+        line = opened_line(attempt)
         with self._lock:
-            self._open[attempt.id] = record
-            self._append(OPENED + record + b"\n")
+            self._open[attempt.id] = attempt
+            self._append(line)
 
     def settled(self, attempt: AttemptSettled) -> None:
         """The attempt ended."""
+        line = settled_line(attempt)
         with self._lock:
-            opened = self._open.pop(attempt.opened.id, None) or opened_json(attempt.opened)
-            line = SETTLED + settled_json(attempt, opened) + b"\n"
+            self._open.pop(attempt.opened.id, None)
             if not self._append(line):
                 if len(self._unwritten) == MAX_IN_MEMORY:
                     self._lost += 1
@@ -118,7 +108,7 @@ class Ledger:
         segments = [segment for path in paths if (segment := _Segment.claim(path)) is not None]
         try:
             # All before any: an attempt may be opened in one segment and settled in the next.
-            opened: dict[str, Record] = {}
+            opened: dict[str, AttemptOpened] = {}
             settled: set[str] = set()
             for segment in segments:
                 self._recover_one(segment, opened, settled)
@@ -176,7 +166,7 @@ class Ledger:
     def _begin_segment(self, full: "_Segment | None", line: bytes) -> "_Segment":
         """A new segment with room for `line`, into which the open attempts are carried over. The
         full one stays ours until all of it is in the database."""
-        carried = [OPENED + attempt + b"\n" for attempt in self._open.values()]
+        carried = list(map(opened_line, self._open.values()))
         needed = sum(map(len, carried)) + len(line)
         new = _Segment.create(self._directory, max(SEGMENT_BYTES, 2 * needed))
         for attempt in carried:
@@ -211,18 +201,17 @@ class Ledger:
         return shipped
 
     def _recover_one(
-        self, segment: "_Segment", opened: dict[str, Record], settled: set[str]
+        self, segment: "_Segment", opened: dict[str, AttemptOpened], settled: set[str]
     ) -> None:
         while lines := segment.unshipped():
             batch = []
-            for kind, record in filter(None, map(_read, lines)):
-                if kind == SETTLED:
-                    name = record["opened"]["id"]
-                    opened.pop(name, None)
-                    settled.add(name)
-                    batch.append(record)
-                else:
-                    opened[record["id"]] = record
+            for attempt in map(_read, lines):
+                if isinstance(attempt, AttemptSettled):
+                    opened.pop(attempt.opened.id, None)
+                    settled.add(attempt.opened.id)
+                    batch.append(attempt)
+                elif attempt is not None:
+                    opened[attempt.id] = attempt
             _store(batch)
             segment.shipped += sum(map(len, lines))
 
@@ -348,13 +337,13 @@ def _remove_forsaken(path: Path) -> None:
             os.close(descriptor)
 
 
-def _settled(lines: Iterable[bytes]) -> Sequence[Record]:
+def _settled(lines: Iterable[bytes]) -> Sequence[AttemptSettled]:
     # What was opened and has not ended is not worth being read.
     found = map(_read, (line for line in lines if line[:1] != OPENED))
-    return [record for kind, record in filter(None, found)]
+    return [attempt for attempt in found if isinstance(attempt, AttemptSettled)]
 
 
-def _read(line: bytes) -> tuple[bytes, Record] | None:
+def _read(line: bytes) -> AttemptOpened | AttemptSettled | None:
     try:
         return read(line)
     except ValueError:
@@ -362,12 +351,12 @@ def _read(line: bytes) -> tuple[bytes, Record] | None:
         return None
 
 
-def _store(records: Iterable[Record]) -> None:
+def _store(attempts: Iterable[AttemptSettled]) -> None:
     """Inserts what is not there yet. A row that the database cannot hold costs itself alone."""
     rows = []
-    for record in records:
+    for attempt in attempts:
         try:
-            rows.append(columns(record))
+            rows.append(columns(attempt))
         except ValueError:
             logger.error("A line of the ledger cannot be read and was left out.")
     if not rows:
@@ -382,15 +371,11 @@ def _store(records: Iterable[Record]) -> None:
 
 
 def _store_one(row: Mapping[str, Any]) -> None:
-    fault = "" if is_sound(row) else "a value of the wrong type"
     try:
-        if not fault:
-            UsageRecord.objects.add_rows([row])
+        UsageRecord.objects.add_rows([row])
     except _UNFIT as error:
-        fault = type(error).__name__
-    if fault:
         logger.error(
             "The record of attempt %s does not fit into the database and was left out: %s",
             row["attempt_id"],
-            fault,
+            type(error).__name__,
         )

@@ -5,13 +5,13 @@ Pure: moments come in as arguments. Who asks upstream where many want the same i
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import blake2b
 from sys import getsizeof
 from typing import ClassVar, Final, Literal
 
-from pydantic import TypeAdapter
-from pydantic_core import PydanticSerializationError
+from msgspec.json import Decoder, Encoder
+from msgspec.structs import replace
 
 from .content import ForeignPart, ForeignTool, RefusalPart, ToolCallPart
 from .records import record
@@ -160,31 +160,37 @@ class CachedAnswer:
         return len(self.body) + _CHARACTER_BYTES * characters + _SLOT_BYTES
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Record:
-    schema: Literal[2]
+    """An answer and, apart, its body: as text it is shorter than as bytes."""
+
+    schema: Literal[3]
     key: str
     answer: CachedAnswer
+    body: str
 
 
-_RECORD: Final = TypeAdapter(_Record)
+_encode: Final = Encoder().encode
+_decode: Final = Decoder(_Record).decode
 
 
 def answer_to_json(key: str, answer: CachedAnswer) -> str:
     """The entry `key` for a shared cache. Raises `ValueError` for a body that is not UTF-8."""
-    try:
-        return _RECORD.dump_json(_Record(2, key, answer)).decode()
-    except PydanticSerializationError as error:
-        raise ValueError("the answer cannot be written as JSON") from error
+    record = _Record(3, key, _with_body(answer, b""), answer.body.decode())
+    return _encode(record).decode()
 
 
 def answer_from_json(key: str, text: str) -> CachedAnswer:
     """The answer of `answer_to_json`. Raises `ValueError` for what is none, is of another release,
     or was written for another key."""
-    record = _RECORD.validate_json(text)
+    record = _decode(text)
     if record.key != key:
         raise ValueError("the entry belongs to another key")
-    return record.answer
+    return _with_body(record.answer, record.body.encode())
+
+
+def _with_body(answer: CachedAnswer, body: bytes) -> CachedAnswer:
+    return replace(answer, body=body)  # type: ignore[type-var]  # a record is a `Struct`
 
 
 @record

