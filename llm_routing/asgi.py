@@ -9,15 +9,14 @@ import asyncio
 import inspect
 import io
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import django
 from django.core.asgi import get_asgi_application as get_django_application
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, URLResolver, get_resolver
 
 from .admission import admission
@@ -25,19 +24,18 @@ from .conf import get_settings
 from .core.alarm import Alarm
 from .core.errors import LLMError, RequestTimedOut, RequestTooLarge
 from .core.running import running_loop
-from .lifecycle import Lifecycle
+from .lifecycle import Lifecycle, is_cut
+from .sending import Send, abort, send_reply, send_response
 
 if TYPE_CHECKING:
     # Models can be imported only after `django.setup`.
     from .api.direct import Endpoint
     from .api.exchange import Reply
-    from .api.streaming import EventStream
 
 logger = logging.getLogger(__name__)
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 NAMESPACE = "llm_routing"
@@ -81,7 +79,14 @@ class LeanApplication:
         else:
             task = asyncio.current_task(running_loop())
             assert task is not None
-            await self._lifecycle.serve(self._serving(scope, receive, send, task), task)
+            self._lifecycle.begin(task)
+            try:
+                await self._serving(scope, receive, send, task)
+            except asyncio.CancelledError:
+                if not is_cut():
+                    raise
+            finally:
+                self._lifecycle.end(task)
 
     def _serving(
         self, scope: Scope, receive: Receive, send: Send, task: "asyncio.Task[Any]"
@@ -140,7 +145,7 @@ async def _serve_endpoint(
     try:
         reply = await endpoint.respond(scope, _Body(watch))
         if reply is not None:
-            await _send_reply(reply, send)
+            await send_reply(reply, send)
     except asyncio.CancelledError:
         if not await watch.takes(send, None if reply is None else reply.content):
             raise
@@ -162,7 +167,7 @@ async def _serve_view(
             return
         watch.body_has_come()
         response = await match.func(request, *match.args, **match.kwargs)
-        await _send_response(response, send)
+        await send_response(response, send)
     except asyncio.CancelledError:
         if not await watch.takes(send, response):
             raise
@@ -212,7 +217,7 @@ class _Watch(Alarm):
         """Whether the task was cancelled because the caller left, or does not read `answer`."""
         if getattr(answer, "has_stalled", False):
             self.close()
-            await _abort(send)
+            await abort(send)
         elif self._leaving is None or not self._leaving.done():
             return False
         self._handling.uncancel()
@@ -241,17 +246,6 @@ class _Watch(Alarm):
             leaving = _cancel_on_disconnect(self.receive, self._handling)
             # The alarm may ring in the context of another request.
             self._leaving = asyncio.create_task(leaving, context=Context())
-
-
-async def _abort(send: Send) -> None:
-    """Drops the connection of a caller who does not read. uvicorn would keep it, and what it has
-    buffered, until the caller has read that, and would not end before."""
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
-    abort = getattr(transport, "abort", None)
-    if abort is not None:
-        abort()
-        # So that the server knows before it hears from us.
-        await asyncio.sleep(0)
 
 
 class _Body(io.BytesIO):
@@ -303,54 +297,6 @@ async def _cancel_on_disconnect(receive: Receive, handling: "asyncio.Task[Any]")
     while (await receive())["type"] != "http.disconnect":
         pass
     handling.cancel()
-
-
-async def _send_reply(reply: "Reply", send: Send) -> None:
-    content, headers = reply.content, reply.headers
-    if isinstance(content, bytes):
-        headers["Content-Length"] = str(len(content))
-        await _start(send, reply.status, headers)
-        await send({"type": "http.response.body", "body": content})
-    else:
-        await _start(send, reply.status, headers)
-        await _send_parts(content, send)
-
-
-async def _send_response(response: HttpResponseBase, send: Send) -> None:
-    if isinstance(response, HttpResponse) and "Content-Length" not in response.headers:
-        response.headers["Content-Length"] = str(len(response.content))
-    await _start(send, response.status_code, response.headers)
-    if isinstance(response, StreamingHttpResponse):
-        await _send_parts(cast("AsyncGenerator[bytes, None]", aiter(response)), send)
-    else:
-        assert isinstance(response, HttpResponse)
-        await send({"type": "http.response.body", "body": response.content})
-
-
-async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (name.encode("ascii"), value.encode("latin1")) for name, value in headers.items()
-            ],
-        }
-    )
-
-
-async def _send_parts(stream: "AsyncGenerator[bytes, None] | EventStream", send: Send) -> None:
-    async def send_part(part: bytes) -> None:
-        await send({"type": "http.response.body", "body": part, "more_body": True})
-
-    # Our streams have an explicit end, which comes here also when the caller has left.
-    async with aclosing(stream) as parts:
-        if (keep_alive_by := getattr(parts, "keep_alive_by", None)) is not None:
-            keep_alive_by(send_part)
-        async for part in parts:
-            if part:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-    await send({"type": "http.response.body"})
 
 
 async def _lifespan(lifecycle: Lifecycle, receive: Receive, send: Send) -> None:

@@ -8,7 +8,7 @@ import gc
 import logging
 import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 from weakref import WeakSet
@@ -50,16 +50,13 @@ class Lifecycle:
         self._draining: asyncio.Task[None] | None = None
         self._was_told = False
 
-    async def serve(self, request: Coroutine[Any, Any, None], task: "asyncio.Task[Any]") -> None:
-        """Runs a request in `task`, the running one; it ends quietly where it is cut."""
-        self._requests.add(task)
-        try:
-            await request
-        except asyncio.CancelledError:
-            if not is_cut():
-                raise
-        finally:
-            self._requests.discard(task)
+    def begin(self, request: "asyncio.Task[Any]") -> None:
+        """A request is under way, which is cut where the process has to end."""
+        self._requests.add(request)
+
+    def end(self, request: "asyncio.Task[Any]") -> None:
+        """It has ended."""
+        self._requests.discard(request)
 
     def start(self) -> None:
         """From now on SIGTERM is heard, where the server itself handles it and does so in this
@@ -110,9 +107,9 @@ class Lifecycle:
         self._was_told = True
         readiness.start_draining()
         # A signal comes between any two instructions, so this is the one safe way to the loop.
-        self._loop.call_soon_threadsafe(self._begin, number)
+        self._loop.call_soon_threadsafe(self._begin_draining, number)
 
-    def _begin(self, number: int) -> None:
+    def _begin_draining(self, number: int) -> None:
         self._draining = asyncio.get_running_loop().create_task(self._drain(number))
 
     async def _drain(self, number: int) -> None:

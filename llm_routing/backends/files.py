@@ -72,6 +72,10 @@ class FileCache:
         self._forget_earlier_boots()
         self._sweep()
 
+    def is_alone(self) -> bool:
+        """See `SharedCache.is_alone`."""
+        return False
+
     async def claim(self, key: str, max_age: float) -> "Found | FileLease | NoLease":
         """See `SharedCache.claim`. A few system calls on a small file, without a thread."""
         if self._clock.monotonic() < self._paused_until:

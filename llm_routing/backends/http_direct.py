@@ -154,7 +154,9 @@ class Direction:
             close = incoming.close
             if protocol.expect(incoming):
                 transport.write(data)
-            if await incoming.head():
+            while incoming.is_awaited:
+                await incoming.more()
+            if incoming.status:
                 return incoming
             while True:
                 message, content = await protocol.read()

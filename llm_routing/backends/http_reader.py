@@ -68,12 +68,19 @@ class Incoming:
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    async def head(self) -> bool:
-        """Waits for the head; False where aiohttp reads this answer. Raises `aiohttp.ClientError`,
-        `HttpProcessingError`."""
-        while not self.status and not self._is_complete:
-            await self._wait()
-        return bool(self.status)
+    @property
+    def is_awaited(self) -> bool:
+        """Whether nothing is known of the answer: neither its head nor that aiohttp reads it, so
+        that it has no status here."""
+        return not self.status and not self._is_complete
+
+    def more(self) -> "asyncio.Future[None]":
+        """What is done when there is something new. Raises `aiohttp.ClientError`,
+        `HttpProcessingError` where there will be nothing."""
+        if self._error is not None:
+            raise self._error
+        self._waiter = self._loop.create_future()
+        return self._waiter
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -97,7 +104,7 @@ class Incoming:
         while not chunks:
             if self._is_complete:
                 return b""
-            await self._wait()
+            await self.more()
         chunk = chunks.popleft()
         if len(chunk) > MAX_CHUNK:
             chunks.appendleft(chunk[MAX_CHUNK:])
@@ -147,17 +154,8 @@ class Incoming:
             self._error = error
         self._wake()
 
-    async def _wait(self) -> None:
-        if self._error is not None:
-            raise self._error
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
     def _wake(self) -> None:
-        waiter = self._waiter
+        waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 

@@ -76,15 +76,19 @@ class ForNeighbours:
         self._clock = clock
         self._waits_until = clock.monotonic()
 
+    def is_alone(self) -> bool:
+        """See `SharedCache.is_alone`."""
+        # Who was waited for may have left his answer and gone.
+        return not self._neighbours.are_there() and self._clock.monotonic() >= self._waits_until
+
     async def claim(self, key: str, max_age: float) -> Found | Lease | NoLease:
         """See `SharedCache.claim`."""
-        # Who was waited for may have left his answer and gone.
-        now = self._clock.monotonic()
-        if not self._neighbours.are_there() and now >= self._waits_until:
+        if self.is_alone():
             return NoLease.UNAVAILABLE
+        began = self._clock.monotonic()
         claimed = await self._shared.claim(key, max_age)
         if claimed is NoLease.BUSY:
-            self._waits_until = now + LOOK_SECONDS
+            self._waits_until = began + LOOK_SECONDS
         return claimed
 
     async def put(self, key: str, answer: CachedAnswer, ttl: float) -> None:

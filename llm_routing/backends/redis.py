@@ -67,6 +67,10 @@ class RedisCache:
         self._redis = redis
         self._cipher = cipher
 
+    def is_alone(self) -> bool:
+        """See `SharedCache.is_alone`."""
+        return False
+
     async def claim(self, key: str, max_age: float) -> "Found | RedisLease | NoLease":
         """See `SharedCache.claim`."""
         found = await self._claim(key, max_age)

@@ -5,6 +5,7 @@ It measures and accounts; whether to try again is decided in `retry`.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import TypeVar
 
 from .errors import UpstreamError
@@ -48,6 +49,11 @@ class Attempt:
         self._input_length = input_length
         self._started = clock.monotonic()
         self._first_token_at: float | None = None
+
+    @property
+    def began_at(self) -> datetime:
+        """The moment it was made."""
+        return self._record.started_at
 
     def open(self) -> None:
         """The provider is about to be asked: from here on there is a record."""

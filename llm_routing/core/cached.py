@@ -97,23 +97,19 @@ class CachedExecutor:
 
     async def ask(self, operation: Operation[Any], plan: RoutePlan, call: Call) -> Answered[Any]:
         """The answer to what is never kept. Raises as `Executor.complete` does."""
-        return await self._complete(operation, plan, call, (), CacheState.BYPASS)
+        result = await self._executor.complete(operation, plan, call)
+        return self._answered(result, result.value, CacheState.BYPASS)
 
     async def complete(
-        self, operation: Operation[WholeT], plan: RoutePlan, call: Call, rules: Sequence[Rule]
-    ) -> Answered[WholeT]:
-        """A whole answer. Raises as `Executor.complete` does, and `IdempotencyKeyReused`."""
-        return await self._complete(operation, plan, call, rules, CacheState.BYPASS)
-
-    async def _complete(
         self,
         operation: Operation[WholeT],
         plan: RoutePlan,
         call: Call,
         rules: Sequence[Rule],
-        state: CacheState,
+        state: CacheState = CacheState.BYPASS,
     ) -> Answered[WholeT]:
-        """`state` is what the rules before have come to."""
+        """A whole answer; `state` is what the rules before have come to. Raises as
+        `Executor.complete` does, and `IdempotencyKeyReused`."""
         if not rules:
             result = await self._executor.complete(operation, plan, call)
             return self._answered(result, result.value, state)
@@ -126,7 +122,7 @@ class CachedExecutor:
         if isinstance(found, Answered):
             return found
         try:
-            answered = await self._complete(operation, plan, call, rules[1:], _missed(rule))
+            answered = await self.complete(operation, plan, call, rules[1:], _missed(rule))
             value = answered.value
             if rule.keeps(value):
                 found.keep(_kept(answered, rule, value.raw, operation.usage(value)))
@@ -137,20 +133,15 @@ class CachedExecutor:
         return answered
 
     async def open_stream(
-        self, operation: Operation[Any], plan: RoutePlan, call: Call, rules: Sequence[Rule]
-    ) -> Answered[FrameStream]:
-        """A stream whose first content has come. Raises as `Executor.open_stream` does, and
-        `IdempotencyKeyReused`."""
-        return await self._open_stream(operation, plan, call, rules, CacheState.BYPASS)
-
-    async def _open_stream(
         self,
         operation: Operation[Any],
         plan: RoutePlan,
         call: Call,
         rules: Sequence[Rule],
-        state: CacheState,
+        state: CacheState = CacheState.BYPASS,
     ) -> Answered[FrameStream]:
+        """A stream whose first content has come; `state` as for `complete`. Raises as
+        `Executor.open_stream` does, and `IdempotencyKeyReused`."""
         if not rules:
             result = await self._executor.open_stream(operation, plan, call)
             return self._answered(result, result.value, state)
@@ -163,7 +154,7 @@ class CachedExecutor:
         if isinstance(found, Answered):
             return found
         try:
-            answered = await self._open_stream(operation, plan, call, rules[1:], _missed(rule))
+            answered = await self.open_stream(operation, plan, call, rules[1:], _missed(rule))
         except BaseException:
             await found.close()
             raise
@@ -224,7 +215,7 @@ class CachedExecutor:
             settled.cost if settled else None,
             result.upstream_seconds,
             result.ignored,
-            created=int(self._clock.now().timestamp()),
+            created=int(result.attempt.began_at.timestamp()),
         )
 
     def _key(self, operation: Operation[Any], plan: RoutePlan, call: Call) -> str:

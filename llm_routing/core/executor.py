@@ -5,7 +5,7 @@ comes next is decided in `chain`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -72,9 +72,9 @@ class Executor:
         self._timeouts = timeouts
         self._pacing = pacing
 
-    async def complete(
+    def complete(
         self, operation: Operation[ResultT], plan: RoutePlan, call: Call
-    ) -> Result[ResultT]:
+    ) -> Coroutine[Any, Any, Result[ResultT]]:
         """The first good whole answer.
 
         Raises `AllTargetsFailed`, `NoTargetAvailable` (no provider could be asked) or
@@ -102,7 +102,7 @@ class Executor:
             attempt.succeed(operation.usage(result), operation.output_length(result))
             return result, ignored
 
-        return await self._chain(operation, plan, call, ask, "whole", _leave).run()
+        return self._chain(operation, plan, call, ask, "whole", _leave).run()
 
     async def open_stream(
         self, operation: Operation[Any], plan: RoutePlan, call: Call
@@ -252,8 +252,9 @@ class Executor:
         if credential is None:
             raise CredentialRejected(f"There is no key for the provider {provider.name}.")
         attempt.open()
-        answer = await attempt.waiting(
-            self._transport.send(
+        began = self._clock.monotonic()
+        try:
+            answer = await self._transport.send(
                 provider.name,
                 wire.method,
                 provider.base_url + wire.path,
@@ -262,7 +263,8 @@ class Executor:
                 connect_timeout=timeouts.connect,
                 max_connections=provider.max_connections,
             )
-        )
+        finally:
+            attempt.upstream_seconds += self._clock.monotonic() - began
         attempt.status = answer.status
         if 200 <= answer.status < 300:
             return answer, wire.ignored

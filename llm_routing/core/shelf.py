@@ -99,10 +99,11 @@ class Shelf:
         read: Callable[[CachedAnswer], T | None],
     ) -> T | Flight:
         flight = Flight(key, rule.ttl, self.memory, self._shared, flights)
-        if self._shared is None:
+        shared = self._shared
+        if shared is None or shared.is_alone():
             return flight
         try:
-            claimed = await self._claim(self._shared, key, rule, deadline)
+            claimed = await self._claim(shared, key, rule, deadline)
             if isinstance(claimed, Found):
                 found = read(claimed.answer)
                 if found is not None:

@@ -73,7 +73,8 @@ class HealthSigns:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.unhealthy: frozenset[str] = frozenset()
         self.max_age = float("inf")
-        self._monotonic = monotonic
+        self.now = monotonic
+        """Monotonic seconds, as in `Check.at`."""
         self._lock = threading.Lock()
         self._checks: dict[Key, Check] = {}
         self._live: OrderedDict[Key, _Live] = OrderedDict()
@@ -83,7 +84,7 @@ class HealthSigns:
     def note_success(self, key: Key, seconds: float) -> None:
         """A call succeeded after `seconds`."""
         with self._lock:
-            now = self._monotonic()
+            now = self.now()
             live = self._of(key)
             live.calls.append((now, seconds, False))
             live.failures_in_a_row = 0
@@ -98,7 +99,7 @@ class HealthSigns:
     def note_failure(self, key: Key, seconds: float) -> None:
         """A call failed through a fault of the target's after `seconds`."""
         with self._lock:
-            now = self._monotonic()
+            now = self.now()
             live = self._of(key)
             live.calls.append((now, seconds, True))
             live.failures_in_a_row += 1
@@ -108,7 +109,7 @@ class HealthSigns:
     def note_gone(self, key: Key, seconds: float) -> None:
         """The provider said after `seconds` that it does not know the model."""
         with self._lock:
-            now = self._monotonic()
+            now = self.now()
             live = self._of(key)
             live.calls.append((now, seconds, True))
             if live.gone_at is None:
@@ -133,7 +134,7 @@ class HealthSigns:
         """Judges every target anew, for signs lose their weight with time; what nobody has heard
         of for a day is forgotten."""
         with self._lock:
-            now = self._monotonic()
+            now = self.now()
             self._checks = {
                 key: check for key, check in self._checks.items() if now - check.at < 86_400
             }
@@ -153,7 +154,7 @@ class HealthSigns:
     def check_of(self, key: Key) -> Check | None:
         """The last check of a target, if it still counts."""
         with self._lock:
-            return self._check(key, self._monotonic())
+            return self._check(key, self.now())
 
     def availability(self, provider: str) -> float | None:
         """The share of good checks in the last day; None where there was none."""
@@ -163,7 +164,7 @@ class HealthSigns:
     def traffic(self, keys: Iterable[Key]) -> Traffic:
         """The calls of this process to targets."""
         with self._lock:
-            since = self._monotonic() - LIVE_SECONDS
+            since = self.now() - LIVE_SECONDS
             calls = [
                 call
                 for key in keys
@@ -177,10 +178,6 @@ class HealthSigns:
             failures=sum(failed for _, _, failed in calls),
             latency_ms=median(latencies) * 1000 if latencies else None,
         )
-
-    def now(self) -> float:
-        """Monotonic seconds, as in `Check.at`."""
-        return self._monotonic()
 
     def _of(self, key: Key) -> _Live:
         live = self._live.get(key)
@@ -266,14 +263,17 @@ class _WatchedPermit:
         self._is_settled = False
 
     def succeed(self, seconds: float = 0.0) -> None:
-        if self._settle():
-            self._permit.succeed(seconds)
-            self._with_credential.succeed()
-            self._signs.note_success(self._key, self._signs.now() - self._began)
+        if self._is_settled:
+            return
+        self._is_settled = True
+        self._permit.succeed(seconds)
+        self._with_credential.succeed()
+        self._signs.note_success(self._key, self._signs.now() - self._began)
 
     def fail(self, error: UpstreamError) -> None:
-        if not self._settle():
+        if self._is_settled:
             return
+        self._is_settled = True
         if error.takes_credential_out:
             self._permit.release()
             self._with_credential.refuse(error)
@@ -288,13 +288,11 @@ class _WatchedPermit:
             self._signs.note_failure(self._key, seconds)
 
     def release(self) -> None:
-        if self._settle():
-            self._permit.release()
-            self._with_credential.release()
-
-    def _settle(self) -> bool:
-        is_first, self._is_settled = not self._is_settled, True
-        return is_first
+        if self._is_settled:
+            return
+        self._is_settled = True
+        self._permit.release()
+        self._with_credential.release()
 
 
 def _name(key: Key) -> str:
