@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import django
 from django.core.asgi import get_asgi_application as get_django_application
 from django.core.handlers.asgi import ASGIRequest
+from django.core.signals import setting_changed
 from django.http import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, URLResolver, get_resolver
 
@@ -69,8 +70,8 @@ class LeanApplication:
         django.setup()
         self._django = django_application
         self._lifecycle = lifecycle or Lifecycle()
-        self._resolver: URLResolver | None = None
         self._endpoints: dict[str, Endpoint] = {}
+        setting_changed.connect(self._forget_endpoints)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection, or the lifespan."""
@@ -98,15 +99,10 @@ class LeanApplication:
         root = scope.get("root_path")
         if root and path.startswith(root):
             path = path[len(root) :]
-        resolver = get_resolver()
-        if resolver is not self._resolver:
-            # Another URL configuration.
-            self._resolver = resolver
-            self._endpoints = {}
         endpoint = self._endpoints.get(path)
         if endpoint is not None and scope["method"] == "POST":
             return _serve_endpoint(endpoint, scope, receive, send, task)
-        match = _lean_match(resolver, path)
+        match = _lean_match(get_resolver(), path)
         if match is None:
             return _pass_on(self._django, scope, receive, send)
         from .api.direct import offered
@@ -116,6 +112,11 @@ class LeanApplication:
         if endpoint is not None and not match.args and not match.kwargs:
             self._endpoints[path] = endpoint
         return _serve_view(match, scope, receive, send, task)
+
+    def _forget_endpoints(self, *, setting: str, **_: Any) -> None:
+        """In a test with another URL configuration."""
+        if setting == "ROOT_URLCONF":
+            self._endpoints.clear()
 
 
 def _lean_match(resolver: URLResolver, path: str) -> ResolverMatch | None:
@@ -259,11 +260,7 @@ class _Body(io.BytesIO):
 
     async def fill(self, headers: Mapping[str, str]) -> bool:
         """Takes the body in; False where the caller left meanwhile. Where there is no room for the
-        request there is none for its body."""
-        self._problem = admission.refusal()
-        if self._problem is not None:
-            self._watch.body_has_come()
-            return True
+        request there is none for the rest of its body."""
         limit = get_settings().max_body_bytes
         announced = headers.get("content-length", "")
         is_too_large = announced.isdecimal() and int(announced) > limit
@@ -276,6 +273,9 @@ class _Body(io.BytesIO):
                 self.write(event.get("body", b""))
                 more = event.get("more_body", False)
                 is_too_large = self.tell() > limit
+                if more and (problem := admission.refusal()) is not None:
+                    self._problem = problem
+                    break
         except asyncio.CancelledError:
             if not self._watch.is_late():
                 raise

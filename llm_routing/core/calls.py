@@ -23,7 +23,8 @@ class Timeouts:
 
     def of(self, route: RouteSpec | None, provider: ProviderSpec) -> "Timeouts":
         """These, where neither the route nor, after it, the provider sets limits of its own."""
-        if _is_silent(provider) and provider.total_timeout is None and _is_silent(route):
+        is_silent = provider.total_timeout is None and _is_silent(provider)
+        if is_silent and (route is None or _is_silent(route)):
             return self
         connect, first_token = self.connect, self.first_token
         idle, total = self.idle, self.total
@@ -37,11 +38,9 @@ class Timeouts:
         return Timeouts(connect, first_token, idle, total, self.max_answer_bytes)
 
 
-def _is_silent(own: RouteSpec | ProviderSpec | None) -> bool:
+def _is_silent(own: RouteSpec | ProviderSpec) -> bool:
     """Whether it says nothing of limits, as nearly all do."""
-    return own is None or (
-        own.connect_timeout is own.idle_timeout is own.first_token_timeout is None
-    )
+    return own.connect_timeout is own.idle_timeout is own.first_token_timeout is None
 
 
 @record

@@ -155,8 +155,9 @@ class Chain(Generic[T]):
                 admitted.release()
                 return None
             target = admitted.target
-            is_first = not self._made
-            attempt = self._attempt(admitted, self._made + 1)
+            made = self._made
+            is_first = not made
+            attempt = self._attempt(admitted, made + 1)
             self._under_way += 1
             began = self._clock.monotonic()
             if not retries_here:

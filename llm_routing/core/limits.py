@@ -74,7 +74,7 @@ class ConcurrencyLimit:
     """
 
     def __init__(self, size: int, max_queued: int, clock: Clock) -> None:
-        self._size = size
+        self.size = size
         self._max_queued = max_queued
         self._clock = clock
         self._lock = threading.Lock()
@@ -91,16 +91,14 @@ class ConcurrencyLimit:
 
     def resize(self, size: int) -> None:
         """Another number of places. Those that are too many go as they are released."""
-        if size == self._size:
-            return
         with self._lock:
-            self._size = size
+            self.size = size
             self._hand_on()
 
     def refusal(self, deadline: float, *, is_final: bool) -> Full | None:
         """What `enter` would say at once to a call with this deadline (monotonic seconds), None
         where it would be let in or wait. A final one counts as refused."""
-        if self._in_use < self._size and not self._queue:
+        if self._in_use < self.size and not self._queue:
             return None
         with self._lock:
             full = self._refusal(deadline)
@@ -110,7 +108,7 @@ class ConcurrencyLimit:
     def take(self) -> Slot | None:
         """A place, where there is one at once."""
         with self._lock:
-            if self._in_use < self._size and not self._queue:
+            if self._in_use < self.size and not self._queue:
                 self._in_use += 1
                 return Slot(self)
         return None
@@ -119,7 +117,7 @@ class ConcurrencyLimit:
         """A place, as soon as there is one; `Full` where there is none to be expected before
         `deadline` (monotonic seconds), or where it has passed in vain."""
         with self._lock:
-            if self._in_use < self._size and not self._queue:
+            if self._in_use < self.size and not self._queue:
                 self._in_use += 1
                 return Slot(self)
             refusal = self._refusal(deadline)
@@ -165,7 +163,7 @@ class ConcurrencyLimit:
         return max(self._usual_wait, now - self._queue[0].since)
 
     def _hand_on(self) -> None:
-        while self._queue and self._in_use < self._size:
+        while self._queue and self._in_use < self.size:
             waiter = self._queue.popleft()
             self._learn(waiter)
             try:
@@ -216,7 +214,7 @@ class ProviderLimits:
             limit = self._limits.setdefault(
                 provider.name, ConcurrencyLimit(size, self._max_queued, self._clock)
             )
-        else:
+        elif size != limit.size:
             limit.resize(size)
         return limit
 

@@ -22,13 +22,11 @@ class Price:
 
 def cost(usage: Usage, price: Price) -> Decimal:
     """What `usage` costs, in USD, exactly; rounding is left to whoever shows it."""
-    cached_price = price.input if price.cached_input is None else price.cached_input
-    fresh = max(usage.input_tokens - usage.cached_input_tokens, 0)
-    return (
-        fresh * price.input
-        + usage.cached_input_tokens * cached_price
-        + usage.output_tokens * price.output
-    ) / _MILLION
+    cached = usage.cached_input_tokens
+    spent = (usage.input_tokens - cached if usage.input_tokens > cached else 0) * price.input
+    if cached:
+        spent += cached * (price.input if price.cached_input is None else price.cached_input)
+    return (spent + usage.output_tokens * price.output) / _MILLION
 
 
 def estimate_tokens(text_length: int) -> int:

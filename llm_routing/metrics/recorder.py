@@ -150,14 +150,17 @@ class Metrics:
     def opened(self, attempt: AttemptOpened) -> None:
         """See `core.ports.UsageSink`."""
         with self._lock:
-            self._values[self._target((attempt.provider, attempt.model)).in_progress] += 1
+            key = (attempt.provider, attempt.model)
+            target = self._targets.get(key) or self._target(key)
+            self._values[target.in_progress] += 1
 
     def settled(self, attempt: AttemptSettled) -> None:
         """See `core.ports.UsageSink`."""
         opened, usage, cost = attempt.opened, attempt.usage, attempt.cost
+        key = (opened.provider, opened.model)
         with self._lock:
             values = self._values
-            target = self._target((opened.provider, opened.model))
+            target = self._targets.get(key) or self._target(key)
             values[target.in_progress] -= 1
             values[target.outcomes.of(attempt.outcome)] += 1
             self._observe(_DURATION, target.duration, attempt.latency_ms / 1000)
@@ -270,18 +273,16 @@ class Metrics:
         values[first + len(buckets) + 1] += seconds
 
     def _target(self, key: Key) -> _Target:
+        """As `_route`."""
+        if key not in self._targets and len(self._targets) >= MAX_TARGETS:
+            key = _OTHER_TARGET
         target = self._targets.get(key)
         if target is None:
-            if len(self._targets) >= MAX_TARGETS:
-                return self._targets.get(_OTHER_TARGET) or self._add_target(_OTHER_TARGET)
-            target = self._add_target(key)
-        return target
-
-    def _add_target(self, key: Key) -> _Target:
-        target = self._targets[key] = _Target(self._cells, key)
+            target = self._targets[key] = _Target(self._cells, key)
         return target
 
     def _route(self, key: tuple[str, str, str]) -> _Route:
+        """Of a key that is new, or past the limit."""
         if len(self._routes) >= MAX_ROUTES:
             key = _OTHER_ROUTE
         route = self._routes.get(key)
