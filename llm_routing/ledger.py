@@ -3,36 +3,27 @@
 What is written survives a crash of the process; whoever comes next ships what a dead process left.
 """
 
-import fcntl
 import logging
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from mmap import mmap
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 
 from .core.ports import AttemptOpened, AttemptSettled
 from .ledger_lines import OPENED, columns, interrupted, opened_line, read, settled_line
+from .ledger_segments import BATCH, BEGUN, SEGMENTS, Segment, remove_forsaken
 from .models import UsageRecord
 
 logger = logging.getLogger(__name__)
 
-BATCH = 4_000
-READ_BYTES = 1024 * 1024
 SEGMENT_BYTES = 4 * 1024 * 1024
 MAX_IN_MEMORY = 10_000
 PAUSE_SECONDS = 1.0
 _UNFIT = (DataError, IntegrityError, OverflowError, ValueError)
-
-_SEGMENTS = "*.jsonl"
-_BEGUN = "*.new"
 
 
 class Ledger:
@@ -41,15 +32,20 @@ class Ledger:
     A segment is locked by its writer as long as that lives, so a segment that can be locked is a
     dead process's. Records carry the id of their attempt, on which the database is unique: what
     is shipped twice arrives once.
+
+    What was settled since the last time is shipped from memory; where that is too much, or the
+    database was away, it is read from the segments.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = threading.Lock()
         self._open: dict[str, AttemptOpened] = {}
+        self._settled: list[AttemptSettled] | None = []
+        """All that the segments hold and that has not been shipped; None where that is unknown."""
         self._unwritten: deque[bytes] = deque(maxlen=MAX_IN_MEMORY)
-        self._segment: _Segment | None = None
-        self._full: list[_Segment] = []
+        self._segment: Segment | None = None
+        self._full: list[Segment] = []
         self._lost = 0
         self._paused_until = float("-inf")
 
@@ -65,7 +61,12 @@ class Ledger:
         line = settled_line(attempt)
         with self._lock:
             self._open.pop(attempt.opened.id, None)
-            if not self._append(line):
+            if self._append(line):
+                if self._settled is not None:
+                    self._settled.append(attempt)
+                    if len(self._settled) > BATCH:
+                        self._settled = None
+            else:
                 if len(self._unwritten) == MAX_IN_MEMORY:
                     self._lost += 1
                 self._unwritten.append(line)
@@ -73,8 +74,7 @@ class Ledger:
     @property
     def backlog_bytes(self) -> int:
         """Bytes written by this process that have not been shipped."""
-        segments = (*self._full, self._segment)
-        return sum(segment.size - segment.shipped for segment in segments if segment is not None)
+        return sum(segment.size - segment.shipped for segment in self._segments())
 
     @property
     def unwritten(self) -> int:
@@ -93,19 +93,30 @@ class Ledger:
         nothing is lost by that.
         """
         shipped = self._ship_unwritten()
-        while self._full:
-            shipped += self._ship_segment(self._full[0])
+        with self._lock:
+            settled, segments = self._settled, self._segments()
+            ends = [segment.size for segment in segments]
+            if settled is not None:
+                self._settled = []
+        if settled is not None:
+            shipped += self._ship_settled(settled)
+            for segment, end in zip(segments, ends, strict=True):
+                segment.shipped = end
+        else:
+            shipped += sum(map(self._ship_segment, segments))
+            with self._lock:
+                if all(segment.shipped == segment.size for segment in self._segments()):
+                    self._settled = []
+        while self._full and self._full[0].shipped == self._full[0].size:
             self._full.pop(0).close(remove=True)
-        if self._segment is not None:
-            shipped += self._ship_segment(self._segment)
         return shipped
 
     def recover(self) -> int:
         """Ships what dead processes left and returns how many records that was. An attempt that
         was opened and never settled is recorded as interrupted. Raises as `ship` does."""
-        own = {segment.path for segment in (*self._full, self._segment) if segment is not None}
-        paths = [path for path in sorted(self._directory.glob(_SEGMENTS)) if path not in own]
-        segments = [segment for path in paths if (segment := _Segment.claim(path)) is not None]
+        own = {segment.path for segment in self._segments()}
+        paths = [path for path in sorted(self._directory.glob(SEGMENTS)) if path not in own]
+        segments = [segment for path in paths if (segment := Segment.claim(path)) is not None]
         try:
             # All before any: an attempt may be opened in one segment and settled in the next.
             opened: dict[str, AttemptOpened] = {}
@@ -120,8 +131,8 @@ class Ledger:
             raise
         for segment in segments:
             segment.close(remove=True)
-        for path in self._directory.glob(_BEGUN):
-            _remove_forsaken(path)
+        for path in self._directory.glob(BEGUN):
+            remove_forsaken(path)
         return len(settled) + len(lost)
 
     def close(self) -> None:
@@ -137,13 +148,18 @@ class Ledger:
         """In a forked child: the parent's segment stays the parent's."""
         self._lock = threading.Lock()
         self._open.clear()
+        self._settled = []
         self._unwritten.clear()
         for segment in self._take_segments():
             segment.abandon()
 
-    def _take_segments(self) -> Sequence["_Segment"]:
+    def _segments(self) -> Sequence[Segment]:
+        """All that are ours, oldest first."""
+        return [*self._full, *((self._segment,) if self._segment is not None else ())]
+
+    def _take_segments(self) -> Sequence[Segment]:
         """All that are ours, which are ours no more."""
-        segments = [*self._full, *((self._segment,) if self._segment is not None else ())]
+        segments = self._segments()
         self._full.clear()
         self._segment = None
         return segments
@@ -163,12 +179,12 @@ class Ledger:
         segment.append(line)
         return True
 
-    def _begin_segment(self, full: "_Segment | None", line: bytes) -> "_Segment":
+    def _begin_segment(self, full: Segment | None, line: bytes) -> Segment:
         """A new segment with room for `line`, into which the open attempts are carried over. The
         full one stays ours until all of it is in the database."""
         carried = list(map(opened_line, self._open.values()))
         needed = sum(map(len, carried)) + len(line)
-        new = _Segment.create(self._directory, max(SEGMENT_BYTES, 2 * needed))
+        new = Segment.create(self._directory, max(SEGMENT_BYTES, 2 * needed))
         for attempt in carried:
             new.append(attempt)
         if full is not None:
@@ -191,7 +207,16 @@ class Ledger:
             raise
         return len(batch)
 
-    def _ship_segment(self, segment: "_Segment") -> int:
+    def _ship_settled(self, settled: Sequence[AttemptSettled]) -> int:
+        try:
+            _store(settled)
+        except BaseException:
+            with self._lock:
+                self._settled = None
+            raise
+        return len(settled)
+
+    def _ship_segment(self, segment: Segment) -> int:
         shipped = 0
         while lines := segment.unshipped():
             settled = _settled(lines)
@@ -201,7 +226,7 @@ class Ledger:
         return shipped
 
     def _recover_one(
-        self, segment: "_Segment", opened: dict[str, AttemptOpened], settled: set[str]
+        self, segment: Segment, opened: dict[str, AttemptOpened], settled: set[str]
     ) -> None:
         while lines := segment.unshipped():
             batch = []
@@ -214,127 +239,6 @@ class Ledger:
                     opened[attempt.id] = attempt
             _store(batch)
             segment.shipped += sum(map(len, lines))
-
-
-class _Segment:
-    """One append-only file, locked by its owner.
-
-    Its writer has it in memory, its place on the disk reserved: a line costs no system call, is
-    the kernel's to keep the moment it is written, and outlives the process however that ends. What
-    follows the last line is zero bytes.
-    """
-
-    def __init__(
-        self, path: Path, descriptor: int, size: int, writable: "mmap | None" = None
-    ) -> None:
-        self.path = path
-        self.size = size
-        self.shipped = 0
-        self._descriptor = descriptor
-        self._writable = writable
-
-    @classmethod
-    def create(cls, directory: Path, capacity: int) -> "_Segment":
-        """One to write so many bytes to. Raises `OSError`."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = directory / f"{os.getpid()}-{uuid4().hex}.jsonl"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        # Locked before it has the name that others look for: nobody claims it in between.
-        hidden = path.with_suffix(".new")
-        descriptor = os.open(hidden, flags, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # A hole in the file would be met, on a full disk, as SIGBUS.
-            os.posix_fallocate(descriptor, 0, capacity)
-            writable = mmap(descriptor, capacity)
-            hidden.rename(path)
-        except BaseException:
-            hidden.unlink(missing_ok=True)
-            os.close(descriptor)
-            raise
-        return cls(path, descriptor, 0, writable)
-
-    @classmethod
-    def claim(cls, path: Path) -> "_Segment | None":
-        """The segment at `path` if its writer is dead, else None."""
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            logger.error("A segment of the ledger cannot be read: %s", error.strerror)
-            return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        segment = cls(path, descriptor, _end_of_lines(descriptor))
-        if not path.exists():
-            # Another process shipped and removed it between our open and our lock.
-            segment.close(remove=False)
-            return None
-        return segment
-
-    def has_room(self, line: bytes) -> bool:
-        """Whether `append` can take the line."""
-        return self._writable is not None and self.size + len(line) <= len(self._writable)
-
-    def append(self, line: bytes) -> None:
-        """Writes a line for which there is room."""
-        assert self._writable is not None
-        end = self.size + len(line)
-        self._writable[self.size : end] = line
-        self.size = end
-
-    def unshipped(self) -> Sequence[bytes]:
-        """The next lines that have not been shipped, about `BATCH` of them."""
-        lines: list[bytes] = []
-        rest = b""
-        offset, end = self.shipped, self.size
-        while len(lines) < BATCH:
-            data = os.pread(self._descriptor, min(READ_BYTES, end - offset), offset)
-            if not data:
-                break
-            offset += len(data)
-            *whole, rest = (rest + data).split(b"\n")
-            lines.extend(line + b"\n" for line in whole)
-        return lines
-
-    def close(self, *, remove: bool) -> None:
-        if remove:
-            self.path.unlink(missing_ok=True)
-        self.abandon()
-
-    def abandon(self) -> None:
-        # The memory holds the file, and its lock, as the descriptor does.
-        if self._writable is not None:
-            self._writable.close()
-            self._writable = None
-        os.close(self._descriptor)
-
-
-def _end_of_lines(descriptor: int) -> int:
-    """Where the last whole line ends; a process may have died as it wrote one more."""
-    end = os.fstat(descriptor).st_size
-    while end:
-        start = max(0, end - READ_BYTES)
-        found = os.pread(descriptor, end - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
-
-
-def _remove_forsaken(path: Path) -> None:
-    """A segment whose writer died before it had its name, and anything in it."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-        finally:
-            os.close(descriptor)
 
 
 def _settled(lines: Iterable[bytes]) -> Sequence[AttemptSettled]:

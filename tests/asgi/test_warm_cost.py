@@ -20,7 +20,7 @@ from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
 from llm_routing.formats import operations
 from llm_routing.formats.openai_chat import OpenAIChat
-from llm_routing.ledger import _Segment
+from llm_routing.ledger_segments import Segment
 from llm_routing.models.access import key_digest
 
 from .test_lean import (
@@ -65,7 +65,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def begin() -> Cost:
         cost = Cost(watch_hops(monkeypatch))
         here = threading.get_ident()
-        build, append = OpenAIChat.build_request, _Segment.append
+        build, append = OpenAIChat.build_request, Segment.append
         ask = RedisLine.ask
 
         def watched_decode(data: Any, **how: Any) -> Any:
@@ -77,7 +77,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             cost.built.append(target.model.key)
             return build(self, request, target)
 
-        def watched_append(self: _Segment, line: bytes) -> None:
+        def watched_append(self: Segment, line: bytes) -> None:
             cost.lines.append(line)
             append(self, line)
 
@@ -118,7 +118,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setattr(access, "key_digest", watched_digest)
         monkeypatch.setattr(codec, "from_json", watched_decode)
         monkeypatch.setattr(OpenAIChat, "build_request", watched_build)
-        monkeypatch.setattr(_Segment, "append", watched_append)
+        monkeypatch.setattr(Segment, "append", watched_append)
         monkeypatch.setattr(RedisLine, "ask", watched_ask)
         loop = asyncio.get_running_loop()
         loop.set_task_factory(watched_task)
@@ -183,7 +183,7 @@ async def test_the_guard_sees_a_ledger_that_begins_another_file(
     key: str, watch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await warm(key)
-    monkeypatch.setattr(_Segment, "has_room", lambda segment, line: False)
+    monkeypatch.setattr(Segment, "has_room", lambda segment, line: False)
     cost = watch()
     await Exchange(PATH, chat(f"three {uuid4()}", temperature=0), key).run()
     assert cost.files == ["open", "open"]

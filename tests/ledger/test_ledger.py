@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -113,6 +114,41 @@ def test_nothing_is_lost_while_the_database_is_away(
     assert ledger.ship() == 2
     assert ledger.backlog_bytes == 0
     assert UsageRecord.objects.count() == 2
+
+
+def test_more_than_there_is_memory_for_is_read_from_the_disk(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_routing.ledger.BATCH", 2)
+    for number in range(3, 8):
+        for _ in range(number):
+            write(ledger)
+        assert ledger.ship() == number
+    write(ledger)
+    assert ledger.ship() == 1
+    assert ledger.backlog_bytes == 0
+    assert UsageRecord.objects.count() == 26
+
+
+def test_what_is_settled_while_the_rest_is_shipped_comes_with_the_next(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_rows = UsageRecord.objects.add_rows
+
+    def slow(rows: Sequence[Mapping[str, Any]]) -> None:
+        patch.undo()
+        write(ledger)
+        add_rows(rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UsageRecord.objects, "add_rows", slow)
+        write(ledger)
+        assert ledger.ship() == 1
+    assert UsageRecord.objects.count() == 1
+    assert ledger.backlog_bytes > 0
+    assert ledger.ship() == 1
+    assert UsageRecord.objects.count() == 2
+    assert ledger.backlog_bytes == 0
 
 
 def test_what_is_shipped_twice_arrives_once(directory: Path) -> None:
