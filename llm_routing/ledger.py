@@ -165,21 +165,19 @@ class Ledger:
         return segments
 
     def _append(self, line: bytes) -> bool:
-        segment = self._segment
-        if segment is None or not segment.has_room(line):
-            if time.monotonic() < self._paused_until:
-                return False
-            try:
-                segment = self._begin_segment(segment, line)
-            except OSError as error:
-                # Or each record would ask a full disk for a file.
-                self._paused_until = time.monotonic() + PAUSE_SECONDS
-                logger.error("The ledger cannot be written: %s", error.strerror)
-                return False
-        segment.append(line)
-        return True
+        if self._segment is not None and self._segment.append(line):
+            return True
+        if time.monotonic() < self._paused_until:
+            return False
+        try:
+            return self._begin_segment(line).append(line)
+        except OSError as error:
+            # Or each record would ask a full disk for a file.
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            logger.error("The ledger cannot be written: %s", error.strerror)
+            return False
 
-    def _begin_segment(self, full: Segment | None, line: bytes) -> Segment:
+    def _begin_segment(self, line: bytes) -> Segment:
         """A new segment with room for `line`, into which the open attempts are carried over. The
         full one stays ours until all of it is in the database."""
         carried = list(map(opened_line, self._open.values()))
@@ -187,8 +185,8 @@ class Ledger:
         new = Segment.create(self._directory, max(SEGMENT_BYTES, 2 * needed))
         for attempt in carried:
             new.append(attempt)
-        if full is not None:
-            self._full.append(full)
+        if self._segment is not None:
+            self._full.append(self._segment)
         self._segment = new
         return new
 

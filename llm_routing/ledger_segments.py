@@ -36,6 +36,7 @@ class Segment:
         self.shipped = 0
         self._descriptor = descriptor
         self._writable = writable
+        self._capacity = 0 if writable is None else len(writable)
 
     @classmethod
     def create(cls, directory: Path, capacity: int) -> "Segment":
@@ -80,16 +81,14 @@ class Segment:
             return None
         return segment
 
-    def has_room(self, line: bytes) -> bool:
-        """Whether `append` can take the line."""
-        return self._writable is not None and self.size + len(line) <= len(self._writable)
-
-    def append(self, line: bytes) -> None:
-        """Writes a line for which there is room."""
-        assert self._writable is not None
+    def append(self, line: bytes) -> bool:
+        """Writes a line, where there is room for it."""
         end = self.size + len(line)
+        if self._writable is None or end > self._capacity:
+            return False
         self._writable[self.size : end] = line
         self.size = end
+        return True
 
     def unshipped(self) -> Sequence[bytes]:
         """The next lines that have not been shipped, about `BATCH` of them."""

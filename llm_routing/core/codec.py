@@ -3,9 +3,14 @@
 What a value means is for `llm_routing.formats`; here it is only well formed or not.
 """
 
-from typing import Any
+from typing import Any, Final
 
+from msgspec.json import Decoder
 from pydantic_core import PydanticSerializationError, from_json, to_json
+
+MAX_LEVELS: Final = 200
+
+_decode: Final = Decoder().decode
 
 
 def decode(data: bytes | str) -> Any:
@@ -21,6 +26,13 @@ def decode(data: bytes | str) -> Any:
             data = data.encode()
         except UnicodeEncodeError as error:
             raise ValueError(f"lone surrogate at character {error.start}") from None
+    # msgspec is twice as fast, and what it takes it reads as pydantic does. But it takes any number
+    # of levels, of which there are no more than brackets, and refuses what pydantic explains.
+    if data.count(b"{") + data.count(b"[") <= MAX_LEVELS:
+        try:
+            return _decode(data)
+        except ValueError:
+            pass
     return from_json(data, allow_inf_nan=False, cache_strings="keys")
 
 

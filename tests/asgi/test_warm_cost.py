@@ -10,10 +10,10 @@ from uuid import uuid4
 
 import pytest
 from cryptography.fernet import Fernet
-from pydantic_core import from_json
 
 from llm_routing import access
 from llm_routing.backends.redis_line import RedisLine
+from llm_routing.background import ensure_background
 from llm_routing.core import codec
 from llm_routing.core.ports import WireRequest
 from llm_routing.core.routing_table import Target
@@ -68,18 +68,23 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         build, append = OpenAIChat.build_request, Segment.append
         ask = RedisLine.ask
 
-        def watched_decode(data: Any, **how: Any) -> Any:
-            if threading.get_ident() == here:
-                cost.decoded.append(data)
-            return from_json(data, **how)
+        def watched_parser(name: str) -> None:
+            parse = getattr(codec, name)
+
+            def watched(data: Any, **how: Any) -> Any:
+                if threading.get_ident() == here:
+                    cost.decoded.append(data)
+                return parse(data, **how)
+
+            monkeypatch.setattr(codec, name, watched)
 
         def watched_build(self: OpenAIChat, request: LLMRequest, target: Target) -> WireRequest:
             cost.built.append(target.model.key)
             return build(self, request, target)
 
-        def watched_append(self: Segment, line: bytes) -> None:
+        def watched_append(self: Segment, line: bytes) -> bool:
             cost.lines.append(line)
-            append(self, line)
+            return append(self, line)
 
         def watched_ask(self: RedisLine, *command: Any) -> Any:
             # The breakers' board has a time of its own.
@@ -116,7 +121,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         for name in ("open", "write", "pwrite", "fsync", "replace"):
             watched_file(name)
         monkeypatch.setattr(access, "key_digest", watched_digest)
-        monkeypatch.setattr(codec, "from_json", watched_decode)
+        for name in ("_decode", "from_json"):
+            watched_parser(name)
         monkeypatch.setattr(OpenAIChat, "build_request", watched_build)
         monkeypatch.setattr(Segment, "append", watched_append)
         monkeypatch.setattr(RedisLine, "ask", watched_ask)
@@ -179,14 +185,14 @@ async def test_the_guard_sees_a_key_that_is_looked_at_anew(key: str, watch: Any)
     assert cost.hops
 
 
-async def test_the_guard_sees_a_ledger_that_begins_another_file(
-    key: str, watch: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_guard_sees_a_ledger_that_begins_another_file(key: str, watch: Any) -> None:
     await warm(key)
-    monkeypatch.setattr(Segment, "has_room", lambda segment, line: False)
+    segment = ensure_background().ledger._segment
+    assert segment is not None
+    segment._capacity = segment.size
     cost = watch()
     await Exchange(PATH, chat(f"three {uuid4()}", temperature=0), key).run()
-    assert cost.files == ["open", "open"]
+    assert cost.files == ["open"]
 
 
 async def test_the_guard_sees_what_a_second_attempt_and_a_task_cost(key: str, watch: Any) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_routing.core.codec import decode, encode
+from llm_routing.core.codec import MAX_LEVELS, decode, encode
 
 VALUES = st.recursive(
     st.none()
@@ -55,6 +55,22 @@ def test_text_is_written_as_utf_8_without_spaces() -> None:
 def test_what_is_no_json_is_refused(body: str | bytes) -> None:
     with pytest.raises(ValueError):
         decode(body)
+
+
+PIECES = st.text(st.sampled_from('[]{}:,"0129-+.eE\\untrfalsé\ud7ff \t\n\0')).map(str.encode)
+
+
+@given(PIECES | VALUES.map(encode))
+def test_a_text_means_the_same_however_many_brackets_follow_it(text: bytes) -> None:
+    """Past as many brackets as there may be levels another parser reads it."""
+    many = b"[" + b"[]," * MAX_LEVELS
+    try:
+        value = decode(b"[" + text + b"]")
+    except ValueError:
+        with pytest.raises(ValueError):
+            decode(many + text + b"]")
+    else:
+        assert repr(decode(many + b"[" + text + b"]]")[-1]) == repr(value)
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
