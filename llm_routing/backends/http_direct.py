@@ -153,7 +153,9 @@ class Direction:
             incoming = Incoming(self._loop, transport, give_back)
             close = incoming.close
             if protocol.expect(incoming):
-                transport.write(data)
+                # After all that is asked in this turn of the loop, in one go: whoever reads it
+                # sleeps, and to wake him takes longer than the write.
+                self._loop.call_soon(_write, transport, data)
             while incoming.is_awaited:
                 await incoming.more()
             if incoming.status:
@@ -183,6 +185,11 @@ class Direction:
             self._heads.clear()
         self._heads[fields] = head
         return head
+
+
+def _write(transport: asyncio.Transport, data: bytes) -> None:
+    if not transport.is_closing():
+        transport.write(data)
 
 
 class AiohttpResponse:
