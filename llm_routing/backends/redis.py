@@ -4,8 +4,11 @@ Where Redis cannot be used (see `guarded_redis`), there is nothing in it.
 """
 
 import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
+from llm_routing.core.alarm import Alarm
 from llm_routing.core.cache import CachedAnswer, answer_from_json, answer_to_json
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ids import new_id
@@ -73,11 +76,24 @@ class RedisCache:
 
     async def claim(self, key: str, max_age: float) -> "Found | RedisLease | NoLease":
         """See `SharedCache.claim`."""
-        found = await self._claim(key, max_age)
-        if found is None:
-            # What is there cannot be read: as good as nothing.
-            found = await self._claim(key, 0)
-        return NoLease.UNAVAILABLE if found is None else found
+        token = new_id()
+        # What is there and cannot be read is as good as nothing: it is no answer of any age.
+        for age in (max_age, 0):
+            try:
+                said = await self._redis.run(
+                    _CLAIM,
+                    (_entry(key), _lease(key)),
+                    (token, _milliseconds(LEASE_SECONDS), _milliseconds(age)),
+                )
+            except RedisUnavailable:
+                break
+            if said == 1:
+                return RedisLease(self, key, token)
+            if said == 0:
+                return NoLease.BUSY
+            if (found := self._read(key, said)) is not None:
+                return found
+        return NoLease.UNAVAILABLE
 
     async def put(self, key: str, answer: CachedAnswer, ttl: float) -> None:
         """See `SharedCache.put`."""
@@ -96,53 +112,36 @@ class RedisCache:
             await self.release(key, token)
             return
         value = encode({"schema": SCHEMA, "ttl_ms": ttl_ms, "answer": sealed})
-        await self._run(_PUBLISH, [_entry(key), _lease(key)], [token, value, ttl_ms])
+        with suppress(RedisUnavailable):
+            await self._redis.run(_PUBLISH, (_entry(key), _lease(key)), (token, value, ttl_ms))
 
     async def release(self, key: str, token: str) -> None:
         """Ends the lease that `token` holds."""
-        await self._run(_RELEASE, [_lease(key)], [token])
+        with suppress(RedisUnavailable):
+            await self._redis.run(_RELEASE, (_lease(key),), (token,))
 
     async def renew(self, key: str, token: str) -> None:
         """Lengthens the lease that `token` holds."""
-        await self._run(_RENEW, [_lease(key)], [token, _milliseconds(LEASE_SECONDS)])
+        with suppress(RedisUnavailable):
+            await self._redis.run(_RENEW, (_lease(key),), (token, _milliseconds(LEASE_SECONDS)))
 
-    async def _claim(self, key: str, max_age: float) -> "Found | RedisLease | NoLease | None":
-        token = new_id()
-        said = await self._run(
-            _CLAIM,
-            [_entry(key), _lease(key)],
-            [token, _milliseconds(LEASE_SECONDS), _milliseconds(max_age)],
-        )
-        match said:
-            case 1:
-                return RedisLease(self, key, token)
-            case 0:
-                return NoLease.BUSY
-            case [bytes(value), int(left_ms)]:
-                return self._opened(key, value, left_ms)
-            case _:
-                return NoLease.UNAVAILABLE
-
-    def _opened(self, key: str, value: bytes, left_ms: int) -> Found | None:
+    def _read(self, key: str, said: Any) -> Found | None:
+        """The answer in what Redis says; None for what is none."""
         try:
+            value, left_ms = said
             entry = decode(value)
             if entry["schema"] != SCHEMA:
                 return None
             answer = answer_from_json(key, self._cipher.decrypt(entry["answer"]))
+            return Found(answer, (entry["ttl_ms"] - left_ms) / 1000, left_ms / 1000)
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
-        return Found(answer, (entry["ttl_ms"] - left_ms) / 1000, left_ms / 1000)
-
-    async def _run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
-        """What a script says; None where Redis cannot be used."""
-        try:
-            return await self._redis.run(script, keys, arguments)
-        except RedisUnavailable:
-            return None
 
 
-class RedisLease:
+class RedisLease(Alarm):
     """`core.ports.Lease`: a name with a short life, lengthened for as long as its holder lives."""
+
+    __slots__ = ("_cache", "_key", "_loop", "_renewing", "_token")
 
     def __init__(self, cache: RedisCache, key: str, token: str) -> None:
         self._cache = cache
@@ -151,23 +150,24 @@ class RedisLease:
         self._loop = running_loop()
         self._renewing: asyncio.Task[None] | None = None
         # Most answers are there before a lease needs renewing, and pay for no task.
-        self._timer = self._loop.call_later(LEASE_SECONDS / 3, self._begin_to_renew)
+        self.set(LEASE_SECONDS / 3, self._loop)
 
-    async def publish(self, answer: CachedAnswer, ttl: float) -> None:
+    def publish(self, answer: CachedAnswer, ttl: float) -> Coroutine[Any, Any, None]:
         """See `Lease.publish`."""
         self._stop_renewing()
-        await self._cache.publish(self._key, self._token, answer, ttl)
+        return self._cache.publish(self._key, self._token, answer, ttl)
 
-    async def release(self) -> None:
+    def release(self) -> Coroutine[Any, Any, None]:
         """See `Lease.release`."""
         self._stop_renewing()
-        await self._cache.release(self._key, self._token)
+        return self._cache.release(self._key, self._token)
 
-    def _begin_to_renew(self) -> None:
+    def ring(self) -> None:
+        """It needs renewing."""
         self._renewing = self._loop.create_task(self._renew())
 
     def _stop_renewing(self) -> None:
-        self._timer.cancel()
+        self.clear()
         if self._renewing is not None:
             self._renewing.cancel()
 

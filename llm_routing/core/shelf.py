@@ -78,7 +78,10 @@ class Shelf:
             if cached is None:
                 if key not in flights:
                     flights[key] = loop.create_future()
-                    return await self._lead(key, rule, deadline, flights, read)
+                    flight = Flight(key, rule.ttl, self.memory, self._shared, flights)
+                    if self._shared is None or self._shared.is_alone():
+                        return flight
+                    return await self._lead(flight, self._shared, key, rule, deadline, read)
                 waiting = flights[key]
                 await asyncio.wait({waiting}, timeout=self._patience(rule, deadline))
                 outcome = waiting.result() if waiting.done() else _out_of_patience(rule)
@@ -92,18 +95,18 @@ class Shelf:
 
     async def _lead(
         self,
+        flight: Flight,
+        shared: SharedCache,
         key: str,
         rule: Rule,
         deadline: float,
-        flights: Flights,
         read: Callable[[CachedAnswer], T | None],
     ) -> T | Flight:
-        flight = Flight(key, rule.ttl, self.memory, self._shared, flights)
-        shared = self._shared
-        if shared is None or shared.is_alone():
-            return flight
+        """What other processes have, else the flight, for them too where there is a lease."""
         try:
-            claimed = await self._claim(shared, key, rule, deadline)
+            claimed = await shared.claim(key, rule.ttl)
+            if claimed is NoLease.BUSY:
+                claimed = await self._claim(shared, key, rule, deadline)
             if isinstance(claimed, Found):
                 found = read(claimed.answer)
                 if found is not None:
@@ -123,12 +126,14 @@ class Shelf:
         """What `SharedCache.claim` says once nobody else has the lease, or patience is over."""
         until = self._clock.monotonic() + self._patience(rule, deadline)
         poll = FIRST_POLL
-        while (claimed := await shared.claim(key, rule.ttl)) is NoLease.BUSY:
+        claimed: Found | Lease | NoLease = NoLease.BUSY
+        while claimed is NoLease.BUSY:
             if self._clock.monotonic() + poll > until:
                 _out_of_patience(rule)
                 break
             await asyncio.sleep(poll)
             poll = min(poll * 1.5, LAST_POLL)
+            claimed = await shared.claim(key, rule.ttl)
         return claimed
 
     def _patience(self, rule: Rule, deadline: float) -> float:
