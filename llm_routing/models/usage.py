@@ -13,6 +13,7 @@ from django.db import connections, models, transaction
 from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.backends.utils import CursorWrapper
 from django.utils.translation import gettext_lazy as _
+from msgspec.json import Encoder
 
 from llm_routing.core.types import AttemptOutcome
 
@@ -20,6 +21,7 @@ from . import fields
 
 _Columns = Sequence["models.Field[Any, Any]"]
 _Rows = Sequence[Mapping[str, Any]]
+_to_json = Encoder(decimal_format="string").encode
 # Of PostgreSQL and SQLite alike; it forgives that and nothing else.
 _UNLESS_THERE = "ON CONFLICT (attempt_id) DO NOTHING"
 MOST_ROWS = 500
@@ -56,7 +58,7 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         meta = self.model._meta  # noqa: SLF001  # documented API
         by_name = {column.name: column for column in meta.concrete_fields}
         columns = [by_name[name] for name in rows[0]]
-        insert = _insert_arrays if database.vendor == "postgresql" else _insert_rows
+        insert = _insert_json if database.vendor == "postgresql" else _insert_rows
         ops = database.ops
         names = ", ".join(ops.quote_name(str(column.column)) for column in columns)
         into = f"INSERT INTO {ops.quote_name(meta.db_table)} ({names})"
@@ -64,13 +66,14 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
             insert(cursor, into, columns, rows)
 
 
-def _insert_arrays(cursor: CursorWrapper, into: str, columns: _Columns, rows: _Rows) -> None:
-    """A value for each column and none for each cell: half of the work for PostgreSQL's driver."""
+def _insert_json(cursor: CursorWrapper, into: str, columns: _Columns, rows: _Rows) -> None:
+    """One value for all rows: PostgreSQL takes them apart, which its driver would put together."""
+    # Without their lengths, past which a cast would cut off what an insert refuses.
     types = [str(column.db_type(cursor.db)).partition("(")[0] for column in columns]
-    arrays = [[row[str(column.name)] for row in rows] for column in columns]
-    unnest = ", ".join(f"%s::{name}[]" for name in types)
-    sql = f"{into} SELECT * FROM unnest({unnest}) {_UNLESS_THERE}"  # noqa: S608  # names of our model
-    cursor.execute(sql, arrays)
+    names = [cursor.db.ops.quote_name(str(column.column)) for column in columns]
+    row = ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
+    values = f"SELECT * FROM json_to_recordset(%s::json) AS arrived({row})"  # noqa: S608  # our names
+    cursor.execute(f"{into} {values} {_UNLESS_THERE}", [_to_json(rows).decode()])
 
 
 def _insert_rows(cursor: CursorWrapper, into: str, columns: _Columns, rows: _Rows) -> None:
