@@ -40,6 +40,7 @@ class Ledger:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = threading.Lock()
+        self._shipping = threading.Lock()
         self._open: dict[str, AttemptOpened] = {}
         self._settled: list[AttemptSettled] | None = []
         """All that the segments hold and that has not been shipped; None where that is unknown."""
@@ -92,6 +93,10 @@ class Ledger:
         Runs in the background thread. Raises `django.db.Error` where the database is away;
         nothing is lost by that.
         """
+        with self._shipping:
+            return self._ship()
+
+    def _ship(self) -> int:
         shipped = self._ship_unwritten()
         with self._lock:
             settled, segments = self._settled, self._segments()
@@ -147,6 +152,7 @@ class Ledger:
     def forget(self) -> None:
         """In a forked child: the parent's segment stays the parent's."""
         self._lock = threading.Lock()
+        self._shipping = threading.Lock()
         self._open.clear()
         self._settled = []
         self._unwritten.clear()

@@ -4,11 +4,13 @@ Where lines are kept, and when they are shipped, is in `ledger`.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final
 
-from msgspec.json import Decoder, Encoder
+from msgspec.json import Encoder
 
+from .core.codec import reader
 from .core.ports import AttemptOpened, AttemptSettled
 from .core.pricing import Price, cost
 from .core.types import MOST_TOKENS, AttemptOutcome, Usage
@@ -17,8 +19,8 @@ OPENED: Final = b"O"
 _SETTLED: Final = b"S"
 
 _encode: Final = Encoder(decimal_format="string").encode
-_decode_opened: Final = Decoder(AttemptOpened).decode
-_decode_settled: Final = Decoder(AttemptSettled).decode
+_read_opened: Final = reader(AttemptOpened)
+_read_settled: Final = reader(AttemptSettled)
 
 
 def opened_line(attempt: AttemptOpened) -> bytes:
@@ -36,9 +38,9 @@ def read(line: bytes) -> AttemptOpened | AttemptSettled:
     for what is none."""
     match line[:1]:
         case b"S":
-            return _decode_settled(line[1:])
+            return _read_settled(line[1:])
         case b"O":
-            return _decode_opened(line[1:])
+            return _read_opened(line[1:])
         case _:
             raise ValueError("this is no line of the ledger")
 
@@ -47,14 +49,18 @@ def interrupted(opened: AttemptOpened) -> AttemptSettled:
     """The end of an attempt whose process died before it. The provider has its prompt, and may bill
     it; what it said nobody has counted."""
     usage = Usage(opened.input_tokens, 0, estimated=True)
-    price = opened.input_price
+    spent, price = None, opened.input_price
+    # A line may have been damaged.
+    if price is not None and price.is_finite():
+        with suppress(ArithmeticError):
+            spent = cost(usage, Price(price, Decimal(0)))
     return AttemptSettled(
         opened=opened,
         outcome=AttemptOutcome.INTERRUPTED,
         error_code="interrupted",
         status=None,
         usage=usage,
-        cost=None if price is None else cost(usage, Price(price, Decimal(0))),
+        cost=spent,
         latency_ms=0.0,
         time_to_first_token_ms=None,
     )

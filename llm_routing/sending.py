@@ -57,7 +57,8 @@ async def _send_whole(send: Send, status: int, headers: Mapping[str, str], conte
     head = _head(status, {**headers, **length})
     body = {"type": "http.response.body", "body": content}
     answer: Any = getattr(send, "__self__", None)
-    if type(answer).__name__ != _UVICORN_ANSWER:
+    if type(answer).__name__ != _UVICORN_ANSWER or not content or answer.scope["method"] == "HEAD":
+        # Nothing follows the head that it could be written with.
         await send(head)
         await send(body)
         return
@@ -100,14 +101,14 @@ async def _send_parts(stream: "AsyncGenerator[bytes, None] | EventStream", send:
 
 
 class _Joined:
-    """A transport that writes in one piece what is written until `flush`, or until anything else is
-    asked of it."""
+    """A transport that holds back what is written first, an answer's head, and writes it in one
+    piece with what comes next."""
 
-    __slots__ = ("_pieces", "_transport")
+    __slots__ = ("_head", "_transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._pieces: list[bytes] = []
+        self._head: bytes | None = None
 
     def __getattr__(self, name: str) -> Any:
         self.flush()
@@ -115,11 +116,15 @@ class _Joined:
 
     def write(self, data: bytes) -> None:
         """See `asyncio.WriteTransport`."""
-        self._pieces.append(data)
+        if self._head is None:
+            self._head = data
+        else:
+            # Now, for as soon as uvicorn knows that this was all it may write the next answer.
+            self._transport.write(self._head + data)
+            self._head = b""
 
     def flush(self) -> None:
-        """Writes what there is."""
-        if self._pieces:
-            pieces = b"".join(self._pieces)
-            self._pieces.clear()
-            self._transport.write(pieces)
+        """Writes what is held back."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""

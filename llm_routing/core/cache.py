@@ -10,9 +10,10 @@ from hashlib import blake2b
 from sys import getsizeof
 from typing import ClassVar, Final, Literal
 
-from msgspec.json import Decoder, Encoder
+from msgspec.json import Encoder
 from msgspec.structs import replace
 
+from .codec import reader
 from .content import ForeignPart, ForeignTool, RefusalPart, ToolCallPart
 from .records import record
 from .routing_table import RouteSpec
@@ -171,7 +172,7 @@ class _Record:
 
 
 _encode: Final = Encoder().encode
-_decode: Final = Decoder(_Record).decode
+_decode: Final = reader(_Record)
 
 
 def answer_to_json(key: str, answer: CachedAnswer) -> str:

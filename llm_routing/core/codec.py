@@ -3,10 +3,14 @@
 What a value means is for `llm_routing.formats`; here it is only well formed or not.
 """
 
-from typing import Any, Final
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 from msgspec.json import Decoder
 from pydantic_core import PydanticSerializationError, from_json, to_json
+
+T = TypeVar("T")
 
 MAX_LEVELS: Final = 200
 
@@ -29,11 +33,23 @@ def decode(data: bytes | str) -> Any:
     # msgspec is twice as fast, and what it takes it reads as pydantic does. But it takes any number
     # of levels, of which there are no more than brackets, and refuses what pydantic explains.
     if data.count(b"{") + data.count(b"[") <= MAX_LEVELS:
-        try:
+        with suppress(ValueError, RecursionError):
             return _decode(data)
-        except ValueError:
-            pass
     return from_json(data, allow_inf_nan=False, cache_strings="keys")
+
+
+def reader(kind: type[T]) -> Callable[[bytes | str], T]:
+    """What reads JSON texts that are a `kind`, a record or made of records; fields it does not know
+    are skipped. It raises `ValueError`."""
+    decode_kind = Decoder(kind).decode
+
+    def read(data: bytes | str) -> T:
+        try:
+            return decode_kind(data)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+    return read
 
 
 def encode(value: Any) -> bytes:

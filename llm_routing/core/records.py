@@ -1,5 +1,6 @@
 """Values that nobody changes once they are made, of which every request makes many."""
 
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from types import new_class
 from typing import TypeVar, cast, dataclass_transform
@@ -27,6 +28,13 @@ def record(cls: type[T]) -> type[T]:
     for one in fields(described):  # type: ignore[arg-type]  # it is one, as of two lines above
         if one.default_factory is not MISSING:
             namespace[one.name] = msgspec.field(default_factory=one.default_factory)
+    shown = [one.name for one in fields(described) if one.repr]  # type: ignore[arg-type]  # as above
+
+    def rich_repr(self: object) -> Iterator[tuple[str, object]]:
+        return ((name, getattr(self, name)) for name in shown)
+
+    # A `Struct` has one of its own, that would show a body.
+    namespace["__rich_repr__"] = rich_repr
     bases = tuple(base for base in cls.__bases__ if base is not object)
     return cast(
         "type[T]",

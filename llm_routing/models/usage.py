@@ -93,6 +93,7 @@ def _insert_rows(cursor: CursorWrapper, into: str, columns: _Columns, rows: _Row
     one = f"({', '.join('?' * len(columns))})"
     most = min(ops.bulk_batch_size(columns, values), MOST_ROWS)
     # SQLite's own way, for Django's looks for the place of each value in a text of many rows.
+    database.validate_no_broken_transaction()
     with database.wrap_database_errors:
         for start in range(0, len(values), most):
             batch = values[start : start + most]

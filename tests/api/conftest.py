@@ -137,10 +137,10 @@ async def gateway(
 
 
 @asynccontextmanager
-async def serving(application: Any, lifespan: Any) -> AsyncIterator[str]:
+async def serving(application: Any, lifespan: Any, http: Any = "auto") -> AsyncIterator[str]:
     """The application under uvicorn on a free port; its address."""
     config = uvicorn.Config(
-        application, host="127.0.0.1", port=0, lifespan=lifespan, log_config=None
+        application, host="127.0.0.1", port=0, lifespan=lifespan, log_config=None, http=http
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())

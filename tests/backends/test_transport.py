@@ -9,10 +9,11 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
+from llm_routing.backends import http_direct, http_pool
 from llm_routing.backends.http_aiohttp import AiohttpTransport
 from llm_routing.core.errors import (
     AddressForbidden,
@@ -193,6 +194,46 @@ async def test_a_request_arrives_as_it_was_given_and_its_answer_comes_back_whole
     assert b"Authorization: Bearer k\r\n" in request
     assert request.endswith(b'\r\n\r\n{"a":1}')
     assert b"Cookie" not in request
+
+
+async def test_what_is_asked_in_one_turn_of_the_loop_is_sent_in_one_go(
+    transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a server that sleeps is woken once."""
+    seen: list[str] = []
+    expect, write = http_pool._Protocol.expect, http_direct._write
+
+    def expected(self: http_pool._Protocol, incoming: Any) -> bool:
+        seen.append("asked")
+        return expect(self, incoming)
+
+    def written(*arguments: Any) -> None:
+        seen.append("sent")
+        write(*arguments)
+
+    async with running(Upstream(plain(b"hello"))) as upstream:
+        await asyncio.gather(*(ask_and_read(transport, upstream.url) for _ in range(3)))
+        monkeypatch.setattr(http_pool._Protocol, "expect", expected)
+        monkeypatch.setattr(http_direct, "_write", written)
+        await asyncio.gather(*(ask_and_read(transport, upstream.url) for _ in range(3)))
+    assert seen == ["asked"] * 3 + ["sent"] * 3
+    assert len(upstream.requests) == 6
+
+
+async def test_a_transport_that_closes_in_the_turn_of_a_request_sends_nothing_of_it(
+    transport: AiohttpTransport,
+) -> None:
+    faults: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    async with running(Upstream(plain(b"hello"))) as upstream:
+        await ask_and_read(transport, upstream.url)
+        asking = asyncio.create_task(ask_and_read(transport, upstream.url))
+        await asyncio.sleep(0)
+        await transport.aclose()
+        with pytest.raises(ConnectionLost):
+            await asking
+    assert len(upstream.requests) == 1
+    assert not faults
 
 
 async def test_connections_are_reused_and_each_provider_has_its_own(

@@ -1,13 +1,15 @@
 """JSON in and out: what is refused, and that a refusal quotes nothing."""
 
 import math
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_routing.core.codec import MAX_LEVELS, decode, encode
+from llm_routing.core.codec import MAX_LEVELS, decode, encode, reader
+from llm_routing.core.types import Usage
 
 VALUES = st.recursive(
     st.none()
@@ -121,3 +123,17 @@ def cycle() -> list[Any]:
 def test_what_json_cannot_say_is_not_written(value: Any) -> None:
     with pytest.raises(ValueError, match="cannot be written"):
         encode(value)
+
+
+def test_a_deep_stack_takes_no_levels_away() -> None:
+    text = "[" * MAX_LEVELS + "]" * MAX_LEVELS
+
+    def at(depth: int) -> Any:
+        return at(depth - 1) if depth else decode(text)
+
+    assert at(sys.getrecursionlimit() - 350)
+
+
+def test_a_record_that_is_nested_without_end_is_refused() -> None:
+    with pytest.raises(ValueError):
+        reader(Usage)('{"junk":' + "[" * 100_000 + "]" * 100_000 + "}")

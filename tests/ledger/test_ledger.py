@@ -16,13 +16,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, transaction
+from django.db.transaction import TransactionManagementError
 
 from llm_routing import ledger as ledger_module
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.types import AttemptOutcome, Caller, Usage
 from llm_routing.ledger import Ledger
-from llm_routing.ledger_lines import opened_line, settled_line
+from llm_routing.ledger_lines import columns, opened_line, settled_line
 from llm_routing.models import UsageRecord
 
 pytestmark = pytest.mark.django_db
@@ -151,6 +152,38 @@ def test_what_is_settled_while_the_rest_is_shipped_comes_with_the_next(
     assert ledger.backlog_bytes == 0
 
 
+def test_what_a_broken_shipment_held_is_not_passed_over_by_another(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where two ship at one time, such as the background thread and who closes the ledger."""
+    under_way, may_fail = threading.Event(), threading.Event()
+    add_rows = UsageRecord.objects.add_rows
+
+    def failing(rows: Sequence[Mapping[str, Any]]) -> None:
+        patch.setattr(UsageRecord.objects, "add_rows", add_rows)
+        under_way.set()
+        assert may_fail.wait(10)
+        raise OperationalError
+
+    def ship() -> None:
+        with pytest.raises(OperationalError):
+            ledger.ship()
+
+    write(ledger)
+    with monkeypatch.context() as patch:
+        patch.setattr(UsageRecord.objects, "add_rows", failing)
+        first = threading.Thread(target=ship)
+        first.start()
+        assert under_way.wait(10)
+        write(ledger)
+        threading.Timer(0.1, may_fail.set).start()
+        ledger.ship()
+        first.join()
+    ledger.ship()
+    assert UsageRecord.objects.count() == 2
+    assert ledger.backlog_bytes == 0
+
+
 def test_what_is_shipped_twice_arrives_once(directory: Path) -> None:
     first = Ledger(directory)
     write(first)
@@ -197,7 +230,9 @@ def test_a_killed_process_leaves_what_it_settled_and_what_it_had_asked(directory
     assert survivor.recover() == 0
 
 
-@pytest.mark.parametrize("price", [{}, {"input_price": None}])
+@pytest.mark.parametrize(
+    "price", [{}, {"input_price": None}, {"input_price": "Infinity"}, {"input_price": "9E+999999"}]
+)
 def test_an_attempt_without_a_price_is_interrupted_without_a_cost(
     directory: Path, price: Mapping[str, str | None]
 ) -> None:
@@ -216,7 +251,8 @@ def test_a_torn_or_foreign_line_costs_itself_alone(directory: Path) -> None:
     good = path.read_bytes()
     first.close()
     UsageRecord.objects.all().delete()
-    (directory / "1-dead.jsonl").write_bytes(b"garbage\n" + good + b'S{"opened": {"id"')
+    deep = b'S{"junk":' + b"[" * 5_000 + b"]" * 5_000 + b"}\n"
+    (directory / "1-dead.jsonl").write_bytes(b"garbage\n" + deep + good + b'S{"opened": {"id"')
     assert Ledger(directory).recover() == 1
     assert UsageRecord.objects.count() == 1
 
@@ -434,4 +470,15 @@ def test_what_is_no_segment_stops_no_recovery(directory: Path) -> None:
     (directory / "1-dir.jsonl").mkdir()
     (directory / "2-good.jsonl").write_bytes(good)
     assert Ledger(directory).recover() == 1
+    assert UsageRecord.objects.count() == 1
+
+
+def test_rows_are_refused_in_a_transaction_that_is_lost_already(ledger: Ledger) -> None:
+    """Or they would be gone with its end, and nobody told."""
+    write(ledger)
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(TransactionManagementError):
+            UsageRecord.objects.add_rows([columns(settled(opened()))])
+    assert ledger.ship() == 1
     assert UsageRecord.objects.count() == 1

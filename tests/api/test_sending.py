@@ -1,0 +1,115 @@
+"""How answers leave: whole ones in one piece, and each before whatever comes after it."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from llm_routing import close_routers
+from llm_routing.asgi import get_asgi_application
+
+from .conftest import serving
+
+PROTOCOLS = {"httptools": HttpToolsProtocol, "h11": H11Protocol}
+
+
+class Recorder:
+    """A transport, and what is written to it."""
+
+    def __init__(self, transport: asyncio.Transport, writes: list[bytes]) -> None:
+        self._transport = transport
+        self._writes = writes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if data:
+            self._writes.append(data)
+        self._transport.write(data)
+
+
+@dataclass
+class Server:
+    """A gateway, its key, and what it has written to its callers."""
+
+    port: int
+    key: str
+    writes: list[bytes]
+
+    async def sent(self, *pieces: bytes) -> bytes:
+        """What comes back for `pieces` until the end, or until nothing comes any more."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(b"".join(pieces))
+        read = b""
+        with suppress(TimeoutError):
+            while data := await asyncio.wait_for(reader.read(65_536), 1):
+                read += data
+        writer.close()
+        return read
+
+    def asking(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
+        """A request."""
+        content = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {self.key}\r\n"
+        return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+    def chat(self, text: str) -> bytes:
+        """A request for a completion."""
+        messages = [{"role": "user", "content": text}]
+        return self.asking(
+            "POST", "/v1/chat/completions", {"model": "debugging", "messages": messages}
+        )
+
+
+@pytest.fixture(params=PROTOCOLS)
+async def server(
+    request: pytest.FixtureRequest,
+    configuration: None,
+    api_key: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Server]:
+    writes: list[bytes] = []
+    protocol = PROTOCOLS[request.param]
+    begin = protocol.connection_made
+
+    def recorded(self: Any, transport: asyncio.Transport) -> None:
+        begin(self, Recorder(transport, writes))  # type: ignore[arg-type]  # it stands for one
+
+    monkeypatch.setattr(protocol, "connection_made", recorded)
+    async with serving(get_asgi_application(), "on", request.param) as url:
+        yield Server(int(url.rpartition(":")[2]), api_key, writes)
+    await close_routers()
+
+
+async def test_the_head_and_the_body_of_an_answer_are_written_at_once(server: Server) -> None:
+    read = await server.sent(server.chat("Hi"))
+    assert read.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert read.endswith(b"}")
+    assert server.writes == [read]
+
+
+async def test_an_answer_comes_before_a_complaint_about_what_follows(server: Server) -> None:
+    read = await server.sent(server.chat("Hi"), b"\r\n")
+    statuses = re.findall(rb"HTTP/1\.1 (\d+)", read)
+    assert statuses[0] == b"200"
+    assert statuses[1:] in ([], [b"400"])
+    assert b'"choices"' in read
+
+
+async def test_answers_come_in_the_order_of_their_requests(server: Server) -> None:
+    read = await server.sent(
+        server.chat("one"),
+        server.asking("HEAD", "/v1/models"),
+        server.asking("POST", "/v1/chat/completions", {}),
+        server.chat("two"),
+        server.asking("GET", "/v1/models"),
+    )
+    assert re.findall(rb"HTTP/1\.1 (\d+)", read) == [b"200", b"405", b"400", b"200", b"200"]
