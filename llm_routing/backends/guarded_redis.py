@@ -66,8 +66,10 @@ class GuardedRedis:
 
     async def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """What a Lua script says within a tenth of a second. Raises `RedisUnavailable`."""
-        # Leave first: who has none opens no connection.
-        permit = self._admit()
+        # Leave first: who has none opens no connection. While the breaker is closed a success says
+        # nothing new, so there only who fails needs a permit.
+        generation = self._breaker.generation
+        permit = None if self._breaker.is_closed else self._admit()
         line = self._line()
         digest = self._digests.get(script)
         if digest is None:
@@ -81,14 +83,16 @@ class GuardedRedis:
                     raise
                 result = await line.ask("EVAL", script, len(keys), *keys, *arguments)
         except Exception as error:  # noqa: BLE001  # whatever Redis is up to, the request goes on
-            self._fail(permit, line, error)
+            self._fail(permit or BreakerPermit(self._breaker, generation), line, error)
             raise RedisUnavailable(type(error).__name__) from None
         except BaseException:
-            with self._lock:
-                permit.release()
+            if permit is not None:
+                with self._lock:
+                    permit.release()
             raise
-        with self._lock:
-            permit.succeed(self._clock.monotonic())
+        if permit is not None:
+            with self._lock:
+                permit.succeed(self._clock.monotonic())
         return result
 
     async def aclose(self) -> None:

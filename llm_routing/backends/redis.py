@@ -83,7 +83,7 @@ class RedisCache:
                 said = await self._redis.run(
                     _CLAIM,
                     (_entry(key), _lease(key)),
-                    (token, _milliseconds(LEASE_SECONDS), _milliseconds(age)),
+                    (token, int(LEASE_SECONDS * 1000), int(age * 1000)),
                 )
             except RedisUnavailable:
                 break
@@ -123,7 +123,7 @@ class RedisCache:
     async def renew(self, key: str, token: str) -> None:
         """Lengthens the lease that `token` holds."""
         with suppress(RedisUnavailable):
-            await self._redis.run(_RENEW, (_lease(key),), (token, _milliseconds(LEASE_SECONDS)))
+            await self._redis.run(_RENEW, (_lease(key),), (token, int(LEASE_SECONDS * 1000)))
 
     def _read(self, key: str, said: Any) -> Found | None:
         """The answer in what Redis says; None for what is none."""
@@ -184,7 +184,3 @@ def _entry(key: str) -> str:
 
 def _lease(key: str) -> str:
     return f"{PREFIX}:lease:{{{key}}}"
-
-
-def _milliseconds(seconds: float) -> int:
-    return int(seconds * 1000)

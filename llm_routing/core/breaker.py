@@ -157,6 +157,11 @@ class Breaker:
         self._openings = self._failed_openings = 0
         self._probing = self._proven = 0
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether every call has leave."""
+        return self._state is BreakerState.CLOSED
+
     def admit(self, now: float, *, regardless: bool = False) -> BreakerPermit | Refusal:
         """Leave for one call, or when to ask again. `regardless`: leave in any case; a success of a
         call that would have been refused counts as a probe's, a failure keeps the breaker open for
