@@ -3,7 +3,7 @@ of Fernet's work. Its keys are derived from those in `secrets`.
 """
 
 import os
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
 from itertools import count
 from weakref import WeakSet
@@ -43,11 +43,11 @@ class Sealing:
         """See `Cipher`."""
         nonce = next(self._numbers).to_bytes(NONCE_BYTES, "big")
         sealed = self._cipher.encrypt(nonce, clear_text.encode(), None)
-        return urlsafe_b64encode(self._salt + nonce + sealed).decode("ascii")
+        return b2a_base64(self._salt + nonce + sealed, newline=False).decode("ascii")
 
     def decrypt(self, token: str) -> str:
         """See `Cipher`."""
-        data = urlsafe_b64decode(token)
+        data = a2b_base64(token, strict_mode=True)
         salt, rest = data[:SALT_BYTES], data[SALT_BYTES:]
         for cipher in self._ciphers(salt):
             try:

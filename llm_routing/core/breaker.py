@@ -114,10 +114,8 @@ class BreakerPermit:
 
     def succeed(self, now: float, seconds: float = 0.0) -> None:
         """The target answered, after `seconds`."""
-        if not self._is_settled:
-            self._is_settled = True
-            if self._generation == self._breaker.generation:
-                self._breaker.on_success(now, seconds)
+        if self._settle():
+            self._breaker.on_success(now, seconds)
 
     def fail(self, now: float, cause: str, retry_after: float | None = None) -> None:
         """The target failed, with the error code `cause`; it asked for `retry_after` seconds."""
@@ -325,12 +323,10 @@ class Breaker:
 
     def _count(self, now: float, *, cause: str = "", is_slow: bool = False) -> None:
         failed = bool(cause)
-        calls, rules = self._calls, self._rules
-        if calls and calls[0][0] <= now - rules.window:
-            self._forget_before(now)
-        if len(calls) >= rules.window_calls:
+        self._forget_before(now)
+        if len(self._calls) >= self._rules.window_calls:
             self._forget_oldest()
-        calls.append((now, failed, is_slow))
+        self._calls.append((now, failed, is_slow))
         self._failures += failed
         self._slow_calls += is_slow
         self._new_calls += 1

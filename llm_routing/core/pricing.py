@@ -23,7 +23,7 @@ class Price:
 def cost(usage: Usage, price: Price) -> Decimal:
     """What `usage` costs, in USD, exactly; rounding is left to whoever shows it."""
     cached = usage.cached_input_tokens
-    spent = (usage.input_tokens - cached if usage.input_tokens > cached else 0) * price.input
+    spent = max(usage.input_tokens - cached, 0) * price.input
     if cached:
         spent += cached * (price.input if price.cached_input is None else price.cached_input)
     return (spent + usage.output_tokens * price.output) / _MILLION

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
+from inspect import get_annotations
 from types import new_class
 from typing import TypeVar, cast, dataclass_transform
 
@@ -24,7 +25,7 @@ def record(cls: type[T]) -> type[T]:
     namespace = {
         name: value for name, value in vars(described).items() if name not in _NOT_CARRIED_OVER
     }
-    namespace["__qualname__"] = cls.__qualname__
+    namespace |= {"__qualname__": cls.__qualname__, "__annotations__": get_annotations(cls)}
     for one in fields(described):  # type: ignore[arg-type]  # it is one, as of two lines above
         if one.default_factory is not MISSING:
             namespace[one.name] = msgspec.field(default_factory=one.default_factory)

@@ -70,6 +70,17 @@ def due(breaker: Breaker, now: float) -> float:
     return now + breaker.status(now).retry_after
 
 
+def test_it_is_closed_until_it_opens_and_again_once_a_probe_has_succeeded() -> None:
+    breaker = new()
+    assert breaker.is_closed
+    fail(breaker, 0, 4)
+    assert not breaker.is_closed
+    probe = admitted(breaker, due(breaker, 0))
+    assert not breaker.is_closed
+    probe.succeed(due(breaker, 0))
+    assert breaker.is_closed
+
+
 def test_it_opens_at_the_failure_rate_and_not_before_the_minimum_of_calls() -> None:
     breaker = new()
     fail(breaker, 0, 3)
