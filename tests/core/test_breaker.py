@@ -72,13 +72,13 @@ def due(breaker: Breaker, now: float) -> float:
 
 def test_it_is_closed_until_it_opens_and_again_once_a_probe_has_succeeded() -> None:
     breaker = new()
-    assert breaker.is_closed
+    seen = [breaker.is_closed]
     fail(breaker, 0, 4)
-    assert not breaker.is_closed
+    seen.append(breaker.is_closed)
     probe = admitted(breaker, due(breaker, 0))
-    assert not breaker.is_closed
+    seen.append(breaker.is_closed)
     probe.succeed(due(breaker, 0))
-    assert breaker.is_closed
+    assert [*seen, breaker.is_closed] == [True, False, False, True]
 
 
 def test_it_opens_at_the_failure_rate_and_not_before_the_minimum_of_calls() -> None:
