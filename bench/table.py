@@ -89,7 +89,7 @@ def rows() -> list[Row]:
 
 
 def saturation(one: Measured) -> float | None:
-    """The highest rate of good answers at any number of connections."""
+    """The highest rate of answers at any number of connections."""
     return max((closed.rate for closed in one.plain.values()), default=None)
 
 
@@ -119,7 +119,7 @@ def comparison(found: Mapping[str, Measured], titles: Mapping[str, str]) -> list
 def growth_cells(growth: Sequence[Grown]) -> list[list[str]]:
     """The cases of growth."""
     heads = ["ours with", "beside", "CPU µs", "beside it", "ratio", "req/s", "p50 / p95 / p99 ms"]
-    lines = [[*heads, "idle MB", "start s"]]
+    lines = [[*heads, "MB before", "start s"]]
     for case in growth:
         costs = [number(case.case.cpu_us), number(case.reference.cpu_us), number(case.ratio)]
         speed = [number(case.case.rate), latencies(case.case.latency)]

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-# Six digits of a counter and a nonce of each run: no two prompts of a run are equal, so that
+# Nine digits of a counter and a nonce of each run: no two prompts of a run are equal, so that
 # caches are asked and miss. Fixed in width, so that all bodies have one length.
 ID = "@ID@"
 MODEL = "@MODEL@"
