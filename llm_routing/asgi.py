@@ -260,7 +260,11 @@ class _Body(io.BytesIO):
 
     async def fill(self, headers: Mapping[str, str]) -> bool:
         """Takes the body in; False where the caller left meanwhile. Where there is no room for the
-        request there is none for the rest of its body."""
+        request there is none for its body."""
+        self._problem = admission.refusal()
+        if self._problem is not None:
+            self._watch.body_has_come()
+            return True
         limit = get_settings().max_body_bytes
         announced = headers.get("content-length", "")
         is_too_large = announced.isdecimal() and int(announced) > limit
@@ -273,9 +277,6 @@ class _Body(io.BytesIO):
                 self.write(event.get("body", b""))
                 more = event.get("more_body", False)
                 is_too_large = self.tell() > limit
-                if more and (problem := admission.refusal()) is not None:
-                    self._problem = problem
-                    break
         except asyncio.CancelledError:
             if not self._watch.is_late():
                 raise

@@ -8,9 +8,7 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final
 
-from msgspec.json import Encoder
-
-from .core.codec import reader
+from .core.codec import decode, encode, encode_record, reader
 from .core.ports import AttemptOpened, AttemptSettled
 from .core.pricing import Price, cost
 from .core.types import MOST_TOKENS, AttemptOutcome, Usage
@@ -18,19 +16,18 @@ from .core.types import MOST_TOKENS, AttemptOutcome, Usage
 OPENED: Final = b"O"
 _SETTLED: Final = b"S"
 
-_encode: Final = Encoder(decimal_format="string").encode
 _read_opened: Final = reader(AttemptOpened)
 _read_settled: Final = reader(AttemptSettled)
 
 
 def opened_line(attempt: AttemptOpened) -> bytes:
     """An attempt that is about to reach a provider."""
-    return OPENED + _encode(attempt) + b"\n"
+    return OPENED + encode_record(attempt) + b"\n"
 
 
 def settled_line(attempt: AttemptSettled) -> bytes:
     """An attempt that has ended."""
-    return _SETTLED + _encode(attempt) + b"\n"
+    return _SETTLED + encode_record(attempt) + b"\n"
 
 
 def read(line: bytes) -> AttemptOpened | AttemptSettled:
@@ -40,9 +37,20 @@ def read(line: bytes) -> AttemptOpened | AttemptSettled:
         case b"S":
             return _read_settled(line[1:])
         case b"O":
-            return _read_opened(line[1:])
+            try:
+                return _read_opened(line[1:])
+            except ValueError:
+                return _read_opened(_without_price(line[1:]))
         case _:
             raise ValueError("this is no line of the ledger")
+
+
+def _without_price(text: bytes) -> bytes:
+    """Where the price alone is damaged, what was asked counts all the same."""
+    said = decode(text)
+    if isinstance(said, dict):
+        said.pop("input_price", None)
+    return encode(said)
 
 
 def interrupted(opened: AttemptOpened) -> AttemptSettled:

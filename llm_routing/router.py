@@ -280,8 +280,6 @@ class BaseLLMRouter(InProcessCalls):
         """What may answer the request before a provider does, in order."""
         cached = cache_rule(request, route_plan.route, self._cache_ttl)
         rules = () if cached is None else (cached,)
-        if request.idempotency is None:
-            return rules
         once = self._once(request.idempotency, caller)
         return rules if once is None else (once, *rules)
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
-_UVICORN_ANSWER = "RequestResponseCycle"
+# Not HTTP/2: there others write to the same transport in between.
+_WRITES_APART = frozenset(
+    {"uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl"}
+)
 
 
 async def send_reply(reply: "Reply", send: Send) -> None:
@@ -57,8 +60,9 @@ async def _send_whole(send: Send, status: int, headers: Mapping[str, str], conte
     head = _head(status, {**headers, **length})
     body = {"type": "http.response.body", "body": content}
     answer: Any = getattr(send, "__self__", None)
-    if type(answer).__name__ != _UVICORN_ANSWER or not content or answer.scope["method"] == "HEAD":
-        # Nothing follows the head that it could be written with.
+    joins = type(answer).__module__ in _WRITES_APART
+    # Where nothing follows the head there is nothing that it could be written with.
+    if not joins or not content or answer.scope["method"] == "HEAD":
         await send(head)
         await send(body)
         return

@@ -8,11 +8,9 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-from msgspec.json import Encoder
-
 from llm_routing.core.alarm import Alarm
 from llm_routing.core.cache import CachedAnswer, answer_from_json, answer_to_json
-from llm_routing.core.codec import decode
+from llm_routing.core.codec import decode, encode
 from llm_routing.core.ids import new_id
 from llm_routing.core.ports import Cipher, Found, NoLease
 from llm_routing.core.running import running_loop
@@ -22,8 +20,6 @@ from .guarded_redis import GuardedRedis, RedisUnavailable
 PREFIX = "llm_routing"
 SCHEMA = 1
 LEASE_SECONDS = 3.0
-
-_encode = Encoder().encode
 
 # An answer that is young enough (and how long it will stay), else the lease, else nothing.
 _CLAIM = """
@@ -115,7 +111,7 @@ class RedisCache:
         except ValueError:
             await self.release(key, token)
             return
-        value = _encode({"schema": SCHEMA, "ttl_ms": ttl_ms, "answer": sealed})
+        value = encode({"schema": SCHEMA, "ttl_ms": ttl_ms, "answer": sealed})
         with suppress(RedisUnavailable):
             await self._redis.run(_PUBLISH, (_entry(key), _lease(key)), (token, value, ttl_ms))
 

@@ -3,10 +3,8 @@
 It measures and accounts; whether to try again is decided in `retry`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
-from typing import TypeVar
 
 from .errors import UpstreamError
 from .limits import Slot
@@ -15,14 +13,13 @@ from .pricing import cost, estimate_tokens
 from .routing_table import Target
 from .types import AttemptOutcome, AttemptSummary, Usage
 
-T = TypeVar("T")
-
 
 class Attempt:
     """An attempt under way. Once opened it is settled exactly once, whatever happens.
 
     `slot` is its place among those who may ask the provider; whoever closes the answer, or ends the
-    attempt without one, releases it.
+    attempt without one, releases it. The time spent in `with attempt.waiting:` is the provider's,
+    not ours.
     """
 
     def __init__(
@@ -42,6 +39,7 @@ class Attempt:
         self.settled: AttemptSettled | None = None
         self.is_opened = False
         self.upstream_seconds = 0.0
+        self.waiting = _Waiting(self, clock)
         self._record = record
         self._permit = permit
         self._sink = sink
@@ -50,23 +48,10 @@ class Attempt:
         self._started = clock.monotonic()
         self._first_token_at: float | None = None
 
-    @property
-    def began_at(self) -> datetime:
-        """The moment it was made."""
-        return self._record.started_at
-
     def open(self) -> None:
         """The provider is about to be asked: from here on there is a record."""
         self.is_opened = True
         self._sink.opened(self._record)
-
-    async def waiting(self, awaitable: Awaitable[T]) -> T:
-        """The awaitable's result; the time it takes is the provider's, not ours."""
-        began = self._clock.monotonic()
-        try:
-            return await awaitable
-        finally:
-            self.upstream_seconds += self._clock.monotonic() - began
 
     def first_token(self) -> None:
         """The first content has come."""
@@ -154,3 +139,20 @@ class Attempt:
             ),
         )
         self._sink.settled(self.settled)
+
+
+class _Waiting:
+    """Counts what an attempt waits for its provider."""
+
+    __slots__ = ("_attempt", "_began", "_clock")
+
+    def __init__(self, attempt: Attempt, clock: Clock) -> None:
+        self._attempt = attempt
+        self._clock = clock
+        self._began = 0.0
+
+    def __enter__(self) -> None:
+        self._began = self._clock.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._attempt.upstream_seconds += self._clock.monotonic() - self._began

@@ -10,10 +10,9 @@ from hashlib import blake2b
 from sys import getsizeof
 from typing import ClassVar, Final, Literal
 
-from msgspec.json import Encoder
 from msgspec.structs import replace
 
-from .codec import reader
+from .codec import encode_record, reader
 from .content import ForeignPart, ForeignTool, RefusalPart, ToolCallPart
 from .records import record
 from .routing_table import RouteSpec
@@ -171,14 +170,13 @@ class _Record:
     body: str
 
 
-_encode: Final = Encoder().encode
 _decode: Final = reader(_Record)
 
 
 def answer_to_json(key: str, answer: CachedAnswer) -> str:
     """The entry `key` for a shared cache. Raises `ValueError` for a body that is not UTF-8."""
     record = _Record(3, key, _with_body(answer, b""), answer.body.decode())
-    return _encode(record).decode()
+    return encode_record(record).decode()
 
 
 def answer_from_json(key: str, text: str) -> CachedAnswer:

@@ -215,7 +215,7 @@ class CachedExecutor:
             settled.cost if settled else None,
             result.upstream_seconds,
             result.ignored,
-            created=int(result.attempt.began_at.timestamp()),
+            created=int(self._clock.now().timestamp()),
         )
 
     def _key(self, operation: Operation[Any], plan: RoutePlan, call: Call) -> str:

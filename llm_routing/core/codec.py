@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from msgspec.json import Decoder
+from msgspec.json import Decoder, Encoder
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 T = TypeVar("T")
@@ -36,6 +36,10 @@ def decode(data: bytes | str) -> Any:
         with suppress(ValueError, RecursionError):
             return _decode(data)
     return from_json(data, allow_inf_nan=False, cache_strings="keys")
+
+
+encode_record: Final[Callable[[Any], bytes]] = Encoder(decimal_format="string").encode
+"""The JSON text of a record, or of values made of them, decimals as strings; `reader` reads it."""
 
 
 def reader(kind: type[T]) -> Callable[[bytes | str], T]:

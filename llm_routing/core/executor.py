@@ -91,7 +91,8 @@ class Executor:
                 with TimeLimit(limit):
                     answer, ignored = await self._send(operation, attempt, timeouts)
                     try:
-                        body = await attempt.waiting(answer.read(timeouts.max_answer_bytes))
+                        with attempt.waiting:
+                            body = await answer.read(timeouts.max_answer_bytes)
                     finally:
                         await answer.aclose()
                         attempt.slot.release()
@@ -252,8 +253,7 @@ class Executor:
         if credential is None:
             raise CredentialRejected(f"There is no key for the provider {provider.name}.")
         attempt.open()
-        began = self._clock.monotonic()
-        try:
+        with attempt.waiting:
             answer = await self._transport.send(
                 provider.name,
                 wire.method,
@@ -263,8 +263,6 @@ class Executor:
                 connect_timeout=timeouts.connect,
                 max_connections=provider.max_connections,
             )
-        finally:
-            attempt.upstream_seconds += self._clock.monotonic() - began
         attempt.status = answer.status
         if 200 <= answer.status < 300:
             return answer, wire.ignored
@@ -279,8 +277,9 @@ class Executor:
         headers: Mapping[str, str] = answer.headers
         body = b""
         # The status alone says enough where the body is endless, broken or late.
-        with suppress(UpstreamError, TimeoutError), TimeLimit(MAX_ERROR_BODY_SECONDS):
-            body = await attempt.waiting(answer.read(MAX_ERROR_BODY_BYTES))
+        limit = TimeLimit(MAX_ERROR_BODY_SECONDS)
+        with suppress(UpstreamError, TimeoutError), limit, attempt.waiting:
+            body = await answer.read(MAX_ERROR_BODY_BYTES)
         error = operation.map_error(attempt.target, answer.status, headers, body)
         if error.retry_after is None:
             error.retry_after = parse_retry_after(headers.get("retry-after"), now=self._clock.now())

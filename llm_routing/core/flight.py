@@ -70,8 +70,7 @@ class Flight:
         if self._is_closed:
             return
         self._is_closed = True
-        if not self._has_landed:
-            self._land(Landing.FAILED)
+        self._land(Landing.FAILED)
         if self._answer is None:
             if self._lease is not None:
                 await self._lease.release()

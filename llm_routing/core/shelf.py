@@ -104,9 +104,7 @@ class Shelf:
     ) -> T | Flight:
         """What other processes have, else the flight, for them too where there is a lease."""
         try:
-            claimed = await shared.claim(key, rule.ttl)
-            if claimed is NoLease.BUSY:
-                claimed = await self._claim(shared, key, rule, deadline)
+            claimed = await self._claim(shared, key, rule, deadline)
             if isinstance(claimed, Found):
                 found = read(claimed.answer)
                 if found is not None:
@@ -126,14 +124,12 @@ class Shelf:
         """What `SharedCache.claim` says once nobody else has the lease, or patience is over."""
         until = self._clock.monotonic() + self._patience(rule, deadline)
         poll = FIRST_POLL
-        claimed: Found | Lease | NoLease = NoLease.BUSY
-        while claimed is NoLease.BUSY:
+        while (claimed := await shared.claim(key, rule.ttl)) is NoLease.BUSY:
             if self._clock.monotonic() + poll > until:
                 _out_of_patience(rule)
                 break
             await asyncio.sleep(poll)
             poll = min(poll * 1.5, LAST_POLL)
-            claimed = await shared.claim(key, rule.ttl)
         return claimed
 
     def _patience(self, rule: Rule, deadline: float) -> float:

@@ -86,7 +86,8 @@ class AnswerStream:
         """Reads up to the first content, holding it back. Raises `UpstreamError`."""
         size = 0
         while not (self._has_content or self._ended or self._failure):
-            data = await self._attempt.waiting(self._answer.next_chunk())
+            with self._attempt.waiting:
+                data = await self._answer.next_chunk()
             size += len(data)
             if size > MAX_HELD_BYTES:
                 raise AnswerTooLarge(f"No content within the first {MAX_HELD_BYTES} bytes.")
@@ -144,10 +145,9 @@ class AnswerStream:
         if self._failure is not None:
             self._fail(self._failure)
             raise self._failure
-        began = self._clock.monotonic()
-        limit = min(self._idle, self._deadline - began)
+        limit = min(self._idle, self._deadline - self._clock.monotonic())
         try:
-            with self._silence.within(limit):
+            with self._attempt.waiting, self._silence.within(limit):
                 data = await self._answer.next_chunk()
         except TimeoutError:
             if limit < self._idle:
@@ -158,8 +158,6 @@ class AnswerStream:
         except UpstreamError as failure:
             self._fail(failure)
             raise
-        finally:
-            self._attempt.upstream_seconds += self._clock.monotonic() - began
         try:
             return self._take(data)
         except UpstreamError as failure:

@@ -13,15 +13,14 @@ from django.db import connections, models, transaction
 from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.backends.utils import CursorWrapper
 from django.utils.translation import gettext_lazy as _
-from msgspec.json import Encoder
 
+from llm_routing.core.codec import encode_record
 from llm_routing.core.types import AttemptOutcome
 
 from . import fields
 
 _Columns = Sequence["models.Field[Any, Any]"]
 _Rows = Sequence[Mapping[str, Any]]
-_to_json = Encoder(decimal_format="string").encode
 # Of PostgreSQL and SQLite alike; it forgives that and nothing else.
 _UNLESS_THERE = "ON CONFLICT (attempt_id) DO NOTHING"
 MOST_ROWS = 500
@@ -73,7 +72,7 @@ def _insert_json(cursor: CursorWrapper, into: str, columns: _Columns, rows: _Row
     names = [cursor.db.ops.quote_name(str(column.column)) for column in columns]
     row = ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
     values = f"SELECT * FROM json_to_recordset(%s::json) AS arrived({row})"  # noqa: S608  # our names
-    cursor.execute(f"{into} {values} {_UNLESS_THERE}", [_to_json(rows).decode()])
+    cursor.execute(f"{into} {values} {_UNLESS_THERE}", [encode_record(rows).decode()])
 
 
 def _insert_rows(cursor: CursorWrapper, into: str, columns: _Columns, rows: _Rows) -> None:

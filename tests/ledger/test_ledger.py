@@ -231,7 +231,11 @@ def test_a_killed_process_leaves_what_it_settled_and_what_it_had_asked(directory
 
 
 @pytest.mark.parametrize(
-    "price", [{}, {"input_price": None}, {"input_price": "Infinity"}, {"input_price": "9E+999999"}]
+    "price",
+    [
+        {},
+        *({"input_price": price} for price in (None, "much", "Infinity", "9E+999999")),
+    ],
 )
 def test_an_attempt_without_a_price_is_interrupted_without_a_cost(
     directory: Path, price: Mapping[str, str | None]
@@ -252,7 +256,9 @@ def test_a_torn_or_foreign_line_costs_itself_alone(directory: Path) -> None:
     first.close()
     UsageRecord.objects.all().delete()
     deep = b'S{"junk":' + b"[" * 5_000 + b"]" * 5_000 + b"}\n"
-    (directory / "1-dead.jsonl").write_bytes(b"garbage\n" + deep + good + b'S{"opened": {"id"')
+    (directory / "1-dead.jsonl").write_bytes(
+        b"garbage\nO[1]\nO7\n" + deep + good + b'S{"opened": {"id"'
+    )
     assert Ledger(directory).recover() == 1
     assert UsageRecord.objects.count() == 1
 
