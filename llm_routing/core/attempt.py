@@ -14,12 +14,29 @@ from .routing_table import Target
 from .types import AttemptOutcome, AttemptSummary, Usage
 
 
+class Waiting:
+    """`with waiting:` around what a provider is waited for; `seconds` are all of it so far."""
+
+    __slots__ = ("_began", "_clock", "seconds")
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._began = 0.0
+        self.seconds = seconds
+
+    def __enter__(self) -> None:
+        self._began = self._clock.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += self._clock.monotonic() - self._began
+
+
 class Attempt:
     """An attempt under way. Once opened it is settled exactly once, whatever happens.
 
     `slot` is its place among those who may ask the provider; whoever closes the answer, or ends the
-    attempt without one, releases it. The time spent in `with attempt.waiting:` is the provider's,
-    not ours.
+    attempt without one, releases it. It has been `waited` for so many seconds; those spent in
+    `with attempt.waiting:` are the provider's too, not ours.
     """
 
     def __init__(
@@ -32,14 +49,14 @@ class Attempt:
         sink: UsageSink,
         clock: Clock,
         input_length: Callable[[], int],
+        waited: float,
     ) -> None:
         self.target = target
         self.slot = slot
         self.status: int | None = None
         self.settled: AttemptSettled | None = None
         self.is_opened = False
-        self.upstream_seconds = 0.0
-        self.waiting = _Waiting(self, clock)
+        self.waiting = Waiting(clock, waited)
         self._record = record
         self._permit = permit
         self._sink = sink
@@ -47,6 +64,11 @@ class Attempt:
         self._input_length = input_length
         self._started = clock.monotonic()
         self._first_token_at: float | None = None
+
+    @property
+    def upstream_seconds(self) -> float:
+        """How long its provider was waited for."""
+        return self.waiting.seconds
 
     def open(self) -> None:
         """The provider is about to be asked: from here on there is a record."""
@@ -139,20 +161,3 @@ class Attempt:
             ),
         )
         self._sink.settled(self.settled)
-
-
-class _Waiting:
-    """Counts what an attempt waits for its provider."""
-
-    __slots__ = ("_attempt", "_began", "_clock")
-
-    def __init__(self, attempt: Attempt, clock: Clock) -> None:
-        self._attempt = attempt
-        self._clock = clock
-        self._began = 0.0
-
-    def __enter__(self) -> None:
-        self._began = self._clock.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self._attempt.upstream_seconds += self._clock.monotonic() - self._began

@@ -230,7 +230,7 @@ class Executor:
             input_tokens=estimate_tokens(operation.input_length),
             input_price=None if price is None else price.input,
         )
-        attempt = Attempt(
+        return Attempt(
             record,
             target,
             admitted.permit,
@@ -238,9 +238,8 @@ class Executor:
             sink=self._sink,
             clock=self._clock,
             input_length=lambda: operation.input_length,
+            waited=admitted.waited,
         )
-        attempt.upstream_seconds = admitted.waited
-        return attempt
 
     async def _send(
         self, operation: Operation[Any], attempt: Attempt, timeouts: Timeouts
