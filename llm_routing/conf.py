@@ -80,7 +80,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    portkey_config: str = Field("", alias="PORTKEY_CONFIG")
+    portkey_config: str = Field("", alias="PORTKEY_CONFIG", repr=False)
     or_site_url: str = Field("", alias="OR_SITE_URL")
     or_app_name: str = Field("", alias="OR_APP_NAME")
     sandbox_url: str = Field("http://127.0.0.1:8099", alias="LLM_SANDBOX_URL")

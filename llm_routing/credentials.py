@@ -71,19 +71,27 @@ def load_credentials(
             logger.error("Provider %s has an unknown vendor.", provider.name)
             continue
         key = find_key(provider, environ)
-        credential = build_credential(vendor, key.value, values, origin=key.origin)
+        credential = build_credential(
+            vendor, key.value, values, origin=key.origin, base_url=provider.base_url
+        )
         if credential is not None:
             found[provider.name] = credential
     return Credentials(found)
 
 
 def build_credential(
-    vendor: Vendor, api_key: str, setting_values: Mapping[str, str], *, origin: str = ""
+    vendor: Vendor,
+    api_key: str,
+    setting_values: Mapping[str, str],
+    *,
+    origin: str = "",
+    base_url: str = "",
 ) -> Credential | None:
-    """The headers that a vendor wants with `api_key`; None where it needs a key and this is empty.
+    """The headers that a vendor wants with `api_key`; None if it needs a key and this is empty.
 
-    `setting_values` are settings by name, of which a vendor's `setting_headers` speak. What no
-    header can carry (line breaks, quotation marks pasted along) counts as missing and is logged.
+    `setting_values` holds settings by name, for the vendor's `setting_headers`. They are secrets of
+    the vendor's own host, so they are left out if `base_url` (empty: the vendor's) leads elsewhere.
+    A value that no header can carry (line breaks, quotation marks) counts as missing and is logged.
     """
     if not _fits_key(api_key):
         logger.error("The API key for %s has characters that no key has.", vendor.title)
@@ -91,7 +99,8 @@ def build_credential(
     if vendor.needs_key and not api_key:
         return None
     from_settings = {}
-    for header, name in vendor.setting_headers.items():
+    is_at_vendor = not base_url or vendor.owns(base_url)
+    for header, name in vendor.setting_headers.items() if is_at_vendor else ():
         value = setting_values.get(name, "")
         if not fits_header(value):
             logger.error("%s has characters that no header can carry.", name.upper())

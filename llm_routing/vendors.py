@@ -88,11 +88,15 @@ class Vendor:
         return (self.api_key_env, *self.api_key_env_fallbacks)
 
     def owns(self, base_url: str) -> bool:
-        """Whether an address is the vendor's own host, one below it, or this machine. Only there
-        may the key go that the vendor's variable holds."""
-        host = urlsplit(base_url).hostname or ""
+        """Whether an address is this machine or, over https, the vendor's own host or one below
+        it. Only there may the key go that the vendor's variable holds, and the values of its
+        `setting_headers`."""
+        parts = urlsplit(base_url)
+        host = parts.hostname or ""
+        if host in _LOOPBACK_HOSTS:
+            return True
         own = urlsplit(self.base_url).hostname or ""
-        return host in _LOOPBACK_HOSTS or host == own or host.endswith(f".{own}")
+        return parts.scheme == "https" and (host == own or host.endswith(f".{own}"))
 
 
 def _by_name(*vendors: Vendor) -> Mapping[str, Vendor]:

@@ -82,6 +82,16 @@ class ProviderAdmin(WithDay, ConfigurationAdmin[Provider]):
         """As in Django, with the key off every error page."""
         return super().changeform_view(request, object_id, form_url, extra_context)
 
+    def get_form(
+        self, request: HttpRequest, obj: Provider | None = None, change: bool = False, **kwargs: Any
+    ) -> type[ProviderForm]:
+        """As in Django; the form knows whether the user may send environment keys anywhere."""
+        form = super().get_form(request, obj, change, **kwargs)
+        assert issubclass(form, ProviderForm), "it is made from `self.form`"
+        name = f"{self.opts.app_label}.send_environment_keys"
+        form.may_send_environment_keys = request.user.has_perm(name)
+        return form
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         """With the number of models in use, and why a credential is out of use."""
         active = Count("models", filter=Q(models__is_active=True))

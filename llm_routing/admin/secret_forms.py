@@ -47,7 +47,12 @@ def hides_secrets(*parameters: str) -> Callable[[View], View]:
 
 
 class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run time
-    """A provider with its key, which goes in and never comes out."""
+    """A provider with its key, which goes in and never comes out.
+
+    `may_send_environment_keys` is the user's permission of that name.
+    """
+
+    may_send_environment_keys = False
 
     api_key = forms.CharField(
         label=_("API key"),
@@ -104,3 +109,24 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run tim
                 "api_key", _("The address has changed. Type the key again, or clear it.")
             )
         return cleaned
+
+    def _post_clean(self) -> None:
+        """Refuses to send a key of the environment to an address of this user's choice: whoever
+        may edit a provider must not be able to read such a key.
+
+        Django copies the typed values into the row in this method.
+        """
+        super()._post_clean()  # type: ignore[misc]  # Django's hook, which the stubs leave out
+        row = self.instance
+        is_moved = {"base_url", "vendor", "api_key_env"} & set(self.changed_data)
+        if not (is_moved and row.api_key_env) or row.is_at_vendor or self.may_send_environment_keys:
+            return
+        self.add_error(
+            "api_key_env",
+            _(
+                "The key in %(variable)s would be sent to an address that is not the vendor's own. "
+                "Leave this empty and type the key, or ask somebody with the permission to have "
+                "keys of the environment sent to any address."
+            )
+            % {"variable": row.api_key_env},
+        )

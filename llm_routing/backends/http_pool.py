@@ -20,7 +20,7 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 
-from llm_routing.core.addresses import Network, is_allowed
+from llm_routing.core.addresses import Network, address_problem
 from llm_routing.core.errors import AddressForbidden
 
 from .http_direct import DirectConnection, Direction, Use
@@ -194,11 +194,13 @@ class Pool:
     def _socket(self, address: AddrInfoType) -> socket.socket:
         family, kind, protocol, _, destination = address
         host = str(destination[0])
-        if not is_allowed(host, self._allowed_networks):
-            raise AddressForbidden(
-                f"The provider's address {host} is not public; settings do not allow it "
-                "(LLM_ALLOWED_UPSTREAM_NETWORKS)."
-            )
+        problem = address_problem(
+            host,
+            self._allowed_networks,
+            is_encrypted=self.destination.origin.startswith("https:"),
+        )
+        if problem:
+            raise AddressForbidden(problem)
         return socket.socket(family, kind, protocol)
 
 

@@ -26,33 +26,55 @@ _SPECIAL = tuple(
     ip_network(network)
     for network in (
         "100.64.0.0/10",  # carrier-grade NAT
+        # Answers as a cloud's metadata and agent service from a public address:
+        # https://learn.microsoft.com/en-us/azure/virtual-network/what-is-ip-address-168-63-129-16
+        "168.63.129.16/32",
         "192.0.0.0/24",  # IETF protocols
+        "192.31.196.0/24",  # AS112
+        "192.52.193.0/24",  # automatic multicast tunneling
         "192.88.99.0/24",  # 6to4 relays
+        "192.175.48.0/24",  # AS112
         "224.0.0.0/4",  # multicast
         "2001::/23",  # IETF protocols, Teredo among them
         "2001:db8::/32",  # documentation
+        "2620:4f:8000::/48",  # AS112
         "3fff::/20",  # documentation
     )
 )
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
+_ADVICE = "To allow it, add its network to LLM_ALLOWED_UPSTREAM_NETWORKS in the settings."
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?!.{{255}})({_LABEL}\.)*[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?\.?")
 
 
-def is_allowed(ip: str, allowed_networks: Iterable[Network]) -> bool:
-    """Whether the gateway may connect to `ip`: it is public, or within one of `allowed_networks`.
+def address_problem(
+    ip: str, allowed_networks: Iterable[Network], *, is_encrypted: bool = True
+) -> str:
+    """Why the gateway must not connect to `ip`, as a sentence; empty if it may.
+
+    It may connect to the addresses within `allowed_networks` and, with encryption, to public ones:
+    keys and prompts do not cross the internet in plain text.
 
     Loopback, private, link-local (cloud metadata among it), carrier-grade NAT, multicast,
     unspecified and reserved addresses are not public. An IPv6 address that stands for an IPv4 one
-    (mapped, RFC 4291; 6to4, RFC 3056; NAT64, RFC 6052) is judged as that one. What is not an
+    (mapped, RFC 4291; 6to4, RFC 3056; NAT64, RFC 6052) is judged as that one. Text that is not an
     address is not allowed.
     """
     try:
         address = _destination(ip_address(ip.partition("%")[0]))
     except ValueError:
-        return False
-    return _is_public(address) or any(address in network for network in allowed_networks)
+        return f"{ip} is not an IP address."
+    if any(address in network for network in allowed_networks):
+        return ""
+    if not _is_public(address):
+        return f"The address {ip} is not public. {_ADVICE}"
+    if not is_encrypted:
+        return (
+            f"http:// would send the key and the prompts to the public address {ip} unencrypted. "
+            f"Use https://. {_ADVICE}"
+        )
+    return ""
 
 
 def check_base_url(url: str, allowed_networks: Iterable[Network]) -> None:
@@ -78,11 +100,11 @@ def check_base_url(url: str, allowed_networks: Iterable[Network]) -> None:
     if "?" in url or "#" in url:
         raise ValueError("The URL must end with its path: no “?” and no “#”.")
     if port == 0:
-        raise ValueError("The port 0 cannot be connected to.")
-    _check_host(parts.hostname or "", allowed_networks)
+        raise ValueError("Port 0 is not valid.")
+    _check_host(parts.hostname or "", allowed_networks, is_encrypted=parts.scheme == "https")
 
 
-def _check_host(host: str, allowed_networks: Iterable[Network]) -> None:
+def _check_host(host: str, allowed_networks: Iterable[Network], *, is_encrypted: bool) -> None:
     name = host.rstrip(".").lower()
     ip = "127.0.0.1" if name == "localhost" or name.endswith(".localhost") else host
     try:
@@ -93,11 +115,8 @@ def _check_host(host: str, allowed_networks: Iterable[Network]) -> None:
         if not _HOST_NAME.fullmatch(host):
             raise ValueError("The URL's host is neither a name nor an IP address.") from None
         return
-    if not is_allowed(ip, allowed_networks):
-        raise ValueError(
-            "The URL leads to an address that is not public. To allow it, add its network to "
-            "LLM_ALLOWED_UPSTREAM_NETWORKS in the settings."
-        )
+    if problem := address_problem(ip, allowed_networks, is_encrypted=is_encrypted):
+        raise ValueError(problem)
 
 
 def _destination(address: Address) -> Address:

@@ -16,7 +16,7 @@ class RouterConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     portkey_api_key: SecretStr | None = None
-    portkey_config: str | None = None
+    portkey_config: str | None = Field(default=None, repr=False)
     openrouter_api_key: SecretStr | None = None
     or_site_url: str | None = None
     or_app_name: str | None = None

@@ -905,7 +905,13 @@ class Migration(migrations.Migration):
                 "verbose_name": "provider",
                 "verbose_name_plural": "providers",
                 "ordering": ("priority", "name"),
-                "permissions": (("discover_models", "Can discover the models of providers"),),
+                "permissions": (
+                    ("discover_models", "Can discover the models of providers"),
+                    (
+                        "send_environment_keys",
+                        "Can have keys of the environment sent to any address",
+                    ),
+                ),
                 "constraints": [
                     models.CheckConstraint(
                         condition=models.Q(("name", ""), _negated=True),

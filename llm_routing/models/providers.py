@@ -125,7 +125,10 @@ class Provider(ConfigurationModel):
         verbose_name = _("provider")
         verbose_name_plural = _("providers")
         ordering = ("priority", "name")
-        permissions = (("discover_models", _("Can discover the models of providers")),)
+        permissions = (
+            ("discover_models", _("Can discover the models of providers")),
+            ("send_environment_keys", _("Can have keys of the environment sent to any address")),
+        )
         constraints = (
             fields.filled("name", "provider", _("A provider needs a name.")),
             fields.filled("vendor", "provider", _("A provider needs a vendor.")),
@@ -206,8 +209,14 @@ class Provider(ConfigurationModel):
         if errors:
             raise ValidationError(errors)
 
+    @property
+    def is_at_vendor(self) -> bool:
+        """Whether its address is the vendor's own, or this machine."""
+        vendor = VENDORS.get(self.vendor)
+        return vendor is not None and vendor.owns(self.base_url or vendor.base_url)
+
     def _owner_of_variable(self) -> str:
-        """The vendor whose variable is named, where the provider's address is not the vendor's."""
+        """The vendor whose variable is named, if the provider's address is not the vendor's."""
         own = VENDORS.get(self.vendor)
         address = self.base_url or (own.base_url if own else "")
         for vendor in VENDORS.values():

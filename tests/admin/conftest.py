@@ -1,5 +1,7 @@
 """Operators at the admin's pages."""
 
+from itertools import count
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
@@ -34,8 +36,10 @@ def operator():
 def operator_with():
     """Somebody who has these permissions and no others."""
 
+    numbers = count()
+
     def make(*codenames):
-        user = get_user_model().objects.create_user("bob", is_staff=True)
+        user = get_user_model().objects.create_user(f"bob{next(numbers)}", is_staff=True)
         user.user_permissions.set(
             Permission.objects.filter(content_type__app_label="llm_routing", codename__in=codenames)
         )

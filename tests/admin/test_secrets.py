@@ -111,6 +111,45 @@ class TestProviderKey:
         assert Provider.objects.get().base_url == ""
         assert change(**values, api_key="sk-proj-another-key-9876").status_code == 302
 
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"base_url": "https://elsewhere.example/v1", "api_key_env": "ACME_API_KEY"},
+            {"base_url": "http://api.openai.com/v1", "api_key_env": "ACME_API_KEY"},
+        ],
+    )
+    def test_sending_a_key_of_the_environment_elsewhere_needs_a_permission(
+        self, operator_with, url, provider, values
+    ):
+        provider.clear_api_key()
+        provider.save()
+        address = url("provider", "change", provider.pk)
+        colleague = operator_with("change_provider")
+        answer = colleague.post(address, form_of(provider, **values))
+        assert "would be sent to an address" in answer.content.decode()
+        assert Provider.objects.get().base_url == ""
+        new = colleague.post(url("provider", "add"), form_of(None, **values))
+        assert new.status_code == 403
+        trusted = operator_with("change_provider", "send_environment_keys")
+        assert trusted.post(address, form_of(provider, **values)).status_code == 302
+
+    def test_the_address_of_a_provider_with_a_key_of_the_environment_stays_where_it_is(
+        self, operator_with, url, provider
+    ):
+        Provider.objects.filter(pk=provider.pk).update(
+            encrypted_key="", api_key_env="ACME_API_KEY", base_url="https://acme.example/v1"
+        )
+        provider.refresh_from_db()
+        address = url("provider", "change", provider.pk)
+        colleague = operator_with("change_provider")
+        kept = {"api_key_env": "ACME_API_KEY", "base_url": "https://acme.example/v1"}
+        assert colleague.post(address, form_of(provider, **kept, notes="new")).status_code == 302
+        moved = kept | {"base_url": "https://elsewhere.example/v1"}
+        answer = colleague.post(address, form_of(provider, **moved))
+        assert "would be sent to an address" in answer.content.decode()
+        at_home = kept | {"base_url": ""}
+        assert colleague.post(address, form_of(provider, **at_home)).status_code == 302
+
     def test_a_form_with_a_mistake_does_not_give_the_typed_key_back(self, change):
         answer = change(api_key="sk-proj-another-key-9876", priority="many")
         assert answer.status_code == 200

@@ -9,6 +9,7 @@ from django.db import connection
 
 from llm_routing.checks import check_deployment, check_settings
 from llm_routing.conf import Settings, get_settings, load
+from llm_routing.core.config import RouterConfig
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,9 @@ def test_no_value_of_a_secret_is_in_a_message_or_a_repr() -> None:
     with pytest.raises(ImproperlyConfigured) as caught:
         load(secret, {})
     assert "hunter2" not in str(caught.value)
-    assert "hunter2" not in repr(load({"KEY_PEPPER": "hunter2", "ENCRYPTION_KEYS": "hunter2"}, {}))
+    given = {"KEY_PEPPER": "hunter2", "ENCRYPTION_KEYS": "hunter2", "PORTKEY_CONFIG": "hunter2"}
+    assert "hunter2" not in repr(load(given, {}))
+    assert "hunter2" not in repr(RouterConfig(portkey_config="hunter2"))
 
 
 def test_networks_are_a_list_or_words_separated_by_commas() -> None:

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from llm_routing.core.addresses import check_base_url, is_allowed
+from llm_routing.core.addresses import address_problem, check_base_url
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
@@ -21,7 +21,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
     ],
 )
 def test_public_addresses_are_allowed(ip):
-    assert is_allowed(ip, ())
+    assert not address_problem(ip, ())
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,8 @@ def test_public_addresses_are_allowed(ip):
         "169.254.169.254",
         "100.64.0.1",
         "100.127.255.254",
+        "168.63.129.16",
+        "::ffff:168.63.129.16",
         "0.0.0.0",
         "0.1.2.3",
         "192.0.0.8",
@@ -72,13 +74,13 @@ def test_public_addresses_are_allowed(ip):
     ],
 )
 def test_what_is_not_public_is_refused_unless_settings_allow_its_network(ip):
-    assert not is_allowed(ip, ())
-    assert not is_allowed(ip, (ip_network("9.9.9.9/32"), ip_network("2606:4700::/32")))
+    assert address_problem(ip, ())
+    assert address_problem(ip, (ip_network("9.9.9.9/32"), ip_network("2606:4700::/32")))
 
 
 @pytest.mark.parametrize("ip", ["", "localhost", "127.1", "0x7f000001", "2130706433", "1.1.1.1 "])
 def test_what_is_no_address_is_refused(ip):
-    assert not is_allowed(ip, (ip_network("0.0.0.0/0"), ip_network("::/0")))
+    assert address_problem(ip, (ip_network("0.0.0.0/0"), ip_network("::/0")))
 
 
 @pytest.mark.parametrize(
@@ -94,12 +96,18 @@ def test_what_is_no_address_is_refused(ip):
     ],
 )
 def test_a_network_in_the_settings_is_allowed(ip, network):
-    assert is_allowed(ip, (ip_network("198.18.0.0/15"), ip_network(network)))
+    assert not address_problem(ip, (ip_network("198.18.0.0/15"), ip_network(network)))
+
+
+def test_a_public_address_needs_encryption_unless_settings_allow_its_network():
+    assert "unencrypted" in address_problem("1.1.1.1", (), is_encrypted=False)
+    assert not address_problem("1.1.1.1", (ip_network("1.1.1.0/24"),), is_encrypted=False)
+    assert "not public" in address_problem("10.0.0.1", (), is_encrypted=False)
 
 
 def test_allowing_the_form_of_an_embedded_address_does_not_allow_the_address():
-    assert not is_allowed("::ffff:127.0.0.1", (ip_network("::ffff:0:0/96"),))
-    assert not is_allowed("64:ff9b::127.0.0.1", (ip_network("64:ff9b::/96"),))
+    assert address_problem("::ffff:127.0.0.1", (ip_network("::ffff:0:0/96"),))
+    assert address_problem("64:ff9b::127.0.0.1", (ip_network("64:ff9b::/96"),))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +144,7 @@ def test_a_sound_base_url_passes(url):
         ("https://example.com\n", "blank"),
         ("https://example.com\x7f", "blank"),
         ("https://bücher.example", "outside ASCII"),
-        ("https://example.com:0", "port 0"),
+        ("https://example.com:0", "Port 0"),
         ("https://example.com:65536", "cannot be read"),
         ("https://example.com:http", "cannot be read"),
         ("https://[::1", "cannot be read"),
@@ -157,6 +165,9 @@ def test_a_sound_base_url_passes(url):
         ("http://[::ffff:127.0.0.1]/", "not public"),
         ("http://169.254.169.254/latest", "not public"),
         ("http://[fe80::1%25eth0]/", "not public"),
+        ("http://168.63.129.16/", "not public"),
+        ("https://168.63.129.16/", "not public"),
+        ("http://1.1.1.1/v1", "unencrypted"),
     ],
 )
 def test_an_unsound_base_url_is_refused_with_a_reason(url, reason):

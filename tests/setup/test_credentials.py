@@ -72,6 +72,16 @@ def test_settings_become_headers_where_they_are_set():
     }
 
 
+def test_a_vendors_setting_headers_are_not_sent_to_an_address_somebody_typed_in():
+    elsewhere = provider("portkey", base_url="https://collector.example/v1", stored=SECRET)
+    assert headers_of(elsewhere, {}, PORTKEY_CONFIG="pc-secret") == {"x-portkey-api-key": SECRET}
+
+
+def test_the_vendors_key_is_not_sent_unencrypted():
+    environ = {"OPENAI_API_KEY": SECRET}
+    assert headers_of(provider(base_url="http://api.openai.com/v1"), environ) is None
+
+
 @pytest.mark.parametrize("name", [name for name, vendor in VENDORS.items() if vendor.needs_key])
 def test_a_vendor_that_needs_a_key_has_no_credential_without_one(name):
     assert headers_of(provider(name), {}) is None

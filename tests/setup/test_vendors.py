@@ -61,6 +61,8 @@ def test_each_way_to_authenticate_has_its_header(auth, headers):
         ("http://127.0.0.1:9000/v1", True),
         ("http://[::1]:9000/v1", True),
         ("http://localhost/v1", True),
+        ("http://api.openai.com/v1", False),
+        ("http://eu.api.openai.com/v1", False),
         ("https://api.openai.com.evil.example/v1", False),
         ("https://evil-api.openai.com/v1", False),
         ("https://api.openai.com@evil.example/v1", False),
