@@ -43,6 +43,7 @@ from .metrics import NoMetrics, Readings
 from .pending import PendingRouter
 from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
 from .sealing import Sealing
+from .secrets import Purpose
 from .snapshot import DATABASE_ERRORS, source
 from .static import static_snapshot
 from .vendors import VENDORS
@@ -322,22 +323,24 @@ def guarded_redis(settings: Settings, clock: Clock) -> GuardedRedis | None:
 def _shelves(settings: Settings, clock: Clock) -> tuple[Shelf, Shelf]:
     """Cached answers, and those under idempotency keys: in memory, and in Redis, or else in
     directories that the workers of this machine have in common."""
-    # Encryption keys that are none stop the start, and no request.
-    sealing = Sealing(secrets.encryption_keys())
+    # Here, so that unusable encryption keys stop the start and not a request.
+    of_answers = Sealing(secrets.encryption_keys(Purpose.CACHED_ANSWERS))
+    of_replays = Sealing(secrets.encryption_keys(Purpose.IDEMPOTENT_ANSWERS))
     answers: RedisCache | ForNeighbours
     replays: RedisCache | FileCache
     redis = guarded_redis(settings, clock)
     if redis is not None:
-        answers = replays = RedisCache(redis, cipher=sealing)
+        answers = RedisCache(redis, cipher=of_answers, clock=clock)
+        replays = RedisCache(redis, cipher=of_replays, clock=clock, kind="replay")
     else:
         directory = settings.state_dir / "answers"
         answers = ForNeighbours(
-            FileCache(directory, HAND_OVER, cipher=sealing, clock=clock),
+            FileCache(directory, HAND_OVER, cipher=of_answers, clock=clock),
             Neighbours(settings.state_dir / "processes", clock),
             clock,
         )
         replays = FileCache(
-            settings.state_dir / "idempotency", LASTING, cipher=sealing, clock=clock
+            settings.state_dir / "idempotency", LASTING, cipher=of_replays, clock=clock
         )
     cached = MemoryCache(
         max_entries=settings.cache_max_size,

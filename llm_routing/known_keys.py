@@ -19,7 +19,8 @@ from pydantic import TypeAdapter
 
 from .access import MAX_KNOWN, KeyRing, KnownKey
 from .models import ApiKey
-from .secrets import decrypt, encrypt
+from .sealing import Sealing
+from .secrets import Purpose, encryption_keys
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class KnownKeys:
 
     def _read(self) -> Mapping[str, KnownKey]:
         try:
-            keys = _KEYS.validate_json(decrypt(self._path.read_text()))
+            keys = _KEYS.validate_json(_sealing().decrypt(self._path.read_text(), self._path.name))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
@@ -92,7 +93,8 @@ class KnownKeys:
         return {key.digest: key for key in keys[-MAX_KNOWN:]}
 
     def _write(self, keys: Sequence[KnownKey]) -> None:
-        sealed = encrypt(json.dumps([asdict(key) for key in keys], default=str))
+        text = json.dumps([asdict(key) for key in keys], default=str)
+        sealed = _sealing().encrypt(text, self._path.name)
         draft = self._path.with_name(f"{self._path.name}.{uuid4().hex}")
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -124,3 +126,7 @@ class KnownKeys:
             yield True
         finally:
             os.close(descriptor)
+
+
+def _sealing() -> Sealing:
+    return Sealing(encryption_keys(Purpose.KNOWN_KEYS))

@@ -1,5 +1,5 @@
-"""Answers on their way to other processes, sealed with AES-GCM (NIST SP 800-38D), which is a tenth
-of Fernet's work. Its keys are derived from those in `secrets`.
+"""Values that other processes read, sealed with AES-GCM (NIST SP 800-38D), which costs a tenth of
+Fernet and binds a token to the name it is kept under. Keys come from `secrets`.
 """
 
 import os
@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 SALT_BYTES = 16
 NONCE_BYTES = 12
 MAX_SALTS = 256
-_PURPOSE = b"llm_routing answers that processes share"
+_INFO = b"llm_routing sealing"
 
 
 class Sealing:
-    """`core.ports.Cipher` for what does not last. It seals with the first of `keys` and opens with
-    any.
+    """`core.ports.Cipher`. Seals with the first of `keys`, which belong to one purpose, and opens
+    with any of them.
 
     Each process derives a key of its own from a random salt (RFC 5869), which stands in front of
     what it seals, so that a counter is a nonce that never comes twice.
@@ -39,22 +39,23 @@ class Sealing:
         self._cipher = self._derive(self._keys[0], self._salt)
         self._numbers = count()
 
-    def encrypt(self, clear_text: str) -> str:
+    def encrypt(self, clear_text: str, name: str) -> str:
         """See `Cipher`."""
         nonce = next(self._numbers).to_bytes(NONCE_BYTES, "big")
-        sealed = self._cipher.encrypt(nonce, clear_text.encode(), None)
+        sealed = self._cipher.encrypt(nonce, clear_text.encode(), name.encode())
         return b2a_base64(self._salt + nonce + sealed, newline=False).decode("ascii")
 
-    def decrypt(self, token: str) -> str:
+    def decrypt(self, token: str, name: str) -> str:
         """See `Cipher`."""
+        bound_to = name.encode()
         data = a2b_base64(token, strict_mode=True)
         salt, rest = data[:SALT_BYTES], data[SALT_BYTES:]
         for cipher in self._ciphers(salt):
             try:
-                return cipher.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], None).decode()
+                return cipher.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], bound_to).decode()
             except InvalidTag:
                 continue
-        raise ValueError("this was sealed with another key")
+        raise ValueError("this was sealed with another key, or under another name")
 
     def _ciphers(self, salt: bytes) -> tuple[AESGCM, ...]:
         known = self._known.get(salt)
@@ -66,7 +67,7 @@ class Sealing:
 
     @staticmethod
     def _derive(key: bytes, salt: bytes) -> AESGCM:
-        return AESGCM(HKDF(algorithm=SHA256(), length=32, salt=salt, info=_PURPOSE).derive(key))
+        return AESGCM(HKDF(algorithm=SHA256(), length=32, salt=salt, info=_INFO).derive(key))
 
 
 _all: WeakSet[Sealing] = WeakSet()

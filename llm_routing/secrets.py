@@ -1,4 +1,4 @@
-"""Secrets at rest: Fernet for keys that must be read again, and keys derived from SECRET_KEY.
+"""Secrets at rest: Fernet for provider keys, and keys derived for each purpose.
 
 What is stored where is the models' business; how an API key of ours is digested is in
 `models.access`.
@@ -6,6 +6,7 @@ What is stored where is the models' business; how an API key of ours is digested
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from enum import StrEnum
 from functools import lru_cache
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -20,12 +21,24 @@ _ENCRYPTION = b"llm_routing encryption of provider keys"
 _HIDDEN = "••••"
 
 
+class Purpose(StrEnum):
+    """A use of ENCRYPTION_KEYS. Each has keys of its own, so that a token made for one purpose
+    never opens as another. The value is part of the derivation: changing it voids every token."""
+
+    PROVIDER_KEYS = "stored provider keys"
+    ROUTING_TABLE = "routing table in the shared cache"
+    KNOWN_KEYS = "file of known API keys"
+    CACHED_ANSWERS = "cached answers"
+    IDEMPOTENT_ANSWERS = "answers under idempotency keys"
+    BREAKERS = "circuit breakers in Redis"
+
+
 class SecretUnreadable(ValueError):
     """A stored secret that none of our keys decrypts; its text says so and nothing else."""
 
 
 def encrypt(clear_text: str) -> str:
-    """A Fernet token of `clear_text`, made with the first of our keys."""
+    """Returns a Fernet token of a provider key, made with the first of our keys."""
     return _fernet().encrypt(clear_text.encode()).decode("ascii")
 
 
@@ -48,14 +61,14 @@ def is_mask(text: str) -> bool:
     return any(sign in text for sign in ("•", "●", "…", "***", "..."))
 
 
-def encryption_keys() -> Sequence[bytes]:
-    """Our keys, 32 bytes each: what is new is encrypted with the first. Raises
-    `ImproperlyConfigured`."""
-    return _keys_of(*_configured())
+def encryption_keys(purpose: Purpose) -> Sequence[bytes]:
+    """Returns the keys for one purpose, 32 bytes each: new values are encrypted with the first.
+    Raises `ImproperlyConfigured`."""
+    return _keys_of(purpose, *_configured())
 
 
 def derived_key(label: bytes) -> bytes:
-    """32 bytes for one purpose from SECRET_KEY (RFC 5869); another `label` gives others."""
+    """Returns 32 bytes for one purpose from SECRET_KEY (RFC 5869); another `label` gives others."""
     return _derive(label, django_settings.SECRET_KEY)
 
 
@@ -76,19 +89,24 @@ def _configured() -> tuple[tuple[str, ...], tuple[str | bytes, ...]]:
 
 @lru_cache(maxsize=4)
 def _fernet_of(own: tuple[str, ...], secrets: tuple[str | bytes, ...]) -> MultiFernet:
-    return MultiFernet([Fernet(urlsafe_b64encode(key)) for key in _keys_of(own, secrets)])
+    keys = _keys_of(Purpose.PROVIDER_KEYS, own, secrets)
+    return MultiFernet([Fernet(urlsafe_b64encode(key)) for key in keys])
 
 
-def _keys_of(own: tuple[str, ...], secrets: tuple[str | bytes, ...]) -> Sequence[bytes]:
+@lru_cache(maxsize=32)
+def _keys_of(
+    purpose: Purpose, own: tuple[str, ...], secrets: tuple[str | bytes, ...]
+) -> Sequence[bytes]:
     """Keys of settings first; those of SECRET_KEY stay behind them, so that a project may move
     from the default to keys of its own without typing every provider's key again."""
     try:
         for key in own:
-            Fernet(key)  # says whether it is one
+            Fernet(key)  # raises when it is not one
     except ValueError:
         raise ImproperlyConfigured(
             "LLM_ENCRYPTION_KEYS must be Fernet keys: 32 random bytes in URL-safe base64, as "
             "cryptography.fernet.Fernet.generate_key() makes them."
         ) from None
-    derived = [_derive(_ENCRYPTION, secret) for secret in secrets]
-    return [*map(urlsafe_b64decode, own), *derived]
+    masters = [*map(urlsafe_b64decode, own), *(_derive(_ENCRYPTION, key) for key in secrets)]
+    label = f"llm_routing {purpose}".encode()
+    return tuple(_derive(label, master) for master in masters)

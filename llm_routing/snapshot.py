@@ -34,7 +34,8 @@ from .core.routing_table import (
 )
 from .credentials import Credentials, load_credentials
 from .models import ConfigurationVersion, ModelConfig, Provider, RouteTarget, UseCaseRoute
-from .secrets import decrypt, encrypt
+from .sealing import Sealing
+from .secrets import Purpose, encryption_keys
 from .vendors import VENDORS
 
 logger = logging.getLogger(__name__)
@@ -145,17 +146,16 @@ class SnapshotSource:
             if self.current.is_confirmed:
                 self.current = replace(self.current, is_confirmed=False)
             return
-        for origin, find in ((SnapshotOrigin.CACHE, _latest), (SnapshotOrigin.FILE, _saved)):
-            table = find()
-            if table is not None:
-                table.index()
-                credentials = load_credentials(_providers_of(table))
-                self.current = Snapshot(table, credentials, origin, is_confirmed=False)
-                break
-        else:
-            if last_resort is None:
-                return
+        found = _last_known()
+        if found is not None:
+            origin, table = found
+            table.index()
+            credentials = load_credentials(_providers_of(table))
+            self.current = Snapshot(table, credentials, origin, is_confirmed=False)
+        elif last_resort is not None:
             self.current = replace(last_resort(), is_confirmed=False)
+        else:
+            return
         logger.warning(
             "Starting without the database, from the %s configuration, version %d.",
             self.current.origin.value,
@@ -168,6 +168,9 @@ def compile_snapshot(version: int, stamp: str) -> Snapshot:
     providers = list(Provider.objects.active())
     key = _cache_key(version, stamp)
     cached = _cached(key)
+    if cached is not None and (cached.version, cached.stamp) != (version, stamp):
+        logger.warning("The cached configuration is not of version %d and is not used.", version)
+        cached = None
     if cached is None:
         cached = replace(compile_table(version, providers), stamp=stamp)
         _cache(key, cached, CACHE_SECONDS)
@@ -284,8 +287,13 @@ def _cache_key(version: int, stamp: str) -> str:
     return f"llm_routing:table:{version}:{stamp}"
 
 
-def _latest() -> RoutingTable | None:
-    return _cached(LATEST)
+def _last_known() -> tuple[SnapshotOrigin, RoutingTable] | None:
+    """The table to start from without the database. The shared cache may be newer than the file of
+    this machine; when it is older, somebody has put an old entry back, and the file counts."""
+    cached, saved = _cached(LATEST), _saved()
+    if cached is not None and (saved is None or cached.version >= saved.version):
+        return SnapshotOrigin.CACHE, cached
+    return None if saved is None else (SnapshotOrigin.FILE, saved)
 
 
 def _keep_latest(table: RoutingTable) -> None:
@@ -298,8 +306,11 @@ def _cached(key: str) -> RoutingTable | None:
     if not alias:
         return None
     try:
-        token = caches[alias].get(key)
-        return None if token is None else table_from_json(decrypt(token))
+        cache = caches[alias]
+        token = cache.get(key)
+        if token is None:
+            return None
+        return table_from_json(_sealing().decrypt(token, cache.make_key(key)))
     except Exception as error:  # noqa: BLE001  # any cache, any fault: there are other places
         logger.warning("The cached configuration cannot be read: %s", type(error).__name__)
         return None
@@ -310,10 +321,17 @@ def _cache(key: str, table: RoutingTable, seconds: int | None) -> None:
     if not alias:
         return
     try:
-        # Sealed: whoever else can write to the cache must not say where our keys are sent.
-        caches[alias].set(key, encrypt(table_to_json(table).decode()), seconds)
+        # Sealed, and bound to its name: whoever else can write to the cache must not decide where
+        # our keys are sent, nor bring back a table of the past.
+        cache = caches[alias]
+        text = table_to_json(table).decode()
+        cache.set(key, _sealing().encrypt(text, cache.make_key(key)), seconds)
     except Exception as error:  # noqa: BLE001  # as in `_cached`
         logger.warning("The configuration cannot be cached: %s", type(error).__name__)
+
+
+def _sealing() -> Sealing:
+    return Sealing(encryption_keys(Purpose.ROUTING_TABLE))
 
 
 def _path() -> Path:

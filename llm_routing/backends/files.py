@@ -20,7 +20,7 @@ from llm_routing.core.ports import Cipher, Clock, Found, NoLease
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
 PAUSE_SECONDS = 60.0
 TIDY_SECONDS = 1.0
 # A file's time of change is the moment when it is due, on the monotonic clock, which begins when
@@ -99,8 +99,9 @@ class FileCache:
     def write(self, key: str, descriptor: int, answer: CachedAnswer, ttl: float) -> None:
         """Puts an answer into a locked file. Raises `OSError`, and `ValueError` for one that
         cannot be written."""
-        sealed = self._cipher.encrypt(answer_to_json(key, answer))
         stored_at = self._clock.monotonic()
+        text = answer_to_json(key, answer)
+        sealed = self._cipher.encrypt(text, self._bound_to(key, stored_at, ttl))
         entry = {"schema": SCHEMA, "stored_at": stored_at, "ttl": ttl, "answer": sealed}
         data = encode(entry)
         os.ftruncate(descriptor, 0)
@@ -133,14 +134,20 @@ class FileCache:
         """What the file holds, if it can be read and is young enough."""
         try:
             entry = decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
-            age = self._clock.monotonic() - entry["stored_at"]
-            ttl = entry["ttl"] - age
+            stored_at, lifetime = entry["stored_at"], entry["ttl"]
+            age = self._clock.monotonic() - stored_at
+            ttl = lifetime - age
             if entry["schema"] != SCHEMA or not 0 <= age < max_age or ttl <= 0:
                 return None
-            answer = answer_from_json(key, self._cipher.decrypt(entry["answer"]))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            name = self._bound_to(key, stored_at, lifetime)
+            answer = answer_from_json(key, self._cipher.decrypt(entry["answer"], name))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return None
         return Found(answer, age, ttl)
+
+    def _bound_to(self, key: str, stored_at: float, ttl: float) -> str:
+        """What the seal of a file holds beside the answer."""
+        return f"{self._directory.name}/{key} {float(stored_at)!r} {float(ttl)!r}"
 
     def _written(self, size: int, stays: float) -> None:
         """Sees to it that the directory is tidied: after some writes at once, else in time."""

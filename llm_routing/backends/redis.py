@@ -12,14 +12,16 @@ from llm_routing.core.alarm import Alarm
 from llm_routing.core.cache import CachedAnswer, answer_from_json, answer_to_json
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ids import new_id
-from llm_routing.core.ports import Cipher, Found, NoLease
+from llm_routing.core.ports import Cipher, Clock, Found, NoLease
 from llm_routing.core.running import running_loop
 
 from .guarded_redis import GuardedRedis, RedisUnavailable
 
 PREFIX = "llm_routing"
-SCHEMA = 1
+SCHEMA = 2
 LEASE_SECONDS = 3.0
+CLOCK_TOLERANCE = 300.0
+"""How far apart the clocks of two machines may be, in seconds."""
 
 # An answer that is young enough (and how long it will stay), else the lease, else nothing.
 _CLAIM = """
@@ -34,6 +36,12 @@ if value then
   end
 end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  return 1
+end
+-- A lease that outlives its holder is not one of ours.
+local lives = redis.call('PTTL', KEYS[2])
+if lives < 0 or lives > tonumber(ARGV[2]) then
+  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
   return 1
 end
 return 0
@@ -62,13 +70,19 @@ return 0
 class RedisCache:
     """`core.ports.SharedCache` over Redis.
 
-    Names of entries are digests that only our secret makes, and what they hold is encrypted: an
-    answer may quote its prompt.
+    Names of entries are digests that only our secret makes. What they hold is sealed: an answer may
+    quote its prompt, and whoever else can write to Redis must not choose what a caller gets. The
+    seal holds the entry's name, lifetime and moment, so an entry that was moved, kept for longer
+    or put back after its time is a miss.
     """
 
-    def __init__(self, redis: GuardedRedis, *, cipher: Cipher) -> None:
+    def __init__(
+        self, redis: GuardedRedis, *, cipher: Cipher, clock: Clock, kind: str = "answer"
+    ) -> None:
         self._redis = redis
         self._cipher = cipher
+        self._clock = clock
+        self._kind = kind
 
     def is_alone(self) -> bool:
         """See `SharedCache.is_alone`."""
@@ -82,7 +96,7 @@ class RedisCache:
             try:
                 said = await self._redis.run(
                     _CLAIM,
-                    (_entry(key), _lease(key)),
+                    (self._entry(key), self._lease(key)),
                     (token, int(LEASE_SECONDS * 1000), int(age * 1000)),
                 )
             except RedisUnavailable:
@@ -106,36 +120,57 @@ class RedisCache:
     async def publish(self, key: str, token: str, answer: CachedAnswer, ttl: float) -> None:
         """Stores an answer and ends the lease that `token` holds."""
         ttl_ms = max(1, int(ttl * 1000))
+        stored_at = int(self._clock.now().timestamp())
         try:
-            sealed = self._cipher.encrypt(answer_to_json(key, answer))
+            text = answer_to_json(key, answer)
+            sealed = self._cipher.encrypt(text, self._bound_to(key, stored_at, ttl_ms))
         except ValueError:
             await self.release(key, token)
             return
-        value = encode({"schema": SCHEMA, "ttl_ms": ttl_ms, "answer": sealed})
+        value = encode({"schema": SCHEMA, "ttl_ms": ttl_ms, "at": stored_at, "answer": sealed})
         with suppress(RedisUnavailable):
-            await self._redis.run(_PUBLISH, (_entry(key), _lease(key)), (token, value, ttl_ms))
+            await self._redis.run(
+                _PUBLISH, (self._entry(key), self._lease(key)), (token, value, ttl_ms)
+            )
 
     async def release(self, key: str, token: str) -> None:
         """Ends the lease that `token` holds."""
         with suppress(RedisUnavailable):
-            await self._redis.run(_RELEASE, (_lease(key),), (token,))
+            await self._redis.run(_RELEASE, (self._lease(key),), (token,))
 
     async def renew(self, key: str, token: str) -> None:
         """Lengthens the lease that `token` holds."""
         with suppress(RedisUnavailable):
-            await self._redis.run(_RENEW, (_lease(key),), (token, int(LEASE_SECONDS * 1000)))
+            await self._redis.run(_RENEW, (self._lease(key),), (token, int(LEASE_SECONDS * 1000)))
 
     def _read(self, key: str, said: Any) -> Found | None:
-        """The answer in what Redis says; None for what is none."""
+        """Returns the answer in a reply of Redis; None when it holds none that may be served."""
         try:
             value, left_ms = said
             entry = decode(value)
             if entry["schema"] != SCHEMA:
                 return None
-            answer = answer_from_json(key, self._cipher.decrypt(entry["answer"]))
-            return Found(answer, (entry["ttl_ms"] - left_ms) / 1000, left_ms / 1000)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            stored_at, ttl_ms = entry["at"], entry["ttl_ms"]
+            # Redis says how old an entry is. This only bounds what somebody else can put back.
+            age = self._clock.now().timestamp() - stored_at
+            if not -CLOCK_TOLERANCE <= age <= ttl_ms / 1000 + CLOCK_TOLERANCE:
+                return None
+            name = self._bound_to(key, stored_at, ttl_ms)
+            answer = answer_from_json(key, self._cipher.decrypt(entry["answer"], name))
+            return Found(answer, (ttl_ms - left_ms) / 1000, left_ms / 1000)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return None
+
+    def _bound_to(self, key: str, stored_at: int, ttl_ms: int) -> str:
+        """What the seal of an entry holds beside the answer."""
+        return f"{self._entry(key)} {stored_at} {ttl_ms}"
+
+    def _entry(self, key: str) -> str:
+        # The braces keep both names of a key on one node of a Redis cluster.
+        return f"{PREFIX}:{self._kind}:{{{key}}}"
+
+    def _lease(self, key: str) -> str:
+        return f"{PREFIX}:{self._kind}-lease:{{{key}}}"
 
 
 class RedisLease(Alarm):
@@ -175,12 +210,3 @@ class RedisLease(Alarm):
         while True:
             await self._cache.renew(self._key, self._token)
             await asyncio.sleep(LEASE_SECONDS / 3)
-
-
-def _entry(key: str) -> str:
-    # The braces keep both names of a key on one node of a Redis cluster.
-    return f"{PREFIX}:answer:{{{key}}}"
-
-
-def _lease(key: str) -> str:
-    return f"{PREFIX}:lease:{{{key}}}"

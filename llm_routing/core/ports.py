@@ -323,13 +323,15 @@ class SharedCache(Protocol):
 
 
 class Cipher(Protocol):
-    """How what leaves the process is made unreadable to others."""
+    """Seals values that leave the process. `name` is where a value is kept: a token that was moved
+    to another name does not open."""
 
-    def encrypt(self, clear_text: str) -> str:
-        """A token that our keys open."""
+    def encrypt(self, clear_text: str, name: str) -> str:
+        """Returns a token that our keys open under the same `name`."""
 
-    def decrypt(self, token: str) -> str:
-        """Raises `ValueError` for what our keys do not open."""
+    def decrypt(self, token: str, name: str) -> str:
+        """Returns the text of a token. Raises `ValueError` when our keys do not open it under
+        `name`."""
 
 
 class StreamAccount(Protocol):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,6 +27,7 @@ from llm_routing.backends.redis import RedisCache
 from llm_routing.core.cache import CachedAnswer
 from llm_routing.core.ports import Found, Lease, NoLease, SharedCache
 from llm_routing.core.types import Usage
+from llm_routing.sealing import Sealing
 from tests.conftest import with_path
 from tests.listening import listening
 
@@ -37,10 +39,10 @@ Make = Callable[[], SharedCache]
 class Reversed:
     """A cipher that is easy to see through, and to see."""
 
-    def encrypt(self, clear_text: str) -> str:
+    def encrypt(self, clear_text: str, name: str) -> str:
         return clear_text[::-1]
 
-    def decrypt(self, token: str) -> str:
+    def decrypt(self, token: str, name: str) -> str:
         return token[::-1]
 
 
@@ -352,7 +354,8 @@ async def cache(redis_url: str, client: "Redis") -> AsyncIterator[RedisCache]:
 
 
 def redis_cache(url: str) -> RedisCache:
-    return RedisCache(GuardedRedis(url, clock=SystemClock(), rng=Random(1)), cipher=Reversed())
+    clock = SystemClock()
+    return RedisCache(GuardedRedis(url, clock=clock, rng=Random(1)), cipher=Reversed(), clock=clock)
 
 
 @pytest.mark.parametrize(
@@ -361,8 +364,8 @@ def redis_cache(url: str) -> RedisCache:
         lambda entry: b"not JSON",
         lambda entry: b"\x80\x04\x95",
         lambda entry: b"[]",
-        lambda entry: b'{"schema":1}',
-        lambda entry: json.dumps({**entry, "schema": 2}),
+        lambda entry: b'{"schema":2}',
+        lambda entry: json.dumps({**entry, "schema": 1}),
         lambda entry: json.dumps({**entry, "answer": "garbage"}),
         lambda entry: json.dumps({**entry, "answer": 7}),
         lambda entry: json.dumps({"ttl_ms": entry["ttl_ms"]}),
@@ -379,6 +382,80 @@ async def test_a_wrong_or_old_entry_is_a_miss_and_is_overwritten(
     found = await cache.claim(KEY, 60)
     assert isinstance(found, Found)
     assert found.answer == ANSWER
+
+
+class AtAnotherTime(SystemClock):
+    """A clock that is so many seconds off."""
+
+    def __init__(self, seconds: float) -> None:
+        self._off = timedelta(seconds=seconds)
+
+    def now(self) -> datetime:
+        return super().now() + self._off
+
+
+def sealed_cache(url: str, kind: str = "answer", seconds: float = 0.0) -> RedisCache:
+    guarded = GuardedRedis(url, clock=SystemClock(), rng=Random(1))
+    cipher = Sealing([b"k" * 32])
+    return RedisCache(guarded, cipher=cipher, clock=AtAnotherTime(seconds), kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_served"), [(0, True), (-200, True), (-401, False), (301, False)]
+)
+async def test_an_entry_that_is_put_back_long_after_its_time_is_a_miss(
+    redis_url: str, client: "Redis", seconds: float, is_served: bool
+) -> None:
+    url = with_path(redis_url, "/3")
+    await put(sealed_cache(url, seconds=seconds), KEY, 100)
+    (name,) = await client.keys()
+    # As new as Redis knows; only the seal remembers the moment.
+    await client.pexpire(name, 100_000)
+    cache = sealed_cache(url)
+    claimed = await cache.claim(KEY, 100)
+    assert isinstance(claimed, Found) is is_served
+    if not isinstance(claimed, Found):
+        await leased(claimed).release()
+    await cache.aclose()
+
+
+async def test_an_entry_under_another_name_or_with_another_lifetime_is_a_miss(
+    redis_url: str, client: "Redis"
+) -> None:
+    url = with_path(redis_url, "/3")
+    await put(sealed_cache(url), KEY, 60)
+    (name,) = await client.keys()
+    value = await client.get(name)
+    assert isinstance(name, bytes)
+    assert isinstance(value, bytes)
+    lasting = json.dumps({**json.loads(value), "ttl_ms": 600_000})
+    other = name.decode().replace("0" * 64, "1" * 64)
+    for kind, key, place, forged in (
+        ("answer", "1" * 64, other, value),
+        ("replay", KEY, name.decode().replace("answer", "replay"), value),
+        ("answer", KEY, name.decode(), lasting),
+    ):
+        await client.set(place, forged, ex=60)
+        cache = sealed_cache(url, kind)
+        await leased(await cache.claim(key, 60)).release()
+        await cache.aclose()
+
+
+async def test_a_foreign_lease_that_never_ends_holds_nobody_up(
+    cache: RedisCache, client: "Redis"
+) -> None:
+    lease = leased(await cache.claim(KEY, 60))
+    (name,) = await client.keys()
+    assert await cache.claim(KEY, 60) is NoLease.BUSY
+    for forever in (None, 3600):
+        await client.set(name, "somebody", ex=forever)
+        await leased(await cache.claim(KEY, 60)).release()
+    await lease.release()
+
+
+async def put(cache: RedisCache, key: str, ttl: float) -> None:
+    await cache.put(key, ANSWER, ttl)
+    await cache.aclose()
 
 
 async def test_every_name_in_redis_ends_by_itself(cache: RedisCache, client: "Redis") -> None:

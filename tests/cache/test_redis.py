@@ -69,7 +69,7 @@ async def test_nobody_reads_prompt_or_answer_in_redis(
     value = await own_redis.get(name)
     assert isinstance(name, bytes)
     assert isinstance(value, bytes)
-    assert set(json.loads(value)) == {"schema", "ttl_ms", "answer"}
+    assert set(json.loads(value)) == {"schema", "ttl_ms", "at", "answer"}
     for word in (b"secret", b"plan", b"alpha", answer.content.encode()[:10]):
         assert word not in name + value
 
@@ -162,7 +162,7 @@ async def test_a_key_is_known_to_other_machines_and_read_by_nobody(
         return answer.routing.replayed
 
     assert [await replays(router), await replays(another)] == [False, True]
-    (name,) = await own_redis.keys("llm_routing:answer:*")
+    (name,) = await own_redis.keys("llm_routing:replay:*")
     assert 86_000 < await own_redis.ttl(name) <= 86_400
     value = await own_redis.get(name)
     assert isinstance(name, bytes)

@@ -1,17 +1,27 @@
 """Keys at rest: encrypted or digested, masked when shown, readable after a change of keys."""
 
 import logging
+from base64 import urlsafe_b64decode
 from datetime import timedelta
 
 import pytest
-from cryptography.fernet import Fernet
+from cryptography.fernet import Fernet, InvalidToken
 from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError
 from django.utils import timezone
 
 from llm_routing.models import ApiKey, Provider
 from llm_routing.models.access import key_digest
-from llm_routing.secrets import SecretUnreadable, decrypt, encrypt, is_mask, mask
+from llm_routing.sealing import Sealing
+from llm_routing.secrets import (
+    Purpose,
+    SecretUnreadable,
+    decrypt,
+    encrypt,
+    encryption_keys,
+    is_mask,
+    mask,
+)
 
 CLEAR_TEXT = "sk-proj-0123456789abcdef"
 
@@ -50,17 +60,56 @@ class TestEncryption:
         old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
         settings.LLM_ROUTING = {"ENCRYPTION_KEYS": [old]}
         by_old = encrypt(CLEAR_TEXT)
-        assert Fernet(old).decrypt(by_old).decode() == CLEAR_TEXT
         settings.LLM_ROUTING = {"ENCRYPTION_KEYS": [new, old]}
-        assert Fernet(new).decrypt(encrypt("x")) == b"x"
+        by_new = encrypt(CLEAR_TEXT)
+        for token in (by_new, by_old, by_default):
+            assert decrypt(token) == CLEAR_TEXT
+        settings.LLM_ROUTING = {"ENCRYPTION_KEYS": [old]}
         assert decrypt(by_old) == CLEAR_TEXT
-        assert decrypt(by_default) == CLEAR_TEXT
+        with pytest.raises(SecretUnreadable):
+            decrypt(by_new)
+
+    def test_the_key_of_the_settings_itself_opens_nothing(self, settings):
+        key = Fernet.generate_key()
+        settings.LLM_ROUTING = {"ENCRYPTION_KEYS": [key.decode()]}
+        with pytest.raises(InvalidToken):
+            Fernet(key).decrypt(encrypt(CLEAR_TEXT))
+        with pytest.raises(SecretUnreadable):
+            decrypt(Fernet(key).encrypt(b"a token made elsewhere").decode())
 
     def test_a_key_of_the_wrong_form_is_named_but_not_shown(self, settings):
         settings.LLM_ROUTING = {"ENCRYPTION_KEYS": ["hunter2"]}
         with pytest.raises(ImproperlyConfigured, match="LLM_ENCRYPTION_KEYS") as caught:
             encrypt(CLEAR_TEXT)
         assert "hunter2" not in str(caught.value)
+
+
+class TestPurposes:
+    @pytest.mark.parametrize("made_for", Purpose)
+    @pytest.mark.parametrize("opened_as", Purpose)
+    def test_a_token_opens_for_the_purpose_it_was_made_for_and_no_other(
+        self, made_for, opened_as, settings
+    ):
+        settings.LLM_ROUTING = {"ENCRYPTION_KEYS": [Fernet.generate_key().decode()]}
+        token = Sealing(encryption_keys(made_for)).encrypt(CLEAR_TEXT, "name")
+        opening = Sealing(encryption_keys(opened_as))
+        if made_for is opened_as:
+            assert opening.decrypt(token, "name") == CLEAR_TEXT
+        else:
+            with pytest.raises(ValueError, match="another key"):
+                opening.decrypt(token, "name")
+        with pytest.raises(SecretUnreadable):
+            decrypt(token)
+
+    def test_every_purpose_has_keys_of_its_own_from_each_of_our_keys(self, settings):
+        own = [Fernet.generate_key().decode() for _ in range(2)]
+        settings.LLM_ROUTING = {"ENCRYPTION_KEYS": own}
+        settings.SECRET_KEY_FALLBACKS = ["older"]
+        keys = [key for purpose in Purpose for key in encryption_keys(purpose)]
+        assert len(keys) == 4 * len(Purpose)
+        assert len(set(keys)) == len(keys)
+        assert {len(key) for key in keys} == {32}
+        assert not set(keys) & {urlsafe_b64decode(key) for key in own}
 
 
 class TestMask:

@@ -7,6 +7,7 @@ import pytest
 from django.core.cache import caches
 from django.db import OperationalError
 
+from llm_routing import snapshot
 from llm_routing.conf import get_settings
 from llm_routing.core.routing_table import route_key, table_to_json
 from llm_routing.models import (
@@ -155,6 +156,42 @@ def test_the_latest_configuration_stays_in_the_shared_cache_and_cannot_be_forged
     with away():
         source.refresh()
     assert source.current.origin is SnapshotOrigin.FILE
+
+
+def test_an_older_table_under_the_name_of_the_current_version_is_refused(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_shared_cache(monkeypatch)
+    cache = caches["default"]
+    old = fresh().current.table
+    old_token = cache.get(snapshot._cache_key(old.version, old.stamp))
+    UseCaseRoute.objects.update(temperature=0.25)
+    new = fresh().current.table
+    for forger in ("moves the token", "has our keys and seals it anew"):
+        name = snapshot._cache_key(new.version, new.stamp)
+        if forger == "moves the token":
+            cache.set(name, old_token)
+        else:
+            snapshot._cache(name, old, 60)
+        found = fresh().current.table
+        assert found == new
+        assert found.routes[route_key("debugging", "standard")].temperature == 0.25
+
+
+def test_an_older_table_put_back_as_the_latest_one_does_not_start_a_process(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_shared_cache(monkeypatch)
+    fresh()
+    old_token = caches["default"].get("llm_routing:table:latest")
+    UseCaseRoute.objects.update(temperature=0.25)
+    new = fresh().current.table
+    caches["default"].set("llm_routing:table:latest", old_token)
+    source = SnapshotSource()
+    with away():
+        source.refresh()
+    assert state(source) == (SnapshotOrigin.FILE, False)
+    assert source.current.table == new
 
 
 def test_a_running_process_knows_whether_the_database_still_answers_for_its_configuration(
