@@ -20,12 +20,14 @@ from django.core.signals import setting_changed
 from django.http import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, URLResolver, get_resolver
 
+from . import uvicorn_guard
 from .admission import admission
 from .conf import get_settings
 from .core.alarm import Alarm
 from .core.errors import LLMError, RequestTimedOut, RequestTooLarge
 from .core.running import running_loop
 from .lifecycle import Lifecycle, is_cut
+from .request_limits import BODY_SECONDS, head_refusal, pass_on, refuse
 from .sending import Send, abort, send_reply, send_response
 
 if TYPE_CHECKING:
@@ -40,7 +42,6 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 NAMESPACE = "llm_routing"
-BODY_SECONDS = 60.0
 SHORT_SECONDS = 0.1
 """So long nobody listens for a caller who leaves."""
 
@@ -68,6 +69,7 @@ class LeanApplication:
         self, django_application: Application, *, lifecycle: Lifecycle | None = None
     ) -> None:
         django.setup()
+        uvicorn_guard.install()
         self._django = django_application
         self._lifecycle = lifecycle or Lifecycle()
         self._endpoints: dict[str, Endpoint] = {}
@@ -95,6 +97,9 @@ class LeanApplication:
         """What serves a connection in `task`."""
         if scope["type"] == "websocket":
             return _refuse_websocket(receive, send)
+        refusal = head_refusal(scope, get_settings())
+        if refusal is not None:
+            return refuse(refusal, send)
         path = scope["path"]
         root = scope.get("root_path")
         if root and path.startswith(root):
@@ -104,7 +109,7 @@ class LeanApplication:
             return _serve_endpoint(endpoint, scope, receive, send, task)
         match = _lean_match(get_resolver(), path)
         if match is None:
-            return _pass_on(self._django, scope, receive, send)
+            return pass_on(self._django, scope, receive, send)
         from .api.direct import offered
 
         endpoint = offered(match.func)
@@ -126,10 +131,6 @@ def _lean_match(resolver: URLResolver, path: str) -> ResolverMatch | None:
         return None
     is_ours = bool(match.namespaces) and match.namespaces[0].startswith(NAMESPACE)
     return match if is_ours and inspect.iscoroutinefunction(match.func) else None
-
-
-async def _pass_on(application: Application, scope: Scope, receive: Receive, send: Send) -> None:
-    await application(scope, receive, send)
 
 
 async def _refuse_websocket(receive: Receive, send: Send) -> None:
@@ -307,6 +308,8 @@ async def _lifespan(lifecycle: Lifecycle, receive: Receive, send: Send) -> None:
     while True:
         event = await receive()
         if event["type"] == "lifespan.startup":
+            # Again, for a program that imports the application before its server.
+            uvicorn_guard.install()
             lifecycle.start()
             try:
                 await get_llm_router()

@@ -11,6 +11,7 @@ from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
+from . import uvicorn_guard
 from .conf import Settings, get_settings
 from .core.codec import decode
 from .credentials import fits_header, setting_values, unusable_variables
@@ -75,6 +76,16 @@ def check_deployment(**_: Any) -> Sequence[checks.CheckMessage]:
                 hint="They tell what is spent, and on which models. Leave LLM_METRICS_ACCESS at "
                 "key, unless only Prometheus gets to /metrics.",
                 id="llm_routing.W004",
+            )
+        )
+    if problems := uvicorn_guard.problems():
+        found.append(
+            checks.Warning(
+                f"uvicorn cannot be extended: {'; '.join(problems)}.",
+                hint="Without that, request heads without end fill its memory and connections "
+                "that send nothing stay open. Install a release that is known, or put a proxy "
+                "that limits both in front (docs/operations.md).",
+                id="llm_routing.W006",
             )
         )
     return [*found, *_database_limits()]

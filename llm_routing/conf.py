@@ -94,6 +94,12 @@ class Settings(BaseModel):
     hedge_budget: float = Field(0.1, alias="LLM_HEDGE_BUDGET", ge=0, le=1)
     max_answer_bytes: int = Field(32 * 1024 * 1024, alias="LLM_MAX_ANSWER_BYTES", ge=1024)
     max_body_bytes: int = Field(20 * 1024 * 1024, alias="LLM_MAX_BODY_BYTES", ge=1024)
+    anonymous_body_bytes: int = Field(
+        2560 * 1024, alias="LLM_ANONYMOUS_BODY_BYTES", ge=1024, le=2**40
+    )
+    max_header_lines: int = Field(100, alias="LLM_MAX_HEADER_LINES", ge=20, le=10_000)
+    max_header_bytes: int = Field(64 * 1024, alias="LLM_MAX_HEADER_BYTES", ge=4096, le=2**20)
+    header_timeout: float = Field(20.0, alias="LLM_HEADER_TIMEOUT", gt=0, le=3600)
     http_proxy: Annotated[SecretStr | None, AfterValidator(_proxy_url)] = Field(
         None, alias="HTTP_PROXY"
     )

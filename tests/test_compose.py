@@ -71,7 +71,7 @@ def test_a_service_of_ours_runs_with_little_power(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    assert service["tmpfs"] == ["/tmp"]
+    assert service["tmpfs"] == ["/tmp:size=64m"]
 
 
 def test_every_variable_means_something_and_no_secret_has_a_value_of_ours() -> None:

@@ -93,8 +93,8 @@ def _headers(raw: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
     """By name, in lower case as ASGI has them. What is repeated is joined, as Django does it."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
     if len(headers) < len(raw):
-        headers.clear()
+        values: dict[str, list[str]] = {}
         for name, value in raw:
-            key, more = name.decode("latin-1"), value.decode("latin-1")
-            headers[key] = f"{headers[key]},{more}" if key in headers else more
+            values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+        headers = {name: ",".join(parts) for name, parts in values.items()}
     return headers

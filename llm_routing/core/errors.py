@@ -9,6 +9,8 @@ LLMError                        500
 │   ├── PermissionDenied        403  a good key, not for this
 │   ├── UnknownModel            404  no such model, alias, use case or tier
 │   ├── RequestTooLarge         413  the body passes the limit
+│   ├── HeadersTooLarge         431  too many header lines, or too large ones
+│   ├── UrlTooLong              414  the URL passes the limit
 │   ├── IdempotencyKeyReused    422  the idempotency key belongs to another request
 │   ├── RequestTimedOut         408  the body took too long to arrive
 │   ├── Overloaded              503  we have no room; try again later
@@ -116,6 +118,20 @@ class RequestTooLarge(RequestError):
 
     code = "request_too_large"
     http_status = 413
+
+
+class HeadersTooLarge(RequestError):
+    """The request has too many header lines, or too large ones."""
+
+    code = "headers_too_large"
+    http_status = 431
+
+
+class UrlTooLong(RequestError):
+    """The request's URL is longer than any address needs to be."""
+
+    code = "url_too_long"
+    http_status = 414
 
 
 class IdempotencyKeyReused(RequestError):

@@ -1,0 +1,154 @@
+"""Limits on what a client may send before anybody knows who it is, for every path of the server.
+
+Bodies of the app's own endpoints are limited in `asgi`, where the key is known; limits that an ASGI
+application cannot see, because its server has not parsed the head yet, are in `uvicorn_guard`.
+"""
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from importlib import import_module
+from itertools import chain
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.core.handlers.asgi import ASGIRequest
+
+from .conf import Settings, get_settings
+from .core.alarm import TimeLimit
+from .core.errors import (
+    HeadersTooLarge,
+    LLMError,
+    RequestTimedOut,
+    RequestTooLarge,
+    UrlTooLong,
+)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Application = Callable[[Any, Receive, Send], Awaitable[None]]
+
+BODY_SECONDS = 60.0
+"""How long a body may take; one of a signed-in user may be silent for so long."""
+
+
+def head_refusal(scope: Scope, settings: Settings) -> LLMError | None:
+    """Why the head of a request is refused whatever else is in it. Takes linear time."""
+    headers = scope["headers"]
+    if len(headers) > settings.max_header_lines:
+        return HeadersTooLarge(
+            f"The request has more than {settings.max_header_lines} header lines."
+        )
+    if sum(map(len, chain.from_iterable(headers))) > settings.max_header_bytes:
+        return HeadersTooLarge(
+            f"The request's headers are larger than {settings.max_header_bytes} bytes."
+        )
+    if len(scope["path"]) + len(scope.get("query_string", b"")) > settings.max_header_bytes:
+        return UrlTooLong(f"The URL is longer than {settings.max_header_bytes} bytes.")
+    return None
+
+
+async def refuse(error: LLMError, send: Send) -> None:
+    """Answers a request that no endpoint has seen."""
+    # Models can be imported only after `django.setup`.
+    from .api.errors import NATIVE, error_reply
+    from .core.ids import new_id
+    from .sending import send_reply
+
+    request_id = new_id()
+    reply = error_reply(error, NATIVE, request_id)
+    reply.headers["x-request-id"] = request_id
+    await send_reply(reply, send)
+
+
+async def pass_on(application: Application, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serves a request by an application that may read its body without a limit, as Django does,
+    which writes large bodies to disk before a view sees them."""
+    body = _BodyOfOthers(scope, receive)
+    has_started = False
+
+    async def watched_send(event: Mapping[str, Any]) -> None:
+        nonlocal has_started
+        has_started = True
+        await send(event)
+
+    if not await body.refuses_announced():
+        try:
+            await application(scope, body.receive, watched_send)
+        except Exception:
+            # The application may raise because its body ended early.
+            if body.problem is None or has_started:
+                raise
+    if body.problem is not None and not has_started:
+        await refuse(body.problem, send)
+
+
+class _BodyOfOthers:
+    """The body of a request to a path that is not ours. One that passes a limit ends for the
+    application as if the client had left, and `problem` says why."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.problem: LLMError | None = None
+        self._scope = scope
+        self._receive = receive
+        self._limit = get_settings().anonymous_body_bytes
+        self._size = 0
+        self._is_whole = False
+        self._is_signed_in: bool | None = None
+        self._deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+
+    async def refuses_announced(self) -> bool:
+        """Whether Content-Length says already that the body is too large."""
+        for name, value in self._scope["headers"]:
+            is_length = name == b"content-length" and value.isdigit()
+            if is_length and not await self._takes(int(value[:20])):
+                return True
+        return False
+
+    async def receive(self) -> Mapping[str, Any]:
+        """See ASGI."""
+        if self._is_whole:
+            return await self._receive()
+        if self.problem is not None:
+            return {"type": "http.disconnect"}
+        seconds = BODY_SECONDS
+        if not self._is_signed_in:
+            seconds = max(0.0, self._deadline - asyncio.get_running_loop().time())
+        try:
+            with TimeLimit(seconds):
+                event = await self._receive()
+        except TimeoutError:
+            self.problem = RequestTimedOut(f"The body took longer than {BODY_SECONDS:.0f} s.")
+            return {"type": "http.disconnect"}
+        self._is_whole = not event.get("more_body", False)
+        self._size += len(event.get("body", b""))
+        return event if await self._takes(self._size) else {"type": "http.disconnect"}
+
+    async def _takes(self, size: int) -> bool:
+        if size <= self._limit:
+            return True
+        if self._is_signed_in is None:
+            self._is_signed_in = await _is_signed_in(self._scope)
+        if not self._is_signed_in:
+            self.problem = RequestTooLarge(
+                f"The body is larger than {self._limit} bytes, and nobody is signed in."
+            )
+        return self._is_signed_in
+
+
+async def _is_signed_in(scope: Scope) -> bool:
+    """Whether the request has the session of a user."""
+    if not (
+        apps.is_installed("django.contrib.auth") and apps.is_installed("django.contrib.sessions")
+    ):
+        return False
+    from django.contrib.auth import aget_user
+
+    request = ASGIRequest(dict(scope), io.BytesIO())
+    key = request.COOKIES.get(django_settings.SESSION_COOKIE_NAME)
+    if not key:
+        return False
+    request.session = import_module(django_settings.SESSION_ENGINE).SessionStore(key)
+    return (await aget_user(request)).is_authenticated

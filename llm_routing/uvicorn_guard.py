@@ -1,0 +1,265 @@
+"""Limits that uvicorn's parsers lack: the size of a request's head and the time it may take.
+
+An ASGI application sees a request only once its head is complete, so they cannot be set by one.
+uvicorn has no setting for them either, so `install` extends its protocol classes in place. The
+attributes this relies on are checked first; with a uvicorn that has others nothing is changed, and
+`problems` says why.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from .conf import get_settings
+from .core.alarm import Alarm
+
+logger = logging.getLogger(__name__)
+
+OLDEST, NEWEST = (0, 30), (0, 54)
+"""The releases of uvicorn that the tests have seen work."""
+
+HTTPTOOLS = "uvicorn.protocols.http.httptools_impl"
+H11 = "uvicorn.protocols.http.h11_impl"
+MOST_PIPELINED = 20
+"""Requests that may wait on one connection for the answers to those before them."""
+
+_METHODS = {
+    HTTPTOOLS: (
+        "HttpToolsProtocol",
+        ("connection_made", "connection_lost", "data_received", "on_body", "on_message_begin"),
+    ),
+    H11: ("H11Protocol", ("connection_made", "connection_lost", "data_received")),
+}
+_MARK = "_llm_routing_guard"
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large"
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout"
+
+
+def problems() -> Sequence[str]:
+    """Why the installed uvicorn cannot be extended; nothing if it can."""
+    try:
+        version = import_module("uvicorn").__version__
+    except ImportError:
+        return []
+    found = []
+    if not OLDEST <= _release(version) <= NEWEST:
+        found.append(f"uvicorn {version} is not between {_text(OLDEST)} and {_text(NEWEST)}")
+    for module, (name, methods) in _METHODS.items():
+        try:
+            protocol = getattr(import_module(module), name, None)
+        except ImportError:  # without httptools only h11 can serve
+            continue
+        found += [
+            f"{module}.{name} has no {method}"
+            for method in methods
+            if not callable(getattr(protocol, method, None))
+        ]
+    return found
+
+
+def install() -> None:
+    """Extends uvicorn, if this process uses it and it is one that is known."""
+    if "uvicorn" not in sys.modules:
+        return
+    if found := problems():
+        logger.warning("uvicorn's parsers stay without limits: %s.", "; ".join(found))
+        return
+    for module, (name, _) in _METHODS.items():
+        try:
+            protocol = getattr(import_module(module), name)
+        except ImportError:
+            continue
+        if not hasattr(protocol, _MARK):
+            setattr(protocol, _MARK, None)
+            _extend(protocol, _HttpToolsHead if module == HTTPTOOLS else _H11Head)
+
+
+def _release(version: str) -> tuple[int, int]:
+    parts = version.split(".")
+    try:
+        return int(parts[0]), int(parts[1])
+    except (ValueError, IndexError):
+        return 0, 0
+
+
+def _text(release: tuple[int, int]) -> str:
+    return ".".join(map(str, release))
+
+
+class _Head(Alarm):
+    """The head that a connection is waiting for. It rings when that has taken too long."""
+
+    __slots__ = ("_is_set", "_loop", "_protocol", "_seconds")
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self._loop: asyncio.AbstractEventLoop = protocol.loop
+        self._seconds = get_settings().header_timeout
+        self._is_set = False
+        self.wait()
+
+    def wait(self) -> None:
+        """The client owes us a head from now on, if it does not already."""
+        if not self._is_set:
+            self._is_set = True
+            self.set(self._seconds, self._loop)
+
+    def stop(self) -> None:
+        """The client owes nothing."""
+        if self._is_set:
+            self._is_set = False
+            self.clear()
+
+    def ring(self) -> None:
+        """The head has not come."""
+        self._is_set = False
+        self.end(_TOO_SLOW if self.has_begun else None)
+
+    def end(self, status: bytes | None) -> None:
+        """Closes the connection, with an answer if nothing else is being answered."""
+        transport = self._protocol.transport
+        if transport.is_closing():
+            return
+        if status is not None and not self.is_answering:
+            transport.write(status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        if transport.get_write_buffer_size():
+            transport.abort()  # it would stay open until the client has read that
+        else:
+            transport.close()
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request of the connection is being served."""
+        cycle = self._protocol.cycle
+        return cycle is not None and not cycle.response_complete
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of the head has come."""
+        raise NotImplementedError
+
+    def before(self) -> None:
+        """Data is about to be parsed."""
+
+    def after(self, size: int) -> None:
+        """So many bytes were parsed."""
+        raise NotImplementedError
+
+
+class _HttpToolsHead(_Head):
+    """httptools joins what it reads of one line, however long, and gives header and trailer lines
+    one by one, however many: what comes without a complete head or body data is counted."""
+
+    __slots__ = ("_limit", "_scope", "_unread", "body_bytes")
+
+    def __init__(self, protocol: Any) -> None:
+        self._limit = get_settings().max_header_bytes
+        self._unread = 0
+        self._scope: Any = None
+        self.body_bytes = 0
+        super().__init__(protocol)
+
+    @property
+    def has_begun(self) -> bool:
+        """See `_Head`."""
+        scope = self._protocol.scope
+        return scope is not None and "method" not in scope
+
+    def before(self) -> None:
+        """See `_Head`."""
+        self.body_bytes = 0
+
+    def after(self, size: int) -> None:
+        """See `_Head`."""
+        scope = self._protocol.scope
+        if scope is not self._scope or self.body_bytes:
+            # What belongs to it is a part of one read, which is bounded by itself.
+            self._scope, self._unread = scope, 0
+        else:
+            self._unread += size
+            if self._unread > self._limit:
+                self.end(_TOO_LARGE)
+                return
+        if self.has_begun or not self.is_answering:
+            self.wait()
+        else:
+            self.stop()
+
+    def begin(self) -> None:
+        """A request begins. Raises `ValueError`, which the parser answers with 400."""
+        if len(self._protocol.pipeline) >= MOST_PIPELINED:
+            raise ValueError("too many pipelined requests")
+
+
+class _H11Head(_Head):
+    """h11 limits what it buffers itself; only the time is left to us."""
+
+    __slots__ = ()
+
+    @property
+    def has_begun(self) -> bool:
+        """See `_Head`."""
+        return bool(self._protocol.conn.trailing_data[0])
+
+    def after(self, size: int) -> None:
+        """See `_Head`."""
+        if self.is_answering:
+            self.stop()
+        else:
+            self.wait()
+
+
+def _extend(protocol: Any, head_of: Callable[[Any], _Head]) -> None:
+    made, lost, received = (
+        protocol.connection_made,
+        protocol.connection_lost,
+        protocol.data_received,
+    )
+
+    def connection_made(self: Any, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        setattr(self, _MARK, head_of(self))
+
+    def connection_lost(self: Any, error: Exception | None) -> None:
+        if (head := getattr(self, _MARK)) is not None:
+            head.stop()
+            setattr(self, _MARK, None)
+        lost(self, error)
+
+    def data_received(self: Any, data: bytes) -> None:
+        head = getattr(self, _MARK)
+        if head is None:  # a connection from before the extension
+            received(self, data)
+            return
+        head.before()
+        received(self, data)
+        if self.transport.is_closing() or self not in self.connections:
+            head.stop()  # a web socket has another protocol
+        else:
+            head.after(len(data))
+
+    protocol.connection_made = connection_made
+    protocol.connection_lost = connection_lost
+    protocol.data_received = data_received
+    if head_of is _HttpToolsHead:
+        _extend_callbacks(protocol)
+
+
+def _extend_callbacks(protocol: Any) -> None:
+    on_body, on_message_begin = protocol.on_body, protocol.on_message_begin
+
+    def counted_body(self: Any, body: bytes) -> None:
+        if (head := getattr(self, _MARK)) is not None:
+            head.body_bytes += len(body)
+        on_body(self, body)
+
+    def checked_begin(self: Any) -> None:
+        if (head := getattr(self, _MARK)) is not None:
+            head.begin()
+        on_message_begin(self)
+
+    protocol.on_body = counted_body
+    protocol.on_message_begin = checked_begin

@@ -1,0 +1,338 @@
+"""What a client without a key can cost: heads, bodies and connections without end are cut short."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from llm_routing import request_limits, uvicorn_guard
+from llm_routing.asgi import get_asgi_application
+from llm_routing.conf import get_settings
+from llm_routing.request_limits import pass_on
+from tests.api.conftest import serving
+
+from .test_lean import clean_process, configuration, connections_given_back, key, router
+
+__all__ = ["clean_process", "configuration", "connections_given_back", "key", "router"]
+
+PATHS = [
+    "/v1/chat/completions",
+    "/v1/models",
+    "/api/llm/health",
+    "/metrics",
+    "/admin/login/",
+    "/nowhere",
+]
+HTTP = ["httptools", "h11"]
+WAIT = 30
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets settings by their environment variables."""
+
+    def set_limits(**values: object) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(name, str(value))
+        get_settings.cache_clear()
+
+    return set_limits
+
+
+@asynccontextmanager
+async def connected(http: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to the application under uvicorn."""
+    async with serving(get_asgi_application(), "off", http) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+
+
+async def ask(
+    path: str, headers: list[tuple[bytes, bytes]], query: bytes = b"", method: str = "POST"
+) -> tuple[int, Any]:
+    """The status and the content of the application's answer."""
+    sent: list[Mapping[str, Any]] = []
+
+    async def receive() -> Mapping[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(event: Mapping[str, Any]) -> None:
+        sent.append(event)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query,
+        "root_path": "",
+        "headers": headers,
+    }
+    await get_asgi_application()(scope, receive, send)
+    return sent[0]["status"], b"".join(event.get("body", b"") for event in sent[1:])
+
+
+async def flood(writer: asyncio.StreamWriter, data: bytes, limit: int) -> int:
+    """How many bytes of `data`, again and again, the server takes before it closes."""
+    sent = 0
+    try:
+        while sent < limit:
+            writer.write(data)
+            await writer.drain()
+            sent += len(data)
+    except ConnectionError:
+        pass
+    return sent
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_too_many_header_lines_are_refused_on_every_path(path: str, router: object) -> None:
+    many = [(b"x-many", b"1")] * 100_000
+    status, content = await ask(path, many)
+    assert status == 431
+    assert json.loads(content)["error"]["code"] == "headers_too_large"
+
+
+async def test_headers_that_are_too_large_and_urls_that_are_too_long_are_refused(
+    router: object,
+) -> None:
+    status, _ = await ask("/v1/models", [(b"x-large", b"1" * 70_000)])
+    assert status == 431
+    status, content = await ask("/v1/models", [], query=b"a=" + b"b" * 10_000_000)
+    assert status == 414
+    assert json.loads(content)["error"]["code"] == "url_too_long"
+
+
+async def test_repeated_headers_are_joined_in_the_order_they_came(key: str) -> None:
+    bearer = [(b"x-api-key", key.encode())]
+    repeated = [(b"x-request-id", b"a"), (b"x-request-id", b"b")]
+    status, _ = await ask("/v1/chat/completions", bearer + repeated)
+    assert status == 400  # the key was read among repeated headers; the body is no JSON
+
+
+@pytest.mark.parametrize("http", HTTP)
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (b"GET /v1/models HTTP/1.1\r\nhost: x\r\n", b"x-endless: line\r\n" * 1000),
+        (b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx-one: ", b"x" * 16_384),
+        (b"GET /", b"x" * 16_384),
+        (b"GET /admin/login/ HTTP/1.1\r\nx-one", b"x" * 16_384),
+    ],
+    ids=["lines", "one-line", "url", "name"],
+)
+async def test_a_head_without_end_is_cut_short(
+    http: str, start: bytes, more: bytes, router: object
+) -> None:
+    async with connected(http) as (_, writer):
+        writer.write(start)
+        taken = await flood(writer, more, 32 * 1024 * 1024)
+        # What the kernel holds on both sides is in it too.
+        assert taken < 16 * 1024 * 1024
+
+
+@pytest.mark.parametrize("http", HTTP)
+async def test_trailers_without_end_are_cut_short(http: str, router: object) -> None:
+    async with connected(http) as (_, writer):
+        writer.write(
+            b"POST /admin/login/ HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        writer.write(b"1\r\nx\r\n0\r\n")
+        assert await flood(writer, b"x-endless: line\r\n" * 1000, 32 * 1024 * 1024) < 16 * 1024**2
+
+
+async def test_a_head_past_the_limit_gets_an_answer(router: object) -> None:
+    async with connected("httptools") as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nx: ")
+        await asyncio.sleep(0.1)
+        writer.write(b"x" * (get_settings().max_header_bytes + 1))
+        answer = await asyncio.wait_for(reader.read(), WAIT)
+    assert answer.startswith(b"HTTP/1.1 431")
+
+
+@pytest.mark.parametrize("http", HTTP)
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"",
+        b"GET /v1/mod",
+        b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx-slow",
+        # The next request on a connection that has served one.
+        b"GET /api/llm/health/live HTTP/1.1\r\nhost: x\r\n\r\nGET /v1",
+        # A body that nobody reads any more.
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nx",
+    ],
+    ids=["silent", "line", "header", "second", "body"],
+)
+async def test_a_connection_that_sends_no_whole_head_is_closed(
+    http: str, start: bytes, router: object, limits: Any
+) -> None:
+    limits(LLM_HEADER_TIMEOUT=0.3)
+    async with connected(http) as (reader, writer):
+
+        async def dawdle() -> None:
+            while True:
+                await asyncio.sleep(0.1)
+                writer.write(b"x" if start else b"")
+
+        writer.write(start)
+        dawdling = asyncio.create_task(dawdle())
+        try:
+            await asyncio.wait_for(reader.read(), WAIT)
+        except ConnectionResetError:
+            pass
+        finally:
+            dawdling.cancel()
+
+
+@pytest.mark.parametrize("http", HTTP)
+async def test_a_request_that_lasts_outlives_the_limit_of_its_head(
+    http: str, key: str, limits: Any
+) -> None:
+    limits(LLM_HEADER_TIMEOUT=0.2)
+    body = json.dumps(
+        {"model": "debugging", "messages": [{"role": "user", "content": "[[delay=0.7]] slow"}]}
+    ).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+    head += f"content-length: {len(body)}\r\n\r\n"
+    async with connected(http) as (reader, writer):
+        writer.write(head.encode() + body[:10])
+        await asyncio.sleep(0.5)
+        writer.write(body[10:])
+        assert b"200 OK" in await asyncio.wait_for(reader.readline(), WAIT)
+
+
+async def test_pipelined_requests_are_bounded(router: object) -> None:
+    one = b"GET /api/llm/health/live HTTP/1.1\r\nhost: x\r\n\r\n"
+    async with connected("httptools") as (reader, writer):
+        writer.write(one * 10)
+        for _ in range(10):
+            assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), WAIT)
+            await reader.readexactly(len(b'{"status":"live"}'))
+        writer.write(one * 5000)
+        answers = b""
+        # With requests that nobody reads any more, the kernel resets the connection.
+        with contextlib.suppress(ConnectionResetError):
+            while more := await asyncio.wait_for(reader.read(65_536), WAIT):
+                answers += more
+        assert answers.count(b"200 OK") <= uvicorn_guard.MOST_PIPELINED + 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [b"content-length: 209715200\r\n", b"transfer-encoding: chunked\r\n"],
+    ids=["announced", "chunked"],
+)
+async def test_a_large_body_for_another_path_is_refused_before_django_reads_it(
+    headers: bytes, router: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spooled = watch_spooled(monkeypatch)
+    async with connected("httptools") as (reader, writer):
+        writer.write(b"POST /admin/login/ HTTP/1.1\r\nhost: localhost\r\n" + headers + b"\r\n")
+        piece = b"x" * 65_536
+        if b"chunked" in headers:
+            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+        sending = asyncio.create_task(flood(writer, piece, 100 * 1024 * 1024))
+        assert b"413" in await asyncio.wait_for(reader.readline(), WAIT)
+        sending.cancel()
+    assert sum(spooled) <= get_settings().anonymous_body_bytes
+
+
+def watch_spooled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of what Django keeps of bodies from now on."""
+    import tempfile
+
+    spooled: list[int] = []
+    write = tempfile.SpooledTemporaryFile.write
+
+    def watched(self: Any, data: bytes) -> int:
+        spooled.append(len(data))
+        return write(self, data)
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", watched)
+    return spooled
+
+
+async def test_a_signed_in_user_may_send_a_larger_body(
+    router: object, limits: Any, django_user_model: Any
+) -> None:
+    from asgiref.sync import sync_to_async
+    from django.test import AsyncClient
+
+    limits(LLM_ANONYMOUS_BODY_BYTES=2000)
+    user = await django_user_model.objects.acreate(username="staff")
+    client = AsyncClient()
+    await sync_to_async(client.force_login)(user)
+    session = client.cookies["sessionid"].value
+    sizes: list[int] = []
+
+    async def upload(scope: Any, receive: Any, send: Any) -> None:
+        size, more = 0, True
+        while more:
+            event = await receive()
+            size, more = size + len(event.get("body", b"")), event.get("more_body", False)
+        if event["type"] == "http.request":
+            sizes.append(size)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def post(cookie: str) -> int:
+        sent: list[Mapping[str, Any]] = []
+        pieces = [b"x" * 1500, b"y" * 1500, b""]
+
+        async def receive() -> Mapping[str, Any]:
+            piece = pieces.pop(0)
+            return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
+
+        async def send(event: Mapping[str, Any]) -> None:
+            sent.append(event)
+
+        headers = [(b"cookie", f"sessionid={cookie}".encode())]
+        scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/upload"}
+        await pass_on(upload, {**scope, "query_string": b"", "headers": headers}, receive, send)
+        return int(sent[0]["status"])
+
+    assert await post(session) == 200
+    assert sizes == [3000]
+    assert await post("") == await post("forged") == 413
+    assert sizes == [3000]
+
+
+async def test_a_body_for_another_path_that_does_not_come_is_given_up(
+    router: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_limits, "BODY_SECONDS", 0.2)
+    async with connected("httptools") as (reader, writer):
+        writer.write(
+            b"POST /admin/login/ HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nx"
+        )
+        assert b"408" in await asyncio.wait_for(reader.readline(), WAIT)
+
+
+def test_the_installed_uvicorn_has_what_the_guard_extends() -> None:
+    assert uvicorn_guard.problems() == []
+
+
+async def test_an_unknown_uvicorn_is_left_alone_and_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import uvicorn
+
+    from llm_routing.checks import check_deployment
+
+    monkeypatch.setattr(uvicorn, "__version__", "9.9.9")
+    uvicorn_guard.install()
+    assert "uvicorn 9.9.9 is not between" in caplog.text
+    assert "llm_routing.W006" in [message.id for message in check_deployment()]
+    monkeypatch.undo()
+    monkeypatch.delattr("uvicorn.protocols.http.httptools_impl.HttpToolsProtocol.on_body")
+    assert any("has no on_body" in problem for problem in uvicorn_guard.problems())
