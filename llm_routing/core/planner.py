@@ -210,7 +210,9 @@ def _resolve(table: RoutingTable, address: Address, default: Address) -> RouteSp
     if name is None:
         use_case = address.use_case or default.use_case or ""
         return _route(table, use_case, address.tier, default.tier)
-    use_case, _, tier = name.partition(":")
+    if name in table.use_cases:
+        return _route(table, name, address.tier, default.tier)
+    use_case, _, tier = name.rpartition(":")
     if use_case in table.use_cases:
         return _route(table, use_case, tier or address.tier, default.tier)
     key = table.aliases.get(name, name)
@@ -241,9 +243,12 @@ def _route(
         return table.routes[route_key(use_case, wanted)]
     if ModelTier.STANDARD.value in tiers:
         return table.routes[route_key(use_case, ModelTier.STANDARD.value)]
+    standard = ModelTier.STANDARD.value
+    lacks = f"has neither the tier {wanted} nor {standard}"
+    if wanted == standard:
+        lacks = f"lacks the tier {standard}"
     raise UnknownModel(
-        f"The use case {use_case} has neither the tier {wanted} nor {ModelTier.STANDARD.value}. "
-        f"Its tiers: {', '.join(tiers)}.",
+        f"The use case {use_case} {lacks}. Its tiers: {', '.join(tiers)}.",
         known=tiers,
     )
 

@@ -93,7 +93,7 @@ def home_of(written: str, provider: str = "", through: str = "") -> Home:
     if looks_secret(written):
         raise Unmappable("this looks like a key, not like a model")
     if provider:
-        return _at(provider, written)
+        return _at(provider, _without_provider(written, provider))
     if written.startswith("@"):
         return Home("portkey", written, "portkey")
     author, slash, rest = written.partition("/")
@@ -115,10 +115,6 @@ def _at(provider: str, model_id: str) -> Home:
     name = _vendor(provider)
     if not model_id:
         raise Unmappable("there is no model after the slash")
-    if name not in _RELAYS:
-        author, slash, rest = model_id.partition("/")
-        if slash and _vendor(author) == name:
-            model_id = rest
     if name in VENDORS:
         return Home(name, model_id, name)
     if name in _COMPATIBLE:
@@ -128,6 +124,14 @@ def _at(provider: str, model_id: str) -> Home:
         f"there is no vendor {shown(provider)} here; known: {', '.join(VENDORS)}. If it speaks "
         f"OpenAI's format, make a provider of vendor {OWN_SERVER} with its base URL"
     )
+
+
+def _without_provider(written: str, provider: str) -> str:
+    """`gpt-5` of `openai/gpt-5` beside the provider openai. The models of a relay may bear another
+    vendor's name, or the relay's own (`openrouter/auto`)."""
+    author, slash, rest = written.partition("/")
+    name = _vendor(provider)
+    return rest if slash and name not in _RELAYS and _vendor(author) == name else written
 
 
 def _by_family(model_id: str) -> Home:

@@ -7,7 +7,6 @@ in the tier standard. What the other sections say is listed in `litellm_settings
 Source: https://docs.litellm.ai/docs/proxy/config_settings
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import gcd
@@ -19,11 +18,11 @@ from .homes import Unmappable, home_of, provider_for
 from .litellm_model import model_of, read_parameters
 from .litellm_settings import Links, list_sections, read_links
 from .plan import Draft, PlannedModel, PlannedRoute, PlannedTarget
-from .text import looks_secret, shown
+from .text import looks_secret, shown, use_case_name
 
 SOURCE: Final = "LiteLLM configuration"
 
-_ALIAS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
+_LONGEST_ALIAS: Final = 200
 _HEAVIEST: Final = 1000
 
 
@@ -142,7 +141,7 @@ def _group(
     is_use_case = name in set(UseCase)
     if len(targets) == 1 and not values and not is_use_case and _alias(draft, name, targets[0]):
         return
-    use_case = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:64]
+    use_case = use_case_name(name)
     if not use_case:
         draft.leave(where, "this cannot be the name of a use case")
         return
@@ -166,10 +165,14 @@ def _alias(draft: Draft, name: str, target: PlannedTarget) -> bool:
     if name in (model.key, model.alias):
         return True
     taken = name in {other.alias for other in draft.models.values()}
-    if model.alias or taken or not _ALIAS.fullmatch(name):
+    if model.alias or taken or not _may_be_alias(name):
         return False
     draft.models[target.model] = replace(model, alias=name)
     return True
+
+
+def _may_be_alias(name: str) -> bool:
+    return len(name) <= _LONGEST_ALIAS and name.isprintable() and name == name.strip()
 
 
 def _renamed(
@@ -177,7 +180,7 @@ def _renamed(
 ) -> None:
     """A group whose name no use case can have: callers learn a new one, and the old one still leads
     to its first model."""
-    text = f"callers write {use_case}: a use case has letters, digits, _ and -"
+    text = f"callers write {shown(use_case)}"
     if _alias(draft, name, targets[0]):
         text += f"; {shown(name)} leads to {shown(targets[0].model)} alone, without fallbacks"
     draft.note(where, text)

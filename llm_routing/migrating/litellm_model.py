@@ -24,13 +24,19 @@ _ABILITIES: Final[Mapping[str, str]] = {
     "supports_response_schema": "json_schema",
     "supports_reasoning": "reasoning",
 }
+# Costs of a token, and the field of `PlannedModel` for the price of a million.
+_COSTS: Final[Mapping[str, str]] = {
+    "input_cost_per_token": "input_price",
+    "output_cost_per_token": "output_price",
+    "cache_read_input_token_cost": "cached_input_price",
+}
 _USED: Final = frozenset(
     {"model", "api_key", "api_base", "base_url", "custom_llm_provider", "order", "weight", "rpm",
-     "tpm", "temperature", "max_tokens", "input_cost_per_token", "output_cost_per_token"}
+     "tpm", "temperature", "max_tokens", *_COSTS}
 )  # fmt: skip
 _USED_INFO: Final = frozenset(
-    {*_ABILITIES, "mode", "id", "input_cost_per_token", "output_cost_per_token", "max_tokens",
-     "max_input_tokens", "max_output_tokens", "db_model"}
+    {*_ABILITIES, *_COSTS, "mode", "id", "max_tokens", "max_input_tokens", "max_output_tokens",
+     "db_model"}
 )  # fmt: skip
 
 _REASONS: Final[Mapping[str, str]] = {
@@ -111,14 +117,16 @@ def model_of(
     if abilities and capabilities != _MODES["embedding"]:
         capabilities = (capabilities or _CHAT) | abilities
     costs = {**said, **entry["litellm_params"]}
+    prices = {field: _price(draft, costs.get(cost), where) for cost, field in _COSTS.items()}
     return PlannedModel(
         provider=provider,
         model_id=model_id,
         capabilities=capabilities,
         context_window=_tokens(said.get("max_input_tokens")),
         max_output_tokens=_tokens(said.get("max_output_tokens") or said.get("max_tokens")),
-        input_price=_price(draft, costs.get("input_cost_per_token"), where),
-        output_price=_price(draft, costs.get("output_cost_per_token"), where),
+        input_price=prices["input_price"],
+        output_price=prices["output_price"],
+        cached_input_price=prices["cached_input_price"],
     )
 
 

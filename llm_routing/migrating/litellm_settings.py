@@ -23,6 +23,8 @@ class Links:
 
 
 _SECTIONS: Final = ("router_settings", "litellm_settings", "general_settings")
+SECTIONS: Final = frozenset({"model_list", *_SECTIONS})
+"""One of these at the top of a file tells that it is LiteLLM's."""
 _LINKS: Final = frozenset(
     {"fallbacks", "context_window_fallbacks", "default_fallbacks", "model_group_alias"}
 )

@@ -6,7 +6,6 @@ The usual shapes, after enumerations and constructor calls have become words and
 dictionaries with `use_case` and `tier`. What the values were written in is the source's business.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,7 +14,7 @@ from llm_routing.core.types import ModelTier, UseCase
 
 from .homes import Unmappable, home_of, provider_for
 from .plan import Draft, PlannedModel, PlannedRoute, PlannedTarget
-from .text import looks_secret, names_secret, shown
+from .text import looks_secret, names_secret, shown, use_case_name
 
 SOURCE: Final = "model mappings"
 
@@ -183,13 +182,13 @@ def _use_case(draft: Draft, entry: _Entry) -> str:
     name = entry.use_case
     if name.lower() in set(UseCase):
         return name.lower()
-    slug = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:64]
-    if not slug or looks_secret(name):
+    found = use_case_name(name)
+    if not found or looks_secret(name):
         draft.leave(entry.where, "this is not the name of a use case")
         return ""
-    if slug != name:
-        draft.note(entry.where, f"callers write {slug}: a use case has letters, digits, _ and -")
-    return slug
+    if found != name:
+        draft.note(entry.where, f"callers write {shown(found)}")
+    return found
 
 
 def _targets(

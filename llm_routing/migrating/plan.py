@@ -36,6 +36,7 @@ class PlannedModel:
     max_output_tokens: int | None = None
     input_price: Decimal | None = None
     output_price: Decimal | None = None
+    cached_input_price: Decimal | None = None
 
     @property
     def key(self) -> str:

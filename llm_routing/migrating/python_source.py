@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .plan import Draft
-from .text import CLEAR, ENVIRONMENT, CannotRead, bounded, looks_secret, names_secret, shown
+from .text import (
+    CLEAR,
+    ENVIRONMENT,
+    MAX_VALUES,
+    CannotRead,
+    bounded,
+    is_placeholder,
+    looks_secret,
+    names_secret,
+    shown,
+)
 
 _MAPPING: Final = re.compile(
     r"^_*(?:(?:MODEL|USE_?CASE|ROUT|TIER|DEFAULT|LLM|CUSTOM|STATIC).*)?MAPPINGS?$|^_*MODEL_MAP$|^USE_CASE_MODELS$|^MODELS_BY_USE_CASE$|^MODEL_ROUT(?:ES|ING)$"
@@ -25,6 +35,7 @@ _KNOWN_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "primary_model", "tier", "fallback_models", "max_tokens", "temperature", "system_prompt",
     )
 }  # fmt: skip
+_NUMBERS: Final[Mapping[str, type[int | float]]] = {"int": int, "float": float}
 _CONTAINERS: Final = {"list": list, "tuple": list, "set": list, "frozenset": list, "dict": dict}
 
 
@@ -63,6 +74,7 @@ class _Reader:
         self._classes: dict[str, _Class] = {}
         self._found: dict[str, Any] = {}
         self._seen: set[ast.AST] = set()
+        self._left = MAX_VALUES
 
     def mappings(self) -> list[tuple[str, Any]]:
         """Every mapping, after what the file adds to it further down."""
@@ -156,6 +168,15 @@ class _Reader:
     def _value(self, node: ast.expr, at: str = "") -> Any:
         """The value of an expression. Within a mapping (`at`), what has none is left out and
         listed; elsewhere it raises."""
+        read = self._read(node, at)
+        if isinstance(read, str | list | dict):
+            # `A = A + A`, line after line, would double what is held.
+            self._left -= 1 + len(read) // (100 if isinstance(read, str) else 1)
+            if self._left < 0:
+                raise CannotRead("It holds more than a configuration does.")
+        return read
+
+    def _read(self, node: ast.expr, at: str) -> Any:
         match node:
             case ast.Constant(value=value):
                 if isinstance(value, bytes | complex) or value is ...:
@@ -176,7 +197,11 @@ class _Reader:
             case ast.Attribute():
                 return self._member(node)
             case ast.Subscript(value=ast.Attribute(value=ast.Name(id="os"), attr="environ")):
-                return ENVIRONMENT + str(self._value(node.slice))
+                return self._variable(str(self._value(node.slice)), None, node, at)
+            case ast.BoolOp(op=ast.Or(), values=[ast.Call() as call, default]) if _is_variable(
+                call
+            ):
+                return self._getenv(call, at, default)
             case ast.Call():
                 return self._call(node, at)
             case _:
@@ -246,27 +271,53 @@ class _Reader:
 
     def _call(self, node: ast.Call, at: str) -> Any:
         name = _last_name(node.func)
-        if name == "getenv" or (name == "get" and _is_environ(node.func)):
-            return self._variable(node, at)
+        if _is_variable(node):
+            return self._getenv(node, at)
+        if name in _NUMBERS and len(node.args) == 1:
+            return self._number(name, self._value(node.args[0], at))
         if name in _CONTAINERS:
             return self._container(node, name, at)
         if not name[:1].isupper():
             raise _Unreadable("it is computed when the file runs")
         return self._construct(node, name, at)
 
-    def _variable(self, node: ast.Call, at: str) -> Any:
-        """`os.getenv("NAME")` in LiteLLM's words; a default counts, unless it is a secret's."""
-        words = [self._value(item) for item in node.args]
-        if not words:
+    def _getenv(self, node: ast.Call, at: str, default: ast.expr | None = None) -> Any:
+        """`os.getenv("NAME", "default")`, or `os.getenv("NAME") or default`."""
+        given = [*node.args, *(word.value for word in node.keywords if word.arg == "default")]
+        if not given:
             raise _Unreadable("it is computed when the file runs")
-        if len(words) > 1 and isinstance(words[1], str) and not names_secret(str(words[0])):
-            if at:
-                self._draft.note(
-                    f"{at} (line {node.lineno})",
-                    f"the default is taken; {shown(words[0])} in the environment is not looked at",
+        default = given[1] if len(given) > 1 else default
+        value = None if default is None else self._value(default, at)
+        return self._variable(str(self._value(given[0])), value, node, at)
+
+    def _variable(self, name: str, default: Any, node: ast.expr, at: str) -> Any:
+        """The value of an environment variable as it is set now, else its default; both are noted.
+        A secret stays a reference, `os.environ/NAME` as LiteLLM writes it; its default is listed.
+        """
+        where = f"{at} (line {node.lineno})" if at else f"line {node.lineno}"
+        value = self._draft.environ.get(name)
+        if names_secret(name) or looks_secret(value or ""):
+            if isinstance(default, str) and not is_placeholder(default):
+                self._draft.leave(
+                    where, f"the default of {shown(name)} is not taken over; set {shown(name)}"
                 )
-            return words[1]
-        return ENVIRONMENT + str(words[0])
+            return ENVIRONMENT + name
+        if value is not None:
+            self._draft.note(where, f"{shown(name)} is taken as it is set now: {shown(value)}")
+            return value
+        if default is None:
+            return ENVIRONMENT + name
+        self._draft.note(
+            where, f"{shown(name)} is not set, so its default is taken: {shown(default)}"
+        )
+        return default
+
+    def _number(self, name: str, value: Any) -> int | float:
+        """`int(…)` or `float(…)` of a value that is known."""
+        try:
+            return _NUMBERS[name](value)
+        except (TypeError, ValueError, OverflowError):
+            raise _Unreadable("it is computed when the file runs") from None
 
     def _container(self, node: ast.Call, name: str, at: str) -> Any:
         inner = self._value(node.args[0], at) if node.args else _CONTAINERS[name]()
@@ -364,8 +415,14 @@ def _is_lookup(node: ast.AST) -> bool:
                 return inner is not value and _MAPPING.search(_last_name(inner)) is not None
 
 
-def _is_environ(function: ast.expr) -> bool:
-    return isinstance(function, ast.Attribute) and _last_name(function.value) == "environ"
+def _is_variable(node: ast.expr) -> bool:
+    """Whether it is `os.getenv(…)` or `os.environ.get(…)`."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr="get", value=owner)):
+            return _last_name(owner) == "environ"
+        case ast.Call(func=function):
+            return _last_name(function) == "getenv"
+    return False
 
 
 def _last_name(node: ast.expr) -> str:

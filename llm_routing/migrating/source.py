@@ -11,6 +11,7 @@ from typing import Any, Final
 import yaml
 
 from . import litellm, mappings
+from .litellm_settings import SECTIONS
 from .plan import Draft, Plan
 from .python_source import read_python
 from .text import CLEAR, CannotRead, bounded, is_placeholder, looks_secret, names_secret, variable
@@ -34,7 +35,7 @@ def read(path: Path, *, environ: Mapping[str, str], through: str = "") -> Plan:
     if not isinstance(document, dict | list) or not document:
         raise CannotRead("It holds no configuration.")
     _find_secrets(draft, document, "")
-    if isinstance(document, dict) and "model_list" in document:
+    if isinstance(document, dict) and not SECTIONS.isdisjoint(document):
         litellm.read_litellm(draft, document)
         return draft.plan(litellm.SOURCE)
     for name, value in _mappings(draft, document):

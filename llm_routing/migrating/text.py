@@ -6,8 +6,11 @@ Nothing here knows what the words mean.
 import re
 from typing import Any, Final
 
+from llm_routing.core.types import ModelTier
+
 MAX_VALUES: Final = 200_000
 MAX_DEPTH: Final = 50
+MAX_USE_CASE: Final = 64
 ENVIRONMENT: Final = "os.environ/"
 
 # What a report says of a key that stands in a file.
@@ -66,6 +69,16 @@ def shown(value: Any, length: int = 80) -> str:
         return "…"
     text = "".join(sign if sign.isprintable() else " " for sign in text[: length + 1])
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def use_case_name(name: str) -> str:
+    """The use case that `name` of a file becomes: itself if callers can send it, else the nearest
+    name; empty if there is none."""
+    printable = "".join(sign if sign.isprintable() else " " for sign in name).strip()
+    stem, colon, tier = printable.rpartition(":")
+    if colon and tier in set(ModelTier):
+        printable = f"{stem}-{tier}"
+    return printable[:MAX_USE_CASE].strip()
 
 
 def bounded(value: Any) -> Any:

@@ -9,7 +9,6 @@ from datetime import date
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
-from django.core.validators import slug_re
 from django.db import transaction
 from django.db.models import Model
 from django.utils import timezone
@@ -37,11 +36,12 @@ from .rows import (
     removed_since,
     routes_with_touched_targets,
 )
-from .text import shown
+from .text import shown, use_case_name
 
 _ROUTE_FIELDS: Final = (
     "system_prompt", "temperature", "max_tokens", "cache_ttl", "deadline", "is_active",
 )  # fmt: skip
+_PRICES: Final = ("input_price", "output_price", "cached_input_price")
 
 
 def migrate(
@@ -263,12 +263,9 @@ class _Migration:
             max_output_tokens=planned.max_output_tokens,
         )
         facts = describe(provider.vendor, listed, self._today)
-        if planned.input_price is not None or planned.output_price is not None:
-            facts |= {
-                "input_price": planned.input_price,
-                "output_price": planned.output_price,
-                "cached_input_price": None,
-            }
+        said = {name: getattr(planned, name) for name in _PRICES}
+        if any(price is not None for price in said.values()):
+            facts |= said
         row = ModelConfig(provider=provider, **facts)
         if not self._is_sound("model", planned.key, row):
             return None
@@ -281,7 +278,7 @@ class _Migration:
 
     def _adjust_model(self, row: ModelConfig, planned: PlannedModel, is_ours: bool) -> None:
         changed = ["alias"] if self._give_alias(row, planned, is_ours=is_ours) else []
-        for name in ("input_price", "output_price"):
+        for name in _PRICES:
             wanted = getattr(planned, name)
             if wanted is not None and getattr(row, name) != wanted:
                 self._conflict(
@@ -305,7 +302,7 @@ class _Migration:
         alias = planned.alias
         if not alias or row.alias == alias:
             return False
-        if (row.alias or is_use_case(alias)) and slug_re.fullmatch(alias):
+        if (row.alias or is_use_case(alias)) and use_case_name(alias) == alias:
             target = PlannedTarget(planned.key)
             self._routes.append(PlannedRoute(alias, ModelTier.STANDARD.value, (target,)))
         elif row.alias or not is_ours:

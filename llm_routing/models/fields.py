@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
@@ -30,6 +31,15 @@ key_variable = RegexValidator(
     ),
     code="key_variable",
 )
+
+
+def callable_name(value: str) -> None:
+    """Passes a name that callers can send as a model. Raises `ValidationError`."""
+    if not value.isprintable() or value != value.strip():
+        raise ValidationError(
+            _("Write printable characters only, without blanks at the beginning or the end."),
+            code="name",
+        )
 
 
 def at_least(field: str, least: Any, model: str, message: "Text") -> models.CheckConstraint:

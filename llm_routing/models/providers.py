@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -259,19 +259,16 @@ class ModelConfig(ConfigurationModel):
     )
     alias = models.CharField(
         _("alias"),
-        max_length=100,
+        max_length=200,
         unique=True,
         null=True,
         blank=True,
-        validators=[
-            RegexValidator(
-                r"^[A-Za-z0-9][A-Za-z0-9._@+-]*\Z",
-                _("An alias is made of letters, digits and . _ @ + -, without “:” and “/”."),
-                code="alias",
-            )
-        ],
+        validators=[fields.callable_name],
         error_messages={"unique": _("Another model has this alias.")},
-        help_text=_("A name callers may use instead of “provider/model ID”."),
+        help_text=_(
+            "Any name callers may use instead of “provider/model ID”, such as “gpt-4o” or "
+            "“team/fast”. It comes before an address of the same spelling."
+        ),
     )
     display_name = models.CharField(
         _("display name"), max_length=100, blank=True, help_text=_("For people.")
@@ -328,10 +325,9 @@ class ModelConfig(ConfigurationModel):
             ),
             fields.filled("model_id", "model", _("A model needs an ID.")),
             models.CheckConstraint(
-                condition=Q(alias__isnull=True)
-                | ~(Q(alias="") | Q(alias__contains=":") | Q(alias__contains="/")),
+                condition=Q(alias__isnull=True) | ~Q(alias=""),
                 name="llm_model_alias",
-                violation_error_message=_("An alias is not empty and has neither “:” nor “/”."),
+                violation_error_message=_("An alias is not empty."),
                 violation_error_code="alias",
             ),
             *(
@@ -375,10 +371,10 @@ class ModelConfig(ConfigurationModel):
                 "known": ", ".join(Capability.values)
             }
         # The routes build on the models, not the other way round.
-        from .routing import is_use_case
+        from .routing import is_route_address
 
-        if self.alias and is_use_case(self.alias):
-            errors["alias"] = _("“%(alias)s” is a use case; an alias must not hide it.") % {
+        if self.alias and is_route_address(self.alias):
+            errors["alias"] = _("“%(alias)s” addresses a use case, which comes first.") % {
                 "alias": self.alias
             }
         if (

@@ -42,9 +42,11 @@ class UseCaseRouteQuerySet(ConfigurationQuerySet["UseCaseRoute"]):
 class UseCaseRoute(ConfigurationModel):
     """What a use case means in a tier: which models answer, in which order, and how."""
 
-    use_case = models.SlugField(
+    use_case = models.CharField(
         _("use case"),
         max_length=64,
+        db_index=True,
+        validators=[fields.callable_name],
         help_text=_("What callers ask for, such as “debugging”. Any name of your own will do."),
     )
     tier = models.CharField(
@@ -168,13 +170,20 @@ class UseCaseRoute(ConfigurationModel):
         return f"{self.use_case}:{self.tier}"
 
     def clean(self) -> None:
-        """Raises `ValidationError` for a use case that is the alias of a model."""
+        """Raises `ValidationError` for a use case that is, or with a tier would be, the alias of a
+        model, or that ends with a tier."""
         super().clean()
-        if self.use_case and ModelConfig.objects.filter(alias=self.use_case).exists():
+        if not self.use_case:
+            return
+        if self.use_case.rpartition(":")[2] in set(ModelTier) and ":" in self.use_case:
+            raise ValidationError({"use_case": _("A use case does not end with “:” and a tier.")})
+        names = [self.use_case, *(f"{self.use_case}:{tier}" for tier in ModelTier)]
+        hidden = ModelConfig.objects.filter(alias__in=names).values_list("alias", flat=True).first()
+        if hidden is not None:
             raise ValidationError(
                 {
                     "use_case": _("“%(name)s” is the alias of a model; callers could not tell.")
-                    % {"name": self.use_case}
+                    % {"name": hidden}
                 }
             )
 
@@ -237,3 +246,9 @@ class RouteTarget(ConfigurationModel):
 def is_use_case(name: str) -> bool:
     """Whether `name` is a built-in use case or that of a route, active or not."""
     return name in set(UseCase) or UseCaseRoute.objects.filter(use_case=name).exists()
+
+
+def is_route_address(name: str) -> bool:
+    """Whether callers who send `name` ask for a use case, with or without a tier."""
+    use_case, _colon, tier = name.rpartition(":")
+    return is_use_case(name) or (tier in set(ModelTier) and is_use_case(use_case))

@@ -174,6 +174,30 @@ def test_a_use_case_with_neither_the_tier_nor_standard_tells_its_tiers() -> None
     assert caught.value.known == ("economy",)
 
 
+def test_a_use_case_without_the_tier_standard_says_so_once() -> None:
+    with pytest.raises(UnknownModel) as caught:
+        planned(use_case="sketching", tier="standard")
+    assert str(caught.value) == (
+        "The use case sketching lacks the tier standard. Its tiers: economy."
+    )
+
+
+@pytest.mark.parametrize("name", ["team/fast", "Gemini 2.5 Flash", "llama3:8b"])
+def test_any_name_addresses_a_use_case_with_and_without_a_tier(name: str) -> None:
+    routes = {
+        f"{name}:{tier}": RouteSpec(name, tier, (TargetSpec("openai/gpt"),))
+        for tier in ("standard", "premium")
+    }
+    providers = {"openai": ProviderSpec("openai", "openai", "openai_chat", "https://a.example")}
+    models = {"openai/gpt": ModelSpec("openai", "gpt")}
+    table = RoutingTable(1, providers, models, routes)
+    for address, tier in ((name, "standard"), (f"{name}:premium", "premium")):
+        standard = Address(use_case=name, tier="standard")
+        route = planned(address, table=table, default=standard).route
+        assert route is not None
+        assert (route.use_case, route.tier) == (name, tier)
+
+
 def test_an_empty_table_says_so() -> None:
     empty = RoutingTable(1)
     with pytest.raises(UnknownModel, match="Use cases: none yet"):

@@ -62,10 +62,67 @@ def test_fallbacks_for_long_prompts_come_last(plan):
     assert "context_window_fallbacks of gpt-6-astra" in said(plan.notes)
 
 
-def test_a_name_that_no_use_case_can_have_is_changed_and_stays_as_an_alias(plan):
-    assert targets(plan, "gpt-3-5-turbo")[0][0] == "groq/openai/gpt-oss-20b"
-    assert model(plan, "groq/openai/gpt-oss-20b").alias == "gpt-3.5-turbo"
-    assert "gpt-3-5-turbo" in said(plan.notes)["model_name gpt-3.5-turbo"]
+@pytest.mark.parametrize("name", ["gpt-3.5-turbo", "team/fast", "Gemini 2.5 Flash", "llama3:8b"])
+def test_callers_go_on_using_the_name_of_a_group(written, name):
+    alone = config(written, [(name, "openai/gpt-6-luna")])
+    assert model(alone, "openai/gpt-6-luna").alias == name
+    assert alone.routes == alone.notes == ()
+    group = config(
+        written,
+        [(name, "openai/gpt-6-luna"), ("b", "anthropic/claude-haiku-5-5")],
+        litellm_settings={"fallbacks": [{name: ["b"]}]},
+    )
+    assert [key for key, _, _ in targets(group, name)] == [
+        "openai/gpt-6-luna", "anthropic/claude-haiku-5-5",
+    ]  # fmt: skip
+    assert group.notes == ()
+
+
+@pytest.mark.parametrize("name", ["chat:premium", "x" * 65, "two\nlines"])
+def test_a_name_that_no_use_case_can_have_is_changed_with_a_note(written, name):
+    models = [(name, "openai/gpt-6-luna"), (name, "anthropic/claude-haiku-5-5")]
+    plan = config(written, models)
+    (route,) = plan.routes
+    assert route.use_case in ("chat-premium", "x" * 64, "two lines")
+    assert any(route.use_case in note.text for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("params", "sent"),
+    [
+        ({"model": "openai/openai/gpt-5.4-mini", "api_base": "https://openrouter.ai/api/v1"},
+         "openai/gpt-5.4-mini"),
+        ({"model": "openai/openai/gpt-oss-20b", "api_base": "https://llm.example.com/v1"},
+         "openai/gpt-oss-20b"),
+        ({"model": "openai/gpt-6-luna"}, "gpt-6-luna"),
+        ({"model": "openai/gpt-6-luna", "custom_llm_provider": "openai"}, "gpt-6-luna"),
+        ({"model": "openrouter/auto", "custom_llm_provider": "openrouter"}, "openrouter/auto"),
+    ],
+)  # fmt: skip
+def test_the_vendor_is_sent_the_same_name_as_before(written, params, sent):
+    (found,) = config(written, [("g", params)]).models
+    assert found.model_id == sent
+
+
+def test_every_cost_of_a_token_becomes_a_price(written):
+    params = {
+        "model": "openai/gpt-6-luna",
+        "input_cost_per_token": "3e-06",
+        "output_cost_per_token": 0.000015,
+        "cache_read_input_token_cost": 3e-7,
+    }
+    plan = config(written, [("g", params)])
+    (found,) = plan.models
+    assert (found.input_price, found.output_price) == (Decimal(3), Decimal(15))
+    assert found.cached_input_price == Decimal("0.3")
+    assert plan.unmapped == ()
+
+
+@pytest.mark.parametrize("section", ["litellm_settings", "router_settings", "general_settings"])
+def test_a_file_with_settings_alone_is_read_as_litellms(written, section):
+    plan = plan_of(written(f"{section}: {{num_retries: 3}}\n", "c.yaml"))
+    assert plan.source == "LiteLLM configuration"
+    assert list(said(plan.unmapped)) == [f"{section}.num_retries"]
 
 
 def test_aliases_of_groups(plan):

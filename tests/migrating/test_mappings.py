@@ -58,8 +58,65 @@ class TestPython:
         assert "there is no vendor bedrock" in texts
         assert "there is no tier local" in texts
         assert "TIMEOUTS" in texts
-        assert ".temperature" in texts
         assert "line 9" in listed
+
+    @pytest.mark.parametrize(
+        ("written_as", "environ", "model"),
+        [
+            ('os.getenv("MAIN_MODEL", "openai/gpt-6-luna")', {}, "openai/gpt-6-luna"),
+            ('os.environ.get("MAIN_MODEL", default="openai/gpt-6-luna")', {}, "openai/gpt-6-luna"),
+            ('os.getenv("MAIN_MODEL") or "openai/gpt-6-luna"', {}, "openai/gpt-6-luna"),
+            (
+                'os.getenv("MAIN_MODEL", "openai/gpt-6-luna")',
+                {"MAIN_MODEL": "groq/x"},
+                "groq/x",
+            ),
+            ('os.environ["MAIN_MODEL"]', {"MAIN_MODEL": "groq/x"}, "groq/x"),
+        ],
+    )
+    def test_a_value_of_the_environment_counts_before_its_default_and_is_noted(
+        self, written, written_as, environ, model
+    ):
+        text = f"import os\nMODEL = {written_as}\nMODEL_MAPPINGS = {{'debugging': MODEL}}\n"
+        plan = plan_of(written(text), environ=environ)
+        assert models(routes(plan)["debugging:standard"]) == [model]
+        assert "MAIN_MODEL" in said(plan.notes)["line 2"]
+        assert model in said(plan.notes)["line 2"]
+
+    def test_a_number_of_the_environment_is_read(self, written):
+        text = (
+            "import os\nMODEL_MAPPINGS = {'debugging': {'model': 'openai/gpt-6-luna', "
+            "'max_tokens': int(os.getenv('LIMIT', '2048')), "
+            "'temperature': float(os.getenv('HEAT', 0.5)), 'timeout': int(os.getenv('T', 'x'))}}\n"
+        )
+        plan = plan_of(written(text))
+        route = routes(plan)["debugging:standard"]
+        assert (route.max_tokens, route.temperature) == (2048, 0.5)
+        assert any("timeout" in where for where in said(plan.unmapped))
+
+    def test_the_default_of_a_key_is_listed_and_not_shown(self, written):
+        text = (
+            "import os\nMODEL_MAPPINGS = {'debugging': {'model': 'openai/gpt-6-luna', "
+            "'api_key': os.getenv('ACME_API_KEY', 'hunter2-hunter2')}}\n"
+        )
+        plan = plan_of(written(text), environ={"ACME_API_KEY": "topsecret"})
+        assert any("default of ACME_API_KEY" in text for text in said(plan.unmapped).values())
+        assert "hunter2" not in repr(plan)
+        assert "topsecret" not in repr(plan)
+
+    @pytest.mark.parametrize(
+        "grown", ["A = A + A", "A = [*A, *A]", "A = [A, A]", "A = list(A) + A"]
+    )
+    def test_a_list_that_doubles_with_every_line_is_refused(self, written, grown):
+        text = "A = ['gpt-6-luna', 'gpt-6-luna']\n" + f"{grown}\n" * 60
+        with pytest.raises(CannotRead, match="more than a configuration"):
+            plan_of(written(text + "MODEL_MAPPINGS = {'debugging': A}\n"))
+
+    @pytest.mark.parametrize("grown", ["A = A + A", "B = {'x': B, 'y': B}"])
+    def test_other_values_that_double_are_refused(self, written, grown):
+        text = "A = 'gpt-6-luna'\nB = {'y': 'z'}\n" + f"{grown}\n" * 60
+        with pytest.raises(CannotRead, match="more than a configuration"):
+            plan_of(written(text + "MODEL_MAPPINGS = {'debugging': A, 'x': B}\n"))
 
     def test_no_key_is_in_the_plan(self, plan):
         assert not any(secret in repr(plan) for secret in SECRETS)
@@ -218,8 +275,8 @@ class TestShapes:
 
     def test_names_of_use_cases(self, written):
         plan = from_value(written, {"DEBUGGING": "gpt-6-luna", "Our Triage!": "gpt-6-luna"})
-        assert set(routes(plan)) == {"debugging:standard", "Our_Triage:standard"}
-        assert len(plan.notes) == 1
+        assert set(routes(plan)) == {"debugging:standard", "Our Triage!:standard"}
+        assert plan.notes == ()
 
     @pytest.mark.parametrize(
         ("name", "expected"),

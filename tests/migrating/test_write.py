@@ -58,7 +58,7 @@ class TestIntoAnEmptyConfiguration:
             ("anthropic/claude-sonnet-5-5", 0, 6),
             ("openai-helpdesk/gpt-6.1-sol", 0, 2),
         ]
-        assert ModelConfig.objects.get(alias="gpt-3.5-turbo").input_price == Decimal("0.1")
+        assert ModelConfig.objects.get(model_id="openai/gpt-oss-20b").input_price == Decimal("0.1")
         helpdesk = Provider.objects.get(name="openai-helpdesk")
         assert helpdesk.api_key_env == "OPENAI_API_KEY_HELPDESK"
 
@@ -325,13 +325,13 @@ class TestServed:
     def router_file(self, written, sandbox):
         return written(
             "model_list:\n"
-            "- model_name: helpdesk\n"
+            "- model_name: team/help desk\n"
             "  litellm_params:\n"
             f"    {{model: hosted_vllm/alpha, api_base: {sandbox.url}/v1, order: 1}}\n"
-            "- model_name: helpdesk\n"
+            "- model_name: team/help desk\n"
             "  litellm_params:\n"
             f"    {{model: hosted_vllm/beta, api_base: {sandbox.url}/v1, order: 2}}\n"
-            "- model_name: gpt-9.9\n"
+            "- model_name: Gemini 9.9 Flash\n"
             f"  litellm_params: {{model: hosted_vllm/gamma, api_base: {sandbox.url}/v1}}\n",
             "config.yaml",
         )
@@ -344,11 +344,11 @@ class TestServed:
         assert report.is_whole
         router = await get_llm_router()
         try:
-            first = await router.complete("Hi", use_case="helpdesk")
+            first = await router.complete("Hi", use_case="team/help desk")
             second = await router.complete(
-                "Hi [[status=503 model=alpha]]", model_override="helpdesk"
+                "Hi [[status=503 model=alpha]]", model_override="team/help desk"
             )
-            third = await router.complete("Hi", model_override="gpt-9.9")
+            third = await router.complete("Hi", model_override="Gemini 9.9 Flash")
         finally:
             await close_routers()
         models = [answer.routing.model for answer in (first, second, third)]

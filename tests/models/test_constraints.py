@@ -60,8 +60,6 @@ def test_a_provider_out_of_bounds(values, sentence):
     ("values", "sentence"),
     [
         ({"model_id": ""}, "cannot be blank"),
-        ({"alias": "fast:premium"}, "without “:” and “/”"),
-        ({"alias": "openai/gpt"}, "without “:” and “/”"),
         ({"input_price": Decimal(-1)}, "greater than or equal to 0"),
         ({"output_price": Decimal("-0.01")}, "greater than or equal to 0"),
         ({"cached_input_price": Decimal(-1)}, "greater than or equal to 0"),

@@ -73,11 +73,30 @@ class TestProvider:
 
 class TestModel:
     def test_an_alias_does_not_hide_a_built_in_use_case(self):
-        assert "is a use case" in errors(new_model(alias="debugging"))["alias"][0]
+        assert "addresses a use case" in errors(new_model(alias="debugging"))["alias"][0]
+        assert "addresses a use case" in errors(new_model(alias="debugging:premium"))["alias"][0]
 
     def test_an_alias_does_not_hide_an_operator_s_use_case(self):
         rows.route("translation", is_active=False)
-        assert "is a use case" in errors(new_model(alias="translation"))["alias"][0]
+        assert "addresses a use case" in errors(new_model(alias="translation"))["alias"][0]
+
+    @pytest.mark.parametrize("name", ["team/fast", "Gemini 2.5 Flash", "llama3:8b", "schnell é"])
+    def test_an_alias_and_a_use_case_hold_any_name_that_callers_can_send(self, name):
+        new_model(alias=name).full_clean()
+        UseCaseRoute(use_case=name).full_clean()
+
+    @pytest.mark.parametrize("name", [" fast", "fast ", "fast\nnow", "fast\x00"])
+    def test_a_name_is_printable_and_has_no_blank_at_its_ends(self, name):
+        assert "printable characters" in errors(new_model(alias=name))["alias"][0]
+        assert "printable characters" in errors(UseCaseRoute(use_case=name))["use_case"][0]
+
+    def test_a_use_case_does_not_end_with_a_tier(self):
+        row = UseCaseRoute(use_case="chat:premium")
+        assert "does not end with" in errors(row)["use_case"][0]
+
+    def test_a_use_case_and_its_tiers_do_not_hide_an_alias(self):
+        rows.model("a", alias="chat:premium")
+        assert "is the alias of a model" in errors(UseCaseRoute(use_case="chat"))["use_case"][0]
 
     def test_a_use_case_does_not_hide_an_alias(self):
         rows.model(alias="fast")
