@@ -42,7 +42,7 @@ from .loops import refuse_event_loop, stop_lasting_loop
 from .metrics import NoMetrics, Readings
 from .pending import PendingRouter
 from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
-from .sealing import Sealing
+from .sealing import Sealing, Signing
 from .secrets import Purpose
 from .snapshot import DATABASE_ERRORS, source
 from .static import static_snapshot
@@ -258,6 +258,7 @@ def _readings(ledger: Ledger) -> Readings:
         redis_failed=sum(calls.failed for calls in redis),
         redis_skipped=sum(calls.skipped for calls in redis),
         redis_is_paused=any(calls.is_paused for calls in redis),
+        redis_forged=sum(calls.forged for calls in redis),
     )
 
 
@@ -303,7 +304,13 @@ def _breakers(settings: Settings, clock: Clock) -> BreakerRegistry:
             watch.breakers = MemoryBreakers(rules, clock, rng)
         else:
             # Installations that share a Redis by mistake share no breakers.
-            board = BreakerBoard(redis, rules, secrets.derived_key(_BREAKER_KEYS).hex()[:16])
+            board = BreakerBoard(
+                redis,
+                rules,
+                secrets.derived_key(_BREAKER_KEYS).hex()[:16],
+                signer=Signing(secrets.encryption_keys(Purpose.BREAKERS)),
+                clock=clock,
+            )
             watch.breakers = SharedBreakers(rules, clock, rng, board=board)
     return watch.breakers
 

@@ -1,37 +1,48 @@
-"""What workers tell each other of their circuit breakers: a board in Redis.
+"""The state of circuit breakers that workers share: a board in Redis.
 
-It holds what is not closed and counts calls and probes; it decides nothing, and its time is
-Redis's own. Who writes on it and draws conclusions is `shared_breakers`.
+It holds breakers that are not closed, probes and recent calls. It decides nothing
+(`shared_breakers` does), and its time is Redis's own. Everything that could open a breaker is
+signed (`board_words`): what somebody else wrote into Redis is ignored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha1
 from typing import Any
 from uuid import uuid4
 
-from llm_routing.core.breaker import BreakerRules, CallCounts, Opening
-from llm_routing.core.codec import decode, encode
+from llm_routing.core.breaker import BreakerRules, CallCounts
+from llm_routing.core.codec import encode
+from llm_routing.core.ports import Clock, Signer
 
+from .board_words import LONGEST_BATCH, LONGEST_ENTRY, BoardWords, Entry, Forged
 from .breakers import MAX_BREAKERS, Key
 from .guarded_redis import GuardedRedis, RedisUnavailable
 
 LEASE_SECONDS = 10.0
 KEEP_SECONDS = 3600.0
-MAX_CAUSE = 64
-_YEAR = 365 * 86_400.0
+MAX_RETIRED = 4096
 
 _COMMON = """
 local open, said = KEYS[1], cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- Signatures are checked by the processes; here an entry only has to have its shape.
 local function read(raw)
-  local is_json, entry = pcall(cjson.decode, raw or '')
-  if is_json and type(entry) == 'table' and type(entry.id) == 'string'
-    and type(entry.retry_at) == 'number' and type(entry.proven) == 'number'
+  if not raw or #raw > said.longest then
+    return nil
+  end
+  local is_json, entry = pcall(cjson.decode, raw)
+  if is_json and type(entry) == 'table' and type(entry.signed) == 'string'
+    and type(entry.signature) == 'string' and type(entry.proven) == 'number'
     and type(entry.claims) == 'table' then
-    return entry
+    local is_opening, opening = pcall(cjson.decode, entry.signed)
+    if is_opening and type(opening) == 'table' and type(opening.id) == 'string'
+      and type(opening.retry_at) == 'number' then
+      return entry, opening
+    end
   end
   return nil
 end
@@ -46,36 +57,35 @@ _TELL = (
     + """
 redis.call('HSETNX', open, 'era', said.era)
 redis.call('PEXPIRE', open, said.keep_ms)
-
-local function count(calls, news)
-  local not_before = news.retry_after_ms > 0 and now + news.retry_after_ms or 0
-  redis.call('RPUSH', calls, string.format('%.0f:%d:%d:%d:%.0f',
-    now, news.calls, news.failures, news.slow_calls, not_before))
-  local batches = redis.call('LRANGE', calls, 0, -1)
-  local kept, sum, failures, slow_calls, latest = 0, 0, 0, 0, 0
-  for i = #batches, 1, -1 do
-    local at, c, f, s, n = string.match(batches[i], '^(%d+):(%d+):(%d+):(%d+):(%d+)$')
-    if not at or tonumber(at) <= now - said.window_ms or sum >= said.window_calls then
-      break
-    end
-    kept, sum, failures, slow_calls = kept + 1, sum + c, failures + f, slow_calls + s
-    latest = math.max(latest, tonumber(n))
+for i = 2, #ARGV, 2 do
+  local raw = redis.call('HGET', open, ARGV[i])
+  if raw and redis.sha1hex(raw) == ARGV[i + 1] then
+    redis.call('HDEL', open, ARGV[i])
   end
-  redis.call('LTRIM', calls, -kept, -1)
-  redis.call('PEXPIRE', calls, said.window_ms)
-  return {sum, failures, slow_calls, math.max(0, latest - now)}
 end
 
-local totals = {}
+local function share(calls, batch, after)
+  redis.call('RPUSH', calls, batch)
+  redis.call('LTRIM', calls, -said.window_calls, -1)
+  redis.call('PEXPIRE', calls, said.window_ms)
+  local found = {}
+  for _, other in ipairs(redis.call('LRANGE', calls, 0, -1)) do
+    local at = #other <= said.longest_batch and string.match(other, '^(%d+) ')
+    if at and tonumber(at) >= after then
+      found[#found + 1] = other
+    end
+  end
+  return found
+end
+
+local batches = {}
 for i, tell in ipairs(said.tells) do
   local calls = KEYS[i + 1]
-  local entry = read(redis.call('HGET', open, tell.target))
-  local id = entry and entry.id or ''
+  local entry, known = read(redis.call('HGET', open, tell.target))
+  local id = entry and known.id or ''
   if tell.opening and id == tell.was then
     if entry or redis.call('HLEN', open) <= said.most then
-      local opening = tell.opening
-      entry = {id = opening.id, cause = opening.cause, failed = opening.failed,
-        since = now - opening.opened_for_ms, retry_at = now + opening.retry_after_ms,
+      entry = {signed = tell.opening.signed, signature = tell.opening.signature,
         proven = 0, claims = {}}
       write(tell.target, entry)
     end
@@ -99,15 +109,15 @@ for i, tell in ipairs(said.tells) do
       write(tell.target, entry)
     end
   end
-  totals[i] = (tell.news and not entry) and count(calls, tell.news) or {}
+  batches[i] = (tell.batch and not entry) and share(calls, tell.batch, tell.after) or 0
 end
 
 local entries = {}
 local all = redis.call('HGETALL', open)
 for i = 1, #all, 2 do
   if all[i] ~= 'era' then
-    local entry = read(all[i + 1])
-    if entry and entry.retry_at > now - said.keep_ms then
+    local entry, opening = read(all[i + 1])
+    if entry and opening.retry_at > now - said.keep_ms then
       entries[#entries + 1] = all[i]
       entries[#entries + 1] = all[i + 1]
     else
@@ -115,7 +125,7 @@ for i = 1, #all, 2 do
     end
   end
 end
-return {redis.call('HGET', open, 'era'), now, entries, totals}
+return {redis.call('HGET', open, 'era'), now, entries, batches}
 """
 )
 
@@ -126,13 +136,13 @@ if redis.call('HGET', open, 'era') ~= said.era then
   return {'unknown', now, ''}
 end
 local raw = redis.call('HGET', open, said.target)
-local entry = read(raw)
-if not entry or entry.id ~= said.was or entry.retry_at > now then
+local entry, opening = read(raw)
+if not entry or opening.id ~= said.was or opening.retry_at > now then
   return {'changed', now, entry and raw or ''}
 end
 local taken = entry.proven
 for token, ends_at in pairs(entry.claims) do
-  if type(ends_at) == 'number' and ends_at > now then
+  if type(ends_at) == 'number' and ends_at > now and ends_at <= now + said.lease_ms then
     taken = taken + 1
   else
     entry.claims[token] = nil
@@ -164,16 +174,8 @@ class Claimed(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A breaker that is not closed; another `id` is another opening."""
-
-    id: str
-    opening: Opening
-
-
-@dataclass(frozen=True, slots=True)
 class Tell:
-    """What is new of one breaker, last known as the entry `was` (empty: closed): that it has opened
+    """News about one breaker, last known as the entry `was` (empty: closed): that it has opened
     (as `opening`) or closed; tokens of probes that succeeded, count for nothing, or run; calls."""
 
     key: Key
@@ -188,8 +190,8 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The board after telling. Another `era`: it was wiped meanwhile. `totals` are, for each
-    `Tell`, the calls of all processes in the window, None where none were counted."""
+    """The board after telling. Another `era` means that it was wiped meanwhile. `totals` are, for
+    each `Tell`, the calls of all processes in the window, None where none were counted."""
 
     era: str
     entries: Mapping[Key, Entry]
@@ -198,117 +200,160 @@ class Heard:
 
 class BreakerBoard:
     """The board of one installation; `namespace` keeps it apart from others in the same Redis.
-    Everything on it ends by itself. Every method raises `RedisUnavailable`."""
+    Everything on it ends by itself. Every method that is a coroutine raises `RedisUnavailable`."""
 
-    def __init__(self, redis: GuardedRedis, rules: BreakerRules, namespace: str) -> None:
+    def __init__(
+        self,
+        redis: GuardedRedis,
+        rules: BreakerRules,
+        namespace: str,
+        *,
+        signer: Signer,
+        clock: Clock,
+    ) -> None:
         self._redis = redis
         self._rules = rules
         # The braces keep all names on one node of a Redis cluster.
         self._prefix = f"llm_routing:breaker:{{{namespace}}}"
         self._open = f"{self._prefix}:open"
+        self._words = BoardWords(rules, self._prefix, signer)
+        self._clock = clock
+        self._ahead_ms: float | None = None
+        """How far Redis's clock is ahead of our monotonic one; None before it was heard."""
+        self._ids: dict[Key, str] = {}
+        self._retired: dict[str, None] = {}
+        self._refused: dict[bytes, str] = {}
+
+    def token(self, entry_id: str) -> str:
+        """Returns a new token for a probe under an entry, which nobody else can make up."""
+        return self._words.token(entry_id)
 
     async def tell(self, tells: Sequence[Tell]) -> Heard:
         """Says what is new, and hears what is."""
+        if self._ahead_ms is None and tells:
+            # What is signed holds its moment, in Redis's time.
+            await self.tell(())
+        now = self._now_ms()
         keep = KEEP_SECONDS + self._rules.longest_open_time
         said = {
+            **self._common(),
             "era": uuid4().hex,
             "keep_ms": _milliseconds(keep),
-            "lease_ms": _milliseconds(LEASE_SECONDS),
             "window_ms": max(1, _milliseconds(self._rules.window)),
             "window_calls": self._rules.window_calls,
-            "probes": self._rules.probes,
             "most": MAX_BREAKERS,
-            "tells": [_tell(tell) for tell in tells],
+            "longest_batch": LONGEST_BATCH,
+            "tells": [self._told(tell, now) for tell in tells],
         }
         keys = [self._open, *(self._calls(tell.key) for tell in tells)]
-        answer = await self._redis.run(_TELL, keys, [encode(said)])
+        refused, self._refused = self._refused, {}
+        answer = await self._redis.run(
+            _TELL, keys, [encode(said), *(part for pair in refused.items() for part in pair)]
+        )
         try:
-            era, now, flat, totals = answer
-            entries = {
-                _key(name): entry
-                for name, raw in zip(flat[::2], flat[1::2], strict=True)
-                if (entry := self._entry(raw, now)) is not None
-            }
-            return Heard(era.decode(), entries, [_total(total) for total in totals])
+            era, now, flat, batches = answer
+            self._set_clock(now)
+            entries = self._entries(zip(flat[::2], flat[1::2], strict=True), now)
+            totals = [
+                self._words.total(tell.key, found, now) if isinstance(found, list) else None
+                for tell, found in zip(tells, batches, strict=True)
+            ]
+            self._words.forget_old(now)
+            self._redis.count_forged(self._words.take_forged())
+            return Heard(era.decode(), entries, totals)
         except (ValueError, TypeError, AttributeError) as error:
             raise RedisUnavailable(type(error).__name__) from None
 
     async def claim(self, key: Key, was: str, token: str, era: str) -> tuple[Claimed, Entry | None]:
-        """Asks for a probe of the breaker known as `was`; also how it stands where it CHANGED."""
-        said = {
-            "era": era,
-            "target": _name(key),
-            "was": was,
-            "token": token,
-            "probes": self._rules.probes,
-            "lease_ms": _milliseconds(LEASE_SECONDS),
-        }
+        """Asks for a probe of the breaker known as `was`; also returns how it stands where it
+        CHANGED."""
+        said = {**self._common(), "era": era, "target": _name(key), "was": was, "token": token}
         answer = await self._redis.run(_CLAIM, [self._open], [encode(said)])
         try:
             word, now, raw = answer
-            return Claimed(word.decode()), self._entry(raw, now) if raw else None
+            self._set_clock(now)
+            claimed = Claimed(word.decode())
+            entry = self._words.entry(key, raw, now) if raw else None
+            if claimed is Claimed.FULL:
+                self._words.check_claims(raw, now, LEASE_SECONDS)
+        except Forged:
+            self._redis.count_forged(1)
+            self._refuse(_name(key).encode(), raw)
+            return Claimed.UNKNOWN, None
         except (ValueError, TypeError, AttributeError) as error:
             raise RedisUnavailable(type(error).__name__) from None
+        return claimed, entry
 
     async def forget(self, key: Key) -> None:
-        """Closes a breaker, however it stands."""
+        """Closes a breaker, whatever its state."""
         await self._redis.run(_FORGET, [self._open, self._calls(key)], [_name(key)])
 
     async def aclose(self) -> None:
         """Closes the connections of the running event loop."""
         await self._redis.aclose()
 
+    def _common(self) -> dict[str, Any]:
+        return {
+            "probes": self._rules.probes,
+            "lease_ms": _milliseconds(LEASE_SECONDS),
+            "longest": LONGEST_ENTRY,
+        }
+
+    def _told(self, tell: Tell, now: int) -> dict[str, Any]:
+        said: dict[str, Any] = {
+            "target": _name(tell.key),
+            "was": tell.was,
+            "is_closing": tell.is_closing,
+            "proven": list(tell.proven),
+            "released": list(tell.released),
+            "running": list(tell.running),
+        }
+        if tell.opening is not None:
+            said["opening"] = self._words.opening(tell.key, tell.opening, now)
+        if tell.news.calls:
+            said["batch"] = self._words.batch(tell.key, tell.news, now)
+            said["after"] = self._words.heard_until(tell.key)
+        return said
+
+    def _entries(self, found: Iterable[tuple[bytes, bytes]], now: int) -> Mapping[Key, Entry]:
+        """The entries that are ours. One that was gone and is back is an old one, put there again
+        by somebody else."""
+        entries: dict[Key, Entry] = {}
+        forged = 0
+        for name, raw in found:
+            try:
+                key = _key(name)
+                entry = self._words.entry(key, raw, now)
+                if entry.id in self._retired:
+                    raise Forged
+            except (Forged, ValueError):
+                forged += 1
+                self._refuse(name, raw)
+            else:
+                entries[key] = entry
+                self._words.forget(key)
+        for key, entry_id in self._ids.items():
+            if key not in entries or entries[key].id != entry_id:
+                self._retired[entry_id] = None
+        while len(self._retired) > MAX_RETIRED:
+            del self._retired[next(iter(self._retired))]
+        self._ids = {key: entry.id for key, entry in entries.items()}
+        self._redis.count_forged(forged)
+        return entries
+
+    def _refuse(self, name: bytes, raw: bytes) -> None:
+        """Has the next exchange remove an entry that is not ours, unless it has changed by then."""
+        if len(self._refused) < MAX_BREAKERS:
+            self._refused[name] = sha1(raw, usedforsecurity=False).hexdigest()
+
+    def _now_ms(self) -> int:
+        return int(self._clock.monotonic() * 1000 + (self._ahead_ms or 0.0))
+
+    def _set_clock(self, redis_ms: int) -> None:
+        self._ahead_ms = redis_ms - self._clock.monotonic() * 1000
+
     def _calls(self, key: Key) -> str:
         return f"{self._prefix}:calls:{_name(key)}"
-
-    def _entry(self, raw: bytes, now: int) -> Entry | None:
-        """What is in Redis, within the limits that the rules set."""
-        try:
-            value, longest = decode(raw), self._rules.longest_open_time
-            opening = Opening(
-                cause=str(value["cause"])[:MAX_CAUSE],
-                opened_for=_within((now - value["since"]) / 1000, _YEAR),
-                retry_after=_within((value["retry_at"] - now) / 1000, longest),
-                failed=int(_within(value["failed"], 1e6)),
-            )
-            return Entry(str(value["id"]), opening)
-        except (ValueError, KeyError, TypeError):
-            return None
-
-
-def _tell(tell: Tell) -> dict[str, Any]:
-    said: dict[str, Any] = {
-        "target": _name(tell.key),
-        "was": tell.was,
-        "is_closing": tell.is_closing,
-        "proven": list(tell.proven),
-        "released": list(tell.released),
-        "running": list(tell.running),
-    }
-    if tell.opening is not None:
-        opening = tell.opening.opening
-        said["opening"] = {
-            "id": tell.opening.id,
-            "cause": opening.cause,
-            "opened_for_ms": _milliseconds(opening.opened_for),
-            "retry_after_ms": _milliseconds(opening.retry_after),
-            "failed": opening.failed,
-        }
-    if tell.news.calls:
-        said["news"] = {
-            "calls": tell.news.calls,
-            "failures": tell.news.failures,
-            "slow_calls": tell.news.slow_calls,
-            "retry_after_ms": _milliseconds(tell.news.retry_after),
-        }
-    return said
-
-
-def _total(total: Sequence[int]) -> CallCounts | None:
-    if not total:
-        return None
-    calls, failures, slow_calls, retry_after_ms = total
-    return CallCounts(calls, failures, slow_calls, retry_after=retry_after_ms / 1000)
 
 
 def _name(key: Key) -> str:
@@ -322,7 +367,3 @@ def _key(name: bytes) -> Key:
 
 def _milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-def _within(number: float, most: float) -> float:
-    return min(max(number, 0.0), most)

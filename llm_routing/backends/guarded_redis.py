@@ -32,11 +32,12 @@ class RedisUnavailable(Exception):
 @dataclass(frozen=True, slots=True)
 class RedisCalls:
     """What became of calls since the process began: `failed`, or `skipped` while Redis was left
-    alone, which it is at the moment where `is_paused`."""
+    alone, which it is at the moment where `is_paused`; and how many values in it were `forged`."""
 
     failed: int = 0
     skipped: int = 0
     is_paused: bool = False
+    forged: int = 0
 
 
 class GuardedRedis:
@@ -54,7 +55,7 @@ class GuardedRedis:
         self._clock = clock
         self._lock = threading.Lock()
         self._breaker = Breaker(RULES, rng)
-        self._failed = self._skipped = 0
+        self._failed = self._skipped = self._forged = 0
         self._lines: dict[asyncio.AbstractEventLoop, RedisLine] = {}
 
     @property
@@ -62,7 +63,7 @@ class GuardedRedis:
         """What became of the calls so far."""
         with self._lock:
             is_paused = self._breaker.opening(self._clock.monotonic()) is not None
-            return RedisCalls(self._failed, self._skipped, is_paused)
+            return RedisCalls(self._failed, self._skipped, is_paused, self._forged)
 
     async def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """What a Lua script says within a tenth of a second. Raises `RedisUnavailable`."""
@@ -94,6 +95,18 @@ class GuardedRedis:
             with self._lock:
                 permit.succeed(self._clock.monotonic())
         return result
+
+    def count_forged(self, values: int) -> None:
+        """Counts values under our names that no process of this installation wrote there."""
+        if not values:
+            return
+        with self._lock:
+            is_first, self._forged = not self._forged, self._forged + values
+        if is_first:
+            logger.warning(
+                "Redis holds values under our names that were not written by this installation. "
+                "They are ignored; see who else can write to it."
+            )
 
     async def aclose(self) -> None:
         """Closes the connection of the running event loop; the next call opens another."""

@@ -159,6 +159,7 @@ class RedisCache:
             answer = answer_from_json(key, self._cipher.decrypt(entry["answer"], name))
             return Found(answer, (ttl_ms - left_ms) / 1000, left_ms / 1000)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            self._redis.count_forged(1)
             return None
 
     def _bound_to(self, key: str, stored_at: int, ttl_ms: int) -> str:

@@ -18,7 +18,8 @@ from llm_routing.core.errors import UpstreamError
 from llm_routing.core.ports import Clock, Permit
 from llm_routing.core.routing_table import Target
 
-from .breaker_board import BreakerBoard, Claimed, Entry, Heard, Tell
+from .board_words import Entry
+from .breaker_board import BreakerBoard, Claimed, Heard, Tell
 from .breakers import MAX_BREAKERS, Key, LockedPermit, MemoryBreakers
 from .guarded_redis import RedisUnavailable
 
@@ -141,7 +142,7 @@ class SharedBreakers(MemoryBreakers):
 
     async def _claim(self, key: Key, known: str, *, regardless: bool) -> Permit | Refusal:
         """Leave for a probe, where there is one left over all workers."""
-        token = uuid4().hex
+        token = self._board.token(known)
         claimed, entry = Claimed.UNKNOWN, None
         try:
             claimed, entry = await self._board.claim(key, known, token, self._era)
@@ -186,7 +187,7 @@ class SharedBreakers(MemoryBreakers):
             return admitted
         link = self._links[key]
         if link.id:
-            token = token or uuid4().hex
+            token = token or self._board.token(link.id)
             link.running.add(token)
         return _SharedPermit(admitted, self._lock, self._clock, self, key, token)
 

@@ -334,6 +334,17 @@ class Cipher(Protocol):
         `name`."""
 
 
+class Signer(Protocol):
+    """Signs what is shared and no secret. `name` is where it is kept: a signature that was moved
+    to another name does not hold."""
+
+    def sign(self, text: str, name: str) -> str:
+        """Returns the signature, in ASCII without blanks."""
+
+    def is_signed(self, text: str, name: str, signature: str) -> bool:
+        """Whether we have signed `text` under `name`."""
+
+
 class StreamAccount(Protocol):
     """What the end of a streamed answer tells."""
 

@@ -111,6 +111,9 @@ REDIS_MISSED = _counter(
     "redis_calls_missed", "Calls of Redis that failed, or were skipped after a failure.", "reason"
 )
 REDIS_PAUSED = _gauge("redis_paused", "Processes that leave Redis alone after a failure.")
+REDIS_REFUSED = _counter(
+    "redis_values_refused", "Values in Redis under our names that were not written by us."
+)
 PROCESSES = _gauge("processes", "Processes that these numbers are of and that live.")
 
 FAMILIES: Mapping[str, Family] = {
@@ -143,6 +146,7 @@ FAMILIES: Mapping[str, Family] = {
         LEDGER_LOST,
         REDIS_MISSED,
         REDIS_PAUSED,
+        REDIS_REFUSED,
         PROCESSES,
     )
 }

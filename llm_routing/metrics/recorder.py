@@ -54,6 +54,7 @@ class Readings:
     redis_failed: int = 0
     redis_skipped: int = 0
     redis_is_paused: bool = False
+    redis_forged: int = 0
 
 
 class _Outcomes:
@@ -200,6 +201,7 @@ class Metrics:
                 "lost": (claim(families.LEDGER_LOST), readings.ledger_lost),
                 "failed": (claim(families.REDIS_MISSED, "failed"), readings.redis_failed),
                 "skipped": (claim(families.REDIS_MISSED, "skipped"), readings.redis_skipped),
+                "forged": (claim(families.REDIS_REFUSED), readings.redis_forged),
             }
             evictions = claim(families.CACHE_EVICTIONS)
             for cache, count in readings.evictions.items():

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -20,6 +21,7 @@ from llm_routing.backends.shared_breakers import SharedBreakers
 from llm_routing.core.breaker import SLOW_CALLS, BreakerRules, BreakerState, BreakerStatus, Refusal
 from llm_routing.core.errors import RateLimited, ServerFailed
 from llm_routing.core.ports import Permit
+from llm_routing.sealing import Signing
 from project.processes import ROOT
 from tests.conftest import with_path
 from tests.core.fakes import target
@@ -34,10 +36,13 @@ CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.H
 Make = Callable[..., SharedBreakers]
 
 
-def store(url: str, rules: BreakerRules = RULES, namespace: str = "test") -> SharedBreakers:
-    redis = GuardedRedis(url, clock=SystemClock(), rng=Random(1))
-    board = BreakerBoard(redis, rules, namespace)
-    return SharedBreakers(rules, SystemClock(), Random(2), board=board)
+def store(
+    url: str, rules: BreakerRules = RULES, namespace: str = "test", key: bytes = b"k" * 32
+) -> SharedBreakers:
+    clock = SystemClock()
+    redis = GuardedRedis(url, clock=clock, rng=Random(1))
+    board = BreakerBoard(redis, rules, namespace, signer=Signing([key]), clock=clock)
+    return SharedBreakers(rules, clock, Random(2), board=board)
 
 
 @pytest.fixture
@@ -54,8 +59,8 @@ async def worker(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """A process's breakers: `worker(url, rules)`."""
     made: list[SharedBreakers] = []
 
-    def one(url: str, rules: BreakerRules = RULES, namespace: str = "test") -> SharedBreakers:
-        made.append(store(url, rules, namespace))
+    def one(url: str, rules: BreakerRules = RULES, **how: Any) -> SharedBreakers:
+        made.append(store(url, rules, **how))
         return made[-1]
 
     yield one
@@ -166,7 +171,7 @@ async def test_the_window_that_all_share_is_as_long_as_its_rules_say(
     await asyncio.sleep(0.5)
     assert state(first) is state(second) is CLOSED
     many = BreakerRules(window_calls=12, minimum_calls=6, open_time=60)
-    third, fourth = worker(url, many, "other"), worker(url, many, "other")
+    third, fourth = worker(url, many, namespace="other"), worker(url, many, namespace="other")
     for _ in range(3):
         (await permit(third)).succeed()
         (await permit(third)).succeed()
@@ -350,7 +355,8 @@ async def test_nothing_in_redis_lasts_or_tells_a_secret(url: str, worker: Make) 
         for name in names:
             assert 0 < await client.pttl(name) <= (3600 + 60) * 1000
         entry = json.loads(await client.hget("llm_routing:breaker:{test}:open", "a/m") or "")
-    assert set(entry) == {"id", "cause", "failed", "since", "retry_at", "proven", "claims"}
+    assert set(entry) == {"signed", "signature", "proven", "claims"}
+    assert set(json.loads(entry["signed"])) == {"id", "cause", "failed", "since", "retry_at"}
 
 
 async def test_installations_on_one_redis_do_not_meet(url: str, worker: Make) -> None:
@@ -390,7 +396,16 @@ async def test_no_request_waits_for_redis_and_an_idle_process_leaves_it_alone(
 
 @pytest.mark.parametrize(
     "junk",
-    [b"not JSON", b"[]", b"{}", b'{"id":1}', b'{"id":"x","retry_at":1e300,"proven":0,"claims":{}}'],
+    [
+        b"not JSON",
+        b"[]",
+        b"{}",
+        b'{"signed":1,"signature":"","proven":0,"claims":{}}',
+        b'{"signed":"{}","signature":"","proven":0,"claims":{}}',
+        b'{"signed":"{\\"id\\":\\"x\\",\\"retry_at\\":1e300}","signature":"","proven":0,"claims":{}}',
+        b"x" * 2_000_000,
+    ],
+    ids=lambda junk: f"{len(junk)} bytes",
 )
 async def test_junk_in_redis_is_no_breaker(url: str, worker: Make, junk: bytes) -> None:
     breakers = worker(url)
@@ -402,6 +417,118 @@ async def test_junk_in_redis_is_no_breaker(url: str, worker: Make, junk: bytes) 
     assert state(breakers) is OPEN
     await asyncio.sleep(0.6)
     assert breakers._is_in_touch
+
+
+OPEN_NAME = "llm_routing:breaker:{test}:open"
+CALLS_NAME = "llm_routing:breaker:{test}:calls:a/m"
+
+
+async def settled(*workers: SharedBreakers) -> None:
+    for breakers in workers:
+        await breakers._converse()
+
+
+async def test_what_somebody_without_our_keys_writes_opens_no_breaker_and_is_removed(
+    url: str, worker: Make
+) -> None:
+    breakers = worker(url)
+    await used(breakers)
+    # The best that somebody can make who has the code and not the key.
+    stranger = worker(url, key=b"x" * 32)
+    await fail(stranger, 10)
+    await settled(stranger)
+    async with Redis.from_url(url) as client:
+        assert await client.hexists(OPEN_NAME, "a/m")
+        await permit(breakers)
+        await settled(breakers, breakers)
+        assert not await client.hexists(OPEN_NAME, "a/m")
+        await fail(stranger, 10, "c")
+        (await permit(breakers, "c")).fail(ServerFailed("No."))
+        await client.hset(OPEN_NAME, b"\xff\xfe", await client.hget(OPEN_NAME, "c/m") or b"")
+        await settled(stranger, breakers, breakers)
+        assert not await client.hexists(OPEN_NAME, b"\xff\xfe")
+    assert state(breakers) is CLOSED
+    assert breakers.statuses()["c", "m"].state is CLOSED
+    assert breakers._board._redis.calls.forged >= 2
+    assert breakers._is_in_touch
+
+
+async def test_calls_that_nobody_made_are_not_counted(url: str, worker: Make) -> None:
+    breakers, stranger = worker(url), worker(url, key=b"x" * 32)
+    await used(breakers, stranger)
+    await fail(stranger, 9)
+    await settled(stranger)
+    async with Redis.from_url(url) as client:
+        batches: Any = await client.lrange(CALLS_NAME, 0, -1)
+        (batch,) = batches
+        for junk in ("junk", "9" * 500, batch.replace(b" 9 9 ", b" 99 99 "), b"\xff 1 2"):
+            await client.rpush(CALLS_NAME, junk)
+    await fail(breakers, 1)
+    await settled(breakers)
+    assert state(breakers) is CLOSED
+    assert breakers._board._redis.calls.forged >= 2
+
+
+@pytest.mark.parametrize("how", ["twice", "of another target"])
+async def test_calls_that_are_told_again_count_once_and_for_their_target(
+    url: str, worker: Make, how: str
+) -> None:
+    first, second = worker(url), worker(url)
+    await used(first, second)
+    await fail(first, 5)
+    await settled(first)
+    async with Redis.from_url(url) as client:
+        (batch,) = await client.lrange(CALLS_NAME, 0, -1)
+        name = CALLS_NAME if how == "twice" else CALLS_NAME.replace("a/m", "b/m")
+        for _ in range(3):
+            await client.rpush(name, batch)
+    target_name = "a" if how == "twice" else "b"
+    await fail(second, 1, target_name)
+    await settled(second)
+    assert second.statuses()[target_name, "m"].state is CLOSED
+
+
+async def test_an_opening_that_is_put_back_after_it_ended_or_for_another_target_is_ignored(
+    url: str, worker: Make
+) -> None:
+    first, second = worker(url), worker(url)
+    await used(first, second)
+    await fail(first, 10)
+    await until(lambda: state(second) is OPEN)
+    async with Redis.from_url(url) as client:
+        old = await client.hget(OPEN_NAME, "a/m") or b""
+        await client.hset(OPEN_NAME, "b/m", old)
+        await settled(second)
+        assert second.statuses()["b", "m"].state is CLOSED
+        first.reset("a", "m")
+        await until(lambda: state(first) is state(second) is CLOSED)
+        await client.hset(OPEN_NAME, "a/m", old)
+        await settled(first, second)
+        assert state(first) is state(second) is CLOSED
+        await permit(first)
+        await settled(second)
+        assert not await client.hexists(OPEN_NAME, "a/m")
+
+
+@pytest.mark.parametrize("forgery", ["claims", "claims for ever", "proven"])
+async def test_nobody_else_can_take_all_the_probes(url: str, worker: Make, forgery: str) -> None:
+    breakers = worker(url, QUICK)
+    await fail(breakers, 4)
+    await until(lambda: state(breakers) is HALF_OPEN)
+    await asyncio.sleep(0.3)
+    async with Redis.from_url(url) as client:
+        entry = json.loads(await client.hget(OPEN_NAME, "a/m") or "")
+        now = int((await client.time())[0]) * 1000
+        match forgery:
+            case "claims":
+                entry["claims"] = {"somebody": now + 9000}
+            case "claims for ever":
+                entry["claims"] = {"somebody": 1e300}
+            case "proven":
+                entry["proven"] = 1e9
+        await client.hset(OPEN_NAME, "a/m", json.dumps(entry))
+    (await permit(breakers)).succeed()
+    assert state(breakers) is CLOSED
 
 
 async def test_where_redis_is_away_each_process_is_alone_at_once(
