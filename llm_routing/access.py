@@ -20,10 +20,11 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.utils import timezone
 
-from .core.errors import AccessUnavailable, Unauthenticated
+from .core.errors import AccessUnavailable
 from .core.types import Caller
 from .models import ApiKey
 from .models.access import KEY_START, key_digest
+from .refused_keys import Reason, refused_keys
 from .signals import configuration_changed
 
 MAX_KEY_LENGTH = 256
@@ -33,8 +34,6 @@ MAX_WAITING = 500
 REFUSAL_SECONDS = 30.0
 LOOKUP_SECONDS = 2.0
 PAUSE_SECONDS = 5.0
-
-_REFUSED = "The API key is not valid."
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +86,21 @@ class KeyRing:
         self._paused_until = float("-inf")
         self._lookups: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lookup] = WeakKeyDictionary()
 
-    async def authenticate(self, clear_text: str) -> Caller:
-        """On whose behalf the bearer of the key calls. Raises `Unauthenticated`, or
-        `AccessUnavailable` where only the database could tell and it does not answer."""
+    async def authenticate(self, clear_text: str, address: str = "") -> Caller:
+        """On whose behalf the bearer of the key calls, from the client at `address`. Raises
+        `Unauthenticated`, `Throttled`, or `AccessUnavailable` where only the database could tell
+        and it does not answer."""
         if len(clear_text) > MAX_KEY_LENGTH or not clear_text.isascii():
-            raise Unauthenticated(_REFUSED)
+            raise refused_keys.refusal(Reason.MALFORMED, address)
         shortcuts = self._shortcuts
         presented = blake2b(clear_text.encode(), key=self._secret, digest_size=16).digest()
         shortcut = shortcuts.get(presented)
         if shortcut is None and not _is_shaped(clear_text):
-            raise Unauthenticated(_REFUSED)
+            raise refused_keys.refusal(Reason.MALFORMED, address)
         digest = shortcut or key_digest(clear_text)
         known = self._known.get(digest)
         if known is None or known.generation is not self._generation:
-            known = await self._check(digest, known)
+            known = await self._check(digest, known, address)
         if shortcut is None:
             if len(shortcuts) >= MAX_KNOWN:
                 shortcuts.clear()
@@ -110,7 +110,7 @@ class KeyRing:
         except KeyError:  # another thread has pushed it out
             pass
         if known.expires_at is not None and known.expires_at <= timezone.now():
-            raise Unauthenticated("The API key has expired.")
+            raise refused_keys.refusal(Reason.EXPIRED, address, known.caller.key_name)
         return known.caller
 
     def invalidate(self) -> None:
@@ -141,22 +141,30 @@ class KeyRing:
         self._refused.clear()
         self._paused_until = float("-inf")
 
-    async def _check(self, digest: str, stale: _Known | None) -> _Known:
+    async def _check(self, digest: str, stale: _Known | None, address: str) -> _Known:
         if self._is_refused(digest):
-            raise Unauthenticated(_REFUSED)
+            raise refused_keys.refusal(Reason.UNKNOWN, address)
         if self._monotonic() >= self._paused_until:
             # Before the query, so that what changes during it is noticed.
             generation = self._generation
+            payer = "" if stale is not None else address
+            refused_keys.spend(payer)
             try:
-                found = await self._lookup().find(digest)
+                found = await self._lookup().find(digest, lambda: self._generation)
             except (DatabaseError, InterfaceError, TimeoutError):
                 # Nobody else waits for a database that is away, until the pause is over.
                 self._paused_until = self._monotonic() + PAUSE_SECONDS
+                refused_keys.give_back(payer)
             except AccessUnavailable:
+                refused_keys.give_back(payer)
                 if stale is None:
                     raise
             else:
-                return self._learn(digest, found, generation)
+                known = self._learn(digest, found, generation)
+                if known is None:
+                    raise refused_keys.refusal(Reason.UNKNOWN, address)
+                refused_keys.give_back(payer)
+                return known
         if stale is not None:
             return stale
         raise AccessUnavailable(
@@ -167,12 +175,12 @@ class KeyRing:
         generation, until = self._refused.get(digest, (None, 0.0))
         return generation is self._generation and self._monotonic() < until
 
-    def _learn(self, digest: str, row: ApiKey | None, generation: object) -> _Known:
+    def _learn(self, digest: str, row: ApiKey | None, generation: object) -> _Known | None:
         if row is None:
             self._known.pop(digest, None)
             until = self._monotonic() + REFUSAL_SECONDS
             _keep(self._refused, digest, (generation, until), MAX_REFUSED)
-            raise Unauthenticated(_REFUSED)
+            return None
         known = KnownKey.of(row).known(generation)
         _keep(self._known, digest, known, MAX_KNOWN)
         self.changes += 1
@@ -183,32 +191,38 @@ class KeyRing:
 
 
 class _Lookup:
-    """Queries of one event loop: one at a time, for every digest that waits by then."""
+    """Queries of one event loop: one at a time, for every digest that waits by then. One that the
+    running query asks for already joins it, unless keys have changed since that began."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, asyncio.Future[ApiKey | None]] = {}
+        self._asked: dict[str, asyncio.Future[ApiKey | None]] = {}
+        self._asked_in: object = None
         self._task: asyncio.Task[None] | None = None
 
-    async def find(self, digest: str) -> ApiKey | None:
-        """The usable key with this digest. Raises `django.db.Error`, `TimeoutError`."""
-        future = self._waiting.get(digest)
+    async def find(self, digest: str, generation: Callable[[], object]) -> ApiKey | None:
+        """The usable key with this digest; `generation` gives the state of the keys. Raises
+        `django.db.Error`, `TimeoutError`, `AccessUnavailable`."""
+        future = self._asked.get(digest) if self._asked_in is generation() else None
+        future = future or self._waiting.get(digest)
         if future is None:
             if len(self._waiting) >= MAX_WAITING:
                 raise AccessUnavailable("Too many unknown API keys at once.", retry_after=1)
             future = self._waiting[digest] = asyncio.get_running_loop().create_future()
         if self._task is None:
             # In a context of its own: the request that came first may end before the others.
-            self._task = asyncio.create_task(self._run(), context=Context())
+            self._task = asyncio.create_task(self._run(generation), context=Context())
         async with asyncio.timeout(LOOKUP_SECONDS):
             return await asyncio.shield(future)
 
-    async def _run(self) -> None:
+    async def _run(self, generation: Callable[[], object]) -> None:
         try:
             while self._waiting:
-                asked, self._waiting = self._waiting, {}
-                await self._answer(asked)
+                self._asked_in = generation()
+                self._asked, self._waiting = self._waiting, {}
+                await self._answer(self._asked)
         finally:
-            self._task = None
+            self._asked, self._task = {}, None
 
     async def _answer(self, asked: dict[str, "asyncio.Future[ApiKey | None]"]) -> None:
         try:

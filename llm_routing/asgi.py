@@ -22,10 +22,12 @@ from django.urls import Resolver404, ResolverMatch, URLResolver, get_resolver
 
 from . import uvicorn_guard
 from .admission import admission
+from .body_budget import BodyShare, body_budget
 from .conf import get_settings
 from .core.alarm import Alarm
 from .core.errors import LLMError, RequestTimedOut, RequestTooLarge
 from .core.running import running_loop
+from .core.types import Caller
 from .lifecycle import Lifecycle, is_cut
 from .request_limits import BODY_SECONDS, head_refusal, pass_on, refuse
 from .sending import Send, abort, send_reply, send_response
@@ -143,9 +145,10 @@ async def _serve_endpoint(
     endpoint: "Endpoint", scope: Scope, receive: Receive, send: Send, task: "asyncio.Task[Any]"
 ) -> None:
     watch = _Watch(receive, task)
+    body = _Body(watch)
     reply: Reply | None = None
     try:
-        reply = await endpoint.respond(scope, _Body(watch))
+        reply = await endpoint.respond(scope, body)
         if reply is not None:
             await send_reply(reply, send)
     except asyncio.CancelledError:
@@ -153,19 +156,21 @@ async def _serve_endpoint(
             raise
     finally:
         watch.close()
+        body.close()
 
 
 async def _serve_view(
     match: ResolverMatch, scope: Scope, receive: Receive, send: Send, task: "asyncio.Task[Any]"
 ) -> None:
     watch = _Watch(receive, task)
+    body = _Body(watch)
     response: HttpResponseBase | None = None
     try:
-        body = _Body(watch)
         request = ASGIRequest(scope, body)
         request.resolver_match = match
         # Nobody fills our memory without a key; the view tells them what is missing.
-        if await _bears_a_key(request) and not await body.fill(request.headers):
+        caller = await _caller_of(request)
+        if caller is not None and not await body.fill(request.headers, caller):
             return
         watch.body_has_come()
         response = await match.func(request, *match.args, **match.kwargs)
@@ -175,16 +180,17 @@ async def _serve_view(
             raise
     finally:
         watch.close()
+        body.close()
 
 
-async def _bears_a_key(request: ASGIRequest) -> bool:
+async def _caller_of(request: ASGIRequest) -> Caller | None:
     # Models can be imported only after `django.setup`.
     from .api.auth import caller_if_any
 
     try:
-        return await caller_if_any(request) is not None
+        return await caller_if_any(request)
     except LLMError:
-        return False
+        return None
 
 
 class _Watch(Alarm):
@@ -258,8 +264,9 @@ class _Body(io.BytesIO):
         super().__init__()
         self._watch = watch
         self._problem: LLMError | None = None
+        self._share: BodyShare | None = None
 
-    async def fill(self, headers: Mapping[str, str]) -> bool:
+    async def fill(self, headers: Mapping[str, str], caller: Caller) -> bool:
         """Takes the body in; False where the caller left meanwhile. Where there is no room for the
         request there is none for its body."""
         self._problem = admission.refusal()
@@ -267,15 +274,20 @@ class _Body(io.BytesIO):
             self._watch.body_has_come()
             return True
         limit = get_settings().max_body_bytes
+        self._share = share = body_budget.share(caller.key_name)
         announced = headers.get("content-length", "")
-        is_too_large = announced.isdecimal() and int(announced) > limit
+        size = int(announced[:20]) if announced.isdecimal() else 0
+        is_too_large = size > limit
+        self._problem = share.refusal(size)
         receive, more = self._watch.receive, True
         try:
-            while more and not is_too_large:
+            while more and not is_too_large and self._problem is None:
                 event = await receive()
                 if event["type"] == "http.disconnect":
                     return False
-                self.write(event.get("body", b""))
+                piece = event.get("body", b"")
+                self._problem = share.take(len(piece))
+                self.write(piece)
                 more = event.get("more_body", False)
                 is_too_large = self.tell() > limit
         except asyncio.CancelledError:
@@ -288,8 +300,15 @@ class _Body(io.BytesIO):
         self.seek(0)
         return True
 
+    def close(self) -> None:
+        """The request has ended, and the body is no longer in memory."""
+        super().close()
+        if self._share is not None:
+            self._share.release()
+
     def read(self, size: int | None = -1, /) -> bytes:
-        """As of every file. Raises `RequestTooLarge`, `RequestTimedOut`, `Overloaded`."""
+        """As of every file. Raises `RequestTooLarge`, `RequestTimedOut`, `Overloaded`,
+        `Throttled`."""
         if self._problem is not None:
             raise self._problem
         return super().read(size)

@@ -27,6 +27,7 @@ def check_settings(**_: Any) -> Sequence[checks.CheckMessage]:
         return [checks.Error(str(error), id="llm_routing.E001")]
     return [
         *_timeouts(settings),
+        *_bodies(settings),
         *_snapshot_cache(settings),
         *_encryption_keys(settings),
         *_headers(settings),
@@ -118,6 +119,17 @@ def _timeouts(settings: Settings) -> Sequence[checks.CheckMessage]:
         )
         for name in ("connect_timeout", "first_token_timeout", "idle_timeout")
         if getattr(settings, name) > settings.total_timeout
+    ]
+
+
+def _bodies(settings: Settings) -> Sequence[checks.CheckMessage]:
+    return [
+        checks.Error(
+            f"{name.upper()} is less than MAX_BODY_BYTES, so that one body may pass it.",
+            id="llm_routing.E020",
+        )
+        for name in ("body_bytes_per_key", "body_bytes_per_process")
+        if getattr(settings, name) < settings.max_body_bytes
     ]
 
 

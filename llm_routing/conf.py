@@ -94,6 +94,12 @@ class Settings(BaseModel):
     hedge_budget: float = Field(0.1, alias="LLM_HEDGE_BUDGET", ge=0, le=1)
     max_answer_bytes: int = Field(32 * 1024 * 1024, alias="LLM_MAX_ANSWER_BYTES", ge=1024)
     max_body_bytes: int = Field(20 * 1024 * 1024, alias="LLM_MAX_BODY_BYTES", ge=1024)
+    body_bytes_per_key: int = Field(
+        128 * 1024 * 1024, alias="LLM_BODY_BYTES_PER_KEY", ge=1024, le=2**40
+    )
+    body_bytes_per_process: int = Field(
+        256 * 1024 * 1024, alias="LLM_BODY_BYTES_PER_PROCESS", ge=1024, le=2**40
+    )
     anonymous_body_bytes: int = Field(
         2560 * 1024, alias="LLM_ANONYMOUS_BODY_BYTES", ge=1024, le=2**40
     )
@@ -145,6 +151,9 @@ class Settings(BaseModel):
     )
     breaker_probes: int = Field(1, alias="LLM_BREAKER_PROBES", ge=1, le=100)
 
+    refused_keys_per_minute: int = Field(
+        60, alias="LLM_REFUSED_KEYS_PER_MINUTE", ge=0, le=1_000_000
+    )
     metrics_access: Literal["key", "open", "off"] = Field("key", alias="LLM_METRICS_ACCESS")
     metrics_key_names: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
         (), alias="LLM_METRICS_KEY_NAMES"

@@ -41,6 +41,7 @@ from .ledger import Ledger
 from .loops import refuse_event_loop, stop_lasting_loop
 from .metrics import NoMetrics, Readings
 from .pending import PendingRouter
+from .refused_keys import refused_keys
 from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
 from .sealing import Sealing, Signing
 from .secrets import Purpose
@@ -252,6 +253,7 @@ def _readings(ledger: Ledger) -> Readings:
         limits={("process", "", 0): admission.status, **_provider_limits(routers)},
         breakers=watch.breakers.statuses() if watch.breakers is not None else {},
         credentials_out=frozenset(watch.credential_breakers.statuses()),
+        refused_keys=refused_keys.counts,
         ledger_backlog_bytes=ledger.backlog_bytes,
         ledger_unwritten=ledger.unwritten,
         ledger_lost=ledger.lost,

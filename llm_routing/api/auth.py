@@ -9,9 +9,12 @@ from django.http import HttpRequest
 from ninja.security import APIKeyHeader, HttpBearer
 
 from llm_routing.access import keys
+from llm_routing.core.errors import LLMError
 from llm_routing.core.types import Caller
 
-from .exchange import Readable
+from .exchange import Addressed
+
+_OUTCOME = "_llm_routing_caller"
 
 
 class BearerKey(HttpBearer):
@@ -24,7 +27,7 @@ class BearerKey(HttpBearer):
 
     async def authenticate(self, request: HttpRequest, token: str) -> Caller:
         """The caller who bears `token`. Raises `Unauthenticated`, `AccessUnavailable`."""
-        return await keys.authenticate(token)
+        return await _authenticated(request, token)
 
 
 class HeaderKey(APIKeyHeader):
@@ -39,18 +42,35 @@ class HeaderKey(APIKeyHeader):
 
     async def authenticate(self, request: HttpRequest, key: str | None) -> Caller:
         """See `BearerKey`."""
-        return await keys.authenticate(key or "")
+        return await _authenticated(request, key or "")
 
 
 KEY_REQUIRED = [BearerKey(), HeaderKey()]
 
 
-async def caller_if_any(request: Readable) -> Caller | None:
+async def caller_if_any(request: HttpRequest | Addressed) -> Caller | None:
     """The caller, None where the request bears no key. Raises as the classes above do."""
     key = _bearer_key(request.headers)
     if key is None:
         key = request.headers.get(HeaderKey.param_name)
-    return None if key is None else await keys.authenticate(key)
+    return None if key is None else await _authenticated(request, key)
+
+
+async def _authenticated(request: HttpRequest | Addressed, key: str) -> Caller:
+    """Checks the key once for a request of Django's, which several layers may ask for it, so that
+    a refused key is counted once."""
+    if not isinstance(request, HttpRequest):
+        return await keys.authenticate(key, request.client_address)
+    known: Caller | LLMError | None = getattr(request, _OUTCOME, None)
+    if known is None:
+        try:
+            known = await keys.authenticate(key, request.META.get("REMOTE_ADDR") or "")
+        except LLMError as error:
+            known = error
+        setattr(request, _OUTCOME, known)
+    if isinstance(known, LLMError):
+        raise known
+    return known
 
 
 def _bearer_key(headers: Mapping[str, str]) -> str | None:

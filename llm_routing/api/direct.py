@@ -24,7 +24,7 @@ _MARK = "llm_routing_direct"
 class Body(Protocol):
     """A body that is taken in when it is known whose it is."""
 
-    async def fill(self, headers: Mapping[str, str]) -> bool:
+    async def fill(self, headers: Mapping[str, str], caller: Caller) -> bool:
         """Takes it in, within its limits; False where the caller left meanwhile."""
 
     def read(self, size: int, /) -> bytes:
@@ -34,7 +34,7 @@ class Body(Protocol):
 class DirectRequest:
     """`exchange.Asked` over the scope of ASGI."""
 
-    __slots__ = ("auth", "headers", "method", "path", "read", "request_id")
+    __slots__ = ("auth", "client_address", "headers", "method", "path", "read", "request_id")
     auth: Caller
     request_id: str
 
@@ -43,6 +43,8 @@ class DirectRequest:
         self.path: str = scope["path"]
         self.headers = _headers(scope["headers"])
         self.read = body.read
+        client = scope.get("client")
+        self.client_address: str = client[0] if client else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Endpoint:
                 raise key_needed()
             request.auth = caller
             # Nobody fills our memory without a key.
-            if not await body.fill(headers):
+            if not await body.fill(headers, caller):
                 return None
             reply = await self.answer(request)
         except asyncio.CancelledError:

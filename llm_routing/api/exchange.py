@@ -29,7 +29,15 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """At most so many bytes of the body. Raises `RequestTooLarge`, `RequestTimedOut`,
-        `Overloaded`."""
+        `Overloaded`, `Throttled`."""
+
+
+class Addressed(Readable, Protocol):
+    """A request that says where it comes from."""
+
+    @property
+    def client_address(self) -> str:
+        """The client's IP address, as the server reports it; empty if there is none."""
 
 
 class Asked(Readable, Protocol):

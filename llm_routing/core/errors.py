@@ -12,6 +12,7 @@ LLMError                        500
 │   ├── HeadersTooLarge         431  too many header lines, or too large ones
 │   ├── UrlTooLong              414  the URL passes the limit
 │   ├── IdempotencyKeyReused    422  the idempotency key belongs to another request
+│   ├── Throttled               429  this key or address asks for too much at once
 │   ├── RequestTimedOut         408  the body took too long to arrive
 │   ├── Overloaded              503  we have no room; try again later
 │   └── AccessUnavailable       503  we cannot check the key just now
@@ -139,6 +140,13 @@ class IdempotencyKeyReused(RequestError):
 
     code = "idempotency_key_reused"
     http_status = 422
+
+
+class Throttled(RequestError):
+    """This API key, or this address, asks for too much at once; others are not concerned."""
+
+    code = "throttled"
+    http_status = 429
 
 
 class RequestTimedOut(RequestError):

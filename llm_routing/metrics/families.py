@@ -102,6 +102,7 @@ BREAKER_OPENINGS = _counter("breaker_openings", "Times a circuit breaker has ope
 CREDENTIAL_OUT = _gauge(
     "credential_out", "Processes in which the provider's credential is out of use.", "provider"
 )
+REFUSED_KEYS = _counter("refused_keys", "API keys that were refused.", "reason")
 LEDGER_BACKLOG = _gauge(
     "ledger_backlog_bytes", "Usage records on disk that are not in the database yet.", unit="bytes"
 )
@@ -141,6 +142,7 @@ FAMILIES: Mapping[str, Family] = {
         BREAKER_STATE,
         BREAKER_OPENINGS,
         CREDENTIAL_OUT,
+        REFUSED_KEYS,
         LEDGER_BACKLOG,
         LEDGER_UNWRITTEN,
         LEDGER_LOST,

@@ -48,6 +48,7 @@ class Readings:
     limits: Mapping[tuple[str, str, int], LimitStatus] = field(default_factory=dict)
     breakers: Mapping[Key, BreakerStatus] = field(default_factory=dict)
     credentials_out: Collection[str] = ()
+    refused_keys: Mapping[str, int] = field(default_factory=dict)
     ledger_backlog_bytes: int = 0
     ledger_unwritten: int = 0
     ledger_lost: int = 0
@@ -203,6 +204,8 @@ class Metrics:
                 "skipped": (claim(families.REDIS_MISSED, "skipped"), readings.redis_skipped),
                 "forged": (claim(families.REDIS_REFUSED), readings.redis_forged),
             }
+            for reason, count in readings.refused_keys.items():
+                counts["refused", reason] = (claim(families.REFUSED_KEYS, reason), count)
             evictions = claim(families.CACHE_EVICTIONS)
             for cache, count in readings.evictions.items():
                 counts[cache] = (evictions, count)

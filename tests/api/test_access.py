@@ -204,6 +204,32 @@ async def test_what_changes_during_a_query_is_noticed(database: Database, key: s
     assert database.asked == [1, 1]
 
 
+async def test_a_key_that_is_being_asked_for_is_not_asked_for_again(
+    database: Database, key: str
+) -> None:
+    keys = ring()
+    database.seconds = 0.2
+    asking = []
+    for _ in range(5):
+        asking.append(asyncio.create_task(keys.authenticate(key)))
+        await asyncio.sleep(0.02)
+    assert set(await asyncio.gather(*asking)) == {Caller("acme", "tests")}
+    assert database.asked == [1]
+
+
+async def test_a_key_that_was_revoked_during_a_query_is_asked_for_again(
+    database: Database, key: str
+) -> None:
+    keys = ring()
+    database.seconds = 0.2
+    first = asyncio.create_task(keys.authenticate(key))
+    await asyncio.sleep(0.05)
+    keys.invalidate()
+    second = asyncio.create_task(keys.authenticate(key))
+    await asyncio.gather(first, second)
+    assert database.asked == [1, 1]
+
+
 async def test_memory_is_bounded_and_keeps_what_was_used_last(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
 from llm_routing import request_limits, uvicorn_guard
 from llm_routing.asgi import get_asgi_application
 from llm_routing.conf import get_settings
+from llm_routing.models import ApiKey
 from llm_routing.request_limits import pass_on
 from tests.api.conftest import serving
 
@@ -266,7 +268,6 @@ def watch_spooled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_a_signed_in_user_may_send_a_larger_body(
     router: object, limits: Any, django_user_model: Any
 ) -> None:
-    from asgiref.sync import sync_to_async
     from django.test import AsyncClient
 
     limits(LLM_ANONYMOUS_BODY_BYTES=2000)
@@ -336,3 +337,53 @@ async def test_an_unknown_uvicorn_is_left_alone_and_named(
     monkeypatch.undo()
     monkeypatch.delattr("uvicorn.protocols.http.httptools_impl.HttpToolsProtocol.on_body")
     assert any("has no on_body" in problem for problem in uvicorn_guard.problems())
+
+
+async def test_bodies_under_way_are_bounded_for_a_key_and_for_the_process(
+    key: str, limits: Any
+) -> None:
+    from llm_routing.body_budget import body_budget
+
+    limits(
+        LLM_MAX_BODY_BYTES=10_000, LLM_BODY_BYTES_PER_KEY=20_000, LLM_BODY_BYTES_PER_PROCESS=30_000
+    )
+    other = (await sync_to_async(ApiKey.objects.issue)("other"))[1]
+    third = (await sync_to_async(ApiKey.objects.issue)("third"))[1]
+
+    async def unfinished(key: str, url: str, path: str) -> tuple[Any, Any]:
+        port = int(url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\n"
+        writer.write(head.encode() + b"transfer-encoding: chunked\r\n\r\n2328\r\n" + b"x" * 9000)
+        return reader, writer
+
+    async def answer(reader: Any) -> tuple[bytes, bytes]:
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), WAIT)
+        return head.split()[1], head.lower()
+
+    async with serving(get_asgi_application(), "off", "httptools") as url:
+        open_ones = [
+            await unfinished(key, url, "/v1/chat/completions"),
+            await unfinished(key, url, "/v1/embeddings"),
+        ]
+        while body_budget.bytes < 18_000:
+            await asyncio.sleep(0.01)
+        refused = await unfinished(key, url, "/v1/messages")
+        status, head = await answer(refused[0])
+        assert status == b"429"
+        assert b"retry-after: 1\r\n" in head
+        open_ones.append(await unfinished(other, url, "/v1/chat/completions"))
+        while body_budget.bytes < 27_000:
+            await asyncio.sleep(0.01)
+        full = await unfinished(third, url, "/v1/embeddings")
+        status, head = await answer(full[0])
+        assert status == b"503"
+        assert b"retry-after: 1\r\n" in head
+        for _, writer in (*open_ones, refused, full):
+            writer.close()
+        while body_budget.bytes:
+            await asyncio.sleep(0.01)
+        last = await unfinished(key, url, "/v1/chat/completions")
+        last[1].write(b"\r\n0\r\n\r\n")
+        assert (await answer(last[0]))[0] == b"400"
+        last[1].close()

@@ -1,0 +1,91 @@
+"""The bytes of request bodies in memory: so many for each API key, and for the process.
+
+How large one body may be is checked in `asgi`; how many requests are under way in `admission`.
+"""
+
+import threading
+
+from .conf import get_settings
+from .core.errors import LLMError, Overloaded, Throttled
+
+RETRY_SECONDS = 1.0
+
+
+class BodyBudget:
+    """What the bodies of this process take up, from their first byte to the end of the request."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.bytes = 0
+        self._bytes_of: dict[str, int] = {}
+
+    def share(self, key_name: str) -> "BodyShare":
+        """The share of one request with this key."""
+        return BodyShare(self, key_name)
+
+    def refusal(self, key_name: str, size: int) -> LLMError | None:
+        """Why there is no room for `size` more bytes, if there is none."""
+        settings = get_settings()
+        if self._bytes_of.get(key_name, 0) + size > settings.body_bytes_per_key:
+            return Throttled(
+                f"The requests under way with this API key have {settings.body_bytes_per_key} "
+                "bytes of bodies together, which is the most for one key.",
+                retry_after=RETRY_SECONDS,
+            )
+        if self.bytes + size > settings.body_bytes_per_process:
+            return Overloaded(
+                "The gateway has no room for a body of this size. Ask again later.",
+                retry_after=RETRY_SECONDS,
+            )
+        return None
+
+    def take(self, key_name: str, size: int) -> LLMError | None:
+        """Counts `size` more bytes, unless there is a refusal."""
+        with self._lock:
+            problem = self.refusal(key_name, size)
+            if problem is None:
+                self.bytes += size
+                self._bytes_of[key_name] = self._bytes_of.get(key_name, 0) + size
+            return problem
+
+    def give_back(self, key_name: str, size: int) -> None:
+        """The bytes are no longer in memory."""
+        with self._lock:
+            self.bytes -= size
+            left = self._bytes_of[key_name] - size
+            if left:
+                self._bytes_of[key_name] = left
+            else:
+                del self._bytes_of[key_name]
+
+
+class BodyShare:
+    """The bytes of one request. Release it in any case."""
+
+    __slots__ = ("_budget", "_key_name", "_size")
+
+    def __init__(self, budget: BodyBudget, key_name: str) -> None:
+        self._budget = budget
+        self._key_name = key_name
+        self._size = 0
+
+    def refusal(self, size: int) -> LLMError | None:
+        """Why a body of this size would be refused. Nothing is reserved for it: to announce bytes
+        costs a client nothing."""
+        return self._budget.refusal(self._key_name, size)
+
+    def take(self, size: int) -> LLMError | None:
+        """Counts so many bytes that have come, or says why they are too many."""
+        problem = self._budget.take(self._key_name, size) if size else None
+        if problem is None:
+            self._size += size
+        return problem
+
+    def release(self) -> None:
+        """The request has ended."""
+        size, self._size = self._size, 0
+        if size:
+            self._budget.give_back(self._key_name, size)
+
+
+body_budget = BodyBudget()

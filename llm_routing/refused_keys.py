@@ -1,0 +1,116 @@
+"""API keys that were refused: counted, logged without the key, and throttled by client address.
+
+A throttled address is refused only keys that would cost a query; the keys this process knows are
+never affected. Which address a client has is decided by the server, from its own proxy settings.
+"""
+
+import ipaddress
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from enum import StrEnum
+
+from .conf import get_settings
+from .core.errors import Throttled, Unauthenticated
+
+logger = logging.getLogger(__name__)
+
+LOG_SECONDS = 10.0
+MOST_ADDRESSES = 10_000
+
+
+class Reason(StrEnum):
+    """Why a key was refused."""
+
+    MALFORMED = "malformed"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    THROTTLED = "throttled"
+
+
+class RefusedKeys:
+    """What this process knows of refused keys, in bounded memory. For the threads of any loop: a
+    lost update costs a count or a token at most."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self.clear()
+
+    def clear(self) -> None:
+        """Begins anew."""
+        self.counts: dict[str, int] = dict.fromkeys((each.value for each in Reason), 0)
+        self._logged = dict(self.counts)
+        self._next_log = float("-inf")
+        # Lookups an address may still make, and when that was true.
+        self._budgets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def refusal(self, reason: Reason, address: str, name: str = "") -> Unauthenticated:
+        """The error for a refused key; `name` is the key's, if it is known."""
+        self._note(reason, address, name)
+        expired = reason is Reason.EXPIRED
+        return Unauthenticated(
+            "The API key has expired." if expired else "The API key is not valid."
+        )
+
+    def spend(self, address: str) -> None:
+        """Takes one of the lookups of an address, which `give_back` returns for a good key. Raises
+        `Throttled` if there is none left."""
+        most = get_settings().refused_keys_per_minute
+        if not most or not address:
+            return
+        source = _source(address)
+        now = self._monotonic()
+        left, since = self._budgets.pop(source, (float(most), now))
+        left = min(left + (now - since) * most / 60, most)
+        self._budgets[source] = (max(left - 1, 0) if left >= 1 else left, now)
+        if len(self._budgets) > MOST_ADDRESSES:
+            self._budgets.popitem(last=False)
+        if left < 1:
+            self._note(Reason.THROTTLED, address)
+            raise Throttled(
+                "Too many API keys from this address were refused.",
+                retry_after=(1 - left) * 60 / most,
+            )
+
+    def give_back(self, address: str) -> None:
+        """The lookup found a good key, or could not be made."""
+        source = _source(address) if address else ""
+        if (budget := self._budgets.get(source)) is not None:
+            self._budgets[source] = (budget[0] + 1, budget[1])
+
+    def _note(self, reason: Reason, address: str, name: str = "") -> None:
+        self.counts[reason] += 1
+        now = self._monotonic()
+        if now < self._next_log:
+            return
+        self._next_log = now + LOG_SECONDS
+        news = [
+            f"{count - self._logged[each]} {each}"
+            for each, count in self.counts.items()
+            if count > self._logged[each]
+        ]
+        self._logged = dict(self.counts)
+        logger.warning(
+            "API keys refused: %s; the last one from %s%s.",
+            ", ".join(news),
+            address or "an unknown address",
+            f", the key named {name!r}" if name else "",
+        )
+
+
+def _source(address: str) -> str:
+    """What is throttled together: an IPv4 address, or the /64 network of an IPv6 address, all of
+    which one client may use."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address[:64]
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+refused_keys = RefusedKeys()
