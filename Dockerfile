@@ -21,4 +21,4 @@ VOLUME /var/lib/llm_routing
 EXPOSE 8000
 # A worker that is told to end finishes what it has begun within LLM_DRAIN_TIMEOUT (30 s); the limit here is for what
 # keeps a connection open after that.
-CMD ["uvicorn", "project.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", "--timeout-graceful-shutdown", "5"]
+CMD ["uvicorn", "project.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", "--timeout-graceful-shutdown", "5", "--timeout-worker-healthcheck", "60"]

@@ -28,9 +28,10 @@ from .core.alarm import Alarm
 from .core.errors import LLMError, RequestTimedOut, RequestTooLarge
 from .core.running import running_loop
 from .core.types import Caller
+from .health.readiness import is_draining
 from .lifecycle import Lifecycle, is_cut
 from .request_limits import BODY_SECONDS, head_refusal, pass_on, refuse
-from .sending import Send, abort, send_reply, send_response
+from .sending import Send, abort, closing_connection, send_reply, send_response
 
 if TYPE_CHECKING:
     # Models can be imported only after `django.setup`.
@@ -111,6 +112,8 @@ class LeanApplication:
             return _serve_endpoint(endpoint, scope, receive, send, task)
         match = _lean_match(get_resolver(), path)
         if match is None:
+            if is_draining():
+                send = closing_connection(send)
             return pass_on(self._django, scope, receive, send)
         from .api.direct import offered
 

@@ -16,6 +16,7 @@ from weakref import WeakSet
 from .conf import get_settings
 from .core.errors import Overloaded
 from .health import readiness
+from .server_sockets import ServerSockets
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ Handler = Callable[[int, FrameType | None], Any]
 
 ACCESS_LOG = logging.getLogger("uvicorn.access")
 CUT_SECONDS = 5.0
+POLL_SECONDS = 0.05
 GARBAGE = (20_000, 20, 100)
 """After how many new objects the collector looks at them, and how much more seldom at older ones: a
 request makes some hundreds, and nearly none of them in cycles."""
@@ -32,10 +34,11 @@ _cut: WeakSet["asyncio.Task[Any]"] = WeakSet()
 class Lifecycle:
     """The requests that are under way, and the signal that ends them.
 
-    A server such as uvicorn tells an application of its end only when all connections are closed.
-    So SIGTERM is heard here first: the process is not ready from then on, but goes on serving until
-    nothing is under way or `drain_timeout` is over; only then does the server's own handler get
-    the signal. A second SIGTERM goes to it directly.
+    A server such as uvicorn tells an application of its end only when all connections are closed,
+    and it closes those at once whose request has not arrived yet. So SIGTERM is handled here first.
+    The process is not ready from then on, stops listening after `drain_delay`, and serves the
+    connections that it has until they are closed or `drain_timeout` is over; only then does the
+    server's own handler get the signal. A second SIGTERM goes to it directly.
 
     After a graceful end uvicorn raises the signal again, so that a process without a handler of
     its own ends by it (status 143 in a shell). With `exits_in_order` the process exits with 0: for
@@ -118,8 +121,9 @@ class Lifecycle:
         deadline = loop.time() + settings.drain_timeout
         logger.info("Draining: %d requests are under way.", len(self._requests))
         await asyncio.sleep(min(settings.drain_delay, settings.drain_timeout))
-        while self._requests and loop.time() < deadline:
-            await asyncio.wait(tuple(self._requests), timeout=deadline - loop.time())
+        sockets = ServerSockets(self._server_handler)
+        await sockets.stop_listening()
+        await self._finish_requests(sockets, deadline)
         if self._requests:
             logger.warning("Draining took too long: %d requests are cut.", len(self._requests))
             self._cut()
@@ -128,6 +132,21 @@ class Lifecycle:
         # Until the server has closed its sockets, one more request may have come.
         await asyncio.sleep(deadline - loop.time())
         self._cut()
+
+    async def _finish_requests(self, sockets: ServerSockets, deadline: float) -> None:
+        """Returns when no request is under way and no connection can bring another, or at the
+        `deadline`. Idle connections get the time that the server always gives them: one that is
+        closed earlier may be closed while its next request is on the way."""
+        loop = asyncio.get_running_loop()
+        idle_until = loop.time() + sockets.idle_seconds
+        while (now := loop.time()) < deadline:
+            if self._requests:
+                await asyncio.wait(tuple(self._requests), timeout=deadline - now)
+                idle_until = loop.time() + sockets.idle_seconds
+            elif sockets.has_connections and now < idle_until:
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                return
 
     def _cut(self) -> None:
         for task in self._requests:

@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
+from .health.readiness import is_draining
+
 if TYPE_CHECKING:
     # Models can be imported only after `django.setup`.
     from .api.exchange import Reply
     from .api.streaming import EventStream
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+CLOSE = (b"connection", b"close")
+"""Sent with every response while the process drains; a server that speaks HTTP/2 leaves it out."""
 
 # Not HTTP/2: there others write to the same transport in between.
 _WRITES_APART = frozenset(
@@ -42,6 +47,18 @@ async def send_response(response: HttpResponseBase, send: Send) -> None:
     else:
         assert isinstance(response, HttpResponse)
         await _send_whole(send, response.status_code, response.headers, response.content)
+
+
+def closing_connection(send: Send) -> Send:
+    """A `send` for an application that does not know that the process drains: the connection is
+    closed after its response."""
+
+    async def send_with_close(message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), CLOSE]}
+        await send(message)
+
+    return send_with_close
 
 
 async def abort(send: Send) -> None:
@@ -81,13 +98,10 @@ async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
 
 
 def _head(status: int, headers: Mapping[str, str]) -> Mapping[str, Any]:
-    return {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [
-            (name.encode("ascii"), value.encode("latin1")) for name, value in headers.items()
-        ],
-    }
+    encoded = [(name.encode("ascii"), value.encode("latin1")) for name, value in headers.items()]
+    if is_draining():
+        encoded.append(CLOSE)
+    return {"type": "http.response.start", "status": status, "headers": encoded}
 
 
 async def _send_parts(stream: "AsyncGenerator[bytes, None] | EventStream", send: Send) -> None:

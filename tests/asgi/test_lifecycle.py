@@ -49,13 +49,13 @@ def record_of(gateway: Gateway, request_id: str) -> list[str]:
 
 
 def until_draining(url: str) -> None:
-    """Returns once the server says that it is not ready."""
+    """Returns once the server says that it is not ready, or takes no new connection."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         try:
-            answer = httpx.get(f"{url}/api/llm/health/ready", trust_env=False)
+            answer = httpx.get(f"{url}/api/llm/health/ready", trust_env=False, timeout=1)
         except httpx.TransportError:
-            continue  # a worker that had nothing to do has closed its side already
+            return
         if answer.status_code == 503:
             assert answer.json()["reasons"] == ["draining"]
             return
@@ -97,8 +97,60 @@ def test_an_answer_under_way_is_given_and_new_ones_are_taken_meanwhile(
         until_draining(server.url)
         answer = client.post("/v1/chat/completions", json=chat("Hi"))
         assert answer.status_code == 200
+        assert answer.headers["connection"] == "close"
         assert server.process.wait(LIMIT) == 0, server.output()
     assert record_of(gateway, answer.headers["x-request-id"]) == ["success"]
+
+
+def test_a_draining_server_finishes_what_it_accepted_and_accepts_nothing_new(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    with second_server(gateway, tmp_path / "log") as server:
+        address = urlsplit(server.url)
+        place = (address.hostname, address.port)
+        body = json.dumps(chat("[[delay=4]]")).encode()
+        head = "".join(f"{name}: {value}\r\n" for name, value in gateway.headers.items())
+        request = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{head}"
+            f"content-length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        page = b"GET /admin/login/ HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        with (
+            socket.create_connection(place, LIMIT) as busy,
+            socket.create_connection(place, LIMIT) as idle,
+        ):
+            busy.sendall(request)
+            time.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+            refused_by = time.monotonic() + LIMIT
+            while time.monotonic() < refused_by:
+                try:
+                    socket.create_connection(place, LIMIT).close()
+                except ConnectionRefusedError:
+                    break
+                time.sleep(0.02)
+            else:
+                pytest.fail("The server went on accepting.")
+            # Its connection was accepted, so its request is served, by Django too.
+            idle.sendall(page)
+            answer = idle.makefile("rb").read()
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"connection: close\r\n" in answer
+            assert busy.makefile("rb").read().startswith(b"HTTP/1.1 200")
+        assert server.process.wait(LIMIT) == 0, server.output()
+        assert "Traceback" not in server.output()
+
+
+def test_an_idle_connection_does_not_keep_the_server_from_ending(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    with second_server(gateway, tmp_path / "log", "--timeout-keep-alive", "1") as server:
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port), LIMIT) as silent:
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(LIMIT) == 0, server.output()
+            assert silent.recv(1) == b""
 
 
 def test_a_stream_that_takes_too_long_is_cut_at_the_limit_and_accounted(
