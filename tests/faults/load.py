@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -40,12 +41,12 @@ class Load:
         number = 0
         while not until.is_set():
             reader, writer = await self._connect()
-            is_open = True
-            while is_open and not until.is_set():
-                number += 1
-                is_open = await self._ask(reader, writer, f"kept {number}", 0.2)
-                await asyncio.sleep(0.05)
-            writer.close()
+            with closing(writer):
+                is_open = True
+                while is_open and not until.is_set():
+                    number += 1
+                    is_open = await self._ask(reader, writer, f"kept {number}", 0.2)
+                    await asyncio.sleep(0.05)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         address = urlsplit(self.url)
@@ -57,8 +58,8 @@ class Load:
         except OSError as error:
             self.failures.append(f"{number}: {error!r}")
             return
-        await self._ask(reader, writer, str(number), seconds)
-        writer.close()
+        with closing(writer):
+            await self._ask(reader, writer, str(number), seconds)
 
     async def _ask(
         self,

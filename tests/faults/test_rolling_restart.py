@@ -36,10 +36,13 @@ def gunicorn(port: int, workers: int) -> Sequence[str]:
     return [*command, "--workers", str(workers)]
 
 
-async def restarted(server: Server, times: int) -> None:
-    """Returns once as many workers as `times` have ended since the server started."""
+async def restarted(server: Server, times: int, workers: int) -> None:
+    """Returns once all workers have been replaced so many times, and the new ones serve."""
     for _ in range(int(RESTARTED_SECONDS / 0.1)):
-        if server.output().count("Finished server process") >= times:
+        output = server.output()
+        ended = output.count("Finished server process")
+        started = output.count("Application startup complete")
+        if ended >= times * workers and started >= (times + 1) * workers:
             return
         await asyncio.sleep(0.1)
     pytest.fail(f"The workers did not restart:\n{server.output()}")
@@ -67,7 +70,7 @@ async def load_over_restarts(
             await asyncio.sleep(1.0)
             server.process.send_signal(signal.SIGHUP)
             restarts += 1
-            await restarted(server, restarts * workers)
+            await restarted(server, restarts, workers)
         is_over.set()
         await steady
     return load
