@@ -191,8 +191,9 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     origin = {name: f"LLM_ROUTING['{key}']" for key, name in known.items() if key in given}
     for name, info in Settings.model_fields.items():
         variable = info.alias
-        if name not in values and variable is not None and environ.get(variable, "") != "":
-            values[name] = environ[variable]
+        text = environ.get(variable or "", "").strip()
+        if name not in values and text:
+            values[name] = text
             origin[name] = f"the environment variable {variable}"
     try:
         return Settings.model_validate(values)

@@ -10,10 +10,31 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import dj_database_url
+import dotenv
 from django.core.exceptions import ImproperlyConfigured
 
+DEVELOPMENT_FILE = "development.env"
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"", "0", "false", "no", "off"})
+
+
+def var_dir() -> Path:
+    """Where the shipped project keeps its files: DJANGO_VAR_DIR, else `var` beside `manage.py`."""
+    return Path(os.environ.get("DJANGO_VAR_DIR") or Path(__file__).resolve().parent.parent / "var")
+
+
+def load(directory: Path) -> None:
+    """Complete the environment from the file that `make run` leaves in `directory`, so that every
+    command of a clone has the settings of the server. A variable that is set comes first.
+
+    Docker and shells that read a file with Windows line ends leave a carriage return at the end of
+    each value; it is removed.
+    """
+    for name, value in os.environ.items():
+        if value.endswith("\r"):
+            os.environ[name] = value.rstrip("\r")
+    for name, text in dotenv.dotenv_values(directory / DEVELOPMENT_FILE, interpolate=False).items():
+        os.environ.setdefault(name, text or "")
 
 
 def flag(name: str, default: bool = False) -> bool:

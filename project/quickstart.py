@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from .environment import DEVELOPMENT_FILE, var_dir
 from .processes import die_with_parent, free_port, is_free, spawn, stop
 
 HOST = "127.0.0.1"
@@ -67,9 +68,8 @@ def serve(children: list[subprocess.Popen[bytes]]) -> None:
             f"Choose another one: PORT={port + 1} make run"
         )
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
-    os.environ.setdefault("DJANGO_DEBUG", "1")
     os.environ.setdefault("LLM_DRAIN_TIMEOUT", "5")  # a person waits at the terminal
-    offer_sandbox()
+    keep_development_settings()
 
     import django
 
@@ -77,8 +77,10 @@ def serve(children: list[subprocess.Popen[bytes]]) -> None:
     new_login = set_up()
 
     if wanted := sandbox_port():
+        say(f"Starting the sandbox on port {wanted}, which answers without a provider's key ...")
         children.append(spawn([sys.executable, "manage.py", "llm_sandbox", "--port", str(wanted)]))
         wait_until(lambda: not is_free(wanted), children, "The sandbox")
+    say(f"Starting the server on port {port} ...")
     uvicorn = ["--host", HOST, "--port", str(port), "--log-level", "warning"]
     uvicorn += ["--timeout-graceful-shutdown", "5"]
     children.append(spawn([sys.executable, "-m", "uvicorn", "project.asgi:application", *uvicorn]))
@@ -93,10 +95,27 @@ def serve(children: list[subprocess.Popen[bytes]]) -> None:
     raise CannotRun("A server process has ended by itself; its last words are above.")
 
 
-def offer_sandbox() -> None:
-    """Say where a first set-up is to look for the sandbox, unless the environment says it."""
+def say(step: str) -> None:
+    """Print what happens now: some steps take a while."""
+    print(step, flush=True)
+
+
+def keep_development_settings() -> None:
+    """On the first run, choose development settings and where the sandbox is, and write them to the
+    file that `project.settings` reads for every command of this clone."""
+    path = var_dir() / DEVELOPMENT_FILE
+    if path.exists():
+        return
     port = SANDBOX_PORT if is_free(SANDBOX_PORT) else free_port()
-    os.environ.setdefault("LLM_SANDBOX_URL", f"http://{HOST}:{port}")
+    chosen = {"DJANGO_DEBUG": "1", "LLM_SANDBOX_URL": f"http://{HOST}:{port}"}
+    missing = {name: value for name, value in chosen.items() if name not in os.environ}
+    os.environ.update(missing)
+    if not missing:
+        return
+    say(f"Writing development settings for every command of this clone to {path} ...")
+    lines = ["# Written by `make run`. Delete this file before this clone serves anybody else."]
+    lines += [f"{name}={value}" for name, value in missing.items()]
+    write_privately(path, "\n".join(lines) + "\n")
 
 
 def sandbox_port() -> int | None:
@@ -127,7 +146,9 @@ def set_up() -> tuple[str, str] | None:
     from django.contrib.auth import get_user_model
     from django.core.management import call_command
 
+    say("Creating or updating the database ...")
     call_command("migrate", interactive=False, verbosity=0)
+    say("Writing providers, models and routes ...")
     call_command("setup_llm_configuration", verbosity=0)
     users = get_user_model().objects
     if users.filter(is_superuser=True).exists():
@@ -172,11 +193,16 @@ def working_key(client: httpx.Client) -> tuple[str, bool]:
         if client.get("/api/llm/models", headers=bearer(key)).status_code != 401:
             return key, False
     key = create_key()
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(key)
+    write_privately(path, key)
     return key, True
+
+
+def write_privately(path: Path, text: str) -> None:
+    """Write a new file that its owner alone may read."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 def create_key() -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from . import environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-VAR_DIR = Path(os.environ.get("DJANGO_VAR_DIR", BASE_DIR / "var"))
+VAR_DIR = environment.var_dir()
+environment.load(VAR_DIR)
 
 DEBUG = environment.flag("DJANGO_DEBUG")
 SECRET_KEY = environment.secret_key(VAR_DIR / "secret_key")

@@ -47,9 +47,18 @@ is_installed() { cmp -s "$1" "$venv/installed-$1"; }
 if is_installed "$lock" || is_installed requirements-dev.txt; then
     exit 0
 fi
-echo "Installing $lock into $venv; this happens once."
+echo "Installing $lock into $venv; this happens once and takes a minute or two:"
 # The lock is the whole set. Older releases of pip that resolve it again trip over an extra of a package
 # that has had a newer release since.
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r "$lock"
+# Each download is shown, so that a slow one can be told from none.
+{ "$venv/bin/python" -m pip install --disable-pip-version-check --no-color --progress-bar off \
+    --require-hashes --no-deps -r "$lock" || touch "$venv/failed"; } |
+    sed -n -e 's/^ *Downloading .*\/\([^/ ]*\)\.metadata.*//' \
+        -e 's/^ *Downloading \([^ ]*\) \((.*)\)$/  \1 \2/p' -e 's/^ *Using cached \([^ ]*\) \((.*)\)$/  \1 \2/p' \
+        -e 's/^Installing collected packages.*/  Unpacking .../p'
+if [ -e "$venv/failed" ]; then
+    rm -f "$venv/failed"
+    exit 1
+fi
 "$venv/bin/python" -m pip check
 cp "$lock" "$venv/installed-$lock"
