@@ -99,6 +99,18 @@ class Vendor:
         return parts.scheme == "https" and (host == own or host.endswith(f".{own}"))
 
 
+    def path_hint(self, base_url: str) -> str:
+        """A sentence if `base_url` seems to lack the vendor's path, or to repeat a part of it that
+        the wire format adds; empty otherwise."""
+        path = urlsplit(base_url).path.rstrip("/")
+        own = urlsplit(self.base_url).path
+        if own and base_url and not path:
+            return f"The base URL has no path; at this vendor it usually ends with {own}."
+        if not own and path.endswith("/v1"):
+            return "The base URL ends with /v1, which is added to it; leave it out."
+        return ""
+
+
 def _by_name(*vendors: Vendor) -> Mapping[str, Vendor]:
     return MappingProxyType({vendor.name: vendor for vendor in vendors})
 

@@ -53,8 +53,7 @@ echo "Installing $lock into $venv; this happens once and takes a minute or two:"
 # Each download is shown, so that a slow one can be told from none.
 { "$venv/bin/python" -m pip install --disable-pip-version-check --no-color --progress-bar off \
     --require-hashes --no-deps -r "$lock" || touch "$venv/failed"; } |
-    sed -n -e 's/^ *Downloading .*\/\([^/ ]*\)\.metadata.*//' \
-        -e 's/^ *Downloading \([^ ]*\) \((.*)\)$/  \1 \2/p' -e 's/^ *Using cached \([^ ]*\) \((.*)\)$/  \1 \2/p' \
+    sed -u -n -e '/\.metadata /d' -e 's/^ *Downloading \(.*\)/  \1/p' -e 's/^ *Using cached \(.*\)/  \1/p' \
         -e 's/^Installing collected packages.*/  Unpacking .../p'
 if [ -e "$venv/failed" ]; then
     rm -f "$venv/failed"

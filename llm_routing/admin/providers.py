@@ -114,6 +114,15 @@ class ProviderAdmin(WithDay, ConfigurationAdmin[Provider]):
             for title, options in self.fieldsets
         ]
 
+    def save_model(
+        self, request: HttpRequest, obj: Provider, form: ProviderForm, change: bool
+    ) -> None:
+        """As in Django, with a hint for an address that looks incomplete."""
+        super().save_model(request, obj, form, change)
+        vendor = VENDORS.get(obj.vendor)
+        if vendor is not None and (hint := vendor.path_hint(obj.base_url)):
+            self.message_user(request, hint, messages.WARNING)
+
     def has_discover_permission(self, request: HttpRequest) -> bool:
         """Whether the user may ask providers for their models and have them written."""
         return request.user.has_perm(f"{self.opts.app_label}.discover_models")

@@ -137,7 +137,9 @@ def _failure(source: Source, status: int, headers: Mapping[str, str], body: byte
             status=status,
         )
     if status in (404, 405, 501):
+        hint = source.vendor.path_hint(source.base_url)
         return MalformedAnswer(
-            f"The provider has no list of models at {source.vendor.models_path}.", status=status
+            f"The provider has no list of models at {source.vendor.models_path}. {hint}".rstrip(),
+            status=status,
         )
     return FORMATS[source.vendor.format].map_error(status, headers, body)

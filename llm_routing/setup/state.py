@@ -61,11 +61,14 @@ def warnings(environ: Mapping[str, str]) -> Iterator[str]:
             yield f"The provider {provider.name} has the unknown vendor {provider.vendor}."
         elif vendor.is_sandbox and real:
             yield (
-                f"The provider {provider.name} is active beside real ones: where they fail, "
-                "made-up answers are given. Deactivate it unless that is meant."
+                f"The provider {provider.name} is active beside real ones. It answers only where "
+                "it is a route's one target or is asked for by name. Deactivate it unless that is "
+                "meant."
             )
         elif not vendor.is_sandbox and provider not in real:
             yield f"The provider {provider.name} is active, but there is no key for it here."
+        if vendor is not None and (hint := vendor.path_hint(provider.base_url)):
+            yield f"{provider.name}: {hint}"
     empty = [f"{route.use_case}:{route.tier}" for route in route_states() if not route.models]
     if empty:
         yield f"Routes without a model in use: {', '.join(empty)}."

@@ -9,7 +9,7 @@ import pytest
 
 from project.processes import free_port
 
-from ..servers import INHERITED, START_SECONDS, manage, serving
+from tests.servers import INHERITED, START_SECONDS, manage, serving
 
 IN_PROCESS = """
 from llm_routing import get_llm_router

@@ -73,3 +73,22 @@ def test_each_way_to_authenticate_has_its_header(auth, headers):
 )
 def test_an_address_belongs_to_a_vendor_by_its_host_alone(base_url, is_own):
     assert VENDORS["openai"].owns(base_url) is is_own
+
+
+@pytest.mark.parametrize(
+    ("vendor", "base_url", "hint"),
+    [
+        ("openai", "https://llm.example.com", "ends with /v1"),
+        ("vllm", "http://10.0.0.7:8000/", "ends with /v1"),
+        ("openrouter", "https://openrouter.example", "ends with /api/v1"),
+        ("anthropic", "https://claude.example/v1", "leave it out"),
+        ("openai", "https://llm.example.com/v1", ""),
+        ("openai", "https://llm.example.com/openai/deployments", ""),
+        ("anthropic", "https://claude.example/proxy", ""),
+        ("openai", "", ""),
+    ],
+)
+def test_an_address_that_looks_incomplete_gets_a_hint(vendor, base_url, hint):
+    found = VENDORS[vendor].path_hint(base_url)
+    assert hint in found
+    assert bool(hint) == bool(found)
