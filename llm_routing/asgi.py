@@ -14,6 +14,8 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import django
+from django.apps import apps
+from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 from django.core.handlers.asgi import ASGIRequest
 from django.core.signals import setting_changed
@@ -58,9 +60,20 @@ def get_asgi_application(
     exits with 0 where the server would let it end by the signal.
     """
     return LeanApplication(
-        django_application or get_django_application(),
+        django_application or _django_application(),
         lifecycle=Lifecycle(exits_in_order=exits_in_order),
     )
+
+
+def _django_application() -> Application:
+    """Django's application; with DEBUG it serves static files too, as `runserver` does, so that the
+    admin of a new project is not without its style sheets."""
+    application: Application = get_django_application()
+    if django_settings.DEBUG and apps.is_installed("django.contrib.staticfiles"):
+        from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+
+        return ASGIStaticFilesHandler(application)
+    return application
 
 
 class LeanApplication:

@@ -98,7 +98,6 @@ class Vendor:
         own = urlsplit(self.base_url).hostname or ""
         return parts.scheme == "https" and (host == own or host.endswith(f".{own}"))
 
-
     def path_hint(self, base_url: str) -> str:
         """A sentence if `base_url` seems to lack the vendor's path, or to repeat a part of it that
         the wire format adds; empty otherwise."""

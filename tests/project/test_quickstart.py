@@ -8,7 +8,6 @@ import time
 import pytest
 
 from project.processes import free_port
-
 from tests.servers import INHERITED, START_SECONDS, manage, serving
 
 IN_PROCESS = """
