@@ -68,7 +68,7 @@ def get_asgi_application(
 def _django_application() -> Application:
     """Django's application; with DEBUG it serves static files too, as `runserver` does, so that the
     admin of a new project is not without its style sheets."""
-    application: Application = get_django_application()
+    application = get_django_application()
     if django_settings.DEBUG and apps.is_installed("django.contrib.staticfiles"):
         from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 

@@ -10,7 +10,7 @@ from llm_routing.asgi import get_asgi_application
 async def test_static_files_are_served_in_development_alone(settings, debug, status):
     settings.DEBUG = debug
     settings.ROOT_URLCONF = "llm_routing.urls"
-    transport = httpx.ASGITransport(get_asgi_application())
+    transport = httpx.ASGITransport(get_asgi_application())  # type: ignore[arg-type]  # Any scope
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         response = await client.get("/static/admin/css/base.css")
     assert response.status_code == status
