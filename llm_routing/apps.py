@@ -1,7 +1,10 @@
 """The app's configuration."""
 
 from django.apps import AppConfig
+from django.conf import global_settings, settings
 from django.utils.translation import gettext_lazy as _
+
+_DJANGOS_FILTER = global_settings.DEFAULT_EXCEPTION_REPORTER_FILTER
 
 
 class LLMRoutingConfig(AppConfig):
@@ -12,7 +15,10 @@ class LLMRoutingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Connects the receivers and registers the checks."""
+        """Connects the receivers, registers the checks, and keeps passwords in URLs off Django's
+        error reports unless the host has chosen a filter of its own."""
         from . import checks, receivers  # noqa: F401  # importing the checks registers them
 
         receivers.connect()
+        if settings.DEFAULT_EXCEPTION_REPORTER_FILTER == _DJANGOS_FILTER:
+            settings.DEFAULT_EXCEPTION_REPORTER_FILTER = "llm_routing.debug.ExceptionReporterFilter"

@@ -5,11 +5,13 @@ ASGI, WSGI, commands and workers.
 """
 
 import atexit
+import faulthandler
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from django.db import connections
@@ -22,6 +24,7 @@ from .known_keys import KnownKeys
 from .ledger import Ledger
 from .metrics import Metrics
 from .models import ConfigurationVersion
+from .private_files import tighten
 from .snapshot import DATABASE_ERRORS, SnapshotSource, source
 
 logger = logging.getLogger(__name__)
@@ -64,6 +67,8 @@ class Background:
                 # where the last one is closed. A step that fails closes it too.
                 next_connection = now + CONNECTION_SECONDS
                 self._guarded(connections.close_all)
+            self._guarded(self.ledger.restore)
+            self._guarded(self.metrics.restore)
             self._guarded(self._ship)
             if now >= next_poll:
                 next_poll = now + settings.snapshot_poll_interval
@@ -147,9 +152,20 @@ def ensure_background() -> Background:
     """The process's background thread, started where it was not."""
     with _lock:
         if not _running:
+            tell_of_crashes()
+            tighten(get_settings().state_dir)
             _running.append(Background(source))
             _running[0].start()
         return _running[0]
+
+
+def tell_of_crashes() -> None:
+    """Has a crash of the process (SIGBUS above all, from a truncated file in STATE_DIR) leave a
+    traceback on stderr, unless the host has arranged for it already."""
+    if not faulthandler.is_enabled():
+        # A host may have replaced stderr by what is no file.
+        with suppress(AttributeError, ValueError, OSError, RuntimeError):
+            faulthandler.enable()
 
 
 def stop_background() -> None:

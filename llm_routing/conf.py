@@ -25,6 +25,8 @@ from pydantic import (
     ValidationError,
 )
 
+from .private_files import claim_directory
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -240,7 +242,15 @@ def _default_state_dir() -> Path:
     base = getattr(django_settings, "BASE_DIR", None)
     if base is not None:
         return Path(base) / "var" / "llm_routing"
-    return Path(tempfile.gettempdir()) / f"llm_routing-{os.getuid()}"
+    path = Path(tempfile.gettempdir()) / f"llm_routing-{os.getuid()}"
+    try:
+        claim_directory(path)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"{path} cannot be used as STATE_DIR: {error.strerror or error}. Set LLM_STATE_DIR to "
+            "a directory of your own, or BASE_DIR in the settings."
+        ) from None
+    return path
 
 
 def _reload(*, setting: str, **_: object) -> None:

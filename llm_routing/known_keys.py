@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from uuid import uuid4
 
 from pydantic import TypeAdapter
 
 from .access import MAX_KNOWN, KeyRing, KnownKey
 from .models import ApiKey
+from .private_files import private_directory, write_private
 from .sealing import Sealing
 from .secrets import Purpose, encryption_keys
 
@@ -95,14 +95,9 @@ class KnownKeys:
     def _write(self, keys: Sequence[KnownKey]) -> None:
         text = json.dumps([asdict(key) for key in keys], default=str)
         sealed = _sealing().encrypt(text, self._path.name)
-        draft = self._path.with_name(f"{self._path.name}.{uuid4().hex}")
         try:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(sealed)
-            draft.replace(self._path)
+            write_private(self._path, sealed.encode())
         except OSError as error:
-            draft.unlink(missing_ok=True)
             # Rather none than one with a key that is revoked.
             self._path.unlink(missing_ok=True)
             logger.warning("The known API keys cannot be kept: %s", error.strerror)
@@ -111,7 +106,7 @@ class KnownKeys:
     def _locked(self) -> Iterator[bool]:
         """Whether this process may write. A process that dies gives it up."""
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_directory(self._path.parent)
             lock = self._path.with_suffix(".lock")
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:

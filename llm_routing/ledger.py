@@ -87,6 +87,12 @@ class Ledger:
         """Records given up because neither the disk nor the database could take them."""
         return self._lost
 
+    def restore(self) -> None:
+        """Repairs segments that another program has truncated. Raises `OSError`."""
+        with self._lock:
+            for segment in self._segments():
+                segment.restore()
+
     def ship(self) -> int:
         """Moves what was settled into the database and returns how many records that was.
 

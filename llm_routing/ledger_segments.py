@@ -12,6 +12,8 @@ from mmap import mmap
 from pathlib import Path
 from uuid import uuid4
 
+from .private_files import is_cut_short, private_directory
+
 logger = logging.getLogger(__name__)
 
 BATCH = 4_000
@@ -41,8 +43,8 @@ class Segment:
     @classmethod
     def create(cls, directory: Path, capacity: int) -> "Segment":
         """One to write so many bytes to. Raises `OSError`."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = directory / f"{os.getpid()}-{uuid4().hex}.jsonl"
+        private_directory(directory)
+        path = directory / f"{uuid4().hex}.jsonl"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         # Locked before it has the name that others look for: nobody claims it in between.
         hidden = path.with_suffix(".new")
@@ -89,6 +91,15 @@ class Segment:
         self._writable[self.size : end] = line
         self.size = end
         return True
+
+    def restore(self) -> None:
+        """Gives the file its size back where another program has truncated it. Raises
+        `OSError`."""
+        if self._writable is not None and is_cut_short(self._descriptor, self._capacity):
+            logger.error(
+                "%s was truncated by another program: usage records that were only there are lost.",
+                self.path.name,
+            )
 
     def unshipped(self) -> Sequence[bytes]:
         """The next lines that have not been shipped, about `BATCH` of them."""

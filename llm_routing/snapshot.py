@@ -7,7 +7,6 @@ and after every commit that changed the configuration.
 """
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from .core.routing_table import (
 )
 from .credentials import Credentials, load_credentials
 from .models import ConfigurationVersion, ModelConfig, Provider, RouteTarget, UseCaseRoute
+from .private_files import private_directory, write_private
 from .sealing import Sealing
 from .secrets import Purpose, encryption_keys
 from .vendors import VENDORS
@@ -340,11 +340,9 @@ def _path() -> Path:
 
 def _save(table: RoutingTable) -> None:
     path = _path()
-    temporary = path.with_suffix(f".{os.getpid()}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary.write_bytes(table_to_json(table))
-        temporary.replace(path)
+        private_directory(path.parent)
+        write_private(path, table_to_json(table))
     except OSError as error:
         logger.warning("The configuration cannot be saved to a file: %s", error.strerror)
 

@@ -5,6 +5,7 @@ No setting is decided here; `settings.py` decides.
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -12,6 +13,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import dj_database_url
 import dotenv
 from django.core.exceptions import ImproperlyConfigured
+
+from llm_routing.private_files import private_directory, private_file, tighten
 
 DEVELOPMENT_FILE = "development.env"
 TRUE = frozenset({"1", "true", "yes", "on"})
@@ -21,6 +24,14 @@ FALSE = frozenset({"", "0", "false", "no", "off"})
 def var_dir() -> Path:
     """Where the shipped project keeps its files: DJANGO_VAR_DIR, else `var` beside `manage.py`."""
     return Path(os.environ.get("DJANGO_VAR_DIR") or Path(__file__).resolve().parent.parent / "var")
+
+
+def keep_private(directory: Path) -> None:
+    """Close the project's files to others, if there are any yet."""
+    if directory.is_dir():
+        with suppress(OSError):
+            private_directory(directory)
+        tighten(directory, is_deep=False)
 
 
 def load(directory: Path) -> None:
@@ -70,8 +81,8 @@ def secret_key(path: Path) -> str:
     """DJANGO_SECRET_KEY, or else a key made once and kept in `path` for its owner's eyes alone."""
     if from_environment := os.environ.get("DJANGO_SECRET_KEY"):
         return from_environment
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    private_directory(path.parent)
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(16)}")
     try:
         if not path.exists():
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -95,7 +106,7 @@ def database(default_file: Path) -> dict[str, Any]:
     """
     url = os.environ.get("DATABASE_URL", "").strip()
     if not url:
-        default_file.parent.mkdir(parents=True, exist_ok=True)
+        private_directory(default_file.parent)
         url = f"sqlite:///{default_file}"
     parts = urlsplit(url)
     match parts.scheme:
@@ -121,6 +132,7 @@ def sqlite(url: str) -> dict[str, Any]:
     without the wait. https://docs.djangoproject.com/en/5.2/ref/databases/#sqlite-notes
     """
     settings: dict[str, Any] = dict(dj_database_url.parse(url))
+    _close_to_others(settings["NAME"])
     settings["OPTIONS"] = {
         "timeout": 20,
         "transaction_mode": "IMMEDIATE",
@@ -128,6 +140,17 @@ def sqlite(url: str) -> dict[str, Any]:
         **settings.get("OPTIONS", {}),
     }
     return settings
+
+
+def _close_to_others(name: str) -> None:
+    """Makes SQLite's file before SQLite does. Its journals get the modes of the file."""
+    path = Path(name)
+    if not name or name.startswith((":", "file:")) or not path.parent.is_dir():
+        return
+    with suppress(OSError):
+        private_file(path)
+        for journal in path.parent.glob(f"{path.name}-*"):
+            private_file(journal)
 
 
 def postgresql(url: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from llm_routing.private_files import private_directory
+
 from .environment import DEVELOPMENT_FILE, var_dir
 from .processes import die_with_parent, free_port, is_free, spawn, stop
 
@@ -200,7 +202,7 @@ def working_key(client: httpx.Client) -> tuple[str, bool]:
 
 def write_privately(path: Path, text: str) -> None:
     """Write a new file that its owner alone may read."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_directory(path.parent)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
 

@@ -11,6 +11,7 @@ from . import environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = environment.var_dir()
+environment.keep_private(VAR_DIR)
 environment.load(VAR_DIR)
 
 DEBUG = environment.flag("DJANGO_DEBUG")

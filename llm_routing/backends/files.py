@@ -17,6 +17,7 @@ from threading import Lock
 from llm_routing.core.cache import CachedAnswer, answer_from_json, answer_to_json
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ports import Cipher, Clock, Found, NoLease
+from llm_routing.private_files import private_directory
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,12 @@ _UNFINISHED_NS = 10**9 * 10**9
 _NANOSECONDS = 10**9
 
 _STORED_AT = re.compile(rb'\{"schema":\d+,"stored_at":(\d+(?:\.\d+)?),')
+
+try:
+    BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+except OSError:
+    BOOT = ""
+"""Which run of which machine this is: another one's monotonic clock says nothing here."""
 
 _Known = tuple[str, tuple[int, int]]
 
@@ -147,7 +154,7 @@ class FileCache:
 
     def _bound_to(self, key: str, stored_at: float, ttl: float) -> str:
         """What the seal of a file holds beside the answer."""
-        return f"{self._directory.name}/{key} {float(stored_at)!r} {float(ttl)!r}"
+        return f"{self._directory.name}/{key} {BOOT} {float(stored_at)!r} {float(ttl)!r}"
 
     def _written(self, size: int, stays: float) -> None:
         """Sees to it that the directory is tidied: after some writes at once, else in time."""
@@ -258,7 +265,7 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, flags, 0o600)
     except FileNotFoundError:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(path.parent)
         return os.open(path, flags, 0o600)
 
 

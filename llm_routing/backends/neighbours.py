@@ -13,6 +13,7 @@ from pathlib import Path
 from llm_routing.core.cache import CachedAnswer
 from llm_routing.core.ids import new_id
 from llm_routing.core.ports import Clock, Found, Lease, NoLease, SharedCache
+from llm_routing.private_files import private_directory
 
 LOOK_SECONDS = 10.0
 """A process that was killed is noticed within these."""
@@ -32,7 +33,7 @@ class Neighbours:
         self._own = directory / new_id()
         self._leave: weakref.finalize[[Path, int, mmap, int], Neighbours] | None = None
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_directory(directory)
             self._sign = _sign(directory.with_name(f"{directory.name}.sign"))
             descriptor = _locked(self._own)
         except OSError:

@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from uuid import uuid4
 
+from llm_routing.private_files import is_cut_short, private_directory
+
 from .families import Family
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class Cells:
         self.known: dict[Series, tuple[int, int]] = {}
         self._next = 0
         self._names: int | None = None
+        self._file: int | None = None
         memory: mmap.mmap | None = None
         if directory is not None:
             try:
@@ -73,20 +76,29 @@ class Cells:
 
     def close(self) -> None:
         """Ends the lock: from here on these are the numbers of a process that has ended."""
-        names, self._names = self._names, None
-        if names is not None:
-            os.close(names)
+        descriptors = self._names, self._file
+        self._names = self._file = None
+        for descriptor in descriptors:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def restore(self) -> None:
+        """Gives the file its size back where another program has truncated it. Raises
+        `OSError`."""
+        if self._file is not None and is_cut_short(self._file, MAX_CELLS * CELL_BYTES):
+            logger.error(
+                "%s%s was truncated by another program: this process's metrics begin at zero.",
+                self.id,
+                VALUES,
+            )
 
     def _create(self, directory: Path) -> mmap.mmap:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(directory)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        values = os.open(directory / (self.id + VALUES), flags, 0o600)
-        try:
-            # A hole in the file would be met, on a full disk, as SIGBUS.
-            os.posix_fallocate(values, 0, MAX_CELLS * CELL_BYTES)
-            memory = mmap.mmap(values, MAX_CELLS * CELL_BYTES)
-        finally:
-            os.close(values)
+        values = self._file = os.open(directory / (self.id + VALUES), flags, 0o600)
+        # A hole in the file would be met, on a full disk, as SIGBUS.
+        os.posix_fallocate(values, 0, MAX_CELLS * CELL_BYTES)
+        memory = mmap.mmap(values, MAX_CELLS * CELL_BYTES)
         # Locked before it has the name that others look for: nobody takes it for a dead one's.
         hidden = directory / f"{self.id}.new"
         self._names = os.open(hidden, flags | os.O_APPEND, 0o600)

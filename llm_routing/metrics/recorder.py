@@ -241,6 +241,11 @@ class Metrics:
         self.sample()
         return self._cells.numbers() if self._shared is None else self._shared.total(self._cells)
 
+    def restore(self) -> None:
+        """Repairs the file that another program has truncated. Raises `OSError`."""
+        with self._lock:
+            self._cells.restore()
+
     def tidy(self) -> None:
         """Folds what dead processes have left. Raises `OSError`."""
         if self._shared is not None:

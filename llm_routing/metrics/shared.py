@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from struct import iter_unpack
-from uuid import uuid4
+
+from llm_routing.private_files import private_directory, write_private
 
 from .cells import CELL_BYTES, NAMES, VALUES, Cells, Series
 from .families import FAMILIES, Kind
@@ -46,7 +47,7 @@ class SharedNumbers:
     def start(self) -> Cells:
         """New cells in the directory, which is emptied where no process lives in it."""
         with suppress(OSError):
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_directory(self._directory)
         with self._alone() as is_alone:
             if is_alone:
                 with suppress(OSError):
@@ -139,15 +140,7 @@ class SharedNumbers:
                 "series": [[name, labels, values] for (name, labels), values in series],
             }
         )
-        draft = self._directory / f"{uuid4().hex}.new"
-        try:
-            with os.fdopen(
-                os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
-            ) as file:
-                file.write(content)
-            draft.rename(self._directory / DEPARTED)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_private(self._directory / DEPARTED, content.encode())
 
 
 def _is_dead(path: Path) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from llm_routing.backends import guarded_redis
+from llm_routing.backends import files, guarded_redis
 from llm_routing.backends import redis as redis_backend
 from llm_routing.backends.clock import SystemClock
 from llm_routing.backends.files import HAND_OVER, LASTING, FileCache, Room
@@ -337,6 +337,20 @@ async def test_a_lease_whose_file_cannot_be_removed_still_ends(
 
 
 # Redis
+
+
+async def test_a_file_of_another_machine_on_a_shared_volume_is_a_miss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cipher = Sealing([b"k" * 32])
+
+    def cache() -> FileCache:
+        return FileCache(tmp_path, LASTING, cipher=cipher, clock=SystemClock())
+
+    await cache().put(KEY, ANSWER, 60)
+    assert isinstance(await cache().claim(KEY, 60), Found)
+    monkeypatch.setattr(files, "BOOT", "another machine")
+    await leased(await cache().claim(KEY, 60)).release()
 
 
 @pytest.fixture

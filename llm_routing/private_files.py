@@ -1,0 +1,98 @@
+"""Files and directories that only their owner may read, whatever the umask.
+
+What is in them is for their users to know.
+"""
+
+import os
+import stat
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+DRAFT = ".draft"
+OLD_DRAFT_SECONDS = 3600.0
+_OTHERS = 0o077
+
+
+class NotOurs(OSError):
+    """A directory that somebody else could have prepared; its text says why."""
+
+
+def private_directory(path: Path) -> None:
+    """Makes `path` and its missing parents for the owner alone, and closes an existing `path` to
+    others if it is ours. Raises `OSError`."""
+    for directory in reversed([path, *path.parents]):
+        if not directory.exists():
+            with suppress(FileExistsError):
+                directory.mkdir(mode=0o700)
+    _close_to_others(path)
+
+
+def claim_directory(path: Path) -> None:
+    """Makes `path`, which anybody could have made before us, or takes the one that we made. Raises
+    `NotOurs` for any other, and `OSError`."""
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotOurs("it is a link or a file")
+    if status.st_uid != os.geteuid():
+        raise NotOurs("it belongs to another user")
+    if status.st_mode & 0o022:
+        raise NotOurs("others may write to it")
+    _close_to_others(path)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replaces the file at `path` whole: no reader sees a part of it, and no other writer, on this
+    machine or another, has the same draft. Raises `OSError`."""
+    draft = path.with_name(f"{path.name}.{uuid4().hex}{DRAFT}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def private_file(path: Path) -> None:
+    """Makes an empty file at `path` if there is none, and closes an existing one to others if it is
+    ours. Raises `OSError`."""
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    _close_to_others(path)
+
+
+def tighten(directory: Path, *, is_deep: bool = True) -> None:
+    """Closes what is in `directory` and ours to others, and removes drafts that dead processes have
+    left. What cannot be changed stays as it is."""
+    old = datetime.now(UTC).timestamp() - OLD_DRAFT_SECONDS
+    for parent, directories, files in os.walk(directory):
+        for name in (*directories, *files):
+            path = Path(parent, name)
+            with suppress(OSError):
+                if name.endswith(DRAFT) and path.stat().st_mtime < old:
+                    path.unlink()
+                    continue
+                _close_to_others(path)
+        if not is_deep:
+            break
+
+
+def is_cut_short(descriptor: int, size: int) -> bool:
+    """Whether somebody has truncated a file that is mapped into memory; it is given its size back,
+    since the next use of the memory would end the process (SIGBUS). Raises `OSError`."""
+    if os.fstat(descriptor).st_size >= size:
+        return False
+    os.posix_fallocate(descriptor, 0, size)
+    return True
+
+
+def _close_to_others(path: Path) -> None:
+    status = path.lstat()
+    is_ours = status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode)
+    if is_ours and status.st_mode & _OTHERS:
+        path.chmod(stat.S_IMODE(status.st_mode) & ~_OTHERS)
