@@ -1,6 +1,7 @@
 """Vendors as rows: format, address, how to authenticate, quirks, where models are listed.
 
-What differs between vendors and fits into a row is here; keys and settings are not.
+What differs between vendors and fits into a row is here; keys and settings are not. What the
+fields of `Quirks` mean is said there.
 """
 
 from collections.abc import Mapping
@@ -9,14 +10,32 @@ from enum import StrEnum
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from llm_routing.core.quirks import ANY, ANY_MODEL, Quirks, StrictLimits, ToolIds, words
+
 OPENAI_CHAT = "openai_chat"
 ANTHROPIC_MESSAGES = "anthropic_messages"
 
-MAX_COMPLETION_TOKENS = "max_completion_tokens"
-NO_STREAM_USAGE = "no_stream_usage"
-NO_DEVELOPER_ROLE = "no_developer_role"
-PREFIX_MESSAGE = "prefix_message"
-CONTINUE_FINAL_MESSAGE = "continue_final_message"
+# Fields of other vendors' requests and messages, which OpenAI refuses.
+_FOREIGN_FIELDS = words(
+    "cache_control chat_template_kwargs guardrails include_reasoning min_p "
+    "mm_processor_kwargs models plugins prompt_mode provider random_seed reasoning "
+    "reasoning_format repetition_penalty route safe_prompt thinking top_a top_k "
+    "transforms"
+)
+_FOREIGN_MESSAGE_FIELDS = words(
+    "cache_control prefix reasoning reasoning_content reasoning_details thinking_blocks"
+)
+# What OpenAI's reasoning models refuse: the reasoning guide, and `stop` in the API reference.
+_REASONING_REFUSES = words(
+    "temperature top_p presence_penalty frequency_penalty logprobs top_logprobs logit_bias stop"
+)
+# From GPT-5.4 on, Chat Completions takes function tools only with the effort `none`:
+# https://platform.openai.com/docs/guides/reasoning. Older models do not know that effort.
+_SINCE_GPT_5_4 = r"(?!o\d|gpt-5(?:\.[0-3])?(?![.\d]))"
+_NAME = 64
+# Words for thinking that these vendors pay no heed to; ours is `reasoning_effort`.
+_OTHER_THINKING = frozenset({"thinking", "reasoning"})
+_FUNCTIONS = frozenset({"function"})
 
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -70,7 +89,7 @@ class Vendor:
     api_key_env_fallbacks: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     setting_headers: Mapping[str, str] = field(default_factory=dict)
-    quirks: frozenset[str] = frozenset()
+    quirks: Quirks = ANY
     models_path: str = "/models"
     credential_path: str = ""
     names_unlisted: bool = False
@@ -123,8 +142,15 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         api_key_env="PORTKEY_API_KEY",
         auth=Auth.PORTKEY,
         setting_headers={"x-portkey-config": "portkey_config"},
-        quirks=frozenset({MAX_COMPLETION_TOKENS}),
         names_unlisted=True,
+        quirks=Quirks(
+            limit_field="max_completion_tokens",
+            reasoning_models="@openai/",
+            reasoning_refuses=_REASONING_REFUSES,
+            tools_end_reasoning="@openai/" + _SINCE_GPT_5_4,
+            knows_no_effort="@openai/" + _SINCE_GPT_5_4,
+            marks_cache="@anthropic/",
+        ),
     ),
     # https://openrouter.ai/docs/app-attribution; anybody may read its list of models:
     # https://openrouter.ai/docs/api/api-reference/api-keys/get-current-key
@@ -135,6 +161,12 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         api_key_env="OPENROUTER_API_KEY",
         setting_headers={"HTTP-Referer": "or_site_url", "X-Title": "or_app_name"},
         credential_path="/key",
+        quirks=Quirks(
+            refused_fields=frozenset({"thinking"}),
+            marks_cache=ANY_MODEL,
+            efforts=("minimal", "low", "medium", "high", "xhigh"),
+            knows_no_effort=ANY_MODEL,
+        ),
     ),
     # https://platform.openai.com/docs/api-reference/chat/create
     Vendor(
@@ -142,7 +174,19 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         title="OpenAI",
         base_url="https://api.openai.com/v1",
         api_key_env="OPENAI_API_KEY",
-        quirks=frozenset({MAX_COMPLETION_TOKENS}),
+        quirks=Quirks(
+            refused_fields=_FOREIGN_FIELDS,
+            refused_message_fields=_FOREIGN_MESSAGE_FIELDS,
+            limit_field="max_completion_tokens",
+            max_stops=4,
+            reasoning_models=ANY_MODEL,
+            reasoning_refuses=_REASONING_REFUSES,
+            tools_end_reasoning="^" + _SINCE_GPT_5_4,
+            efforts=("minimal", "low", "medium", "high", "xhigh"),
+            knows_no_effort="^" + _SINCE_GPT_5_4,
+            tool_ids=ToolIds(40),
+            longest_tool_name=_NAME,
+        ),
     ),
     # https://platform.claude.com/docs/en/api/versioning
     Vendor(
@@ -154,15 +198,35 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         auth=Auth.X_API_KEY,
         headers={"anthropic-version": "2023-06-01"},
         models_path="/v1/models",
+        # https://platform.claude.com/docs/en/build-with-claude/structured-outputs
+        quirks=Quirks(
+            marks_cache=ANY_MODEL,
+            longest_tool_name=128,
+            strict_limits=StrictLimits(tools=20, optional_parameters=24, union_parameters=16),
+        ),
     ),
-    # https://ai.google.dev/gemini-api/docs/openai
+    # https://ai.google.dev/gemini-api/docs/openai: unknown fields are refused;
+    # https://ai.google.dev/gemini-api/docs/thought-signatures
     Vendor(
         name="google",
         title="Google Gemini",
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         api_key_env="GEMINI_API_KEY",
         api_key_env_fallbacks=("GOOGLE_API_KEY",),
-        quirks=frozenset({NO_DEVELOPER_ROLE}),
+        quirks=Quirks(
+            fields=words(
+                "model messages max_tokens max_completion_tokens n stop stream stream_options "
+                "temperature top_p tools tool_choice response_format reasoning_effort seed "
+                "modalities extra_body"
+            ),
+            message_fields=words("role content name tool_calls tool_call_id extra_content"),
+            max_stops=5,
+            efforts=("minimal", "low", "medium", "high"),
+            thought_signatures=True,
+            tool_types=_FUNCTIONS,
+            developer_role=False,
+            longest_tool_name=_NAME,
+        ),
     ),
     # https://docs.mistral.ai/api: unknown fields are refused; streams end with the usage unasked.
     Vendor(
@@ -170,23 +234,73 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         title="Mistral AI",
         base_url="https://api.mistral.ai/v1",
         api_key_env="MISTRAL_API_KEY",
-        quirks=frozenset({NO_STREAM_USAGE, NO_DEVELOPER_ROLE, PREFIX_MESSAGE}),
+        quirks=Quirks(
+            fields=words(
+                "model messages temperature top_p max_tokens stream stop random_seed "
+                "response_format tools tool_choice presence_penalty frequency_penalty n "
+                "prediction parallel_tool_calls prompt_mode reasoning_effort safe_prompt "
+                "metadata guardrails"
+            ),
+            message_fields=words("role content tool_calls tool_call_id prefix"),
+            field_names=(("seed", "random_seed"),),
+            max_temperature=1.5,
+            efforts=("high",),
+            knows_no_effort=ANY_MODEL,
+            tool_types=_FUNCTIONS,
+            developer_role=False,
+            system_first=True,
+            assistant_after_tools=True,
+            prefix_message=True,
+            tool_ids=ToolIds(9, others="", is_exact=True),
+            longest_tool_name=_NAME,
+            stream_usage=False,
+        ),
     ),
-    # https://console.groq.com/docs/api-reference: max_tokens is deprecated there.
+    # https://console.groq.com/docs/api-reference: max_tokens is deprecated there, unknown fields
+    # are refused, and few models take a JSON Schema.
     Vendor(
         name="groq",
         title="Groq",
         base_url="https://api.groq.com/openai/v1",
         api_key_env="GROQ_API_KEY",
-        quirks=frozenset({MAX_COMPLETION_TOKENS, NO_DEVELOPER_ROLE}),
+        quirks=Quirks(
+            fields=words(
+                "model messages temperature top_p max_completion_tokens stream stream_options "
+                "stop seed response_format tools tool_choice parallel_tool_calls user n "
+                "presence_penalty frequency_penalty reasoning_effort reasoning_format "
+                "include_reasoning service_tier disable_tool_validation documents "
+                "citation_options compound_custom search_settings exclude_domains "
+                "include_domains"
+            ),
+            message_fields=words("role content tool_calls tool_call_id"),
+            field_values=(
+                ("service_tier", frozenset({"auto", "on_demand", "flex", "performance"})),
+            ),
+            limit_field="max_completion_tokens",
+            max_stops=4,
+            tool_types=_FUNCTIONS | {"browser_search", "code_interpreter", "mcp"},
+            developer_role=False,
+            longest_tool_name=_NAME,
+            one_answer=True,
+            json_schema=False,
+        ),
     ),
-    # https://api-docs.deepseek.com
+    # https://api-docs.deepseek.com/guides/thinking_mode and /guides/json_mode
     Vendor(
         name="deepseek",
         title="DeepSeek",
         base_url="https://api.deepseek.com/v1",
         api_key_env="DEEPSEEK_API_KEY",
-        quirks=frozenset({NO_DEVELOPER_ROLE}),
+        quirks=Quirks(
+            refused_fields=frozenset({"reasoning"}),
+            max_stops=16,
+            thinking_switch=True,
+            thinking_field="reasoning_content",
+            tool_types=_FUNCTIONS,
+            developer_role=False,
+            longest_tool_name=_NAME,
+            json_schema=False,
+        ),
     ),
     # https://docs.together.ai/docs/inference/openai-compatibility
     Vendor(
@@ -194,7 +308,13 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         title="Together AI",
         base_url="https://api.together.ai/v1",
         api_key_env="TOGETHER_API_KEY",
-        quirks=frozenset({NO_DEVELOPER_ROLE}),
+        quirks=Quirks(
+            refused_fields=_OTHER_THINKING,
+            efforts=("low", "medium", "high"),
+            developer_role=False,
+            system_first=True,
+            tool_types=_FUNCTIONS,
+        ),
     ),
     # https://docs.ollama.com/api/openai-compatibility
     Vendor(
@@ -203,20 +323,35 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         base_url="http://127.0.0.1:11434/v1",
         api_key_env="OLLAMA_API_KEY",
         auth=Auth.OPTIONAL_BEARER,
-        quirks=frozenset({NO_DEVELOPER_ROLE}),
         is_local=True,
+        quirks=Quirks(
+            refused_fields=_OTHER_THINKING,
+            efforts=("low", "medium", "high"),
+            knows_no_effort=ANY_MODEL,
+            developer_role=False,
+            system_first=True,
+            tool_types=_FUNCTIONS,
+        ),
     ),
-    # https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html: roles are up to the
-    # model's chat template, and few know `developer`.
+    # https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html: roles and their order
+    # are up to the model's chat template. Few know `developer`, and some refuse a system message in
+    # any place but the first.
     Vendor(
         name="vllm",
         title="vLLM, or another OpenAI-compatible server of your own",
         base_url="http://127.0.0.1:8000/v1",
         api_key_env="VLLM_API_KEY",
         auth=Auth.OPTIONAL_BEARER,
-        quirks=frozenset({NO_DEVELOPER_ROLE, CONTINUE_FINAL_MESSAGE}),
         names_unlisted=True,
         is_local=True,
+        quirks=Quirks(
+            refused_fields=_OTHER_THINKING,
+            efforts=("low", "medium", "high"),
+            developer_role=False,
+            system_first=True,
+            tool_types=_FUNCTIONS,
+            continue_final_message=True,
+        ),
     ),
     # `manage.py llm_sandbox`
     Vendor(
@@ -228,5 +363,6 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         names_unlisted=True,
         is_local=True,
         is_sandbox=True,
+        quirks=Quirks(marks_cache=ANY_MODEL),
     ),
 )

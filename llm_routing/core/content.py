@@ -23,9 +23,11 @@ class Role(StrEnum):
 
 @record
 class TextPart:
-    """Plain text."""
+    """Plain text. Here and in other parts, `cache_control` asks a vendor with such marks to cache
+    the prompt up to this place."""
 
     text: str
+    cache_control: Mapping[str, Any] | None = None
 
 
 @record
@@ -36,6 +38,7 @@ class ImagePart:
     data: str | None = None
     media_type: str | None = None
     detail: str | None = None
+    cache_control: Mapping[str, Any] | None = None
 
 
 @record
@@ -53,6 +56,7 @@ class RefusalPart:
     """The model's own words for why it will not answer."""
 
     text: str
+    cache_control: Mapping[str, Any] | None = None
 
 
 @record
@@ -63,6 +67,7 @@ class ToolCallPart:
     id: str
     name: str
     arguments: str
+    cache_control: Mapping[str, Any] | None = None
 
 
 @record
@@ -72,6 +77,7 @@ class ToolResultPart:
     call_id: str
     content: tuple["TextPart | ImagePart", ...] = ()
     is_error: bool = False
+    cache_control: Mapping[str, Any] | None = None
 
 
 @record
@@ -81,6 +87,9 @@ class ForeignPart:
     format: str
     data: Mapping[str, Any]
 
+
+MARKABLE = (TextPart, ImagePart, RefusalPart, ToolCallPart, ToolResultPart)
+"""The parts that can have a `cache_control`."""
 
 Part = (
     TextPart | ImagePart | ThinkingPart | RefusalPart | ToolCallPart | ToolResultPart | ForeignPart
@@ -109,6 +118,7 @@ class Tool:
     description: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     strict: bool | None = None
+    cache_control: Mapping[str, Any] | None = None
 
 
 @record

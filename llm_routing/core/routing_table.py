@@ -11,6 +11,7 @@ from functools import cached_property
 from pydantic import TypeAdapter
 
 from .pricing import Price
+from .quirks import ANY, Quirks
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class ProviderSpec:
     idle_timeout: float | None = None
     total_timeout: float | None = None
     max_connections: int | None = None
-    quirks: frozenset[str] = frozenset()
+    quirks: Quirks = ANY
 
 
 @dataclass(frozen=True, slots=True)

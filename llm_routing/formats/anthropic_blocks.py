@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.content import (
+    MARKABLE,
     ForeignPart,
     ImagePart,
     Part,
@@ -22,7 +23,8 @@ from llm_routing.core.content import (
 )
 from llm_routing.core.errors import UnsupportedRequest
 
-from .fields import Fields
+from .fields import Fields, read_cache_control
+from .tool_ids import split_signature, with_signature
 
 NAME: Final = "anthropic_messages"
 
@@ -45,7 +47,7 @@ def read_block(block: Fields) -> Part:
     `InvalidRequest`."""
     match block.required_string("type"):
         case "text":
-            return TextPart(block.required_string("text"))
+            return TextPart(block.required_string("text"), read_cache_control(block))
         case "image":
             return _read_image(block)
         case "thinking":
@@ -59,6 +61,7 @@ def read_block(block: Fields) -> Part:
                 id=block.required_string("id"),
                 name=block.required_string("name"),
                 arguments=encode(block.required_object("input").value).decode(),
+                cache_control=read_cache_control(block),
             )
         case "tool_result":
             return _read_tool_result(block)
@@ -68,14 +71,16 @@ def read_block(block: Fields) -> Part:
 
 def _read_image(block: Fields) -> Part:
     source = block.required_object("source")
+    mark = read_cache_control(block)
     match source.required_string("type"):
         case "base64":
             return ImagePart(
                 data=source.required_string("data"),
                 media_type=source.required_string("media_type"),
+                cache_control=mark,
             )
         case "url":
-            return ImagePart(url=source.required_string("url"))
+            return ImagePart(url=source.required_string("url"), cache_control=mark)
         case _:
             return ForeignPart(NAME, block.value)
 
@@ -87,7 +92,7 @@ def _read_tool_result(block: Fields) -> Part:
     content = tuple(part for part in parts if isinstance(part, TextPart | ImagePart))
     if len(content) < len(parts):
         return ForeignPart(NAME, block.value)
-    return ToolResultPart(call_id, content, is_error)
+    return ToolResultPart(call_id, content, is_error, read_cache_control(block))
 
 
 def write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
@@ -96,6 +101,13 @@ def write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
     Left out are empty texts, which the vendor refuses, and thinking without a signature, which
     only its own vendor would take back (named in `ignored`). Raises `UnsupportedRequest`.
     """
+    block = _write_block(part, ignored)
+    if block is not None and isinstance(part, MARKABLE) and part.cache_control is not None:
+        block["cache_control"] = part.cache_control
+    return block
+
+
+def _write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
     match part:
         case TextPart(text) | RefusalPart(text):
             return {"type": "text", "text": text} if text.strip() else None
@@ -164,13 +176,16 @@ def tool_input(arguments: str) -> Mapping[str, Any]:
 def tool_id_for_vendor(call_id: str) -> str:
     """The id as Anthropic takes it (`^[a-zA-Z0-9_-]+$`): the same for the same `call_id`, so that
     a call and its result stay together."""
+    call_id, _ = split_signature(call_id)
     return call_id if _SAFE_ID.fullmatch(call_id) else _derived("toolu_", call_id)
 
 
 def tool_id_for_caller(call_id: str) -> str:
     """The id as Anthropic's own look, the same for the same `call_id`."""
-    looks_native = call_id.startswith("toolu_") and _SAFE_ID.fullmatch(call_id)
-    return call_id if looks_native else _derived("toolu_", call_id)
+    plain, signature = split_signature(call_id)
+    if not (plain.startswith("toolu_") and _SAFE_ID.fullmatch(plain)):
+        plain = _derived("toolu_", plain)
+    return with_signature(plain, signature)
 
 
 def message_id(answer_id: str) -> str:

@@ -26,7 +26,9 @@ from llm_routing.core.types import LLMRequest
 
 from .anthropic_blocks import NAME, write_block
 from .anthropic_schema import supported_schema
+from .asked import lost_fields, named
 from .base import Target
+from .tool_schema import object_schema
 
 HEADERS: Final = {"anthropic-version": "2023-06-01", "content-type": "application/json"}
 DEFAULT_MAX_TOKENS: Final = 4096
@@ -91,7 +93,7 @@ def _wire_request(
     except ValueError as error:
         raise UnsupportedRequest("The request cannot be written as JSON.") from error
     headers = {**HEADERS, **_source_headers(request)}
-    return WireRequest(path, encoded, headers, ignored=tuple(dict.fromkeys(ignored)))
+    return WireRequest(path, encoded, headers, ignored=named(ignored))
 
 
 def _source_headers(request: LLMRequest) -> Mapping[str, str]:
@@ -172,11 +174,12 @@ class _Builder:
         self._request = request
         self._model = model
         self._ignored = ignored
-        self._system: list[str] = []
+        self._system: list[TextPart] = []
         self._body: dict[str, Any] = {}
 
     def build(self) -> dict[str, Any]:
         """The body, without `stream`. Raises `UnsupportedRequest`."""
+        self._ignored += lost_fields(self._request.source)
         self._refuse_alternatives()
         messages = self._messages()
         self._body.update(
@@ -190,7 +193,7 @@ class _Builder:
         self._write_sampling()
         self._write_stop()
         if self._system:
-            self._body["system"] = "\n".join(self._system)
+            self._body["system"] = _write_system(self._system)
         if self._request.user:
             self._body["metadata"] = {"user_id": self._request.user}
         return self._body
@@ -215,7 +218,7 @@ class _Builder:
         https://platform.claude.com/docs/en/api/openai-sdk.
         """
         if self._request.system_prompt:
-            self._system.append(self._request.system_prompt)
+            self._system.append(TextPart(self._request.system_prompt))
         turns: list[dict[str, Any]] = []
         for message in self._request.messages:
             if message.role is Role.SYSTEM:
@@ -238,12 +241,12 @@ class _Builder:
             turn["content"].sort(key=lambda block: block["type"] != "tool_result")
         return turns
 
-    def _system_texts(self, message: Message) -> Iterator[str]:
+    def _system_texts(self, message: Message) -> Iterator[TextPart]:
         for part in message.content:
             if not isinstance(part, TextPart):
                 raise UnsupportedRequest("Anthropic Messages takes text alone as system prompt.")
             if part.text.strip():
-                yield part.text
+                yield part
 
     def _blocks(self, message: Message) -> Iterator[dict[str, Any]]:
         for part in message.content:
@@ -274,7 +277,7 @@ class _Builder:
             return
         if wanted.kind is AnswerFormat.JSON_OBJECT:
             # Without a schema the vendor guarantees nothing; asking is the nearest thing.
-            self._system.append(_JSON_INSTRUCTION)
+            self._system.append(TextPart(_JSON_INSTRUCTION))
             self._ignored.append("response_format")
             return
         if not self._offers("json_schema"):
@@ -382,15 +385,24 @@ class _Builder:
         return not capabilities or capability in capabilities
 
 
+def _write_system(texts: Sequence[TextPart]) -> str | list[dict[str, Any]]:
+    """One text, or blocks where one of them ends what is to be cached."""
+    if all(part.cache_control is None for part in texts):
+        return "\n".join(part.text for part in texts)
+    return [block for part in texts if (block := write_block(part, []))]
+
+
 def _write_tool(tool: Tool | ForeignTool) -> dict[str, Any]:
     if isinstance(tool, ForeignTool):
         if tool.format != NAME:
             raise UnsupportedRequest(f"Anthropic Messages has no word for a tool of {tool.format}.")
         return dict(tool.data)
-    schema = {"type": "object", **tool.parameters}
+    schema = object_schema(tool.parameters)
     written: dict[str, Any] = {"name": tool.name, "input_schema": schema}
     if tool.description:
         written["description"] = tool.description
+    if tool.cache_control is not None:
+        written["cache_control"] = tool.cache_control
     if tool.strict:
         written["strict"] = True
         written["input_schema"] = supported_schema(schema)

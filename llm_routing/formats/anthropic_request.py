@@ -26,7 +26,7 @@ from llm_routing.core.content import (
 from llm_routing.core.types import LLMRequest, Source
 
 from .anthropic_blocks import NAME, read_content
-from .fields import Fields
+from .fields import Fields, read_cache_control
 
 _CHOICE_MODES = {
     "auto": ToolChoiceMode.AUTO,
@@ -127,6 +127,7 @@ def _read_tool(tool: Fields) -> Tool | ForeignTool:
         description=tool.string("description"),
         parameters=tool.required_object("input_schema").value,
         strict=tool.boolean("strict"),
+        cache_control=read_cache_control(tool),
     )
 
 

@@ -153,3 +153,9 @@ class Fields:
             raise self.invalid(name, f"must be {minimum} or more")
         if maximum is not None and value > maximum:
             raise self.invalid(name, f"must be {maximum} or less")
+
+
+def read_cache_control(owner: Fields) -> Mapping[str, Any] | None:
+    """The mark of a prompt that is to be cached up to here, as Anthropic has it."""
+    mark = owner.value.get("cache_control")
+    return mark if isinstance(mark, dict) and mark else None

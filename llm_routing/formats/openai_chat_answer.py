@@ -35,6 +35,7 @@ from llm_routing.core.types import (
 from .openai_chat_build import write_tool_call
 from .openai_chat_request import NAME
 from .openai_errors import error_in_answer
+from .tool_ids import signature_in, split_signature, with_signature
 
 _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "stop": FinishReason.STOP,
@@ -140,7 +141,9 @@ def _read_parts(message: Mapping[str, Any], seed: str) -> Iterator[Part]:
         function = call.get("function")
         function = function if isinstance(function, dict) else {}
         yield ToolCallPart(
-            id=text_of(call.get("id")) or made_call_id(f"{seed}/{number}"),
+            id=with_signature(
+                text_of(call.get("id")) or made_call_id(f"{seed}/{number}"), signature_in(call)
+            ),
             name=text_of(function.get("name")),
             arguments=read_arguments(function.get("arguments")),
         )
@@ -266,7 +269,8 @@ def made_call_id(seed: str) -> str:
 
 def call_id_for_caller(call_id: str) -> str:
     """The id as OpenAI's own look, the same for the same `call_id`."""
-    return call_id if call_id.startswith("call_") else made_call_id(call_id)
+    plain, signature = split_signature(call_id)
+    return with_signature(plain if plain.startswith("call_") else made_call_id(plain), signature)
 
 
 def answer_id_for_caller(answer_id: str) -> str:

@@ -4,18 +4,18 @@ Reading a caller's is in `openai_chat_request`. Source:
 https://platform.openai.com/docs/api-reference/chat/create
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from llm_routing.core.codec import encode
 from llm_routing.core.content import (
+    MARKABLE,
     AnswerFormat,
     ForeignPart,
     ForeignTool,
     ImagePart,
     Message,
     Part,
-    Reasoning,
     RefusalPart,
     ResponseFormat,
     Role,
@@ -29,54 +29,52 @@ from llm_routing.core.content import (
 )
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.ports import WireRequest
-from llm_routing.core.routing_table import ModelSpec, Target
+from llm_routing.core.quirks import Quirks, is_model
+from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
 
+from .asked import lost_fields, named
+from .openai_chat_fit import fit_request
 from .openai_chat_request import NAME
 from .openai_strict_schema import is_strict
 
 HEADERS: Final = {"content-type": "application/json"}
 MAX_USER_CHARACTERS: Final = 64
 
-_SAMPLING: Final = ("temperature", "top_p")
-# A budget of thinking tokens up to which an effort is meant.
-_EFFORTS_BY_BUDGET: Final = ((4096, "low"), (16_384, "medium"))
-
 
 def build_request(request: LLMRequest, target: Target) -> WireRequest:
     """The request for `POST /v1/chat/completions`. Raises `UnsupportedRequest`."""
     ignored: list[str] = []
     source = request.source
-    if source is not None and source.format == NAME:
-        body = _from_source(source.body, request, target.model)
+    is_own = source is not None and source.format == NAME
+    if source is not None and is_own:
+        body = _from_source(source.body, request)
     else:
-        body = _Builder(request, target.model, ignored).build()
+        body = _Builder(request, target, ignored).build()
     body.update(request.extra)
     body["model"] = target.model.model_id
-    _apply_model(body, target.model, source.body if source else body, ignored)
-    _apply_quirks(body, target.provider.quirks)
-    if request.is_begun:
-        _ask_to_continue(body, target.provider.quirks)
-    _apply_streaming(body, request.stream, target.provider.quirks)
+    fit_request(body, request, target, ignored, is_own=is_own)
+    quirks = target.provider.quirks
+    if request.is_begun and quirks.continue_final_message:
+        # It would not see by itself that the last message is an answer begun:
+        # https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
+        body.update(continue_final_message=True, add_generation_prompt=False)
+    _apply_streaming(body, request.stream, quirks)
     try:
         encoded = encode(body)
     except ValueError as error:
         raise UnsupportedRequest("The request cannot be written as JSON.") from error
-    return WireRequest("/chat/completions", encoded, HEADERS, ignored=tuple(dict.fromkeys(ignored)))
+    return WireRequest("/chat/completions", encoded, HEADERS, ignored=named(ignored))
 
 
-def _from_source(
-    source: Mapping[str, Any], request: LLMRequest, model: ModelSpec
-) -> dict[str, Any]:
+def _from_source(source: Mapping[str, Any], request: LLMRequest) -> dict[str, Any]:
     """The caller's own body, and what the route adds where it says nothing."""
     body = dict(source)
     if request.system_prompt:
         system = {"role": "system", "content": request.system_prompt}
         body["messages"] = [system, *body["messages"]]
     if body.get("max_completion_tokens") is None and body.get("max_tokens") is None:
-        limit = _max_tokens(request, model)
-        if limit is not None:
-            body["max_tokens"] = limit
+        body["max_tokens"] = request.max_tokens
     for name, value in (
         ("temperature", request.temperature),
         ("top_p", request.top_p),
@@ -89,61 +87,13 @@ def _from_source(
     return body
 
 
-def _max_tokens(request: LLMRequest, model: ModelSpec) -> int | None:
-    """What was asked, within what the model can write: a route is for models of all sizes."""
-    if request.max_tokens is None or model.max_output_tokens is None:
-        return request.max_tokens
-    return min(request.max_tokens, model.max_output_tokens)
-
-
-def _apply_model(
-    body: dict[str, Any], model: ModelSpec, asked: Mapping[str, Any], ignored: list[str]
-) -> None:
-    """Takes out what the model refuses. What only the route set is not worth a mention."""
-    if "no_sampling" not in model.capabilities:
-        return
-    for name in _SAMPLING:
-        was_asked = asked.get(name) is not None
-        if body.pop(name, None) is not None and was_asked:
-            ignored.append(name)
-
-
-def _apply_quirks(body: dict[str, Any], quirks: frozenset[str]) -> None:
-    wanted, other = "max_tokens", "max_completion_tokens"
-    if "max_completion_tokens" in quirks:
-        wanted, other = other, wanted
-    # Where a caller says both, the newer name is the one that counts.
-    limit = body.pop("max_completion_tokens", None)
-    older = body.pop("max_tokens", None)
-    limit = older if limit is None else limit
-    if limit is not None:
-        body[wanted] = limit
-    if "no_developer_role" in quirks:
-        body["messages"] = [_without_developer(message) for message in body["messages"]]
-
-
-def _ask_to_continue(body: dict[str, Any], quirks: frozenset[str]) -> None:
-    """Says that the last message is an answer begun, where a vendor would not see it by itself.
-    https://docs.mistral.ai/api, https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
-    """
-    if "prefix_message" in quirks:
-        *before, begun = body["messages"]
-        body["messages"] = [*before, {**begun, "prefix": True}]
-    if "continue_final_message" in quirks:
-        body.update(continue_final_message=True, add_generation_prompt=False)
-
-
-def _without_developer(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {**message, "role": "system"} if message["role"] == "developer" else message
-
-
-def _apply_streaming(body: dict[str, Any], stream: bool, quirks: frozenset[str]) -> None:
+def _apply_streaming(body: dict[str, Any], stream: bool, quirks: Quirks) -> None:
     options = body.pop("stream_options", None)
     body.pop("stream", None)
     if not stream:
         return
     body["stream"] = True
-    if "no_stream_usage" not in quirks:
+    if quirks.stream_usage:
         body["stream_options"] = {**(options or {}), "include_usage": True}
 
 
@@ -154,20 +104,23 @@ def _set(body: dict[str, Any], **values: Any) -> None:
 class _Builder:
     """Writes one canonical request; what has no word here goes to `ignored`."""
 
-    def __init__(self, request: LLMRequest, model: ModelSpec, ignored: list[str]) -> None:
+    def __init__(self, request: LLMRequest, target: Target, ignored: list[str]) -> None:
         self._request = request
-        self._model = model
+        quirks = target.provider.quirks
+        self._thinking_field = quirks.thinking_field
+        self._marks_cache = is_model(quirks.marks_cache, target.model.model_id)
         self._ignored = ignored
 
     def build(self) -> dict[str, Any]:
-        """The body, without model and streaming. Raises `UnsupportedRequest`."""
+        """The body, without model, reasoning and streaming. Raises `UnsupportedRequest`."""
         request = self._request
+        self._ignored += lost_fields(request.source)
         body: dict[str, Any] = {"messages": self._messages()}
         _set(
             body,
             temperature=request.temperature,
             top_p=request.top_p,
-            max_tokens=_max_tokens(request, self._model),
+            max_tokens=request.max_tokens,
             stop=list(request.stop) or None,
             seed=request.seed,
             n=request.n if request.n > 1 else None,
@@ -176,7 +129,6 @@ class _Builder:
             logprobs=request.logprobs or None,
             top_logprobs=request.top_logprobs,
             response_format=self._response_format(request.response_format),
-            reasoning_effort=self._reasoning_effort(request.reasoning),
             user=self._user(),
         )
         if request.top_k is not None:
@@ -207,9 +159,9 @@ class _Builder:
                 case Role.ASSISTANT:
                     messages.append(self._assistant_message(message))
                 case Role.SYSTEM:
-                    messages.append(_named(message, "\n".join(_texts(message.content))))
+                    messages.append(_named(message, self._system_content(message.content)))
                 case _:
-                    messages.append(_named(message, _write_content(message.content)))
+                    messages.append(_named(message, self._content(message.content)))
         if images:
             messages.append({"role": "user", "content": images})
         return messages
@@ -221,22 +173,27 @@ class _Builder:
             self._ignored.append("is_error")
         texts = [item.text for item in part.content if isinstance(item, TextPart)]
         images += [_write_image(item) for item in part.content if isinstance(item, ImagePart)]
-        return {"role": "tool", "tool_call_id": part.call_id, "content": "\n".join(texts)}
+        content: str | list[dict[str, Any]] = "\n".join(texts)
+        mark = self._mark(part)
+        if mark:
+            content = [{"type": "text", "text": content, **mark}]
+        return {"role": "tool", "tool_call_id": part.call_id, "content": content}
 
     def _assistant_message(self, message: Message) -> dict[str, Any]:
         written = _named(message, message.text or None)
         calls: list[dict[str, Any]] = []
         refusals: list[str] = []
+        thoughts: list[str] = []
         for part in message.content:
             match part:
                 case TextPart():
                     pass
-                case ThinkingPart():
-                    # Vendors of this format refuse it or pay it no heed.
-                    self._ignored.append("thinking")
+                case ThinkingPart(text):
+                    thoughts.append(text)
                 case RefusalPart(text):
                     refusals.append(text)
                 case ToolCallPart(call_id, name, arguments):
+                    self._mark(part)
                     calls.append(write_tool_call(call_id, name, arguments or "{}"))
                 case ForeignPart("openai_chat", {"type": "custom"} as call):
                     calls.append(dict(call))
@@ -248,12 +205,52 @@ class _Builder:
                     )
         if refusals:
             written["refusal"] = "".join(refusals)
+        if thoughts and calls and self._thinking_field:
+            written[self._thinking_field] = "".join(thoughts)
+        elif thoughts:
+            # Vendors of this format refuse it or pay it no heed.
+            self._ignored.append("thinking")
         if calls:
             written["tool_calls"] = calls
         elif written["content"] is None and not refusals:
             # Null is for turns of calls alone.
             written["content"] = ""
         return written
+
+    def _system_content(self, parts: Sequence[Part]) -> str | list[dict[str, Any]]:
+        texts: list[str] = []
+        written: list[dict[str, Any]] = []
+        is_marked = False
+        for part in parts:
+            if not isinstance(part, TextPart):
+                raise UnsupportedRequest(
+                    "OpenAI Chat Completions takes text alone as system message."
+                )
+            mark = self._mark(part)
+            is_marked = is_marked or bool(mark)
+            texts.append(part.text)
+            written.append({"type": "text", "text": part.text, **mark})
+        return written if is_marked else "\n".join(texts)
+
+    def _content(self, parts: Sequence[Part]) -> str | list[dict[str, Any]]:
+        """A user's content: a string where it is one text, which every vendor reads, else parts."""
+        if not parts:
+            return ""
+        written = [{**_write_part(part), **self._mark(part)} for part in parts]
+        if len(written) == 1 and written[0].keys() == {"type", "text"}:
+            text: str = written[0]["text"]
+            return text
+        return written
+
+    def _mark(self, part: Part) -> dict[str, Any]:
+        """The mark for the vendor's cache, as a field of a part; named where it has no place."""
+        mark = part.cache_control if isinstance(part, MARKABLE) else None
+        if mark is None:
+            return {}
+        if self._marks_cache and not isinstance(part, ToolCallPart | RefusalPart):
+            return {"cache_control": mark}
+        self._ignored.append("cache_control")
+        return {}
 
     def _response_format(self, wanted: ResponseFormat | None) -> dict[str, Any] | None:
         if wanted is None or wanted.kind is AnswerFormat.TEXT:
@@ -269,26 +266,6 @@ class _Builder:
         _set(schema, schema=wanted.schema, strict=strict, description=wanted.description)
         return {"type": "json_schema", "json_schema": schema}
 
-    def _reasoning_effort(self, reasoning: Reasoning | None) -> str | None:
-        if reasoning is None:
-            return None
-        capabilities = self._model.capabilities
-        # A model that says nothing of its capabilities is believed to have them.
-        if capabilities and "reasoning" not in capabilities:
-            if reasoning.enabled:
-                self._ignored.append("reasoning")
-            return None
-        if not reasoning.enabled:
-            # Only some models know the effort `none`, and the others refuse it.
-            self._ignored.append("reasoning")
-            return None
-        if reasoning.effort is not None or reasoning.budget_tokens is None:
-            return reasoning.effort
-        for budget, effort in _EFFORTS_BY_BUDGET:
-            if reasoning.budget_tokens <= budget:
-                return effort
-        return "high"
-
     def _tool(self, tool: Tool | ForeignTool) -> dict[str, Any]:
         if isinstance(tool, ForeignTool):
             if tool.format != NAME:
@@ -302,7 +279,9 @@ class _Builder:
             function["strict"] = True
         elif tool.strict:
             self._ignored.append("tools.strict")
-        return {"type": "function", "function": function}
+        written: dict[str, Any] = {"type": "function", "function": function}
+        _set(written, cache_control=tool.cache_control)
+        return written
 
     def _user(self) -> str | None:
         user = self._request.user
@@ -316,24 +295,6 @@ def _named(message: Message, content: Any) -> dict[str, Any]:
     written: dict[str, Any] = {"role": message.role.value, "content": content}
     _set(written, name=message.name)
     return written
-
-
-def _texts(parts: Iterable[Part]) -> list[str]:
-    texts: list[str] = []
-    for part in parts:
-        if not isinstance(part, TextPart):
-            raise UnsupportedRequest("OpenAI Chat Completions takes text alone as system message.")
-        texts.append(part.text)
-    return texts
-
-
-def _write_content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
-    """A user's content: a string where it is one text, which every vendor reads, else parts."""
-    if not parts:
-        return ""
-    if len(parts) == 1 and isinstance(parts[0], TextPart):
-        return parts[0].text
-    return [_write_part(part) for part in parts]
 
 
 def _write_part(part: Part) -> dict[str, Any]:

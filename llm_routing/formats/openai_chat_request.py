@@ -5,9 +5,11 @@ https://platform.openai.com/docs/api-reference/chat/create
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from llm_routing.core.content import (
+    MARKABLE,
     AnswerFormat,
     ForeignPart,
     ForeignTool,
@@ -29,7 +31,7 @@ from llm_routing.core.content import (
 from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.types import LLMRequest, Source
 
-from .fields import Fields
+from .fields import Fields, read_cache_control
 
 NAME: Final = "openai_chat"
 
@@ -93,14 +95,28 @@ def _read_message(message: Fields) -> Message:
     message.required("role")
     role = _ROLES[message.choice("role", _ROLES) or ""]
     name = message.string("name")
+    parts: tuple[Part, ...]
     match role:
         case Role.ASSISTANT:
-            return Message(role, tuple(_read_assistant_parts(message)), name)
+            parts = tuple(_read_assistant_parts(message))
         case Role.TOOL:
-            return Message(role, (_read_tool_result(message),), name)
+            parts = (_read_tool_result(message),)
         case _:
             message.required("content")
-            return Message(role, tuple(_read_content(message)), name)
+            parts = tuple(_read_content(message))
+    return Message(role, _marked_at_the_end(parts, read_cache_control(message)), name)
+
+
+def _marked_at_the_end(parts: tuple[Part, ...], mark: Mapping[str, Any] | None) -> tuple[Part, ...]:
+    """The parts with the mark of a whole message on the last one that can have it; where there is
+    none, there is nothing to cache."""
+    if mark is None:
+        return parts
+    for place in reversed(range(len(parts))):
+        part = parts[place]
+        if isinstance(part, MARKABLE):
+            return (*parts[:place], replace(part, cache_control=mark), *parts[place + 1 :])
+    return parts
 
 
 def _read_content(message: Fields) -> Iterator[Part]:
@@ -120,9 +136,9 @@ def _read_content(message: Fields) -> Iterator[Part]:
 def _read_part(part: Fields) -> Part:
     match part.required_string("type"):
         case "text":
-            return TextPart(part.required_string("text"))
+            return TextPart(part.required_string("text"), read_cache_control(part))
         case "image_url":
-            return _read_image(part)
+            return replace(_read_image(part), cache_control=read_cache_control(part))
         case "refusal":
             return RefusalPart(part.required_string("refusal"))
         case _:
@@ -220,6 +236,7 @@ def _read_tool(tool: Fields) -> Tool | ForeignTool:
         description=function.string("description"),
         parameters=parameters.value if parameters else {},
         strict=function.boolean("strict"),
+        cache_control=read_cache_control(tool),
     )
 
 
@@ -252,14 +269,20 @@ def _read_response_format(fields: Fields) -> ResponseFormat | None:
 
 
 def _read_reasoning(fields: Fields) -> Reasoning | None:
-    """`reasoning_effort`, or OpenRouter's `reasoning`
-    (https://openrouter.ai/docs/use-cases/reasoning-tokens)."""
+    """`reasoning_effort`, OpenRouter's `reasoning`
+    (https://openrouter.ai/docs/use-cases/reasoning-tokens) or the `thinking` of Anthropic and
+    DeepSeek (https://api-docs.deepseek.com/guides/thinking_mode)."""
     effort = fields.string("reasoning_effort")
+    asked, thinking = fields.get("reasoning"), fields.get("thinking")
+    if effort == "none" or (isinstance(thinking, dict) and thinking.get("type") == "disabled"):
+        return Reasoning(enabled=False)
     if effort is not None:
-        return Reasoning(enabled=False) if effort == "none" else Reasoning(effort=effort)
-    asked = fields.get("reasoning")
+        return Reasoning(effort=effort)
     if not isinstance(asked, dict):
-        return None
+        if not isinstance(thinking, dict):
+            return None
+        budget = Fields(thinking, "thinking").integer("budget_tokens", 1)
+        return Reasoning(budget_tokens=budget)
     reasoning = Fields(asked, "reasoning")
     effort = reasoning.string("effort")
     if effort == "none" or reasoning.boolean("enabled") is False:
@@ -333,6 +356,7 @@ _READERS: Final[Mapping[str, Callable[[Fields], Mapping[str, Any]]]] = {
     "response_format": lambda fields: {"response_format": _read_response_format(fields)},
     "reasoning_effort": _read_reasoning_either,
     "reasoning": _read_reasoning_either,
+    "thinking": _read_reasoning_either,
     "user": _read_user,
     "safety_identifier": _read_user,
     "stream": lambda fields: {"stream": fields.boolean("stream") or False},

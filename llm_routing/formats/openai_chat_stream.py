@@ -41,6 +41,7 @@ from .openai_chat_answer import (
 from .openai_chat_request import NAME
 from .openai_errors import error_in_answer
 from .sse import ServerSentEvent, encode_event
+from .tool_ids import signature_in, with_signature
 
 _DONE = b"[DONE]"
 
@@ -235,6 +236,7 @@ class OpenAIStreamParser(EventStreamParser):
         if call is None:
             call = choice.begin(slot, call_id)
             shown_id = call_id or made_call_id(f"{self._answer_id}/{choice.index}/{call.number}")
+            shown_id = with_signature(shown_id, signature_in(given))
             events.append(ToolCallStarted(call.number, shown_id, name, choice.index))
         arguments = read_arguments(function.get("arguments") or function.get("input"))
         if arguments:

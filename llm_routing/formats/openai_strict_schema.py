@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 _MAX_DEPTH: Final = 32
-_SCHEMAS: Final = ("items", "anyOf", "allOf", "oneOf")
+_SCHEMAS: Final = ("items", "anyOf")
+_REFUSED: Final = ("allOf", "oneOf", "not", "if", "patternProperties", "dependentSchemas")
 _SCHEMAS_BY_NAME: Final = ("properties", "$defs", "definitions")
 
 
 def is_strict(schema: Any) -> bool:
-    """Whether every object in `schema` is closed and requires all its properties."""
+    """Whether every object in `schema` is closed and requires all its properties, and no word that
+    OpenAI refuses is in it."""
     return _is_strict(schema, _MAX_DEPTH)
 
 
@@ -21,7 +23,7 @@ def _is_strict(schema: Any, depth: int) -> bool:
         return all(_is_strict(item, depth) for item in schema)
     if not isinstance(schema, Mapping):
         return True
-    if depth == 0:
+    if depth == 0 or any(name in schema for name in _REFUSED):
         return False
     properties = _mapping(schema.get("properties"))
     if schema.get("type") == "object" or properties:

@@ -33,6 +33,7 @@ from llm_routing.core.types import (
 from .anthropic_messages import AnthropicMessages
 from .base import EmbeddingFormat
 from .registry import EMBEDDING_FORMATS, FORMATS
+from .tool_names import RenamingParser, renamed_tools, with_callers_names
 
 MAX_KEPT_BYTES = 1024 * 1024
 """A larger request is built again rather than kept for each of its targets."""
@@ -106,7 +107,17 @@ class ChatOperation(_Spoken):
 
     def parse(self, target: Target, body: bytes) -> Completion:
         """The completion in a 2xx body."""
-        return FORMATS[target.provider.format].parse_response(body)
+        completion = FORMATS[target.provider.format].parse_response(body)
+        return with_callers_names(completion, self._renamed_tools(target))
+
+    def stream_parser(self, target: Target) -> StreamParser:
+        """A parser for one streamed answer."""
+        parser = super().stream_parser(target)
+        names = self._renamed_tools(target)
+        return RenamingParser(parser, names) if names else parser
+
+    def _renamed_tools(self, target: Target) -> Mapping[str, str]:
+        return renamed_tools(self._request, target.provider.quirks.longest_tool_name)
 
     def usage(self, result: Completion) -> Usage | None:
         """The tokens the vendor counted."""

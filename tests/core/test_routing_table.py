@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_routing.core.quirks import Quirks, ToolIds, words
 from llm_routing.core.routing_table import (
     ModelSpec,
     Price,
@@ -21,7 +22,7 @@ from llm_routing.core.routing_table import (
     table_to_json,
 )
 
-QUIRKS = frozenset({"no_stream_usage"})
+QUIRKS = Quirks(stream_usage=False, tool_ids=ToolIds(9, "", is_exact=True), fields=words("a b"))
 TABLE = RoutingTable(
     7,
     {"acme": ProviderSpec("acme", "openai", "openai_chat", "https://a.test", quirks=QUIRKS)},

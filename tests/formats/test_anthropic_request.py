@@ -133,7 +133,7 @@ class TestWhatACallerWrites:
             ("Be brief.", (TextPart("Be brief."),)),
             (
                 [{"type": "text", "text": "A", "cache_control": {"type": "ephemeral"}}],
-                (TextPart("A"),),
+                (TextPart("A", {"type": "ephemeral"}),),
             ),
         ],
     )
@@ -706,7 +706,7 @@ class TestFromCanonicalForm:
 
         assert sent(request)[0]["tools"] == [
             {"name": "f", "description": "d", "input_schema": schema},
-            {"name": "g", "input_schema": {"type": "object"}},
+            {"name": "g", "input_schema": {"type": "object", "properties": {}}},
             {
                 "name": "h",
                 "strict": True,

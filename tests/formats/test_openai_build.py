@@ -30,6 +30,7 @@ from llm_routing.core.content import (
 )
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.ports import WireRequest
+from llm_routing.core.quirks import Quirks
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import LLMRequest, Source
 from llm_routing.formats.openai_chat import OpenAIChat
@@ -39,9 +40,9 @@ OPEN = {"type": "object", "properties": {"city": {"type": "string"}}}
 CLOSED = {**OPEN, "required": ["city"], "additionalProperties": False}
 
 
-def target(*quirks: str, capabilities: tuple[str, ...] = (), limit: int | None = None) -> Target:
+def target(*, capabilities: Any = (), limit: Any = None, **quirks: Any) -> Target:
     return Target(
-        ProviderSpec("vendor", "vendor", "openai_chat", "https://v/v1", quirks=frozenset(quirks)),
+        ProviderSpec("vendor", "vendor", "openai_chat", "https://v/v1", quirks=Quirks(**quirks)),
         ModelSpec("vendor", "big-1", capabilities=frozenset(capabilities), max_output_tokens=limit),
     )
 
@@ -94,7 +95,7 @@ class TestOwnFormat:
         body = {"model": "m", "messages": [message], "logit_bias": {"1": 2}, **unknown}
         before = copy.deepcopy(body)
         request = replace(OpenAIChat().parse_request(body), system_prompt="S", temperature=0.1)
-        sent, _ = build(request, target("no_developer_role", "max_completion_tokens"))
+        sent, _ = build(request, target(developer_role=False, limit_field="max_completion_tokens"))
         assert body == before
         assert sent == {
             **before,
@@ -126,7 +127,9 @@ class TestOwnFormat:
     def test_the_routes_limit_gives_way_to_the_models(self) -> None:
         request = replace(from_body(), max_tokens=5000)
         assert build(request, target(limit=100))[0]["max_tokens"] == 100
-        assert build(from_body(max_tokens=5000), target(limit=100))[0]["max_tokens"] == 5000
+        sent, wire = build(from_body(max_tokens=5000), target(limit=100))
+        assert sent["max_tokens"] == 100
+        assert wire.ignored == ("max_tokens",)
 
     def test_fields_given_in_process_are_sent_as_they_are(self) -> None:
         sent, _ = build(replace(from_body(), extra={"service_tier": "flex", "model": "no"}))
@@ -137,7 +140,7 @@ class TestOwnFormat:
         request = from_body(**{said: 7})
         assert build(request)[0].get("max_tokens") == 7
         assert "max_completion_tokens" not in build(request)[0]
-        sent, _ = build(request, target("max_completion_tokens"))
+        sent, _ = build(request, target(limit_field="max_completion_tokens"))
         assert sent.get("max_completion_tokens") == 7
         assert "max_tokens" not in sent
 
@@ -147,7 +150,10 @@ class TestOwnFormat:
 
     def test_of_two_limits_the_newer_counts(self) -> None:
         request = from_body(max_completion_tokens=7, max_tokens=9)
-        assert build(request, target("max_completion_tokens"))[0]["max_completion_tokens"] == 7
+        assert (
+            build(request, target(limit_field="max_completion_tokens"))[0]["max_completion_tokens"]
+            == 7
+        )
         assert build(request)[0]["max_tokens"] == 7
 
     def test_a_stream_is_asked_for_with_its_usage(self) -> None:
@@ -158,7 +164,7 @@ class TestOwnFormat:
 
     def test_a_vendor_that_refuses_the_option_is_not_asked(self) -> None:
         request = from_body(stream=True, stream_options={"include_usage": True})
-        sent, _ = build(request, target("no_stream_usage"))
+        sent, _ = build(request, target(stream_usage=False))
         assert sent["stream"] is True
         assert "stream_options" not in sent
 
@@ -360,7 +366,7 @@ class TestOtherFormat:
         assert [tool.get("function") for tool in sent["tools"]] == [
             {"name": "f", "description": "d", "parameters": CLOSED, "strict": True},
             {"name": "g", "parameters": OPEN},
-            {"name": "h"},
+            {"name": "h", "parameters": {"type": "object", "properties": {}}},
             None,
         ]
         assert sent["tools"][3] == own
@@ -457,7 +463,9 @@ class TestOtherFormat:
             build(request_)
 
     def test_quirks_and_streaming_hold_here_too(self) -> None:
-        sent, _ = build(canonical(max_tokens=9, stream=True), target("max_completion_tokens"))
+        sent, _ = build(
+            canonical(max_tokens=9, stream=True), target(limit_field="max_completion_tokens")
+        )
         assert sent["max_completion_tokens"] == 9
         assert sent["stream_options"] == {"include_usage": True}
         limited, _ = build(canonical(max_tokens=9), target(limit=4))
@@ -484,11 +492,11 @@ def test_an_answer_begun_is_marked_as_each_vendor_wants_it(
         Message(Role.ASSISTANT, (TextPart("Because"),)),
     )
     names = ("continue_final_message", "add_generation_prompt")
-    body, _ = build(canonical(*begun, is_begun=True), target(*quirk))
+    body, _ = build(canonical(*begun, is_begun=True), target(**dict.fromkeys(quirk, True)))
     assert {name: body[name] for name in names if name in body} == body_says
     *_, last = body["messages"]
     assert {"role": "assistant", "content": "Because", **message_says} == last
-    body, _ = build(canonical(*begun), target(*quirk))
+    body, _ = build(canonical(*begun), target(**dict.fromkeys(quirk, True)))
     assert not set(names) & set(body)
 
 

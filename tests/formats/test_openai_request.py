@@ -12,6 +12,7 @@ from llm_routing.core.content import (
     ForeignTool,
     ImagePart,
     Message,
+    Part,
     Reasoning,
     RefusalPart,
     ResponseFormat,
@@ -402,3 +403,46 @@ def test_the_shape_of_the_answer(said: Any, meant: ResponseFormat) -> None:
 )
 def test_how_much_to_think(fields: dict[str, Any], meant: Reasoning | None) -> None:
     assert parse(**fields).reasoning == meant
+
+
+MARK = {"type": "ephemeral"}
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"role": "user", "content": "a"}, TextPart("a", MARK)),
+        (
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+            RefusalPart("No.", MARK),
+        ),
+        (
+            {"role": "tool", "tool_call_id": "c", "content": ""},
+            ToolResultPart("c", (TextPart(""),), cache_control=MARK),
+        ),
+    ],
+)
+def test_the_mark_of_a_message_is_on_its_last_part(message: Any, expected: Part) -> None:
+    assert parse_message(**message, cache_control=MARK).content[-1] == expected
+
+
+@pytest.mark.parametrize(
+    "content", [[], [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]]
+)
+def test_where_there_is_nothing_to_mark_there_is_no_mark(content: Any) -> None:
+    message = parse_message(role="user", content=content, cache_control=MARK)
+
+    assert len(message.content) == len(content)
+
+
+@pytest.mark.parametrize(
+    ("thinking", "expected"),
+    [
+        ({"type": "enabled", "budget_tokens": 1024}, Reasoning(budget_tokens=1024)),
+        ({"type": "adaptive"}, Reasoning()),
+        ({"type": "disabled"}, Reasoning(enabled=False)),
+        ("much", None),
+    ],
+)
+def test_the_word_of_others_for_thinking(thinking: Any, expected: Reasoning | None) -> None:
+    assert parse(thinking=thinking).reasoning == expected

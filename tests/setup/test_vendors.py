@@ -2,6 +2,12 @@
 
 import pytest
 
+from llm_routing.core.routing_table import (
+    ProviderSpec,
+    RoutingTable,
+    table_from_json,
+    table_to_json,
+)
 from llm_routing.formats.registry import FORMATS
 from llm_routing.vendors import VENDORS, Auth
 
@@ -21,13 +27,12 @@ def test_a_vendor_speaks_a_known_format_and_no_key_leaves_the_machine_in_clear(v
     assert vendor.base_url.startswith("http://127.0.0.1:" if vendor.is_local else "https://")
     assert not vendor.base_url.endswith("/")
     assert vendor.models_path.startswith("/")
-    assert vendor.quirks <= {
-        "max_completion_tokens",
-        "no_stream_usage",
-        "no_developer_role",
-        "prefix_message",
-        "continue_final_message",
-    }
+    # A row is part of the table that processes share.
+    spec = ProviderSpec(
+        vendor.name, vendor.name, vendor.format, vendor.base_url, quirks=vendor.quirks
+    )
+    table = RoutingTable(1, {vendor.name: spec})
+    assert table_from_json(table_to_json(table)) == table
 
 
 def test_only_servers_of_ones_own_do_without_a_key():

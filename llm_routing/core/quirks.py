@@ -1,0 +1,109 @@
+"""What a vendor takes of its wire format, as data.
+
+The rows are in `llm_routing.vendors`; the formats fit requests to them (`openai_chat_fit`,
+`anthropic_fit`). The default takes everything.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+NO_MODEL = r"(?!)"
+ANY_MODEL = r""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolIds:
+    """The ids of tool calls: letters and digits, and the characters of `others`; at most
+    `longest` of them, exactly that many if `is_exact`."""
+
+    longest: int
+    others: str = "_-"
+    is_exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StrictLimits:
+    """How much all schemas of one request that the vendor enforces may hold together."""
+
+    tools: int
+    optional_parameters: int
+    union_parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quirks:
+    """What one vendor takes.
+
+    Fields: `fields` are the only ones of a request that it takes (None: any), `refused_fields`
+    those it refuses; `message_fields` and `refused_message_fields` are the same for messages.
+    `field_names` maps our names of fields to the vendor's, `field_values` gives the only strings
+    that a field may hold. `limit_field` bounds the tokens of an answer. `max_temperature` and
+    `max_stops` are upper limits.
+
+    Models are told by patterns that are searched in the model id: `reasoning_models` says which of
+    the models with the capability `no_sampling` refuse `reasoning_refuses`, `tools_end_reasoning`
+    which of them take tools only with the effort `none`, `marks_cache` which models take
+    `cache_control`.
+
+    Thinking: `efforts` are the named efforts it knows, least first (empty: any), besides `none`,
+    which the models of `knows_no_effort` take. `thinking_switch`: it has DeepSeek's field
+    `thinking`, and thinks unless told otherwise; no tool can be forced meanwhile. `thinking_field`
+    is the field of an assistant's message in which its thinking has to come back beside tool calls.
+    `thought_signatures`: calls carry Gemini's signatures.
+
+    Messages: `developer_role`: it knows that role. `system_first`: it takes one system message, the
+    first of all. `assistant_after_tools`: it takes no user's message straight after a tool's.
+    `prefix_message` and `continue_final_message` are ways to ask for the end of an answer begun.
+
+    Tools and answers: `tool_ids`; `longest_tool_name` (of letters, digits, `_` and `-`; None: any
+    name); `tool_types` are the only kinds of tools it takes (None: any); `one_answer`: n must be 1;
+    `stream_usage`: streams give usage if asked; `json_schema`: every model takes it, not only those
+    with the capability; `strict_limits`.
+    """
+
+    fields: frozenset[str] | None = None
+    refused_fields: frozenset[str] = frozenset()
+    message_fields: frozenset[str] | None = None
+    refused_message_fields: frozenset[str] = frozenset()
+    field_names: tuple[tuple[str, str], ...] = ()
+    field_values: tuple[tuple[str, frozenset[str]], ...] = ()
+    limit_field: str = "max_tokens"
+    max_temperature: float | None = None
+    max_stops: int | None = None
+    reasoning_models: str = NO_MODEL
+    reasoning_refuses: frozenset[str] = frozenset()
+    tools_end_reasoning: str = NO_MODEL
+    marks_cache: str = NO_MODEL
+    efforts: tuple[str, ...] = ()
+    knows_no_effort: str = NO_MODEL
+    thinking_switch: bool = False
+    thinking_field: str = ""
+    thought_signatures: bool = False
+    developer_role: bool = True
+    system_first: bool = False
+    assistant_after_tools: bool = False
+    prefix_message: bool = False
+    continue_final_message: bool = False
+    tool_ids: ToolIds | None = None
+    longest_tool_name: int | None = None
+    tool_types: frozenset[str] | None = None
+    one_answer: bool = False
+    stream_usage: bool = True
+    json_schema: bool = True
+    strict_limits: StrictLimits | None = None
+
+
+ANY = Quirks()
+"""A vendor that takes everything."""
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text, which is how long lists of fields are written."""
+    return frozenset(text.split())
+
+
+@lru_cache(maxsize=1024)
+def is_model(pattern: str, model_id: str) -> bool:
+    """Whether a pattern of `Quirks` means the model."""
+    return re.search(pattern, model_id) is not None

@@ -1,0 +1,143 @@
+"""What the caller asked for, and what is named because it is left out."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.core.quirks import words
+from llm_routing.core.types import LLMRequest, Source
+
+_ROUTE_DEFAULTS: Final = frozenset(("temperature", "max_tokens", "max_completion_tokens"))
+_MAX_NAMES: Final = 40
+_MAX_NAME_LENGTH: Final = 80
+
+_CACHE: Final = {"cache_control": None}
+_TEXT_OF_ANTHROPIC: Final = {"type": None, "text": None, **_CACHE}
+_FUNCTION: Final = {"name": None, "description": None, "parameters": None, "strict": None}
+
+# What our readers make something of, by format: None where the value is read whole, else the fields
+# that are read of an object, or of each object in an array.
+_READ: Final[Mapping[str, Mapping[str, Any]]] = {
+    "openai_chat": {
+        **dict.fromkeys(
+            words(
+                "model temperature top_p top_k max_tokens max_completion_tokens stop seed n "
+                "frequency_penalty presence_penalty logprobs top_logprobs tool_choice "
+                "parallel_tool_calls response_format reasoning_effort user safety_identifier "
+                "stream"
+            )
+        ),
+        "messages": {
+            **dict.fromkeys(
+                words(
+                    "role name refusal tool_call_id audio reasoning_content reasoning cache_control"
+                )
+            ),
+            "content": dict.fromkeys(
+                words("type text image_url refusal input_audio file cache_control")
+            ),
+            "tool_calls": dict.fromkeys(words("id type index function custom extra_content")),
+        },
+        "tools": {"type": None, "function": _FUNCTION, "custom": None, **_CACHE},
+        "reasoning": dict.fromkeys(("effort", "enabled", "max_tokens")),
+        "thinking": dict.fromkeys(("type", "budget_tokens")),
+        "stream_options": {"include_usage": None},
+    },
+    "anthropic_messages": {
+        **dict.fromkeys(
+            words("model max_tokens temperature top_p top_k stop_sequences stream output_format")
+        ),
+        "messages": {
+            "role": None,
+            "content": {
+                **_TEXT_OF_ANTHROPIC,
+                **dict.fromkeys(
+                    words(
+                        "source thinking signature data id name input tool_use_id is_error title "
+                        "context"
+                    )
+                ),
+                "content": {**_TEXT_OF_ANTHROPIC, **dict.fromkeys(("source", "tool_name"))},
+            },
+        },
+        "system": _TEXT_OF_ANTHROPIC,
+        "tools": {
+            **dict.fromkeys(("type", "name", "description", "input_schema", "strict")),
+            **_CACHE,
+        },
+        "tool_choice": dict.fromkeys(("type", "name", "disable_parallel_tool_use")),
+        "metadata": {"user_id": None},
+        "thinking": dict.fromkeys(("type", "budget_tokens")),
+        "output_config": dict.fromkeys(("effort", "format")),
+    },
+}
+# Values that ask for nothing, by the path of their field.
+_NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
+    "service_tier": ("auto", "default"),
+    "modalities": (["text"],),
+    "context_management": ({"edits": []},),
+    "messages.content.caller": ({"type": "direct"},),
+    "messages.content.citations": ({"enabled": False},),
+}
+
+
+def says_something(value: Any) -> bool:
+    """Whether a field's value is more than another way to leave the field out."""
+    return not (value is None or value is False or value in ("", [], {}))
+
+
+def was_asked(request: LLMRequest, name: str) -> bool:
+    """Whether the caller wrote the field. What only the route set is not worth a mention."""
+    source = request.source
+    if source is None:
+        return True
+    return source.body.get(name) is not None or name not in _ROUTE_DEFAULTS
+
+
+def named(names: Iterable[str]) -> tuple[str, ...]:
+    """The names for `WireRequest.ignored`: each once, and no more than fit into a header, since
+    callers can write any number of fields."""
+    unique = dict.fromkeys(name[:_MAX_NAME_LENGTH] for name in names)
+    return tuple(unique)[:_MAX_NAMES]
+
+
+def check_not_needed(name: str, value: Any) -> None:
+    """Raises `UnsupportedRequest` for a field without which the caller would get another thing than
+    it asked for."""
+    match name:
+        case "web_search_options":
+            is_needed = value is not None
+        case "modalities":
+            is_needed = isinstance(value, list) and any(kind != "text" for kind in value)
+        case "mcp_servers":
+            is_needed = bool(value)
+        case _:
+            is_needed = False
+    if is_needed:
+        raise UnsupportedRequest(f"This target does not take {name}.")
+
+
+def lost_fields(source: Source | None) -> list[str]:
+    """The fields of a body in another format that nothing is made of, by their paths without
+    indices. Raises `UnsupportedRequest`."""
+    if source is None or source.format not in _READ:
+        return []
+    return _lost(source.body, _READ[source.format], "")
+
+
+def _lost(body: Mapping[str, Any], read: Mapping[str, Any], path: str) -> list[str]:
+    lost: list[str] = []
+    for name, value in body.items():
+        where = f"{path}{name}"
+        if name not in read:
+            check_not_needed(where, value)
+            if says_something(value) and value not in _NEUTRAL.get(where, ()):
+                lost.append(where)
+            continue
+        inner = read[name]
+        if inner is None:
+            continue
+        for item in value if isinstance(value, list) else (value,):
+            if isinstance(item, dict):
+                lost += _lost(item, inner, f"{where}.")
+    return lost

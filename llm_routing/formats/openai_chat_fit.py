@@ -1,0 +1,170 @@
+"""Fits a request of OpenAI Chat Completions to the vendor and the model it goes to.
+
+What a vendor takes is data (`Quirks`); here is what is done about it: a field or value that would
+be refused is fitted, or left out and named, or another target is asked (`UnsupportedRequest`). How
+much to think is in `openai_chat_reasoning`, messages are in `openai_chat_fit_messages`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.core.quirks import Quirks, is_model
+from llm_routing.core.routing_table import Target
+from llm_routing.core.types import LLMRequest
+
+from .asked import check_not_needed, says_something, was_asked
+from .openai_chat_fit_messages import fit_messages
+from .openai_chat_reasoning import fit_reasoning
+from .openai_strict_schema import is_strict
+from .tool_names import fitted_name
+from .tool_schema import object_schema
+
+_NOTHING: Final[frozenset[str]] = frozenset()
+_SAMPLING: Final = frozenset(("temperature", "top_p"))
+_LIMITS: Final = ("max_completion_tokens", "max_tokens")
+# Said by the gateway itself, in the end.
+_STREAMING: Final = frozenset(("stream", "stream_options"))
+
+
+def fit_request(
+    body: dict[str, Any], request: LLMRequest, target: Target, ignored: list[str], *, is_own: bool
+) -> None:
+    """Changes `body`, of which only the outermost object is ours to change, and adds what is left
+    out to `ignored`. `is_own`: the body is the caller's own. Raises `UnsupportedRequest`."""
+    fit = _Fit(body, request, target, ignored)
+    fit_reasoning(body, request, target, ignored, is_own=is_own)
+    fit.write_limit()
+    fit.leave_out_fields()
+    fit.fit_values()
+    fit.check_answer()
+    if body.get("tools"):
+        fit.fit_tools()
+    fit_messages(body, target, ignored)
+
+
+class _Fit:
+    def __init__(
+        self, body: dict[str, Any], request: LLMRequest, target: Target, ignored: list[str]
+    ) -> None:
+        self._body = body
+        self._request = request
+        self._quirks: Quirks = target.provider.quirks
+        self._model = target.model
+        self._ignored = ignored
+
+    def write_limit(self) -> None:
+        """The longest answer, under the vendor's name for it and within the model's limit. Where a
+        caller says both names, the newer one counts."""
+        body = self._body
+        newer, older = (body.pop(name, None) for name in _LIMITS)
+        limit = older if newer is None else newer
+        if limit is None:
+            return
+        most = self._model.max_output_tokens
+        if most is not None and limit > most:
+            name = "max_tokens" if newer is None else "max_completion_tokens"
+            if was_asked(self._request, name):
+                self._ignored.append(name)
+            limit = most
+        body[self._quirks.limit_field] = limit
+
+    def leave_out_fields(self) -> None:
+        """Renames fields, and leaves out what vendor or model refuses. What a caller in process
+        gives as a field of the vendor's own is believed to be one."""
+        body, quirks = self._body, self._quirks
+        for name, theirs in quirks.field_names:
+            value = body.pop(name, None)
+            if value is not None:
+                body.setdefault(theirs, value)
+        kept = frozenset(self._request.extra) | _STREAMING
+        refused_by_model = self._refused_by_model
+        for name in [*body]:
+            is_foreign = name in quirks.refused_fields or (
+                quirks.fields is not None and name not in quirks.fields
+            )
+            if (is_foreign and name not in kept) or name in refused_by_model:
+                self._leave_out(name)
+
+    @property
+    def _refused_by_model(self) -> frozenset[str]:
+        if "no_sampling" not in self._model.capabilities:
+            return _NOTHING
+        if is_model(self._quirks.reasoning_models, self._model.model_id):
+            return _SAMPLING | self._quirks.reasoning_refuses
+        return _SAMPLING
+
+    def _leave_out(self, name: str) -> None:
+        value = self._body.pop(name)
+        check_not_needed(name, value)
+        if says_something(value) and was_asked(self._request, name):
+            self._ignored.append(name)
+
+    def fit_values(self) -> None:
+        """Values within what the vendor takes."""
+        body, quirks = self._body, self._quirks
+        for name, values in quirks.field_values:
+            if isinstance(body.get(name), str) and body[name] not in values:
+                self._leave_out(name)
+        highest = quirks.max_temperature
+        if highest is not None and (body.get("temperature") or 0) > highest:
+            body["temperature"] = highest
+            self._ignored.append("temperature")
+        stop = body.get("stop")
+        if quirks.max_stops is not None and isinstance(stop, list) and len(stop) > quirks.max_stops:
+            body["stop"] = stop[: quirks.max_stops]
+            self._ignored.append("stop")
+
+    def check_answer(self) -> None:
+        """Raises `UnsupportedRequest` where the vendor cannot give what is asked for."""
+        body, quirks = self._body, self._quirks
+        if quirks.one_answer and (body.get("n") or 1) > 1:
+            raise UnsupportedRequest(f"The vendor of {self._model.key} gives one answer.")
+        wanted = body.get("response_format")
+        if (
+            not quirks.json_schema
+            and isinstance(wanted, dict)
+            and wanted.get("type") == "json_schema"
+            and "json_schema" not in self._model.capabilities
+        ):
+            raise UnsupportedRequest(
+                f"The model {self._model.key} cannot be held to a JSON Schema."
+            )
+
+    def fit_tools(self) -> None:
+        """Tools under names and with schemas that the vendor takes."""
+        body = self._body
+        body["tools"] = [self._tool(tool) for tool in body["tools"]]
+        choice = body.get("tool_choice")
+        if isinstance(choice, dict) and isinstance(choice.get("function"), dict):
+            body["tool_choice"] = {**choice, "function": self._named(choice["function"])}
+
+    def _tool(self, tool: Mapping[str, Any]) -> Mapping[str, Any]:
+        quirks = self._quirks
+        kind = tool.get("type")
+        if quirks.tool_types is not None and kind not in quirks.tool_types:
+            raise UnsupportedRequest(f"The vendor of {self._model.key} has no tools of this type.")
+        if "cache_control" in tool and not is_model(quirks.marks_cache, self._model.model_id):
+            tool = {name: value for name, value in tool.items() if name != "cache_control"}
+            self._ignored.append("cache_control")
+        function = tool.get("function")
+        if kind != "function" or not isinstance(function, dict):
+            return tool
+        fitted = self._with_object(self._named(function))
+        return tool if fitted is function else {**tool, "function": fitted}
+
+    def _named(self, function: Mapping[str, Any]) -> Mapping[str, Any]:
+        name = function["name"]
+        fitted = fitted_name(name, self._quirks.longest_tool_name)
+        return function if fitted == name else {**function, "name": fitted}
+
+    def _with_object(self, function: Mapping[str, Any]) -> Mapping[str, Any]:
+        given = function.get("parameters")
+        schema = object_schema(given or {})
+        if schema is given:
+            return function
+        fitted = {**function, "parameters": schema}
+        if fitted.get("strict") and not is_strict(schema):
+            del fitted["strict"]
+            self._ignored.append("tools.strict")
+        return fitted

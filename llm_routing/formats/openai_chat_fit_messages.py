@@ -1,0 +1,149 @@
+"""Fits the messages of OpenAI Chat Completions to the vendor they go to: roles and their order,
+fields, ids of tool calls, and the thinking that has to come back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from llm_routing.core.quirks import Quirks, is_model
+from llm_routing.core.routing_table import Target
+
+from .asked import says_something
+from .tool_ids import fitted_id, signature_in, split_signature
+from .tool_names import fitted_name
+
+Message = Mapping[str, Any]
+
+_PLAIN_ROLES: Final = frozenset(("system", "user", "assistant"))
+# Google takes it for a call that it did not make:
+# https://ai.google.dev/gemini-api/docs/thought-signatures
+FOREIGN_SIGNATURE: Final = "skip_thought_signature_validator"
+# What stands between a tool's result and a user's words where something has to.
+_BETWEEN: Final = {"role": "assistant", "content": "OK."}
+# Words of other dialects for an assistant's thinking.
+_THINKING_FIELDS: Final = ("reasoning_content", "reasoning")
+
+
+def fit_messages(body: dict[str, Any], target: Target, ignored: list[str]) -> None:
+    """Puts fitted messages into `body`; those that are right already are left as they are."""
+    quirks = target.provider.quirks
+    fit = _Fit(quirks, target.model.model_id, ignored)
+    messages: Sequence[Message] = [fit.message(message) for message in body["messages"]]
+    if quirks.system_first:
+        messages = _system_first(messages)
+    if quirks.assistant_after_tools:
+        messages = _assistant_after_tools(messages)
+    if quirks.prefix_message and messages[-1]["role"] == "assistant":
+        messages = [*messages[:-1], {**messages[-1], "prefix": True}]
+    body["messages"] = messages
+
+
+class _Fit:
+    def __init__(self, quirks: Quirks, model_id: str, ignored: list[str]) -> None:
+        self._quirks = quirks
+        self._ignored = ignored
+        self._marks_cache = is_model(quirks.marks_cache, model_id)
+
+    def message(self, message: Message) -> Message:
+        """The message, itself where it is right as it is."""
+        role = message["role"]
+        # As nearly all are.
+        if len(message) == 2 and role in _PLAIN_ROLES and type(message.get("content")) is str:
+            return message
+        fitted = self._with_known_fields(message)
+        if role == "developer" and not self._quirks.developer_role:
+            fitted["role"] = "system"
+        if isinstance(fitted.get("content"), list):
+            fitted["content"] = [self._part(part) for part in fitted["content"]]
+        if isinstance(fitted.get("tool_call_id"), str):
+            fitted["tool_call_id"] = fitted_id(fitted["tool_call_id"], self._quirks.tool_ids)
+        if role == "tool" and isinstance(fitted.get("name"), str):
+            fitted["name"] = self._tool_name(fitted["name"])
+        if fitted.get("tool_calls"):
+            self._fit_calls(fitted, message)
+        return fitted
+
+    def _with_known_fields(self, message: Message) -> dict[str, Any]:
+        quirks = self._quirks
+        kept: dict[str, Any] = {}
+        for name, value in message.items():
+            is_taken = quirks.message_fields is None or name in quirks.message_fields
+            if name == "cache_control" and not self._marks_cache:
+                is_taken = False
+            if is_taken and name not in quirks.refused_message_fields:
+                kept[name] = value
+            elif says_something(value):
+                self._ignored.append(name)
+        mark, content = kept.get("cache_control"), kept.get("content")
+        if mark is not None and isinstance(content, str):
+            # The mark's place is a part.
+            del kept["cache_control"]
+            kept["content"] = [{"type": "text", "text": content, "cache_control": mark}]
+        return kept
+
+    def _part(self, part: Any) -> Any:
+        if self._marks_cache or not isinstance(part, dict) or "cache_control" not in part:
+            return part
+        if says_something(part["cache_control"]):
+            self._ignored.append("cache_control")
+        return {name: value for name, value in part.items() if name != "cache_control"}
+
+    def _fit_calls(self, fitted: dict[str, Any], message: Message) -> None:
+        fitted["tool_calls"] = calls = [self._call(call) for call in fitted["tool_calls"]]
+        # Of calls made at once the first one has it, and one that it did not make has a stand-in.
+        if self._quirks.thought_signatures and not any(map(signature_in, calls)):
+            calls[0] = {**calls[0], "extra_content": _signed(FOREIGN_SIGNATURE)}
+        field = self._quirks.thinking_field
+        if field:
+            thinking = next((message[name] for name in _THINKING_FIELDS if message.get(name)), "")
+            fitted[field] = thinking
+
+    def _call(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        fitted = dict(call)
+        _, signature = split_signature(call["id"])
+        fitted["id"] = fitted_id(call["id"], self._quirks.tool_ids)
+        if not self._quirks.thought_signatures:
+            if fitted.pop("extra_content", None) is not None:
+                self._ignored.append("extra_content")
+        elif signature is not None and signature_in(call) is None:
+            fitted["extra_content"] = _signed(signature)
+        function = call.get("function")
+        if isinstance(function, dict):
+            fitted["function"] = {**function, "name": self._tool_name(function["name"])}
+        return fitted
+
+    def _tool_name(self, name: str) -> str:
+        return fitted_name(name, self._quirks.longest_tool_name)
+
+
+def _signed(signature: str) -> dict[str, Any]:
+    return {"google": {"thought_signature": signature}}
+
+
+def _system_first(messages: Sequence[Message]) -> Sequence[Message]:
+    """One system message with the words of all of them, before the others."""
+    places = [place for place, message in enumerate(messages) if message["role"] == "system"]
+    if places in ([], [0]):
+        return messages
+    contents = [messages[place].get("content") for place in places]
+    texts = [content for content in contents if isinstance(content, str)]
+    content: str | list[Any] = "\n\n".join(texts)
+    if len(texts) < len(contents):
+        content = [part for content in contents for part in _parts(content)]
+    others = [message for message in messages if message["role"] != "system"]
+    return [{"role": "system", "content": content}, *others]
+
+
+def _parts(content: Any) -> list[Any]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return content if isinstance(content, list) else []
+
+
+def _assistant_after_tools(messages: Sequence[Message]) -> Sequence[Message]:
+    """A short word of the assistant's where a user would speak straight after a tool."""
+    fitted: list[Message] = []
+    for message in messages:
+        if fitted and fitted[-1]["role"] == "tool" and message["role"] == "user":
+            fitted.append(_BETWEEN)
+        fitted.append(message)
+    return fitted

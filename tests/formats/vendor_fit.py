@@ -1,0 +1,74 @@
+"""Requests of callers as each vendor's row has them sent, for the tests of what vendors take."""
+
+import json
+from typing import Any
+
+from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
+from llm_routing.formats.registry import FORMATS
+from llm_routing.vendors import VENDORS
+
+OPENAI = "openai_chat"
+ANTHROPIC = "anthropic_messages"
+PLAIN = frozenset({"chat", "streaming", "tools", "vision", "json_schema", "reasoning"})
+REASONING = PLAIN | {"no_sampling"}
+
+
+def target(
+    vendor: str,
+    capabilities: frozenset[str] = PLAIN,
+    *,
+    model: str = "big-1",
+    limit: int | None = None,
+) -> Target:
+    row = VENDORS[vendor]
+    return Target(
+        ProviderSpec(vendor, vendor, row.format, row.base_url, quirks=row.quirks),
+        ModelSpec(vendor, model, capabilities=capabilities, max_output_tokens=limit),
+    )
+
+
+def sent(caller: str, aim: Target, **fields: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the target is sent for a caller's body, and what is named as left out."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **fields}
+    if caller == ANTHROPIC:
+        body.setdefault("max_tokens", 4000)
+    request = FORMATS[caller].parse_request(body)
+    wire = FORMATS[aim.provider.format].build_request(request, aim)
+    return json.loads(wire.body), wire.ignored
+
+
+def function(name: str = "f", parameters: Any = None, **more: Any) -> dict[str, Any]:
+    """A tool in OpenAI's words."""
+    schema = parameters or {"type": "object", "properties": {"a": {"type": "string"}}}
+    return {"type": "function", "function": {"name": name, "parameters": schema, **more}}
+
+
+def tool(name: str = "f", schema: Any = None, **more: Any) -> dict[str, Any]:
+    """A tool in Anthropic's words."""
+    given = schema or {"type": "object", "properties": {"a": {"type": "string"}}}
+    return {"name": name, "input_schema": given, **more}
+
+
+def call(call_id: str, name: str = "f", **more: Any) -> dict[str, Any]:
+    """A call in OpenAI's words."""
+    return {
+        "id": call_id,
+        "type": "function",
+        "function": {"name": name, "arguments": "{}"},
+        **more,
+    }
+
+
+def result(call_id: str, content: str = "r") -> dict[str, Any]:
+    """A tool's result in OpenAI's words."""
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
+
+
+def tool_use(call_id: str, name: str = "f") -> dict[str, Any]:
+    """A call in Anthropic's words."""
+    return {"type": "tool_use", "id": call_id, "name": name, "input": {}}
+
+
+def tool_result(call_id: str, content: Any = "r") -> dict[str, Any]:
+    """A tool's result in Anthropic's words."""
+    return {"type": "tool_result", "tool_use_id": call_id, "content": content}
