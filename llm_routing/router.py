@@ -5,6 +5,7 @@ From a request to an answer: plan, execute, tell how it came about. Building the
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 from types import TracebackType
@@ -17,6 +18,7 @@ from .core.cached import Answered, CachedExecutor
 from .core.calls import Call, Timeouts
 from .core.chain import Pacing
 from .core.config import RouterConfig
+from .core.errors import RoutingError
 from .core.executor import Executor
 from .core.idempotency import IdempotencyRule, idempotency_rule
 from .core.limits import LimitStatus, ProviderLimits
@@ -210,16 +212,18 @@ class BaseLLMRouter(InProcessCalls):
                 if target.provider.format == CountTokensOperation.format
             )
             first = route_plan.targets[0]
-            if first not in countable:
-                measured.succeed()
-                facts = RoutingFacts(request_id, first.provider.name, first.model.model_id)
-                return TokenCount(estimate_tokens(operation.input_length), True, facts)
-            route_plan = replace(route_plan, targets=countable)
-            call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
-            result = await self._executor.ask(operation, route_plan, call)
-            facts = self._facts(result, route_plan, request_id, measured)
+            if first in countable:
+                counting = replace(route_plan, targets=countable)
+                call = await self._admit(counting, request.timeout, caller, request_id, measured)
+                with suppress(RoutingError):
+                    result = await self._executor.ask(operation, counting, call)
+                    facts = self._facts(result, counting, request_id, measured)
+                    measured.succeed()
+                    return TokenCount(result.value, False, facts)
+            # No vendor could count, and a guess serves better than a failure.
             measured.succeed()
-            return TokenCount(result.value, False, facts)
+            facts = RoutingFacts(request_id, first.provider.name, first.model.model_id)
+            return TokenCount(max(1, estimate_tokens(operation.input_length)), True, facts)
 
     def get_metrics(self) -> dict[str, float]:
         """Counts since the router was built, what its cache in memory holds now, and how the

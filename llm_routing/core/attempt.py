@@ -36,7 +36,8 @@ class Attempt:
 
     `slot` is its place among those who may ask the provider; whoever closes the answer, or ends the
     attempt without one, releases it. It has been `waited` for so many seconds; those spent in
-    `with attempt.waiting:` are the provider's too, not ours.
+    `with attempt.waiting:` are the provider's too, not ours. `review` sees every failure before
+    anybody acts on it. Unless it `proves_health`, nothing about the target follows from its end.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class Attempt:
         sink: UsageSink,
         clock: Clock,
         input_length: Callable[[], int],
+        review: Callable[[UpstreamError], None],
+        proves_health: bool,
         waited: float,
     ) -> None:
         self.target = target
@@ -62,6 +65,8 @@ class Attempt:
         self._sink = sink
         self._clock = clock
         self._input_length = input_length
+        self._review = review
+        self._proves_health = proves_health
         self._started = clock.monotonic()
         self._first_token_at: float | None = None
 
@@ -83,7 +88,11 @@ class Attempt:
         """A complete answer of `output_length` characters. Without `usage` it is estimated, as are
         its words where `usage` is not `is_counted` to its end."""
         until = self._first_token_at
-        self._permit.succeed((self._clock.monotonic() if until is None else until) - self._started)
+        if self._proves_health:
+            now = self._clock.monotonic() if until is None else until
+            self._permit.succeed(now - self._started)
+        else:
+            self._permit.release()
         if usage is None or not is_counted:
             usage = self._partial(usage, output_length)
         self._settle(AttemptOutcome.SUCCESS, "", usage)
@@ -99,7 +108,9 @@ class Attempt:
         """A failure. What a vendor may bill for is estimated where it gave no `usage`; words that
         came are billed whatever ended them. Not fair is a failure that came of a deadline and says
         nothing about the target."""
-        if self.is_opened and is_fair and error.counts_against_breaker:
+        self._review(error)
+        is_proof = is_fair and self._proves_health and error.counts_against_breaker
+        if self.is_opened and is_proof:
             self._permit.fail(error)
         else:
             self._permit.release()

@@ -5,7 +5,7 @@ What an attempt does is in `executor`; when to try again is decided in `retry`.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Generic, TypeVar
@@ -14,12 +14,18 @@ from .attempt import Attempt
 from .calls import Call, Result
 from .errors import (
     AllTargetsFailed,
+    AllTargetsRateLimited,
     BreakerOpen,
+    ContentFiltered,
+    ContextTooLong,
     CutByDeadline,
     DeadlineExceeded,
     LLMError,
     NoTargetAvailable,
     ProviderBusy,
+    RateLimited,
+    RequestRejected,
+    UnsupportedRequest,
     UpstreamError,
 )
 from .gate import Admitted, Gate
@@ -37,6 +43,7 @@ Ask = Callable[[Attempt], Awaitable[tuple[T, tuple[str, ...]]]]
 """Makes one attempt: the value, and what the target had no word for. Raises `UpstreamError`."""
 
 _NOT_ASKED = (BreakerOpen, ProviderBusy)
+_OF_THE_REQUEST = (ContentFiltered, ContextTooLong, RequestRejected, UnsupportedRequest)
 LEAST_RETRIES = 3
 LEAST_HEDGES = 1
 SLOW = 0.95
@@ -365,14 +372,12 @@ class Chain(Generic[T]):
     def _verdict(self) -> LLMError:
         """What the caller is told once there is nothing left to try."""
         summaries, errors = tuple(self._summaries), self._errors
-        last = next(
-            (error for error in reversed(errors) if not isinstance(error, _NOT_ASKED)),
-            errors[-1] if errors else None,
-        )
-        is_final = all(error.http_status == 400 for error in errors)
-        if last is not None and (is_final or not last.retryable_elsewhere):
-            last.attempts = summaries
-            return last
+        asked = [error for error in errors if not isinstance(error, _NOT_ASKED)]
+        last = asked[-1] if asked else errors[-1] if errors else None
+        final = _final(errors, asked)
+        if final is not None:
+            final.attempts = summaries
+            return final
         if last is None or self._left() < LEAST_SECONDS:
             return DeadlineExceeded("Time ran out before an answer came.", attempts=summaries)
         tried = "; ".join(
@@ -380,9 +385,16 @@ class Chain(Generic[T]):
         )
         waits = [error.retry_after for error in errors if error.retry_after is not None]
         retry_after = min(waits, default=None)
-        if not self._asked:
+        if not self._asked and not all(map(_limits_our_rate, errors)):
             return NoTargetAvailable(
                 f"No target can be asked ({tried}).", attempts=summaries, retry_after=retry_after
+            )
+        if all(map(_limits_our_rate, errors)):
+            return AllTargetsRateLimited(
+                f"Every target limits our rate ({tried}).",
+                attempts=summaries,
+                last=last,
+                retry_after=retry_after,
             )
         return AllTargetsFailed(
             f"Every target failed ({tried}).",
@@ -390,6 +402,28 @@ class Chain(Generic[T]):
             last=last,
             retry_after=retry_after,
         )
+
+
+def _final(errors: Sequence[UpstreamError], asked: Sequence[UpstreamError]) -> UpstreamError | None:
+    """The failure that is about the request itself, if that is what ended the chain."""
+    if not errors:
+        return None
+    if asked and not asked[-1].retryable_elsewhere:
+        return asked[-1]
+    # The first vendor's word counts: the others were asked in its place.
+    refused = next((error for error in asked if isinstance(error, RequestRejected)), None)
+    if refused is not None and all(isinstance(error, _OF_THE_REQUEST) for error in asked):
+        return refused
+    if all(isinstance(error, _OF_THE_REQUEST) for error in errors):
+        return errors[-1]
+    return None
+
+
+def _limits_our_rate(error: UpstreamError) -> bool:
+    """Whether a target has asked for patience, now or before: then its breaker may be open."""
+    return isinstance(error, RateLimited) or (
+        isinstance(error, BreakerOpen) and error.cause == RateLimited.code
+    )
 
 
 def _has_won(lane: "asyncio.Task[_Answer[T] | None]") -> bool:

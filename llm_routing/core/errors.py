@@ -34,9 +34,10 @@ LLMError                        500
 │   ├── UpstreamOverloaded      503  the vendor has no room (its 503 or 529)
 │   ├── ServerFailed            502  the vendor failed (its other 5xx)
 │   ├── ModelNotFound           502  the vendor does not know the model
+│   ├── EndpointNotFound        502  the vendor has no such endpoint
 │   ├── ContextTooLong          400  the prompt does not fit the model's window
 │   ├── ContentFiltered         400  refused by the vendor's policy
-│   ├── RequestRejected         400  the vendor's other 4xx: its reason goes to the caller
+│   ├── RequestRejected         400  or 404: the vendor's other 4xx, whose reason is the caller's
 │   ├── UnsupportedRequest      400  this target's wire format cannot say what was asked
 │   ├── BreakerOpen             503  not asked: its circuit breaker is open
 │   ├── ProviderBusy            503  not asked: all its connections are in use
@@ -46,6 +47,7 @@ LLMError                        500
 └── RoutingError                502  the whole chain
     ├── NoTargetAvailable       503  the route has nothing to try
     ├── AllTargetsFailed        502  or 504 where the last one timed out; lists the attempts
+    │   └── AllTargetsRateLimited 429  every vendor asks for patience
     └── DeadlineExceeded        504  time ran out
 """
 
@@ -53,6 +55,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from .types import AttemptSummary
+from .vendor_details import VendorDetails
 
 
 class LLMError(Exception):
@@ -176,26 +179,34 @@ class UpstreamError(LLMError):
     `retryable_here`: the same target may answer if asked again. `retryable_elsewhere`: another
     target may. `prefers_elsewhere`: another one is asked first, unless waiting here answers sooner.
     `needs_larger_window`: only a model with a larger context window may. `counts_against_breaker`:
-    it says something about the target's health. `takes_credential_out`: what it says is about the
-    provider's credential, for all its models. `billed`: the vendor may charge for it. `status` is
-    the vendor's HTTP status, None where there was none.
+    it says something about what requests share: the target, its model or its credential. It is
+    False for a failure that a caller may have provoked. `takes_credential_out`: what it says is
+    about the provider's credential, for all its models. `billed`: the vendor may charge for it.
+    `status` is the vendor's HTTP status, None if there was none; `details` are the vendor's own
+    words and codes.
     """
 
     code = "upstream_error"
     http_status = 502
     retryable_here: ClassVar[bool] = False
-    retryable_elsewhere: ClassVar[bool] = True
+    retryable_elsewhere: bool = True
     prefers_elsewhere: ClassVar[bool] = False
     needs_larger_window: ClassVar[bool] = False
-    counts_against_breaker: ClassVar[bool] = True
+    counts_against_breaker: bool = True
     takes_credential_out: ClassVar[bool] = False
     billed: ClassVar[bool] = False
 
     def __init__(
-        self, message: str, *, status: int | None = None, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        details: VendorDetails | None = None,
     ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.status = status
+        self.details = details
 
 
 class ConnectionFailed(UpstreamError):
@@ -317,6 +328,13 @@ class ModelNotFound(UpstreamError):
     code = "model_not_found"
 
 
+class EndpointNotFound(UpstreamError):
+    """The vendor has no such endpoint: its base URL is wrong, or it lacks the operation."""
+
+    code = "endpoint_not_found"
+    counts_against_breaker = False
+
+
 class ContextTooLong(UpstreamError):
     """The prompt does not fit the model's window; a larger one may hold it."""
 
@@ -336,7 +354,11 @@ class ContentFiltered(UpstreamError):
 
 
 class RequestRejected(UpstreamError):
-    """The vendor finds the request wrong; its reason is the caller's to read."""
+    """The vendor finds the request wrong; its reason is the caller's to read.
+
+    It ends the chain if it is about what the caller wrote. If it is about what the gateway wrote,
+    or about a feature that this vendor does not offer, `retryable_elsewhere` is set.
+    """
 
     code = "request_rejected"
     http_status = 400
@@ -354,11 +376,22 @@ class UnsupportedRequest(UpstreamError):
 
 class BreakerOpen(UpstreamError):
     """The target was not asked: it has failed too often, and its circuit breaker is open, or its
-    provider refuses our credential."""
+    provider refuses our credential. `cause` is the code of the failure that opened the breaker."""
 
     code = "breaker_open"
     http_status = 503
     counts_against_breaker = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        cause: str = "",
+    ) -> None:
+        super().__init__(message, status=status, retry_after=retry_after)
+        self.cause = cause
 
 
 class ProviderBusy(UpstreamError):
@@ -432,7 +465,15 @@ class AllTargetsFailed(RoutingError):
     ) -> None:
         super().__init__(message, attempts=attempts, retry_after=retry_after)
         self.last = last
-        self.http_status = 504 if isinstance(last, UpstreamTimeout) else 502
+        if isinstance(last, UpstreamTimeout):
+            self.http_status = 504
+
+
+class AllTargetsRateLimited(AllTargetsFailed):
+    """Every target limits our rate. `retry_after` is the shortest wait that one asked for."""
+
+    code = "all_targets_rate_limited"
+    http_status = 429
 
 
 class DeadlineExceeded(RoutingError):

@@ -196,7 +196,8 @@ class Executor:
             plan,
             call,
             ask,
-            kind=kind,
+            # Latencies are compared among calls of one kind.
+            kind=f"{operation.name} {kind}",
             attempt=attempt,
             drop=drop,
             first_token=first_token,
@@ -238,6 +239,8 @@ class Executor:
             sink=self._sink,
             clock=self._clock,
             input_length=lambda: operation.input_length,
+            review=lambda error: operation.review(target, error),
+            proves_health=operation.proves_health,
             waited=admitted.waited,
         )
 

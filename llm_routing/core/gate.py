@@ -55,5 +55,6 @@ class Gate:
             return BreakerOpen(
                 f"{target.model.key} is left alone after failures ({permit.cause}).",
                 retry_after=permit.retry_after,
+                cause=permit.cause,
             )
         return Admitted(target, permit, slot, self._clock.monotonic() - began)

@@ -110,6 +110,10 @@ class Operation(Protocol[ResultT]):
         """`chat`, `embeddings`, `count_tokens`: stands in the ledger."""
 
     @property
+    def proves_health(self) -> bool:
+        """Whether its answers and failures say how a target is."""
+
+    @property
     def input_length(self) -> int:
         """Characters of the prompt, to estimate tokens where a vendor counts none."""
 
@@ -135,6 +139,11 @@ class Operation(Protocol[ResultT]):
         self, target: Target, status: int, headers: Mapping[str, str], body: bytes
     ) -> UpstreamError:
         """The failure that a non-2xx answer means."""
+
+    def review(self, target: Target, error: UpstreamError) -> None:
+        """Decides what only the request can tell of an error: whether it counts against what
+        requests share (`counts_against_breaker`), and whether another target may take the request
+        (`retryable_elsewhere`)."""
 
 
 class Clock(Protocol):

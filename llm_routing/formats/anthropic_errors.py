@@ -3,7 +3,9 @@
 Source: https://platform.claude.com/docs/en/api/errors
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from llm_routing.core.codec import decode, encode
@@ -11,6 +13,7 @@ from llm_routing.core.errors import (
     ContentFiltered,
     ContextTooLong,
     CredentialRejected,
+    EndpointNotFound,
     InvalidRequest,
     LLMError,
     ModelNotFound,
@@ -23,8 +26,11 @@ from llm_routing.core.errors import (
     UpstreamTimeout,
 )
 from llm_routing.core.retry import parse_retry_after
+from llm_routing.core.vendor_details import Basis, VendorDetails
 
-from .reasons import is_about_a_model, vendor_reason
+from .anthropic_blocks import NAME
+from .evidence import counts_by_itself, with_status
+from .reasons import is_about_a_model, read_name, read_text, vendor_reason, without_quotes
 
 _TYPES_BY_STATUS: Final = {
     400: "invalid_request_error",
@@ -47,7 +53,8 @@ _ERRORS_BY_STATUS: Final[Mapping[int, type[UpstreamError]]] = {
     401: CredentialRejected,
     402: QuotaExhausted,
     403: CredentialRejected,
-    404: ModelNotFound,
+    404: RequestRejected,
+    405: EndpointNotFound,
     408: UpstreamTimeout,
     # By bytes it does not fit here; another vendor's limit may be wider.
     413: ContextTooLong,
@@ -56,14 +63,27 @@ _ERRORS_BY_STATUS: Final[Mapping[int, type[UpstreamError]]] = {
     504: UpstreamTimeout,
     529: UpstreamOverloaded,
 }
-# What only the words tell. The first three come as invalid_request_error.
+# What only the words tell. All of them come as invalid_request_error.
 _ERRORS_BY_WORDS: Final[tuple[tuple[str, type[UpstreamError]], ...]] = (
     ("prompt is too long", ContextTooLong),
     ("exceed context limit", ContextTooLong),
     ("blocked by content filtering policy", ContentFiltered),
     ("credit balance is too low", QuotaExhausted),
     ("specified api usage limits", QuotaExhausted),
+    ("specified workspace api usage limits", QuotaExhausted),
 )
+# A message about a field begins with its path and a colon.
+_PARAM: Final = re.compile(r"([a-z_]+(?:\.[A-Za-z0-9_]+)*): ")
+_OF_A_MODEL: Final = "model: "
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What an error envelope says; empty where there is none."""
+
+    type: str = ""
+    reason: str = ""
+    code: str = ""
 
 
 def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
@@ -73,65 +93,84 @@ def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamE
     except ValueError:
         # A proxy's page: nothing in it is meant for a caller.
         value = None
-    kind, reason, code = _said(value)
-    return _failure(status, kind, reason, code, parse_retry_after(headers.get("retry-after")))
+    return _failure(status, _said(value), parse_retry_after(headers.get("retry-after")))
 
 
 def error_in_answer(value: Mapping[str, Any]) -> UpstreamError:
     """The failure that an error envelope inside a 200 means."""
-    kind, reason, code = _said(value)
-    return _failure(_STATUS_BY_TYPE.get(kind, 500), kind, reason, code, None)
+    said = _said(value)
+    return _failure(_STATUS_BY_TYPE.get(said.type, 500), said, None)
 
 
-def _said(value: Any) -> tuple[str, str, str]:
-    """The type, the message and the code of an error envelope; empty where there is none."""
+def _said(value: Any) -> _Said:
     error = value.get("error") if isinstance(value, dict) else None
     if not isinstance(error, dict):
-        return "", "", ""
+        return _Said()
     details = error.get("details")
     code = details.get("error_code") if isinstance(details, dict) else None
-    kind, reason = error.get("type"), error.get("message")
-    return (
-        kind if isinstance(kind, str) else "",
-        reason if isinstance(reason, str) else "",
-        code if isinstance(code, str) else "",
+    return _Said(read_name(error.get("type")), read_text(error.get("message")), read_name(code))
+
+
+def _failure(status: int, said: _Said, retry_after: float | None) -> UpstreamError:
+    error_class, basis, phrase = _kind(status, said)
+    words = vendor_reason(said.reason)
+    param = _PARAM.match(said.reason)
+    error = error_class(
+        f"The provider answered {status}" + (f": {words}" if words else "."),
+        status=status,
+        retry_after=retry_after,
+        details=VendorDetails(
+            NAME,
+            status,
+            basis,
+            type=said.type,
+            code=said.code,
+            param=read_name(param.group(1)) if param else "",
+            reason=said.reason,
+            phrase=phrase,
+        ),
     )
+    error.counts_against_breaker = counts_by_itself(error_class, status, basis, said.reason.lower())
+    return with_status(error, status)
 
 
-def _failure(
-    status: int, kind: str, reason: str, code: str, retry_after: float | None
-) -> UpstreamError:
-    error_class = _error_class(status, kind, reason.lower(), code)
-    words = vendor_reason(reason)
-    message = f"The provider answered {status}" + (f": {words}" if words else ".")
-    return error_class(message, status=status, retry_after=retry_after)
-
-
-def _error_class(status: int, kind: str, words: str, code: str) -> type[UpstreamError]:
-    if kind == "billing_error" or code.endswith("spend_limit_reached"):
-        return QuotaExhausted
-    if kind == "overloaded_error":
-        return UpstreamOverloaded
+def _kind(status: int, said: _Said) -> tuple[type[UpstreamError], Basis, str]:
+    """The class of an error, what told it, and the words that did."""
+    if said.type == "billing_error" or said.code.endswith("spend_limit_reached"):
+        return QuotaExhausted, Basis.CODE, ""
+    if said.type == "overloaded_error":
+        return UpstreamOverloaded, Basis.CODE, ""
     if 400 <= status < 500:
+        words = without_quotes(said.reason)
         for sign, error_class in _ERRORS_BY_WORDS:
             if sign in words:
-                return error_class
-    if status == 403 and is_about_a_model(words):
-        return ModelNotFound
+                return error_class, Basis.WORDS, sign
+    if status == 403 and is_about_a_model(said.reason):
+        return ModelNotFound, Basis.WORDS, ""
+    if status == 404 and said.reason.startswith(_OF_A_MODEL):
+        return ModelNotFound, Basis.WORDS, _OF_A_MODEL
+    if status == 404 and not said.type:
+        return EndpointNotFound, Basis.STATUS, ""
     if status in _ERRORS_BY_STATUS:
-        return _ERRORS_BY_STATUS[status]
+        return _ERRORS_BY_STATUS[status], Basis.STATUS, ""
     # A conflict or a redirect of theirs says nothing against the request.
-    return RequestRejected if 400 <= status < 500 and status != 409 else ServerFailed
+    is_rejected = 400 <= status < 500 and status != 409
+    return RequestRejected if is_rejected else ServerFailed, Basis.STATUS, ""
 
 
 def error_body(error: LLMError, request_id: str) -> dict[str, Any]:
-    """The envelope for callers. `details.error_code` is the stable code of the error, where
-    Anthropic's own SDK looks for one."""
+    """The envelope for callers. `details.error_code`, where Anthropic's own SDK looks for one, is
+    the vendor's if it is one of this format, for clients act on it, else our stable code."""
     status = error.http_status
     kind = "invalid_request_error" if status < 500 else "api_error"
-    details: dict[str, Any] = {"error_code": error.code}
-    if isinstance(error, InvalidRequest) and error.field is not None:
-        details["field"] = error.field
+    vendor = error.details if isinstance(error, UpstreamError) and status < 500 else None
+    own = vendor if vendor is not None and vendor.format == NAME else None
+    details: dict[str, Any] = {"error_code": (own and own.code) or error.code}
+    field = error.field if isinstance(error, InvalidRequest) else None
+    if field is None and vendor is not None:
+        field = vendor.param or None
+    if field is not None:
+        details["field"] = field
     if error.attempts:
         details["attempts"] = [
             {"target": f"{attempt.provider}/{attempt.model}", "error_code": attempt.error_code}
@@ -140,7 +179,7 @@ def error_body(error: LLMError, request_id: str) -> dict[str, Any]:
     return {
         "type": "error",
         "error": {
-            "type": _TYPES_BY_STATUS.get(status, kind),
+            "type": (own and own.type) or _TYPES_BY_STATUS.get(status, kind),
             "message": error.message,
             "details": details,
         },

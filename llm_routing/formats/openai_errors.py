@@ -14,6 +14,7 @@ from llm_routing.core.errors import (
     ContentFiltered,
     ContextTooLong,
     CredentialRejected,
+    EndpointNotFound,
     InvalidRequest,
     LLMError,
     MalformedAnswer,
@@ -27,14 +28,19 @@ from llm_routing.core.errors import (
     UpstreamTimeout,
 )
 from llm_routing.core.retry import parse_retry_after
+from llm_routing.core.vendor_details import Basis, VendorDetails
 
-from .reasons import is_about_a_model, vendor_reason
+from .evidence import counts_by_itself, with_status
+from .openai_chat_request import NAME
+from .openai_error_reading import SaidError, read_error
+from .reasons import is_about_a_model, vendor_reason, without_quotes
 
 _ERRORS_BY_STATUS: Final[Mapping[int, type[UpstreamError]]] = {
     401: CredentialRejected,
     402: QuotaExhausted,
     403: CredentialRejected,
-    404: ModelNotFound,
+    404: RequestRejected,
+    405: EndpointNotFound,
     408: UpstreamTimeout,
     # By bytes it does not fit here; another vendor's limit may be wider.
     413: ContextTooLong,
@@ -46,7 +52,8 @@ _ERRORS_BY_STATUS: Final[Mapping[int, type[UpstreamError]]] = {
     529: UpstreamOverloaded,
 }
 
-# What codes and types say, whatever the status. The names of several vendors.
+# What codes and types say, whatever the status. The names of several vendors; Google's reasons:
+# https://docs.cloud.google.com/service-infrastructure/docs/service-management/reference/rpc/google.api#errorreason
 _ERRORS_BY_NAME: Final[Mapping[str, type[UpstreamError]]] = {
     "context_length_exceeded": ContextTooLong,
     "exceed_context_size_error": ContextTooLong,
@@ -55,8 +62,18 @@ _ERRORS_BY_NAME: Final[Mapping[str, type[UpstreamError]]] = {
     "responsibleaipolicyviolation": ContentFiltered,
     "insufficient_quota": QuotaExhausted,
     "billing_hard_limit_reached": QuotaExhausted,
+    "billing_not_active": QuotaExhausted,
+    "billing_disabled": QuotaExhausted,
     "invalid_api_key": CredentialRejected,
+    "account_deactivated": CredentialRejected,
+    "access_terminated": CredentialRejected,
     "unauthenticated": CredentialRejected,
+    "api_key_invalid": CredentialRejected,
+    "api_key_service_blocked": CredentialRejected,
+    "api_key_ip_address_blocked": CredentialRejected,
+    "consumer_invalid": CredentialRejected,
+    "consumer_suspended": CredentialRejected,
+    "service_disabled": CredentialRejected,
     "model_not_found": ModelNotFound,
     "unknown_model": ModelNotFound,
     "invalid_model": ModelNotFound,
@@ -109,7 +126,13 @@ _ERRORS_BY_WORDS: Final[tuple[tuple[re.Pattern[str], type[UpstreamError]], ...]]
         ContentFiltered,
     ),
     (re.compile(r"insufficient (?:balance|credits?|funds|quota)"), QuotaExhausted),
-    (re.compile(r"(?:incorrect|invalid) api key|api key not valid"), CredentialRejected),
+    (
+        re.compile(
+            r"(?:incorrect|invalid) api key|api key not valid"
+            r"|api key (?:was reported as leaked|has expired|expired)"
+        ),
+        CredentialRejected,
+    ),
     (
         re.compile(
             r"model\b.{0,120}(?:does not exist|not found|is not a valid model)"
@@ -123,6 +146,7 @@ _ERRORS_BY_WORDS: Final[tuple[tuple[re.Pattern[str], type[UpstreamError]], ...]]
 _SENTENCES: Final[Mapping[type[UpstreamError], str]] = {
     ContentFiltered: "The provider's policy refuses this content",
     ContextTooLong: "The request is too long for the model",
+    EndpointNotFound: "The provider has no such endpoint",
     CredentialRejected: "The provider did not accept our key",
     MalformedAnswer: "The provider answered with an error",
     ModelNotFound: "The provider does not know the model",
@@ -135,14 +159,8 @@ _SENTENCES: Final[Mapping[type[UpstreamError], str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What a vendor's error says; names are lower-case. `code` is the status it names itself."""
-
-    reason: str = ""
-    names: tuple[str, ...] = ()
-    code: int = 0
-    was_moderated: bool = False
+# What servers say of a path that they do not have; nothing of it is a caller's.
+_NO_SUCH_PATH: Final = ("", "not found", "404 not found", "404 page not found", "page not found")
 
 
 def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
@@ -152,110 +170,86 @@ def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamE
     except ValueError:
         # A proxy's page: nothing in it is meant for a caller.
         value = None
-    said = _said(value)
-    error_class = _error_class(status, said)
-    return _failure(error_class, said, status, _retry_after(headers))
+    said = read_error(value)
+    return _failure(_kind(status, said), said, status, status, _retry_after(headers))
 
 
 def error_in_answer(value: Any) -> UpstreamError:
     """The failure that an error inside a 200, or in the midst of a stream, means. Without a sign
     of what it is, `MalformedAnswer`."""
-    said = _said(value)
-    status = said.code or next(
+    said = read_error(value)
+    status = said.status or next(
         (_STATUS_BY_NAME[name] for name in said.names if name in _STATUS_BY_NAME), 0
     )
-    return _failure(_error_class(status, said), said, 200, None)
+    return _failure(_kind(status, said), said, status, 200, None)
 
 
-def _said(value: Any) -> _Said:
-    # Google answers with an array of one.
-    value = value[0] if isinstance(value, list) and value else value
-    if not isinstance(value, dict):
-        return _Said(value if isinstance(value, str) else "")
-    # Mistral and FastAPI write the error's fields at the top; Ollama has had a bare string.
-    error = value.get("error") or value
-    if not isinstance(error, dict):
-        return _Said(error if isinstance(error, str) else "")
-    metadata = error.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    inner = error.get("innererror")
-    inner = inner if isinstance(inner, dict) else {}
-    names = (
-        error.get("code"),
-        error.get("type"),
-        error.get("status"),
-        inner.get("code"),
-        metadata.get("error_type"),
-    )
-    return _Said(
-        reason=_reason(error, metadata),
-        names=tuple(name.lower() for name in names if isinstance(name, str)),
-        code=_status(error.get("code")),
-        was_moderated=bool(metadata.get("reasons") or metadata.get("flagged_input")),
-    )
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """The class of an error, what told it, and the words that did."""
+
+    error_class: type[UpstreamError]
+    basis: Basis = Basis.STATUS
+    phrase: str = ""
 
 
-def _reason(error: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
-    raw = metadata.get("raw")
-    if isinstance(raw, str):
-        # OpenRouter says "Provider returned error" and hands on what the provider said.
-        try:
-            inner = _said(decode(raw)).reason
-        except ValueError:
-            inner = ""
-        if inner:
-            return inner
-    message = error.get("message") or error.get("detail")
-    if isinstance(message, dict):
-        message = message.get("detail") or message.get("message")
-    if isinstance(message, list):
-        message = "; ".join(_violation(item) for item in message if isinstance(item, dict))
-    return message if isinstance(message, str) else ""
-
-
-def _violation(item: Mapping[str, Any]) -> str:
-    """One of pydantic's complaints, as FastAPI servers list them. Their `input` is left out: it
-    repeats the prompt."""
-    place = item.get("loc")
-    path = ".".join(str(step) for step in place) if isinstance(place, list) else ""
-    return f"{path}: {item.get('msg', '')}"
-
-
-def _status(code: Any) -> int:
-    """An HTTP status written as a code, as number or as text; 0 for anything else."""
-    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) == 3:
-        code = int(code)
-    return code if isinstance(code, int) and 400 <= code <= 599 else 0
-
-
-def _error_class(status: int, said: _Said) -> type[UpstreamError]:
+def _kind(status: int, said: SaidError) -> _Kind:
     if said.was_moderated:
-        return ContentFiltered
+        return _Kind(ContentFiltered, Basis.CODE)
     for name in said.names:
         if name in _ERRORS_BY_NAME:
-            return _ERRORS_BY_NAME[name]
+            return _Kind(_ERRORS_BY_NAME[name], Basis.CODE)
+    for name in said.relayed_names:
+        if name in _ERRORS_BY_NAME:
+            return _Kind(_ERRORS_BY_NAME[name], Basis.WORDS)
     if status in (400, 403, 404, 413, 422, 500):
-        words = said.reason.lower()
+        words = without_quotes(said.reason)
         for pattern, error_class in _ERRORS_BY_WORDS:
-            if pattern.search(words):
-                return error_class
+            if found := pattern.search(words):
+                return _Kind(error_class, Basis.WORDS, found.group())
     if status == 403 and is_about_a_model(said.reason):
-        return ModelNotFound
+        return _Kind(ModelNotFound, Basis.WORDS)
+    if status == 404 and _is_about_the_path(said):
+        return _Kind(EndpointNotFound)
     if status in _ERRORS_BY_STATUS:
-        return _ERRORS_BY_STATUS[status]
+        return _Kind(_ERRORS_BY_STATUS[status])
     if status == 0:
-        return MalformedAnswer
+        return _Kind(MalformedAnswer)
     # A conflict or a redirect of theirs says nothing against the request.
-    return RequestRejected if 400 <= status < 500 and status != 409 else ServerFailed
+    return _Kind(RequestRejected if 400 <= status < 500 and status != 409 else ServerFailed)
+
+
+def _is_about_the_path(said: SaidError) -> bool:
+    words = said.reason.lower().strip(" .")
+    return words in _NO_SUCH_PATH or words.startswith("invalid url (")
 
 
 def _failure(
-    error_class: type[UpstreamError], said: _Said, status: int, retry_after: float | None
+    kind: _Kind, said: SaidError, meant: int, status: int, retry_after: float | None
 ) -> UpstreamError:
+    """The error of `kind`; `meant` is the status that the error stands for, `status` that of the
+    HTTP answer."""
     reason = vendor_reason(said.reason)
     ending = f": {reason}" if reason else "."
-    message = f"{_SENTENCES[error_class]} ({status}){ending}"
-    return error_class(message, status=status, retry_after=retry_after)
+    error = kind.error_class(
+        f"{_SENTENCES[kind.error_class]} ({status}){ending}",
+        status=status,
+        retry_after=retry_after,
+        details=VendorDetails(
+            NAME,
+            meant,
+            kind.basis,
+            type=said.type,
+            code=said.code,
+            param=said.param,
+            reason=said.reason,
+            phrase=kind.phrase,
+        ),
+    )
+    error.counts_against_breaker = counts_by_itself(
+        kind.error_class, meant, kind.basis, said.reason.lower()
+    )
+    return with_status(error, meant)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -274,6 +268,7 @@ _CODES: Final[Mapping[str, str]] = {
     "context_too_long": "context_length_exceeded",
     "content_filtered": "content_policy_violation",
     "rate_limited": "rate_limit_exceeded",
+    "all_targets_rate_limited": "rate_limit_exceeded",
 }
 _TYPES: Final[Mapping[int, str]] = {
     401: "authentication_error",
@@ -283,14 +278,18 @@ _TYPES: Final[Mapping[int, str]] = {
 
 
 def error_body(error: LLMError, request_id: str) -> dict[str, Any]:
-    """OpenAI's envelope. `attempts` lists what was tried, by target and reason."""
+    """OpenAI's envelope. `attempts` lists what was tried, by target and reason. A vendor of this
+    format has its own `type`, `code` and `param` repeated, for clients act on them."""
     status = error.http_status
     kind = "invalid_request_error" if status < 500 else "server_error"
+    details = error.details if isinstance(error, UpstreamError) and status < 500 else None
+    own = details if details is not None and details.format == NAME else None
+    field = error.field if isinstance(error, InvalidRequest) else None
     body: dict[str, Any] = {
         "message": error.message,
-        "type": _TYPES.get(status, kind),
-        "param": error.field if isinstance(error, InvalidRequest) else None,
-        "code": _CODES.get(error.code, error.code),
+        "type": (own and own.type) or _TYPES.get(status, kind),
+        "param": field or (details and details.param) or None,
+        "code": (own and own.code) or _CODES.get(error.code, error.code),
         "request_id": request_id,
     }
     if error.attempts:

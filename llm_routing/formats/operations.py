@@ -18,7 +18,13 @@ from llm_routing.core.content import (
     ToolCallPart,
     ToolResultPart,
 )
-from llm_routing.core.errors import UnsupportedRequest, UpstreamError
+from llm_routing.core.errors import (
+    EndpointNotFound,
+    ModelNotFound,
+    UnsupportedRequest,
+    UpstreamError,
+)
+from llm_routing.core.planner import CHAT, EMBEDDINGS
 from llm_routing.core.ports import StreamParser, WireRequest
 from llm_routing.core.pricing import estimate_tokens
 from llm_routing.core.routing_table import Target
@@ -27,13 +33,18 @@ from llm_routing.core.types import (
     EmbeddingRequest,
     Embeddings,
     LLMRequest,
+    Source,
     Usage,
 )
+from llm_routing.core.vendor_details import SentRequest
 
 from .anthropic_messages import AnthropicMessages
 from .base import EmbeddingFormat
+from .evidence import review
 from .registry import EMBEDDING_FORMATS, FORMATS
 from .tool_names import RenamingParser, renamed_tools, with_callers_names
+
+_NO_SUCH_ENDPOINT = (404, 405, 501)
 
 MAX_KEPT_BYTES = 1024 * 1024
 """A larger request is built again rather than kept for each of its targets."""
@@ -41,6 +52,18 @@ MAX_KEPT_BYTES = 1024 * 1024
 
 class _Spoken:
     """What every operation leaves to the target's format."""
+
+    name: str
+    proves_health = True
+
+    def build(self, target: Target) -> WireRequest:
+        """The request in the target's words."""
+        raise NotImplementedError
+
+    @property
+    def _source(self) -> Source | None:
+        """The body that the caller sent."""
+        raise NotImplementedError
 
     def stream_parser(self, target: Target) -> StreamParser:
         """A parser for one streamed answer."""
@@ -52,15 +75,33 @@ class _Spoken:
         """The failure that a non-2xx answer means."""
         return FORMATS[target.provider.format].map_error(status, headers, body)
 
+    def review(self, target: Target, error: UpstreamError) -> None:
+        """See `core.ports.Operation.review`."""
+        if error.details is None:
+            return
+        wire, source = self.build(target), self._source
+        is_relayed = source is not None and source.format == target.provider.format
+        fields = frozenset(source.body) if source is not None else frozenset()
+        review(error, SentRequest(target.model.model_id, wire.body, is_relayed, fields))
+        is_offered = self.name in target.model.capabilities
+        if isinstance(error, ModelNotFound) and not (is_offered or self.name == CHAT):
+            # Whoever lists no capabilities is believed to have them; that it lacks this one says
+            # nothing about the others.
+            error.counts_against_breaker = False
+
 
 class ChatOperation(_Spoken):
     """A completion, streamed or whole as the request says."""
 
-    name = "chat"
+    name = CHAT
 
     def __init__(self, request: LLMRequest) -> None:
         self._request = request
         self._built: dict[int, tuple[Target, WireRequest]] = {}
+
+    @property
+    def _source(self) -> Source | None:
+        return self._request.source
 
     @property
     def input_length(self) -> int:
@@ -131,10 +172,14 @@ class ChatOperation(_Spoken):
 class EmbeddingOperation(_Spoken):
     """Vectors for texts."""
 
-    name = "embeddings"
+    name = EMBEDDINGS
 
     def __init__(self, request: EmbeddingRequest) -> None:
         self._request = request
+
+    @property
+    def _source(self) -> Source | None:
+        return self._request.source
 
     @cached_property
     def input_length(self) -> int:
@@ -167,12 +212,28 @@ class CountTokensOperation(_Spoken):
     """How many tokens a prompt has, by the vendor's own count."""
 
     name = "count_tokens"
+    proves_health = False
     format = AnthropicMessages.name
     """The wire format whose vendors count tokens."""
 
     def __init__(self, request: LLMRequest) -> None:
         self._request = request
         self._format = AnthropicMessages()
+
+    @property
+    def _source(self) -> Source | None:
+        return self._request.source
+
+    def map_error(
+        self, target: Target, status: int, headers: Mapping[str, str], body: bytes
+    ) -> UpstreamError:
+        """As of every operation; but servers that do not count tokens say so in many ways."""
+        error = super().map_error(target, status, headers, body)
+        names_what_is_missing = error.details is not None and error.details.code
+        if status in _NO_SUCH_ENDPOINT and not names_what_is_missing:
+            message = f"The provider does not count tokens ({status})."
+            return EndpointNotFound(message, status=status)
+        return error
 
     @cached_property
     def input_length(self) -> int:

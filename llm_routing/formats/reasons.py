@@ -1,12 +1,15 @@
 """A vendor's own words in our errors: bounded, on one line, and without anything like a key.
 
-Which words mean which error is for the wire formats, but for what all vendors say alike.
+Which words mean which error is for the wire formats; what an error proves is in `evidence`.
 """
 
 import re
-from typing import Final
+from typing import Any, Final
 
 MAX_REASON_CHARACTERS: Final = 300
+MAX_READ_CHARACTERS: Final = 2_000
+"""So much of a message is looked at. The cut comes before any regular expression."""
+MAX_NAME_CHARACTERS: Final = 100
 
 _MASK: Final = "***"
 _NOT_PRINTED: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
@@ -21,6 +24,12 @@ _NAMED_SECRETS: Final = re.compile(
 # Not in the name of a permission, like OpenAI's "model.request".
 _ONE_MODEL: Final = re.compile(r"(?<![.\w])model\b(?!\.\w)", re.IGNORECASE)
 _QUERIES: Final = re.compile(r"(https?://[^\s?]+)\?\S+")
+_NAME: Final = re.compile(r"[\w.:/\[\]-]+(?: [\w.:/\[\]-]+)*", re.ASCII)
+# An apostrophe within a word is no quote. A quote that is never closed lasts until the end.
+_QUOTED: Final = re.compile(
+    r"\"[^\"]*(?:\"|$)|`[^`]*(?:`|$)|(?<!\w)'(?:[^']|'(?=\w))*(?:'|$)|[“«‘][^”»’]*(?:[”»’]|$)"
+)
+_QUOTE: Final = re.compile(r"[\"`“”«»‘]|(?<!\w)'|'(?!\w)")
 
 
 def vendor_reason(text: str) -> str:
@@ -35,7 +44,54 @@ def vendor_reason(text: str) -> str:
     return words[: MAX_REASON_CHARACTERS - 1] + "…"
 
 
+def read_text(value: Any) -> str:
+    """The beginning of a message; empty if `value` is not text."""
+    return value[:MAX_READ_CHARACTERS] if isinstance(value, str) else ""
+
+
+def read_name(value: Any) -> str:
+    """A code, type or parameter that a vendor names; empty if `value` is not a name."""
+    if not isinstance(value, str) or len(value) > MAX_NAME_CHARACTERS:
+        return ""
+    return value if _NAME.fullmatch(value) else ""
+
+
+def without_quotes(text: str) -> str:
+    """`text` in lower case without what it quotes: vendors put a caller's words in quotes."""
+    return _QUOTED.sub(" ", text).lower()
+
+
+def outside_all_quotes(text: str) -> str:
+    """What stands before the first and after the last quote of `text`, in lower case: whoever is
+    quoted may have written quotes too."""
+    marks = [match.start() for match in _QUOTE.finditer(text)]
+    if not marks:
+        return text.lower()
+    after = text[marks[-1] + 1 :] if len(marks) > 1 else ""
+    return f"{text[: marks[0]]} {after}".lower()
+
+
 def is_about_a_model(text: str) -> bool:
     """Whether a 403 says that one model is not for us. Its key may still use others, so it is not
     to be given up for one."""
     return _ONE_MODEL.search(text) is not None
+
+
+def mentions(text: str, name: str) -> bool:
+    """Whether `text` holds `name` as a word of its own."""
+    if not name:
+        return False
+    start = text.find(name)
+    while start >= 0:
+        end = start + len(name)
+        before, after = text[:start][-1:], text[end : end + 2]
+        # A full stop may end a sentence, or go on with a longer name.
+        goes_on = _is_in_name(after[:1]) or (after[:1] in (".", ":") and _is_in_name(after[1:]))
+        if not _is_in_name(before) and not goes_on:
+            return True
+        start = text.find(name, end)
+    return False
+
+
+def _is_in_name(character: str) -> bool:
+    return character.isalnum() or character in ("_", "-", "/") if character else False

@@ -217,12 +217,23 @@ async def test_the_path_says_whose_errors_they_are_and_no_header(
         code_of(path, response.json())
 
 
-async def test_a_vendor_s_wish_to_wait_is_handed_on_in_whole_seconds(gateway: Gateway) -> None:
-    gateway.sandbox.journal.script(*["status=429 retry_after=30.2"] * 10)
-    response = await gateway.post(NATIVE, {**BODIES[NATIVE], "timeout": 5})
-    assert response.status_code == 502
+@pytest.mark.parametrize("path", ["/api/llm/complete", "/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_where_every_target_limits_our_rate_the_caller_is_told_when_to_return(
+    gateway: Gateway, path: str, stream: bool
+) -> None:
+    waits = ["status=429 retry_after=50", "status=429 retry_after=30.2"]
+    gateway.sandbox.journal.script(*waits * 5)
+    body = {**BODIES[path], "stream": stream}
+    response = await gateway.post(path, body, {"x-request-timeout": "5"})
+    assert response.status_code == 429
     assert response.headers["retry-after"] == "31"
-    assert response.json()["error"]["retry_after"] == 31
+    assert int(response.headers["x-llm-attempts"]) == 2
+    error = response.json()["error"]
+    if path == "/api/llm/complete":
+        assert (error["code"], error["retry_after"]) == ("all_targets_rate_limited", 31)
+    else:
+        assert error["type"] == "rate_limit_error"
 
 
 async def test_a_field_is_named_where_each_client_looks_for_it(gateway: Gateway) -> None:

@@ -256,6 +256,7 @@ class TextOperation:
 
     name: str = "chat"
     input_length: int = 400
+    proves_health: bool = True
     unsupported: frozenset[str] = frozenset()
     can_be_continued: bool = True
     begun: str = ""
@@ -295,6 +296,12 @@ class TextOperation:
         kind = ERRORS_BY_STATUS.get(status, ServerFailed)
         retry_after = 7.0 if body == b"wait 7" else None
         return kind(body.decode() or "No reason.", status=status, retry_after=retry_after)
+
+    def review(self, target: Target, error: UpstreamError) -> None:
+        if error.message == "The caller provoked it.":
+            error.counts_against_breaker = False
+        if error.message == "We wrote it.":
+            error.retryable_elsewhere = True
 
 
 @dataclass(frozen=True)
@@ -357,7 +364,7 @@ class World:
         """Providers are known to answer in `seconds`."""
         now = LoopClock().monotonic()
         for provider in providers:
-            for kind in ("whole", "stream"):
+            for kind in ("chat whole", "chat stream"):
                 for _ in range(ENOUGH_CALLS):
                     self.pacing.latencies.note(f"{kind} {provider}/m", now, seconds)
 

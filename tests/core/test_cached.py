@@ -21,6 +21,7 @@ from llm_routing.core.errors import (
     MalformedAnswer,
     ServerFailed,
     TruncatedStream,
+    UpstreamError,
 )
 from llm_routing.core.events import Frame, ToolCallStarted
 from llm_routing.core.planner import RoutePlan
@@ -58,6 +59,7 @@ class Chat:
     question: str = "question"
     name: str = "chat"
     input_length: int = 400
+    proves_health: bool = True
     texts: TextOperation = field(default_factory=TextOperation)
     old: bool = False  # does not read what it used to
 
@@ -71,6 +73,9 @@ class Chat:
         words, _, reason = said.partition(":")
         choice = Choice((TextPart(words),), FinishReason(reason or "stop"))
         return Completion("a1", "m", (choice,), usage_of(body.decode().partition("|")[2]), "", body)
+
+    def review(self, target: Target, error: UpstreamError) -> None:
+        self.texts.review(target, error)
 
     def usage(self, result: Completion) -> Usage | None:
         return result.usage

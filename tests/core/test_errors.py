@@ -18,6 +18,7 @@ from llm_routing.core.errors import (
     ContentFiltered,
     ContextTooLong,
     CutByDeadline,
+    EndpointNotFound,
     FirstTokenTimeout,
     IdleTimeout,
     InvalidRequest,
@@ -68,6 +69,7 @@ HARMLESS = {
     ProviderBusy,
     ContextTooLong,
     ContentFiltered,
+    EndpointNotFound,
     RequestRejected,
     UnsupportedRequest,
 }

@@ -1,0 +1,47 @@
+"""How a vendor describes a failure, and what the gateway had sent it: facts to judge an error by.
+
+What follows from them is in `formats.evidence`; the errors themselves are in `errors`.
+"""
+
+from enum import Enum
+
+from .records import record
+
+
+class Basis(Enum):
+    """What told the kind of a failure. A vendor alone writes STATUS and CODE; WORDS are taken from
+    its message, which may repeat what a caller wrote."""
+
+    STATUS = "status"
+    CODE = "code"
+    WORDS = "words"
+
+
+@record
+class VendorDetails:
+    """A failure as its vendor describes it.
+
+    `format` is the wire format that `type`, `code` and `param` belong to. `reason` is the vendor's
+    message, cut but not masked: it is for judging alone and never shown. `phrase` holds the words
+    of it that told the kind of failure, in lower case.
+    """
+
+    format: str
+    status: int
+    basis: Basis
+    type: str = ""
+    code: str = ""
+    param: str = ""
+    reason: str = ""
+    phrase: str = ""
+
+
+@record
+class SentRequest:
+    """What a vendor was sent. `is_relayed`: the body is the caller's own, of which `fields` are the
+    names at its top; otherwise the gateway wrote it."""
+
+    model_id: str
+    body: bytes
+    is_relayed: bool = False
+    fields: frozenset[str] = frozenset()

@@ -1,0 +1,131 @@
+"""What a vendor's error proves, and for whom: whether it counts against what requests share, and
+whether another target may take a request that one has refused.
+
+Callers choose their words, and vendors repeat them. So an error counts against a credential, a
+model or a breaker only if no caller can have provoked it: by the vendor's status or documented
+code, or by words of a status that answers no content, if the request does not hold those words.
+"""
+
+from typing import Final
+
+from llm_routing.core.codec import encode
+from llm_routing.core.errors import (
+    CredentialRejected,
+    ModelNotFound,
+    QuotaExhausted,
+    RateLimited,
+    RequestRejected,
+    UpstreamError,
+)
+from llm_routing.core.vendor_details import Basis, SentRequest, VendorDetails
+
+from .reasons import mentions, outside_all_quotes, without_quotes
+
+# Statuses about the key or its account. 403 is among them, but on its own it proves nothing:
+# OpenRouter answers it to flagged content, Together to a long prompt, Google to a foreign file.
+_OF_THE_ACCOUNT: Final = (401, 402, 403)
+
+# These depend on what one request asks for: https://openrouter.ai/docs/api/reference/errors,
+# https://platform.openai.com/docs/guides/rate-limits
+_ABOUT_ONE_REQUEST: Final[dict[type[UpstreamError], tuple[str, ...]]] = {
+    QuotaExhausted: ("fewer max_tokens", "can only afford", "in_flight_budget", "weight_exceeds"),
+    RateLimited: ("request too large", "reduce your message", "reduce the size"),
+}
+
+# https://platform.openai.com/docs/api-reference, https://docs.mistral.ai/resources/error-glossary
+# (pydantic's `extra_forbidden`)
+_FEATURE_CODES: Final = frozenset(
+    (
+        "unsupported_parameter",
+        "unsupported_value",
+        "unsupported_model",
+        "unsupported_content_type",
+        "unknown_parameter",
+        "extra_forbidden",
+        "feature_not_supported",
+    )
+)
+_FEATURE_WORDS: Final = (
+    "not supported",
+    "unsupported",
+    "not support",
+    "not permitted",
+    "unrecognized request argument",
+    "unknown parameter",
+    "unknown field",
+    "unknown name",
+    "no endpoints found",
+)
+
+
+def counts_by_itself(
+    error_class: type[UpstreamError], status: int, basis: Basis, words: str
+) -> bool:
+    """Whether a failure counts against what requests share, whatever the request was."""
+    if not error_class.counts_against_breaker or basis is Basis.WORDS:
+        return False
+    if error_class is ModelNotFound:
+        return False
+    if basis is Basis.STATUS and status in (403, 409, 498):
+        # A conflict is about a resource that a caller names; 498 about a tier that a caller chose.
+        return False
+    return not any(sign in words for sign in _ABOUT_ONE_REQUEST.get(error_class, ()))
+
+
+def with_status(error: UpstreamError, status: int) -> UpstreamError:
+    """`error`, which reaches a caller with the vendor's 404 if it has one: clients have a class of
+    their own for what they named and does not exist."""
+    if isinstance(error, RequestRejected) and status == 404:
+        error.http_status = 404
+    return error
+
+
+def review(error: UpstreamError, sent: SentRequest) -> None:
+    """Decides, knowing the request, what only the request can tell."""
+    details = error.details
+    if details is None:
+        return
+    if isinstance(error, ModelNotFound):
+        error.counts_against_breaker = _is_about_our_model(details, sent)
+    elif isinstance(error, CredentialRejected | QuotaExhausted) and details.basis is Basis.WORDS:
+        error.counts_against_breaker = _are_the_vendors_words(details, sent)
+    elif isinstance(error, RequestRejected):
+        error.retryable_elsewhere = _may_suit_another(details, sent)
+
+
+def _is_about_our_model(details: VendorDetails, sent: SentRequest) -> bool:
+    """Whether the model that is missing is the one we asked for, and no other that the request
+    speaks of: its name stands nowhere else in the request."""
+    if details.basis is Basis.WORDS and details.status not in (403, 404):
+        return False
+    if details.param not in ("", "model"):
+        return False
+    if mentions(details.reason, sent.model_id):
+        return sent.body.count(encode(sent.model_id)[1:-1]) == 1
+    names_another = outside_all_quotes(details.reason) != details.reason.lower()
+    return details.basis is Basis.CODE and not names_another and sent.body.count(b'model"') == 1
+
+
+def _are_the_vendors_words(details: VendorDetails, sent: SentRequest) -> bool:
+    return (
+        details.status in _OF_THE_ACCOUNT
+        and details.phrase in outside_all_quotes(details.reason)
+        and details.phrase.encode() not in sent.body.lower()
+    )
+
+
+def _may_suit_another(details: VendorDetails, sent: SentRequest) -> bool:
+    """Whether a request that one vendor has refused is another one's to judge: because the gateway
+    wrote it, or the part of it that is refused, or because a feature is refused."""
+    if not sent.is_relayed:
+        return True
+    if details.code in _FEATURE_CODES:
+        return True
+    if details.status == 404 and details.code:
+        # What the caller refers to is not there: a file, a thread.
+        return False
+    field = details.param.partition(".")[0].partition("[")[0]
+    if field and field not in sent.fields:
+        return True
+    words = without_quotes(details.reason)
+    return any(sign in words for sign in _FEATURE_WORDS)

@@ -1,0 +1,128 @@
+"""An error as vendors of OpenAI's format write it, read into one form and bounded.
+
+What it means is in `openai_errors`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from llm_routing.core.codec import decode
+
+from .reasons import read_name, read_text
+
+MAX_RAW_CHARACTERS: Final = 64 * 1024
+MAX_VIOLATIONS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SaidError:
+    """What a vendor's error says; names are lower-case. `status` is the one it names itself.
+    `relayed_names` are those of an error that the vendor hands on from another one."""
+
+    reason: str = ""
+    names: tuple[str, ...] = ()
+    relayed_names: tuple[str, ...] = ()
+    status: int = 0
+    was_moderated: bool = False
+    type: str = ""
+    code: str = ""
+    param: str = ""
+
+
+def read_error(value: Any) -> SaidError:
+    """The error in a decoded body; nothing if there is none."""
+    # Google answers with an array of one.
+    value = value[0] if isinstance(value, list) and value else value
+    if not isinstance(value, dict):
+        return SaidError(read_text(value))
+    # Mistral and FastAPI write the error's fields at the top; Ollama has had a bare string.
+    error = value.get("error") or value
+    if not isinstance(error, dict):
+        return SaidError(read_text(error))
+    metadata = _mapping(error.get("metadata"))
+    inner = _mapping(error.get("innererror"))
+    relayed = _relayed(metadata)
+    reason, violation = _reason(error)
+    names = (
+        error.get("code"),
+        error.get("type"),
+        error.get("status"),
+        inner.get("code"),
+        metadata.get("error_type"),
+        *_reasons_of_google(error.get("details")),
+    )
+    return SaidError(
+        reason=relayed.reason or reason,
+        names=_lower(names),
+        relayed_names=relayed.names,
+        status=_status(error.get("code")),
+        was_moderated=bool(metadata.get("reasons") or metadata.get("flagged_input")),
+        type=read_name(error.get("type")),
+        code=read_name(error.get("code")) or violation.code,
+        param=read_name(error.get("param")) or violation.param,
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _lower(names: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(found.lower() for name in names if (found := read_name(name)))
+
+
+def _relayed(metadata: Mapping[str, Any]) -> SaidError:
+    """What the vendor behind the vendor said: OpenRouter says "Provider returned error" and hands
+    on what the provider said, whose account and key are not ours."""
+    raw = metadata.get("raw")
+    if not isinstance(raw, str) or len(raw) > MAX_RAW_CHARACTERS:
+        return SaidError()
+    try:
+        return read_error(decode(raw))
+    except ValueError:
+        return SaidError()
+
+
+def _reasons_of_google(details: Any) -> Iterator[Any]:
+    """`google.rpc.ErrorInfo`: https://google.aip.dev/193"""
+    for item in details[:MAX_VIOLATIONS] if isinstance(details, list) else ():
+        yield _mapping(item).get("reason")
+
+
+@dataclass(frozen=True, slots=True)
+class _Violation:
+    code: str = ""
+    param: str = ""
+
+
+def _reason(error: Mapping[str, Any]) -> tuple[str, _Violation]:
+    """The message, and the first of pydantic's complaints if it is a list of those."""
+    message = error.get("message") or error.get("detail")
+    if isinstance(message, dict):
+        message = message.get("detail") or message.get("message")
+    if not isinstance(message, list):
+        return read_text(message), _Violation()
+    items = [item for item in message[:MAX_VIOLATIONS] if isinstance(item, dict)]
+    places = [_place(item) for item in items]
+    # Their `input` is left out: it repeats the prompt.
+    words = "; ".join(
+        f"{place}: {read_text(item.get('msg'))}" for place, item in zip(places, items, strict=True)
+    )
+    first = _Violation()
+    if items:
+        param = places[0].removeprefix("body.")
+        first = _Violation(read_name(items[0].get("type")), read_name(param))
+    return read_text(words), first
+
+
+def _place(item: Mapping[str, Any]) -> str:
+    place = item.get("loc")
+    return read_text(".".join(map(str, place[:20]))) if isinstance(place, list) else ""
+
+
+def _status(code: Any) -> int:
+    """An HTTP status written as a code, as number or as text; 0 for anything else."""
+    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) == 3:
+        code = int(code)
+    return code if isinstance(code, int) and 400 <= code <= 599 else 0

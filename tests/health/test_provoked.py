@@ -1,0 +1,238 @@
+"""One caller's request, whatever it holds, changes nothing for the requests of others."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llm_routing import BaseLLMRouter, close_routers, get_llm_router
+from llm_routing.core.errors import AllTargetsRateLimited, RequestRejected
+from llm_routing.core.types import Caller
+from llm_routing.formats.anthropic_messages import AnthropicMessages
+from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.health.watch import watch
+from llm_routing.models import ModelConfig, RouteTarget
+
+from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion
+
+FIRST = "/first/chat/completions"
+CLAUDE, COUNT = "/claude/v1/messages", "/claude/v1/messages/count_tokens"
+GOOD = Answer(body=completion())
+MESSAGE = Answer(
+    body={
+        "id": "m1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [{"type": "text", "text": "pong"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+    }
+)
+
+
+@pytest.fixture
+async def router(clean_process: None, upstream: Upstream) -> AsyncIterator[BaseLLMRouter]:
+    """`debugging` leads to `first` and then `second`, `documentation` to `claude` and `second`."""
+    upstream.needs_key = False
+
+    def configure() -> None:
+        for name in ("first", "second"):
+            add_provider(name, f"{upstream.url}/{name}")
+            upstream.answers[f"/{name}/models"] = Answer(body=MODELS)
+            upstream.answers[f"/{name}/chat/completions"] = GOOD
+        add_provider("claude", f"{upstream.url}/claude", vendor="anthropic")
+        upstream.answers[CLAUDE] = MESSAGE
+        add_route("first/alpha", "second/alpha")
+        add_route("claude/alpha", "second/alpha", use_case="documentation")
+        add_route("first/alpha", use_case="alone")
+
+    await asyncio.to_thread(configure)
+    yield await get_llm_router()
+    await close_routers()
+
+
+async def chat(router: BaseLLMRouter, use_case: str = "debugging", **more: Any) -> str:
+    """Who answered a request of OpenAI's format."""
+    body = {"model": use_case, "messages": [{"role": "user", "content": "Hi"}], **more}
+    answer = await router.respond(OpenAIChat().parse_request(body), Caller(), "r1")
+    return answer.provider
+
+
+async def message(router: BaseLLMRouter, **more: Any) -> str:
+    """Who answered a request of Anthropic's format."""
+    body = {
+        "model": "documentation",
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": "Hi"}],
+        **more,
+    }
+    answer = await router.respond(AnthropicMessages().parse_request(body), Caller(), "r1")
+    return answer.provider
+
+
+def nothing_is_known() -> bool:
+    return not watch.signs.unhealthy and not watch.credential_breakers.statuses()
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("words", ["incorrect api key", "insufficient credits", "invalid model"])
+async def test_a_field_that_is_named_like_a_failure(
+    router: BaseLLMRouter, upstream: Upstream, words: str, status: int
+) -> None:
+    messages = (f"Unknown parameter: '{words}'.", f"{words}: Extra inputs are not permitted", words)
+    for said in messages:
+        upstream.answers[FIRST] = Answer(status, {"error": {"message": said}})
+        for _ in range(6):
+            with suppress(RequestRejected):
+                await chat(router, **{words: 1})
+        assert upstream.count(FIRST) >= 6
+        upstream.answers[FIRST] = GOOD
+        assert await chat(router) == "first"
+    assert nothing_is_known()
+
+
+async def test_words_of_anthropic_s_that_a_caller_has_written(
+    router: BaseLLMRouter, upstream: Upstream
+) -> None:
+    said = "tools.0.name: credit balance is too low"
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": said}}
+    upstream.answers[CLAUDE] = Answer(400, error)
+    for _ in range(6):
+        assert await message(router) == "second"
+    upstream.answers[CLAUDE] = MESSAGE
+    assert await message(router) == "claude"
+    assert nothing_is_known()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "No such File object: file-1", "code": "file_not_found"},
+        {"message": "The model `alpha` does not exist: file-1"},
+        {"message": "model: alpha", "type": "not_found_error"},
+    ],
+)
+async def test_a_file_that_does_not_exist(
+    router: BaseLLMRouter, upstream: Upstream, error: Any
+) -> None:
+    upstream.answers[FIRST] = Answer(404, {"error": error})
+    file = {"type": "file", "file": {"file_id": error["message"]}}
+    for _ in range(6):
+        with suppress(RequestRejected):
+            await chat(router, messages=[{"role": "user", "content": [file]}])
+    upstream.answers[FIRST] = GOOD
+    assert await chat(router) == "first"
+    assert nothing_is_known()
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+@pytest.mark.parametrize("body", [{"detail": "Not Found"}, b"", {"error": {"message": "No."}}])
+async def test_a_vendor_that_does_not_count_tokens_has_them_estimated(
+    router: BaseLLMRouter, upstream: Upstream, status: int, body: Any
+) -> None:
+    upstream.answers[COUNT] = Answer(status, body)
+    asked = {"model": "documentation", "messages": [{"role": "user", "content": "Hi"}]}
+    for _ in range(6):
+        request = AnthropicMessages().parse_count_tokens_request(asked)
+        count = await router.count_tokens(request, Caller(), "r1")
+        assert (count.input_tokens, count.estimated) == (1, True)
+    assert await message(router) == "claude"
+    assert nothing_is_known()
+    assert router.get_metrics()["breakers_open"] == 0
+
+
+@pytest.mark.parametrize("status", [401, 429, 500, 503])
+async def test_counting_tokens_says_nothing_of_a_target(
+    router: BaseLLMRouter, upstream: Upstream, status: int
+) -> None:
+    upstream.answers[COUNT] = Answer(status, {"error": {"message": "No."}})
+    asked = {"model": "documentation", "messages": [{"role": "user", "content": "Hi"}]}
+    request = AnthropicMessages().parse_count_tokens_request(asked)
+    for _ in range(6):
+        assert (await router.count_tokens(request, Caller(), "r1")).estimated
+    assert await message(router) == "claude"
+    assert nothing_is_known()
+
+    # Nor does a count heal a model that is gone.
+    upstream.answers[COUNT] = Answer(body={"input_tokens": 7})
+    request = replace(request, model="claude/alpha")
+    gone = {"type": "error", "error": {"type": "not_found_error", "message": "model: alpha"}}
+    upstream.answers[CLAUDE] = Answer(404, gone)
+    assert await message(router) == "second"
+    assert watch.signs.unhealthy == {"claude/alpha"}
+    assert (await router.count_tokens(request, Caller(), "r1")).input_tokens == 7
+    assert watch.signs.unhealthy == {"claude/alpha"}
+
+
+async def test_a_caller_who_asks_for_more_than_the_account_affords(
+    router: BaseLLMRouter, upstream: Upstream
+) -> None:
+    said = "This request requires more credits, or fewer max_tokens. You can only afford 12."
+    upstream.answers[FIRST] = Answer(402, {"error": {"message": said, "code": 402}})
+    assert await chat(router, max_tokens=1_000_000) == "second"
+    upstream.answers[FIRST] = GOOD
+    assert await chat(router) == "first"
+    assert nothing_is_known()
+
+
+async def test_a_vendor_s_limit_everywhere_is_told_in_process(
+    router: BaseLLMRouter, upstream: Upstream
+) -> None:
+    for name, wait in (("first", "50"), ("second", "20")):
+        upstream.answers[f"/{name}/chat/completions"] = Answer(
+            429, {"error": {"message": "Slow down."}}, headers={"Retry-After": wait}
+        )
+    with pytest.raises(AllTargetsRateLimited) as caught:
+        await router.complete("Hi", use_case="debugging", timeout=5)
+    assert (caught.value.http_status, caught.value.retry_after) == (429, 20)
+    assert len(caught.value.attempts) == 2
+
+
+async def test_the_next_target_is_asked_where_a_feature_is_refused(
+    router: BaseLLMRouter, upstream: Upstream
+) -> None:
+    error = {"message": "x", "type": "invalid_request_error", "param": "seed"}
+    upstream.answers[FIRST] = Answer(400, {"error": {**error, "code": "unsupported_parameter"}})
+    assert await chat(router, seed=1) == "second"
+    upstream.answers[FIRST] = Answer(400, {"error": {**error, "code": "invalid_value"}})
+    with pytest.raises(RequestRejected) as caught:
+        await chat(router, seed=1)
+    assert len(caught.value.attempts) == 1
+    told = json.loads(OpenAIChat().render_error(caught.value, "r1"))["error"]
+    assert (told["code"], told["param"]) == ("invalid_value", "seed")
+    # The gateway wrote it for a caller of another format, or for one in process.
+    assert await message_to_openai(router) == "second"
+    assert (await router.complete("Hi", use_case="debugging")).provider == "second"
+    assert nothing_is_known()
+
+
+async def message_to_openai(router: BaseLLMRouter) -> str:
+    return await message(router, model="debugging")
+
+
+async def test_where_all_refuse_the_first_vendor_s_reason_is_told(
+    router: BaseLLMRouter, upstream: Upstream
+) -> None:
+    for name in ("first", "second"):
+        upstream.answers[f"/{name}/chat/completions"] = Answer(
+            400, {"error": {"message": f"{name} says no."}}
+        )
+    with pytest.raises(RequestRejected, match="first says no") as caught:
+        await message_to_openai(router)
+    assert len(caught.value.attempts) == 2
+
+
+async def test_targets_of_one_route_only(router: BaseLLMRouter, upstream: Upstream) -> None:
+    """A model without capabilities is asked for vectors in vain; chat goes on."""
+    await ModelConfig.objects.all().aupdate(capabilities=[])
+    assert await RouteTarget.objects.aexists()
+    upstream.answers["/first/embeddings"] = Answer(404, {"error": "model 'alpha' not found"})
+    with pytest.raises(Exception, match="failed"):
+        await router.embed("Hi", use_case="alone")
+    assert await chat(router) == "first"
+    assert nothing_is_known()
