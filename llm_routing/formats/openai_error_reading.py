@@ -109,11 +109,10 @@ def _reason(error: Mapping[str, Any]) -> tuple[str, _Violation]:
     words = "; ".join(
         f"{place}: {read_text(item.get('msg'))}" for place, item in zip(places, items, strict=True)
     )
-    first = _Violation()
-    if items:
-        param = places[0].removeprefix("body.")
-        first = _Violation(read_name(items[0].get("type")), read_name(param))
-    return read_text(words), first
+    if not items:
+        return "", _Violation()
+    param = places[0].removeprefix("body.")
+    return read_text(words), _Violation(read_name(items[0].get("type")), read_name(param))
 
 
 def _place(item: Mapping[str, Any]) -> str:

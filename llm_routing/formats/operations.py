@@ -3,6 +3,7 @@
 Each class is `core.ports.Operation` for one kind of request; the target's own format does the work.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -50,20 +51,20 @@ MAX_KEPT_BYTES = 1024 * 1024
 """A larger request is built again rather than kept for each of its targets."""
 
 
-class _Spoken:
+class _Spoken(ABC):
     """What every operation leaves to the target's format."""
 
     name: str
     proves_health = True
 
+    @abstractmethod
     def build(self, target: Target) -> WireRequest:
         """The request in the target's words."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def _source(self) -> Source | None:
         """The body that the caller sent."""
-        raise NotImplementedError
 
     def stream_parser(self, target: Target) -> StreamParser:
         """A parser for one streamed answer."""

@@ -9,6 +9,7 @@ from llm_routing.core.breaker import Refusal
 from llm_routing.core.calls import Call
 from llm_routing.core.errors import (
     AllTargetsFailed,
+    AllTargetsRateLimited,
     ContextTooLong,
     DeadlineExceeded,
     LLMError,
@@ -57,12 +58,13 @@ class Breakers:
         self.words: list[str] = []
         self.permits: list[str] = []
         self.seconds: list[float] = []
+        self.cause = "server_failed"
         self._trips = trips
 
     async def admit(self, target: Target, *, regardless: bool = False) -> Permit | Refusal:
         name = target.provider.name
         if name in self.open and (not regardless or name in self.shut):
-            return Refusal(self.open[name], "server_failed")
+            return Refusal(self.open[name], self.cause)
         if self._trips and f"{name} server_failed" in self.words:
             return Refusal(5.0, "server_failed")
         self.permits.append(name)
@@ -374,3 +376,44 @@ class TestAllOpen:
         with pytest.raises(AllTargetsFailed):
             await world.executor.complete(OPERATION, plan, call())
         assert world.asked() == ["b"]
+
+
+@in_virtual_time
+async def test_a_failure_that_the_caller_provoked_and_one_of_the_targets_are_told_apart() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    world.script("a", refusal(500, "The caller provoked it."))
+    world.script("b", refusal(500))
+    world.script("c", text("Hello"))
+    await world.executor.complete(OPERATION, plan_for("abc"), call())
+    assert breakers.words == ["a released", "b server_failed", "c succeeded"]
+    breakers.assert_all_settled()
+
+
+@in_virtual_time
+async def test_an_operation_that_proves_nothing_neither_opens_nor_closes_a_breaker() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    world.script("a", refusal(500))
+    world.script("b", text("Hello"))
+    counting = TextOperation(proves_health=False)
+    await world.executor.complete(counting, plan_for("ab"), call())
+    assert breakers.words == ["a released", "b released"]
+
+
+@in_virtual_time
+async def test_a_breaker_that_a_rate_limit_opened_says_so() -> None:
+    breakers = Breakers(a=9, b=4)
+    breakers.cause = "rate_limited"
+    world = World(breakers)
+    with pytest.raises(AllTargetsRateLimited) as caught:
+        await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert (caught.value.http_status, caught.value.retry_after) == (429, 4)
+    world.script("c", refusal(429, retry_after="7"))
+    with pytest.raises(AllTargetsRateLimited) as caught:
+        await world.executor.complete(OPERATION, plan_for("abc"), call(5))
+    assert caught.value.retry_after == 4
+    world.script("c", refusal(503))
+    with pytest.raises(AllTargetsFailed) as failed:
+        await world.executor.complete(OPERATION, plan_for("abc"), call())
+    assert failed.value.http_status == 502

@@ -441,3 +441,23 @@ async def test_statuses_other_than_2xx_are_errors() -> None:
         result = await world.executor.complete(OPERATION, plan_for("a"), call())
         assert (result.value == "Hello") is is_answer
         assert world.ledger.ends[0].status == status
+
+
+@in_virtual_time
+async def test_a_request_that_we_wrote_is_the_next_target_s_to_judge() -> None:
+    world = World()
+    world.script("a", refusal(400, "We wrote it."))
+    world.script("b", text("Hello"))
+    result = await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert [tried.error_code for tried in result.attempts] == ["request_rejected", ""]
+
+    # Where nobody takes it, the first vendor's word counts; where one was away, nobody knows.
+    world.script("a", refusal(400, "We wrote it."))
+    world.script("b", refusal(413))
+    with pytest.raises(RequestRejected, match="We wrote it") as caught:
+        await world.executor.complete(OPERATION, plan_for("ab"), call())
+    assert len(caught.value.attempts) == 2
+    world.script("a", refusal(400, "We wrote it."))
+    world.script("b", refusal(503))
+    with pytest.raises(AllTargetsFailed):
+        await world.executor.complete(OPERATION, plan_for("ab"), call())

@@ -325,6 +325,8 @@ def test_a_vendor_without_token_counting_has_no_such_endpoint(status: int) -> No
     missing = {"error": {"type": "not_found_error", "details": {"error_code": "thread_not_found"}}}
     error = counting.map_error(target, 404, {}, json.dumps(missing).encode())
     assert type(error) is RequestRejected
+    counting.review(target, error)
+    assert not error.retryable_elsewhere
 
 
 class TestWhoIsAskedNext:
@@ -352,7 +354,7 @@ class TestWhoIsAskedNext:
     def test_pydantic_s_complaint_about_a_field_is_a_feature(self) -> None:
         detail = [{"loc": ["body", "store"], "msg": "No", "type": "extra_forbidden"}]
         assert failure(422, {"detail": detail}, store=True).retryable_elsewhere
-        detail = [{"loc": ["body", "messages", 0], "msg": "No", "type": "list_type"}]
+        detail = [{"loc": ["body", "messages", "0"], "msg": "No", "type": "list_type"}]
         assert not failure(422, {"detail": detail}).retryable_elsewhere
 
     def test_of_a_request_that_the_gateway_wrote(self) -> None:
@@ -451,3 +453,18 @@ def test_too_long_a_prompt_says_nothing_about_the_model() -> None:
     error = failure(400, {"error": {"message": "This model's maximum context length is 8 tokens"}})
     assert type(error) is ContextTooLong
     assert not error.counts_against_breaker
+
+
+def test_a_code_that_another_vendor_wrote_is_about_no_account_of_ours() -> None:
+    for inner in ({"code": "invalid_api_key"}, {"code": "insufficient_quota"}, {"code": "odd"}):
+        raw = json.dumps({"error": {"message": "x", **inner}})
+        answer = {"error": {"message": "Provider returned error", "metadata": {"raw": raw}}}
+        assert not failure(400, answer).counts_against_breaker
+    assert type(failure(400, answer)) is RequestRejected
+    endless = {"error": {"message": "outer", "metadata": {"raw": "[" * 100_000}}}
+    assert failure(400, endless).message.endswith(": outer")
+
+
+@pytest.mark.parametrize("detail", [[], ["x"], [{"msg": 3}], [{"loc": "x", "msg": "y"}]])
+def test_an_odd_list_of_complaints_is_read_as_far_as_it_goes(detail: Any) -> None:
+    assert type(failure(422, {"detail": detail})) is RequestRejected

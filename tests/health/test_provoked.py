@@ -89,7 +89,8 @@ async def test_a_field_that_is_named_like_a_failure(
         upstream.answers[FIRST] = Answer(status, {"error": {"message": said}})
         for _ in range(6):
             with suppress(RequestRejected):
-                await chat(router, **{words: 1})
+                more: dict[str, Any] = {words: 1}
+                await chat(router, **more)
         assert upstream.count(FIRST) >= 6
         upstream.answers[FIRST] = GOOD
         assert await chat(router) == "first"
