@@ -5,9 +5,11 @@ A warm key costs no query and no thread. What a key is, and how it is digested, 
 """
 
 import asyncio
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,12 +18,12 @@ from os import urandom
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
-from asgiref.sync import sync_to_async
 from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.utils import timezone
 
 from .core.errors import AccessUnavailable
 from .core.types import Caller
+from .gateway_pool import use_gateway_pool
 from .models import ApiKey
 from .models.access import KEY_START, key_digest
 from .refused_keys import Reason, refused_keys
@@ -226,7 +228,9 @@ class _Lookup:
 
     async def _answer(self, asked: dict[str, "asyncio.Future[ApiKey | None]"]) -> None:
         try:
-            rows = await sync_to_async(_query)(tuple(asked))
+            # In a thread of its own: the one that asgiref shares may wait for anything.
+            running = asyncio.get_running_loop().run_in_executor(_executor, _query, tuple(asked))
+            rows = await running
         except Exception as error:  # noqa: BLE001  # those who wait raise it
             for future in asked.values():
                 future.set_exception(error)
@@ -240,6 +244,7 @@ class _Lookup:
 
 
 def _query(digests: Sequence[str]) -> dict[str, ApiKey]:
+    use_gateway_pool()
     close_old_connections()
     try:
         rows = ApiKey.objects.usable().filter(digest__in=digests)
@@ -262,6 +267,18 @@ def _keep(entries: OrderedDict[str, Any], digest: str, entry: Any, limit: int) -
     while len(entries) > limit:
         entries.popitem(last=False)
 
+
+def _new_executor() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="llm_routing_keys")
+
+
+def _after_fork() -> None:
+    global _executor  # noqa: PLW0603  # its thread has stayed with the parent
+    _executor = _new_executor()
+
+
+_executor = _new_executor()
+os.register_at_fork(after_in_child=_after_fork)
 
 keys = KeyRing()
 

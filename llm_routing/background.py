@@ -19,6 +19,7 @@ from django.db import connections
 from .access import keys
 from .conf import get_settings
 from .core import ids, running
+from .gateway_pool import use_gateway_pool
 from .health.watch import watch
 from .known_keys import KnownKeys
 from .ledger import Ledger
@@ -59,6 +60,7 @@ class Background:
 
     def _run(self) -> None:
         settings = get_settings()
+        use_gateway_pool()
         next_poll = next_recovery = next_connection = time.monotonic()
         while not self._stopping.is_set():
             now = time.monotonic()

@@ -1,0 +1,119 @@
+"""Pages that anybody may ask for cannot take the database connections that the gateway needs."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import OperationalError, connection, connections
+
+from llm_routing import gateway_pool
+from llm_routing.background import ensure_background
+from llm_routing.models import ApiKey
+
+from .test_lean import (
+    Exchange,
+    chat,
+    clean_process,
+    configuration,
+    connections_given_back,
+    key,
+    router,
+)
+
+__all__ = ["clean_process", "configuration", "connections_given_back", "key", "router"]
+
+PATH = "/v1/chat/completions"
+WAIT = 30
+
+
+@contextlib.contextmanager
+def all_connections_taken() -> Iterator[None]:
+    """Other threads hold every connection of Django's pool, and more wait for one."""
+    size = connection.settings_dict["OPTIONS"]["pool"]["max_size"]
+    has_taken = threading.Semaphore(0)
+    is_over = threading.Event()
+
+    def hold() -> None:
+        try:
+            # The thread that runs the tests may hold one too.
+            with contextlib.suppress(OperationalError):
+                connection.ensure_connection()
+            has_taken.release()
+            is_over.wait(WAIT * 4)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=hold) for _ in range(size)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in threads:
+            assert has_taken.acquire(timeout=WAIT)
+        yield
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+
+
+def two_keys() -> dict[str, str]:
+    keys = {name: ApiKey.objects.issue(name)[1] for name in ("new", "revoked")}
+    ApiKey.objects.filter(name="revoked").update(is_active=False)
+    connections.close_all()
+    return keys
+
+
+@pytest.fixture
+async def used_up(key: str) -> AsyncIterator[dict[str, str]]:
+    """Two keys that this process has not seen, the second one revoked."""
+    keys = await sync_to_async(two_keys)()
+    with all_connections_taken():
+        yield keys
+
+
+@pytest.mark.servers
+async def test_keys_are_looked_up_while_others_have_taken_every_connection(
+    used_up: dict[str, str],
+) -> None:
+    assert (await Exchange(PATH, chat("Hi"), used_up["new"]).run()).status == 200
+    assert (await Exchange(PATH, chat("Hi"), used_up["revoked"]).run()).status == 401
+
+
+@pytest.mark.servers
+async def test_a_change_of_keys_is_noticed_while_others_have_taken_every_connection(
+    used_up: dict[str, str],
+) -> None:
+    background = ensure_background()
+    looked = threading.Event()
+    look = background.look_at_keys
+
+    def watched() -> None:
+        look()
+        looked.set()
+
+    background.look_at_keys = watched  # type: ignore[method-assign]  # one look is enough
+    assert await asyncio.to_thread(looked.wait, WAIT)
+
+
+@pytest.mark.servers
+def test_a_thread_of_the_gateway_has_a_pool_of_its_own(transactional_db: None) -> None:
+    found: list[object] = []
+
+    def work() -> None:
+        try:
+            gateway_pool.use_gateway_pool()
+            found.append(connection.pool)
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found[0] is gateway_pool._pools["default"]
+    assert found[0] is not connection.pool
+    assert found[0].max_size == gateway_pool.SIZE
