@@ -9,12 +9,13 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from llm_routing.core.cache import CachedAnswer, answer_from_json, answer_to_json
+from llm_routing.core.cache import CachedAnswer, answer_from_json, answer_to_json, owner_of
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ports import Cipher, Clock, Found, NoLease
 from llm_routing.private_files import private_directory
@@ -189,17 +190,36 @@ class FileCache:
         """Removes what is due, and what there is no room for; says in how many seconds the next
         one is due."""
         self._known = known = dict(self._found())
-        entries, size = len(known), sum(length for _, length in known.values())
         now = self._clock.monotonic() * _NANOSECONDS
-        for name, (due, length) in sorted(known.items(), key=_by_due):
-            if due > now and entries <= self._room.entries and size <= self._room.bytes:
-                return (due - now) / _NANOSECONDS
+        by_due = sorted(known.items(), key=_by_due)
+        fresh = [item for item in by_due if item[1][0] > now]
+        for name, (due, _) in (*by_due[: len(by_due) - len(fresh)], *self._surplus(fresh)):
             _remove(self._directory / name, due)
             # One that stays is in use, or was written anew: to be looked at again.
             del known[name]
+        dues = [due for due, _ in known.values()]
+        return (min(dues) - now) / _NANOSECONDS if dues else None
+
+    def _surplus(self, fresh: Iterable[_Known]) -> Iterator[_Known]:
+        """Those that there is no room for: always the first that is due of whoever has the most, so
+        that nobody pushes out what is within another's share."""
+        room = self._room
+        of: dict[str, deque[_Known]] = {}
+        sizes: Counter[str] = Counter()
+        for item in fresh:
+            of.setdefault(owner_of(item[0]), deque()).append(item)
+            sizes[owner_of(item[0])] += item[1][1]
+
+        def part(owner: str) -> float:
+            return max(len(of[owner]) / room.entries, sizes[owner] / room.bytes)
+
+        entries = sum(map(len, of.values()))
+        while entries > room.entries or sizes.total() > room.bytes:
+            largest = max(of, key=part)
+            item = of[largest].popleft()
+            sizes[largest] -= item[1][1]
             entries -= 1
-            size -= length
-        return None
+            yield item
 
     def _forget_earlier_boots(self) -> None:
         """Removes what was stored at a moment that has yet to come: the machine began anew since,

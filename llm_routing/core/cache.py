@@ -6,6 +6,7 @@ Pure: moments come in as arguments. Who asks upstream where many want the same i
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import field
+from functools import lru_cache
 from hashlib import blake2b
 from sys import getsizeof
 from typing import ClassVar, Final, Literal
@@ -126,6 +127,21 @@ def digest(secret: bytes, parts: Iterable[str | bytes]) -> str:
     return blake2b(framed(parts), key=secret, digest_size=32).hexdigest()
 
 
+def owned_key(secret: bytes, tenant: str, key: str) -> str:
+    """`key`, which is a digest, as one of the tenant's: `owner_of` tells it from others'."""
+    return f"{_owner(secret, tenant)}.{key}"
+
+
+def owner_of(key: str) -> str:
+    """Whose key it is; empty for one that is nobody's."""
+    return key.rpartition(".")[0]
+
+
+@lru_cache(maxsize=1024)
+def _owner(secret: bytes, tenant: str) -> str:
+    return digest(secret, ("tenant", tenant))[:16]
+
+
 def framed(parts: Iterable[str | bytes]) -> bytes:
     """`parts` in one piece, each with its length before it."""
     pieces: list[bytes] = []
@@ -201,30 +217,33 @@ class _Entry:
 
 
 class LRUCache:
-    """Answers by key, never more than `max_entries` nor `max_bytes`: the one that was asked for
-    longest ago leaves first. Moments are monotonic seconds. For one thread at a time."""
+    """Answers by key, never more than `max_entries` nor `max_bytes`. Without room for one more, the
+    owner with the most loses the one that was asked for longest ago, so that no owner can push out
+    what is within another's share. Moments are monotonic seconds. For one thread at a time."""
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._shares: dict[str, _Share] = {}
+        self._count = 0
         self.bytes = 0
         self.evictions = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._count
 
     def get(self, key: str, max_age: float, now: float) -> CachedAnswer | None:
         """The answer, if it has not expired and is younger than `max_age` seconds."""
-        entry = self._entries.get(key)
-        if entry is None:
+        share = self._shares.get(owner_of(key))
+        entry = None if share is None else share.entries.get(key)
+        if share is None or entry is None:
             return None
         if now >= entry.expires_at:
             self._remove(key)
             return None
         if now - entry.stored_at >= max_age:
             return None
-        self._entries.move_to_end(key)
+        share.entries.move_to_end(key)
         return entry.answer
 
     def put(
@@ -236,18 +255,43 @@ class LRUCache:
         size = answer.size + getsizeof(key)
         if size > self._max_bytes or self._max_entries < 1 or ttl <= 0:
             return
-        while len(self._entries) >= self._max_entries or self.bytes + size > self._max_bytes:
-            self._remove(next(iter(self._entries)))
+        while self._count >= self._max_entries or self.bytes + size > self._max_bytes:
+            largest = max(self._shares.values(), key=self._part)
+            self._remove(next(iter(largest.entries)))
             self.evictions += 1
-        self._entries[key] = _Entry(answer, now - age, now + ttl, size)
+        share = self._shares.setdefault(owner_of(key), _Share())
+        share.entries[key] = _Entry(answer, now - age, now + ttl, size)
+        share.bytes += size
+        self._count += 1
         self.bytes += size
 
     def clear(self) -> None:
         """Forgets every answer."""
-        self._entries.clear()
-        self.bytes = 0
+        self._shares.clear()
+        self._count = self.bytes = 0
+
+    def _part(self, share: "_Share") -> float:
+        """Of the room there is."""
+        return max(len(share.entries) / self._max_entries, share.bytes / self._max_bytes)
 
     def _remove(self, key: str) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self.bytes -= entry.size
+        owner = owner_of(key)
+        share = self._shares.get(owner)
+        entry = None if share is None else share.entries.pop(key, None)
+        if share is None or entry is None:
+            return
+        share.bytes -= entry.size
+        self._count -= 1
+        self.bytes -= entry.size
+        if not share.entries:
+            del self._shares[owner]
+
+
+class _Share:
+    """What one owner has."""
+
+    __slots__ = ("bytes", "entries")
+
+    def __init__(self) -> None:
+        self.entries: OrderedDict[str, _Entry] = OrderedDict()
+        self.bytes = 0

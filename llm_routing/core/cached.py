@@ -9,7 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
 
-from .cache import CachedAnswer, CacheRule, digest, framed
+from .cache import CachedAnswer, CacheRule, digest, framed, owned_key
 from .calls import Call, Result
 from .errors import IdempotencyKeyReused, UpstreamError
 from .executor import Executor
@@ -240,7 +240,7 @@ class CachedExecutor:
                     self._fixed_shape(target, wire.method, wire.path, wire.headers),
                     wire.body,
                 )
-        return digest(self._secret, parts)
+        return owned_key(self._secret, call.caller.tenant, digest(self._secret, parts))
 
     def _fixed_shape(
         self, target: Target, method: str, path: str, headers: Mapping[str, str]

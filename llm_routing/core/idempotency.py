@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import field
 from typing import ClassVar, Final
 
-from .cache import digest
+from .cache import digest, owned_key
 from .errors import InvalidRequest
 from .records import record
 from .types import FinishReason, Idempotency
@@ -79,6 +79,6 @@ def idempotency_rule(
     whose = (_VERSION, tenant, asked.scope)
     return IdempotencyRule(
         ttl,
-        digest(secret, ("idempotency key", *whose, asked.key)),
+        owned_key(secret, tenant, digest(secret, ("idempotency key", *whose, asked.key))),
         digest(secret, ("idempotent request", *whose, asked.fingerprint)),
     )

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -98,14 +99,20 @@ async def test_a_change_of_keys_is_noticed_while_others_have_taken_every_connect
     assert await asyncio.to_thread(looked.wait, WAIT)
 
 
+def own_pool() -> Any:
+    """The pool of this thread's connection."""
+    wrapper: Any = connections["default"]
+    return wrapper.pool
+
+
 @pytest.mark.servers
 def test_a_thread_of_the_gateway_has_a_pool_of_its_own(transactional_db: None) -> None:
-    found: list[object] = []
+    found: list[Any] = []
 
     def work() -> None:
         try:
             gateway_pool.use_gateway_pool()
-            found.append(connection.pool)
+            found.append(own_pool())
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
         finally:
@@ -115,5 +122,5 @@ def test_a_thread_of_the_gateway_has_a_pool_of_its_own(transactional_db: None) -
     thread.start()
     thread.join()
     assert found[0] is gateway_pool._pools["default"]
-    assert found[0] is not connection.pool
+    assert found[0] is not own_pool()
     assert found[0].max_size == gateway_pool.SIZE

@@ -260,6 +260,22 @@ async def test_the_oldest_leave_where_there_is_no_room_for_all(directory: Path, 
     assert isinstance(await cache.claim("held", 60), Found)
 
 
+@pytest.mark.parametrize(
+    "room", [replace(LASTING, entries=6), replace(LASTING, bytes=12 * 250)], ids=["number", "bytes"]
+)
+async def test_an_owner_with_much_pushes_out_none_of_another_s_share(
+    directory: Path, room: Room
+) -> None:
+    cache = file_cache(directory, room)
+    for number in range(2):
+        await leased(await cache.claim(f"small.{number}", 60)).publish(ANSWER, 60)
+    for number in range(20):
+        await leased(await cache.claim(f"large.{number}", 60)).publish(ANSWER, 60)
+    left = {path.name for path in directory.iterdir()}
+    assert {"small.0", "small.1", "large.19"} <= left
+    assert len(left) < 22
+
+
 class BeforeTheReboot(SystemClock):
     """A machine that had been up for long."""
 

@@ -20,6 +20,7 @@ from llm_routing.core.cache import (
     cache_rule,
     digest,
     is_worth_keeping,
+    owned_key,
 )
 from llm_routing.core.content import (
     ForeignPart,
@@ -215,6 +216,23 @@ def test_what_was_not_asked_for_longest_leaves_first() -> None:
     assert cache.evictions == 1
     cache.clear()
     assert (len(cache), cache.bytes) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("max_entries", "max_bytes"), [(10, 1_000_000), (1000, 10 * 1000)], ids=["number", "bytes"]
+)
+def test_an_owner_with_much_pushes_out_none_of_another_s_share(
+    max_entries: int, max_bytes: int
+) -> None:
+    cache = LRUCache(max_entries, max_bytes)
+    for number in range(4):
+        cache.put(owned_key(b"s", "small", str(number)), answer(), 60, now=0)
+    for number in range(1150):
+        cache.put(owned_key(b"s", "large", str(number)), answer(), 60, now=1)
+    for number in range(4):
+        assert cache.get(owned_key(b"s", "small", str(number)), 60, now=2) is not None
+    assert cache.get(owned_key(b"s", "large", "1149"), 60, now=2) is not None
+    assert cache.get(owned_key(b"s", "large", "0"), 60, now=2) is None
 
 
 @pytest.mark.parametrize(("max_entries", "max_bytes"), [(0, 10_000), (10, 0), (10, 500)])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llm_routing.core.cache import MAX_ENTRY_BYTES, CachedAnswer, CacheRule
+from llm_routing.core.cache import MAX_ENTRY_BYTES, CachedAnswer, CacheRule, owner_of
 from llm_routing.core.cached import Answered
 from llm_routing.core.errors import (
     AllTargetsFailed,
@@ -367,3 +367,13 @@ async def test_a_stream_that_was_cut_or_left_frees_the_key() -> None:
     assert (await open_stream(world)).replayed
     assert len(world.transport.sent) == 3
     assert not shared.leases
+
+
+def test_the_key_of_a_tenant_is_known_as_theirs() -> None:
+    def owner(tenant: str, key: str) -> str:
+        rule = idempotency_rule(idempotency(key, "POST /x", [b"body"]), tenant, 60, b"secret")
+        assert rule is not None
+        return owner_of(rule.key)
+
+    assert owner("acme", "one") == owner("acme", "two")
+    assert owner("acme", "one") != owner("globex", "one") != ""
