@@ -76,7 +76,8 @@ class RedisLine(asyncio.Protocol):
         self._lose(ConnectionError("closed"))
         with suppress(asyncio.CancelledError):
             await self._opening
-        if self._transport is not None:
+        # uvloop does not report the end of a connection whose opening was cancelled.
+        if self._transport is not None and not self._opening.cancelled():
             await self._closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -3,6 +3,7 @@
 It measures and accounts; whether to try again is decided in `retry`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -38,6 +39,7 @@ class Attempt:
     attempt without one, releases it. It has been `waited` for so many seconds; those spent in
     `with attempt.waiting:` are the provider's too, not ours. `review` sees every failure before
     anybody acts on it. Unless it `proves_health`, nothing about the target follows from its end.
+    `share` is how many seconds it may take to answer, so that other targets have time after it.
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class Attempt:
         review: Callable[[UpstreamError], None],
         proves_health: bool,
         waited: float,
+        share: float = math.inf,
     ) -> None:
         self.target = target
+        self.share = share
         self.slot = slot
         self.status: int | None = None
         self.settled: AttemptSettled | None = None

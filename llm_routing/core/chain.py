@@ -92,7 +92,7 @@ class Chain(Generic[T]):
         ask: Ask[T],
         *,
         kind: str,
-        attempt: Callable[[Admitted, int], Attempt],
+        attempt: Callable[[Admitted, int, float], Attempt],
         drop: Callable[[T], Awaitable[None]],
         first_token: Callable[[ProviderSpec], float],
         gate: Gate,
@@ -164,7 +164,7 @@ class Chain(Generic[T]):
             target = admitted.target
             made = self._made
             is_first = not made
-            attempt = self._attempt(admitted, made + 1)
+            attempt = self._attempt(admitted, made + 1, self._share())
             self._under_way += 1
             began = self._clock.monotonic()
             if not retries_here:
@@ -290,8 +290,14 @@ class Chain(Generic[T]):
         a first token, since to the caller both are the same silence."""
         if not self._ahead:
             return self._call.deadline
-        limit = self._clock.monotonic() + self._first_token(target.provider)
-        return min(self._call.deadline, limit)
+        longest = min(self._first_token(target.provider), self._share())
+        return min(self._call.deadline, self._clock.monotonic() + longest)
+
+    def _share(self) -> float:
+        """Seconds that the next attempt may take to answer: an equal share of what is left for it
+        and each attempt that may follow at another target, so that the last one has time too."""
+        may_follow = min(len(self._ahead), self._call.max_attempts - self._made - 1)
+        return max(LEAST_SECONDS, self._left() / (1 + max(0, may_follow)))
 
     def _left(self) -> float:
         """Seconds until the deadline."""

@@ -279,7 +279,8 @@ class IdleTimeout(UpstreamTimeout):
 
 
 class CutByDeadline(UpstreamTimeout):
-    """The deadline of the whole request ended the attempt; no limit of the target's own did."""
+    """The deadline of the whole request ended the attempt, or the attempt's share of it, which
+    leaves time for other targets; no limit of the target's own did."""
 
     code = "cut_by_deadline"
 

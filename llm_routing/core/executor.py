@@ -85,7 +85,7 @@ class Executor:
         # Annotations in quotes: these are made anew for every request.
         async def ask(attempt: "Attempt") -> "tuple[ResultT, tuple[str, ...]]":
             timeouts = self._timeouts.of(plan.route, attempt.target.provider)
-            left = self._left(call)
+            left = min(attempt.share, self._left(call))
             limit = min(timeouts.total, left)
             try:
                 with TimeLimit(limit):
@@ -137,7 +137,8 @@ class Executor:
     ) -> Ask[AnswerStream]:
         async def ask(attempt: "Attempt") -> "tuple[AnswerStream, tuple[str, ...]]":
             timeouts = self._timeouts.of(plan.route, attempt.target.provider)
-            left = self._left(call)
+            left = min(attempt.share, self._left(call))
+            deadline = self._clock.monotonic() + left if is_buffered else call.deadline
             longest = min(timeouts.first_token, timeouts.total)
             limit = min(longest, left)
             answer: Answer | None = None
@@ -150,7 +151,7 @@ class Executor:
                         attempt,
                         self._clock,
                         idle=timeouts.idle,
-                        deadline=call.deadline,
+                        deadline=deadline,
                         max_bytes=timeouts.max_answer_bytes,
                     )
                     await stream.start()
@@ -186,8 +187,8 @@ class Executor:
         kind: str,
         drop: Callable[[T], Awaitable[None]],
     ) -> Chain[T]:
-        def attempt(admitted: "Admitted", number: int) -> "Attempt":
-            return self._attempt(operation, plan, admitted, call, number)
+        def attempt(admitted: "Admitted", number: int, share: float) -> "Attempt":
+            return self._attempt(operation, plan, admitted, call, number, share)
 
         def first_token(provider: "ProviderSpec") -> float:
             return self._timeouts.of(plan.route, provider).first_token
@@ -213,6 +214,7 @@ class Executor:
         admitted: Admitted,
         call: Call,
         number: int,
+        share: float,
     ) -> Attempt:
         route = plan.route
         target = admitted.target
@@ -242,6 +244,7 @@ class Executor:
             review=lambda error: operation.review(target, error),
             proves_health=operation.proves_health,
             waited=admitted.waited,
+            share=share,
         )
 
     async def _send(

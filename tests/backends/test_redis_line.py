@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 from redis.exceptions import ResponseError
 
 from llm_routing.backends.redis_line import RedisLine
@@ -96,3 +97,20 @@ async def test_what_speaks_no_redis_is_lost_at_once(
         await asyncio.sleep(0.02)
         assert line.is_lost
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_one_that_is_closed_while_it_opens_is_closed_soon(turns: int) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def close_while_opening() -> None:
+        async with listening(serve) as port:
+            line = RedisLine(f"redis://127.0.0.1:{port}/0")
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(30):
+                await line.aclose()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(close_while_opening())

@@ -296,8 +296,28 @@ async def test_a_target_that_takes_the_whole_of_the_route_s_time_has_failed() ->
     world = World(breakers)
     world.script("a", text("Late", delay=90))
     with pytest.raises(DeadlineExceeded):
-        await world.executor.complete(OPERATION, plan_for("ab"), call(20))
+        await world.executor.complete(OPERATION, plan_for("a"), call(20))
     assert breakers.words == ["a cut_by_deadline"]
+
+
+@in_virtual_time
+async def test_a_target_that_takes_its_share_of_the_route_s_time_has_failed() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    world.script("a", text("Late", delay=90))
+    world.script("b", text("Hello"))
+    await world.executor.complete(OPERATION, plan_for("ab"), call(20))
+    assert breakers.words == ["a cut_by_deadline", "b succeeded"]
+
+
+@in_virtual_time
+async def test_a_share_of_a_caller_s_own_deadline_is_no_news_of_the_target() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    world.script("a", text("Late", delay=90))
+    world.script("b", text("Hello"))
+    await world.executor.complete(OPERATION, plan_for("ab"), hurried(2))
+    assert breakers.words == ["a released", "b succeeded"]
 
 
 @in_virtual_time
@@ -308,7 +328,7 @@ async def test_a_target_that_was_left_the_rest_of_the_time_has_not() -> None:
     world.script("b", text("Late", delay=90))
     with pytest.raises(DeadlineExceeded):
         await world.executor.complete(OPERATION, plan_for("ab"), call(20))
-    assert breakers.words == ["a upstream_timeout", "b released"]
+    assert breakers.words == ["a cut_by_deadline", "b released"]
 
 
 @in_virtual_time

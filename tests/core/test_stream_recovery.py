@@ -251,9 +251,19 @@ class TestBuffer:
         world = World(idle=90)
         world.script("a", lines("text:One", 80.0, "finish/end"))
         with pytest.raises(DeadlineExceeded) as caught:
-            await opened(world, ABLE[:2], StreamRecovery.BUFFER)
+            await opened(world, ABLE[:1], StreamRecovery.BUFFER)
         assert len(caught.value.attempts) == 1
         assert world.asked() == ["a"]
+        world.assert_accounts_are_closed()
+
+    @in_virtual_time
+    async def test_an_answer_that_trickles_leaves_time_for_the_next_target(self) -> None:
+        world = World(idle=90)
+        world.script("a", lines("text:One", *[20.0, "text:more"] * 10))
+        world.script("b", lines("text:Two", "finish/end/"))
+        stream = await opened(world, ABLE[:2], StreamRecovery.BUFFER)
+        assert await told(stream) == ("Two", None)
+        assert world.ledger.outcomes == [("a", "failure", "cut_by_deadline"), ("b", "success", "")]
         world.assert_accounts_are_closed()
 
 

@@ -242,9 +242,18 @@ async def test_a_deadline_before_the_first_content_ends_it() -> None:
     world = World()
     world.script("a", lines("start", 100.0))
     with pytest.raises(DeadlineExceeded):
-        await opened(world, "ab", seconds=5)
+        await opened(world, "a", seconds=5)
     assert world.asked() == ["a"]
     world.assert_accounts_are_closed()
+
+
+@in_virtual_time
+async def test_a_target_without_content_leaves_time_for_the_next_one() -> None:
+    world = World()
+    world.script("a", lines("start", *[1.0, "ping"] * 50))
+    world.script("b", lines("start/text:Hello/finish/end/"))
+    await opened(world, "ab", seconds=5)
+    assert [sent.at - 1000 for sent in world.transport.sent] == pytest.approx([0, 2.5])
 
 
 async def broken_off(stream: FrameStream) -> tuple[list[str], LLMError]:

@@ -90,6 +90,26 @@ async def test_a_total_limit_of_an_attempt_leaves_time_for_the_next_target(bench
         assert await bench.asked(reply) == ["alpha", "beta"]
 
 
+@pytest.mark.parametrize(
+    "act",
+    [
+        say_nothing,
+        slow(bytes_then_silence(b"HTTP/1.1 200")),
+        slow(drip(0.1)),
+        endless(CHUNKED, b"1\r\n \r\n", 0.05),
+        slow(endless(b"HTTP/1.1 200 OK\r\n", b"X-More: a\r\n", 0.05)),
+    ],
+)
+async def test_a_target_that_hangs_leaves_time_for_the_next_by_default(
+    bench: Bench, act: Act
+) -> None:
+    await bench.break_with(act, "alpha")
+    replies = await asyncio.gather(*(bench.ask(caller, deadline=4) for caller in CALLERS))
+    for reply in replies:
+        assert reply.is_whole
+        assert await bench.asked(reply) == ["alpha", "beta"]
+
+
 @pytest.mark.faults
 async def test_a_connection_that_is_not_taken_ends_at_its_limit(bench: Bench) -> None:
     # Nobody accepts, and the backlog is full: SYN packets are not answered.
