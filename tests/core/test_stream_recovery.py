@@ -259,7 +259,7 @@ class TestBuffer:
     @in_virtual_time
     async def test_an_answer_that_trickles_leaves_time_for_the_next_target(self) -> None:
         world = World(idle=90)
-        world.script("a", lines("text:One", *[20.0, "text:more"] * 10))
+        world.script("a", lines("text:One", *(20.0, "text:more") * 10))
         world.script("b", lines("text:Two", "finish/end/"))
         stream = await opened(world, ABLE[:2], StreamRecovery.BUFFER)
         assert await told(stream) == ("Two", None)

@@ -250,7 +250,7 @@ async def test_a_deadline_before_the_first_content_ends_it() -> None:
 @in_virtual_time
 async def test_a_target_without_content_leaves_time_for_the_next_one() -> None:
     world = World()
-    world.script("a", lines("start", *[1.0, "ping"] * 50))
+    world.script("a", lines("start", *(1.0, "ping") * 50))
     world.script("b", lines("start/text:Hello/finish/end/"))
     await opened(world, "ab", seconds=5)
     assert [sent.at - 1000 for sent in world.transport.sent] == pytest.approx([0, 2.5])
