@@ -17,7 +17,9 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from llm_routing.models.version import ConfigurationModel, acting
 
+from .conflicts import GuardedForm
 from .history import Timeline
+from .lookups import BoundedLookups
 
 M = TypeVar("M", bound=Model)
 C = TypeVar("C", bound=ConfigurationModel)
@@ -36,7 +38,7 @@ def status(level: str, text: object) -> str:
     )
 
 
-class LLMAdmin(Generic[M], admin.ModelAdmin):  # type: ignore[type-arg]  # not at run time
+class LLMAdmin(BoundedLookups, Generic[M], admin.ModelAdmin):  # type: ignore[type-arg]  # not at run time
     """The look of our pages."""
 
     class Media:
@@ -46,6 +48,8 @@ class LLMAdmin(Generic[M], admin.ModelAdmin):  # type: ignore[type-arg]  # not a
 class ConfigurationAdmin(LLMAdmin[C]):
     """A page whose every change is in the history, under the name of who made it."""
 
+    form = GuardedForm
+    change_form_template = "llm_routing/admin/change_form.html"
     change_list_template = "llm_routing/admin/change_list.html"
     actions: tuple[str, ...] = ("activate", "deactivate")
     list_per_page = 50
@@ -90,7 +94,7 @@ class ConfigurationAdmin(LLMAdmin[C]):
             raise Http404
         if not self.has_view_or_change_permission(request, row):
             raise PermissionDenied
-        timelines = [Timeline(self.model, id=row.pk), *self.timelines_of(row)]
+        timelines = self._timelines(row)
         title = _("History of %(name)s") % {"name": row}
         return self._render_history(request, title, timelines, object=row)
 
@@ -100,6 +104,18 @@ class ConfigurationAdmin(LLMAdmin[C]):
             raise PermissionDenied
         title = _("Changes of %(names)s") % {"names": self.opts.verbose_name_plural}
         return self._render_history(request, title, [Timeline(self.model), *self.timelines_of()])
+
+    def get_form(
+        self, request: HttpRequest, obj: C | None = None, change: bool = False, **kwargs: Any
+    ) -> type[GuardedForm]:
+        """As in Django; the form notices changes that others make meanwhile."""
+        form = super().get_form(request, obj, change, **kwargs)
+        assert issubclass(form, GuardedForm), "it is made from `self.form`"
+        form.timelines_of = self._timelines
+        return form
+
+    def _timelines(self, row: Any) -> list[Timeline]:
+        return [Timeline(self.model, id=row.pk), *self.timelines_of(row)]
 
     def timelines_of(self, row: C | None = None) -> list[Timeline]:
         """The histories of other tables that belong to `row`, or to any row."""

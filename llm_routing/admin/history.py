@@ -56,6 +56,12 @@ class Timeline:
         entries.sort(key=lambda entry: entry.at, reverse=True)
         return entries[: cls.most], len(entries) > cls.most
 
+    @property
+    def newest_id(self) -> int:
+        """Identifies the newest entry; 0 if there is none."""
+        keys = self._rows.order_by("-history_id").values_list("history_id", flat=True)
+        return int(keys.first() or 0)
+
     def entries(self) -> list[Entry]:
         """The newest entries, newest first; one more than `most` where there are more."""
         earlier = (

@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Count, Field, Q, QuerySet, TextField
-from django.db.models.functions import Cast
+from django.db.models import Count, Field, Q, QuerySet, TextField, Value
+from django.db.models.functions import Cast, Concat
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.text import capfirst
@@ -16,6 +16,7 @@ from llm_routing.models import Capability, ModelConfig
 
 from .base import ConfigurationAdmin, status
 from .day import Key, WithDay
+from .reach import has_open_breaker, is_out, is_sandbox
 
 _PRICED = Q(input_price__isnull=False, output_price__isnull=False)
 
@@ -85,7 +86,7 @@ class ModelConfigAdmin(WithDay, ConfigurationAdmin[ModelConfig]):
         PricedFilter,
         ("vanished_at", admin.EmptyFieldListFilter),
     )
-    search_fields = ("model_id", "alias", "display_name", "provider__name")
+    search_fields = ("provider_and_id", "alias", "display_name")
     autocomplete_fields = ("provider",)
     readonly_fields = ("vanished_at", "created_at", "updated_at")
     ordering = ("provider__name", "model_id")
@@ -108,7 +109,14 @@ class ModelConfigAdmin(WithDay, ConfigurationAdmin[ModelConfig]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelConfig]:
         """With the provider, which is part of a model's name, and the number of its routes."""
         rows: QuerySet[ModelConfig] = super().get_queryset(request)
-        return rows.select_related("provider").annotate(route_count=Count("route_targets"))
+        return (
+            rows.select_related("provider")
+            .annotate(
+                route_count=Count("route_targets"),
+                is_out=has_open_breaker("provider__name", "model_id"),
+            )
+            .alias(provider_and_id=Concat("provider__name", Value("/"), "model_id"))
+        )
 
     def target_of(self, row: ModelConfig) -> Key:
         """The model at its provider."""
@@ -140,7 +148,7 @@ class ModelConfigAdmin(WithDay, ConfigurationAdmin[ModelConfig]):
     @admin.display(description=gettext_lazy("status"), ordering="is_active")
     def state(self, model: ModelConfig) -> str:
         """Whether requests can go to it, and if not, why."""
-        return model_state(model)
+        return model_state(model, is_out=is_out(model))
 
     @admin.display(description=gettext_lazy("context"), ordering="context_window")
     def context(self, model: ModelConfig) -> str:
@@ -174,14 +182,17 @@ class ModelConfigAdmin(WithDay, ConfigurationAdmin[ModelConfig]):
         return count
 
 
-def model_state(model: ModelConfig) -> str:
-    """A model's status at a glance; the provider must have been read along."""
+def model_state(model: ModelConfig, *, is_out: bool) -> str:
+    """A model's status at a glance; the provider must have been read along. `is_out`: its circuit
+    breaker is open, or its provider's credential is out of use."""
     if model.vanished_at is not None:
         return status("bad" if model.is_active else "off", _("Vanished at the provider"))
     if not model.is_active:
         return status("off", _("Off"))
     if not model.provider.is_active:
         return status("bad", _("Provider off"))
-    if model.provider.vendor == "sandbox":
+    if is_out:
+        return status("bad", _("Circuit open"))
+    if is_sandbox(model.provider):
         return status("off", _("Only where nothing real is active"))
     return status("good", _("In use"))

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.widgets import AutocompleteSelect
-from django.db.models import ForeignKey, QuerySet
+from django.db.models import Exists, ForeignKey, OuterRef, Prefetch, QuerySet, Value
+from django.db.models.functions import Concat
 from django.forms.models import ModelChoiceField
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
@@ -17,7 +18,11 @@ from llm_routing.models import ModelConfig, RouteTarget, UseCaseRoute
 
 from .base import ConfigurationAdmin, status
 from .history import Timeline
+from .lookups import MAX_SEARCH_CHARACTERS, NUL
 from .models import model_state
+from .reach import has_open_breaker, is_out, is_sandbox, reachable
+
+_IS_OUT = has_open_breaker("model__provider__name", "model__model_id")
 
 
 class KnownChoice(AutocompleteSelect):
@@ -44,6 +49,11 @@ class RouteTargetForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run 
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if (position := self.fields.get("position")) is not None:
+            position.required = False
+            position.widget.attrs["placeholder"] = _("next")
+            if not self.instance.pk:
+                self.initial["position"] = None
         field = self.fields.get("model")
         if field is not None and self.instance.pk:
             wrapped = getattr(field.widget, "widget", field.widget)
@@ -51,20 +61,51 @@ class RouteTargetForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run 
                 wrapped.known = (self.instance.model_id, str(self.instance.model))
 
 
+class RouteTargetFormSet(forms.models.BaseInlineFormSet):  # type: ignore[type-arg]  # not at run time
+    """The targets of a route. One whose position is left empty comes after those above it."""
+
+    def clean(self) -> None:
+        """Numbers the targets. Raises `ValidationError` for an active route without any."""
+        super().clean()
+        if any(self.errors):
+            return
+        kept = [
+            form
+            for form in self.forms
+            if form.cleaned_data.get("model") and not form.cleaned_data.get("DELETE")
+        ]
+        if not kept and self.instance.is_active:
+            raise forms.ValidationError(
+                _("A route needs a target: nothing could answer it. Add one, or switch it off.")
+            )
+        last = -1
+        for form in kept:
+            if form.cleaned_data.get("position") is None:
+                form.instance.position = last + 1
+            last = max(last, form.instance.position)
+
+
 class RouteTargetInline(admin.TabularInline):  # type: ignore[type-arg]  # not at run time
     """The targets of a route, in the order they are tried."""
 
     model = RouteTarget
     form = RouteTargetForm
+    formset = RouteTargetFormSet
     fields = ("position", "model", "weight", "state")
     readonly_fields = ("state",)
     ordering = ("position", "id")
-    extra = 0
     verbose_name_plural = gettext_lazy("targets, in the order they are tried")
 
+    def get_extra(
+        self, request: HttpRequest, obj: UseCaseRoute | None = None, **kwargs: Any
+    ) -> int:
+        """A new route begins with a line for its first target."""
+        return 0 if obj else 1
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[RouteTarget]:
-        """With model and provider, which name a target."""
-        return super().get_queryset(request).select_related("model__provider")
+        """With model and provider, which name a target, and whether its breaker is open."""
+        rows: QuerySet[RouteTarget] = super().get_queryset(request)
+        return rows.select_related("model__provider").annotate(is_out=_IS_OUT)
 
     def formfield_for_foreignkey(
         self, db_field: "ForeignKey[Any, Any]", request: HttpRequest, **kwargs: Any
@@ -78,7 +119,9 @@ class RouteTargetInline(admin.TabularInline):  # type: ignore[type-arg]  # not a
     @admin.display(description=gettext_lazy("status"))
     def state(self, target: RouteTarget) -> str:
         """Whether it can be reached."""
-        return model_state(target.model) if target.pk else "—"
+        if not target.pk:
+            return "—"
+        return model_state(target.model, is_out=is_out(target))
 
 
 @admin.register(UseCaseRoute)
@@ -87,7 +130,10 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
 
     list_display = ("address", "state", "targets", "updated_at")
     list_filter = ("is_active", "tier", "use_case")
-    search_fields = ("use_case", "targets__model__model_id", "targets__model__alias")
+    search_fields = ("address", "targets__model__model_id", "targets__model__alias")
+    search_help_text = gettext_lazy(
+        "A use case, “use case:tier”, a model, an alias, or “provider/model”."
+    )
     readonly_fields = ("created_at", "updated_at")
     inlines = (RouteTargetInline,)
     ordering = ("use_case", "tier")
@@ -117,9 +163,27 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[UseCaseRoute]:
-        """With every target."""
+        """With every target, and whether its breaker is open."""
         rows: QuerySet[UseCaseRoute] = super().get_queryset(request)
-        return rows.with_targets()  # type: ignore[attr-defined,no-any-return]  # our QuerySet
+        targets = RouteTarget.objects.select_related("model__provider").annotate(is_out=_IS_OUT)
+        return rows.alias(address=Concat("use_case", Value(":"), "tier")).prefetch_related(
+            Prefetch("targets", queryset=targets)
+        )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[UseCaseRoute], search_term: str
+    ) -> tuple[QuerySet[UseCaseRoute], bool]:
+        """As in Django, and routes with a target whose address was typed."""
+        found, may_have_duplicates = super().get_search_results(request, queryset, search_term)
+        provider, slash, model = search_term.replace(NUL, "").strip().partition("/")
+        if slash:
+            targets = RouteTarget.objects.filter(
+                route=OuterRef("pk"),
+                model__provider__name__iexact=provider,
+                model__model_id__icontains=model[:MAX_SEARCH_CHARACTERS],
+            )
+            found = found | queryset.filter(Exists(targets))
+        return found, may_have_duplicates
 
     def timelines_of(self, row: UseCaseRoute | None = None) -> list[Timeline]:
         """The history of its targets."""
@@ -135,9 +199,18 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
         """Whether it can be served, and whether it survives the failure of one provider."""
         if not route.is_active:
             return status("off", _("Off"))
-        providers = {target.model.provider_id for target in _reachable(route)}
-        if not providers:
+        targets = reachable(route.targets.all())
+        if not targets:
             return status("bad", _("Nothing to serve it"))
+        providers = {target.model.provider_id for target in targets}
+        answering = {target.model.provider_id for target in targets if not is_out(target)}
+        if not answering:
+            return status("bad", _("Every circuit breaker is open"))
+        if is_sandbox(targets[0].model.provider):
+            return status("warning", _("The sandbox alone"))
+        if len(answering) < len(providers):
+            counts = {"count": len(answering), "all": len(providers)}
+            return status("warning", _("%(count)d of %(all)d providers") % counts)
         if len(providers) == 1:
             return status("warning", _("One provider, no fallback"))
         return status("good", _("%(count)d providers") % {"count": len(providers)})
@@ -145,19 +218,12 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
     @admin.display(description=gettext_lazy("targets"))
     def targets(self, route: UseCaseRoute) -> str:
         """The targets that can be reached, in order, and how many cannot."""
-        reachable = _reachable(route)
-        rows = ((target.position, target.model) for target in reachable)
-        items = format_html_join("", "<li><b>{}</b> {}</li>", rows)
-        missing = len(route.targets.all()) - len(reachable)
+        found = reachable(route.targets.all())
+        mark = format_html(" {}", status("bad", _("Circuit open")))
+        rows = ((row.position, row.model, mark if is_out(row) else "") for row in found)
+        items = format_html_join("", "<li><b>{}</b> {}{}</li>", rows)
+        missing = len(route.targets.all()) - len(found)
         if missing:
-            text = _("%(count)d switched off") % {"count": missing}
+            text = _("%(count)d not in use") % {"count": missing}
             items = format_html('{}<li class="quiet">{}</li>', items, text)
         return format_html('<ol class="llm-targets">{}</ol>', items) if items else "—"
-
-
-def _reachable(route: UseCaseRoute) -> list[RouteTarget]:
-    return [
-        target
-        for target in route.targets.all()
-        if target.model.is_active and target.model.provider.is_active
-    ]

@@ -13,6 +13,8 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from llm_routing.models import Provider
 from llm_routing.secrets import SecretUnreadable, decrypt, mask
 
+from .conflicts import GuardedForm
+
 View = TypeVar("View", bound=Callable[..., Any])
 
 
@@ -46,7 +48,7 @@ def hides_secrets(*parameters: str) -> Callable[[View], View]:
     return decorate
 
 
-class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run time
+class ProviderForm(GuardedForm):
     """A provider with its key, which goes in and never comes out.
 
     `may_send_environment_keys` is the user's permission of that name.
@@ -70,7 +72,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run tim
 
     class Meta:
         model = Provider
-        fields = "__all__"  # noqa: DJ007  # the admin's fieldsets decide
+        fields = "__all__"  # the admin's fieldsets decide
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

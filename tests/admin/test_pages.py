@@ -115,7 +115,11 @@ def _first(name):
 def test_every_field_of_a_form_explains_itself(operator, url, model):
     fill(0, 1)
     form = operator.get(url(model, "change", _first(model).pk)).context["adminform"].form
-    assert [name for name, field in form.fields.items() if not field.help_text] == []
+    assert [
+        name
+        for name, field in form.fields.items()
+        if not (field.help_text or field.widget.is_hidden)
+    ] == []
 
 
 class TestStatusAtAGlance:
@@ -202,7 +206,7 @@ class TestStatusAtAGlance:
         rows.route("debugging", rows.model("here"), rows.model("gone", is_active=False))
         page = self.text(operator, url, "usecaseroute")
         assert "<b>0</b> openai/here</li>" in page
-        assert "1 switched off" in page
+        assert "1 not in use" in page
         assert "openai/gone" not in page
 
     def test_a_route_with_targets_on_two_providers(self, operator, url):

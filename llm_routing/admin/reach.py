@@ -1,0 +1,35 @@
+"""Whether targets can be asked now: what is switched off, left out or behind an open breaker."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Exists, OuterRef, Q
+
+from llm_routing.core.breaker import BreakerState
+from llm_routing.health.watch import open_breakers
+from llm_routing.models import Provider, RouteTarget
+from llm_routing.vendors import VENDORS
+
+
+def has_open_breaker(provider: str, model: str) -> Exists:
+    """An annotation: whether a process that lives has an open breaker for the target, or for its
+    provider's credential. The arguments name the fields of provider and model ID."""
+    reports = open_breakers().filter(state=BreakerState.OPEN.value, provider=OuterRef(provider))
+    return Exists(reports.filter(Q(model="") | Q(model=OuterRef(model))))
+
+
+def is_out(row: Any) -> bool:
+    """What `has_open_breaker`, annotated as `is_out`, said of a row."""
+    return bool(row.is_out)
+
+
+def is_sandbox(provider: Provider) -> bool:
+    """Whether the provider's answers are made up."""
+    vendor = VENDORS.get(provider.vendor)
+    return vendor is not None and vendor.is_sandbox
+
+
+def reachable(targets: Iterable[RouteTarget]) -> list[RouteTarget]:
+    """The targets that are in use; beside real ones, those at the sandbox are not."""
+    active = [row for row in targets if row.model.is_active and row.model.provider.is_active]
+    return [row for row in active if not is_sandbox(row.model.provider)] or active
