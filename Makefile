@@ -1,9 +1,14 @@
 # `make run` and `make test` need Python 3.11 or newer and make, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev services run test lint types architecture migrations test-pure test-sqlite test-postgres test-faults bench format lock clean
+.PHONY: help install install-dev services run test lint types architecture migrations test-pure test-sqlite test-postgres test-mariadb test-faults bench format lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
+
+# What the tests on MariaDB run: a database may differ in what it stores, compares, locks and refuses.
+ON_EVERY_DATABASE := tests/databases tests/models tests/ledger tests/admin/test_changes.py tests/admin/test_pages.py \
+  tests/setup/test_configure.py tests/health/test_lease.py tests/health/test_command.py tests/health/test_credentials.py \
+  tests/migrating/test_write.py tests/discovery/test_commands.py tests/api/test_known_keys.py
 
 # The checks see neither an operator's database nor his secrets.
 CHECKS := env -u REDIS_URL DJANGO_SECRET_KEY=checks DATABASE_URL=sqlite://:memory:
@@ -17,13 +22,13 @@ install: ## Make .venv and install what the service needs
 install-dev: ## Make .venv and install what the tests need
 	@scripts/install.sh requirements-dev.txt
 
-services: ## See that PostgreSQL and Redis are installed for the tests
+services: ## See that PostgreSQL, MariaDB and Redis are installed for the tests
 	@scripts/services.sh
 
 run: install ## Set up, serve on 127.0.0.1:8000 (PORT changes it) and show a routed completion
 	@exec $(PY) -m project.quickstart
 
-test: install-dev services lint types architecture migrations test-pure test-sqlite test-postgres ## Run every check and every test
+test: install-dev services lint types architecture migrations test-pure test-sqlite test-postgres test-mariadb ## Run every check and every test
 
 lint: install-dev ## Style
 	$(PY) -m ruff check .
@@ -47,6 +52,9 @@ test-sqlite: install-dev ## Everything else on SQLite, state in memory
 
 test-postgres: install-dev services ## Everything else on PostgreSQL and Redis
 	TEST_SERVICES=servers $(PY) -m pytest --ignore=tests/core --ignore=tests/formats -m "not faults"
+
+test-mariadb: install-dev services ## What touches the database, on MariaDB
+	TEST_SERVICES=mariadb $(PY) -m pytest $(ON_EVERY_DATABASE) -m "not faults"
 
 test-faults: install-dev services ## Every fault, the slow ones too, on PostgreSQL and Redis
 	TEST_SERVICES=servers $(PY) -m pytest tests/faults

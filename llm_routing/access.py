@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 from os import urandom
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError, InterfaceError, close_old_connections
-from django.utils import timezone
 
 from .core.errors import AccessUnavailable
 from .core.types import Caller
 from .gateway_pool import use_gateway_pool
 from .models import ApiKey
 from .models.access import KEY_START, key_digest
+from .models.databases import with_zone
 from .refused_keys import Reason, refused_keys
 from .signals import configuration_changed
 
@@ -60,7 +60,8 @@ class KnownKey:
     @classmethod
     def of(cls, row: ApiKey) -> Self:
         """The key of a row."""
-        return cls(row.digest, row.tenant, row.name, row.deadline, row.expires_at)
+        expires_at = None if row.expires_at is None else with_zone(row.expires_at)
+        return cls(row.digest, row.tenant, row.name, row.deadline, expires_at)
 
     def known(self, generation: object) -> _Known:
         """As it was found in `generation`."""
@@ -111,7 +112,7 @@ class KeyRing:
             self._known.move_to_end(digest)
         except KeyError:  # another thread has pushed it out
             pass
-        if known.expires_at is not None and known.expires_at <= timezone.now():
+        if known.expires_at is not None and known.expires_at <= datetime.now(UTC):
             raise refused_keys.refusal(Reason.EXPIRED, address, known.caller.key_name)
         return known.caller
 

@@ -6,6 +6,7 @@ No setting is decided here; `settings.py` decides.
 import os
 import secrets
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -100,8 +101,8 @@ def secret_key(path: Path) -> str:
 def database(default_file: Path) -> dict[str, Any]:
     """The entry of DATABASES that DATABASE_URL names, or SQLite in `default_file`.
 
-    Understands sqlite, postgres, postgresql and, for those who share one variable with an asyncio
-    service, postgresql+asyncpg (whose `ssl` option is libpq's `sslmode`). Raises
+    Understands sqlite, postgres, postgresql, mysql, mariadb and, for those who share one variable
+    with an asyncio service, postgresql+asyncpg (whose `ssl` option is libpq's `sslmode`). Raises
     ImproperlyConfigured for any other scheme; the message holds no password.
     """
     url = os.environ.get("DATABASE_URL", "").strip()
@@ -118,10 +119,12 @@ def database(default_file: Path) -> dict[str, Any]:
             names = {"ssl": "sslmode"}
             query = urlencode([(names.get(k, k), v) for k, v in parse_qsl(parts.query)])
             return postgresql(urlunsplit(parts._replace(scheme="postgresql", query=query)))
+        case "mysql" | "mariadb":
+            return mysql(urlunsplit(parts._replace(scheme="mysql")))
         case scheme:
             raise ImproperlyConfigured(
                 f"DATABASE_URL begins with {scheme!r}; "
-                "it must be sqlite, postgres, postgresql or postgresql+asyncpg."
+                "it must be sqlite, postgres, postgresql, postgresql+asyncpg, mysql or mariadb."
             )
 
 
@@ -186,6 +189,34 @@ def postgresql(url: str) -> dict[str, Any]:
         # A little later than the server's own limit, whose error says more.
         pool["connection_class"] = limited_connection(seconds + 2)
     settings["OPTIONS"] = {"pool": pool, **limits, **settings.get("OPTIONS", {})}
+    return settings
+
+
+def mysql(url: str) -> dict[str, Any]:
+    """MySQL or MariaDB, by mysqlclient where that is installed, else by PyMySQL.
+
+    Nothing waits for ever: not for a connection, an answer or a lock. Strict mode refuses a value
+    that a column cannot hold; without it the database would cut it off.
+    https://docs.djangoproject.com/en/5.2/ref/databases/#mysql-notes
+    """
+    if find_spec("MySQLdb") is None:
+        # Takes the name of mysqlclient, the one driver that Django knows. It needs no compiler.
+        import pymysql
+
+        pymysql.install_as_MySQLdb()
+    settings: dict[str, Any] = dict(dj_database_url.parse(url, conn_health_checks=True))
+    given = settings.get("OPTIONS", {})
+    options: dict[str, Any] = {
+        "charset": "utf8mb4",
+        "connect_timeout": 5,
+        "init_command": "SET sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')",
+    }
+    if seconds := number("DATABASE_TIMEOUT", 15):
+        options |= {"read_timeout": seconds + 2, "write_timeout": seconds + 2}
+        options["init_command"] += f", innodb_lock_wait_timeout = {seconds}"
+    # A URL's options are texts, and the drivers take these as numbers.
+    numbers = {name: int(given[name]) for name in given if name.endswith("_timeout")}
+    settings["OPTIONS"] = {**options, **given, **numbers}
     return settings
 
 

@@ -1,7 +1,8 @@
 """Settings and services of a test run, and the servers that tests talk to.
 
-TEST_SERVICES=servers runs the tests on PostgreSQL and Redis, anything else (or nothing) on SQLite
-with state in memory. With `-p no:django` Django cannot even be imported: so core and formats run.
+TEST_SERVICES=servers runs the tests on PostgreSQL and Redis, mariadb on MariaDB, anything else (or
+nothing) on SQLite; without Redis state is in memory. With `-p no:django` Django cannot even be
+imported: so core and formats run.
 Nothing here may import Django at the top.
 """
 
@@ -44,15 +45,15 @@ def set_up_django() -> None:
         if name.startswith(("DJANGO_", "LLM_", "DATABASE_", "REDIS_")) or name.endswith("_API_KEY"):
             del os.environ[name]
     directory = Path(_session.enter_context(tempfile.TemporaryDirectory(prefix="llm-routing-")))
-    if os.environ.get("TEST_SERVICES") == "servers":
+    if (kind := os.environ.get("TEST_SERVICES")) in services.KINDS:
         try:
-            _services = _session.enter_context(services.running())
+            _services = _session.enter_context(services.running(kind))
         except services.CannotStart as error:
             raise pytest.UsageError(str(error)) from None
     os.environ |= servers.environment(
         directory,
         _services.database_url if _services else f"sqlite:///{directory / 'unused.sqlite3'}",
-        _services.redis_url if _services else None,
+        (_services.redis_url or None) if _services else None,
     )
     import django
 
@@ -64,11 +65,11 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_report_header() -> str:
-    return f"services: {'PostgreSQL and Redis' if _services else 'none'}"
+    return f"services: {os.environ.get('TEST_SERVICES', 'none')}"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("servers") and _services is None:
+    if item.get_closest_marker("servers") and (_services is None or not _services.redis_url):
         pytest.skip("needs TEST_SERVICES=servers")
 
 
@@ -109,7 +110,7 @@ def services() -> "Services | None":
 @pytest.fixture(scope="session")
 def redis_url() -> str:
     """The URL of a real Redis; a test that asks for it is skipped where there is none."""
-    if _services is None:
+    if _services is None or not _services.redis_url:
         pytest.skip("needs TEST_SERVICES=servers")
     return _services.redis_url
 
@@ -143,7 +144,7 @@ def gateway(sandbox: "Server", tmp_path_factory: pytest.TempPathFactory) -> Iter
         database_url, redis_url = f"sqlite:///{directory / 'db.sqlite3'}", None
     else:
         database_url = create_database(_services.database_url, "gateway")
-        redis_url = with_path(_services.redis_url, "/1")
+        redis_url = with_path(_services.redis_url, "/1") if _services.redis_url else None
     env = environment(directory, database_url, redis_url, LLM_SANDBOX_URL=sandbox.url)
     manage(env, "migrate", "--verbosity=0")
     manage(env, "setup_llm_configuration", "--verbosity=0")
@@ -164,7 +165,7 @@ def live_gateway(sandbox: "Server", transactional_db: None, tmp_path: Path) -> I
         database_url, redis_url = f"sqlite:///{name}", None
     else:
         database_url = with_path(_services.database_url, f"/{name}")
-        redis_url = with_path(_services.redis_url, "/2")
+        redis_url = with_path(_services.redis_url, "/2") if _services.redis_url else None
     forget_breakers(redis_url)
     env = environment(tmp_path, database_url, redis_url, LLM_SANDBOX_URL=sandbox.url)
     manage(env, "setup_llm_configuration", "--verbosity=0")
@@ -184,7 +185,15 @@ def forget_breakers(redis_url: str | None) -> None:
 
 
 def create_database(maintenance_url: str, name: str) -> str:
-    """A new, empty PostgreSQL database; its URL."""
+    """A new, empty database beside `maintenance_url`; its URL."""
+    parts = urlsplit(maintenance_url)
+    if parts.scheme == "mysql":
+        import pymysql
+
+        host, port, user = str(parts.hostname), parts.port or 3306, str(parts.username)
+        with pymysql.connect(host=host, port=port, user=user) as server, server.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE `{name}`")
+        return with_path(maintenance_url, f"/{name}")
     import psycopg
     from psycopg.sql import SQL, Identifier
 

@@ -1,4 +1,4 @@
-"""A throwaway PostgreSQL and Redis on free ports, from the system's programs.
+"""Throwaway databases and a Redis on free ports, from the system's programs.
 
 They run under a process of their own (this file, as a script) that ends them and removes their data
 as soon as its standard input closes: when the tests are over, and also when they are killed.
@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psycopg
+import pymysql
 import redis
 
 from project.processes import ROOT, free_port, stop
@@ -32,17 +33,18 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Where the servers are. `database_url` names an empty maintenance database."""
+    """Where the servers are. `database_url` names a maintenance database; `redis_url` is empty
+    if there is no Redis: state is in memory."""
 
     database_url: str
     redis_url: str
 
 
 @contextmanager
-def running() -> Iterator[Services]:
-    """Both servers, from another process. Raises CannotStart."""
+def running(kind: str = "servers") -> Iterator[Services]:
+    """The servers of a kind (`KINDS`), from another process. Raises CannotStart."""
     supervisor = subprocess.Popen(
-        [sys.executable, "-m", "tests.services"],
+        [sys.executable, "-m", "tests.services", kind],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -53,7 +55,7 @@ def running() -> Iterator[Services]:
     try:
         line = supervisor.stdout.readline()
         if not line:
-            raise CannotStart("PostgreSQL and Redis did not start; the reason is above.")
+            raise CannotStart("The servers did not start; the reason is above.")
         yield Services(**json.loads(line))
     finally:
         supervisor.stdin.close()
@@ -65,7 +67,8 @@ def program(name: str, *, alternative: str = "", package: str) -> str:
     """The path of a server's program; Debian keeps PostgreSQL's outside PATH."""
     versions = Path("/usr/lib/postgresql")
     by_version = sorted(versions.glob(f"*/bin/{name}"), key=lambda path: float(path.parts[4]))
-    found = shutil.which(name) or (shutil.which(alternative) if alternative else None)
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+    found = shutil.which(name, path=path) or (shutil.which(alternative) if alternative else None)
     if found is None and by_version:
         found = str(by_version[-1])
     if found is None:
@@ -74,7 +77,7 @@ def program(name: str, *, alternative: str = "", package: str) -> str:
 
 
 def owner() -> str | None:
-    """Whom PostgreSQL runs as: it refuses root, anybody else may be himself."""
+    """The user that database servers run as: they refuse root."""
     if os.geteuid() != 0:
         return None
     users = {entry.pw_name for entry in pwd.getpwall()}
@@ -140,6 +143,48 @@ def postgresql(directory: Path) -> Iterator[str]:
 
 
 @contextmanager
+def mariadb(directory: Path) -> Iterator[str]:
+    """A MariaDB that keeps nothing safe, and so is fast; its URL. Collation and SQL mode are its
+    defaults: it compares without regard to case, as most installations do."""
+    user = owner()
+    data = directory / "mariadb"
+    data.mkdir(mode=0o700)
+    if user is not None:
+        shutil.chown(data, user)
+    as_user = [] if user is None else [f"--user={user}"]
+    install = [program("mariadb-install-db", package="mariadb-server"), "--no-defaults"]
+    install += [f"--datadir={data}", "--auth-root-authentication-method=normal", *as_user]
+    install += ["--skip-test-db", "--skip-name-resolve"]
+    outcome = subprocess.run(install, cwd="/", capture_output=True, check=False)
+    if outcome.returncode:
+        raise CannotStart(f"mariadb-install-db: {outcome.stderr.decode(errors='replace')}")
+
+    port = free_port()
+    command = [program("mariadbd", package="mariadb-server"), "--no-defaults", *as_user]
+    command += [f"--datadir={data}", "--bind-address=127.0.0.1", f"--port={port}"]
+    command += [f"--socket={data / 'socket'}", "--skip-log-bin", "--skip-name-resolve"]
+    command += ["--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync"]
+    log = directory / "mariadb.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+
+    def is_up() -> bool:
+        try:
+            pymysql.connect(host="127.0.0.1", port=port, user="root", connect_timeout=2).close()
+        except pymysql.MySQLError:
+            return False
+        return True
+
+    try:
+        wait_until(is_up, server, log)
+        yield f"mysql://root@127.0.0.1:{port}/mysql"
+    finally:
+        stop(server)
+
+
+@contextmanager
 def redis_server(directory: Path) -> Iterator[str]:
     """A Redis without persistence; its URL."""
     port = free_port()
@@ -175,8 +220,13 @@ def wait_until(is_up: Callable[[], bool], server: subprocess.Popen[bytes], log: 
         time.sleep(0.05)
 
 
+KINDS = ("servers", "mariadb")
+"""What `TEST_SERVICES` may ask for: PostgreSQL with Redis, or MariaDB alone."""
+
+
 def main() -> int:
-    """Start both, tell their addresses on one line, wait for the end of standard input."""
+    """Start them, tell their addresses on one line, wait for the end of standard input."""
+    is_mariadb = sys.argv[1] == "mariadb"
     memory = Path("/dev/shm")
     base = memory if os.access(memory, os.W_OK) else None
     with ExitStack() as stack:
@@ -186,8 +236,8 @@ def main() -> int:
         directory.chmod(0o755)  # PostgreSQL's user has to reach its own directory within
         try:
             services = Services(
-                database_url=stack.enter_context(postgresql(directory)),
-                redis_url=stack.enter_context(redis_server(directory)),
+                stack.enter_context((mariadb if is_mariadb else postgresql)(directory)),
+                "" if is_mariadb else stack.enter_context(redis_server(directory)),
             )
         except CannotStart as error:
             print(error, file=sys.stderr)

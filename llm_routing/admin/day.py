@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Avg, Count, Q
@@ -93,14 +94,15 @@ class WithDay:
 
 def days_of(keys: Sequence[Key]) -> Mapping[Key, Day]:
     """The last day of each target."""
-    now = timezone.now().astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    zone = UTC if settings.USE_TZ else None
+    now = timezone.now().replace(minute=0, second=0, microsecond=0)
     first = now - timedelta(hours=HOURS - 1)
     providers, models = {key[0] for key in keys}, {key[1] for key in keys}
     found: dict[Key, dict[datetime, Hour]] = {}
     checks = (
         HealthCheck.objects.filter(provider__in=providers, model__in=models, checked_at__gte=first)
         .order_by()
-        .annotate(hour=TruncHour("checked_at", tzinfo=UTC))
+        .annotate(hour=TruncHour("checked_at", tzinfo=zone))
         .values("provider", "model", "hour")
         .annotate(
             total=Count("id"),

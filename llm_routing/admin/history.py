@@ -11,6 +11,8 @@ from django.db.models import Field, ForeignKey, Model, OuterRef, QuerySet, Subqu
 from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext as _
 
+from llm_routing.models.version import users_by_key
+
 EMPTY = "—"
 LONGEST_VALUE = 300
 
@@ -70,15 +72,21 @@ class Timeline:
             .values("history_id")[:1]
         )
         rows = list(
-            self._rows.select_related("history_user")
-            .annotate(earlier_id=Subquery(earlier))
-            .order_by("-history_date", "-history_id")[: self.most + 1]
+            self._rows.annotate(earlier_id=Subquery(earlier)).order_by(
+                "-history_date", "-history_id"
+            )[: self.most + 1]
         )
         before = self._history.objects.in_bulk([row.earlier_id for row in rows if row.earlier_id])
         names = self._names([*rows, *before.values()])
-        return [self._entry(row, before.get(row.earlier_id), names) for row in rows]
+        users = users_by_key(row.history_user_id for row in rows)
+        return [
+            self._entry(
+                row, before.get(row.earlier_id), names, str(users.get(row.history_user_id, ""))
+            )
+            for row in rows
+        ]
 
-    def _entry(self, row: Any, before: Any, names: "Names") -> Entry:
+    def _entry(self, row: Any, before: Any, names: "Names", who: str) -> Entry:
         changes = [
             FieldChange(
                 capfirst(str(field.verbose_name)),
@@ -92,7 +100,7 @@ class Timeline:
         ]
         return Entry(
             at=row.history_date,
-            who=str(row.history_user or ""),
+            who=who,
             subject=f"{row.instance_type._meta.verbose_name} {self._subject(row, names)}",  # noqa: SLF001  # documented API
             action=row.get_history_type_display(),
             reason=row.history_change_reason or "",

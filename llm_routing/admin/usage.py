@@ -1,11 +1,11 @@
 """Usage records: to be read, page by page, in a table of any size."""
 
 from django.contrib import admin
-from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy
 
 from llm_routing.core.types import ModelTier
 from llm_routing.models import ApiKey, Provider, UsageRecord, UseCaseRoute
+from llm_routing.models.databases import shown
 from llm_routing.models.usage import OUTCOMES
 
 from .base import NamesFilter, ReadOnlyAdmin, status
@@ -94,7 +94,7 @@ class UsageRecordAdmin(ReadOnlyAdmin[UsageRecord]):
     @admin.display(description=gettext_lazy("started"), ordering="started_at")
     def started(self, record: UsageRecord) -> str:
         """To the second, in the project's time zone."""
-        return f"{localtime(record.started_at):%Y-%m-%d %H:%M:%S}"
+        return f"{shown(record.started_at):%Y-%m-%d %H:%M:%S}"
 
     @admin.display(description=gettext_lazy("target"))
     def target(self, record: UsageRecord) -> str:

@@ -12,6 +12,7 @@ from django.db import transaction
 
 from llm_routing.core.errors import UpstreamError
 from llm_routing.models import ModelConfig, Provider
+from llm_routing.models.databases import writes_to
 from llm_routing.setup.rows import history_of, lock_configuration, signed
 
 from .describe import describe
@@ -32,7 +33,8 @@ def record(
     """
     descriptions = _describe_new(lists, now)
     reports = []
-    with transaction.atomic():
+    database = writes_to(ModelConfig)
+    with transaction.atomic(using=database):
         lock_configuration()
         providers = {row.name: row for row in Provider.objects.filter(name__in=lists)}
         for name, found in lists.items():
@@ -43,7 +45,7 @@ def record(
             else:
                 reports.append(_record(providers[name], found, descriptions.get(name, {}), now))
         if dry_run:
-            transaction.set_rollback(True)
+            transaction.set_rollback(True, using=database)
     return DiscoveryReport(tuple(reports), is_dry_run=dry_run, is_recorded=not dry_run)
 
 

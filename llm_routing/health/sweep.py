@@ -18,9 +18,6 @@ from random import Random
 from typing import Any
 from uuid import uuid4
 
-from django.db import transaction
-from django.db.models.functions import Now
-
 from llm_routing.conf import Settings
 from llm_routing.core.breaker import NoBreakers
 from llm_routing.core.calls import Timeouts
@@ -43,6 +40,7 @@ from llm_routing.models import (
     HealthCheck,
     SweepLease,
 )
+from llm_routing.models.databases import DatabaseNow, atomic
 from llm_routing.snapshot import compile_snapshot
 
 from .checks import Checker, Limits, Subject, Verdict
@@ -244,7 +242,7 @@ def _unchecked(subjects: Sequence[Subject], verdicts: Sequence[Verdict]) -> tupl
 
 def _record(verdicts: Sequence[Verdict], holder: str, history_days: float) -> None:
     """Writes what was found and forgets what is old, as long as the lease is still held."""
-    with transaction.atomic():
+    with atomic(SweepLease):
         # Locks the lease's row: nobody takes it before this is committed.
         if not SweepLease.objects.renew(LEASE, holder, LEASE_SECONDS):
             raise LeaseLost
@@ -257,15 +255,15 @@ def _record(verdicts: Sequence[Verdict], holder: str, history_days: float) -> No
                     is_healthy=verdict.is_healthy,
                     error_code=verdict.error_code,
                     latency_ms=verdict.latency_ms,
-                    checked_at=Now(),
+                    checked_at=DatabaseNow(),
                 )
                 for verdict in verdicts
             ],
             batch_size=BATCH,
         )
-        oldest = Now() - timedelta(days=history_days)
+        oldest = DatabaseNow() - timedelta(days=history_days)
         HealthCheck.objects.filter(checked_at__lt=oldest).delete()
-        BreakerReset.objects.filter(ordered_at__lt=Now() - timedelta(days=1)).delete()
+        BreakerReset.objects.filter(ordered_at__lt=DatabaseNow() - timedelta(days=1)).delete()
 
 
 class NoLedger:

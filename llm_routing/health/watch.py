@@ -14,7 +14,6 @@ from uuid import uuid4
 
 from django.db import transaction
 from django.db.models import Count, DurationField, ExpressionWrapper, F, Max, Q, QuerySet
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from llm_routing.conf import get_settings
@@ -22,6 +21,7 @@ from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.ports import BreakerRegistry
 from llm_routing.credentials import STORED
 from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, ModelConfig
+from llm_routing.models.databases import DatabaseNow, atomic, writes_to
 
 from .checks import NO_CREDENTIAL
 from .credentials import CredentialBreakers, News, Turn
@@ -95,11 +95,13 @@ class Watch:
         max_age = INTERVALS_BELIEVED * (self.interval or get_settings().health_check_interval)
         self.signs.max_age = max_age
         if self._last_check is None:
-            rows = HealthCheck.objects.filter(checked_at__gt=Now() - timedelta(seconds=max_age))
+            rows = HealthCheck.objects.filter(
+                checked_at__gt=DatabaseNow() - timedelta(seconds=max_age)
+            )
         else:
             rows = HealthCheck.objects.filter(id__gt=self._last_check)
         # Ages by the database's clock; this machine's may be wrong.
-        age = ExpressionWrapper(Now() - F("checked_at"), output_field=DurationField())
+        age = ExpressionWrapper(DatabaseNow() - F("checked_at"), output_field=DurationField())
         found = list(rows.annotate(age=age).order_by("id"))
         if not found:
             self._last_check = self._last_check or 0
@@ -143,7 +145,7 @@ class Watch:
 
     def _adopt(self) -> None:
         reports = open_breakers().filter(model="").exclude(process=self._process)
-        wait = ExpressionWrapper(F("retry_at") - Now(), output_field=DurationField())
+        wait = ExpressionWrapper(F("retry_at") - DatabaseNow(), output_field=DurationField())
         for report in reports.annotate(wait=wait):
             seconds = max(report.wait.total_seconds(), 0.0)
             self.credential_breakers.adopt(
@@ -175,9 +177,9 @@ class Watch:
         is_due = bool(known) and time.monotonic() >= self._renew_at
         if known == self._reported and not is_due:
             return
-        with transaction.atomic():
+        with atomic(BreakerReport):
             BreakerReport.objects.filter(process=self._process).delete()
-            BreakerReport.objects.filter(seen_at__lt=Now() - timedelta(minutes=5)).delete()
+            BreakerReport.objects.filter(seen_at__lt=DatabaseNow() - timedelta(minutes=5)).delete()
             BreakerReport.objects.bulk_create(
                 _report_of(self._process, key, status, marks.get(key, ""))
                 for key, status in troubled.items()
@@ -188,23 +190,29 @@ class Watch:
 
 def open_breakers() -> QuerySet[BreakerReport]:
     """The reports of processes that live."""
-    return BreakerReport.objects.filter(seen_at__gt=Now() - timedelta(seconds=BELIEVED_SECONDS))
+    return BreakerReport.objects.filter(
+        seen_at__gt=DatabaseNow() - timedelta(seconds=BELIEVED_SECONDS)
+    )
 
 
 def reset_breakers(targets: Iterable[Key], ordered_by: str) -> None:
     """Closes the breakers of targets, and of credentials where the model is empty: in this process
     after the commit, in the others with their next poll."""
     keys = sorted(set(targets))
-    with transaction.atomic():
+    database = writes_to(BreakerReset)
+    with transaction.atomic(using=database):
         BreakerReset.objects.bulk_create(
             BreakerReset(
-                provider=provider, model=model, ordered_by=ordered_by[:150], ordered_at=Now()
+                provider=provider,
+                model=model,
+                ordered_by=ordered_by[:150],
+                ordered_at=DatabaseNow(),
             )
             for provider, model in keys
         )
         for provider, model in keys:
             BreakerReport.objects.filter(provider=provider, model=model).delete()
-        transaction.on_commit(lambda: _reset_here(keys))
+        transaction.on_commit(lambda: _reset_here(keys), using=database)
 
 
 def _reset_here(keys: Iterable[Key]) -> None:
@@ -242,16 +250,16 @@ def _report_of(process: str, key: Key, status: BreakerStatus, credential: str) -
         state=status.state.value,
         cause=status.cause,
         openings=status.openings,
-        opened_at=Now() - timedelta(seconds=status.opened_for),
-        retry_at=Now() + timedelta(seconds=status.retry_after),
-        seen_at=Now(),
+        opened_at=DatabaseNow() - timedelta(seconds=status.opened_for),
+        retry_at=DatabaseNow() + timedelta(seconds=status.retry_after),
+        seen_at=DatabaseNow(),
     )
 
 
 def _availability() -> Mapping[str, float]:
     """The share of good checks of each provider in the last day."""
     rows = (
-        HealthCheck.objects.filter(model="", checked_at__gt=Now() - timedelta(days=1))
+        HealthCheck.objects.filter(model="", checked_at__gt=DatabaseNow() - timedelta(days=1))
         .order_by()
         .values("provider")
         .annotate(total=Count("id"), good=Count("id", filter=Q(is_healthy=True)))

@@ -19,6 +19,7 @@ from llm_routing.credentials import find_key
 from llm_routing.discovery.describe import describe
 from llm_routing.discovery.lists import ListedModel
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
+from llm_routing.models.databases import writes_to
 from llm_routing.models.routing import is_use_case
 from llm_routing.setup.report import Action, Change
 from llm_routing.setup.rows import lock_configuration, save, signed, untouched
@@ -63,11 +64,12 @@ def migrate(
     encrypts keys that stand in the file into the rows of their providers. `dry_run` does all of it
     and rolls it back.
     """
-    with transaction.atomic():
+    database = writes_to(Provider)
+    with transaction.atomic(using=database):
         lock_configuration()
         report = _Migration(plan, environ, store_keys, today or timezone.now().date()).run(dry_run)
         if dry_run:
-            transaction.set_rollback(True)
+            transaction.set_rollback(True, using=database)
     return report
 
 

@@ -18,6 +18,7 @@ from llm_routing.conf import get_settings
 from llm_routing.secrets import derived_key
 
 from . import fields
+from .text import ExactCharField, ExactSlugField
 from .version import (
     ConfigurationHistory,
     ConfigurationModel,
@@ -62,26 +63,26 @@ class ApiKey(ConfigurationModel):
 
     area = ConfigurationVersion.Area.ACCESS
 
-    name = models.CharField(
+    name = ExactCharField(
         _("name"),
         max_length=100,
         unique=True,
         error_messages={"unique": _("There is already a key of this name.")},
         help_text=_("Who or what calls with it; it stands in the usage records."),
     )
-    tenant = models.SlugField(
+    tenant = ExactSlugField(
         _("tenant"),
         max_length=64,
         default="default",
         help_text=_("Caches and usage records are kept apart by tenant."),
     )
-    prefix = models.CharField(
+    prefix = ExactCharField(
         _("prefix"),
         max_length=PREFIX_LENGTH,
         editable=False,
         help_text=_("How the key begins, to tell it from others."),
     )
-    digest = models.CharField(_("digest"), max_length=64, unique=True, editable=False)
+    digest = ExactCharField(_("digest"), max_length=64, unique=True, editable=False)
     is_active = fields.is_active(_("Off: the key is revoked, and requests with it are refused."))
     expires_at = models.DateTimeField(
         _("expires"), null=True, blank=True, help_text=_("Refused from then on. Empty: never.")

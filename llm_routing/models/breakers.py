@@ -8,6 +8,9 @@ from django.utils.translation import gettext_lazy as _
 
 from llm_routing.core.breaker import BreakerState
 
+from .databases import PrimaryQuerySet
+from .text import ExactCharField
+
 STATES = [
     (BreakerState.OPEN.value, _("Open")),
     (BreakerState.HALF_OPEN.value, _("Half open")),
@@ -19,16 +22,18 @@ class BreakerReport(models.Model):
     the provider's credential, of which `credential` is the fingerprint. A report that is no longer
     renewed is a dead process's."""
 
-    process = models.CharField(_("process"), max_length=150)
-    provider = models.CharField(_("provider"), max_length=64)
-    model = models.CharField(_("model"), max_length=200, blank=True)
-    credential = models.CharField(_("credential"), max_length=32, blank=True)
-    state = models.CharField(_("state"), max_length=16, choices=STATES)
-    cause = models.CharField(_("cause"), max_length=64, blank=True)
+    process = ExactCharField(_("process"), max_length=150)
+    provider = ExactCharField(_("provider"), max_length=64)
+    model = ExactCharField(_("model"), max_length=200, blank=True)
+    credential = ExactCharField(_("credential"), max_length=32, blank=True)
+    state = ExactCharField(_("state"), max_length=16, choices=STATES)
+    cause = ExactCharField(_("cause"), max_length=64, blank=True)
     openings = models.PositiveIntegerField(_("openings"), default=1)
     opened_at = models.DateTimeField(_("open since"))
     retry_at = models.DateTimeField(_("next probe"))
     seen_at = models.DateTimeField(_("reported"))
+
+    objects = PrimaryQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("open circuit breaker")
@@ -50,10 +55,12 @@ class BreakerReset(models.Model):
     """An order to every process to close its breaker of a target, or without a model that of the
     provider's credential."""
 
-    provider = models.CharField(_("provider"), max_length=64)
-    model = models.CharField(_("model"), max_length=200, blank=True)
-    ordered_by = models.CharField(_("ordered by"), max_length=150, blank=True)
+    provider = ExactCharField(_("provider"), max_length=64)
+    model = ExactCharField(_("model"), max_length=200, blank=True)
+    ordered_by = ExactCharField(_("ordered by"), max_length=150, blank=True)
     ordered_at = models.DateTimeField(_("ordered"))
+
+    objects = PrimaryQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("reset of a circuit breaker")

@@ -9,20 +9,22 @@ from typing import Self
 
 from django.db import models
 from django.db.models import F, OuterRef, Q, Subquery
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from . import fields
+from .databases import DatabaseNow, PrimaryQuerySet
+from .text import ExactCharField
 
 
-class HealthCheckQuerySet(models.QuerySet["HealthCheck"]):
+class HealthCheckQuerySet(PrimaryQuerySet["HealthCheck"]):
     """Reads checks."""
 
     def newest_by_target(self) -> Self:
         """The newest check of each provider and model."""
         newest = (
-            self.model.objects.filter(provider=OuterRef("provider"), model=OuterRef("model"))
+            self.model.objects.using(self.db)
+            .filter(provider=OuterRef("provider"), model=OuterRef("model"))
             .order_by("-checked_at", "-id")
             .values("id")[:1]
         )
@@ -32,11 +34,11 @@ class HealthCheckQuerySet(models.QuerySet["HealthCheck"]):
 class HealthCheck(models.Model):
     """One check: whether a target answered, and how fast."""
 
-    provider = models.CharField(_("provider"), max_length=64)
-    model = models.CharField(_("model"), max_length=200, blank=True)
-    kind = models.CharField(_("kind"), max_length=32, default="sweep")
+    provider = ExactCharField(_("provider"), max_length=64)
+    model = ExactCharField(_("model"), max_length=200, blank=True)
+    kind = ExactCharField(_("kind"), max_length=32, default="sweep")
     is_healthy = models.BooleanField(_("healthy"))
-    error_code = models.CharField(_("error"), max_length=64, blank=True)
+    error_code = ExactCharField(_("error"), max_length=64, blank=True)
     latency_ms = models.FloatField(_("latency in ms"), null=True, blank=True)
     checked_at = models.DateTimeField(_("checked"), default=timezone.now)
 
@@ -59,24 +61,26 @@ class HealthCheck(models.Model):
         return f"{self.provider}/{self.model}" if self.model else self.provider
 
 
-class SweepLeaseQuerySet(models.QuerySet["SweepLease"]):
+class SweepLeaseQuerySet(PrimaryQuerySet["SweepLease"]):
     """Takes and gives back leases, by the database's clock alone: the holder's may be wrong."""
 
     def claim(self, name: str, holder: str, ttl: float, *, interval: float | None = None) -> bool:
         """Whether `holder` has the lease now, for `ttl` seconds: it was free or had run out, and
         where `interval` is given, the last sweep began at least so many seconds ago."""
         self.bulk_create([self.model(name=name)], ignore_conflicts=True)
-        free = self.filter(Q(expires_at__isnull=True) | Q(expires_at__lte=Now()), name=name)
+        free = self.filter(Q(expires_at__isnull=True) | Q(expires_at__lte=DatabaseNow()), name=name)
         if interval is not None:
-            due = Q(swept_at__isnull=True) | Q(swept_at__lte=Now() - timedelta(seconds=interval))
+            due = Q(swept_at__isnull=True) | Q(
+                swept_at__lte=DatabaseNow() - timedelta(seconds=interval)
+            )
             free = free.filter(due)
-        until = Now() + timedelta(seconds=ttl)
-        return bool(free.update(holder=holder, claimed_at=Now(), expires_at=until))
+        until = DatabaseNow() + timedelta(seconds=ttl)
+        return bool(free.update(holder=holder, claimed_at=DatabaseNow(), expires_at=until))
 
     def renew(self, name: str, holder: str, ttl: float) -> bool:
         """Whether `holder` still has the lease, for `ttl` more seconds from now. One that has run
         out is renewed as long as nobody else has taken it."""
-        until = Now() + timedelta(seconds=ttl)
+        until = DatabaseNow() + timedelta(seconds=ttl)
         return bool(self.filter(name=name, holder=holder).update(expires_at=until))
 
     def release(self, name: str, holder: str, *, swept: bool) -> None:
@@ -88,8 +92,8 @@ class SweepLeaseQuerySet(models.QuerySet["SweepLease"]):
 class SweepLease(models.Model):
     """Who may sweep, and until when; `swept_at` is when the last whole sweep began."""
 
-    name = models.CharField(_("name"), max_length=32, primary_key=True)
-    holder = models.CharField(_("holder"), max_length=200, blank=True)
+    name = ExactCharField(_("name"), max_length=32, primary_key=True)
+    holder = ExactCharField(_("holder"), max_length=200, blank=True)
     claimed_at = models.DateTimeField(_("claimed"), null=True)
     expires_at = models.DateTimeField(_("expires"), null=True)
     swept_at = models.DateTimeField(_("last sweep"), null=True)

@@ -20,6 +20,7 @@ from llm_routing.secrets import encrypt, is_mask
 from llm_routing.vendors import VENDORS
 
 from . import fields
+from .text import ExactCharField, ExactSlugField
 from .version import ConfigurationHistory, ConfigurationModel, ConfigurationQuerySet
 
 
@@ -49,19 +50,19 @@ class ProviderQuerySet(ConfigurationQuerySet["Provider"]):
 class Provider(ConfigurationModel):
     """An account at a vendor, or a server of one's own: where it is and how it is spoken to."""
 
-    name = models.SlugField(
+    name = ExactSlugField(
         _("name"),
         max_length=64,
         unique=True,
         error_messages={"unique": _("There is already a provider of this name.")},
         help_text=_("Short and lasting, such as “openai”: it is part of every model's address."),
     )
-    vendor = models.CharField(
+    vendor = ExactCharField(
         _("vendor"),
         max_length=32,
         help_text=_("Whose API this is. It decides the wire format and how the key is sent."),
     )
-    base_url = models.CharField(
+    base_url = ExactCharField(
         _("base URL"),
         max_length=500,
         blank=True,
@@ -70,7 +71,7 @@ class Provider(ConfigurationModel):
             "network (LLM_ALLOWED_UPSTREAM_NETWORKS)."
         ),
     )
-    api_key_env = models.CharField(
+    api_key_env = ExactCharField(
         _("key variable"),
         max_length=128,
         blank=True,
@@ -251,13 +252,13 @@ class ModelConfig(ConfigurationModel):
         related_name="models",
         help_text=_("Who runs it."),
     )
-    model_id = models.CharField(
+    model_id = ExactCharField(
         _("model ID"),
         max_length=200,
         validators=[fields.no_blanks],
         help_text=_("The provider's own identifier, sent as it is: “gpt-5-mini”."),
     )
-    alias = models.CharField(
+    alias = ExactCharField(
         _("alias"),
         max_length=200,
         unique=True,
@@ -270,7 +271,7 @@ class ModelConfig(ConfigurationModel):
             "“team/fast”. It comes before an address of the same spelling."
         ),
     )
-    display_name = models.CharField(
+    display_name = ExactCharField(
         _("display name"), max_length=100, blank=True, help_text=_("For people.")
     )
     capabilities = models.JSONField(

@@ -15,6 +15,7 @@ from llm_routing.core.types import ModelTier, UseCase
 
 from . import fields
 from .providers import ModelConfig
+from .text import ExactCharField
 from .version import ConfigurationHistory, ConfigurationModel, ConfigurationQuerySet
 
 TIERS = [
@@ -42,14 +43,14 @@ class UseCaseRouteQuerySet(ConfigurationQuerySet["UseCaseRoute"]):
 class UseCaseRoute(ConfigurationModel):
     """What a use case means in a tier: which models answer, in which order, and how."""
 
-    use_case = models.CharField(
+    use_case = ExactCharField(
         _("use case"),
         max_length=64,
         db_index=True,
         validators=[fields.callable_name],
         help_text=_("What callers ask for, such as “debugging”. Any name of your own will do."),
     )
-    tier = models.CharField(
+    tier = ExactCharField(
         _("tier"),
         max_length=16,
         choices=TIERS,
@@ -99,7 +100,7 @@ class UseCaseRoute(ConfigurationModel):
             "have it."
         ),
     )
-    stream_recovery = models.CharField(
+    stream_recovery = ExactCharField(
         _("a stream that breaks off"),
         max_length=16,
         choices=RECOVERIES,

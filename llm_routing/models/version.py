@@ -5,24 +5,30 @@ leaves a row of history, and is announced after the commit.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Self, TypeVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.db import NotSupportedError, connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
+from simple_history.manager import HistoricalQuerySet
 from simple_history.models import HistoricalRecords
 
 from llm_routing.signals import configuration_changed
 
+from .databases import PrimaryQuerySet
+from .text import ExactCharField
+
 T = TypeVar("T", bound=models.Model)
 
 
-class ConfigurationVersionQuerySet(models.QuerySet["ConfigurationVersion"]):
+class ConfigurationVersionQuerySet(PrimaryQuerySet["ConfigurationVersion"]):
     """Reads and moves the versions."""
 
     def current(self, area: str) -> int:
@@ -42,10 +48,25 @@ class ConfigurationVersionQuerySet(models.QuerySet["ConfigurationVersion"]):
         with transaction.atomic(using=using, savepoint=False):
             moved = {"version": F("version") + 1, "stamp": uuid4().hex}
             if not self.filter(area=area).update(**moved):
-                # The first change of all.
-                self.bulk_create([self.model(area=area, version=0)], ignore_conflicts=True)
+                self._create(area)
                 self.filter(area=area).update(**moved)
             _announce(area, using)
+
+    def lock(self, area: str) -> None:
+        """Takes the lock that every change of `area` takes; held until the transaction ends."""
+        if not self.filter(area=area).update(version=F("version")):
+            self._create(area)
+
+    def _create(self, area: str) -> None:
+        """Creates the row of an area and locks it, also if another process was quicker. With an
+        insert that ignores conflicts MySQL would give all of them a shared lock, and a deadlock."""
+        has_target = connections[self.db].features.supports_update_conflicts_with_target
+        self.bulk_create(
+            [self.model(area=area, stamp=uuid4().hex)],
+            update_conflicts=True,
+            update_fields=["stamp"],
+            unique_fields=["area"] if has_target else None,
+        )
 
 
 class ConfigurationVersion(models.Model):
@@ -57,9 +78,9 @@ class ConfigurationVersion(models.Model):
         ROUTING = "routing", _("routing")
         ACCESS = "access", _("access")
 
-    area = models.CharField(_("area"), max_length=16, primary_key=True, choices=Area.choices)
+    area = ExactCharField(_("area"), max_length=16, primary_key=True, choices=Area.choices)
     version = models.PositiveBigIntegerField(_("version"), default=0)
-    stamp = models.CharField(_("stamp"), max_length=32, blank=True, default="")
+    stamp = ExactCharField(_("stamp"), max_length=32, blank=True, default="")
 
     objects = ConfigurationVersionQuerySet.as_manager()
 
@@ -103,16 +124,46 @@ def _announce(area: str, using: str) -> None:
     transaction.on_commit(announcement, using=using)
 
 
+def users_by_key(keys: Iterable[str | None]) -> dict[str, Any]:
+    """The users with these primary keys, as history has them; without those that are gone."""
+    users = get_user_model()
+    found: dict[str, Any] = {}
+    for text in {key for key in keys if key is not None}:
+        # The project may have had users with keys of another type.
+        with suppress(ValidationError):
+            found[text] = users._meta.pk.to_python(text)  # noqa: SLF001  # documented API
+    rows = users._default_manager.in_bulk(found.values())  # noqa: SLF001  # documented API
+    return {text: rows[key] for text, key in found.items() if key in rows}
+
+
+def _user_of(row: Any) -> Any:
+    return users_by_key([row.history_user_id]).get(row.history_user_id)
+
+
+def _set_user(row: Any, user: Any) -> None:
+    row.history_user_id = None if user is None or user.pk is None else str(user.pk)
+
+
+class _HistoryQuerySet(PrimaryQuerySet[Any], HistoricalQuerySet):  # type: ignore[misc]  # it ships no types
+    """History as in simple_history, never from a replica."""
+
+
 class ConfigurationHistory(HistoricalRecords):  # type: ignore[misc]  # it ships no types
     """Rows of history that look the same in every project, whatever its SIMPLE_HISTORY_* settings
-    say: they are part of our migrations."""
+    say: they are part of our migrations. Who made a change is the text of the user's primary key,
+    since users may have keys of any type and be in another database."""
 
     _date_indexing = True
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
             history_id_field=models.BigAutoField(),
-            history_change_reason_field=models.CharField(max_length=100, null=True),
+            history_change_reason_field=ExactCharField(max_length=100, null=True),
+            history_user_id_field=ExactCharField(max_length=255, null=True),
+            history_user_getter=_user_of,
+            history_user_setter=_set_user,
+            historical_queryset=_HistoryQuerySet,
+            use_base_model_db=True,
             **options,
         )
 
@@ -133,7 +184,7 @@ def acting(request: HttpRequest) -> Iterator[None]:
             context.request = before
 
 
-class ConfigurationQuerySet(models.QuerySet[T]):
+class ConfigurationQuerySet(PrimaryQuerySet[T]):
     """Rows of the configuration. What fires no signal in Django (`update`, `bulk_update`,
     `bulk_create`) moves the version and writes history here; so simple_history's own
     `bulk_…_with_history` functions are not needed."""

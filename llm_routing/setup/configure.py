@@ -15,6 +15,7 @@ from django.utils import timezone
 from llm_routing.conf import get_settings
 from llm_routing.credentials import find_key
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
+from llm_routing.models.databases import writes_to
 from llm_routing.vendors import VENDORS, Vendor
 
 from .catalogue import MODELS, ROUTES, CatalogueModel, CatalogueRoute
@@ -50,11 +51,12 @@ def configure(
 
     `dry_run` does all of it and rolls it back. Two runs at once wait for each other.
     """
-    with transaction.atomic():
+    database = writes_to(Provider)
+    with transaction.atomic(using=database):
         lock_configuration()
         report = _SetUp(environ, today or timezone.now().date(), dry_run).run()
         if dry_run:
-            transaction.set_rollback(True)
+            transaction.set_rollback(True, using=database)
     return report
 
 

@@ -6,7 +6,7 @@ Which rows are written is the business of set-up, of discovery and of migration.
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from django.db.models import F, Max, Model
+from django.db.models import Max, Model
 
 from llm_routing.models import ConfigurationVersion
 
@@ -14,13 +14,7 @@ from llm_routing.models import ConfigurationVersion
 def lock_configuration() -> None:
     """Takes the lock that every change of the configuration takes, before anything is read. It is
     held until the transaction ends."""
-    area = ConfigurationVersion.Area.ROUTING
-    rows = ConfigurationVersion.objects.filter(area=area)
-    if not rows.update(version=F("version")):
-        ConfigurationVersion.objects.bulk_create(
-            [ConfigurationVersion(area=area)], ignore_conflicts=True
-        )
-        rows.update(version=F("version"))
+    ConfigurationVersion.objects.lock(ConfigurationVersion.Area.ROUTING)
 
 
 def history_of(model: type[Model]) -> Any:

@@ -225,6 +225,8 @@ def command_env(clean_process: None, tmp_path: Path) -> dict[str, str]:
     url = f"sqlite:///{given['NAME']}"
     if connection.vendor == "postgresql":
         url = f"postgresql://{given['USER']}@{given['HOST']}:{given['PORT']}/{given['NAME']}"
+    elif connection.vendor == "mysql":
+        url = f"mysql://{given['USER']}@{given['HOST']}:{given['PORT']}/{given['NAME']}"
     return environment(tmp_path, url, None)
 
 

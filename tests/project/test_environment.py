@@ -41,6 +41,25 @@ def test_nothing_waits_for_postgresql_without_a_limit(monkeypatch):
     assert environment.database(FILE)["OPTIONS"]["connect_timeout"] == 2
 
 
+@pytest.mark.parametrize("scheme", ["mysql", "mariadb"])
+def test_mysql_is_strict_and_nothing_waits_for_it_without_a_limit(monkeypatch, scheme):
+    monkeypatch.setenv("DATABASE_URL", f"{scheme}://ann:p%40ss@db.example:3307/llm")
+    settings = environment.database(FILE)
+    assert settings["ENGINE"] == "django.db.backends.mysql"
+    assert (settings["USER"], settings["PASSWORD"]) == ("ann", "p@ss")
+    assert (settings["HOST"], settings["PORT"], settings["NAME"]) == ("db.example", 3307, "llm")
+    options = settings["OPTIONS"]
+    assert options["charset"] == "utf8mb4"
+    assert "STRICT_TRANS_TABLES" in options["init_command"]
+    assert "innodb_lock_wait_timeout = 15" in options["init_command"]
+    assert (options["connect_timeout"], options["read_timeout"]) == (5, 17)
+    monkeypatch.setenv("DATABASE_TIMEOUT", "0")
+    monkeypatch.setenv("DATABASE_URL", f"{scheme}://ann@db/llm?connect_timeout=2")
+    options = environment.database(FILE)["OPTIONS"]
+    assert options["connect_timeout"] == 2
+    assert "read_timeout" not in options
+
+
 def test_asyncpgs_ssl_option_becomes_libpqs_sslmode(monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql+asyncpg://ann@db/llm?ssl=require&target=a%26b")
     options = environment.database(FILE)["OPTIONS"]
@@ -60,20 +79,20 @@ def test_without_a_url_sqlite_waits_for_its_writer(monkeypatch, tmp_path):
 
 
 def test_an_unknown_database_is_refused_without_telling_its_password(monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", "mysql://ann:hunter2@db/llm")
-    with pytest.raises(ImproperlyConfigured, match="mysql") as error:
+    monkeypatch.setenv("DATABASE_URL", "oracle://ann:hunter2@db/llm")
+    with pytest.raises(ImproperlyConfigured, match="oracle") as error:
         environment.database(FILE)
     assert "hunter2" not in str(error.value)
 
 
 def test_manage_py_says_what_is_wrong_without_a_traceback():
     command = [sys.executable, "manage.py", "check"]
-    environ = {**os.environ, "DATABASE_URL": "mysql://ann:hunter2@db/llm"}
+    environ = {**os.environ, "DATABASE_URL": "oracle://ann:hunter2@db/llm"}
     ended = subprocess.run(
         command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 1
-    assert "DATABASE_URL begins with 'mysql'" in ended.stderr
+    assert "DATABASE_URL begins with 'oracle'" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "hunter2" not in ended.stderr
 

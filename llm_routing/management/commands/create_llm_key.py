@@ -10,10 +10,10 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import IntegrityError, transaction
-from django.utils import timezone
+from django.db import IntegrityError
 
 from llm_routing.models import ApiKey
+from llm_routing.models.databases import atomic, storable, with_zone
 
 
 def moment(text: str) -> datetime:
@@ -21,22 +21,20 @@ def moment(text: str) -> datetime:
     settings; it must lie ahead. Raises `ArgumentTypeError`."""
     try:
         if text.isascii() and text.isdigit():
-            expires_at = timezone.now() + timedelta(days=int(text))
+            expires_at = datetime.now(UTC) + timedelta(days=int(text))
         elif len(text) == len("2027-01-31"):
             expires_at = datetime.combine(date.fromisoformat(text), time())
         else:
             expires_at = datetime.fromisoformat(text)
-        if timezone.is_naive(expires_at):
-            expires_at = timezone.make_aware(expires_at)
-        expires_at = expires_at.astimezone(UTC)
+        expires_at = with_zone(expires_at)
     except (ValueError, OverflowError):
         raise ArgumentTypeError(
             f"{text!r} is neither a number of days nor a date such as 2027-01-31 or "
             "2027-01-31T12:00+00:00"
         ) from None
-    if expires_at <= timezone.now():
+    if expires_at <= datetime.now(UTC):
         raise ArgumentTypeError(f"{text!r} does not lie ahead")
-    return expires_at
+    return storable(expires_at)
 
 
 class Command(BaseCommand):
@@ -83,7 +81,7 @@ class Command(BaseCommand):
         if ApiKey.objects.filter(name=name).exists():
             raise CommandError(taken)
         try:
-            with transaction.atomic():
+            with atomic(ApiKey):
                 return ApiKey.objects.issue(name, tenant, expires_at)
         except IntegrityError:
             # Another process was quicker.

@@ -1,0 +1,79 @@
+"""Which database our tables are in, and what time it is there.
+
+A project may route `llm_routing` to a database of its own, read from replicas, or keep dates
+without a time zone.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.db import models, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.functions import Now
+from django.utils import timezone
+
+
+def writes_to(model: type[models.Model]) -> str:
+    """The alias of the database that takes writes of `model`."""
+    return router.db_for_write(model)
+
+
+def atomic(model: type[models.Model]) -> transaction.Atomic:
+    """A transaction in the database that takes writes of `model`."""
+    return transaction.atomic(using=writes_to(model))
+
+
+T = TypeVar("T", bound=models.Model)
+
+
+class PrimaryQuerySet(models.QuerySet[T]):
+    """Reads where it writes: a replica may lag behind a version, a lease or a revoked key that
+    this process has just seen, and nothing would ever read them again."""
+
+    @property
+    def db(self) -> str:
+        """As in Django, without the replicas."""
+        self._for_write = True
+        return super().db
+
+
+class DatabaseNow(Now):
+    """The moment of the statement by the database's clock, as Django stores a moment there."""
+
+    def as_mysql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        """`CURRENT_TIMESTAMP` would be in the time zone of the session, which is the server's."""
+        template = f"(UTC_TIMESTAMP(6) + INTERVAL {_offset_seconds(connection)} SECOND)"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        """SQLite's clock is in UTC."""
+        shift = f"{_offset_seconds(connection):+d} seconds"
+        template = f"STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'NOW', '{shift}')"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+
+def _offset_seconds(connection: BaseDatabaseWrapper) -> int:
+    """How far the moments in the database are ahead of UTC."""
+    zone = connection.timezone if settings.USE_TZ else timezone.get_default_timezone()
+    offset = datetime.now(zone).utcoffset()
+    return 0 if offset is None else int(offset.total_seconds())
+
+
+def storable(moment: datetime) -> datetime:
+    """`moment`, which has a time zone, as a field takes it."""
+    if settings.USE_TZ:
+        return moment
+    return timezone.make_naive(moment, timezone.get_default_timezone())
+
+
+def with_zone(moment: datetime) -> datetime:
+    """A moment of a row in UTC, also where the project keeps no time zones."""
+    if timezone.is_naive(moment):
+        moment = timezone.make_aware(moment, timezone.get_default_timezone())
+    return moment.astimezone(UTC)
+
+
+def shown(moment: datetime) -> datetime:
+    """A moment of a row in the time zone that people see."""
+    return moment if timezone.is_naive(moment) else timezone.localtime(moment)
