@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from .errors import UpstreamError
 from .limits import Slot
-from .ports import AttemptOpened, AttemptSettled, Clock, Permit, UsageSink
+from .ports import AttemptOpened, AttemptSettled, Clock, Credential, Permit, UsageSink
 from .pricing import cost, estimate_tokens
+from .redaction import mask_error
 from .routing_table import Target
 from .types import AttemptOutcome, AttemptSummary, Usage
 
@@ -38,8 +39,9 @@ class Attempt:
     `slot` is its place among those who may ask the provider; whoever closes the answer, or ends the
     attempt without one, releases it. It has been `waited` for so many seconds; those spent in
     `with attempt.waiting:` are the provider's too, not ours. `review` sees every failure before
-    anybody acts on it. Unless it `proves_health`, nothing about the target follows from its end.
-    `share` is how many seconds it may take to answer, so that other targets have time after it.
+    anybody acts on it, and the `credential` that was sent is taken out of its words. Unless it
+    `proves_health`, nothing about the target follows from its end. `share` is how many seconds it
+    may take to answer, so that other targets have time after it.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Attempt:
         self.target = target
         self.share = share
         self.slot = slot
+        self.credential: Credential | None = None
         self.status: int | None = None
         self.settled: AttemptSettled | None = None
         self.is_opened = False
@@ -113,6 +116,8 @@ class Attempt:
         came are billed whatever ended them. Not fair is a failure that came of a deadline and says
         nothing about the target."""
         self._review(error)
+        if self.credential is not None:
+            mask_error(error, self.credential.headers)
         is_proof = is_fair and self._proves_health and error.counts_against_breaker
         if self.is_opened and is_proof:
             self._permit.fail(error)

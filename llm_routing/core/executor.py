@@ -38,6 +38,7 @@ from .ports import (
     UsageSink,
 )
 from .pricing import estimate_tokens
+from .redaction import masked_body
 from .retry import parse_retry_after
 from .routing_table import ProviderSpec, StreamRecovery, Target
 from .stream import AnswerStream
@@ -257,6 +258,7 @@ class Executor:
         credential = self._credentials.get(provider.name)
         if credential is None:
             raise CredentialRejected(f"There is no key for the provider {provider.name}.")
+        attempt.credential = credential
         attempt.open()
         with attempt.waiting:
             answer = await self._transport.send(
@@ -285,6 +287,8 @@ class Executor:
         limit = TimeLimit(MAX_ERROR_BODY_SECONDS)
         with suppress(UpstreamError, TimeoutError), limit, attempt.waiting:
             body = await answer.read(MAX_ERROR_BODY_BYTES)
+        if attempt.credential is not None:
+            body = masked_body(body, attempt.credential.headers)
         error = operation.map_error(attempt.target, answer.status, headers, body)
         if error.retry_after is None:
             error.retry_after = parse_retry_after(headers.get("retry-after"), now=self._clock.now())

@@ -16,6 +16,7 @@ from llm_routing.core.errors import (
     UpstreamTimeout,
 )
 from llm_routing.core.ports import Credential, Transport
+from llm_routing.core.redaction import masked_body
 from llm_routing.formats.registry import FORMATS
 from llm_routing.vendors import ANTHROPIC_MESSAGES, Vendor
 
@@ -114,6 +115,7 @@ async def _page(transport: Transport, source: Source, credential: Credential, af
     finally:
         await answer.aclose()
     if answer.status != 200:
+        body = masked_body(body, credential.headers)
         raise _failure(source, answer.status, answer.headers, body)
     try:
         # A list may be large, and the loop serves others.

@@ -24,6 +24,7 @@ from llm_routing.core.errors import (
 from llm_routing.core.executor import Executor
 from llm_routing.core.planner import EMBEDDINGS, RoutePlan
 from llm_routing.core.ports import Clock, Credential, CredentialStore, Operation, Transport
+from llm_routing.core.redaction import masked_body
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import Caller, EmbeddingRequest, LLMRequest
 from llm_routing.discovery.lists import Offer, offer_of, parse_page
@@ -169,6 +170,7 @@ class Checker:
         if answer.status != 200:
             if answer.status < 400:
                 raise MalformedAnswer(f"The provider answers with status {answer.status}.")
+            body = masked_body(body, credential.headers)
             raise FORMATS[provider.format].map_error(answer.status, answer.headers, body)
         return _offer(subject, body)
 

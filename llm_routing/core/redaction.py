@@ -1,0 +1,99 @@
+"""Takes a provider's key out of what the provider says, by the key's very value.
+
+Whatever has the shape of a key is masked in `formats.reasons`; here the keys are known.
+"""
+
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from urllib.parse import quote, quote_plus
+
+from .errors import UpstreamError
+
+MASK = "***"
+SHORTEST_SECRET = 8
+"""A shorter value is no secret, but a placeholder such as `none`, which is also a word."""
+SHORTEST_PIECE = 6
+_SECRET_HEADERS = ("auth", "key", "token", "secret", "config", "cookie")
+
+
+def masked(text: str, headers: Mapping[str, str]) -> str:
+    """`text` without the secrets among the headers of a credential, as they are or encoded, in
+    any case, and without the beginning of one that a cut has left at the end."""
+    for form in _forms(headers):
+        low, wanted = text.lower(), form.lower()
+        # Some letters change their length with their case.
+        if len(low) != len(text):
+            text = text.replace(form, MASK)
+            continue
+        start = low.find(wanted)
+        while start >= 0:
+            text = text[:start] + MASK + text[start + len(form) :]
+            low = text.lower()
+            start = low.find(wanted, start + len(MASK))
+        text = _without_beginning(text, form)
+    return text
+
+
+def masked_body(body: bytes, headers: Mapping[str, str]) -> bytes:
+    """An error's body without the secrets, before anything of it is read or cut."""
+    for form in _forms(headers):
+        body = body.replace(form.encode(), MASK.encode())
+    return body
+
+
+def mask_error(error: UpstreamError, headers: Mapping[str, str]) -> None:
+    """Takes the secrets out of a failure."""
+    error.message = masked(error.message, headers)
+    error.args = (error.message,)
+    details = error.details
+    if details is not None:
+        texts = {
+            field.name: masked(value, headers)
+            for field in fields(details)
+            if type(value := getattr(details, field.name)) is str and value
+        }
+        error.details = replace(details, **texts)
+
+
+def _forms(headers: Mapping[str, str]) -> Iterator[str]:
+    """The longest forms of a secret first, for a short one may be a part of them."""
+    secrets = {secret for name, value in headers.items() for secret in _secrets(name, value)}
+    forms = {form for secret in secrets for form in _encoded(secret)}
+    return iter(sorted(forms, key=len, reverse=True))
+
+
+def _secrets(name: str, value: str) -> Iterator[str]:
+    if any(part in name.lower() for part in _SECRET_HEADERS):
+        scheme, _, secret = value.rpartition(" ")
+        if len(secret) >= SHORTEST_SECRET:
+            yield secret
+            if scheme:
+                yield value
+
+
+def _encoded(secret: str) -> Iterator[str]:
+    yield secret
+    yield quote(secret, safe="")
+    yield quote_plus(secret)
+    yield secret.replace("/", "\\/")
+    data = secret.encode()
+    for encode in (b64encode, urlsafe_b64encode):
+        # What stands before the secret (as the user in Basic authentication) shifts its letters.
+        for shift in range(3):
+            whole = encode(b"\0" * shift + data).decode()
+            start = -(-shift * 8 // 6)
+            end = (shift + len(data)) * 8 // 6
+            yield whole[start:end]
+    yield data.hex()
+
+
+def _without_beginning(text: str, form: str) -> str:
+    """`text` without a piece of the secret before the mark of a cut."""
+    if not text.endswith("…"):
+        return text
+    kept = text[:-1]
+    for length in range(min(len(form) - 1, len(kept)), SHORTEST_PIECE - 1, -1):
+        if kept.endswith(form[:length]):
+            return f"{kept[:-length]}{MASK}…"
+    return text
