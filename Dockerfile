@@ -1,12 +1,14 @@
-# The first stage has pip and what it leaves behind; the second only what runs.
-FROM python:3.13-slim AS build
+# The first stage has pip and what it leaves behind; the second only what runs. For builds that can be repeated, give a
+# digest: --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:...
+ARG PYTHON_IMAGE=python:3.13-slim
+FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /venv
 COPY requirements.txt .
 # The lock is the whole set; scripts/install.sh takes it the same way.
 RUN /venv/bin/pip install --require-hashes --no-deps -r requirements.txt && /venv/bin/pip check
 
-FROM python:3.13-slim
+FROM ${PYTHON_IMAGE}
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DJANGO_VAR_DIR=/var/lib/llm_routing
 RUN useradd --system --uid 10001 --no-create-home llm_routing \
     && install -d -o llm_routing -m 0700 /var/lib/llm_routing
