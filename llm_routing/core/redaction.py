@@ -5,7 +5,7 @@ Whatever has the shape of a key is masked in `formats.reasons`; here the keys ar
 
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from urllib.parse import quote, quote_plus
 
 from .errors import UpstreamError
@@ -48,12 +48,13 @@ def mask_error(error: UpstreamError, headers: Mapping[str, str]) -> None:
     error.args = (error.message,)
     details = error.details
     if details is not None:
-        texts = {
-            field.name: masked(value, headers)
-            for field in fields(details)
-            if type(value := getattr(details, field.name)) is str and value
-        }
-        error.details = replace(details, **texts)
+        error.details = replace(
+            details,
+            type=masked(details.type, headers),
+            code=masked(details.code, headers),
+            param=masked(details.param, headers),
+            reason=masked(details.reason, headers),
+        )
 
 
 def _forms(headers: Mapping[str, str]) -> Iterator[str]:

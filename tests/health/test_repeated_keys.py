@@ -4,6 +4,7 @@ import asyncio
 import logging
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -65,7 +66,7 @@ async def test_of_an_error(
         upstream.answers[CHAT] = Answer(200, event.encode(), headers=headers)
     with pytest.raises(LLMError) as caught:
         await ask(router, stream=stream)
-    last = getattr(caught.value, "last", caught.value)
+    last: Any = getattr(caught.value, "last", caught.value)
     assert "***" in last.message
     await close_routers()
     records = [str(vars(row)) async for row in UsageRecord.objects.all()]
