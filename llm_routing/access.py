@@ -56,16 +56,18 @@ class KnownKey:
     name: str
     deadline: float | None
     expires_at: datetime | None
+    reads_metrics: bool = False
 
     @classmethod
     def of(cls, row: ApiKey) -> Self:
         """The key of a row."""
         expires_at = None if row.expires_at is None else with_zone(row.expires_at)
-        return cls(row.digest, row.tenant, row.name, row.deadline, expires_at)
+        return cls(row.digest, row.tenant, row.name, row.deadline, expires_at, row.reads_metrics)
 
     def known(self, generation: object) -> _Known:
         """As it was found in `generation`."""
-        return _Known(Caller(self.tenant, self.name, self.deadline), self.expires_at, generation)
+        caller = Caller(self.tenant, self.name, self.deadline, self.reads_metrics)
+        return _Known(caller, self.expires_at, generation)
 
 
 class KeyRing:
@@ -150,23 +152,20 @@ class KeyRing:
         if self._monotonic() >= self._paused_until:
             # Before the query, so that what changes during it is noticed.
             generation = self._generation
-            payer = "" if stale is not None else address
-            refused_keys.spend(payer)
+            if stale is None:
+                refused_keys.check(address)
             try:
                 found = await self._lookup().find(digest, lambda: self._generation)
             except (DatabaseError, InterfaceError, TimeoutError):
                 # Nobody else waits for a database that is away, until the pause is over.
                 self._paused_until = self._monotonic() + PAUSE_SECONDS
-                refused_keys.give_back(payer)
             except AccessUnavailable:
-                refused_keys.give_back(payer)
                 if stale is None:
                     raise
             else:
                 known = self._learn(digest, found, generation)
                 if known is None:
-                    raise refused_keys.refusal(Reason.UNKNOWN, address)
-                refused_keys.give_back(payer)
+                    raise refused_keys.refusal(Reason.UNKNOWN, address, took_query=True)
                 return known
         if stale is not None:
             return stale
@@ -251,7 +250,9 @@ def _query(digests: Sequence[str]) -> dict[str, ApiKey]:
         rows = ApiKey.objects.usable().filter(digest__in=digests)
         return {
             row.digest: row
-            for row in rows.only("name", "tenant", "digest", "deadline", "expires_at")
+            for row in rows.only(
+                "name", "tenant", "digest", "deadline", "expires_at", "reads_metrics"
+            )
         }
     finally:
         close_old_connections()

@@ -42,42 +42,49 @@ class RefusedKeys:
         self.counts: dict[str, int] = dict.fromkeys((each.value for each in Reason), 0)
         self._logged = dict(self.counts)
         self._next_log = float("-inf")
-        # Lookups an address may still make, and when that was true.
+        # How many keys of an address may still be refused, and when that was so.
         self._budgets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def refusal(self, reason: Reason, address: str, name: str = "") -> Unauthenticated:
-        """The error for a refused key; `name` is the key's, if it is known."""
+    def refusal(
+        self, reason: Reason, address: str, name: str = "", *, took_query: bool = False
+    ) -> Unauthenticated:
+        """The error for a refused key; `name` is the key's, if it is known. One that took a query
+        counts against the address."""
         self._note(reason, address, name)
+        if took_query:
+            self._spend(address)
         expired = reason is Reason.EXPIRED
         return Unauthenticated(
             "The API key has expired." if expired else "The API key is not valid."
         )
 
-    def spend(self, address: str) -> None:
-        """Takes one of the lookups of an address, which `give_back` returns for a good key. Raises
-        `Throttled` if there is none left."""
+    def check(self, address: str) -> None:
+        """Raises `Throttled` if the address has sent too many unknown keys to look up another."""
+        most = get_settings().refused_keys_per_minute
+        if not most or (left := self._left(_source(address), most)) >= 1:
+            return
+        self._note(Reason.THROTTLED, address)
+        raise Throttled(
+            "Too many API keys from this address were refused.",
+            retry_after=(1 - left) * 60 / most,
+        )
+
+    def _spend(self, address: str) -> None:
         most = get_settings().refused_keys_per_minute
         if not most or not address:
             return
         source = _source(address)
-        now = self._monotonic()
-        left, since = self._budgets.pop(source, (float(most), now))
-        left = min(left + (now - since) * most / 60, most)
-        self._budgets[source] = (max(left - 1, 0) if left >= 1 else left, now)
+        # Many at once may pass the check together: a debt, though a bounded one.
+        left = max(self._left(source, most) - 1, float(-most))
+        self._budgets[source] = (left, self._monotonic())
+        self._budgets.move_to_end(source)
         if len(self._budgets) > MOST_ADDRESSES:
             self._budgets.popitem(last=False)
-        if left < 1:
-            self._note(Reason.THROTTLED, address)
-            raise Throttled(
-                "Too many API keys from this address were refused.",
-                retry_after=(1 - left) * 60 / most,
-            )
 
-    def give_back(self, address: str) -> None:
-        """The lookup found a good key, or could not be made."""
-        source = _source(address) if address else ""
-        if (budget := self._budgets.get(source)) is not None:
-            self._budgets[source] = (budget[0] + 1, budget[1])
+    def _left(self, source: str, most: int) -> float:
+        """The keys that may be refused at once as of now; they come back with time."""
+        left, since = self._budgets.get(source, (float(most), 0.0))
+        return min(left + (self._monotonic() - since) * most / 60, float(most))
 
     def _note(self, reason: Reason, address: str, name: str = "") -> None:
         self.counts[reason] += 1

@@ -23,15 +23,15 @@ class ApiKeyAdmin(ConfigurationAdmin[ApiKey]):
     """The page of API keys."""
 
     list_display = ("name", "tenant", "begins_with", "state", "expires_at", "created_at")
-    list_filter = ("is_active", "tenant")
+    list_filter = ("is_active", "reads_metrics", "tenant")
     search_fields = ("name", "tenant", "prefix")
     readonly_fields = ("begins_with", "state", "created_at")
     ordering = ("name",)
     actions: tuple[str, ...] = ("revoke",)
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
-        """A new key has a name, a tenant, a date and a deadline; the rest follows."""
-        asked = ("name", "tenant", "expires_at", "deadline")
+        """A new key has a name, a tenant, a date, a deadline and rights; the rest follows."""
+        asked = ("name", "tenant", "expires_at", "deadline", "reads_metrics")
         return asked if obj is None else ("state", "begins_with", *asked, "is_active", "created_at")
 
     @method_decorator(never_cache)

@@ -43,6 +43,6 @@ async def _check_access(request: GatewayRequest) -> None:
         return
     caller = await caller_if_any(request)
     if caller is None:
-        raise Unauthenticated("Metrics are for the bearer of an API key.")
-    if settings.metrics_key_names and caller.key_name not in settings.metrics_key_names:
+        raise Unauthenticated("Metrics are for the bearer of an API key that may read them.")
+    if not caller.reads_metrics and caller.key_name not in settings.metrics_key_names:
         raise PermissionDenied("This API key may not read metrics.")

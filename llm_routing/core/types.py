@@ -87,11 +87,13 @@ class Usage:
 class Caller:
     """On whose behalf a request runs. Caches, idempotency and records are apart by `tenant`;
     `key_name` names the API key (empty for a call in process); `deadline` is how many seconds its
-    requests may take, None where the key does not say."""
+    requests may take, None where the key does not say; `reads_metrics` says whether it may read the
+    numbers of all tenants."""
 
     tenant: str = "default"
     key_name: str = ""
     deadline: float | None = None
+    reads_metrics: bool = False
 
 
 @record

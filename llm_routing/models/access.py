@@ -43,11 +43,18 @@ class ApiKeyQuerySet(ConfigurationQuerySet["ApiKey"]):
     """Makes and reads API keys."""
 
     def issue(
-        self, name: str, tenant: str = "default", expires_at: datetime | None = None
+        self,
+        name: str,
+        tenant: str = "default",
+        expires_at: datetime | None = None,
+        *,
+        reads_metrics: bool = False,
     ) -> tuple["ApiKey", str]:
         """A new key and its clear text, which exists nowhere else. Raises `IntegrityError` where
         the name is taken."""
-        key = self.model(name=name, tenant=tenant, expires_at=expires_at)
+        key = self.model(
+            name=name, tenant=tenant, expires_at=expires_at, reads_metrics=reads_metrics
+        )
         clear_text = key.renew()
         key.save(using=self.db)
         return key, clear_text
@@ -90,6 +97,11 @@ class ApiKey(ConfigurationModel):
     deadline = fields.seconds(
         _("deadline"),
         _("Seconds a request with it may take in all. Empty: as route or settings have it."),
+    )
+    reads_metrics = models.BooleanField(
+        _("reads metrics"),
+        default=False,
+        help_text=_("On: it may read /metrics, whose numbers are sums over all tenants."),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 

@@ -89,7 +89,7 @@ async def upstream() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 def api_key(clean_process: None) -> str:
-    return ApiKey.objects.issue("tests", tenant="acme")[1]
+    return ApiKey.objects.issue("tests", tenant="acme", reads_metrics=True)[1]
 
 
 @pytest.fixture

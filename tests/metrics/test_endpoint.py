@@ -20,7 +20,7 @@ urlpatterns = [path("gateway/", include("llm_routing.urls"))]
 
 @pytest.fixture
 async def key(router: BaseLLMRouter) -> str:
-    _, clear_text = await sync_to_async(ApiKey.objects.issue)("prometheus")
+    _, clear_text = await sync_to_async(ApiKey.objects.issue)("prometheus", reads_metrics=True)
     return clear_text
 
 
@@ -51,15 +51,22 @@ async def test_it_asks_for_a_key(client: AsyncClient, key: str) -> None:
     assert (await client.get("/metrics", headers={"x-api-key": key})).status_code == 200
 
 
-async def test_it_can_be_kept_for_one_key_of_many(
+async def test_it_is_for_keys_that_may_read_it(
     client: AsyncClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, other = await sync_to_async(ApiKey.objects.issue)("a-service")
-    assert (await client.get("/metrics", headers=bearer(other))).status_code == 200
-    use(monkeypatch, LLM_METRICS_KEY_NAMES="prometheus, grafana")
     refused = await client.get("/metrics", headers=bearer(other))
     assert refused.status_code == 403
     assert refused.json()["error"]["code"] == "permission_denied"
+    assert (await client.get("/metrics", headers=bearer(key))).status_code == 200
+    use(monkeypatch, LLM_METRICS_KEY_NAMES="grafana, a-service")
+    assert (await client.get("/metrics", headers=bearer(other))).status_code == 200
+
+
+async def test_the_right_to_read_them_can_be_given_and_taken(client: AsyncClient, key: str) -> None:
+    await ApiKey.objects.aupdate(reads_metrics=False)
+    assert (await client.get("/metrics", headers=bearer(key))).status_code == 403
+    await ApiKey.objects.aupdate(reads_metrics=True)
     assert (await client.get("/metrics", headers=bearer(key))).status_code == 200
 
 

@@ -74,7 +74,7 @@ def workers(sandbox: Server, tmp_path: Path) -> Iterator[Workers]:
     env = environment(tmp_path, url, None, LLM_SANDBOX_URL=sandbox.url)
     manage(env, "migrate", "--verbosity=0")
     manage(env, "setup_llm_configuration", "--verbosity=0")
-    key = json.loads(manage(env, "create_llm_key", "tests", "--json"))["key"]
+    key = json.loads(manage(env, "create_llm_key", "tests", "--metrics", "--json"))["key"]
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "project.asgi:application", "--workers", "2"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--timeout-graceful-shutdown", "5"]

@@ -103,6 +103,12 @@ class TestCreateKey:
         assert ApiKey.objects.get(name="ci").tenant == "team-b"
         assert err == ""
 
+    def test_a_key_may_read_metrics_if_it_is_to(self):
+        call("create_llm_key", "ci")
+        call("create_llm_key", "prometheus", "--metrics")
+        may = dict(ApiKey.objects.values_list("name", "reads_metrics"))
+        assert may == {"ci": False, "prometheus": True}
+
     def test_a_name_is_taken_once(self):
         call("create_llm_key", "ci")
         with pytest.raises(CommandError, match="already an API key named 'ci'") as caught:

@@ -55,10 +55,15 @@ class Command(BaseCommand):
             metavar="DAYS|DATE",
             help="Days from now, or an ISO 8601 date or time. Default: never.",
         )
+        parser.add_argument(
+            "--metrics", action="store_true", help="The key may read /metrics, of all tenants."
+        )
         parser.add_argument("--json", action="store_true", help="Print name, key and prefix.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        key, clear_text = self._issue(options["name"], options["tenant"], options["expires"])
+        key, clear_text = self._issue(
+            options["name"], options["tenant"], options["expires"], options["metrics"]
+        )
         if options["json"]:
             self.stdout.write(
                 json.dumps({"name": key.name, "key": clear_text, "prefix": key.prefix})
@@ -69,7 +74,9 @@ class Command(BaseCommand):
         self.stdout.write(self.style.SUCCESS(clear_text))
         self.stdout.write("It is shown this once; keep it where it is safe.")
 
-    def _issue(self, name: str, tenant: str, expires_at: datetime | None) -> tuple[ApiKey, str]:
+    def _issue(
+        self, name: str, tenant: str, expires_at: datetime | None, reads_metrics: bool
+    ) -> tuple[ApiKey, str]:
         taken = f"There is already an API key named {name!r}. Choose another name, or revoke it."
         try:
             ApiKey(name=name, tenant=tenant).clean_fields(exclude=["prefix", "digest"])
@@ -82,7 +89,7 @@ class Command(BaseCommand):
             raise CommandError(taken)
         try:
             with atomic(ApiKey):
-                return ApiKey.objects.issue(name, tenant, expires_at)
+                return ApiKey.objects.issue(name, tenant, expires_at, reads_metrics=reads_metrics)
         except IntegrityError:
             # Another process was quicker.
             raise CommandError(taken) from None
