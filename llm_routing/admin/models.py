@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Count, Field, Q, QuerySet, TextField, Value
+from django.db.models import CharField, Count, Field, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Concat
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -115,7 +115,11 @@ class ModelConfigAdmin(WithDay, ConfigurationAdmin[ModelConfig]):
                 route_count=Count("route_targets"),
                 is_out=has_open_breaker("provider__name", "model_id"),
             )
-            .alias(provider_and_id=Concat("provider__name", Value("/"), "model_id"))
+            .alias(
+                provider_and_id=Concat(
+                    "provider__name", Value("/"), "model_id", output_field=CharField()
+                )
+            )
         )
 
     def target_of(self, row: ModelConfig) -> Key:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.widgets import AutocompleteSelect
-from django.db.models import Exists, ForeignKey, OuterRef, Prefetch, QuerySet, Value
+from django.db.models import CharField, Exists, ForeignKey, OuterRef, Prefetch, QuerySet, Value
 from django.db.models.functions import Concat
 from django.forms.models import ModelChoiceField
 from django.http import HttpRequest
@@ -166,9 +166,9 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
         """With every target, and whether its breaker is open."""
         rows: QuerySet[UseCaseRoute] = super().get_queryset(request)
         targets = RouteTarget.objects.select_related("model__provider").annotate(is_out=_IS_OUT)
-        return rows.alias(address=Concat("use_case", Value(":"), "tier")).prefetch_related(
-            Prefetch("targets", queryset=targets)
-        )
+        return rows.alias(
+            address=Concat("use_case", Value(":"), "tier", output_field=CharField())
+        ).prefetch_related(Prefetch("targets", queryset=targets))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[UseCaseRoute], search_term: str
