@@ -12,7 +12,6 @@ from llm_routing.core.content import (
     AnswerFormat,
     ForeignTool,
     Message,
-    Reasoning,
     Role,
     TextPart,
     Tool,
@@ -25,14 +24,15 @@ from llm_routing.core.routing_table import ModelSpec
 from llm_routing.core.types import LLMRequest
 
 from .anthropic_blocks import NAME, write_block
-from .anthropic_schema import supported_schema
+from .anthropic_fit import fit_limit, fit_request
+from .anthropic_schema import InexpressibleSchemaError, supported_schema
+from .anthropic_thinking import write_thinking
 from .asked import lost_fields, named
 from .base import Target
 from .tool_schema import object_schema
 
 HEADERS: Final = {"anthropic-version": "2023-06-01", "content-type": "application/json"}
 DEFAULT_MAX_TOKENS: Final = 4096
-MIN_THINKING_BUDGET: Final = 1024
 
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 # What POST /v1/messages/count_tokens knows of a request.
@@ -45,22 +45,15 @@ _CHOICE_TYPES: Final = {
     ToolChoiceMode.NAMED: "tool",
     ToolChoiceMode.NONE: "none",
 }
-# Which share of the answer's tokens an effort may spend on thinking.
-_EFFORT_SHARES: Final = {
-    "minimal": 0.1,
-    "low": 0.2,
-    "medium": 0.5,
-    "high": 0.8,
-    "xhigh": 0.9,
-    "max": 0.95,
-}
+# A schema that says no more than this is one for any object.
+_ANY_OBJECT: Final = frozenset(("type", "title", "description", "$schema"))
 _JSON_INSTRUCTION: Final = "Answer with a single JSON object and nothing else."
 
 
 def build_request(request: LLMRequest, target: Target) -> WireRequest:
     """The request for `POST /v1/messages`. Raises `UnsupportedRequest`."""
     ignored: list[str] = []
-    body = _body(request, target.model, ignored)
+    body = _body(request, target, ignored)
     if request.stream:
         body["stream"] = True
     else:
@@ -75,7 +68,7 @@ def build_count_tokens_request(request: LLMRequest, target: Target) -> WireReque
     """
     source = _source_body(request)
     ignored: list[str] = []
-    body = _body(request, target.model, ignored)
+    body = _body(request, target, ignored)
     known = _COUNTED if source is None else _COUNTED | source.keys()
     return _wire_request(
         request,
@@ -106,24 +99,26 @@ def _source_body(request: LLMRequest) -> Mapping[str, Any] | None:
     return source.body if source is not None and source.format == NAME else None
 
 
-def _body(request: LLMRequest, model: ModelSpec, ignored: list[str]) -> dict[str, Any]:
+def _body(request: LLMRequest, target: Target, ignored: list[str]) -> dict[str, Any]:
     source = _source_body(request)
     if source is None:
-        body = _Builder(request, model, ignored).build()
+        body = _Builder(request, target, ignored).build()
     else:
-        body = _from_source(source, request, model, ignored)
+        body = _from_source(source, request, target, ignored)
+    fit_request(body, target, ignored, is_own=source is not None)
     body.update(request.extra)
     return body
 
 
 def _from_source(
-    source: Mapping[str, Any], request: LLMRequest, model: ModelSpec, ignored: list[str]
+    source: Mapping[str, Any], request: LLMRequest, target: Target, ignored: list[str]
 ) -> dict[str, Any]:
-    """The caller's own body, with only what the route and the model ask for changed."""
-    body = dict(source)
+    """The caller's own body, with only what the route asks for changed."""
+    body, model = dict(source), target.model
     body["model"] = model.model_id
     if body.get("max_tokens") is None:
         body["max_tokens"] = _max_tokens(request, model)
+    fit_limit(body, request, target, ignored)
     body["messages"] = _without_unsigned_thinking(body["messages"])
     if request.system_prompt:
         body["system"] = request.system_prompt
@@ -161,18 +156,18 @@ def _is_unsigned_thinking(block: Mapping[str, Any]) -> bool:
 
 
 def _max_tokens(request: LLMRequest, model: ModelSpec) -> int:
-    limit = model.max_output_tokens
     if request.max_tokens is None:
-        return limit or DEFAULT_MAX_TOKENS
-    return min(request.max_tokens, limit or request.max_tokens)
+        return model.max_output_tokens or DEFAULT_MAX_TOKENS
+    return request.max_tokens
 
 
 class _Builder:
     """Writes one canonical request; what has no word here goes to `ignored`."""
 
-    def __init__(self, request: LLMRequest, model: ModelSpec, ignored: list[str]) -> None:
+    def __init__(self, request: LLMRequest, target: Target, ignored: list[str]) -> None:
         self._request = request
-        self._model = model
+        self._target = target
+        self._model = target.model
         self._ignored = ignored
         self._system: list[TextPart] = []
         self._body: dict[str, Any] = {}
@@ -187,9 +182,10 @@ class _Builder:
             max_tokens=_max_tokens(self._request, self._model),
             messages=messages,
         )
+        fit_limit(self._body, self._request, self._target, self._ignored)
         self._write_tools()
         self._write_response_format()
-        self._write_reasoning(messages)
+        write_thinking(self._body, self._request.reasoning, self._model, self._ignored)
         self._write_sampling()
         self._write_stop()
         if self._system:
@@ -275,7 +271,8 @@ class _Builder:
         wanted = self._request.response_format
         if wanted is None or wanted.kind is AnswerFormat.TEXT:
             return
-        if wanted.kind is AnswerFormat.JSON_OBJECT:
+        schema = wanted.schema or {}
+        if wanted.kind is AnswerFormat.JSON_OBJECT or schema.keys() <= _ANY_OBJECT:
             # Without a schema the vendor guarantees nothing; asking is the nearest thing.
             self._system.append(TextPart(_JSON_INSTRUCTION))
             self._ignored.append("response_format")
@@ -284,64 +281,17 @@ class _Builder:
             raise UnsupportedRequest(
                 f"The model {self._model.key} cannot be held to a JSON Schema."
             )
-        schema = supported_schema(wanted.schema or {"type": "object"})
+        try:
+            written, is_told = supported_schema(schema)
+        except InexpressibleSchemaError:
+            raise UnsupportedRequest(
+                "Anthropic's structured outputs cannot say this JSON Schema."
+            ) from None
+        if is_told:
+            self._ignored.append("response_format")
         if wanted.description:
-            schema.setdefault("description", wanted.description)
-        self._body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-
-    def _write_reasoning(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        reasoning = self._request.reasoning
-        if reasoning is None:
-            return
-        if not self._offers("reasoning"):
-            if reasoning.enabled:
-                self._ignored.append("reasoning")
-        elif "no_sampling" in self._model.capabilities:
-            self._write_adaptive_thinking(reasoning)
-        elif reasoning.enabled:
-            self._write_thinking_budget(reasoning, messages)
-
-    def _write_adaptive_thinking(self, reasoning: Reasoning) -> None:
-        """The models that refuse sampling parameters (Claude Opus 4.7 and later) are those that
-        refuse a budget, and some of them cannot be told not to think:
-        https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking"""
-        effort = reasoning.effort if reasoning.enabled else "minimal"
-        if not reasoning.enabled or self._forces_a_tool:
-            self._ignored.append("reasoning")
-        else:
-            self._body["thinking"] = {"type": "adaptive"}
-        if reasoning.budget_tokens is not None:
-            self._ignored.append("reasoning.budget_tokens")
-        if effort in _EFFORT_SHARES:
-            config = self._body.setdefault("output_config", {})
-            config["effort"] = "low" if effort == "minimal" else effort
-        elif effort is not None:
-            self._ignored.append("reasoning.effort")
-
-    def _write_thinking_budget(
-        self, reasoning: Reasoning, messages: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Thinking with a budget, where the vendor takes it: not beside a forced tool, not in the
-        midst of tool calls that began without thinking, and with room for an answer:
-        https://platform.claude.com/docs/en/build-with-claude/extended-thinking"""
-        max_tokens = self._body["max_tokens"]
-        if (
-            self._forces_a_tool
-            or max_tokens <= MIN_THINKING_BUDGET
-            or _continues_without_thinking(messages)
-        ):
-            self._ignored.append("reasoning")
-            return
-        share = _EFFORT_SHARES.get(reasoning.effort or "medium", _EFFORT_SHARES["medium"])
-        wanted = reasoning.budget_tokens or int(max_tokens * share)
-        self._body["thinking"] = {
-            "type": "enabled",
-            "budget_tokens": max(min(wanted, max_tokens - 1), MIN_THINKING_BUDGET),
-        }
-
-    @property
-    def _forces_a_tool(self) -> bool:
-        return self._body.get("tool_choice", {}).get("type") in ("any", "tool")
+            written.setdefault("description", wanted.description)
+        self._body["output_config"] = {"format": {"type": "json_schema", "schema": written}}
 
     def _write_sampling(self) -> None:
         request = self._request
@@ -405,12 +355,4 @@ def _write_tool(tool: Tool | ForeignTool) -> dict[str, Any]:
         written["cache_control"] = tool.cache_control
     if tool.strict:
         written["strict"] = True
-        written["input_schema"] = supported_schema(schema)
     return written
-
-
-def _continues_without_thinking(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the last turn gives results to calls that no thinking came before."""
-    if len(messages) < 2 or messages[-1]["content"][0]["type"] != "tool_result":
-        return False
-    return messages[-2]["content"][0]["type"] not in ("thinking", "redacted_thinking")

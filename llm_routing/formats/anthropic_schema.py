@@ -3,16 +3,14 @@
 Source: https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from llm_routing.core.codec import encode
 
-_KEPT: Final = frozenset(
-    ("$ref", "type", "enum", "const", "default", "description", "title", "required", "format")
-)
-_SCHEMAS: Final = frozenset(("anyOf", "allOf"))
+_KEPT: Final = frozenset(("$ref", "type", "default", "description", "title", "required"))
 _SCHEMAS_BY_NAME: Final = frozenset(("properties", "$defs", "definitions"))
+_DROPPED: Final = frozenset(("additionalProperties", "$schema", "$id", "$comment", "allOf"))
 _FORMATS: Final = frozenset(
     (
         "date-time",
@@ -27,42 +25,160 @@ _FORMATS: Final = frozenset(
         "uuid",
     )
 )
+_REFERENCES: Final = ("#/$defs/", "#/definitions/")
+# Branches of `allOf` that are merged: references can multiply them without end.
+_MAX_MERGED: Final = 1000
 
 
-def supported_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """`schema` within the limits of structured outputs.
+class InexpressibleSchemaError(Exception):
+    """A schema that could only be answered wrongly within the limits of structured outputs: one
+    with open maps, recursion, references to elsewhere, or branches that contradict each other."""
+
+
+def supported_schema(schema: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """`schema` within the limits of structured outputs, and whether something of it is only told.
 
     Every object is closed (`additionalProperties: false`), as the vendor demands. A constraint it
     refuses (`minimum`, `maxLength`, `pattern` …) is told to the model in the description instead.
+    `allOf` is merged. Raises `InexpressibleSchemaError`.
     """
-    result: dict[str, Any] = {}
-    told: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in _SCHEMAS_BY_NAME and isinstance(value, Mapping):
-            result[key] = {name: _supported(inner) for name, inner in value.items()}
-        elif key in _SCHEMAS and isinstance(value, list):
-            result[key] = [_supported(inner) for inner in value]
-        elif key == "oneOf" and isinstance(value, list):
-            result["anyOf"] = [_supported(inner) for inner in value]
-        elif key == "items":
-            result[key] = _supported(value)
-        elif _is_kept(key, value):
-            result[key] = value
-        elif key not in ("additionalProperties", "$schema", "$id"):
-            told[key] = value
-    if result.get("type") == "object" or "properties" in result:
+    writer = _Writer(schema)
+    return writer.written(schema), writer.is_told
+
+
+class _Writer:
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self.is_told = False
+        self._definitions = {
+            f"#/{owner}/{name}": value
+            for owner in ("$defs", "definitions")
+            for name, value in _mapping(root.get(owner)).items()
+        }
+        self._merges_left = _MAX_MERGED
+        _refuse_recursion(root, self._definitions)
+
+    def written(self, schema: Any) -> dict[str, Any]:
+        """One schema, with all that is in it."""
+        if schema is True:
+            return {}
+        if not isinstance(schema, Mapping):
+            raise InexpressibleSchemaError
+        schema = self._merged(schema)
+        result: dict[str, Any] = {}
+        told: dict[str, Any] = {}
+        for key, value in schema.items():
+            if key in _SCHEMAS_BY_NAME and isinstance(value, Mapping):
+                result[key] = {name: self.written(inner) for name, inner in value.items()}
+            elif key in ("anyOf", "oneOf") and isinstance(value, list) and not _is_object(schema):
+                result["anyOf"] = [self.written(inner) for inner in value]
+            elif key == "items" and not isinstance(value, list):
+                result[key] = self.written(value)
+            elif _is_kept(key, value):
+                result[key] = value
+            elif key not in _DROPPED:
+                told[key] = value
+        if _is_object(schema):
+            self._close(schema, result)
+        if told:
+            self.is_told = True
+            constraints = encode(told).decode()
+            result["description"] = f"{result.get('description') or ''} {constraints}".strip()
+        return result
+
+    def _close(self, schema: Mapping[str, Any], result: dict[str, Any]) -> None:
+        """Closes an object. One whose names are not known beforehand cannot be."""
+        others = schema.get("additionalProperties")
+        has_names = "properties" in schema
+        is_map = isinstance(others, Mapping) and bool(others)
+        if is_map or schema.get("patternProperties") or not (has_names or others is False):
+            raise InexpressibleSchemaError
+        if others is True:
+            self.is_told = True
         result["additionalProperties"] = False
-    if told:
-        constraints = encode(told).decode()
-        result["description"] = f"{result.get('description', '')} {constraints}".strip()
-    return result
+
+    def _merged(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The schema with its `allOf` in one."""
+        branches = schema.get("allOf")
+        if not isinstance(branches, list):
+            return schema
+        whole: dict[str, Any] = {}
+        for branch in (*branches, {k: v for k, v in schema.items() if k != "allOf"}):
+            self._merges_left -= 1
+            if self._merges_left < 0 or not isinstance(branch, Mapping):
+                raise InexpressibleSchemaError
+            if len(branches) > 1 and "$ref" in branch:
+                rest = {key: value for key, value in branch.items() if key != "$ref"}
+                branch = {**self._definitions[branch["$ref"]], **rest}
+            _merge(whole, self._merged(branch))
+        return whole
+
+
+def _merge(whole: dict[str, Any], branch: Mapping[str, Any]) -> None:
+    for key, value in branch.items():
+        known = whole.get(key)
+        if known is None or known == value:
+            whole[key] = value
+        elif key in _SCHEMAS_BY_NAME and isinstance(known, Mapping) and isinstance(value, Mapping):
+            if any(name in known and known[name] != inner for name, inner in value.items()):
+                raise InexpressibleSchemaError
+            whole[key] = {**known, **value}
+        elif key == "required" and isinstance(known, list) and isinstance(value, list):
+            whole[key] = [*known, *(name for name in value if name not in known)]
+        elif key in ("title", "description"):
+            whole[key] = f"{known} {value}"
+        else:
+            raise InexpressibleSchemaError
+
+
+def _refuse_recursion(root: Mapping[str, Any], definitions: Mapping[str, Any]) -> None:
+    """Raises for a reference that leads elsewhere than to a definition, or back to where it is."""
+    leads_to = {name: frozenset(_references(value)) for name, value in definitions.items()}
+    if not definitions.keys() >= set(_references(root)):
+        raise InexpressibleSchemaError
+    # Definitions that lead nowhere are taken away until none is left, or a circle.
+    while leads_to:
+        ends = {name for name, found in leads_to.items() if not found & leads_to.keys()}
+        if not ends:
+            raise InexpressibleSchemaError
+        leads_to = {name: found for name, found in leads_to.items() if name not in ends}
+
+
+def _references(schema: Any) -> Iterable[Any]:
+    if isinstance(schema, Mapping):
+        for key, value in schema.items():
+            if key == "$ref":
+                yield value if isinstance(value, str) else ""
+            elif key not in ("enum", "const", "default", "examples"):
+                yield from _references(value)
+    elif isinstance(schema, list):
+        for item in schema:
+            yield from _references(item)
+
+
+def _is_object(schema: Mapping[str, Any]) -> bool:
+    kind = schema.get("type")
+    return (
+        kind == "object" or (isinstance(kind, list) and "object" in kind) or "properties" in schema
+    )
 
 
 def _is_kept(key: str, value: Any) -> bool:
-    if key == "format":
-        return isinstance(value, str) and value in _FORMATS
-    return key in _KEPT or (key == "minItems" and value in (0, 1))
+    match key:
+        case "format":
+            return isinstance(value, str) and value in _FORMATS
+        case "enum":
+            return isinstance(value, list) and not any(map(_is_compound, value))
+        case "const":
+            return not _is_compound(value)
+        case "minItems":
+            return value in (0, 1)
+        case _:
+            return key in _KEPT
 
 
-def _supported(schema: Any) -> Any:
-    return supported_schema(schema) if isinstance(schema, Mapping) else schema
+def _is_compound(value: Any) -> bool:
+    return isinstance(value, Mapping | list)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

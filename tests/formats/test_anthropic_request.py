@@ -794,6 +794,9 @@ class TestFromCanonicalForm:
         assert sent(ask(extra={"service_tier": "auto"}))[0]["service_tier"] == "auto"
 
 
+HELD = ResponseFormat(AnswerFormat.JSON_SCHEMA, schema={"type": "object", "properties": {}})
+
+
 class TestTheShapeOfTheAnswer:
     def test_a_json_schema_is_asked_for_in_the_vendors_own_way(self) -> None:
         wanted = ResponseFormat(
@@ -819,13 +822,18 @@ class TestTheShapeOfTheAnswer:
         assert ignored == ()
 
     def test_without_a_schema_any_object_will_do(self) -> None:
-        built, _ = sent(ask(response_format=ResponseFormat(AnswerFormat.JSON_SCHEMA)))
+        # Held to a schema without names, the model could say nothing but {}.
+        for schema in (None, {"type": "object"}):
+            wanted = ResponseFormat(AnswerFormat.JSON_SCHEMA, schema=schema)
+            built, ignored = sent(ask(response_format=wanted))
 
-        assert built["output_config"]["format"]["schema"]["type"] == "object"
+            assert "JSON object" in built["system"]
+            assert "output_config" not in built
+            assert ignored == ("response_format",)
 
     def test_a_model_that_cannot_be_held_to_a_schema_is_passed_over(self) -> None:
         with pytest.raises(UnsupportedRequest, match="anthropic/claude-x"):
-            sent(ask(response_format=ResponseFormat(AnswerFormat.JSON_SCHEMA)), target("chat"))
+            sent(ask(response_format=HELD), target("chat"))
 
     def test_json_mode_is_asked_for_in_words(self) -> None:
         built, ignored = sent(
@@ -864,8 +872,9 @@ class TestTheShapeOfTheAnswer:
         before = copy.deepcopy(schema)
         wanted = ResponseFormat(AnswerFormat.JSON_SCHEMA, schema=schema)
 
-        built, _ = sent(ask(response_format=wanted))
+        built, ignored = sent(ask(response_format=wanted))
 
+        assert ignored == ("response_format",)
         assert built["output_config"]["format"]["schema"] == {
             "type": "object",
             "title": "T",
@@ -877,7 +886,7 @@ class TestTheShapeOfTheAnswer:
                 "odd": {"type": "string", "description": '{"format":"iri"}'},
                 "kind": {"enum": ["a", "b"]},
                 "one": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/Leaf"}]},
-                "any": {"anyOf": [{"type": "null"}, True]},
+                "any": {"anyOf": [{"type": "null"}, {}]},
                 "list": {
                     "type": "array",
                     "items": {"properties": {}, "additionalProperties": False},
@@ -1007,7 +1016,7 @@ class TestReasoning:
         built, ignored = sent(
             ask(
                 reasoning=Reasoning(effort="low"),
-                response_format=ResponseFormat(AnswerFormat.JSON_SCHEMA),
+                response_format=HELD,
                 tools=(Tool("f"),),
                 tool_choice=ToolChoice(ToolChoiceMode.NAMED, "f"),
             ),

@@ -1,0 +1,111 @@
+"""Fits a request of Anthropic Messages to the model it goes to.
+
+How much to think is in `anthropic_thinking`, which schemas are enforced in `anthropic_strict`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.core.routing_table import Target
+from llm_routing.core.types import LLMRequest
+
+from .anthropic_strict import fit_strict_tools
+from .anthropic_thinking import fit_own_thinking
+from .asked import was_asked
+from .tool_ids import split_signature
+from .tool_names import fitted_name
+
+# https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+_MAX_CACHE_MARKS: Final = 4
+_IDS: Final = ("id", "tool_use_id")
+
+
+def fit_limit(
+    body: dict[str, Any], request: LLMRequest, target: Target, ignored: list[str]
+) -> None:
+    """The longest answer within the model's limit."""
+    most = target.model.max_output_tokens
+    if most is None or body["max_tokens"] <= most:
+        return
+    body["max_tokens"] = most
+    asked = request.source.body if request.source else {}
+    newer = asked.get("max_completion_tokens") is not None
+    name = "max_completion_tokens" if newer else "max_tokens"
+    if was_asked(request, name):
+        ignored.append(name)
+
+
+def fit_request(body: dict[str, Any], target: Target, ignored: list[str], *, is_own: bool) -> None:
+    """Changes `body`, of which only the outermost object is ours to change where it `is_own`, the
+    caller's, and adds what is left out to `ignored`. Raises `UnsupportedRequest`."""
+    if is_own:
+        _check_answer(body, target)
+        fit_own_thinking(body, target.model, ignored)
+    fit_strict_tools(body, target, ignored, is_own=is_own)
+    _fit_names_and_ids(body, target.provider.quirks.longest_tool_name)
+    if not is_own:
+        _fit_cache_marks(body, ignored)
+
+
+def _check_answer(body: Mapping[str, Any], target: Target) -> None:
+    capabilities = target.model.capabilities
+    config = body.get("output_config")
+    wanted = config.get("format") if isinstance(config, Mapping) else None
+    if (wanted or body.get("output_format")) and capabilities and "json_schema" not in capabilities:
+        raise UnsupportedRequest(f"The model {target.model.key} cannot be held to a JSON Schema.")
+
+
+def _fit_names_and_ids(body: dict[str, Any], longest: int | None) -> None:
+    if body.get("tools"):
+        body["tools"] = [_named(tool, longest) for tool in body["tools"]]
+    choice = body.get("tool_choice")
+    if isinstance(choice, Mapping):
+        body["tool_choice"] = _named(choice, longest)
+    body["messages"] = [_message(message, longest) for message in body["messages"]]
+
+
+def _named(owner: Mapping[str, Any], longest: int | None) -> Mapping[str, Any]:
+    """A tool, a call or a choice under a name that the vendor takes."""
+    name = owner.get("name")
+    if not isinstance(name, str) or (fitted := fitted_name(name, longest)) == name:
+        return owner
+    return {**owner, "name": fitted}
+
+
+def _message(message: Mapping[str, Any], longest: int | None) -> Mapping[str, Any]:
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    return {**message, "content": [_block(block, longest) for block in content]}
+
+
+def _block(block: Mapping[str, Any], longest: int | None) -> Mapping[str, Any]:
+    if block["type"] not in ("tool_use", "tool_result"):
+        return block
+    fitted = _named(block, longest)
+    for name in _IDS:
+        plain, signature = split_signature(block.get(name) or "")
+        if signature is not None:
+            fitted = {**fitted, name: plain}
+    return fitted
+
+
+def _fit_cache_marks(body: dict[str, Any], ignored: list[str]) -> None:
+    """Leaves the last marks, where there are more than the vendor takes: the last one caches all
+    that the ones before it do."""
+    marked = [block for block in _blocks(body) if "cache_control" in block]
+    for block in marked[:-_MAX_CACHE_MARKS]:
+        del block["cache_control"]
+        ignored.append("cache_control")
+
+
+def _blocks(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from body.get("tools") or ()
+    system = body.get("system")
+    yield from system if isinstance(system, list) else ()
+    messages: Sequence[Mapping[str, Any]] = body["messages"]
+    for message in messages:
+        for block in message["content"]:
+            yield from block.get("content") or () if block["type"] == "tool_result" else ()
+            yield block
