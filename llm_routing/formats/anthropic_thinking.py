@@ -111,7 +111,7 @@ def _take_effort(body: dict[str, Any], ignored: list[str]) -> str | None:
 def _budget(body: Mapping[str, Any], asked: int | None, effort: str | None) -> int | None:
     """The tokens to think with, where the vendor takes it: not beside a forced tool, not in the
     midst of tool calls that began without thinking, and with room for an answer; else None."""
-    max_tokens = body["max_tokens"]
+    max_tokens: int = body["max_tokens"]
     if (
         _forces_a_tool(body)
         or max_tokens <= MIN_BUDGET
