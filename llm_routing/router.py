@@ -159,7 +159,8 @@ class BaseLLMRouter(InProcessCalls):
             route_plan, request = self._plan_chat(request)
             call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
             rules = self._rules(request, route_plan, caller)
-            result = await self._executor.complete(ChatOperation(request), route_plan, call, rules)
+            operation = ChatOperation(request, request_id, self._now())
+            result = await self._executor.complete(operation, route_plan, call, rules)
             facts = self._facts(result, route_plan, request_id, measured)
             measured.succeed()
             return LLMResponse(result.value, facts)
@@ -170,9 +171,8 @@ class BaseLLMRouter(InProcessCalls):
             route_plan, request = self._plan_chat(request)
             call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
             rules = self._rules(request, route_plan, caller)
-            result = await self._executor.open_stream(
-                ChatOperation(request), route_plan, call, rules
-            )
+            operation = ChatOperation(request, request_id, self._now())
+            result = await self._executor.open_stream(operation, route_plan, call, rules)
             facts = self._facts(result, route_plan, request_id, measured)
             return RoutedStream(result.value, facts, self._clock, measured)
 
@@ -324,6 +324,9 @@ class BaseLLMRouter(InProcessCalls):
         call = Call(request_id, caller, began + hurry, is_hurried=hurry < limit)
         measured.slot = admission.take() or await admission.enter(call.deadline)
         return call
+
+    def _now(self) -> int:
+        return int(self._clock.now().timestamp())
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:

@@ -3,12 +3,15 @@
 What a value means is for `llm_routing.formats`; here it is only well formed or not.
 """
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from msgspec.json import Decoder, Encoder
 from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from .unicode import scrubbed
 
 T = TypeVar("T")
 
@@ -36,6 +39,34 @@ def decode(data: bytes | str) -> Any:
         with suppress(ValueError, RecursionError):
             return _decode(data)
     return from_json(data, allow_inf_nan=False, cache_strings="keys")
+
+
+def decode_halves(data: bytes) -> Any:
+    """As `decode`, of a text that need not be valid Unicode: a lone surrogate stays in its string,
+    and bytes that are not UTF-8 become U+FFFD. Raises `ValueError`.
+
+    What it returns cannot be encoded before `core.unicode.whole` or `scrubbed` mended it.
+    """
+    if data.count(b"{") + data.count(b"[") > MAX_LEVELS:
+        raise ValueError("nested too deeply")
+    try:
+        text = data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        text = data.decode("utf-8", "replace")
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def decode_mended(data: bytes) -> Any:
+    """As `decode`; a text that is not valid Unicode is read with U+FFFD for what is not. For what
+    vendors write. Raises `ValueError`."""
+    try:
+        return decode(data)
+    except ValueError:
+        return scrubbed(decode_halves(data))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 encode_record: Final[Callable[[Any], bytes]] = Encoder(decimal_format="string").encode

@@ -112,14 +112,16 @@ CONTENT_EVENTS: tuple[type, ...] = (
 
 @record
 class Frame:
-    """One frame of a vendor's stream: its bytes as they came, and what they mean.
+    """One frame of a vendor's stream: its bytes in the vendor's format, and what they mean.
 
-    A comment or a ping has no events. A caller who speaks `format` is sent `raw`.
+    A comment or a ping has no events. A caller who speaks `format` is sent `raw`, unless the frame
+    is `for_usage` alone and the caller did not ask for usage.
     """
 
     format: str
     raw: bytes = field(repr=False)
     events: tuple[StreamEvent, ...] = ()
+    for_usage: bool = False
 
     @property
     def has_content(self) -> bool:

@@ -28,6 +28,7 @@ from llm_routing.core.types import (
 
 from .anthropic_blocks import NAME, message_id, read_block, tool_id_for_caller, tool_input
 from .anthropic_errors import error_in_answer
+from .base import NO_HEAD, AnswerHead
 from .fields import Fields
 
 _FINISH_REASONS: Final = {
@@ -68,7 +69,7 @@ def decoded(body: bytes) -> Any:
     return value
 
 
-def parse_response(body: bytes) -> Completion:
+def parse_response(body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
     """The completion of a 2xx body. Raises `MalformedAnswer`, or the error inside it."""
     value = decoded(body)
     if drop_impossible_usage(value):

@@ -14,7 +14,7 @@ from . import anthropic_answer, anthropic_build, anthropic_errors, anthropic_req
 from .anthropic_blocks import NAME
 from .anthropic_render import AnthropicStreamRenderer
 from .anthropic_stream import AnthropicStreamParser
-from .base import StreamParser, StreamRenderer, Target
+from .base import NO_HEAD, AnswerHead, StreamParser, StreamRenderer, Target
 
 
 class AnthropicMessages:
@@ -42,13 +42,13 @@ class AnthropicMessages:
         """See `VendorFormat.build_request`."""
         return anthropic_build.build_request(request, target)
 
-    def parse_response(self, body: bytes) -> Completion:
+    def parse_response(self, body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
         """See `VendorFormat.parse_response`."""
-        return anthropic_answer.parse_response(body)
+        return anthropic_answer.parse_response(body, head)
 
-    def stream_parser(self) -> StreamParser:
+    def stream_parser(self, head: AnswerHead = NO_HEAD) -> StreamParser:
         """See `VendorFormat.stream_parser`."""
-        return AnthropicStreamParser()
+        return AnthropicStreamParser(head)
 
     def map_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """See `VendorFormat.map_error`."""

@@ -36,6 +36,7 @@ from .anthropic_answer import (
 )
 from .anthropic_blocks import NAME
 from .anthropic_errors import error_in_answer
+from .base import NO_HEAD, AnswerHead
 from .event_stream import EventStreamParser, may_hold_words
 from .fields import Fields
 from .sse import ServerSentEvent, encode_event
@@ -57,8 +58,9 @@ class AnthropicStreamParser(EventStreamParser):
 
     name = NAME
 
-    def __init__(self) -> None:
+    def __init__(self, head: AnswerHead = NO_HEAD) -> None:
         super().__init__()
+        self._head = head
         self._counts: dict[str, int] = {}
         self._is_miscounted = False
         self._signatures: dict[int, str] = {}
@@ -106,8 +108,8 @@ class AnthropicStreamParser(EventStreamParser):
             return None
         if event.data is None:
             return Frame(NAME, event.raw)
-        if (text := self._run.match(event.raw)) is not None:
-            return Frame(NAME, event.raw, (text,))
+        if (run := self._run.match(event.raw)) is not None:
+            return run
         self._has_data = True
         kind = event.event
         try:
@@ -129,11 +131,14 @@ class AnthropicStreamParser(EventStreamParser):
             self._run.forget()
             return None
         if kind == "content_block_delta":
-            self._run.learn(event, events, lambda probe: self._read_delta(Fields(decode(probe))))
+            self._run.learn(event, Frame(NAME, raw, events), self._read_probe)
         else:
             # Which blocks are open may have changed, and with it what a delta means.
             self._run.forget()
         return Frame(NAME, raw, events)
+
+    def _read_probe(self, event: ServerSentEvent) -> Frame:
+        return Frame(NAME, event.raw, tuple(self._read_delta(Fields(decode(event.data or b"")))))
 
     def _shown(self, event: ServerSentEvent, kind: str, value: Any) -> bytes:
         """The event as callers may see it. `value` loses counts that cannot be, so that nobody

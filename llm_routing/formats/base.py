@@ -5,11 +5,12 @@ vendor. Where both ends speak the same format, the body is passed on and the byt
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from llm_routing.core.errors import LLMError, UpstreamError
 from llm_routing.core.events import Frame
 from llm_routing.core.ports import StreamParser, WireRequest
+from llm_routing.core.records import record
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import (
     Completion,
@@ -19,6 +20,18 @@ from llm_routing.core.types import (
     LLMRequest,
     LLMResponse,
 )
+
+
+@record
+class AnswerHead:
+    """What an answer is called where its vendor does not say; `created` is in Unix seconds."""
+
+    id: str = ""
+    created: int = 0
+    model: str = ""
+
+
+NO_HEAD: Final = AnswerHead()
 
 
 class StreamRenderer(Protocol):
@@ -72,12 +85,13 @@ class VendorFormat(Protocol):
         cannot be done without raises `UnsupportedRequest`.
         """
 
-    def parse_response(self, body: bytes) -> Completion:
-        """The completion of a 2xx body. Raises `MalformedAnswer` for what is none, and what
-        `map_error` says for an error inside a 200."""
+    def parse_response(self, body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
+        """The completion of a 2xx body. What the format demands and the vendor left out is added
+        to `Completion.raw`, from `head` where it cannot be known. Raises `MalformedAnswer` for what
+        cannot be read, and what `map_error` says for an error inside a 200."""
 
-    def stream_parser(self) -> StreamParser:
-        """A parser for one streamed answer."""
+    def stream_parser(self, head: AnswerHead = NO_HEAD) -> StreamParser:
+        """A parser for one streamed answer; `head` as in `parse_response`."""
 
     def map_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """The failure that a non-2xx answer means. `headers` has lower-case names. The message
@@ -107,6 +121,8 @@ class WireFormat(CallerFormat, VendorFormat, Protocol):
 
 
 __all__ = [
+    "NO_HEAD",
+    "AnswerHead",
     "CallerFormat",
     "EmbeddingFormat",
     "StreamParser",

@@ -42,15 +42,15 @@ class EventStreamParser(ABC):
     def __init__(self) -> None:
         self.failure: UpstreamError | None = None
         self._splitter = EventSplitter()
-        self._run = TextRun()
+        self._run = TextRun(self.name)
         self._is_ended = False
 
     def feed(self, data: bytes) -> Sequence[Frame]:
         """See `StreamParser.feed`."""
         if self.failure is not None:
             raise self.failure
-        if self._splitter.is_between_events and (text := self._run.match(data)) is not None:
-            return [Frame(self.name, data, (text,))]
+        if self._splitter.is_between_events and (run := self._run.match(data)) is not None:
+            return [run]
         frames: list[Frame] = []
         try:
             for event in self._splitter.feed(data):

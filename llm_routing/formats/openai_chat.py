@@ -12,7 +12,7 @@ from llm_routing.core.routing_table import Target
 from llm_routing.core.types import Completion, LLMRequest, LLMResponse
 
 from . import openai_chat_answer, openai_chat_build, openai_chat_request, openai_errors
-from .base import StreamRenderer
+from .base import NO_HEAD, AnswerHead, StreamRenderer
 from .openai_chat_render import OpenAIStreamRenderer
 from .openai_chat_request import NAME
 from .openai_chat_stream import OpenAIStreamParser
@@ -44,13 +44,13 @@ class OpenAIChat:
         """See `VendorFormat.build_request`."""
         return openai_chat_build.build_request(request, target)
 
-    def parse_response(self, body: bytes) -> Completion:
+    def parse_response(self, body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
         """See `VendorFormat.parse_response`."""
-        return openai_chat_answer.parse_response(body)
+        return openai_chat_answer.parse_response(body, head)
 
-    def stream_parser(self) -> StreamParser:
+    def stream_parser(self, head: AnswerHead = NO_HEAD) -> StreamParser:
         """See `VendorFormat.stream_parser`."""
-        return OpenAIStreamParser()
+        return OpenAIStreamParser(head)
 
     def map_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """See `VendorFormat.map_error`."""

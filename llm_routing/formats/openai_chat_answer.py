@@ -5,10 +5,9 @@ leave out.
 """
 
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from typing import Any, Final
 
-from llm_routing.core.codec import decode, encode
+from llm_routing.core.codec import decode, decode_mended, encode
 from llm_routing.core.content import (
     ForeignPart,
     Part,
@@ -32,7 +31,21 @@ from llm_routing.core.types import (
     Usage,
 )
 
+from .base import NO_HEAD, AnswerHead
 from .openai_chat_build import write_tool_call
+from .openai_chat_repair import (
+    ANSWER,
+    answer_id_for_caller,
+    calls_in,
+    function_of,
+    made_call_id,
+    repair_choice_extras,
+    repair_function,
+    repair_head,
+    repair_index,
+    repair_texts,
+    unreadable,
+)
 from .openai_chat_request import NAME
 from .openai_errors import error_in_answer
 from .tool_ids import signature_in, split_signature, with_signature
@@ -50,6 +63,9 @@ _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "recitation": FinishReason.CONTENT_FILTER,
     "prohibited_content": FinishReason.CONTENT_FILTER,
 }
+OPENAI_FINISHES: Final = frozenset(
+    ("stop", "length", "tool_calls", "function_call", "content_filter")
+)
 # A finish that is none: OpenRouter and Mistral, vLLM, DeepSeek.
 _FAILED_FINISHES: Final[Mapping[str, type[UpstreamError]]] = {
     "error": ServerFailed,
@@ -62,43 +78,58 @@ _WRITTEN_REASONS: Final[Mapping[FinishReason | None, str]] = {
     FinishReason.CONTENT_FILTER: "content_filter",
     FinishReason.REFUSAL: "content_filter",
 }
-_DIGEST_LENGTH: Final = 24
 
 
-def parse_response(body: bytes) -> Completion:
+def parse_response(body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
     """The completion of a 2xx body. Raises `UpstreamError`."""
-    answer = decode_answer(body)
+    answer, is_rewritten = _decoded_answer(body)
     if drop_impossible_usage(answer):
-        body = encode(answer)
-    choices = answer.get("choices")
-    if not isinstance(choices, list) or not choices:
+        is_rewritten = True
+    given = answer.get("choices")
+    if not isinstance(given, list) or not given:
         raise MalformedAnswer("The provider's answer has no choices.")
-    answer_id = text_of(answer.get("id"))
+    answer_id, model = text_of(answer.get("id")), text_of(answer.get("model"))
+    is_rewritten = repair_head(answer, ANSWER, head) or is_rewritten
+    choices: list[Choice] = []
+    for position, choice in enumerate(given):
+        is_rewritten = _repair_choice(choice, position, answer["id"]) or is_rewritten
+        choices.append(_read_choice(choice))
+        is_rewritten = repair_finish(choice) or is_rewritten
+        if choice.get("finish_reason") is None:
+            choice["finish_reason"] = write_finish_reason(choices[-1].finish_reason)
+            is_rewritten = True
     return Completion(
         id=answer_id,
-        model=text_of(answer.get("model")),
-        choices=tuple(
-            [_read_choice(choice, position, answer_id) for position, choice in enumerate(choices)]
-        ),
+        model=model,
+        choices=tuple(choices),
         usage=read_usage(answer.get("usage")),
         format=NAME,
-        raw=body,
+        raw=encode(answer) if is_rewritten else body,
     )
 
 
 def decode_answer(body: bytes) -> dict[str, Any]:
     """The object in a 2xx body. Raises `MalformedAnswer`, or the error inside it."""
+    return _decoded_answer(body)[0]
+
+
+def _decoded_answer(body: bytes) -> tuple[dict[str, Any], bool]:
+    """The object in a 2xx body, and whether it had to be mended to be read."""
+    is_mended = False
     try:
         answer = decode(body)
     except ValueError:
-        kind = "a web page" if body.lstrip()[:1] == b"<" else "no JSON"
-        raise MalformedAnswer(f"The provider's answer is {kind}.") from None
+        try:
+            answer, is_mended = decode_mended(body), True
+        except ValueError:
+            kind = "a web page" if body.lstrip()[:1] == b"<" else "no JSON"
+            raise MalformedAnswer(f"The provider's answer is {kind}.") from None
     # Google's errors come as an array.
     if isinstance(answer, list) or is_error(answer):
         raise error_in_answer(answer)
     if not isinstance(answer, dict):
         raise MalformedAnswer("The provider's answer is no JSON object.")
-    return answer
+    return answer, is_mended
 
 
 def is_error(answer: Any) -> bool:
@@ -106,68 +137,91 @@ def is_error(answer: Any) -> bool:
     return isinstance(answer, dict) and bool(answer.get("error") or answer.get("object") == "error")
 
 
-def _read_choice(choice: Any, position: int, answer_id: str) -> Choice:
+def _repair_choice(choice: Any, position: int, answer_id: str) -> bool:
+    """Brings a choice of a whole answer into OpenAI's form; whether it was not. Raises
+    `MalformedAnswer`."""
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
         raise MalformedAnswer("A choice of the provider's answer has no message.")
-    index = choice.get("index")
-    index = index if isinstance(index, int) else position
-    parts = tuple(_read_parts(message, f"{answer_id}/{index}"))
-    calls_tools = bool(message.get("tool_calls")) and any(
-        isinstance(part, ToolCallPart) for part in parts
-    )
-    logprobs = choice.get("logprobs")
+    changed = repair_index(choice, position)
+    changed = repair_choice_extras(choice) or changed
+    if message.get("role") != "assistant":
+        message["role"] = "assistant"
+        changed = True
+    if "content" not in message:
+        message["content"] = None
+        changed = True
+    changed = repair_texts(message) or changed
+    calls, dropped = calls_in(message)
+    changed = changed or dropped
+    for number, call in enumerate(calls):
+        changed = function_of(call, is_begun=True)[1] or changed
+        if not isinstance(call.get("id"), str) or not call["id"]:
+            call["id"] = made_call_id(f"{answer_id}/{choice['index']}/{number}")
+            changed = True
+    if (function := message.get("function_call")) is not None:
+        if not isinstance(function, dict):
+            raise unreadable("a function call")
+        changed = repair_function(function, "arguments", is_begun=True) or changed
+    return changed
+
+
+def _read_choice(choice: dict[str, Any]) -> Choice:
+    message = choice["message"]
+    parts = tuple(_read_parts(message))
+    calls_tools = any(isinstance(part, ToolCallPart) for part in parts)
     return Choice(
         content=parts,
         finish_reason=read_finish_reason(choice, calls_tools),
-        index=index,
-        logprobs=logprobs if isinstance(logprobs, dict) else None,
+        index=choice["index"],
+        logprobs=choice.get("logprobs"),
     )
 
 
-def _read_parts(message: Mapping[str, Any], seed: str) -> Iterator[Part]:
+def _read_parts(message: Mapping[str, Any]) -> Iterator[Part]:
     thinking, text = read_text(message)
     if thinking:
         yield ThinkingPart(thinking)
     if text:
         yield TextPart(text)
-    refusal = text_of(message.get("refusal"))
-    if refusal:
+    if refusal := message.get("refusal"):
         yield RefusalPart(refusal)
-    for number, call in enumerate(objects_of(message.get("tool_calls"))):
-        if text_of(call.get("type")) == "custom":
+    for call in message.get("tool_calls") or ():
+        if call["type"] == "custom":
             yield ForeignPart(NAME, call)
             continue
-        function = call.get("function")
-        function = function if isinstance(function, dict) else {}
-        yield ToolCallPart(
-            id=with_signature(
-                text_of(call.get("id")) or made_call_id(f"{seed}/{number}"), signature_in(call)
-            ),
-            name=text_of(function.get("name")),
-            arguments=read_arguments(function.get("arguments")),
-        )
+        function = call["function"]
+        call_id = with_signature(call["id"], signature_in(call))
+        yield ToolCallPart(call_id, function["name"], function["arguments"])
+    if function := message.get("function_call"):
+        call_id = made_call_id(f"{function['name']}/{function['arguments']}")
+        yield ToolCallPart(call_id, function["name"], function["arguments"])
 
 
 def read_text(message: Mapping[str, Any]) -> tuple[str, str]:
-    """The thinking and the text of a message or of a delta, each possibly empty.
+    """The thinking and the text of a repaired message or delta, each possibly empty.
 
     Thinking is `reasoning_content` (DeepSeek, vLLM), `reasoning` (OpenRouter, Groq, newer vLLM) or
-    a part of the content (Mistral, https://docs.mistral.ai/capabilities/reasoning).
+    `thinking` (Ollama).
     """
-    thinking = message.get("reasoning_content") or message.get("reasoning")
-    thinking = thinking if isinstance(thinking, str) else ""
-    content = message.get("content")
-    if not isinstance(content, list):
-        return thinking, content if isinstance(content, str) else ""
-    texts: list[str] = []
-    for part in objects_of(content):
-        if part.get("type") == "thinking":
-            thoughts = objects_of(part.get("thinking"))
-            thinking += "".join(text_of(thought.get("text")) for thought in thoughts)
-        else:
-            texts.append(text_of(part.get("text")))
-    return thinking, "".join(texts)
+    thinking = (
+        message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")
+    )
+    return thinking or "", message.get("content") or ""
+
+
+def repair_finish(choice: dict[str, Any]) -> bool:
+    """Brings the finish of a choice into OpenAI's words; whether it was not. To be called once it
+    has been read: other vendors' words say more."""
+    reason = choice.get("finish_reason")
+    if reason is None or reason in OPENAI_FINISHES:
+        return False
+    choice["finish_reason"] = (
+        write_finish_reason(_FINISH_REASONS.get(reason.lower(), FinishReason.STOP))
+        if reason
+        else None
+    )
+    return True
 
 
 def read_finish_reason(choice: Mapping[str, Any], calls_tools: bool) -> FinishReason | None:
@@ -245,13 +299,6 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def read_arguments(arguments: Any) -> str:
-    """A call's arguments as JSON text; some servers send the object itself."""
-    if isinstance(arguments, dict):
-        return encode(arguments).decode()
-    return text_of(arguments)
-
-
 def text_of(value: Any) -> str:
     """The string, or an empty one for anything else."""
     return value if isinstance(value, str) else ""
@@ -262,24 +309,10 @@ def objects_of(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def made_call_id(seed: str) -> str:
-    """An id for a tool call that came without one, the same for the same `seed`."""
-    return "call_" + _digest(seed)
-
-
 def call_id_for_caller(call_id: str) -> str:
     """The id as OpenAI's own look, the same for the same `call_id`."""
     plain, signature = split_signature(call_id)
     return with_signature(plain if plain.startswith("call_") else made_call_id(plain), signature)
-
-
-def answer_id_for_caller(answer_id: str) -> str:
-    """The id of an answer as OpenAI's own look, the same for the same `answer_id`."""
-    return answer_id if answer_id.startswith("chatcmpl-") else "chatcmpl-" + _digest(answer_id)
-
-
-def _digest(text: str) -> str:
-    return sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
 def render_response(response: LLMResponse, created: int) -> bytes:

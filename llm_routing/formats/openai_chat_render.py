@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 
 from typing import Any
 
-from llm_routing.core.codec import decode, encode
+from llm_routing.core.codec import encode
 from llm_routing.core.errors import LLMError
 from llm_routing.core.events import (
     AnswerEnded,
@@ -24,15 +24,11 @@ from llm_routing.core.events import (
 )
 from llm_routing.core.types import LLMRequest, Usage
 
-from .openai_chat_answer import (
-    answer_id_for_caller,
-    call_id_for_caller,
-    write_finish_reason,
-    write_usage,
-)
+from .openai_chat_answer import call_id_for_caller, write_finish_reason, write_usage
+from .openai_chat_repair import answer_id_for_caller
 from .openai_chat_request import NAME
 from .openai_errors import error_body
-from .sse import KEEP_ALIVE, EventSplitter, encode_event
+from .sse import KEEP_ALIVE, encode_event
 
 _DONE = encode_event(b"[DONE]")
 
@@ -60,12 +56,7 @@ class OpenAIStreamRenderer:
         self._is_relayed = True
         if events and isinstance(events[-1], AnswerEnded):
             self._is_ended = bool(frame.raw)
-        elif (
-            not self._include_usage
-            and len(events) == 1
-            and isinstance(events[0], UsageReported)
-            and _has_no_choices(frame.raw)
-        ):
+        elif frame.for_usage and not self._include_usage:
             return b""
         return frame.raw
 
@@ -146,9 +137,3 @@ def _write_delta(
         case _:
             call = {"index": event.index, "function": {"arguments": event.arguments}}
             return {"tool_calls": [call]}
-
-
-def _has_no_choices(raw: bytes) -> bool:
-    splitter = EventSplitter()
-    (event,) = splitter.feed(raw)
-    return not decode(event.data or b"{}").get("choices")

@@ -6,10 +6,9 @@ https://platform.openai.com/docs/api-reference/chat-streaming, and what vendors 
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
-from llm_routing.core.codec import decode, encode
+from llm_routing.core.codec import decode, decode_halves, encode
 from llm_routing.core.errors import MalformedAnswer, TruncatedStream
 from llm_routing.core.events import (
     AnswerEnded,
@@ -24,67 +23,27 @@ from llm_routing.core.events import (
     ToolCallStarted,
     UsageReported,
 )
+from llm_routing.core.unicode import scrubbed
 
+from .base import NO_HEAD, AnswerHead
 from .event_stream import EventStreamParser, may_hold_words
 from .openai_chat_answer import (
     decode_answer,
     drop_impossible_usage,
     is_error,
-    made_call_id,
-    objects_of,
-    read_arguments,
     read_finish_reason,
     read_text,
     read_usage,
+    repair_finish,
     text_of,
 )
+from .openai_chat_repair import ChunkRepair, made_call_id
 from .openai_chat_request import NAME
 from .openai_errors import error_in_answer
 from .sse import ServerSentEvent, encode_event
 from .tool_ids import signature_in, with_signature
 
 _DONE = b"[DONE]"
-
-
-@dataclass(slots=True)
-class _Call:
-    """A tool call under way: its number among the calls of its choice, and its id on the wire."""
-
-    number: int
-    id: str
-
-
-@dataclass(slots=True)
-class _Choice:
-    """One alternative answer under way."""
-
-    index: int
-    is_finished: bool = False
-    calls: list[_Call] = field(default_factory=list)
-    slots: dict[int, _Call] = field(default_factory=dict)
-
-    def call(self, slot: Any, call_id: str, name: str) -> _Call | None:
-        """The call that a delta goes on with, None where it begins another one.
-
-        By OpenAI's own rule `index` decides. Vendors have left it out, have written 0 for every
-        call (Ollama, Gemini), repeat id and name in every delta, or make up a new id for each: so
-        a slot is taken anew only by an id and a name that are both there, the id a different one.
-        """
-        if isinstance(slot, int):
-            known = self.slots.get(slot)
-            is_another = known is not None and name and call_id not in ("", known.id)
-            return None if is_another else known
-        if call_id:
-            return next((call for call in self.calls if call.id == call_id), None)
-        return self.calls[-1] if self.calls and not name else None
-
-    def begin(self, slot: Any, call_id: str) -> _Call:
-        """One more call."""
-        call = _Call(len(self.calls), call_id)
-        self.calls.append(call)
-        if isinstance(slot, int):
-            self.slots[slot] = call
-        return call
 
 
 class OpenAIStreamParser(EventStreamParser):
@@ -96,10 +55,11 @@ class OpenAIStreamParser(EventStreamParser):
 
     name = NAME
 
-    def __init__(self) -> None:
+    def __init__(self, head: AnswerHead = NO_HEAD) -> None:
         super().__init__()
-        self._answer_id = ""
-        self._choices: dict[int, _Choice] = {}
+        self._repair = ChunkRepair(head)
+        self._finished: dict[int, bool] = {}
+        self._calling: set[int] = set()
         self._has_data = False
         self._is_malformed = False
 
@@ -128,8 +88,8 @@ class OpenAIStreamParser(EventStreamParser):
         data = event.data
         if data is None:
             return Frame(NAME, event.raw)
-        if (text := self._run.match(event.raw)) is not None:
-            return Frame(NAME, event.raw, (text,))
+        if (run := self._run.match(event.raw)) is not None:
+            return run
         self._has_data = True
         said = data.strip()
         if not said:
@@ -138,27 +98,54 @@ class OpenAIStreamParser(EventStreamParser):
         if said == _DONE:
             self._end()
             return Frame(NAME, event.raw, (AnswerEnded(),))
-        try:
-            chunk = decode(data)
-        except ValueError:
-            chunk = None
+        chunk, has_halves = _decoded(data)
         if is_error(chunk) or (event.event == "error" and chunk is not None):
             if self._is_finished:
                 self._end()
                 return Frame(NAME, b"", (AnswerEnded(),))
-            raise error_in_answer(chunk)
+            raise error_in_answer(scrubbed(chunk) if has_halves else chunk)
         if not isinstance(chunk, dict):
             self._leave_out(data)
             return None
+        try:
+            frame = self._chunk_frame(event, chunk, has_halves)
+        except MalformedAnswer:
+            if not self._is_finished:
+                raise
+            # All that belongs to the answer has come.
+            return None
+        if has_halves or self._repair.halves:
+            self._run.forget()
+        else:
+            self._run.learn(
+                event, frame, lambda probe: self._chunk_frame(probe, decode(probe.data or b""))
+            )
+        return frame
+
+    def _chunk_frame(
+        self, event: ServerSentEvent, chunk: dict[str, Any], has_halves: bool = False
+    ) -> Frame:
+        is_rewritten = self._repair.repair(chunk)
+        if has_halves or self._repair.halves:
+            chunk = self._repair.join_halves(chunk)
+            is_rewritten = True
+        has_usage = "usage" in chunk
         if drop_impossible_usage(chunk):
-            event = event._replace(raw=encode_event(encode(chunk), event.event))
+            is_rewritten = True
+        for_usage = has_usage and not chunk["choices"] and not chunk.get("prompt_filter_results")
         events = tuple(self._events(chunk))
-        self._run.learn(event, events, lambda probe: self._events(decode(probe)))
-        return Frame(NAME, event.raw, events)
+        for choice in chunk["choices"]:
+            is_rewritten = repair_finish(choice) or is_rewritten
+        raw = event.raw
+        if is_rewritten:
+            # It pads the event that the vendor sent, and would keep the run from being learned.
+            chunk.pop("obfuscation", None)
+            raw = encode_event(encode(chunk), event.event)
+        return Frame(NAME, raw, events, for_usage)
 
     @property
     def _is_finished(self) -> bool:
-        return bool(self._choices) and all(choice.is_finished for choice in self._choices.values())
+        return bool(self._finished) and all(self._finished.values())
 
     def _leave_out(self, data: bytes) -> None:
         """Notes what is left out. Raises where words may be missed with it."""
@@ -177,67 +164,65 @@ class OpenAIStreamParser(EventStreamParser):
         raise TruncatedStream("The stream ended before the answer was finished.")
 
     def _events(self, chunk: Mapping[str, Any]) -> list[StreamEvent]:
+        """What a repaired chunk says."""
         events: list[StreamEvent] = []
-        for delta in objects_of(chunk.get("choices")):
+        for given in chunk["choices"]:
             # Azure's first chunk has no choices and no id yet.
-            if not self._choices:
-                self._answer_id = text_of(chunk.get("id"))
-                events.append(AnswerStarted(self._answer_id, text_of(chunk.get("model"))))
-            self._read_choice(delta, events)
+            if not self._finished:
+                events.append(AnswerStarted(chunk["id"], chunk["model"]))
+            index = given["index"]
+            is_finished = self._finished.setdefault(index, False)
+            self._read_delta(given["delta"], index, events)
+            reason = read_finish_reason(given, calls_tools=index in self._calling)
+            if reason is not None and not is_finished:
+                self._finished[index] = True
+                events.append(ChoiceFinished(reason, index))
         usage = chunk.get("usage")
         if usage is not None and (counted := read_usage(usage)) is not None:
             events.append(UsageReported(counted))
         return events
 
-    def _read_choice(self, given: Mapping[str, Any], events: list[StreamEvent]) -> None:
-        index = given.get("index")
-        index = index if isinstance(index, int) else 0
-        choice = self._choices.get(index)
-        if choice is None:
-            choice = self._choices[index] = _Choice(index)
-        delta = given.get("delta")
-        if isinstance(delta, dict):
-            self._read_delta(delta, choice, events)
-        reason = read_finish_reason(given, calls_tools=bool(choice.calls))
-        if reason is not None and not choice.is_finished:
-            choice.is_finished = True
-            events.append(ChoiceFinished(reason, index))
-
-    def _read_delta(
-        self, delta: Mapping[str, Any], choice: _Choice, events: list[StreamEvent]
-    ) -> None:
+    def _read_delta(self, delta: Mapping[str, Any], choice: int, events: list[StreamEvent]) -> None:
         thinking, text = read_text(delta)
         if thinking:
-            events.append(ThinkingDelta(thinking, choice.index))
+            events.append(ThinkingDelta(thinking, choice))
         if text:
-            events.append(TextDelta(text, choice.index))
-        refusal = delta.get("refusal")
-        if isinstance(refusal, str) and refusal:
-            events.append(RefusalDelta(refusal, choice.index))
+            events.append(TextDelta(text, choice))
+        if refusal := delta.get("refusal"):
+            events.append(RefusalDelta(refusal, choice))
         audio = delta.get("audio")
         if isinstance(audio, dict):
             # Sound has no event of its own, but it is content: nobody may wait for words.
-            events.append(TextDelta(text_of(audio.get("transcript")), choice.index))
-        calls = delta.get("tool_calls")
-        if calls:
-            for call in objects_of(calls):
-                self._read_call(call, choice, events)
+            events.append(TextDelta(text_of(audio.get("transcript")), choice))
+        for call in delta.get("tool_calls") or ():
+            function = call.get("function") or call.get("custom") or {}
+            if "id" in call:
+                self._calling.add(choice)
+                call_id = with_signature(call["id"], signature_in(call))
+                name = text_of(function.get("name"))
+                events.append(ToolCallStarted(call["index"], call_id, name, choice))
+            if arguments := function.get("arguments") or function.get("input"):
+                events.append(ToolCallDelta(call["index"], arguments, choice))
+        if function := delta.get("function_call"):
+            self._read_function_call(function, choice, events)
 
-    def _read_call(
-        self, given: Mapping[str, Any], choice: _Choice, events: list[StreamEvent]
+    def _read_function_call(
+        self, function: Mapping[str, Any], choice: int, events: list[StreamEvent]
     ) -> None:
-        # A custom tool has a name and an input in place of a function's arguments.
-        function = given.get("function") or given.get("custom")
-        function = function if isinstance(function, dict) else {}
-        call_id = text_of(given.get("id"))
-        name = text_of(function.get("name"))
-        slot = given.get("index")
-        call = choice.call(slot, call_id, name)
-        if call is None:
-            call = choice.begin(slot, call_id)
-            shown_id = call_id or made_call_id(f"{self._answer_id}/{choice.index}/{call.number}")
-            shown_id = with_signature(shown_id, signature_in(given))
-            events.append(ToolCallStarted(call.number, shown_id, name, choice.index))
-        arguments = read_arguments(function.get("arguments") or function.get("input"))
-        if arguments:
-            events.append(ToolCallDelta(call.number, arguments, choice.index))
+        """What came before tools: one call a choice, and no id."""
+        if choice not in self._calling:
+            self._calling.add(choice)
+            call_id = made_call_id(f"{self._repair.answer_id}/{choice}")
+            events.append(ToolCallStarted(0, call_id, text_of(function.get("name")), choice))
+        if arguments := function.get("arguments"):
+            events.append(ToolCallDelta(0, arguments, choice))
+
+
+def _decoded(data: bytes) -> tuple[Any, bool]:
+    """The value of an event's data, None where it is not JSON, and whether it may hold lone
+    surrogates."""
+    with suppress(ValueError):
+        return decode(data), False
+    with suppress(ValueError):
+        return decode_halves(data), True
+    return None, False

@@ -40,7 +40,7 @@ from llm_routing.core.types import (
 from llm_routing.core.vendor_details import SentRequest
 
 from .anthropic_messages import AnthropicMessages
-from .base import EmbeddingFormat
+from .base import AnswerHead, EmbeddingFormat
 from .evidence import review
 from .registry import EMBEDDING_FORMATS, FORMATS
 from .tool_names import RenamingParser, renamed_tools, with_callers_names
@@ -56,6 +56,8 @@ class _Spoken(ABC):
 
     name: str
     proves_health = True
+    _answer_id = ""
+    _created = 0
 
     @abstractmethod
     def build(self, target: Target) -> WireRequest:
@@ -68,7 +70,10 @@ class _Spoken(ABC):
 
     def stream_parser(self, target: Target) -> StreamParser:
         """A parser for one streamed answer."""
-        return FORMATS[target.provider.format].stream_parser()
+        return FORMATS[target.provider.format].stream_parser(self._head(target))
+
+    def _head(self, target: Target) -> AnswerHead:
+        return AnswerHead(self._answer_id, self._created, target.model.model_id)
 
     def map_error(
         self, target: Target, status: int, headers: Mapping[str, str], body: bytes
@@ -92,12 +97,15 @@ class _Spoken(ABC):
 
 
 class ChatOperation(_Spoken):
-    """A completion, streamed or whole as the request says."""
+    """A completion, streamed or whole as the request says. `answer_id` and `created`, in Unix
+    seconds, stand in answers whose vendor leaves them out."""
 
     name = CHAT
 
-    def __init__(self, request: LLMRequest) -> None:
+    def __init__(self, request: LLMRequest, answer_id: str = "", created: int = 0) -> None:
         self._request = request
+        self._answer_id = answer_id
+        self._created = created
         self._built: dict[int, tuple[Target, WireRequest]] = {}
 
     @property
@@ -144,12 +152,14 @@ class ChatOperation(_Spoken):
                 reasoning=None,
                 source=None,
                 is_begun=True,
-            )
+            ),
+            self._answer_id,
+            self._created,
         )
 
     def parse(self, target: Target, body: bytes) -> Completion:
         """The completion in a 2xx body."""
-        completion = FORMATS[target.provider.format].parse_response(body)
+        completion = FORMATS[target.provider.format].parse_response(body, self._head(target))
         return with_callers_names(completion, self._renamed_tools(target))
 
     def stream_parser(self, target: Target) -> StreamParser:

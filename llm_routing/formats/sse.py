@@ -19,7 +19,7 @@ _LONGEST_BLANK_LINE: Final = 4
 
 
 class ServerSentEvent(NamedTuple):
-    """One event: its bytes as they came, blank line included, and what they say.
+    """One event: its bytes with LF as line end, blank line included, and what they say.
 
     `data` is None where no data line came (a comment, a lone blank line). `event` is empty where
     the stream names none. `id` and `retry` are for clients that reconnect, which we are not.
@@ -33,12 +33,13 @@ class ServerSentEvent(NamedTuple):
 class EventSplitter:
     """Splits one event stream by the rules of the WHATWG HTML standard, section 9.2.6.
 
-    The `raw` of all events, joined, is the input. CR, LF and CRLF alone end a line. How the input
-    was cut makes no difference: where a blank line might go on (a CR that may be half a CRLF), its
-    event waits for the next byte.
+    The `raw` of all events, joined, is the input with every line end written as LF and without a
+    byte order mark at its start: clients that split on LF alone read it too. CR, LF and CRLF end a
+    line. How the input was cut makes no difference, and no event waits for what follows it: the LF
+    of a CRLF that was cut in two is dropped when it comes.
     """
 
-    __slots__ = ("_at_start", "_limit", "_only_lf", "_pending", "_scanned")
+    __slots__ = ("_at_start", "_drops_lf", "_limit", "_only_lf", "_pending", "_scanned")
 
     def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
         self._limit = limit
@@ -46,15 +47,19 @@ class EventSplitter:
         self._scanned = 0
         self._only_lf = True
         self._at_start = True
+        self._drops_lf = False
 
     @property
     def is_between_events(self) -> bool:
         """Whether what is fed next begins an event."""
-        return not self._pending
+        return not self._pending and not self._drops_lf
 
     def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
         """The events that `data` completes. Raises `AnswerTooLarge` for an event past the limit,
         after those before it; has to be iterated to its end."""
+        if self._drops_lf and data:
+            self._drops_lf = False
+            data = data.removeprefix(b"\n")
         if not self._pending and len(data) <= self._limit and (event := _only_event(data)):
             self._only_lf = True
             self._at_start = False
@@ -72,9 +77,8 @@ class EventSplitter:
         while (end := end_of_event(buffer, position)) > 0:
             if end - start > self._limit:
                 raise self._too_large()
-            raw = bytes(buffer[start:end])
-            event = (only_lf and _only_event(raw)) or self._parsed(raw)
-            self._at_start = False
+            event = self._parsed(bytes(buffer[start:end]))
+            self._drops_lf = end == len(buffer) and buffer[-1:] == b"\r"
             start = position = end
             yield event
         size = len(buffer) - start
@@ -96,16 +100,12 @@ class EventSplitter:
         return [self._parsed(rest)] if rest else []
 
     def _parsed(self, raw: bytes) -> ServerSentEvent:
-        text = raw.removeprefix(BOM) if self._at_start else raw
-        event = ""
-        lines: list[bytes] = []
-        for line in text.splitlines():
-            name, _, value = line.partition(b":")
-            if name == b"data":
-                lines.append(value.removeprefix(b" "))
-            elif name == b"event":
-                event = value.removeprefix(b" ").decode("utf-8", "replace")
-        return ServerSentEvent(raw, b"\n".join(lines) if lines else None, event)
+        if self._at_start:
+            self._at_start = False
+            raw = raw.removeprefix(BOM)
+        if b"\r" in raw:
+            raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return _only_event(raw) or _any_event(raw)
 
     def _too_large(self) -> AnswerTooLarge:
         return AnswerTooLarge(f"An event of the stream is larger than {self._limit} bytes.")
@@ -125,6 +125,18 @@ def _only_event(data: bytes) -> ServerSentEvent | None:
     return ServerSentEvent(data, data[start + 6 : -2], event)
 
 
+def _any_event(raw: bytes) -> ServerSentEvent:
+    event = ""
+    lines: list[bytes] = []
+    for line in raw.split(b"\n"):
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            lines.append(value.removeprefix(b" "))
+        elif name == b"event":
+            event = value.removeprefix(b" ").decode("utf-8", "replace")
+    return ServerSentEvent(raw, b"\n".join(lines) if lines else None, event)
+
+
 def _end_with_lf(buffer: bytes | bytearray, position: int) -> int:
     """Where the first event after `position` ends, in a stream without CR; 0 where it does not."""
     found = buffer.find(b"\n\n", position)
@@ -132,12 +144,9 @@ def _end_with_lf(buffer: bytes | bytearray, position: int) -> int:
 
 
 def _end_with_any(buffer: bytes | bytearray, position: int) -> int:
-    """Where the first event after `position` ends; 0 where it does not, or may go on."""
+    """Where the first event after `position` ends; 0 where it does not."""
     match = _BLANK_LINE.search(buffer, position)
-    if match is None:
-        return 0
-    end = match.end()
-    return 0 if end == len(buffer) and buffer[-1:] == b"\r" else end
+    return match.end() if match is not None else 0
 
 
 def encode_event(data: bytes, event: str = "") -> bytes:

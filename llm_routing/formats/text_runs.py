@@ -5,15 +5,15 @@ same bytes as in the event before.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from llm_routing.core.codec import encode
 from llm_routing.core.errors import LLMError
-from llm_routing.core.events import StreamEvent, TextDelta
+from llm_routing.core.events import Frame, TextDelta
 
-from .sse import BOM, ServerSentEvent
+from .sse import ServerSentEvent
 
 # Events to learn from in a row without meeting another of their kind: each costs one more reading.
 _ATTEMPTS: Final = 4
@@ -29,20 +29,23 @@ class TextRun:
 
     What lies between the quotes of a JSON string and has no quote, backslash or control character
     of its own is that string's value, whatever it is: so of two events that are equal but for such
-    a piece, the second means what the first does, with the other text.
+    a piece, the second means what the first does, with the other text. Where the first was shown
+    to callers in other words, so is the second.
     """
 
-    __slots__ = ("_after", "_attempts", "_before", "_choice", "_end")
+    __slots__ = ("_after", "_attempts", "_before", "_choice", "_end", "_name", "_shown")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._attempts = _ATTEMPTS
         self._before = b""
         self._after = b""
         self._end = b""
         self._choice = 0
+        self._shown: tuple[bytes, bytes] | None = None
 
-    def match(self, raw: bytes) -> TextDelta | None:
-        """What the event `raw` says where it belongs to the run; None where it has to be read."""
+    def match(self, raw: bytes) -> Frame | None:
+        """The event `raw` as a frame where it belongs to the run; None where it has to be read."""
         before = self._before
         if not before or not raw.startswith(before):
             return None
@@ -63,25 +66,26 @@ class TextRun:
         if not text:
             return None
         self._attempts = _ATTEMPTS
-        return TextDelta(text, self._choice)
+        if self._shown is not None:
+            raw = self._shown[0] + raw[start:end] + self._shown[1]
+        return Frame(self._name, raw, (TextDelta(text, self._choice),))
 
     def learn(
         self,
         event: ServerSentEvent,
-        meaning: Sequence[StreamEvent],
-        read: Callable[[bytes], Iterable[StreamEvent]],
+        frame: Frame,
+        read: Callable[[ServerSentEvent], Frame],
     ) -> None:
-        """Takes `event`, whose data was read as `meaning`, for one of a new run, if it can be.
+        """Takes `event`, which was read as `frame`, for one of a new run, if it can be.
 
-        `read` has to give what it gave, however often; it is asked what the data would mean with a
+        `read` has to give what it gave, however often; it is asked what the event would mean with a
         probe in the text's place.
         """
         data, raw = event.data, event.raw
-        if data is None or not self._attempts or len(meaning) != 1:
+        if data is None or not self._attempts or len(frame.events) != 1:
             return
-        text = meaning[0]
-        # A byte order mark counts once, and a CR at the end may be half of a line's end.
-        if not isinstance(text, TextDelta) or raw.startswith(BOM) or raw.endswith(b"\r"):
+        text = frame.events[0]
+        if not isinstance(text, TextDelta):
             return
         quoted = encode(text.text)
         if len(quoted) < 3 or data.count(quoted) != 1 or raw.count(data) != 1:
@@ -94,10 +98,17 @@ class TextRun:
             padded = padding.end()
             after, end = after[:padded], after[after.find(_QUOTE, padded) :]
             probe = before + _PROBE + after + _PROBE + end
+        head, tail = raw.split(data)
         # What is no JSON any more, or an error, had the words of the text in another place.
         with suppress(ValueError, LLMError):
-            if tuple(read(probe)) == (TextDelta(_PROBE.decode(), text.choice),):
-                head, tail = raw.split(data)
+            probed = ServerSentEvent(head + probe + tail, probe, event.event)
+            found = read(probed)
+            is_relayed = found.raw == probed.raw
+            shown = found.raw.split(_PROBE)
+            if found.events == (TextDelta(_PROBE.decode(), text.choice),) and (
+                is_relayed or len(shown) == 2
+            ):
+                self._shown = None if is_relayed else (shown[0], shown[1])
                 self._before, self._choice = head + before, text.choice
                 self._after, self._end = (after, end + tail) if end else (after + tail, b"")
 

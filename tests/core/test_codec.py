@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_routing.core.codec import MAX_LEVELS, decode, encode, reader
+from llm_routing.core.codec import (
+    MAX_LEVELS,
+    decode,
+    decode_halves,
+    decode_mended,
+    encode,
+    reader,
+)
 from llm_routing.core.types import Usage
 
 VALUES = st.recursive(
@@ -26,6 +33,32 @@ VALUES = st.recursive(
 def test_what_is_written_is_read_back(value: Any) -> None:
     assert decode(encode(value)) == value
     assert decode(encode(value).decode()) == value
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (rb'"a \ud83d b"', "a \ufffd b"),
+        (rb'"\ud83d\ude00"', "😀"),
+        (rb'"\ude00\ud83d"', "\ufffd\ufffd"),
+        (rb'{"\ud83d": ["\udfff", 1, null, true]}', {"\ufffd": ["\ufffd", 1, None, True]}),
+        (b'"\xed\xa0\xbd\xed\xb8\x80"', "😀"),
+        (b'"\xf0\x9f"', "\ufffd"),
+    ],
+)
+def test_what_is_not_valid_unicode_can_be_mended(body: bytes, value: Any) -> None:
+    assert decode_mended(body) == value
+    assert decode(encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b'{"a": NaN}', b"[" * 100_000, b"[" * 300 + b"]" * 300, b'"\n"', b'"\xff']
+)
+def test_what_is_no_json_cannot_be_mended(body: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode_halves(body)
+    with pytest.raises(ValueError):
+        decode_mended(body)
 
 
 def test_text_is_written_as_utf_8_without_spaces() -> None:

@@ -30,7 +30,10 @@ from llm_routing.core.types import (
     RoutingFacts,
     Usage,
 )
+from llm_routing.formats.base import AnswerHead
 from llm_routing.formats.openai_chat import OpenAIChat
+
+CUSTOM = {"id": "c", "type": "custom", "custom": {"name": "s", "input": ""}}
 
 
 def answer(**fields: Any) -> bytes:
@@ -39,10 +42,8 @@ def answer(**fields: Any) -> bytes:
         "message": {"role": "assistant", "content": "Hi"},
         "finish_reason": "stop",
     }
-    return json.dumps(
-        {"id": "chatcmpl-1", "object": "chat.completion", "model": "m", "choices": [choice]}
-        | fields
-    ).encode()
+    head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m"}
+    return json.dumps(head | {"choices": [choice]} | fields).encode()
 
 
 def parse(**fields: Any) -> Completion:
@@ -98,14 +99,65 @@ def test_an_answer_is_read_and_its_bytes_kept() -> None:
         ),
         ({"tool_calls": [{"id": "c1", "function": None}]}, (ToolCallPart("c1", "", ""),)),
         ({"tool_calls": None}, ()),
+        ({"tool_calls": [None, call("{}", id="c1")]}, (ToolCallPart("c1", "f", "{}"),)),
+        (
+            {"content": ["a", None, {"type": "thinking", "thinking": "t"}]},
+            (ThinkingPart("t"), TextPart("a")),
+        ),
         (
             {"tool_calls": [{"id": "c", "type": "custom", "custom": {"name": "s"}}]},
-            (ForeignPart("openai_chat", {"id": "c", "type": "custom", "custom": {"name": "s"}}),),
+            (ForeignPart("openai_chat", CUSTOM),),
         ),
     ],
 )
 def test_the_parts_of_an_answer(message: dict[str, Any], parts: tuple[Part, ...]) -> None:
     assert choice_of(message).content == parts
+
+
+def test_a_call_from_before_tools_is_a_call() -> None:
+    message = {"content": None, "function_call": {"name": "f", "arguments": {"x": 1}}}
+    choice = choice_of(message, "function_call")
+    (called,) = choice.tool_calls
+    assert (called.name, called.arguments) == ("f", '{"x":1}')
+    assert choice.finish_reason is FinishReason.TOOL_CALLS
+
+
+def test_a_bare_answer_is_completed_for_strict_clients() -> None:
+    body = json.dumps(
+        {
+            "choices": [
+                {
+                    "message": {
+                        "content": [{"type": "text", "text": "a \ud83d b"}],
+                        "tool_calls": [{"function": {"name": "f", "arguments": {"x": "\ud83d"}}}],
+                    }
+                }
+            ],
+            "usage": [],
+        }
+    ).encode()
+    completion = OpenAIChat().parse_response(
+        body, AnswerHead("request-1", 1_700_000_000, "model-1")
+    )
+    read = ChatCompletion.model_validate_json(completion.raw, strict=True)
+    assert (read.object, read.created, read.model) == ("chat.completion", 1_700_000_000, "model-1")
+    (choice,) = read.choices
+    assert (choice.index, choice.finish_reason) == (0, "stop")
+    assert (choice.message.role, choice.message.content) == ("assistant", "a \ufffd b")
+    assert choice.message.tool_calls is not None
+    called = choice.message.tool_calls[0]
+    assert called.type == "function"
+    assert called.id.startswith("call_")
+    assert called.function.arguments == '{"x":"\ufffd"}'
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [("MAX_TOKENS", "length"), ("eos", "stop"), ("", "stop")]
+)
+def test_a_finish_in_other_words_is_told_in_openais(said: str, told: str) -> None:
+    message = {"role": "assistant", "content": "a"}
+    raw = parse(choices=[{"index": 0, "message": message, "finish_reason": said}]).raw
+    assert json.loads(raw)["choices"][0]["finish_reason"] == told
 
 
 def test_calls_without_an_id_get_one_of_their_own() -> None:

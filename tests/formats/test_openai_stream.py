@@ -83,14 +83,16 @@ def call(arguments: str = "", **fields: Any) -> dict[str, Any]:
 
 FINISH = chunk(delta("stop"))
 
+FIRST = chunk(delta(role="assistant", content=""))
+
 STREAM = b"".join(
     (
-        b": OPENROUTER PROCESSING\r\n\r\n",
-        chunk(delta(role="assistant", content="")),
+        b": OPENROUTER PROCESSING\n\n",
+        FIRST,
         text("Grüße 🦊 \u2028\u0085"),
-        b"event: message\ndata: " + json.dumps(json.loads(text("ä 🦊")[6:])).encode() + b"\r\n\r\n",
-        "data: {}\n\n".format('{"choices":[{"index":0,"delta":{"content":"🦊\u2028"}}]}').encode(),
-        chunk(delta(tool_calls=[call("{}", index=0, id="c1", name="f")])),
+        b"event: message\ndata: " + json.dumps(json.loads(text("ä 🦊")[6:])).encode() + b"\n\n",
+        chunk(delta(content="🦊\u2028")).replace(b"\\u2028", "\u2028".encode()),
+        chunk(delta(tool_calls=[call("{}", index=0, id="c1", type="function", name="f")])),
         chunk(delta("tool_calls")),
         chunk(usage=USAGE),
         DONE,
@@ -404,8 +406,8 @@ class TestTheEnd:
     def test_what_came_before_a_failure_is_given_first(self) -> None:
         parser = OpenAIChat().stream_parser()
         error = b'data: {"error": {"code": 429, "message": "slow"}}\n\n'
-        (frame,) = parser.feed(text("a") + error + text("b"))
-        assert frame.raw == text("a")
+        (frame,) = parser.feed(FIRST + error + text("b"))
+        assert frame.raw == FIRST
         assert type(parser.failure) is RateLimited
         with pytest.raises(RateLimited):
             parser.feed(text("c"))
@@ -498,13 +500,13 @@ class TestRelaying:
     def test_usage_alone_goes_to_those_alone_who_asked(self) -> None:
         usage = chunk(usage=USAGE)
         for stream in (usage, b": about money\n" + usage.replace(b'": ', b'":\t')):
-            assert relayed(text("a"), FINISH, stream, DONE) == text("a") + FINISH + DONE
+            assert relayed(FIRST, FINISH, stream, DONE) == FIRST + FINISH + DONE
 
     def test_usage_beside_anything_else_stays(self) -> None:
         # Azure's filter results, usage with the last words, usage in every chunk.
         stream = (
-            chunk(id="", prompt_filter_results=[]),
-            text("a", usage=USAGE),
+            chunk(id="", prompt_filter_results=[{"prompt_index": 0}], usage=None),
+            chunk(delta(role="assistant", content="a"), usage=USAGE),
             chunk(delta(unknown=1), usage=USAGE),
             chunk(delta("stop"), usage=USAGE),
             DONE,
@@ -512,7 +514,7 @@ class TestRelaying:
         assert relayed(*stream) == b"".join(stream)
 
     def test_a_missing_done_is_added(self) -> None:
-        assert relayed(text("a"), FINISH) == text("a") + FINISH + DONE
+        assert relayed(FIRST, FINISH) == FIRST + FINISH + DONE
 
     def test_comments_go_on(self) -> None:
         assert relayed(b": ping\n\n", text("a"), FINISH, DONE).startswith(b": ping\n\n")

@@ -25,7 +25,7 @@ PADDING = st.none() | st.text(alphabet='abcXYZ"\\ü', max_size=4)
 class ReadInFull(text_runs.TextRun):
     """Learns nothing."""
 
-    def match(self, raw: bytes) -> TextDelta | None:
+    def match(self, raw: bytes) -> Frame | None:
         return None
 
 
@@ -67,7 +67,7 @@ def read(parser: StreamParser, chunks: Sequence[bytes]) -> list[Frame | str]:
 
 
 def read_in_full(parser: Any, chunks: Sequence[bytes]) -> list[Frame | str]:
-    parser._run = ReadInFull()
+    parser._run = ReadInFull(parser.name)
     return read(parser, chunks)
 
 
@@ -161,6 +161,15 @@ def test_a_stream_without_runs_is_not_read_twice_for_ever(parsed: list[bytes]) -
     assert len(parsed) == 104
 
 
+def test_words_that_stand_in_another_field_make_no_run() -> None:
+    body = openai("ab", system_fingerprint="ab").replace(
+        b'"content": "ab"', b'"content": "\\u0061b"'
+    )
+    other = body.replace(b'"ab"', b'"cd"')
+    frames = read(OpenAIStreamParser(), [openai("a"), body, body, other])
+    assert [event.text for frame in frames[1:] for event in _text(frame)] == ["ab"] * 3
+
+
 def test_thinking_is_no_text(parsed: list[bytes]) -> None:
     choice = {"index": 0, "delta": {"reasoning": "Hm"}}
     chunk = b"data: %b\n\n" % json.dumps({"choices": [choice]}).encode()
@@ -198,7 +207,7 @@ def test_what_follows_the_end_is_left_out() -> None:
     parser = OpenAIStreamParser()
     read(parser, [openai("one"), openai("two"), openai("three")])
     stop = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
-    (_, ended) = read(parser, [stop, b"data: [DONE]\n\n"])
+    _, ended = read(parser, [stop, b"data: [DONE]\n\n"])
     assert isinstance(ended, Frame)
     assert ended.events == (AnswerEnded(),)
     assert read(parser, [openai("four")]) == []

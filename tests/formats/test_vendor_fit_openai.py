@@ -656,7 +656,10 @@ class TestNames:
         request = FORMATS[OPENAI].parse_request(
             {"model": "m", "messages": [USER], "tools": [function()]}
         )
-        answer = b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}'
+        answer = (
+            b'{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,'
+            b'"message":{"role":"assistant","content":"x"},"finish_reason":"stop"}]}'
+        )
 
         completion = ChatOperation(request).parse(target("openai"), answer)
 

@@ -1,0 +1,56 @@
+"""Text that holds half a character: JSON can spell a lone surrogate (RFC 8259, section 8.2), UTF-8
+cannot. Halves that belong together are joined, others become U+FFFD."""
+
+import re
+from collections.abc import Hashable
+from typing import Any, Final
+
+REPLACEMENT: Final = "\ufffd"
+
+_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_LONE: Final = re.compile("[\ud800-\udfff]")
+
+
+def whole(text: str) -> str:
+    """The text with pairs of surrogates joined and U+FFFD for each lone one."""
+    return _LONE.sub(REPLACEMENT, _PAIR.sub(_joined, text))
+
+
+def scrubbed(value: Any) -> Any:
+    """A decoded JSON value in which every string is whole."""
+    if isinstance(value, str):
+        return whole(value)
+    if isinstance(value, list):
+        return [scrubbed(item) for item in value]
+    if isinstance(value, dict):
+        return {whole(name): scrubbed(item) for name, item in value.items()}
+    return value
+
+
+class HalvesJoiner:
+    """Joins characters that a stream cut between two pieces of one text. `key` names the text."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held: dict[Hashable, str] = {}
+
+    def __bool__(self) -> bool:
+        """Whether a half waits for the other one."""
+        return bool(self._held)
+
+    def join(self, key: Hashable, piece: str) -> str:
+        """The piece, whole; a first half at its end is held back for the next piece."""
+        text = self._held.pop(key, "") + piece
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            self._held[key] = text[-1]
+            text = text[:-1]
+        return whole(text)
+
+    def flush(self, key: Hashable) -> str:
+        """U+FFFD where a half of the text waits, for it waits in vain; else nothing."""
+        return REPLACEMENT if self._held.pop(key, "") else ""
+
+
+def _joined(pair: re.Match[str]) -> str:
+    return pair[0].encode("utf-16", "surrogatepass").decode("utf-16")
