@@ -149,7 +149,7 @@ def set_up() -> tuple[str, str] | None:
     from django.core.management import call_command
 
     say("Creating or updating the database ...")
-    call_command("migrate", interactive=False, verbosity=0)
+    call_command("llm_migrate", interactive=False, verbosity=0)
     say("Writing providers, models and routes ...")
     call_command("setup_llm_configuration", verbosity=0)
     users = get_user_model().objects

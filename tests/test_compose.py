@@ -39,7 +39,7 @@ def test_every_command_exists() -> None:
         for service in SERVICES.values()
         for name in re.findall(r"manage\.py (\w+)", words(service))
     }
-    assert named == {"migrate", "setup_llm_configuration", "llm_health_sweep"}
+    assert named == {"llm_migrate", "setup_llm_configuration", "llm_health_sweep"}
     assert named <= set(get_commands())
 
 

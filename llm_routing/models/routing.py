@@ -246,6 +246,8 @@ class RouteTarget(ConfigurationModel):
 
 def is_use_case(name: str) -> bool:
     """Whether `name` is a built-in use case or that of a route, active or not."""
+    if "\0" in name:
+        return False  # PostgreSQL refuses to look for it
     return name in set(UseCase) or UseCaseRoute.objects.filter(use_case=name).exists()
 
 

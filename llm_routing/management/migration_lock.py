@@ -1,0 +1,105 @@
+"""A lock that processes take before they migrate one database, held by the database itself.
+
+Django computes what to migrate and then migrates; two processes that do so at the same time create
+the same tables.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from hashlib import blake2b
+from urllib.parse import urlsplit
+
+from django.core.management.base import CommandError
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+PAUSE_SECONDS = 0.5
+# Advisory locks of PostgreSQL are numbers; this one is the text "llm_migr" read as such.
+_NUMBER = int.from_bytes(b"llm_migr", "big")
+
+
+@contextmanager
+def migration_lock(alias: str, timeout: float, waiting: Callable[[], None]) -> Iterator[None]:
+    """Holds the lock of a database within the block. Calls `waiting` once if another process has
+    it, and raises `CommandError` after `timeout` seconds."""
+    connection = connections[alias]
+    hold = _HOLDERS.get(connection.vendor)
+    if hold is None:
+        yield
+        return
+    with hold(connection) as try_to_lock:
+        deadline = time.monotonic() + timeout
+        is_told = False
+        while not try_to_lock():
+            if time.monotonic() >= deadline:
+                raise CommandError(
+                    f"Another process has been migrating the database {alias} for more than "
+                    f"{timeout:.0f} s. See whether it still works, then run the same command again."
+                )
+            if not is_told:
+                is_told = True
+                waiting()
+            time.sleep(PAUSE_SECONDS)
+        yield
+
+
+@contextmanager
+def _postgresql(connection: BaseDatabaseWrapper) -> Iterator[Callable[[], bool]]:
+    # A lock of the transaction, not of the session, so that PgBouncer's transaction pooling keeps
+    # it on one server connection. The connection is one of its own: a migration commits.
+    with closing(connection.copy()) as own:
+        own.ensure_connection()
+        own.set_autocommit(False)
+        with own.cursor() as cursor:
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+
+            def try_to_lock() -> bool:
+                cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_NUMBER])
+                return bool(cursor.fetchone()[0])
+
+            yield try_to_lock
+
+
+@contextmanager
+def _mysql(connection: BaseDatabaseWrapper) -> Iterator[Callable[[], bool]]:
+    # Names of locks are the server's, not the database's, and at most 64 characters long.
+    database = str(connection.settings_dict["NAME"]).encode()
+    name = f"llm_migrate:{blake2b(database, digest_size=16).hexdigest()}"
+    with closing(connection.copy()) as own, own.cursor() as cursor:
+        # The connection is idle for as long as the migration takes.
+        cursor.execute("SET SESSION wait_timeout = 86400")
+
+        def try_to_lock() -> bool:
+            cursor.execute("SELECT GET_LOCK(%s, 0)", [name])
+            return cursor.fetchone()[0] == 1
+
+        yield try_to_lock
+
+
+@contextmanager
+def _sqlite(connection: BaseDatabaseWrapper) -> Iterator[Callable[[], bool]]:
+    name = str(connection.settings_dict["NAME"])
+    if ":memory:" in name or "mode=memory" in name:
+        yield lambda: True
+        return
+    path = urlsplit(name).path if name.startswith("file:") else name
+    descriptor = os.open(f"{path}.migrating", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def try_to_lock() -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    try:
+        yield try_to_lock
+    finally:
+        # The file stays: without it two processes could hold locks on two files of one name.
+        os.close(descriptor)
+
+
+_HOLDERS = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}
