@@ -178,6 +178,8 @@ class UseCaseRoute(ConfigurationModel):
             return
         if self.use_case.rpartition(":")[2] in set(ModelTier) and ":" in self.use_case:
             raise ValidationError({"use_case": _("A use case does not end with “:” and a tier.")})
+        if "\0" in self.use_case:
+            return  # PostgreSQL refuses to look for it
         names = [self.use_case, *(f"{self.use_case}:{tier}" for tier in ModelTier)]
         hidden = ModelConfig.objects.filter(alias__in=names).values_list("alias", flat=True).first()
         if hidden is not None:
