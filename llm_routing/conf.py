@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from .private_files import claim_directory
+from .redis_address import FORMS, parse_redis_url
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -48,14 +49,11 @@ def _networks(value: object) -> object:
 def _redis_url(value: SecretStr | None) -> SecretStr | None:
     if value is None or not value.get_secret_value():
         return None
-    # Here, so that a process without Redis does not hold its client in memory.
-    from redis.asyncio.connection import parse_url
-
     try:
-        parse_url(value.get_secret_value())
+        parse_redis_url(value.get_secret_value())
     except ValueError:
         # The parser's own words may quote a password.
-        raise ValueError("expected redis://HOST:PORT/NUMBER, rediss:// or unix://") from None
+        raise ValueError(f"expected {FORMS}") from None
     return value
 
 

@@ -3,6 +3,7 @@
 import os
 import threading
 from asyncio import get_running_loop
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,7 +19,7 @@ from .backends.breaker_board import BreakerBoard
 from .backends.breakers import MemoryBreakers
 from .backends.clock import SystemClock
 from .backends.files import HAND_OVER, LASTING, FileCache
-from .backends.guarded_redis import GuardedRedis
+from .backends.guarded_redis import GuardedRedis, RedisCalls
 from .backends.http_aiohttp import AiohttpTransport
 from .backends.memory import MemoryCache
 from .backends.neighbours import ForNeighbours, Neighbours
@@ -257,11 +258,18 @@ def _readings(ledger: Ledger) -> Readings:
         ledger_backlog_bytes=ledger.backlog_bytes,
         ledger_unwritten=ledger.unwritten,
         ledger_lost=ledger.lost,
-        redis_failed=sum(calls.failed for calls in redis),
-        redis_skipped=sum(calls.skipped for calls in redis),
+        redis_missed=_missed(redis),
         redis_is_paused=any(calls.is_paused for calls in redis),
         redis_forged=sum(calls.forged for calls in redis),
     )
+
+
+def _missed(redis: Sequence[RedisCalls]) -> Mapping[str, int]:
+    """Calls of Redis that came to nothing, by reason."""
+    missed = Counter({"skipped": sum(calls.skipped for calls in redis)})
+    for calls in redis:
+        missed.update({reason.value: count for reason, count in calls.reasons.items()})
+    return missed
 
 
 def _provider_limits(

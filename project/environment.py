@@ -16,6 +16,7 @@ import dotenv
 from django.core.exceptions import ImproperlyConfigured
 
 from llm_routing.private_files import private_directory, private_file, tighten
+from llm_routing.redis_address import FORMS, parse_redis_url
 
 DEVELOPMENT_FILE = "development.env"
 TRUE = frozenset({"1", "true", "yes", "on"})
@@ -221,19 +222,36 @@ def mysql(url: str) -> dict[str, Any]:
 
 
 def caches() -> dict[str, dict[str, Any]]:
-    """CACHES on REDIS_URL with values as JSON, or else in the memory of each process."""
+    """CACHES on REDIS_URL with values as JSON, or else in the memory of each process: also with a
+    Redis Cluster, for which django-redis has no client. Raises ImproperlyConfigured."""
     url = os.environ.get("REDIS_URL", "").strip()
-    if not url:
+    if not url or "+cluster://" in url:
         return {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    options: dict[str, Any] = {
+        "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
+        "SOCKET_CONNECT_TIMEOUT": 2,
+        "SOCKET_TIMEOUT": 2,
+    }
+    if "+sentinel://" in url:
+        try:
+            address = parse_redis_url(url)
+        except ValueError:
+            # The parser's own words may quote a password.
+            raise ImproperlyConfigured(f"REDIS_URL: expected {FORMS}") from None
+        parts = urlsplit(url)
+        user, at, _ = parts.netloc.rpartition("@")
+        scheme, number = parts.scheme.partition("+")[0], address.options.get("db") or 0
+        url = f"{scheme}://{user}{at}{address.service}/{number}"
+        options |= {
+            "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
+            "SENTINELS": list(address.hosts),
+            "SENTINEL_KWARGS": {"socket_timeout": 2, **address.sentinel_options},
+        }
     return {
         "default": {
             "BACKEND": "django_redis.cache.RedisCache",
             "LOCATION": url,
             "KEY_PREFIX": "llm_routing",
-            "OPTIONS": {
-                "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
-                "SOCKET_CONNECT_TIMEOUT": 2,
-                "SOCKET_TIMEOUT": 2,
-            },
+            "OPTIONS": options,
         }
     }

@@ -8,12 +8,24 @@ https://redis.io/docs/latest/develop/reference/protocol-spec/
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, cast
 
+from llm_routing.redis_address import REDIS_PORT, RedisAddress, RedisKind
+
+from .redis_sentinel import find_master
+
 CALL_SECONDS = 0.1
-_BEATS = 10
+BEATS = 10
+SLOW_BEATS = 5
+"""Slices of `CALL_SECONDS` after which an answer is slow."""
+MAX_REPLY_BYTES = 16 * 1024 * 1024
 _MORE: Final = object()
+
+
+class UnexpectedReply(ConnectionError):
+    """What answers does not keep to the protocol as far as we use it."""
 
 
 class RedisLine(asyncio.Protocol):
@@ -22,15 +34,17 @@ class RedisLine(asyncio.Protocol):
 
     It is lost when a call is not answered within `CALL_SECONDS`. They are counted in slices of a
     timer, so that a stall of our own event loop (a thousand requests at once) passes for one slice
-    and not for a Redis that is silent.
+    and not for a Redis that is silent. `slow_in_a_row` counts answers that came late, until one is
+    in time.
     """
 
-    def __init__(self, url: str) -> None:
-        # Only who has a Redis holds its clients in memory.
+    def __init__(self, address: RedisAddress) -> None:
+        # Only a process with a Redis holds its clients in memory.
         from hiredis import Reader, pack_command
-        from redis.asyncio.connection import parse_url
         from redis.exceptions import ResponseError
 
+        self.slow_in_a_row = 0
+        self._unread = 0
         self.is_lost = self.is_closed = False
         self._loop = asyncio.get_running_loop()
         self._pack = pack_command
@@ -44,17 +58,17 @@ class RedisLine(asyncio.Protocol):
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._beat = 0
         self._timer: asyncio.TimerHandle | None = None
-        options: dict[str, Any] = {**parse_url(url)}
+        options = address.options
         if password := options.get("password"):
             name = [options["username"]] if options.get("username") else []
             self._greet("AUTH", *name, password)
         if database := options.get("db"):
             self._greet("SELECT", database)
-        self._opening = self._loop.create_task(self._open(options))
+        self._opening = self._loop.create_task(self._open(address))
 
     def ask(self, *command: str | bytes | int) -> "asyncio.Future[Any]":
-        """What Redis will say. Raises `redis.exceptions.ResponseError` for an error of the call,
-        `ConnectionError` and `TimeoutError` where the connection is lost."""
+        """Returns what Redis will say. Raises `redis.exceptions.ResponseError` for an error of the
+        call, `ConnectionError` and `TimeoutError` where the connection is lost."""
         answer = self._loop.create_future()
         if self.is_lost:
             answer.set_exception(ConnectionError("lost"))
@@ -67,13 +81,13 @@ class RedisLine(asyncio.Protocol):
             # What is asked in the same turn of the loop is sent at once.
             self._loop.call_soon(self._send)
         if self._timer is None:
-            self._timer = self._loop.call_later(CALL_SECONDS / _BEATS, self._pass)
+            self._timer = self._loop.call_later(CALL_SECONDS / BEATS, self._pass)
         return answer
 
     async def aclose(self) -> None:
         """Closes it. Those who wait are told that it is lost."""
         self.is_closed = True
-        self._lose(ConnectionError("closed"))
+        self.lose(ConnectionError("closed"))
         with suppress(asyncio.CancelledError):
             await self._opening
         # uvloop does not report the end of a connection whose opening was cancelled.
@@ -95,33 +109,43 @@ class RedisLine(asyncio.Protocol):
         """Of `asyncio.Protocol`."""
         try:
             self._reader.feed(data)
+            self._unread += len(data)
             while (said := self._reader.gets()) is not _MORE:
+                self._unread = 0
                 self._hand_out(said)
+            if self._unread > MAX_REPLY_BYTES:
+                raise UnexpectedReply("a reply is longer than any of ours")
         except Exception as error:  # noqa: BLE001  # what speaks there is no Redis
-            self._lose(error)
+            self.lose(error)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Of `asyncio.Protocol`."""
-        self._lose(error or ConnectionError("closed by Redis"))
+        self.lose(error or ConnectionError("closed by Redis"))
         if not self._closed.done():
             self._closed.set_result(None)
 
-    async def _open(self, options: dict[str, Any]) -> None:
+    async def _open(self, address: RedisAddress) -> None:
+        options = address.options
         try:
             if path := options.get("path"):
                 await self._loop.create_unix_connection(lambda: self, path)
             else:
-                host, port = options.get("host", "localhost"), options.get("port", 6379)
+                host, port = options.get("host", "localhost"), options.get("port", REDIS_PORT)
+                if address.kind is RedisKind.SENTINEL:
+                    host, port = await find_master(address)
                 await self._loop.create_connection(
                     lambda: self, host, port, ssl=_certificates(options)
                 )
         except Exception as error:  # noqa: BLE001  # those who wait are told
-            self._lose(error)
+            self.lose(error)
 
     def _hand_out(self, said: Any) -> None:
-        _, answer = self._waiting.popleft()
+        if not self._waiting:
+            raise UnexpectedReply("a reply that nobody asked for")
+        asked_at, answer = self._waiting.popleft()
+        self.slow_in_a_row = self.slow_in_a_row + 1 if self._beat - asked_at > SLOW_BEATS else 0
         if answer.done():
-            # Who asked has left.
+            # The caller has left.
             return
         if isinstance(said, Exception):
             answer.set_exception(said)
@@ -134,7 +158,7 @@ class RedisLine(asyncio.Protocol):
         def said(answer: "asyncio.Future[Any]") -> None:
             self._greetings_left -= 1
             if (error := answer.exception()) is not None:
-                self._lose(error)
+                self.lose(error)
             elif not self._greetings_left:
                 self._begin()
 
@@ -162,12 +186,13 @@ class RedisLine(asyncio.Protocol):
         self._timer = None
         if not self._waiting:
             return
-        if self._beat - self._waiting[0][0] >= _BEATS:
-            self._lose(TimeoutError("Redis is silent."))
+        if self._beat - self._waiting[0][0] >= BEATS:
+            self.lose(TimeoutError("Redis is silent."))
         else:
-            self._timer = self._loop.call_later(CALL_SECONDS / _BEATS, self._pass)
+            self._timer = self._loop.call_later(CALL_SECONDS / BEATS, self._pass)
 
-    def _lose(self, error: BaseException) -> None:
+    def lose(self, error: BaseException) -> None:
+        """Gives the connection up. Those who wait are told why."""
         if self.is_lost:
             return
         self.is_lost = True
@@ -182,7 +207,7 @@ class RedisLine(asyncio.Protocol):
                 answer.set_exception(error)
 
 
-def _certificates(options: dict[str, Any]) -> ssl.SSLContext | None:
+def _certificates(options: Mapping[str, Any]) -> ssl.SSLContext | None:
     """How to check the server's certificate, as the URL says; None without TLS."""
     from redis.asyncio.connection import SSLConnection
 

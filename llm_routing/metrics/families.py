@@ -109,7 +109,9 @@ LEDGER_BACKLOG = _gauge(
 LEDGER_UNWRITTEN = _gauge("ledger_unwritten_records", "Usage records that are in memory alone.")
 LEDGER_LOST = _counter("ledger_lost", "Usage records that neither disk nor database could take.")
 REDIS_MISSED = _counter(
-    "redis_calls_missed", "Calls of Redis that failed, or were skipped after a failure.", "reason"
+    "redis_calls_missed",
+    "Calls of Redis that failed, by reason, or were skipped after a failure.",
+    "reason",
 )
 REDIS_PAUSED = _gauge("redis_paused", "Processes that leave Redis alone after a failure.")
 REDIS_REFUSED = _counter(

@@ -52,8 +52,7 @@ class Readings:
     ledger_backlog_bytes: int = 0
     ledger_unwritten: int = 0
     ledger_lost: int = 0
-    redis_failed: int = 0
-    redis_skipped: int = 0
+    redis_missed: Mapping[str, int] = field(default_factory=dict)
     redis_is_paused: bool = False
     redis_forged: int = 0
 
@@ -200,12 +199,12 @@ class Metrics:
             values[claim(families.REDIS_PAUSED)] = readings.redis_is_paused
             counts: dict[object, tuple[int, int]] = {
                 "lost": (claim(families.LEDGER_LOST), readings.ledger_lost),
-                "failed": (claim(families.REDIS_MISSED, "failed"), readings.redis_failed),
-                "skipped": (claim(families.REDIS_MISSED, "skipped"), readings.redis_skipped),
                 "forged": (claim(families.REDIS_REFUSED), readings.redis_forged),
             }
             for reason, count in readings.refused_keys.items():
                 counts["refused", reason] = (claim(families.REFUSED_KEYS, reason), count)
+            for reason, count in readings.redis_missed.items():
+                counts["redis", reason] = (claim(families.REDIS_MISSED, reason), count)
             evictions = claim(families.CACHE_EVICTIONS)
             for cache, count in readings.evictions.items():
                 counts[cache] = (evictions, count)

@@ -3,9 +3,11 @@
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -67,3 +69,115 @@ class MortalRedis:
         if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
             stop(self.process)
+
+
+@contextmanager
+def cluster(directory: Path, masters: int = 3) -> Iterator[list[MortalRedis]]:
+    """A Redis Cluster of so many masters, each with its share of the slots."""
+    with ExitStack() as stack:
+        nodes = []
+        for number in range(masters):
+            (directory / str(number)).mkdir()
+            # The bus of a node listens on its port and 10 000.
+            port = _port_below(55_000)
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+            node = MortalRedis(directory / str(number), options, port)
+            stack.callback(node.end)
+            node.start()
+            nodes.append(node)
+        share = 16_384 // masters
+        for number, node in enumerate(nodes):
+            last = 16_383 if number == masters - 1 else (number + 1) * share - 1
+            _say(node, "CLUSTER", "ADDSLOTSRANGE", number * share, last)
+            for other in nodes:
+                _say(node, "CLUSTER", "MEET", "127.0.0.1", other.port)
+        for node in nodes:
+            _until(lambda node=node: b"cluster_state:ok" in _say(node, "CLUSTER", "INFO"))
+            _until(
+                lambda node=node: _say(node, "CLUSTER", "NODES").count(b" connected ") == masters
+            )
+        yield nodes
+
+
+@dataclass
+class Watched:
+    """A master and a replica of it, and the Sentinel that watches them."""
+
+    master: MortalRedis
+    replica: MortalRedis
+    sentinel: MortalRedis
+
+    @property
+    def url(self) -> str:
+        # The first is nobody: Sentinels may be gone.
+        dead = free_port()
+        return f"redis+sentinel://127.0.0.1:{dead},127.0.0.1:{self.sentinel.port}/cache/0"
+
+
+@contextmanager
+def watched(directory: Path) -> Iterator[Watched]:
+    """A master that fails over to its replica half a second after it is gone."""
+    with ExitStack() as stack:
+        for name in ("master", "replica", "sentinel"):
+            (directory / name).mkdir()
+        master = MortalRedis(directory / "master")
+        stack.callback(master.end)
+        master.start()
+        replica = MortalRedis(directory / "replica", ("--replicaof", "127.0.0.1", str(master.port)))
+        stack.callback(replica.end)
+        replica.start()
+        _until(lambda: b"master_link_status:up" in _say(replica, "INFO", "replication"))
+        configuration = directory / "sentinel" / "sentinel.conf"
+        port = free_port()
+        configuration.write_text(
+            f"""
+            port {port}
+            bind 127.0.0.1
+            dir {directory / "sentinel"}
+            sentinel monitor cache 127.0.0.1 {master.port} 1
+            sentinel down-after-milliseconds cache 500
+            sentinel failover-timeout cache 2000
+            """.replace("            ", "")
+        )
+        binary = program("redis-server", alternative="valkey-server", package="redis-server")
+        sentinel = MortalRedis(directory / "sentinel", port=port)
+        sentinel.process = subprocess.Popen(
+            [binary, str(configuration), "--sentinel"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        stack.callback(sentinel.end)
+        _until(lambda: _knows_replica(sentinel))
+        yield Watched(master, replica, sentinel)
+
+
+def _knows_replica(sentinel: MortalRedis) -> bool:
+    try:
+        return b"slaves=1" in _say(sentinel, "INFO", "sentinel")
+    except redis.RedisError:
+        return False
+
+
+def _say(server: MortalRedis, *command: str | int) -> bytes:
+    with redis.Redis(port=server.port, socket_timeout=5) as client:
+        connection: Any = client.connection_pool.get_connection()
+        try:
+            connection.send_command(*command)
+            said = connection.read_response()
+            return said if isinstance(said, bytes) else str(said).encode()
+        finally:
+            client.connection_pool.release(connection)
+
+
+def _until(is_so: Any) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _port_below(most: int) -> int:
+    while True:
+        if (port := free_port()) < most:
+            return port

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -11,7 +12,16 @@ import pytest
 from redis.asyncio import Redis
 
 from llm_routing.backends.clock import SystemClock
-from llm_routing.backends.guarded_redis import GuardedRedis, RedisCalls, RedisUnavailable
+from llm_routing.backends.guarded_redis import (
+    MOST_SLOW,
+    GuardedRedis,
+    RedisCalls,
+    RedisUnavailable,
+)
+from llm_routing.backends.redis_trouble import ADVICE, RedisTrouble
+from project.processes import free_port
+from tests.listening import listening
+from tests.tls import self_signed
 
 from .redis_servers import MortalRedis
 
@@ -123,7 +133,7 @@ async def test_a_script_that_is_wrong_is_a_failure_and_tells_no_argument(
     with pytest.raises(RedisUnavailable) as caught:
         await guarded.run("return redis.call('HGET', KEYS[1])", ["name"], ["sk-secret"])
     assert "sk-secret" not in caplog.text + str(caught.value)
-    assert "ResponseError" in caplog.text
+    assert "it answered with an error (other)" in caplog.text
 
 
 async def say(guarded: GuardedRedis, word: str) -> str:
@@ -163,7 +173,7 @@ async def test_what_is_lost_counts_though_another_connection_is_there_already(
     mortal.freeze()
     waiting = [asyncio.create_task(ask(guarded)) for _ in range(3)]
     await asyncio.sleep(0)
-    line._lose(TimeoutError())
+    line.lose(TimeoutError())
     assert guarded._line() is not line
     assert await asyncio.gather(*waiting) == [False] * 3
     assert guarded.calls == RedisCalls(failed=3, is_paused=True)
@@ -245,3 +255,207 @@ async def test_each_loop_has_its_own_connections_and_all_know_of_the_pause(
     assert not await ask(guarded)
     assert not await asyncio.to_thread(lambda: asyncio.run(elsewhere()))
     assert guarded.calls == RedisCalls(failed=1, skipped=1, is_paused=True)
+
+
+async def misbehaving(mortal: MortalRedis, kind: str) -> str:
+    """Brings the trouble about, and returns the URL by which a process meets it."""
+    async with Redis.from_url(mortal.url) as admin:
+        match kind:
+            case "read_only":
+                await admin.replicaof("127.0.0.1", "1")
+            case "out_of_memory":
+                await admin.config_set("maxmemory", "1")
+            case "credentials":
+                await admin.acl_setuser("ann", enabled=True, passwords=["+right"])
+                return mortal.url.replace("//", "//ann:hunter2@")
+            case "not_permitted":
+                await admin.acl_setuser(
+                    "bob", enabled=True, passwords=["+hunter2"], keys=["*"], commands=["+get"]
+                )
+                return mortal.url.replace("//", "//bob:hunter2@")
+            case "not_permitted inside":
+                await admin.acl_setuser(
+                    "eve",
+                    enabled=True,
+                    passwords=["+hunter2"],
+                    keys=["other:*"],
+                    commands=["+eval", "+evalsha", "+set"],
+                )
+                return mortal.url.replace("//", "//eve:hunter2@")
+    return mortal.url
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["read_only", "out_of_memory", "credentials", "not_permitted", "not_permitted inside"],
+)
+async def test_the_reason_is_named_with_what_to_do_and_without_a_secret(
+    mortal: MortalRedis, kind: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis = GuardedRedis(await misbehaving(mortal, kind), clock=clock, rng=Random(1))
+    reason = RedisTrouble(kind.split(" ")[0])
+    for _ in range(4):
+        with pytest.raises(RedisUnavailable):
+            await redis.run("return redis.call('SET', KEYS[1], ARGV[1])", ["name"], ["sk-secret"])
+        clock.now_is += 20
+    assert redis.calls.reasons == {reason: 4}
+    (record,) = caplog.records
+    assert ADVICE[reason] in record.getMessage()
+    for word in ("hunter2", "sk-secret", "name ", "ResponseError"):
+        assert word not in caplog.text
+    await redis.aclose()
+
+
+async def test_a_redis_without_scripts_is_named_as_such(
+    redis_url: str, tmp_path: Path, clock: Clock
+) -> None:
+    server = MortalRedis(
+        tmp_path, ("--rename-command", "EVALSHA", "", "--rename-command", "EVAL", "")
+    )
+    server.start()
+    redis = GuardedRedis(server.url, clock=clock, rng=Random(1))
+    assert not await ask(redis)
+    assert redis.calls.reasons == {RedisTrouble.NO_SCRIPTS: 1}
+    await redis.aclose()
+    server.end()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", RedisTrouble.NOT_REDIS),
+        (b"-LOADING Redis is loading the dataset in memory\r\n", RedisTrouble.LOADING),
+        (b"-BUSY Redis is busy running a script.\r\n", RedisTrouble.BUSY),
+        (b"-MISCONF Errors writing to the AOF file\r\n", RedisTrouble.NOT_SAVING),
+        (b"-MOVED 3999 127.0.0.1:6381\r\n", RedisTrouble.CLUSTER),
+        (b"-CLUSTERDOWN Hash slot not served\r\n", RedisTrouble.CLUSTER_DOWN),
+        (
+            b"-ERR Error running script (call to f_1): @user_script:1: READONLY You\r\n",
+            RedisTrouble.READ_ONLY,
+        ),
+        (b"-" + b"x" * 100_000 + b" hunter2 OOM\r\n", RedisTrouble.OTHER),
+        (b":1\r\n:2\r\n:3\r\n", None),
+        (b"$400000000\r\n" + b"x" * 17_000_000, RedisTrouble.NOT_REDIS),
+        (b"*3\r\n$3\r\nab", RedisTrouble.SILENT),
+        (b"*1\r\n" * 500, RedisTrouble.SILENT),
+        (b"", RedisTrouble.AWAY),
+    ],
+    ids=lambda value: (
+        value.split()[0][:12].decode() if isinstance(value, bytes) and value else None
+    ),
+)
+async def test_what_answers_anything_else_is_a_miss_with_a_reason(
+    words: bytes, reason: RedisTrouble | None, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(words)
+        if words:
+            with suppress(ConnectionError):
+                await reader.read()
+
+    async with listening(serve) as port:
+        redis = GuardedRedis(f"redis://127.0.0.1:{port}", clock=clock, rng=Random(1))
+        assert await ask(redis) is (reason is None)
+        await asyncio.sleep(0)
+        assert set(redis.calls.reasons) == ({reason} - {None})
+        assert "hunter2" not in caplog.text
+        assert all(len(record.getMessage()) < 400 for record in caplog.records)
+        await redis.aclose()
+
+
+async def test_a_certificate_that_is_not_accepted_is_named(
+    redis_url: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate, port = str(self_signed(tmp_path)), free_port()
+    server = MortalRedis(
+        tmp_path,
+        (
+            *("--tls-port", str(port), "--tls-auth-clients", "no"),
+            *("--tls-cert-file", certificate, "--tls-key-file", certificate),
+            *("--tls-ca-cert-file", certificate),
+        ),
+    )
+    server.start()
+    redis = GuardedRedis(f"rediss://127.0.0.1:{port}", clock=clock, rng=Random(1))
+    assert not await ask(redis)
+    assert redis.calls.reasons == {RedisTrouble.CERTIFICATE: 1}
+    assert "ssl_ca_certs" in caplog.text
+    await redis.aclose()
+    server.end()
+
+
+async def test_an_outage_is_logged_once_and_so_is_its_end(
+    mortal: MortalRedis, guarded: GuardedRedis, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await ask(guarded)
+    mortal.kill()
+    for _ in range(6):
+        await ask(guarded)
+        clock.now_is += 15
+    mortal.start()
+    assert await ask(guarded)
+    assert await ask(guarded)
+    first, last = (record.getMessage() for record in caplog.records)
+    assert "see that it runs at the address in REDIS_URL (away)" in first
+    assert last == "Redis is used again after 90 s."
+
+
+async def test_a_value_of_another_type_under_a_name_of_ours_is_removed_and_nothing_else_suffers(
+    mortal: MortalRedis, guarded: GuardedRedis
+) -> None:
+    script = "return redis.call('GET', KEYS[1])"
+    async with Redis.from_url(mortal.url) as admin:
+        await admin.rpush("llm_routing:ours", "junk")
+        await admin.rpush("theirs", "junk")
+    with pytest.raises(RedisUnavailable):
+        await guarded.run(script, ["llm_routing:ours"], [])
+    assert guarded.calls == RedisCalls(failed=1, forged=1)
+    assert guarded.calls.reasons == {RedisTrouble.WRONG_TYPE: 1}
+    assert await guarded.run(script, ["llm_routing:ours"], []) is None
+    async with Redis.from_url(mortal.url) as admin:
+        assert await admin.exists("theirs")
+
+
+class LateLine:
+    """A way to a Redis that answers, always late or never."""
+
+    is_lost = is_closed = False
+
+    def __init__(self) -> None:
+        self.slow_in_a_row = 0
+        self.is_late = True
+
+    async def ask(self, *command: str | bytes | int) -> int:
+        self.slow_in_a_row = self.slow_in_a_row + 1 if self.is_late else 0
+        return 1
+
+    def lose(self, error: BaseException) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+async def test_a_redis_that_always_answers_late_is_left_alone_as_a_dead_one_is(
+    redis_url: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis, line = GuardedRedis(redis_url, clock=clock, rng=Random(1)), LateLine()
+    redis._lines[asyncio.get_running_loop()] = line
+    assert sum([await ask(redis) for _ in range(60)]) == MOST_SLOW
+    assert redis.calls == RedisCalls(failed=1, skipped=60 - MOST_SLOW, is_paused=True)
+    # The one that finds out has its answer, and the others are spared it.
+    clock.now_is += 15
+    assert sum([await ask(redis) for _ in range(20)]) == 1
+    assert redis.calls.reasons == {RedisTrouble.SLOW: 2}
+    line.is_late = False
+    clock.now_is += 15
+    assert all([await ask(redis) for _ in range(20)])
+    # One late answer now and then is no reason.
+    for number in range(40):
+        line.is_late = number % 2 == 0
+        assert await ask(redis)
+    first, last = (record.getMessage() for record in caplog.records)
+    assert "too slowly to help" in first
+    assert "used again" in last
+    await redis.aclose()

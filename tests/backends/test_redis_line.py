@@ -8,7 +8,8 @@ import pytest
 import uvloop
 from redis.exceptions import ResponseError
 
-from llm_routing.backends.redis_line import RedisLine
+from llm_routing.backends.redis_line import SLOW_BEATS, RedisLine
+from llm_routing.redis_address import parse_redis_url
 from project.processes import free_port
 from tests.listening import listening
 from tests.tls import self_signed
@@ -36,7 +37,7 @@ def mortal(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[RedisLine]:
-    line = RedisLine(url)
+    line = RedisLine(parse_redis_url(url))
     try:
         yield line
     finally:
@@ -106,7 +107,7 @@ def test_one_that_is_closed_while_it_opens_is_closed_soon(turns: int) -> None:
 
     async def close_while_opening() -> None:
         async with listening(serve) as port:
-            line = RedisLine(f"redis://127.0.0.1:{port}/0")
+            line = RedisLine(parse_redis_url(f"redis://127.0.0.1:{port}/0"))
             for _ in range(turns):
                 await asyncio.sleep(0)
             async with asyncio.timeout(30):
@@ -114,3 +115,19 @@ def test_one_that_is_closed_while_it_opens_is_closed_soon(turns: int) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(close_while_opening())
+
+
+async def test_answers_that_come_late_are_counted_until_one_is_in_time(mortal: MortalRedis) -> None:
+    async with opened(urls(mortal)["tcp"]) as line:
+        await line.ask("PING")
+        mortal.freeze()
+        for late in (1, 2):
+            asking = line.ask("PING")
+            # As many slices of time as make an answer late, without waiting for them.
+            line._beat += SLOW_BEATS + 1
+            mortal.thaw()
+            assert await asking == b"PONG"
+            assert line.slow_in_a_row == late
+        async with asyncio.timeout(30):
+            while line.slow_in_a_row:
+                await line.ask("PING")

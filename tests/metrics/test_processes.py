@@ -291,11 +291,11 @@ def test_breakers_add_up_by_state_and_their_openings_survive_a_reset(start: Star
 
 def test_calls_that_redis_missed_add_up_and_processes_that_leave_it_alone(start: Start) -> None:
     one, two = start(), start()
-    one.readings = lambda: Readings(redis_failed=2, redis_skipped=30, redis_is_paused=True)
-    two.readings = lambda: Readings(redis_failed=1, redis_forged=4)
+    one.readings = lambda: Readings(redis_missed={"away": 2, "skipped": 30}, redis_is_paused=True)
+    two.readings = lambda: Readings(redis_missed={"away": 1}, redis_forged=4)
     two.sample()
     numbers = read(one)
-    assert numbers.sum("redis_calls_missed_total", reason="failed") == 3
+    assert numbers.sum("redis_calls_missed_total", reason="away") == 3
     assert numbers.sum("redis_calls_missed_total", reason="skipped") == 30
     assert numbers.sum("redis_paused") == 1
     assert numbers.sum("redis_values_refused_total") == 4

@@ -104,6 +104,19 @@ def test_redis_holds_json(monkeypatch):
     assert default["OPTIONS"]["SERIALIZER"].endswith("JSONSerializer")
 
 
+def test_djangos_cache_follows_sentinels_and_stays_in_memory_beside_a_cluster(monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis+sentinel://:pw@one,two:7000/cache/2")
+    default = environment.caches()["default"]
+    assert default["LOCATION"] == "redis://:pw@cache/2"
+    assert default["OPTIONS"]["SENTINELS"] == [("one", 26379), ("two", 7000)]
+    monkeypatch.setenv("REDIS_URL", "redis+cluster://one,two")
+    assert "locmem" in environment.caches()["default"]["BACKEND"]
+    monkeypatch.setenv("REDIS_URL", "redis+sentinel://:hunter2@one")
+    with pytest.raises(ImproperlyConfigured, match="REDIS_URL") as caught:
+        environment.caches()
+    assert "hunter2" not in str(caught.value)
+
+
 def test_the_secret_key_is_made_once_and_private(monkeypatch, tmp_path):
     monkeypatch.delenv("DJANGO_SECRET_KEY")
     path = tmp_path / "var" / "secret_key"

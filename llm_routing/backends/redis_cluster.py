@@ -1,0 +1,87 @@
+"""A Redis Cluster, over redis-py's client, which knows nodes and slots and follows MOVED and ASK.
+
+Slower than `redis_line`, whose place it takes: each call has a connection to itself.
+"""
+
+import asyncio
+from typing import Any
+
+from llm_routing.redis_address import RedisAddress
+
+from .redis_line import BEATS, CALL_SECONDS, SLOW_BEATS
+
+REPAIR_SECONDS = 2.0
+MOST_AT_ONCE = 64
+_OF_CLUSTER = ("username", "password")
+
+
+class ClusterLine:
+    """The way to a cluster from one event loop. It is never lost: the client finds out which nodes
+    there are, also for callers that do not wait for it any more.
+
+    All names of one call must be in one slot.
+    """
+
+    is_lost = False
+
+    def __init__(self, address: RedisAddress) -> None:
+        from redis.asyncio.cluster import ClusterNode, RedisCluster
+        from redis.asyncio.connection import SSLConnection
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        options: dict[str, Any] = {
+            name: value
+            for name, value in address.options.items()
+            if name in _OF_CLUSTER or name.startswith("ssl_")
+        }
+        self._client = RedisCluster(
+            startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
+            ssl=address.options.get("connection_class") is SSLConnection,
+            socket_timeout=CALL_SECONDS,
+            socket_connect_timeout=CALL_SECONDS,
+            require_full_coverage=False,
+            retry=Retry(NoBackoff(), 2),
+            **options,
+        )
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
+        self._calls: set[asyncio.Task[Any]] = set()
+        self.is_closed = False
+        self.slow_in_a_row = 0
+
+    async def ask(self, *command: str | bytes | int) -> Any:
+        """What Redis says within `CALL_SECONDS`. Raises what redis-py raises, and `TimeoutError`;
+        the call then goes on for a while, so that a client that is looking for the nodes finds
+        them."""
+        call = asyncio.get_running_loop().create_task(self._call(command))
+        self._calls.add(call)
+        call.add_done_callback(self._ended)
+        # In slices, as in `RedisLine`: a stall of our own event loop passes for one.
+        for beat in range(BEATS):
+            await asyncio.wait({call}, timeout=CALL_SECONDS / BEATS)
+            if call.done():
+                self.slow_in_a_row = self.slow_in_a_row + 1 if beat >= SLOW_BEATS else 0
+                return call.result()
+        raise TimeoutError("The cluster is silent.")
+
+    def lose(self, error: BaseException) -> None:
+        """Nothing to give up: connections are the client's."""
+
+    async def aclose(self) -> None:
+        """Ends calls under way and closes the connections."""
+        self.is_closed = True
+        calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await self._client.aclose()
+
+    async def _call(self, command: tuple[str | bytes | int, ...]) -> Any:
+        async with asyncio.timeout(REPAIR_SECONDS), self._places:
+            return await self._client.execute_command(*command)
+
+    def _ended(self, call: "asyncio.Task[Any]") -> None:
+        self._calls.discard(call)
+        if not call.cancelled():
+            # Whoever asked may not wait any more.
+            call.exception()
