@@ -11,13 +11,8 @@ from functools import cached_property
 from llm_routing.core.content import (
     AnswerFormat,
     Message,
-    Part,
-    RefusalPart,
     Role,
     TextPart,
-    ThinkingPart,
-    ToolCallPart,
-    ToolResultPart,
 )
 from llm_routing.core.errors import (
     EndpointNotFound,
@@ -42,6 +37,7 @@ from llm_routing.core.vendor_details import SentRequest
 from .anthropic_messages import AnthropicMessages
 from .base import AnswerHead, EmbeddingFormat
 from .evidence import review
+from .prompt_length import part_length, prompt_length, tools_length
 from .registry import EMBEDDING_FORMATS, FORMATS
 from .tool_names import RenamingParser, renamed_tools, with_callers_names
 
@@ -115,7 +111,7 @@ class ChatOperation(_Spoken):
     @property
     def input_length(self) -> int:
         """Characters of the prompt."""
-        return _prompt_length(self._request)
+        return prompt_length(self._request)
 
     def build(self, target: Target) -> WireRequest:
         """The request in the target's words, built once: it is asked for again to be sent, and
@@ -177,7 +173,7 @@ class ChatOperation(_Spoken):
 
     def output_length(self, result: Completion) -> int:
         """Characters of the answer."""
-        return sum(_length(part) for choice in result.choices for part in choice.content)
+        return sum(part_length(part) for choice in result.choices for part in choice.content)
 
 
 class EmbeddingOperation(_Spoken):
@@ -248,8 +244,8 @@ class CountTokensOperation(_Spoken):
 
     @cached_property
     def input_length(self) -> int:
-        """Characters of the prompt."""
-        return _prompt_length(self._request)
+        """Characters of the prompt, its tools included."""
+        return prompt_length(self._request) + tools_length(self._request)
 
     def build(self, target: Target) -> WireRequest:
         """The request in the target's words."""
@@ -276,24 +272,3 @@ def _embedding_format(target: Target) -> EmbeddingFormat:
     if wire_format is None:
         raise UnsupportedRequest(f"The provider {target.provider.name} has no embeddings.")
     return wire_format
-
-
-def _prompt_length(request: LLMRequest) -> int:
-    length = len(request.system_prompt or "")
-    for message in request.messages:
-        for part in message.content:
-            # Nearly all are text.
-            length += len(part.text) if type(part) is TextPart else _length(part)
-    return length
-
-
-def _length(part: Part) -> int:
-    match part:
-        case TextPart() | RefusalPart() | ThinkingPart():
-            return len(part.text)
-        case ToolCallPart():
-            return len(part.name) + len(part.arguments)
-        case ToolResultPart():
-            return sum(len(item.text) for item in part.content if isinstance(item, TextPart))
-        case _:
-            return 0

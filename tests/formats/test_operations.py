@@ -9,6 +9,7 @@ import pytest
 from llm_routing.core.content import (
     AnswerFormat,
     ForeignPart,
+    ForeignTool,
     ImagePart,
     Message,
     RefusalPart,
@@ -16,6 +17,7 @@ from llm_routing.core.content import (
     Role,
     TextPart,
     ThinkingPart,
+    Tool,
     ToolCallPart,
     ToolResultPart,
 )
@@ -89,10 +91,48 @@ def test_a_chat_is_built_and_read_in_the_target_s_words(at: Target) -> None:
     assert operation.output_length(completion) == len("Hello")
 
 
-def test_the_length_of_a_prompt_counts_all_its_words_and_no_image() -> None:
-    expected = 10 + 5 + 3 + 2 + len("name") + len('{"a":1}') + 4
+def test_the_length_of_a_prompt_counts_all_its_words_and_roughly_its_images() -> None:
+    expected = 10 + 5 + 3 + 2 + len("name") + len('{"a":1}') + 4 + 2 * 4 * 765
     assert ChatOperation(REQUEST).input_length == expected
     assert CountTokensOperation(REQUEST).input_length == expected
+
+
+PDF = {"type": "base64", "media_type": "application/pdf", "data": "A" * 4000}
+
+
+@pytest.mark.parametrize(
+    ("part", "tokens"),
+    [
+        (ImagePart(data="A" * 4000, media_type="image/png"), 765),
+        (ImagePart(url="https://a.test/b.png", detail="low"), 85),
+        (ToolResultPart("c1", (ImagePart(url="https://a.test/b.png"), TextPart("four"))), 766),
+        (ForeignPart("anthropic_messages", {"type": "document", "source": PDF}), 2000),
+        (
+            ForeignPart("anthropic_messages", {"source": {**PDF, "data": "A" * 100_001}}),
+            4000,
+        ),
+        (ForeignPart("anthropic_messages", {"source": {"type": "url", "url": "x"}}), 2000),
+        (ForeignPart("openai_chat", {"type": "file", "file": {"file_data": "A" * 9}}), 2000),
+        (ForeignPart("anthropic_messages", {"source": {"type": "text", "data": "A" * 40}}), 10),
+        (ForeignPart("a", {"source": {"type": "content", "content": "A" * 40}}), 10),
+        (
+            ForeignPart("a", {"source": {"content": [{"text": "A" * 40}, 3]}, "title": "Four"}),
+            11,
+        ),
+        (ForeignPart("openai_chat", {"type": "input_audio", "input_audio": "x"}), 0),
+    ],
+)
+def test_images_and_documents_have_a_rough_length(part: Any, tokens: int) -> None:
+    operation = CountTokensOperation(LLMRequest((Message(Role.USER, (part,)),)))
+    assert operation.input_length == 4 * tokens
+
+
+def test_a_count_includes_the_tools() -> None:
+    tools = (Tool("name", "Says it.", {"type": "object"}), ForeignTool("openai_chat", {"a": 1}))
+    request = LLMRequest((Message(Role.USER, (TextPart("Hi"),)),), tools=tools)
+    assert ChatOperation(request).input_length == 2
+    length = 2 + 4 + 8 + len('{"type":"object"}') + len('{"a":1}')
+    assert CountTokensOperation(request).input_length == length
 
 
 @pytest.mark.parametrize(

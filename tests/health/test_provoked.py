@@ -237,3 +237,19 @@ async def test_targets_of_one_route_only(router: BaseLLMRouter, upstream: Upstre
         await router.embed("Hi", use_case="alone")
     assert await chat(router) == "first"
     assert nothing_is_known()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png"}},
+        {"type": "document", "source": {"type": "base64", "media_type": "application/pdf"}},
+    ],
+)
+async def test_a_count_over_another_vendor_counts_images_and_documents(
+    router: BaseLLMRouter, part: Any
+) -> None:
+    part["source"]["data"] = "A" * 4000
+    asked = {"model": "alone", "messages": [{"role": "user", "content": [part]}]}
+    request = AnthropicMessages().parse_count_tokens_request(asked)
+    assert (await router.count_tokens(request, Caller(), "r1")).input_tokens >= 50
