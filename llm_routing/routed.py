@@ -31,7 +31,7 @@ class MeasuredRequest:
     """A request under way, which ends once: by what is raised in its `with` block, or by a word.
 
     `route` is to be set when it is known, `slot` when there is a place for it, which is given
-    back at the end.
+    back at the end. `left_out` names what the caller asked for and may not have.
     """
 
     __slots__ = (
@@ -41,6 +41,7 @@ class MeasuredRequest:
         "_metrics",
         "_operation",
         "began",
+        "left_out",
         "route",
         "slot",
     )
@@ -48,6 +49,7 @@ class MeasuredRequest:
     def __init__(self, operation: str, metrics: MetricsSink, clock: Clock) -> None:
         self.began = clock.monotonic()
         self.route: RouteSpec | None = None
+        self.left_out: tuple[str, ...] = ()
         self.slot: Slot | None = None
         self._operation = operation
         self._metrics = metrics

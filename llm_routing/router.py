@@ -56,6 +56,7 @@ from .core.types import (
 from .discovery.report import DiscoveryReport
 from .discovery.run import compare, discover
 from .formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation
+from .formats.restrictions import RequestT, permitted
 from .health.credentials import CredentialBreakers
 from .health.signs import HealthSigns, WatchedBreakers
 from .health.status import breaker_counts, health_status
@@ -63,6 +64,8 @@ from .in_process import InProcessCalls
 from .metrics import MeasuredSink, Tally
 from .routed import MeasuredRequest, RoutedStream, TokenCount
 from .snapshot import Snapshot, SnapshotSource
+
+_NOTHING: frozenset[str] = frozenset()
 
 
 class BaseLLMRouter(InProcessCalls):
@@ -157,6 +160,7 @@ class BaseLLMRouter(InProcessCalls):
         """The whole answer to a canonical request. Raises `LLMError`."""
         with self._measured(ChatOperation.name) as measured:
             route_plan, request = self._plan_chat(request)
+            request = self._permitted(request, route_plan, measured)
             call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
             rules = self._rules(request, route_plan, caller)
             operation = ChatOperation(request, request_id, self._now())
@@ -169,6 +173,7 @@ class BaseLLMRouter(InProcessCalls):
         """A stream whose first content has come. Raises `LLMError`."""
         with self._measured(ChatOperation.name) as measured:
             route_plan, request = self._plan_chat(request)
+            request = self._permitted(request, route_plan, measured)
             call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
             rules = self._rules(request, route_plan, caller)
             operation = ChatOperation(request, request_id, self._now())
@@ -189,6 +194,7 @@ class BaseLLMRouter(InProcessCalls):
         with self._measured(EmbeddingOperation.name) as measured:
             address = Address(request.model, request.use_case, request.tier)
             route_plan = self._plan(address, EMBEDDINGS)
+            request = self._permitted(request, route_plan, measured)
             call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
             once = self._once(request.idempotency, caller)
             result = await self._executor.complete(
@@ -278,6 +284,15 @@ class BaseLLMRouter(InProcessCalls):
         route_plan = self._plan(address, CHAT, needs_of(request))
         return route_plan, with_route_defaults(request, route_plan.route)
 
+    def _permitted(
+        self, request: RequestT, route_plan: RoutePlan, measured: MeasuredRequest
+    ) -> RequestT:
+        """The request without what its caller may not ask for. Raises `UnsupportedRequest`."""
+        route = route_plan.route
+        allowed = route.allowed_fields if route else _NOTHING
+        request, measured.left_out = permitted(request, allowed)
+        return request
+
     def _rules(
         self, request: LLMRequest, route_plan: RoutePlan, caller: Caller
     ) -> tuple[Rule, ...]:
@@ -356,7 +371,11 @@ class BaseLLMRouter(InProcessCalls):
             cost=result.cost,
             latency_ms=elapsed * 1000,
             overhead_ms=max(elapsed - result.upstream_seconds, 0.0) * 1000,
-            ignored=result.ignored,
+            ignored=(
+                tuple(dict.fromkeys((*measured.left_out, *result.ignored)))
+                if measured.left_out
+                else result.ignored
+            ),
             replayed=result.replayed,
             created=result.created,
         )

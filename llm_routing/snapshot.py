@@ -96,6 +96,7 @@ _ROUTE: Final = (
     "stream_recovery",
     "is_hedged",
     "asks_when_all_open",
+    "allowed_fields",
 )
 
 
@@ -215,6 +216,7 @@ def compile_table(version: int, providers: list[Provider]) -> RoutingTable:
             stream_recovery=StreamRecovery(route.stream_recovery),
             is_hedged=route.is_hedged,
             asks_when_all_open=route.asks_when_all_open,
+            allowed_fields=frozenset(route.allowed_fields),
         )
     return RoutingTable(version, provider_specs, models, routes)
 

@@ -38,7 +38,11 @@ def static_snapshot(overrides: Mapping[str, Credential]) -> Snapshot:
         keys += [key for key in entry.embeddings if key in models][:1]
         targets = tuple(TargetSpec(key, position) for position, key in enumerate(keys))
         routes[route_key(entry.use_case, entry.tier)] = RouteSpec(
-            entry.use_case, entry.tier, targets, system_prompt=entry.system_prompt
+            entry.use_case,
+            entry.tier,
+            targets,
+            system_prompt=entry.system_prompt,
+            allowed_fields=entry.allowed_fields,
         )
     table = RoutingTable(0, providers, models, routes)
     return Snapshot(table, Credentials(credentials), SnapshotOrigin.STATIC)

@@ -6,14 +6,25 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.widgets import AutocompleteSelect
-from django.db.models import CharField, Exists, ForeignKey, OuterRef, Prefetch, QuerySet, Value
+from django.db.models import (
+    CharField,
+    Exists,
+    Field,
+    ForeignKey,
+    OuterRef,
+    Prefetch,
+    QuerySet,
+    Value,
+)
 from django.db.models.functions import Concat
 from django.forms.models import ModelChoiceField
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from llm_routing.formats.restrictions import RESTRICTED
 from llm_routing.models import ModelConfig, RouteTarget, UseCaseRoute
 
 from .base import ConfigurationAdmin, status
@@ -144,6 +155,10 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
             {"fields": ("system_prompt", ("temperature", "max_tokens"))},
         ),
         (
+            gettext_lazy("What callers may change"),
+            {"classes": ("collapse",), "fields": ("allowed_fields",)},
+        ),
+        (
             gettext_lazy("Time and cache"),
             {
                 "fields": (
@@ -161,6 +176,21 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
             {"classes": ("collapse",), "fields": (("created_at", "updated_at"),)},
         ),
     )
+
+    def formfield_for_dbfield(
+        self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any
+    ) -> forms.Field | None:
+        """Allowed fields to tick."""
+        if db_field.name == "allowed_fields":
+            return forms.TypedMultipleChoiceField(
+                label=capfirst(db_field.verbose_name),
+                choices=[(name, name) for name in RESTRICTED],
+                coerce=str,
+                required=False,
+                widget=forms.CheckboxSelectMultiple,
+                help_text=db_field.help_text,
+            )
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[UseCaseRoute]:
         """With every target, and whether its breaker is open."""

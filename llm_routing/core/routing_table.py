@@ -91,7 +91,8 @@ class RouteSpec:
 
     `is_hedged`: where the first target is slower than usual, the next one is asked beside it.
     `asks_when_all_open`: where the breakers of all targets are open, the one that would be probed
-    first is asked all the same.
+    first is asked all the same. `allowed_fields`: what callers may ask for although it can change
+    the model or the price (`formats.restrictions`).
     """
 
     use_case: str
@@ -108,6 +109,7 @@ class RouteSpec:
     stream_recovery: StreamRecovery = StreamRecovery.ERROR
     is_hedged: bool = False
     asks_when_all_open: bool = False
+    allowed_fields: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from llm_routing.core.routing_table import StreamRecovery
 from llm_routing.core.types import ModelTier, UseCase
+from llm_routing.formats.restrictions import RESTRICTED
 
 from . import fields
 from .providers import ModelConfig
@@ -123,6 +124,15 @@ class UseCaseRoute(ConfigurationModel):
         default=False,
         help_text=_("Off: callers are refused at once while every target is left alone."),
     )
+    allowed_fields = models.JSONField(
+        _("allowed fields"),
+        default=list,
+        blank=True,
+        help_text=_(
+            "What callers of this route may ask for although it can change the model, the provider "
+            "or the price, or have the provider reach out. The rest is left out or refused."
+        ),
+    )
     is_active = fields.is_active(_("Off: callers are told that there is no such route."))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
@@ -171,9 +181,17 @@ class UseCaseRoute(ConfigurationModel):
         return f"{self.use_case}:{self.tier}"
 
     def clean(self) -> None:
-        """Raises `ValidationError` for a use case that is, or with a tier would be, the alias of a
-        model, or that ends with a tier."""
+        """Raises `ValidationError` for unknown allowed fields, or for a use case that is, or with a
+        tier would be, the alias of a model, or ends with a tier."""
         super().clean()
+        allowed = self.allowed_fields
+        if not isinstance(allowed, list) or not all(name in RESTRICTED for name in allowed):
+            raise ValidationError(
+                {
+                    "allowed_fields": _("A list of known fields: %(known)s.")
+                    % {"known": ", ".join(RESTRICTED)}
+                }
+            )
         if not self.use_case:
             return
         if self.use_case.rpartition(":")[2] in set(ModelTier) and ":" in self.use_case:

@@ -41,13 +41,14 @@ class CatalogueModel:
 @dataclass(frozen=True, slots=True)
 class CatalogueRoute:
     """A use case in a tier: `targets` are models by key, the first one first; `embeddings` are
-    those of which the first usable one alone is taken."""
+    those of which the first usable one alone is taken. `allowed_fields` are those of the route."""
 
     use_case: str
     tier: str
     system_prompt: str
     targets: tuple[str, ...]
     embeddings: tuple[str, ...] = ()
+    allowed_fields: frozenset[str] = frozenset()
 
 
 def _model(

@@ -254,7 +254,10 @@ class _SetUp:
                 self._note("route", name, Action.SKIPPED, "its models are gone")
                 continue
             route = UseCaseRoute(
-                use_case=entry.use_case, tier=entry.tier, system_prompt=entry.system_prompt
+                use_case=entry.use_case,
+                tier=entry.tier,
+                system_prompt=entry.system_prompt,
+                allowed_fields=sorted(entry.allowed_fields),
             )
             UseCaseRoute.objects.bulk_create(_signed([route]))
             targets += (

@@ -108,6 +108,19 @@ class TestActions:
 
 
 class TestForms:
+    def test_what_callers_may_ask_for_is_ticked(self, operator, url):
+        targets = [(None, 0, rows.model(), 1)]
+        form = route_form(targets=targets, allowed_fields=["models", "server_tools"])
+        page = operator.post(url("usecaseroute", "add"), form)
+        assert page.status_code == 302, page.context["errors"]
+        route = UseCaseRoute.objects.get(use_case="translation")
+        assert route.allowed_fields == ["models", "server_tools"]
+        form = route_form(route, allowed_fields=["everything"])
+        page = operator.post(url("usecaseroute", "change", route.pk), form)
+        assert page.status_code == 200
+        route.refresh_from_db()
+        assert route.allowed_fields == ["models", "server_tools"]
+
     def test_a_route_is_added_with_its_targets_in_order(self, operator, url):
         first, second = rows.model("a"), rows.model("b", of="other")
         data = route_form(targets=[(None, 1, second, 1), (None, 0, first, 3)])

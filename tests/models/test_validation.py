@@ -106,6 +106,12 @@ class TestModel:
     def test_any_other_use_case_will_do(self):
         UseCaseRoute(use_case="translation-2").full_clean()
 
+    @pytest.mark.parametrize("allowed", [["everything"], "models", {"models": 1}, [1]])
+    def test_only_closed_fields_can_be_allowed(self, allowed):
+        row = UseCaseRoute(use_case="translation", allowed_fields=allowed)
+        assert "service_tier" in errors(row)["allowed_fields"][0]
+        UseCaseRoute(use_case="translation", allowed_fields=["models"]).full_clean()
+
     @pytest.mark.parametrize("capabilities", [["chat", "telepathy"], "chat", {"chat": True}, [1]])
     def test_capabilities_are_a_list_of_known_ones(self, capabilities):
         row = new_model(capabilities=capabilities)

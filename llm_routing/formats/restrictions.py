@@ -1,0 +1,97 @@
+"""Fields by which a caller could leave the model, the provider or the price that the operator has
+chosen, or have a vendor reach out. They are closed unless a route allows them.
+
+Sources: https://openrouter.ai/docs/guides/routing/model-fallbacks and the pages beside it,
+https://platform.openai.com/docs/api-reference/chat/create, https://platform.claude.com/docs/en/api/messages
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.core.types import EmbeddingRequest, LLMRequest
+
+RequestT = TypeVar("RequestT", LLMRequest, EmbeddingRequest)
+
+SERVER_TOOLS: Final = "server_tools"
+"""Tools that the vendor runs: a search of the web, code, a server of the caller's."""
+
+# Without these the answer is of the same kind; they are left out, and named.
+_LEFT_OUT: Final = frozenset(("models", "route", "service_tier", "speed", "transforms"))
+# Without these the caller would get another thing than it asked for.
+_REFUSED: Final = frozenset(
+    (
+        "inference_geo",
+        "mcp_servers",
+        "plugins",
+        "preset",
+        "provider",
+        "search_parameters",
+        "web_search_options",
+    )
+)
+RESTRICTED: Final = tuple(sorted((*_LEFT_OUT, *_REFUSED, SERVER_TOOLS)))
+"""What a route can allow."""
+
+# Values that ask for what the operator pays for in any case.
+_USUAL: Final[Mapping[str, tuple[Any, ...]]] = {
+    "service_tier": ("auto", "default", "standard", "standard_only"),
+    "speed": ("standard",),
+    "inference_geo": ("global",),
+}
+_CLOSED: Final = _LEFT_OUT | _REFUSED
+# Tools that the caller runs, by the beginning of their type; and Anthropic's search among them.
+_OF_CALLERS: Final = (
+    "function",
+    "custom",
+    "bash_",
+    "computer_",
+    "memory_",
+    "text_editor_",
+    "tool_search_tool_",
+)
+
+
+def permitted(request: RequestT, allowed: frozenset[str]) -> tuple[RequestT, tuple[str, ...]]:
+    """The request without what its caller may not ask for, and the names of what was left out.
+    Raises `UnsupportedRequest` for what cannot be left out."""
+    source = request.source
+    if source is None:
+        return request, ()
+    body = source.body
+    asked = () if _CLOSED.isdisjoint(body) else _asked(body, allowed)
+    for name in asked:
+        if name in _REFUSED:
+            raise _refusal(f"The field {name}", name)
+    if "tools" in body and SERVER_TOOLS not in allowed:
+        _check_tools(body["tools"])
+    if not asked:
+        return request, ()
+    kept = {name: value for name, value in body.items() if name not in asked}
+    return replace(request, source=replace(source, body=kept)), tuple(asked)
+
+
+def _asked(body: Mapping[str, Any], allowed: frozenset[str]) -> list[str]:
+    return [
+        name
+        for name, value in body.items()
+        if name in _CLOSED
+        and name not in allowed
+        and value not in (None, [], "")
+        and value not in _USUAL.get(name, ())
+    ]
+
+
+def _check_tools(tools: Any) -> None:
+    for tool in tools if isinstance(tools, list) else ():
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if isinstance(kind, str) and not kind.startswith(_OF_CALLERS):
+            raise _refusal("A tool that the provider runs", SERVER_TOOLS)
+
+
+def _refusal(what: str, name: str) -> UnsupportedRequest:
+    return UnsupportedRequest(
+        f"{what} can change the price, the model or where data goes, so it is closed. An operator "
+        f"opens it with {name} among the allowed fields of a route."
+    )

@@ -1,0 +1,123 @@
+"""What a caller may not ask for unless the operator allows it."""
+
+from typing import Any
+
+import pytest
+
+from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.core.types import LLMRequest
+from llm_routing.formats.anthropic_messages import AnthropicMessages
+from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_embeddings import OpenAIEmbeddings
+from llm_routing.formats.restrictions import RESTRICTED, permitted
+
+HI = [{"role": "user", "content": "Hi"}]
+NOTHING: frozenset[str] = frozenset()
+FUNCTION = {"type": "function", "function": {"name": "f"}}
+
+
+def asked(**body: Any) -> LLMRequest:
+    return OpenAIChat().parse_request({"model": "m", "messages": HI, **body})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("models", ["a/b", "c/d"]),
+        ("route", "fallback"),
+        ("service_tier", "flex"),
+        ("service_tier", "priority"),
+        ("speed", "fast"),
+        ("transforms", ["middle-out"]),
+    ],
+)
+def test_what_can_be_done_without_is_left_out_and_named(field: str, value: Any) -> None:
+    request = asked(**{field: value}, seed=1)
+    left, names = permitted(request, NOTHING)
+    assert names == (field,)
+    assert left.source is not None
+    assert left.source.body == {"model": "m", "messages": HI, "seed": 1}
+    assert permitted(request, frozenset({field})) == (request, ())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("provider", {"order": ["x"]}),
+        ("plugins", [{"id": "web"}]),
+        ("preset", "x"),
+        ("web_search_options", {}),
+        ("search_parameters", {"mode": "on"}),
+        ("mcp_servers", [{"type": "url", "url": "https://mcp.test", "name": "x"}]),
+        ("inference_geo", "us"),
+    ],
+)
+def test_what_makes_another_answer_is_refused_with_what_opens_it(field: str, value: Any) -> None:
+    request = asked(**{field: value})
+    with pytest.raises(UnsupportedRequest, match=f"{field} among the allowed fields of a route"):
+        permitted(request, NOTHING)
+    assert permitted(request, frozenset({field})) == (request, ())
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"type": "web_search"},
+        {"type": "web_search_20250305", "name": "web_search"},
+        {"type": "code_execution_20250825", "name": "code_execution"},
+        {"type": "mcp_toolset", "mcp_server_name": "x"},
+        {"type": "openrouter:web_search"},
+    ],
+)
+def test_a_tool_that_the_vendor_runs_is_refused(tool: Any) -> None:
+    body = {"model": "m", "messages": HI, "max_tokens": 9, "tools": [tool]}
+    request = AnthropicMessages().parse_request(body)
+    with pytest.raises(UnsupportedRequest, match="server_tools"):
+        permitted(request, NOTHING)
+    assert permitted(request, frozenset({"server_tools"})) == (request, ())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"service_tier": "auto"},
+        {"service_tier": "default"},
+        {"service_tier": "standard_only"},
+        {"service_tier": None, "models": None, "provider": None, "transforms": []},
+        {"speed": "standard", "inference_geo": "global"},
+        {"tools": [FUNCTION, {"type": "custom", "custom": {"name": "c"}}]},
+        {"store": True, "metadata": {"a": "b"}, "prompt_cache_key": "k", "verbosity": "low"},
+        {"reasoning_effort": "low", "n": 2, "prediction": {"type": "content", "content": "x"}},
+    ],
+)
+def test_everything_else_passes(body: Any) -> None:
+    request = asked(**body)
+    assert permitted(request, NOTHING) == (request, ())
+
+
+def test_the_tools_of_anthropic_that_callers_run_pass() -> None:
+    tools = [
+        {"name": "plain", "input_schema": {"type": "object"}},
+        {"type": "bash_20250124", "name": "bash"},
+        {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
+        {"type": "memory_20250818", "name": "memory"},
+        {"type": "computer_20250124", "name": "computer"},
+        {"type": "tool_search_tool_bm25_20251119", "name": "search"},
+    ]
+    body = {"model": "m", "messages": HI, "max_tokens": 9, "tools": tools}
+    request = AnthropicMessages().parse_request(body)
+    assert permitted(request, NOTHING) == (request, ())
+
+
+def test_the_same_holds_for_embeddings_and_not_for_code_of_the_operator() -> None:
+    body = {"model": "m", "input": "Hi", "provider": {"order": ["x"]}}
+    with pytest.raises(UnsupportedRequest):
+        permitted(OpenAIEmbeddings().parse_embedding_request(body), NOTHING)
+    own = LLMRequest(asked().messages, extra={"provider": {"order": ["x"]}})
+    assert permitted(own, NOTHING) == (own, ())
+
+
+def test_every_name_that_can_be_allowed_is_one_that_is_closed() -> None:
+    assert "server_tools" in RESTRICTED
+    assert len(set(RESTRICTED)) == len(RESTRICTED)
