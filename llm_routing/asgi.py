@@ -30,6 +30,7 @@ from .core.alarm import Alarm
 from .core.errors import LLMError, RequestTimedOut, RequestTooLarge
 from .core.running import running_loop
 from .core.types import Caller
+from .cors import cors_rules, wanted_by
 from .health.readiness import is_draining
 from .lifecycle import Lifecycle, is_cut
 from .request_limits import BODY_SECONDS, head_refusal, pass_on, refuse
@@ -122,19 +123,32 @@ class LeanApplication:
             path = path[len(root) :]
         endpoint = self._endpoints.get(path)
         if endpoint is not None and scope["method"] == "POST":
-            return _serve_endpoint(endpoint, scope, receive, send, task)
+            return _serve_endpoint(endpoint, scope, receive, send, task, self._cors(scope))
         match = _lean_match(get_resolver(), path)
         if match is None:
             if is_draining():
                 send = closing_connection(send)
             return pass_on(self._django, scope, receive, send)
+        cors = self._cors(scope)
+        if cors and scope["method"] == "OPTIONS":
+            asked = wanted_by(scope["headers"])
+            if "access-control-request-method" in asked:
+                return _serve_preflight(scope["path"], asked, send)
         from .api.direct import offered
 
         endpoint = offered(match.func)
         # With arguments there is no end of paths.
         if endpoint is not None and not match.args and not match.kwargs:
             self._endpoints[path] = endpoint
-        return _serve_view(match, scope, receive, send, task)
+        return _serve_view(match, scope, receive, send, task, cors)
+
+    @staticmethod
+    def _cors(scope: Scope) -> Mapping[str, str]:
+        """What the answer says to pages of other origins."""
+        rules = cors_rules()
+        if rules.are_off:
+            return {}
+        return rules.headers_for(scope["path"], wanted_by(scope["headers"]).get("origin", ""))
 
     def _forget_endpoints(self, *, setting: str, **_: Any) -> None:
         """In a test with another URL configuration."""
@@ -157,8 +171,21 @@ async def _refuse_websocket(receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close"})
 
 
+async def _serve_preflight(path: str, asked: Mapping[str, str], send: Send) -> None:
+    from .api.exchange import Reply
+
+    origin = asked.get("origin", "")
+    headers = asked.get("access-control-request-headers", "")
+    await send_reply(Reply(b"", cors_rules().preflight(path, origin, headers)), send)
+
+
 async def _serve_endpoint(
-    endpoint: "Endpoint", scope: Scope, receive: Receive, send: Send, task: "asyncio.Task[Any]"
+    endpoint: "Endpoint",
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    task: "asyncio.Task[Any]",
+    cors: Mapping[str, str],
 ) -> None:
     watch = _Watch(receive, task)
     body = _Body(watch)
@@ -166,6 +193,8 @@ async def _serve_endpoint(
     try:
         reply = await endpoint.respond(scope, body)
         if reply is not None:
+            if cors:
+                reply.headers.update(cors)
             await send_reply(reply, send)
     except asyncio.CancelledError:
         if not await watch.takes(send, None if reply is None else reply.content):
@@ -176,7 +205,12 @@ async def _serve_endpoint(
 
 
 async def _serve_view(
-    match: ResolverMatch, scope: Scope, receive: Receive, send: Send, task: "asyncio.Task[Any]"
+    match: ResolverMatch,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    task: "asyncio.Task[Any]",
+    cors: Mapping[str, str],
 ) -> None:
     watch = _Watch(receive, task)
     body = _Body(watch)
@@ -190,6 +224,8 @@ async def _serve_view(
             return
         watch.body_has_come()
         response = await match.func(request, *match.args, **match.kwargs)
+        for name, value in cors.items():
+            response.headers[name] = value
         await send_response(response, send)
     except asyncio.CancelledError:
         if not await watch.takes(send, response):

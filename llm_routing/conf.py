@@ -119,6 +119,10 @@ class Settings(BaseModel):
     write_timeout: float = Field(30.0, alias="LLM_WRITE_TIMEOUT", gt=0, le=3600)
     keep_alive_interval: float = Field(15.0, alias="LLM_KEEP_ALIVE_INTERVAL", ge=0, le=3600)
 
+    cors_allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+        (), alias="LLM_CORS_ALLOWED_ORIGINS"
+    )
+
     drain_timeout: float = Field(30.0, alias="LLM_DRAIN_TIMEOUT", ge=0, le=3600)
     drain_delay: float = Field(0.0, alias="LLM_DRAIN_DELAY", ge=0, le=3600)
     allowed_upstream_networks: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = Field(

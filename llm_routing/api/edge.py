@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from django.core.handlers.wsgi import WSGIRequest
+from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 
@@ -22,7 +23,8 @@ EnvelopeOf = Callable[[Mapping[str, str]], Envelope]
 
 
 def edged(view: View, envelope_of: EnvelopeOf) -> View:
-    """The view with an answer for every exception, in the endpoint's envelope."""
+    """The view with an answer for every exception, in the endpoint's envelope, and one to HEAD
+    wherever there is one to GET."""
 
     async def edge(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         request_id = request_id_of(request.headers)
@@ -30,6 +32,9 @@ def edged(view: View, envelope_of: EnvelopeOf) -> View:
         cast(GatewayRequest, request).request_id = request_id
         response: HttpResponseBase
         reply: Reply | None = None
+        is_head = request.method == "HEAD"
+        if is_head:
+            request.method = "GET"
         try:
             answer = view(request, *args, **kwargs)
             # Under WSGI every request has an event loop of its own, which would take the
@@ -48,10 +53,20 @@ def edged(view: View, envelope_of: EnvelopeOf) -> View:
             response = HttpResponse(reply.content, status=reply.status, headers=reply.headers)
         for name in envelope.id_headers:
             response.headers[name] = request_id
+        if is_head and isinstance(response, HttpResponse):
+            response.headers["Content-Length"] = str(len(response.content))
+            response.content = b""
         return response
 
     edge.csrf_exempt = True  # type: ignore[attr-defined]  # Django's own mark: keys, not cookies
-    return edge
+    return without_transactions(edge)
+
+
+def without_transactions(view: View) -> View:
+    """The view outside of the transactions of ATOMIC_REQUESTS, which coroutines cannot run in."""
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view
 
 
 async def unknown_endpoint(request: HttpRequest, **_: str) -> HttpResponseBase:

@@ -57,7 +57,7 @@ def set_facts(headers: MutableMapping[str, str], facts: RoutingFacts) -> None:
     headers["x-llm-provider"] = _printable(facts.provider)
     headers["x-llm-model"] = _printable(facts.model)
     headers["x-llm-attempts"] = str(len(facts.attempts))
-    headers["x-llm-cache"] = facts.cache
+    headers["x-llm-cache"] = facts.cache.value  # WSGI servers take no subclass of `str`
     headers["x-llm-overhead-ms"] = f"{facts.overhead_ms:.3f}"
     if facts.cost is not None:
         headers["x-llm-cost-usd"] = format(facts.cost, "f")
