@@ -74,7 +74,7 @@ def _mysql(connection: BaseDatabaseWrapper) -> Iterator[Callable[[], bool]]:
 
         def try_to_lock() -> bool:
             cursor.execute("SELECT GET_LOCK(%s, 0)", [name])
-            return cursor.fetchone()[0] == 1
+            return bool(cursor.fetchone()[0] == 1)
 
         yield try_to_lock
 
