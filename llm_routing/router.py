@@ -55,6 +55,7 @@ from .core.types import (
 )
 from .discovery.report import DiscoveryReport
 from .discovery.run import compare, discover
+from .formats.content_urls import check_content_urls
 from .formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation
 from .formats.restrictions import RequestT, permitted
 from .health.credentials import CredentialBreakers
@@ -280,6 +281,7 @@ class BaseLLMRouter(InProcessCalls):
         await self.close()
 
     def _plan_chat(self, request: LLMRequest) -> tuple[RoutePlan, LLMRequest]:
+        check_content_urls(request)
         address = Address(request.model, request.use_case, request.tier)
         route_plan = self._plan(address, CHAT, needs_of(request))
         return route_plan, with_route_defaults(request, route_plan.route)

@@ -76,3 +76,22 @@ async def test_the_usual_fields_of_an_official_client_pass(gateway: Gateway) -> 
         )
     assert "service_tier" not in raw.headers.get("x-llm-ignored", "")
     assert "service_tier" in sent(gateway)
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "http://169.254.169.254/latest", "http://db/"]
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_no_provider_is_asked_to_fetch_from_a_private_address(
+    gateway: Gateway, url: str, stream: bool
+) -> None:
+    image = {"type": "image_url", "image_url": {"url": url}}
+    chat = await gateway.chat(messages=[{"role": "user", "content": [image]}], stream=stream)
+    block = {"type": "image", "source": {"type": "url", "url": url}}
+    message = await gateway.message(
+        messages=[{"role": "user", "content": [block]}], model="thinking", stream=stream
+    )
+    for response in (chat, message):
+        assert response.status_code == 400
+        assert url in response.json()["error"]["message"]
+    assert not gateway.sandbox.journal.entries

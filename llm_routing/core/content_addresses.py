@@ -1,0 +1,59 @@
+"""Which addresses a caller may have a provider fetch: images, documents and the like by URL.
+
+A provider on a private network could reach what no caller should. So an address must be http(s),
+and its host public as far as it can be told without asking DNS.
+"""
+
+import re
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from .addresses import address_problem
+
+LONGEST_URL = 8_192
+_DATA = re.compile(r"data:", re.IGNORECASE)
+_ODD = re.compile(r"[\x00-\x20\x7f\\]")
+# A name's last label begins with a letter, so that 127.1, 0x7f000001 and the other spellings of an
+# address are no names. A name of one label is one of a private network.
+_NAME = re.compile(r"(?:[a-z0-9_-]+\.)+[a-z][a-z0-9-]*", re.ASCII)
+_PRIVATE_SUFFIXES = (
+    ".arpa",
+    ".corp",
+    ".home",
+    ".internal",
+    ".intranet",
+    ".lan",
+    ".local",
+    ".localdomain",
+    ".localhost",
+    ".private",
+    ".svc",
+)
+
+
+def content_url_problem(url: str) -> str:
+    """Why a provider must not fetch `url`, as the end of a sentence; empty if it may."""
+    if _DATA.match(url):
+        return ""
+    if len(url) > LONGEST_URL:
+        return f"has more than {LONGEST_URL} characters"
+    if _ODD.search(url):
+        return "has blanks, control characters or backslashes"
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return "is not a URL"
+    if parts.scheme not in ("http", "https"):
+        return "is neither an http nor an https URL"
+    if "@" in parts.netloc:
+        return "has a user name"
+    return "" if _is_public(host.lower().rstrip(".")) else "does not lead to a public address"
+
+
+def _is_public(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return _NAME.fullmatch(host) is not None and not host.endswith(_PRIVATE_SUFFIXES)
+    return not address_problem(host, ())
