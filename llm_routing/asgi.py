@@ -35,6 +35,7 @@ from .health.readiness import is_draining
 from .lifecycle import Lifecycle, is_cut
 from .request_limits import BODY_SECONDS, head_refusal, pass_on, refuse
 from .sending import Send, abort, closing_connection, send_reply, send_response
+from .transport_security import security_headers
 
 if TYPE_CHECKING:
     # Models can be imported only after `django.setup`.
@@ -123,14 +124,13 @@ class LeanApplication:
             path = path[len(root) :]
         endpoint = self._endpoints.get(path)
         if endpoint is not None and scope["method"] == "POST":
-            return _serve_endpoint(endpoint, scope, receive, send, task, self._cors(scope))
+            return _serve_endpoint(endpoint, scope, receive, send, task, _headers_of_all(scope))
         match = _lean_match(get_resolver(), path)
         if match is None:
             if is_draining():
                 send = closing_connection(send)
             return pass_on(self._django, scope, receive, send)
-        cors = self._cors(scope)
-        if cors and scope["method"] == "OPTIONS":
+        if scope["method"] == "OPTIONS" and not cors_rules().are_off:
             asked = wanted_by(scope["headers"])
             if "access-control-request-method" in asked:
                 return _serve_preflight(scope["path"], asked, send)
@@ -140,15 +140,7 @@ class LeanApplication:
         # With arguments there is no end of paths.
         if endpoint is not None and not match.args and not match.kwargs:
             self._endpoints[path] = endpoint
-        return _serve_view(match, scope, receive, send, task, cors)
-
-    @staticmethod
-    def _cors(scope: Scope) -> Mapping[str, str]:
-        """What the answer says to pages of other origins."""
-        rules = cors_rules()
-        if rules.are_off:
-            return {}
-        return rules.headers_for(scope["path"], wanted_by(scope["headers"]).get("origin", ""))
+        return _serve_view(match, scope, receive, send, task, _headers_of_all(scope))
 
     def _forget_endpoints(self, *, setting: str, **_: Any) -> None:
         """In a test with another URL configuration."""
@@ -171,6 +163,15 @@ async def _refuse_websocket(receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close"})
 
 
+def _headers_of_all(scope: Scope) -> Mapping[str, str]:
+    """What every answer says to browsers."""
+    headers, rules = security_headers(scope), cors_rules()
+    if rules.are_off:
+        return headers
+    origin = wanted_by(scope["headers"]).get("origin", "")
+    return {**headers, **rules.headers_for(scope["path"], origin)}
+
+
 async def _serve_preflight(path: str, asked: Mapping[str, str], send: Send) -> None:
     from .api.exchange import Reply
 
@@ -185,7 +186,7 @@ async def _serve_endpoint(
     receive: Receive,
     send: Send,
     task: "asyncio.Task[Any]",
-    cors: Mapping[str, str],
+    headers: Mapping[str, str],
 ) -> None:
     watch = _Watch(receive, task)
     body = _Body(watch)
@@ -193,8 +194,7 @@ async def _serve_endpoint(
     try:
         reply = await endpoint.respond(scope, body)
         if reply is not None:
-            if cors:
-                reply.headers.update(cors)
+            reply.headers.update(headers)
             await send_reply(reply, send)
     except asyncio.CancelledError:
         if not await watch.takes(send, None if reply is None else reply.content):
@@ -210,7 +210,7 @@ async def _serve_view(
     receive: Receive,
     send: Send,
     task: "asyncio.Task[Any]",
-    cors: Mapping[str, str],
+    headers: Mapping[str, str],
 ) -> None:
     watch = _Watch(receive, task)
     body = _Body(watch)
@@ -224,7 +224,7 @@ async def _serve_view(
             return
         watch.body_has_come()
         response = await match.func(request, *match.args, **match.kwargs)
-        for name, value in cors.items():
+        for name, value in headers.items():
             response.headers[name] = value
         await send_response(response, send)
     except asyncio.CancelledError:

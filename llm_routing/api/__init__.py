@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from django.apps import apps
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.urls import URLPattern, URLResolver, path
 from ninja import NinjaAPI, Swagger
 from ninja.openapi.schema import OpenAPISchema
 
 from . import anthropic, health, metrics, native, openai
 from .direct import Endpoint, offer
-from .documentation import DESCRIPTION, complete_document
-from .edge import EnvelopeOf, edged, unknown_endpoint
+from .documentation import DESCRIPTION, complete_document, list_endpoints
+from .edge import EnvelopeOf, edged, unknown_endpoint, without_transactions
 from .errors import ANTHROPIC, NATIVE, OPENAI, Envelope
 
 NAMESPACE = "llm_routing"
@@ -63,7 +65,20 @@ _OPENAI_ALONE = {f"{WIRE_PREFIX}chat/completions", f"{WIRE_PREFIX}embeddings"}
 
 
 class RelativeSwagger(Swagger):
-    """Swagger UI that finds the document beside itself, whatever the URLs are included under."""
+    """Swagger UI that finds the document beside itself, whatever the URLs are included under. Its
+    files come from the static files of ninja's app; without that there is a page that needs none,
+    where ninja would load them from somebody else's server."""
+
+    def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
+        """The page."""
+        if apps.is_installed("ninja"):
+            return super().render_page(request, api, **kwargs)
+        context = {
+            "title": api.title,
+            "document_url": self.get_openapi_url(api, kwargs),
+            "endpoints": list_endpoints(api.get_openapi_schema()),
+        }
+        return render(request, "llm_routing/api_docs.html", context)
 
     def get_openapi_url(self, api: NinjaAPI, path_params: dict[str, Any]) -> str:
         """The document's URL, relative to the page's."""
@@ -84,7 +99,9 @@ class GatewayAPI(NinjaAPI):
             # ninja's root would stand where a project has its home page.
             if pattern.name == "api-root":
                 continue
-            if pattern.name not in ("openapi-json", "openapi-view"):
+            if pattern.name in ("openapi-json", "openapi-view"):
+                pattern.callback = without_transactions(pattern.callback)
+            else:
                 route = str(pattern.pattern)
                 pattern.callback = edged(pattern.callback, _envelope_of(route))
                 if route in _ANSWERS:

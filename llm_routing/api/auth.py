@@ -5,12 +5,14 @@ Whether a key is good is for `llm_routing.access`.
 
 from collections.abc import Mapping
 
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from ninja.security import APIKeyHeader, HttpBearer
 
 from llm_routing.access import keys
 from llm_routing.core.errors import LLMError
 from llm_routing.core.types import Caller
+from llm_routing.transport_security import refuse_plain_http
 
 from .exchange import Addressed
 
@@ -60,10 +62,13 @@ async def _authenticated(request: HttpRequest | Addressed, key: str) -> Caller:
     """Checks the key once for a request of Django's, which several layers may ask for it, so that
     a refused key is counted once."""
     if not isinstance(request, HttpRequest):
+        refuse_plain_http(request.scope)
         return await keys.authenticate(key, request.client_address)
     known: Caller | LLMError | None = getattr(request, _OUTCOME, None)
     if known is None:
         try:
+            if isinstance(request, ASGIRequest):
+                refuse_plain_http(request.scope)
             known = await keys.authenticate(key, request.META.get("REMOTE_ADDR") or "")
         except LLMError as error:
             known = error

@@ -34,11 +34,21 @@ class Body(Protocol):
 class DirectRequest:
     """`exchange.Asked` over the scope of ASGI."""
 
-    __slots__ = ("auth", "client_address", "headers", "method", "path", "read", "request_id")
+    __slots__ = (
+        "auth",
+        "client_address",
+        "headers",
+        "method",
+        "path",
+        "read",
+        "request_id",
+        "scope",
+    )
     auth: Caller
     request_id: str
 
     def __init__(self, scope: Mapping[str, Any], body: Body) -> None:
+        self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers = _headers(scope["headers"])

@@ -1,5 +1,6 @@
 """What the OpenAPI document says of endpoints that read their bodies themselves."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -123,3 +124,16 @@ def complete_document(document: dict[str, Any]) -> None:
             for status, words in _ERRORS.items():
                 if status in operation["responses"]:
                     operation["responses"][status]["description"] = words
+
+
+def list_endpoints(document: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
+    """Every endpoint of the document: `method`, `path` and the first sentence on it."""
+    return [
+        {
+            "method": method.upper(),
+            "path": path,
+            "description": operation.get("description", "").split(". ")[0].strip(". "),
+        }
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    ]

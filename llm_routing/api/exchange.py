@@ -4,7 +4,7 @@ around them: Django's own, or `llm_routing.asgi` with nothing in between.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_routing.core.types import Caller
 
@@ -38,6 +38,10 @@ class Addressed(Readable, Protocol):
     @property
     def client_address(self) -> str:
         """The client's IP address, as the server reports it; empty if there is none."""
+
+    @property
+    def scope(self) -> Mapping[str, Any]:
+        """As ASGI has it."""
 
 
 class Asked(Readable, Protocol):

@@ -1,0 +1,86 @@
+"""HTTPS: keys are not taken over plain HTTP, and what answers say to browsers."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from django.test import override_settings
+
+from llm_routing.asgi import get_asgi_application
+from llm_routing.refused_keys import refused_keys
+from tests.api.conftest import serving
+
+from .test_lean import chat, clean_process, configuration, connections_given_back, key, router
+
+__all__ = ["clean_process", "configuration", "connections_given_back", "key", "router"]
+
+SECURE = {"X-Forwarded-Proto": "https"}
+PATHS = [
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/embeddings"),
+    ("GET", "/v1/models"),
+    ("GET", "/metrics"),
+    ("GET", "/api/llm/health"),
+]
+
+
+@pytest.fixture
+def https() -> Iterator[None]:
+    """Settings as with DJANGO_HTTPS=1."""
+    with override_settings(
+        SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https"),
+        SECURE_SSL_REDIRECT=True,
+        SECURE_HSTS_SECONDS=3600,
+    ):
+        yield
+
+
+async def ask(method: str, path: str, **options: Any) -> httpx.Response:
+    async with (
+        serving(get_asgi_application(), "off") as url,
+        httpx.AsyncClient(base_url=url, trust_env=False) as client,
+    ):
+        return await client.request(method, path, **options)
+
+
+@pytest.mark.parametrize(("method", "path"), PATHS)
+async def test_a_key_over_plain_http_is_refused_before_it_is_looked_at(
+    method: str, path: str, https: None, key: str
+) -> None:
+    refused_keys.clear()
+    for presented in (key, "sk-llm-" + "w" * 43):
+        answer = await ask(method, path, headers={"x-api-key": presented})
+        assert answer.status_code == 403
+        assert "HTTPS" in json.dumps(answer.json())
+    assert sum(refused_keys.counts.values()) == 0
+
+
+async def test_https_is_served_and_browsers_are_told_to_stay_with_it(https: None, key: str) -> None:
+    headers = {"x-api-key": key, **SECURE}
+    for stream in (False, True):
+        content = chat("Hi", stream=stream)
+        answer = await ask("POST", "/v1/chat/completions", content=content, headers=headers)
+        assert answer.status_code == 200
+        assert answer.headers["Strict-Transport-Security"] == "max-age=3600"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    answer = await ask("GET", "/v1/models", headers=headers)
+    assert answer.headers["Strict-Transport-Security"] == "max-age=3600"
+
+
+async def test_probes_without_a_key_work_over_plain_http(https: None, key: str) -> None:
+    answer = await ask("GET", "/api/llm/health/ready")
+    assert answer.status_code == 200
+    assert "Strict-Transport-Security" not in answer.headers
+
+
+async def test_a_project_may_exempt_a_path(https: None, key: str) -> None:
+    with override_settings(SECURE_REDIRECT_EXEMPT=[r"^v1/models$"]):
+        assert (await ask("GET", "/v1/models", headers={"x-api-key": key})).status_code == 200
+
+
+async def test_plain_http_is_fine_where_the_project_does_not_ask_for_https(key: str) -> None:
+    answer = await ask("GET", "/v1/models", headers={"x-api-key": key})
+    assert answer.status_code == 200
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
