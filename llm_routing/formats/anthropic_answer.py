@@ -7,7 +7,7 @@ https://platform.claude.com/docs/en/api/messages
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llm_routing.core.codec import decode, encode
+from llm_routing.core.codec import decode, decode_mended, encode
 from llm_routing.core.content import (
     ForeignPart,
     Part,
@@ -28,6 +28,7 @@ from llm_routing.core.types import (
 
 from .anthropic_blocks import NAME, message_id, read_block, tool_id_for_caller, tool_input
 from .anthropic_errors import error_in_answer
+from .anthropic_repair import UnreadableEvent, repair_block, repair_message
 from .base import NO_HEAD, AnswerHead
 from .fields import Fields
 
@@ -60,22 +61,34 @@ _COUNTS: Final = (
 def decoded(body: bytes) -> Any:
     """The value of a 2xx body. Raises `MalformedAnswer`, and what `map_error` says for an error
     inside it."""
+    return _decoded(body)[0]
+
+
+def _decoded(body: bytes) -> tuple[Any, bool]:
+    """As `decoded`, and whether it had to be mended to be read."""
+    is_mended = False
     try:
         value = decode(body)
-    except ValueError as error:
-        raise MalformedAnswer("The answer is not JSON.") from error
+    except ValueError:
+        try:
+            value, is_mended = decode_mended(body), True
+        except ValueError as error:
+            raise MalformedAnswer("The answer is not JSON.") from error
     if isinstance(value, dict) and value.get("type") == "error":
         raise error_in_answer(value)
-    return value
+    return value, is_mended
 
 
 def parse_response(body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
     """The completion of a 2xx body. Raises `MalformedAnswer`, or the error inside it."""
-    value = decoded(body)
-    if drop_impossible_usage(value):
-        body = encode({**value, "usage": write_usage(None)})
+    value, is_rewritten = _decoded(body)
     try:
         message = Fields(value)
+        answer_id, model = message.string("id") or "", message.string("model") or ""
+        if drop_impossible_usage(value):
+            is_rewritten = True
+        usage = message.object("usage")
+        is_rewritten = _repair(value, head) or is_rewritten
         content = [read_block(block) for block in _blocks(message)]
         content += [RefusalPart(words) for words in refusal_words(message)]
         stop_reason = message.string("stop_reason")
@@ -84,17 +97,32 @@ def parse_response(body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
             finish_reason=finish_reason(stop_reason) if stop_reason else None,
             stop_sequence=message.string("stop_sequence"),
         )
-        usage = message.object("usage")
         return Completion(
-            id=message.string("id") or "",
-            model=message.string("model") or "",
+            id=answer_id,
+            model=model,
             choices=(choice,),
             usage=read_usage(merged_counts({}, usage)),
             format=NAME,
-            raw=body,
+            raw=encode(value) if is_rewritten else body,
         )
-    except InvalidRequest as error:
-        raise MalformedAnswer(f"The answer is no message: {error.message}") from error
+    except (InvalidRequest, UnreadableEvent) as error:
+        raise MalformedAnswer(f"The answer is no message: {error}") from error
+
+
+def _repair(message: dict[str, Any], head: AnswerHead) -> bool:
+    """Brings a whole message into Anthropic's form, in place; whether it was not."""
+    content = message.get("content")
+    if isinstance(content, str):
+        message["content"] = content = [{"type": "text", "text": content}]
+        is_changed = True
+    elif isinstance(content, list):
+        is_changed = False
+    else:
+        raise UnreadableEvent("it has no content")
+    answer_id = message.get("id")
+    for number, block in enumerate(content):
+        is_changed = repair_block(block, f"{answer_id}/{number}") or is_changed
+    return repair_message(message, head) or is_changed
 
 
 def _blocks(message: Fields) -> tuple[Fields, ...]:

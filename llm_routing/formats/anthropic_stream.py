@@ -24,6 +24,7 @@ from llm_routing.core.events import (
     ToolCallStarted,
     UsageReported,
 )
+from llm_routing.core.unicode import scrubbed
 
 from .anthropic_answer import (
     decoded,
@@ -36,8 +37,9 @@ from .anthropic_answer import (
 )
 from .anthropic_blocks import NAME
 from .anthropic_errors import error_in_answer
+from .anthropic_repair import EventRepair, UnreadableEvent
 from .base import NO_HEAD, AnswerHead
-from .event_stream import EventStreamParser, may_hold_words
+from .event_stream import EventStreamParser, decoded_event, may_hold_words
 from .fields import Fields
 from .sse import ServerSentEvent, encode_event
 
@@ -60,7 +62,7 @@ class AnthropicStreamParser(EventStreamParser):
 
     def __init__(self, head: AnswerHead = NO_HEAD) -> None:
         super().__init__()
-        self._head = head
+        self._repair = EventRepair(head)
         self._counts: dict[str, int] = {}
         self._is_miscounted = False
         self._signatures: dict[int, str] = {}
@@ -112,45 +114,73 @@ class AnthropicStreamParser(EventStreamParser):
             return run
         self._has_data = True
         kind = event.event
+        value, has_halves = decoded_event(event.data)
         try:
-            fields = Fields(decode(event.data))
+            fields = Fields(value)
             kind = fields.string("type") or kind
             if kind == "error":
                 if self._is_finished:
                     self._is_ended = True
                     return Frame(NAME, b"", (AnswerEnded(),))
-                raise error_in_answer(fields.value)
-            raw = self._shown(event, kind, fields.value)
-            reader = self._readers.get(kind)
-            events = tuple(reader(fields)) if reader else ()
-        except (InvalidRequest, ValueError) as error:
+                raise error_in_answer(scrubbed(value))
+            frame = self._read(event, kind, value, has_halves=has_halves)
+        except (InvalidRequest, UnreadableEvent) as error:
             is_missed = kind in _PIECES or (kind not in _WORDLESS and may_hold_words(event.data))
             if is_missed and not self._is_finished:
                 raise MalformedAnswer("An event of the stream cannot be read.") from error
             self._is_malformed = True
             self._run.forget()
             return None
-        if kind == "content_block_delta":
-            self._run.learn(event, Frame(NAME, raw, events), self._read_probe)
+        if kind == "content_block_delta" and not (has_halves or self._repair.halves):
+            self._run.learn(
+                event, frame, lambda probe: self._read(probe, kind, decode(probe.data or b""))
+            )
         else:
             # Which blocks are open may have changed, and with it what a delta means.
             self._run.forget()
-        return Frame(NAME, raw, events)
+        return frame
 
-    def _read_probe(self, event: ServerSentEvent) -> Frame:
-        return Frame(NAME, event.raw, tuple(self._read_delta(Fields(decode(event.data or b"")))))
-
-    def _shown(self, event: ServerSentEvent, kind: str, value: Any) -> bytes:
-        """The event as callers may see it. `value` loses counts that cannot be, so that nobody
-        reads them, and the event has zeros in their place, for callers expect numbers."""
+    def _read(
+        self, event: ServerSentEvent, kind: str, value: dict[str, Any], *, has_halves: bool = False
+    ) -> Frame:
+        """The event as a frame. Its bytes are the vendor's where they are complete."""
         owner = value.get("message") if kind == "message_start" else value
-        if kind not in ("message_start", "message_delta") or not drop_impossible_usage(owner):
-            return event.raw
+        counted = owner.get("usage") if isinstance(owner, dict) else None
+        values, is_rewritten = self._repair.repair(kind, value)
+        if has_halves or self._repair.halves:
+            lost, value = self._repair.join_halves(value)
+            values += lost
+            is_rewritten = True
+        values.append(value)
+        if isinstance(owner, dict) and self._drops_usage(kind, value):
+            counted = None
+            is_rewritten = True
+        raw = event.raw
+        if is_rewritten or (kind and event.event != kind):
+            raw = b"".join([encode_event(encode(one), one["type"] or "") for one in values])
+        # The zeros that callers expect are nobody's count.
+        for one in values:
+            if one["type"] == "message_start":
+                one["message"]["usage"] = counted if one is value else None
+        if kind == "message_delta":
+            value["usage"] = counted
+        events: list[StreamEvent] = []
+        for one in values:
+            if (reader := self._readers.get(one["type"])) is not None:
+                events += reader(Fields(one))
+        return Frame(NAME, raw, tuple(events))
+
+    def _drops_usage(self, kind: str, value: dict[str, Any]) -> bool:
+        """Puts zeros in the place of counts that cannot be, for callers expect numbers; whether it
+        did."""
+        if kind not in ("message_start", "message_delta"):
+            return False
+        owner = value["message"] if kind == "message_start" else value
+        if not drop_impossible_usage(owner):
+            return False
         self._is_miscounted = True
         owner["usage"] = write_usage(None)
-        shown = encode_event(encode(value), event.event)
-        owner["usage"] = None
-        return shown
+        return True
 
     def _refuse_gaps(self) -> None:
         """Raises where an event that could not be read may be one that is missed."""

@@ -5,8 +5,10 @@ a failure comes after the frames before it, however the bytes were cut.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from contextlib import suppress
+from typing import Any, ClassVar, Final
 
+from llm_routing.core.codec import decode, decode_halves
 from llm_routing.core.errors import UpstreamError
 from llm_routing.core.events import Frame
 
@@ -68,6 +70,16 @@ class EventStreamParser(ABC):
     @abstractmethod
     def _frame(self, event: ServerSentEvent) -> Frame | None:
         """The event as a frame; None where nobody is to see it. Raises `UpstreamError`."""
+
+
+def decoded_event(data: bytes) -> tuple[Any, bool]:
+    """The value of an event's data, None where it is not JSON, and whether it may hold lone
+    surrogates."""
+    with suppress(ValueError):
+        return decode(data), False
+    with suppress(ValueError):
+        return decode_halves(data), True
+    return None, False
 
 
 def may_hold_words(data: bytes) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from llm_routing.core.codec import decode, decode_halves, encode
+from llm_routing.core.codec import decode, encode
 from llm_routing.core.errors import MalformedAnswer, TruncatedStream
 from llm_routing.core.events import (
     AnswerEnded,
@@ -26,7 +26,7 @@ from llm_routing.core.events import (
 from llm_routing.core.unicode import scrubbed
 
 from .base import NO_HEAD, AnswerHead
-from .event_stream import EventStreamParser, may_hold_words
+from .event_stream import EventStreamParser, decoded_event, may_hold_words
 from .openai_chat_answer import (
     decode_answer,
     drop_impossible_usage,
@@ -98,7 +98,7 @@ class OpenAIStreamParser(EventStreamParser):
         if said == _DONE:
             self._end()
             return Frame(NAME, event.raw, (AnswerEnded(),))
-        chunk, has_halves = _decoded(data)
+        chunk, has_halves = decoded_event(data)
         if is_error(chunk) or (event.event == "error" and chunk is not None):
             if self._is_finished:
                 self._end()
@@ -216,13 +216,3 @@ class OpenAIStreamParser(EventStreamParser):
             events.append(ToolCallStarted(0, call_id, text_of(function.get("name")), choice))
         if arguments := function.get("arguments"):
             events.append(ToolCallDelta(0, arguments, choice))
-
-
-def _decoded(data: bytes) -> tuple[Any, bool]:
-    """The value of an event's data, None where it is not JSON, and whether it may hold lone
-    surrogates."""
-    with suppress(ValueError):
-        return decode(data), False
-    with suppress(ValueError):
-        return decode_halves(data), True
-    return None, False

@@ -25,6 +25,7 @@ from llm_routing.core.types import (
     Usage,
 )
 from llm_routing.formats.anthropic_messages import AnthropicMessages
+from llm_routing.formats.base import AnswerHead
 
 FORMAT = AnthropicMessages()
 
@@ -175,6 +176,29 @@ class TestFromAVendor:
         shown = json.loads(completion.raw or b"")["usage"]
         assert shown["input_tokens"] == shown["output_tokens"] == 0
 
+    def test_a_bare_answer_is_completed_for_strict_clients(self) -> None:
+        blocks = [
+            {"text": "a \ud83d b"},
+            {"type": "thinking", "thinking": "Hm"},
+            {"type": "tool_use", "name": "f", "input": '{"a": 1}'},
+            {"type": "tool_use", "name": "g", "input": None},
+        ]
+        body = json.dumps({"content": blocks, "stop_reason": "tool_calls"}).encode()
+        head = AnswerHead("request-1", 1_700_000_000, "model-1")
+        completion = FORMAT.parse_response(body, head)
+        read = SDKMessage.model_validate_json(completion.raw, strict=True)
+
+        assert read.id.startswith("msg_")
+        assert (read.model, read.stop_reason) == ("model-1", "tool_use")
+        assert completion.choices[0].text == "a \ufffd b"
+        assert completion.usage is None
+        assert [part.arguments for part in completion.choices[0].tool_calls] == ['{"a":1}', "{}"]
+
+    def test_content_may_be_a_text(self) -> None:
+        completion = FORMAT.parse_response(answer(content="Hello"))
+        assert completion.choices[0].text == "Hello"
+        assert json.loads(completion.raw)["content"] == [{"type": "text", "text": "Hello"}]
+
     @pytest.mark.parametrize("usage", [None, {}])
     def test_no_usage_is_no_usage(self, usage: Any) -> None:
         assert FORMAT.parse_response(answer(usage=usage)).usage is None
@@ -186,8 +210,12 @@ class TestFromAVendor:
             b"<html>Bad gateway</html>",
             b"[]",
             b'{"type":"message"}',
-            answer(content="Hello"),
+            answer(content={"text": "Hello"}),
+            answer(content=5),
+            answer(content=["Hello"]),
             answer(content=[{"type": "text"}]),
+            answer(content=[{"type": "text", "text": {"value": "Hello"}}]),
+            answer(content=[{"type": "tool_use", "id": "t", "name": "f", "input": "{"}]),
             answer(usage={"input_tokens": "many"}),
         ],
     )

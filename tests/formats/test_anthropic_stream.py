@@ -51,8 +51,9 @@ def event(kind: str, **fields: Any) -> bytes:
 
 
 def start(**usage: Any) -> bytes:
-    message = {"id": "msg_1", "model": "claude-x", "content": [], "usage": usage}
-    return event("message_start", message=message)
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x"}
+    ends: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None}
+    return event("message_start", message={**message, **ends, "usage": usage})
 
 
 def block(index: int, kind: str, *deltas: dict[str, Any], **fields: Any) -> bytes:
@@ -218,15 +219,36 @@ class TestFromAVendor:
         assert ThinkingDelta("") not in events_of(frames)
 
     def test_a_signature_or_input_of_no_known_block_is_left_alone(self) -> None:
-        stray = event(
-            "content_block_delta", index=9, delta={"type": "signature_delta", "signature": "s"}
-        ) + event(
-            "content_block_delta",
-            index=9,
-            delta={"type": "input_json_delta", "partial_json": "{}"},
+        signature = {"type": "signature_delta", "signature": "s"}
+        stray = event("content_block_delta", index=9, delta=signature)
+        frames = read(start(), stray, stop(), STOP)
+
+        assert summed(frames).choices[0].content == ()
+        assert b"signature" not in b"".join(frame.raw for frame in frames)
+
+    def test_a_signature_of_a_text_is_nothing(self) -> None:
+        text = block(0, "text", {"type": "signature_delta", "signature": "s"}, TEXT, text="")
+        assert summed(read(start(), text, stop(), STOP)).choices[0].content == (
+            TextPart("Hello ü\u2028"),
         )
 
-        assert summed(read(start(), stray, stop(), STOP)).choices[0].content == ()
+    def test_a_message_delta_may_lack_its_delta_or_have_one_that_is_none(self) -> None:
+        text = block(0, "text", TEXT, text="")
+        counted = event("message_delta", usage={"output_tokens": 7})
+        odd = event("message_delta", delta=["end_turn"], usage={"output_tokens": 8})
+        completion = summed(read(start(input_tokens=1), text, counted, odd, stop(), STOP))
+        assert completion.usage == Usage(1, 7)
+
+    def test_an_input_of_no_known_block_is_a_hole(self) -> None:
+        stray = {"type": "input_json_delta", "partial_json": "{}"}
+        with pytest.raises(MalformedAnswer):
+            read(start(), event("content_block_delta", index=9, delta=stray), stop(), STOP)
+
+    def test_two_answers_in_one_stream_are_none(self) -> None:
+        other = start().replace(b"msg_1", b"msg_2")
+        text = block(0, "text", TEXT, text="")
+        with pytest.raises(MalformedAnswer):
+            read(start(), text, other, text, stop(), STOP)
 
     def test_a_refusal_comes_with_its_words(self) -> None:
         delta = {
@@ -342,7 +364,11 @@ class TestFromAVendor:
             b"data: 3\n\n",
             event("message_start"),
             event("content_block_start", index=0),
-            event("content_block_start", index="0", content_block={"type": "text"}),
+            event("content_block_start", index=0, content_block=["text"]),
+            event("content_block_start", index=0, content_block={"type": "tool_use", "input": "{"}),
+            event("content_block_delta", index=0, delta="text"),
+            event("content_block_delta", index=0, delta={"text": 3}),
+            event("content_block_delta", index=0, delta={"partial_json": "{}"}),
             event("content_block_delta", index=0, delta={"type": "text_delta", "text": 3}),
         ],
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import RawMessageStreamEvent
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
@@ -116,9 +117,31 @@ def test_it_means_what_the_server_means(sample: Sample) -> None:
     assert thinking == [sample.thinking] or not sample.thinking
 
 
-@pytest.mark.parametrize("sample", [one for one in OPENAI if one.is_complete], ids=str)
+@pytest.mark.parametrize("sample", [one for one in OPENAI + ANTHROPIC if one.is_complete], ids=str)
 def test_what_is_complete_is_relayed(sample: Sample) -> None:
-    assert answers(sample, [sample.stream])["openai with usage"] == sample.stream
+    caller = "openai with usage" if sample in OPENAI else "anthropic"
+    assert answers(sample, [sample.stream])[caller] == sample.stream
+
+
+@pytest.mark.parametrize("sample", OPENAI + ANTHROPIC, ids=str)
+def test_anthropics_own_client_adds_it_up(sample: Sample) -> None:
+    snapshot = None
+    buffers: dict[int, bytes] = {}
+    events = answers(sample, [sample.stream])["anthropic"].split(b"\n\n")
+    for one in events:
+        name, _, data = one.partition(b"\ndata: ")
+        if not name.startswith(b"event: ") or name == b"event: ping":
+            assert not data or name == b"event: ping"
+            continue
+        body = EVENT.validate_json(data)
+        assert name == b"event: " + body.type.encode()
+        snapshot = accumulate_event(event=body, current_snapshot=snapshot, json_bufs=buffers)
+    assert snapshot is not None
+    texts = [one.text for one in snapshot.content if one.type == "text"]
+    calls = [(one.name, one.input) for one in snapshot.content if one.type == "tool_use"]
+    assert "".join(texts) == sample.text
+    assert calls == list(sample.calls)
+    assert snapshot.usage.output_tokens >= 0
 
 
 @pytest.mark.parametrize("caller", ["openai", "openai with usage"])
@@ -330,6 +353,7 @@ def test_a_rewritten_run_is_not_taken_apart_for_each_piece(monkeypatch: Any) -> 
         return decode(data)
 
     monkeypatch.setattr("llm_routing.formats.openai_chat_stream.decode", watched)
+    monkeypatch.setattr("llm_routing.formats.event_stream.decode", watched)
     words = [f"w{number} " for number in range(100)]
     role = [
         chunk(said(role="assistant", content=word), obfuscation="x" * (len(word) % 2))

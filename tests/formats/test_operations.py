@@ -163,7 +163,7 @@ def test_streams_are_read_in_the_target_s_words() -> None:
         f"event: {name}\ndata: {json.dumps({'type': name} | body)}\n\n" for name, body in events
     )
     frames = operation.stream_parser(ANTHROPIC).feed(data.encode())
-    assert [event for frame in frames for event in frame.events] == [TextDelta("Hi")]
+    assert TextDelta("Hi") in [event for frame in frames for event in frame.events]
 
 
 def test_embeddings_go_to_targets_that_have_them() -> None:

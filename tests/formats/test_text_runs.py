@@ -129,6 +129,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         return decode(data)
 
     monkeypatch.setattr(openai_chat_stream, "decode", watched)
+    monkeypatch.setattr("llm_routing.formats.event_stream.decode", watched)
     monkeypatch.setattr("llm_routing.formats.anthropic_stream.decode", watched)
     return seen
 
