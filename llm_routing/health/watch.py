@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 from uuid import uuid4
@@ -32,6 +33,26 @@ logger = logging.getLogger(__name__)
 INTERVALS_BELIEVED = 3
 RENEW_SECONDS = 10.0
 BELIEVED_SECONDS = 30.0
+UNSHARED_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class _Mark:
+    """A model that has gone or come back, to be marked where all processes see it."""
+
+    is_gone: bool
+    since: float
+    is_told: bool = False
+
+    def tell(self, provider: str, model: str) -> None:
+        """Logs it, once."""
+        if self.is_told:
+            return
+        self.is_told = True
+        if self.is_gone:
+            logger.warning("%s does not know the model %s any more.", provider, model)
+        else:
+            logger.info("%s knows the model %s again.", provider, model)
 
 
 class Watch:
@@ -54,7 +75,7 @@ class Watch:
         self._reported: Mapping[Key, tuple[object, ...]] = {}
         self._renew_at = 0.0
         self._to_put_back: set[str] = set()
-        self._to_mark: dict[Key, bool] = {}
+        self._to_mark: dict[Key, _Mark] = {}
 
     def look(self) -> None:
         """Judges anew what loses its weight with time, and logs what has happened. Needs no
@@ -68,11 +89,11 @@ class Watch:
             elif news.turn is Turn.OUT:
                 self._to_put_back.discard(news.provider)
         for (provider, model), is_gone in self.signs.take_turns().items():
-            self._to_mark[provider, model] = is_gone
-            if is_gone:
-                logger.warning("%s does not know the model %s any more.", provider, model)
-            else:
-                logger.info("%s knows the model %s again.", provider, model)
+            self._to_mark[provider, model] = _Mark(is_gone, time.monotonic())
+        for (provider, model), mark in self._to_mark.items():
+            if time.monotonic() - mark.since > UNSHARED_SECONDS:
+                # There is no database to say whether another process has told it.
+                mark.tell(provider, model)
 
     def poll(self) -> None:
         """Takes over new checks, orders to reset and credentials that others have found to be out
@@ -153,12 +174,13 @@ class Watch:
             )
 
     def _mark_models(self) -> None:
-        for (provider, model_id), is_gone in list(self._to_mark.items()):
-            rows = ModelConfig.objects.filter(
-                provider__name=provider, model_id=model_id, vanished_at__isnull=is_gone
-            )
+        """Marks models; the process whose mark is the first one logs it for all."""
+        for (provider, model_id), mark in list(self._to_mark.items()):
+            rows = ModelConfig.objects.filter(provider__name=provider, model_id=model_id)
             keys = list(rows.values_list("pk", flat=True))
-            ModelConfig.objects.mark_vanished(keys, timezone.now() if is_gone else None)
+            at = timezone.now() if mark.is_gone else None
+            if ModelConfig.objects.mark_vanished(keys, at) or not keys:
+                mark.tell(provider, model_id)
             del self._to_mark[provider, model_id]
 
     def _report(self) -> None:

@@ -233,13 +233,16 @@ class ModelConfigQuerySet(ConfigurationQuerySet["ModelConfig"]):
         """Models that are in use, their provider too; the provider is read along."""
         return self.filter(is_active=True, provider__is_active=True).select_related("provider")
 
-    def mark_vanished(self, keys: Sequence[Any], at: datetime | None) -> None:
+    def mark_vanished(self, keys: Sequence[Any], at: datetime | None) -> int:
         """Notes since when the models of these keys are missing from their providers' lists; None:
         they are back. An observation and no configuration: it moves no version, leaves no history,
-        and does not make a row one that an operator has touched."""
+        and does not make a row one that an operator has touched. Returns how many changed."""
         plain: models.QuerySet[ModelConfig] = models.QuerySet(self.model, using=self.db)
-        for start in range(0, len(keys), 500):
-            plain.filter(pk__in=keys[start : start + 500]).update(vanished_at=at)
+        other = plain.filter(vanished_at__isnull=at is not None)
+        return sum(
+            other.filter(pk__in=keys[start : start + 500]).update(vanished_at=at)
+            for start in range(0, len(keys), 500)
+        )
 
 
 class ModelConfig(ConfigurationModel):

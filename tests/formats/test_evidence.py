@@ -24,12 +24,18 @@ from llm_routing.core.types import EmbeddingRequest
 from llm_routing.formats.anthropic_messages import AnthropicMessages
 from llm_routing.formats.evidence import review
 from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_errors import error_in_answer
 from llm_routing.formats.operations import (
     ChatOperation,
     CountTokensOperation,
     EmbeddingOperation,
 )
-from llm_routing.formats.reasons import mentions, outside_all_quotes, without_quotes
+from llm_routing.formats.reasons import (
+    MAX_READ_CHARACTERS,
+    mentions,
+    outside_all_quotes,
+    without_quotes,
+)
 
 MODEL = "gpt-9"
 OPENAI = ProviderSpec("first", "openai", "openai_chat", "http://upstream.test/v1")
@@ -468,3 +474,40 @@ def test_a_code_that_another_vendor_wrote_is_about_no_account_of_ours() -> None:
 @pytest.mark.parametrize("detail", [[], ["x"], [{"msg": 3}], [{"loc": "x", "msg": "y"}]])
 def test_an_odd_list_of_complaints_is_read_as_far_as_it_goes(detail: Any) -> None:
     assert type(failure(422, {"detail": detail})) is RequestRejected
+
+
+class TestAHugeError:
+    """Nothing but the beginning of a message is looked at, whatever its shape."""
+
+    HUGE = "a model' " * 1_000_000
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {"error": {"message": HUGE, "code": HUGE, "type": HUGE, "param": HUGE}},
+            {"error": HUGE},
+            {"detail": [{"loc": [HUGE], "msg": HUGE, "type": HUGE}] * 2},
+            {"message": {"message": HUGE}},
+            HUGE,
+        ],
+    )
+    @pytest.mark.parametrize("status", [200, 400, 403, 404])
+    def test_of_openai_s_format(self, status: int, answer: Any) -> None:
+        error = (
+            failure(status, answer)
+            if status != 200
+            else error_in_answer(json.loads(json.dumps(answer)))
+        )
+        self.check(error)
+
+    @pytest.mark.parametrize("status", [400, 403, 404])
+    def test_of_anthropic_s_format(self, status: int) -> None:
+        huge = {"type": self.HUGE, "message": self.HUGE, "details": {"error_code": self.HUGE}}
+        self.check(failure(status, {"type": "error", "error": huge}, ANTHROPIC))
+
+    @staticmethod
+    def check(error: UpstreamError) -> None:
+        assert error.details is not None
+        told = (error.message, *(str(getattr(error.details, name)) for name in ("code", "param")))
+        assert max(map(len, told)) < 600
+        assert len(error.details.reason) <= MAX_READ_CHARACTERS

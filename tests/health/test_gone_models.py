@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
-from llm_routing.health.watch import watch
-from llm_routing.models import ConfigurationVersion, ModelConfig
+from llm_routing.health.watch import Watch, watch
+from llm_routing.models import ConfigurationVersion, ModelConfig, Provider
 
 from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion, until
 
@@ -65,3 +65,46 @@ async def test_a_model_that_is_gone_is_left_marked_and_back_once_it_answers(
     assert caplog.text.count("knows the model alpha again") == 1
     # The mark is an observation and no change of the configuration.
     assert await ConfigurationVersion.objects.aget(area="routing") == version
+
+
+def told(caplog: pytest.LogCaptureFixture, words: str) -> int:
+    return caplog.text.count(words)
+
+
+def test_of_all_workers_one_logs_that_a_model_has_gone_and_that_it_is_back(
+    provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    workers = [Watch() for _ in range(3)]
+    key = ("first", "alpha")
+    for worker in workers:
+        worker.signs.note_gone(key, 0.1)
+        worker.look()
+        worker.poll()
+    assert told(caplog, "does not know the model alpha any more") == 1
+    for worker in workers:
+        worker.signs.note_success(key, 0.1)
+        worker.look()
+        worker.poll()
+    assert told(caplog, "knows the model alpha again") == 1
+    assert not ModelConfig.objects.filter(vanished_at__isnull=False).exists()
+
+
+def test_a_model_without_a_row_and_one_whose_database_is_away_are_logged_too(
+    provider: Provider, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    worker = Watch()
+    worker.signs.note_gone(("built-in", "omega"), 0.1)
+    worker.look()
+    worker.poll()
+    assert told(caplog, "built-in does not know the model omega") == 1
+
+    monkeypatch.setattr("llm_routing.health.watch.UNSHARED_SECONDS", -1.0)
+    worker.signs.note_gone(("first", "alpha"), 0.1)
+    worker.look()
+    worker.look()
+    assert told(caplog, "first does not know the model alpha") == 1
+    worker.poll()
+    assert told(caplog, "first does not know the model alpha") == 1
+    assert ModelConfig.objects.filter(vanished_at__isnull=False).count() == 1
