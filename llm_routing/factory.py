@@ -307,7 +307,10 @@ def _breakers(settings: Settings, clock: Clock) -> BreakerRegistry:
             open_time=settings.breaker_open_time,
             longest_open_time=settings.breaker_longest_open_time,
             probes=settings.breaker_probes,
+            # Each probe costs one call, so a target that recovers is found soon.
+            failed_probes_double=False,
         )
+        watch.signs.failure_memory = settings.breaker_open_time
         rng = Random()  # noqa: S311  # it spreads probes and keeps no secret
         redis = guarded_redis(settings, clock)
         if redis is None:

@@ -62,7 +62,7 @@ class BoardWords:
             {
                 "id": entry.id,
                 "cause": opening.cause,
-                "failed": opening.failed,
+                "level": opening.level,
                 "since": now - _milliseconds(opening.opened_for),
                 "retry_at": now + _milliseconds(opening.retry_after),
             }
@@ -81,7 +81,7 @@ class BoardWords:
                 cause=str(value["cause"])[:MAX_CAUSE],
                 opened_for=_within((now - value["since"]) / 1000, _YEAR),
                 retry_after=_within((value["retry_at"] - now) / 1000, longest),
-                failed=int(_within(value["failed"], 1e6)),
+                level=int(_within(value["level"], 1e6)),
             )
             return Entry(str(value["id"]), opening)
         except (ValueError, KeyError, TypeError, AttributeError):

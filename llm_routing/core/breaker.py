@@ -8,6 +8,7 @@ target, and who shares it, is behind `ports.BreakerStore`; what they tell each o
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil, log2
 from random import Random
 
 from .errors import UpstreamError
@@ -34,9 +35,13 @@ class BreakerRules:
     It looks at the last `window_calls` calls that ended within `window` seconds, and opens on a
     failure that makes at least `failure_rate` of at least `minimum_calls` of them failures, or on a
     slow call that makes `slow_call_rate` of them slow: a call that succeeded, but took more than
-    `slow_call_time` seconds (0: none is slow). It stays open for `open_time` seconds, twice as long
-    each time that a probe fails or is slow, give or take a fifth, never longer than
-    `longest_open_time`. It closes when `probes` probes have succeeded.
+    `slow_call_time` seconds (0: none is slow). It stays open for `open_time` seconds, give or take
+    a fifth, and for as long again when a probe fails or is slow; with `failed_probes_double` for
+    twice as long each time. It closes when `probes` probes have succeeded.
+
+    A target that flaps is left alone for longer: an opening lasts twice as long for each opening
+    before it, the first excepted, and each `window` seconds that the breaker stays closed make up
+    for one of those. No opening is longer than `longest_open_time`.
     """
 
     window: float = 60.0
@@ -48,6 +53,12 @@ class BreakerRules:
     open_time: float = 5.0
     longest_open_time: float = 300.0
     probes: int = 1
+    failed_probes_double: bool = True
+
+    @property
+    def most_doublings(self) -> int:
+        """How many make an opening as long as it may be."""
+        return max(0, ceil(log2(self.longest_open_time / self.open_time)))
 
     def is_slow(self, seconds: float) -> bool:
         """Whether a call that succeeded after `seconds` was slow."""
@@ -94,12 +105,12 @@ class CallCounts:
 @dataclass(frozen=True, slots=True)
 class Opening:
     """That a breaker is not closed, as one process tells another. Durations are in seconds;
-    `failed` says how often in a row it has opened: each time for twice as long."""
+    `level` says how long it opens: each one above 1 for twice as long."""
 
     cause: str
     opened_for: float
     retry_after: float
-    failed: int
+    level: int
 
 
 class BreakerPermit:
@@ -152,7 +163,8 @@ class Breaker:
         self._cause = ""
         self._opened_at = self._retry_at = 0.0
         self._not_before = float("-inf")
-        self._openings = self._failed_openings = 0
+        self._closed_at = float("-inf")
+        self._openings = self._doublings = self._earlier_openings = 0
         self._probing = self._proven = 0
 
     @property
@@ -175,17 +187,19 @@ class Breaker:
         return BreakerPermit(self, self.generation)
 
     def reset(self) -> None:
-        """Closes the breaker and forgets why it was open."""
-        self._close()
+        """Closes the breaker and forgets why and how often it was open."""
+        self._earlier_openings = 0
+        self._close(float("-inf"))
 
     def adopt(self, now: float, opening: Opening | None) -> None:
         """Takes over that another process has opened it, or closed it, whatever its state here."""
         if opening is None:
-            self._turn_closed()
+            self._turn_closed(now)
             return
+        self._note_opening(now)
         self._opened_at = now - opening.opened_for
         self._retry_at = now + opening.retry_after
-        self._failed_openings = opening.failed
+        self._doublings = max(0, opening.level - 1)
         self._openings += self._state is not BreakerState.OPEN
         self._turn_open(opening.cause)
 
@@ -202,7 +216,7 @@ class Breaker:
             self._cause,
             now - self._opened_at,
             max(0.0, self._retry_at - now),
-            self._failed_openings,
+            self._doublings + 1,
         )
 
     def take_news(self, now: float) -> CallCounts:
@@ -258,7 +272,7 @@ class Breaker:
             self._probing -= 1
             self._proven += 1
             if self._proven >= self._rules.probes:
-                self._close()
+                self._close(now)
 
     def on_failure(self, now: float, cause: str, retry_after: float | None) -> None:
         """A call of this generation failed."""
@@ -288,28 +302,40 @@ class Breaker:
 
     def _open(self, now: float, cause: str) -> None:
         rules = self._rules
-        if not self._failed_openings:
-            self._opened_at = now
-        seconds = rules.open_time * 2.0 ** min(self._failed_openings, MAX_DOUBLINGS)
+        self._note_opening(now)
+        seconds = rules.open_time * 2.0 ** min(self._doublings, MAX_DOUBLINGS)
         seconds *= self._rng.uniform(1 - JITTER, 1 + JITTER)
         seconds = min(max(seconds, self._not_before - now), rules.longest_open_time)
         self._retry_at = now + seconds
-        self._failed_openings += 1
         self._openings += 1
         self.decisions += 1
         self._turn_open(cause)
+
+    def _note_opening(self, now: float) -> None:
+        """Sets how long the opening that begins now, or goes on, is."""
+        rules = self._rules
+        if self._state is BreakerState.CLOSED:
+            self._opened_at = now
+            made_up = min((now - self._closed_at) / rules.window, self._earlier_openings)
+            earlier = self._earlier_openings - int(made_up)
+            self._doublings = max(0, earlier - 1)
+            # One that has flapped for hours is forgiven as soon as one at the longest time.
+            self._earlier_openings = min(earlier, rules.most_doublings) + 1
+        elif rules.failed_probes_double:
+            self._doublings += 1
 
     def _turn_open(self, cause: str) -> None:
         self._cause = cause
         self._change(BreakerState.OPEN)
 
-    def _close(self) -> None:
+    def _close(self, now: float) -> None:
         self.decisions += 1
-        self._turn_closed()
+        self._turn_closed(now)
 
-    def _turn_closed(self) -> None:
+    def _turn_closed(self, now: float) -> None:
+        if self._state is not BreakerState.CLOSED:
+            self._closed_at = now
         self._cause = ""
-        self._failed_openings = 0
         self._not_before = float("-inf")
         self._change(BreakerState.CLOSED)
 

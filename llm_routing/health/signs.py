@@ -20,7 +20,6 @@ FAILURES_IN_A_ROW = 3
 GONE_SECONDS = 600.0
 LIVE_SECONDS = 300.0
 LIVE_CALLS = 100
-GRUDGE_SECONDS = 60.0
 MAX_TARGETS = 10_000
 
 Key = tuple[str, str]
@@ -66,13 +65,15 @@ class HealthSigns:
 
     A target is unhealthy by its last check, until a call succeeds or `max_age` seconds have passed;
     or by `FAILURES_IN_A_ROW` calls that failed, until a check or a call succeeds or
-    `GRUDGE_SECONDS` have passed; or by one call to which the provider said that it does not know
+    `failure_memory` seconds have passed, as long as its breaker is open, so that it is asked again
+    as soon as that allows; or by one call to which the provider said that it does not know
     the model, until a check or a call succeeds or `GONE_SECONDS` have passed.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.unhealthy: frozenset[str] = frozenset()
         self.max_age = float("inf")
+        self.failure_memory = 0.0
         self.now = monotonic
         """Monotonic seconds, as in `Check.at`."""
         self._lock = threading.Lock()
@@ -207,7 +208,7 @@ class HealthSigns:
             if live.gone_at is not None and live.gone_at > checked_at:
                 return now - live.gone_at > GONE_SECONDS
             if live.failures_in_a_row >= FAILURES_IN_A_ROW and live.last_failure > checked_at:
-                return now - live.last_failure > GRUDGE_SECONDS
+                return now - live.last_failure > self.failure_memory
             if not live.failures_in_a_row and live.last_success > checked_at:
                 return True
         return check is None or check.is_healthy

@@ -356,7 +356,7 @@ async def test_nothing_in_redis_lasts_or_tells_a_secret(url: str, worker: Make) 
             assert 0 < await client.pttl(name) <= (3600 + 60) * 1000
         entry = json.loads(await client.hget("llm_routing:breaker:{test}:open", "a/m") or "")
     assert set(entry) == {"signed", "signature", "proven", "claims"}
-    assert set(json.loads(entry["signed"])) == {"id", "cause", "failed", "since", "retry_at"}
+    assert set(json.loads(entry["signed"])) == {"id", "cause", "level", "since", "retry_at"}
 
 
 async def test_installations_on_one_redis_do_not_meet(url: str, worker: Make) -> None:

@@ -198,6 +198,54 @@ def test_it_is_never_open_longer_than_the_cap_however_often_probes_fail() -> Non
     assert breaker.status(now).retry_after == pytest.approx(100)
 
 
+def test_a_probe_that_fails_opens_it_for_the_same_time_where_the_rules_say_so() -> None:
+    breaker = opened(failed_probes_double=False)
+    now = 0.0
+    for _ in range(6):
+        now = due(breaker, now)
+        admitted(breaker, now).fail(now, "connection_failed")
+        assert 8 <= breaker.status(now).retry_after <= 12
+
+
+def flapping(breaker: Breaker, now: float, *, up: float, times: int) -> tuple[float, list[float]]:
+    """The time after so many openings that each end with a good probe, and how long they were."""
+    lengths = []
+    for _ in range(times):
+        fail(breaker, now, 4)
+        lengths.append(breaker.status(now).retry_after)
+        now = due(breaker, now)
+        succeed(breaker, now)
+        now += up
+    return now, lengths
+
+
+def test_a_target_that_flaps_is_left_alone_for_longer_each_time() -> None:
+    _, lengths = flapping(new(), 0, up=3, times=8)
+    for length, doublings in zip(lengths, [0, 0, 1, 2, 3, 4, 4, 4], strict=True):
+        assert min(8 * 2**doublings, 100) <= length <= min(12 * 2**doublings, 100)
+
+
+def test_what_has_flapped_is_forgiven_slowly() -> None:
+    breaker = new()
+    now, lengths = flapping(breaker, 0, up=3, times=5)
+    assert lengths[-1] >= 8 * 2**3
+    # Of five openings, two are made up for by two windows, and the first of three is excepted.
+    now += 2 * 60
+    _, lengths = flapping(breaker, now, up=3, times=1)
+    assert 8 * 2**2 <= lengths[0] <= 12 * 2**2
+    breaker.reset()
+    _, lengths = flapping(breaker, now + 1000, up=3, times=1)
+    assert lengths[0] <= 12
+
+
+def test_the_worst_is_forgiven_within_as_many_windows_as_it_has_doublings() -> None:
+    breaker = new()
+    now, _ = flapping(breaker, 0, up=3, times=100)
+    now += 60 * (RULES.most_doublings + 1)
+    _, lengths = flapping(breaker, now, up=3, times=1)
+    assert lengths[0] <= 12
+
+
 def test_after_it_has_closed_it_begins_with_the_short_time_again() -> None:
     breaker = opened()
     now = due(breaker, 0)

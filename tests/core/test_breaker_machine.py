@@ -35,6 +35,7 @@ class BreakerMachine(RuleBasedStateMachine):
         slow_call_rate=st.floats(0.1, 1),
         open_time=st.floats(0.5, 20),
         probes=st.integers(1, 3),
+        failed_probes_double=st.booleans(),
         seed=st.integers(0, 100),
     )
     def start(self, seed: int, **rules: float) -> None:
@@ -47,7 +48,8 @@ class BreakerMachine(RuleBasedStateMachine):
         self.calls: list[tuple[float, bool, bool]] = []
         self.retry_at = 0.0
         self.not_before = 0.0
-        self.failed_openings = 0
+        self.doublings = self.earlier = 0
+        self.closed_at = 0.0
         self.probing = self.proven = 0
 
     def turn(self, state: BreakerState) -> None:
@@ -57,13 +59,19 @@ class BreakerMachine(RuleBasedStateMachine):
         self.probing = self.proven = 0
 
     def open(self) -> None:
-        base = self.limits.open_time * 2**self.failed_openings
+        if self.state is BreakerState.CLOSED:
+            made_up = int((self.now - self.closed_at) / self.limits.window)
+            self.earlier = max(0, self.earlier - made_up)
+            self.doublings = max(0, self.earlier - 1)
+            self.earlier = min(self.earlier, self.limits.most_doublings) + 1
+        else:
+            self.doublings += self.limits.failed_probes_double
+        base = self.limits.open_time * 2**self.doublings
         retry_after = self.breaker.status(self.now).retry_after
         least = min(max(base * (1 - JITTER), self.not_before - self.now), 60)
         most = min(max(base * (1 + JITTER), self.not_before - self.now), 60)
         assert least - 1e-6 <= retry_after <= most + 1e-6
         self.retry_at = self.now + retry_after
-        self.failed_openings += 1
         self.turn(BreakerState.OPEN)
 
     def stay_open(self) -> None:
@@ -81,7 +89,8 @@ class BreakerMachine(RuleBasedStateMachine):
         return self.limits.slow_call_rate * len(self.window())
 
     def close(self) -> None:
-        self.failed_openings = 0
+        if self.state is not BreakerState.CLOSED:
+            self.closed_at = self.now
         self.not_before = 0.0
         self.turn(BreakerState.CLOSED)
 
@@ -184,6 +193,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def reset(self) -> None:
         self.breaker.reset()
         self.close()
+        self.earlier = 0
 
     @invariant()
     def they_agree(self) -> None:

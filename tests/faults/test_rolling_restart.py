@@ -81,7 +81,9 @@ def workers_of(
     gateway: Gateway, command: Command, workers: int, log: Path, drain_timeout: int
 ) -> Iterator[Server]:
     port = free_port()
-    env = {**gateway.env, "LLM_DRAIN_TIMEOUT": str(drain_timeout)}
+    # gunicorn ends the old workers while the new ones start, and what waits comes all at once then.
+    room = {"CONNECTION_POOL_SIZE": "1000", "LLM_MAX_QUEUED": "1000"}
+    env = {**gateway.env, "LLM_DRAIN_TIMEOUT": str(drain_timeout), **room}
     ready = "/api/llm/health/ready"
     with serving(command(port, workers), port=port, log=log, env=env, ready_path=ready) as server:
         yield server

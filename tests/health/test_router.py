@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -134,7 +135,7 @@ async def test_what_the_request_is_to_blame_for_opens_nothing(
 async def test_callers_who_do_not_wait_open_nothing(router: BaseLLMRouter, two: Upstream) -> None:
     two.answers[FIRST] = Answer(body=completion(), delay=1)
     for _ in range(6):
-        with pytest.raises(LLMError):
+        with suppress(LLMError):
             await router.complete("Hi", use_case="debugging", timeout=0.05)
     assert router.get_metrics()["breakers_open"] == 0
     assert watch.signs.unhealthy == frozenset()
@@ -165,6 +166,32 @@ async def test_a_target_that_fails_in_a_row_comes_last_until_it_answers_again(
     two.answers[FIRST] = Answer(body=completion())
     assert (await router.complete("Hi", model_override="first/alpha")).provider == "first"
     assert await ask(router) == "first"
+
+
+async def test_a_target_that_recovers_is_asked_again_as_soon_as_its_breaker_allows(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
+    failing(two, FIRST)
+    for _ in range(10):
+        await ask(router)
+    assert two.count(FIRST) < 10, "it comes last"
+    # Its breaker opens as well, and a probe fails.
+    await trip(router, two)
+    breakers = watch.breakers
+    assert breakers is not None
+
+    def state() -> BreakerState:
+        return breakers.statuses()["first", "alpha"].state
+
+    await eventually(lambda: state() is BreakerState.HALF_OPEN)
+    with pytest.raises(LLMError):
+        await router.complete("Hi", model_override="first/alpha")
+    assert breakers.statuses()["first", "alpha"].retry_after <= 2 * 1.2
+    two.answers[FIRST] = Answer(body=completion())
+    # No call and no check has said that it is well.
+    await eventually(lambda: state() is BreakerState.HALF_OPEN and not watch.signs.unhealthy)
+    assert await ask(router) == "first"
+    assert state() is BreakerState.CLOSED
 
 
 async def test_what_a_sweep_finds_is_in_memory_within_two_seconds(

@@ -13,7 +13,6 @@ from llm_routing.health import signs as module
 from llm_routing.health.credentials import CredentialBreakers
 from llm_routing.health.signs import (
     FAILURES_IN_A_ROW,
-    GRUDGE_SECONDS,
     LIVE_SECONDS,
     Check,
     HealthSigns,
@@ -22,6 +21,7 @@ from llm_routing.health.signs import (
 from tests.core.fakes import target
 
 KEY = ("p", "m")
+FAILURE_MEMORY = 5.0
 
 
 class World:
@@ -29,6 +29,7 @@ class World:
         self.now = 1000.0
         self.signs = HealthSigns(lambda: self.now)
         self.signs.max_age = 180.0
+        self.signs.failure_memory = FAILURE_MEMORY
 
     def check(self, is_healthy: bool, age: float = 0.0) -> None:
         code = "" if is_healthy else "server_failed"
@@ -106,7 +107,7 @@ def test_failures_are_forgiven_by_a_good_check_or_with_time(world: World) -> Non
     world.wait(1)
     world.fail(1)
     assert not world.healthy()
-    world.wait(GRUDGE_SECONDS)
+    world.wait(FAILURE_MEMORY)
     assert not world.healthy()
     world.wait(1)
     assert world.healthy()
