@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 RECOVERY_INTERVAL = 30.0
 CONNECTION_SECONDS = 10.0
+LONGEST_PAUSE = 10.0
 STOP_TIMEOUT = 10.0
 
 
@@ -40,12 +41,14 @@ class Background:
 
     def __init__(self, snapshots: SnapshotSource) -> None:
         settings = get_settings()
-        self.ledger = Ledger(settings.state_dir / "ledger")
+        self.ledger = Ledger(settings.state_dir / "ledger", settings.ledger_max_bytes)
         is_off = settings.metrics_access == "off"
         self.metrics = Metrics(None if is_off else settings.state_dir / "metrics")
         self.known_keys = KnownKeys(settings.state_dir / "known_keys", keys)
         self._snapshots = snapshots
         self._stopping = threading.Event()
+        self._next_ship = float("-inf")
+        self._ship_pause = settings.ledger_flush_interval
         self._access_version: tuple[int, str] | None = None
         self._thread = threading.Thread(target=self._run, name="llm_routing", daemon=True)
 
@@ -129,10 +132,24 @@ class Background:
             self._snapshots.lose()
 
     def _ship(self) -> None:
-        self.ledger.ship()
+        if time.monotonic() >= self._next_ship and not self._stores(self.ledger.ship):
+            # Each try asks the database to refuse the same records again.
+            self._ship_pause = min(2 * self._ship_pause, LONGEST_PAUSE)
+            self._next_ship = time.monotonic() + self._ship_pause
+        elif not self.ledger.trouble:
+            self._ship_pause = get_settings().ledger_flush_interval
 
     def _recover(self) -> None:
-        self.ledger.recover()
+        self._stores(self.ledger.recover)
+
+    def _stores(self, step: Callable[[], object]) -> bool:
+        """Whether the database takes records. The ledger logs when that changes."""
+        try:
+            step()
+        except DATABASE_ERRORS:
+            connections.close_all()
+            return False
+        return True
 
     def _close(self) -> None:
         self.ledger.close()

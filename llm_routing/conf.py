@@ -165,6 +165,9 @@ class Settings(BaseModel):
 
     snapshot_poll_interval: float = Field(1.0, alias="LLM_SNAPSHOT_POLL_INTERVAL", gt=0, le=60)
     snapshot_cache_alias: str = Field("", alias="LLM_SNAPSHOT_CACHE_ALIAS")
+    ledger_max_bytes: int = Field(
+        1024 * 1024 * 1024, alias="LLM_LEDGER_MAX_BYTES", ge=16 * 1024 * 1024
+    )
     ledger_flush_interval: float = Field(0.5, alias="LLM_LEDGER_FLUSH_INTERVAL", gt=0, le=60)
     state_dir: Path = Field(Path(), alias="LLM_STATE_DIR")
 

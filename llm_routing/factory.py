@@ -234,6 +234,7 @@ def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
         "config": config,
         "rng": Random(),  # noqa: S311  # it spreads load and keeps no secret
         "on_close": _forget,
+        "records": background.ledger.status,
     }
     if dynamic:
         overrides = _overrides(config)
@@ -258,6 +259,8 @@ def _readings(ledger: Ledger) -> Readings:
         ledger_backlog_bytes=ledger.backlog_bytes,
         ledger_unwritten=ledger.unwritten,
         ledger_lost=ledger.lost,
+        ledger_set_aside=ledger.set_aside,
+        ledger_is_failing=bool(ledger.trouble),
         redis_missed=_missed(redis),
         redis_is_paused=any(calls.is_paused for calls in redis),
         redis_forged=sum(calls.forged for calls in redis),

@@ -7,23 +7,25 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db import DataError, IntegrityError, InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError
 
 from .core.ports import AttemptOpened, AttemptSettled
-from .ledger_lines import OPENED, columns, interrupted, opened_line, read, settled_line
-from .ledger_segments import BATCH, BEGUN, SEGMENTS, Segment, remove_forsaken
-from .models import UsageRecord
+from .ledger_lines import OPENED, interrupted, opened_line, read, settled_line
+from .ledger_segments import BATCH, BEGUN, SEGMENTS, NoRoom, Segment, remove_forsaken
+from .ledger_store import RecordStore, reason_of
 
 logger = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 4 * 1024 * 1024
+MAX_BYTES = 1024 * 1024 * 1024
 MAX_IN_MEMORY = 10_000
 PAUSE_SECONDS = 1.0
-_UNFIT = (DataError, IntegrityError, OverflowError, ValueError)
+_T = TypeVar("_T")
 
 
 class Ledger:
@@ -37,8 +39,11 @@ class Ledger:
     database was away, it is read from the segments.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, max_bytes: int = MAX_BYTES) -> None:
         self._directory = directory
+        self._max_bytes = max_bytes
+        self._store = RecordStore(directory)
+        self._trouble = ""
         self._lock = threading.Lock()
         self._shipping = threading.Lock()
         self._open: dict[str, AttemptOpened] = {}
@@ -85,7 +90,27 @@ class Ledger:
     @property
     def lost(self) -> int:
         """Records given up because neither the disk nor the database could take them."""
-        return self._lost
+        return self._lost + self._store.lost
+
+    @property
+    def set_aside(self) -> int:
+        """Records that the database refused and that are kept in a file of their own."""
+        return self._store.set_aside
+
+    @property
+    def trouble(self) -> str:
+        """Why the database takes no records at present; empty if it does."""
+        return self._trouble
+
+    def status(self) -> Mapping[str, Any]:
+        """How records stand, for the health endpoint."""
+        return {
+            "trouble": self._trouble or None,
+            "backlog_bytes": self.backlog_bytes,
+            "unwritten": self.unwritten,
+            "set_aside": self.set_aside,
+            "lost": self.lost,
+        }
 
     def restore(self) -> None:
         """Repairs segments that another program has truncated. Raises `OSError`."""
@@ -100,7 +125,22 @@ class Ledger:
         nothing is lost by that.
         """
         with self._shipping:
-            return self._ship()
+            return self._watched(self._ship)
+
+    def _watched(self, work: Callable[[], _T]) -> _T:
+        """Does what stores records, and logs when that begins to fail and when it works again."""
+        try:
+            done = work()
+        except (DatabaseError, InterfaceError) as error:
+            reason = reason_of(error)
+            if reason != self._trouble:
+                logger.error("Usage records wait, for the database does not take them: %s", reason)
+            self._trouble = reason
+            raise
+        if self._trouble:
+            logger.warning("The database takes usage records again.")
+            self._trouble = ""
+        return done
 
     def _ship(self) -> int:
         shipped = self._ship_unwritten()
@@ -125,6 +165,9 @@ class Ledger:
     def recover(self) -> int:
         """Ships what dead processes left and returns how many records that was. An attempt that
         was opened and never settled is recorded as interrupted. Raises as `ship` does."""
+        return self._watched(self._recover)
+
+    def _recover(self) -> int:
         own = {segment.path for segment in self._segments()}
         paths = [path for path in sorted(self._directory.glob(SEGMENTS)) if path not in own]
         segments = [segment for path in paths if (segment := Segment.claim(path)) is not None]
@@ -135,7 +178,7 @@ class Ledger:
             for segment in segments:
                 self._recover_one(segment, opened, settled)
             lost = [attempt for name, attempt in opened.items() if name not in settled]
-            _store(map(interrupted, lost))
+            self._store.add(map(interrupted, lost))
         except BaseException:
             for segment in segments:
                 segment.close(remove=False)
@@ -194,7 +237,10 @@ class Ledger:
         full one stays ours until all of it is in the database."""
         carried = list(map(opened_line, self._open.values()))
         needed = sum(map(len, carried)) + len(line)
-        new = Segment.create(self._directory, max(SEGMENT_BYTES, 2 * needed))
+        capacity = max(SEGMENT_BYTES, 2 * needed)
+        if _size_of(self._directory) + capacity > self._max_bytes:
+            raise NoRoom(self._max_bytes)
+        new = Segment.create(self._directory, capacity)
         for attempt in carried:
             new.append(attempt)
         if self._segment is not None:
@@ -207,7 +253,7 @@ class Ledger:
             batch = list(self._unwritten)
             self._unwritten.clear()
         try:
-            _store(_settled(batch))
+            self._store.add(self._settled_of(batch))
         except BaseException:
             with self._lock:
                 room = MAX_IN_MEMORY - len(self._unwritten)
@@ -219,7 +265,7 @@ class Ledger:
 
     def _ship_settled(self, settled: Sequence[AttemptSettled]) -> int:
         try:
-            _store(settled)
+            self._store.add(settled)
         except BaseException:
             with self._lock:
                 self._settled = None
@@ -229,8 +275,8 @@ class Ledger:
     def _ship_segment(self, segment: Segment) -> int:
         shipped = 0
         while lines := segment.unshipped():
-            settled = _settled(lines)
-            _store(settled)
+            settled = self._settled_of(lines)
+            self._store.add(settled)
             segment.shipped += sum(map(len, lines))
             shipped += len(settled)
         return shipped
@@ -240,56 +286,33 @@ class Ledger:
     ) -> None:
         while lines := segment.unshipped():
             batch = []
-            for attempt in map(_read, lines):
+            for attempt in map(self._read, lines):
                 if isinstance(attempt, AttemptSettled):
                     opened.pop(attempt.opened.id, None)
                     settled.add(attempt.opened.id)
                     batch.append(attempt)
                 elif attempt is not None:
                     opened[attempt.id] = attempt
-            _store(batch)
+            self._store.add(batch)
             segment.shipped += sum(map(len, lines))
 
+    def _settled_of(self, lines: Iterable[bytes]) -> Sequence[AttemptSettled]:
+        # A line that opens an attempt is of no use here.
+        found = map(self._read, (line for line in lines if line[:1] != OPENED))
+        return [attempt for attempt in found if isinstance(attempt, AttemptSettled)]
 
-def _settled(lines: Iterable[bytes]) -> Sequence[AttemptSettled]:
-    # What was opened and has not ended is not worth being read.
-    found = map(_read, (line for line in lines if line[:1] != OPENED))
-    return [attempt for attempt in found if isinstance(attempt, AttemptSettled)]
-
-
-def _read(line: bytes) -> AttemptOpened | AttemptSettled | None:
-    try:
-        return read(line)
-    except ValueError:
-        logger.error("A line of the ledger cannot be read and was left out.")
-        return None
-
-
-def _store(attempts: Iterable[AttemptSettled]) -> None:
-    """Inserts what is not there yet. A row that the database cannot hold costs itself alone."""
-    rows = []
-    for attempt in attempts:
+    def _read(self, line: bytes) -> AttemptOpened | AttemptSettled | None:
         try:
-            rows.append(columns(attempt))
+            return read(line)
         except ValueError:
-            logger.error("A line of the ledger cannot be read and was left out.")
-    if not rows:
-        return
-    try:
-        UsageRecord.objects.add_rows(rows)
-    except (OperationalError, InterfaceError):
-        raise
-    except Exception:  # noqa: BLE001  # told of the row whose fault it is
-        for row in rows:
-            _store_one(row)
+            self._store.put_aside_line(line)
+            return None
 
 
-def _store_one(row: Mapping[str, Any]) -> None:
-    try:
-        UsageRecord.objects.add_rows([row])
-    except _UNFIT as error:
-        logger.error(
-            "The record of attempt %s does not fit into the database and was left out: %s",
-            row["attempt_id"],
-            type(error).__name__,
-        )
+def _size_of(directory: Path) -> int:
+    """The bytes of all segments, whosever they are."""
+    total = 0
+    for path in directory.glob(SEGMENTS):
+        with suppress(OSError):  # it has just been shipped
+            total += path.stat().st_size
+    return total

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from errno import ENOSPC
 from mmap import mmap
 from pathlib import Path
 from uuid import uuid4
@@ -20,6 +21,13 @@ BATCH = 4_000
 READ_BYTES = 1024 * 1024
 SEGMENTS = "*.jsonl"
 BEGUN = "*.new"
+
+
+class NoRoom(OSError):
+    """The segments have reached the limit of what they may take of the disk."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(ENOSPC, f"its segments may take {limit} bytes at the most")
 
 
 class Segment:

@@ -89,6 +89,7 @@ class BaseLLMRouter(InProcessCalls):
         config: RouterConfig,
         rng: Random,
         on_close: Callable[["BaseLLMRouter"], None],
+        records: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.config = config
         self._transport = transport
@@ -105,6 +106,7 @@ class BaseLLMRouter(InProcessCalls):
         self._cache_secret = cache_secret
         self._default = Address(use_case=config.default_use_case, tier=config.default_tier.value)
         self._on_close = on_close
+        self._records = records
         self._is_closed = False
         self._tally = Tally(metrics)
         self._limits = ProviderLimits(settings.connection_pool_size, settings.max_queued, clock)
@@ -252,7 +254,12 @@ class BaseLLMRouter(InProcessCalls):
         has failed, or the database is away) or `unhealthy` (nothing can be asked), with the
         configuration and every provider beside it (docs/health.md). No I/O."""
         return health_status(
-            self.snapshot, self, self._signs, self._breakers, self._credential_breakers
+            self.snapshot,
+            self,
+            self._signs,
+            self._breakers,
+            self._credential_breakers,
+            self._records(),
         )
 
     @abstractmethod

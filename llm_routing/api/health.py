@@ -77,11 +77,23 @@ class ConfigurationAnswer(BaseModel):
     models: int
 
 
+class RecordsAnswer(BaseModel):
+    """This process's usage records: why the database takes none (`trouble`), how many wait on disk
+    and in memory, and how many were set aside or lost."""
+
+    trouble: str | None
+    backlog_bytes: int
+    unwritten: int
+    set_aside: int
+    lost: int
+
+
 class HealthAnswer(BaseModel):
     """`status` is for everybody; the rest is there with an API key."""
 
     status: Status
     configuration: ConfigurationAnswer | None = None
+    usage_records: RecordsAnswer | None = None
     providers: Mapping[str, ProviderHealth] | None = None
 
 

@@ -20,8 +20,9 @@ def health_status(
     signs: HealthSigns,
     breakers: BreakerRegistry,
     credential_breakers: CredentialBreakers,
+    records: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """`status`, `configuration` and `providers` of a router, as docs/health.md describes them."""
+    """How a router stands, as docs/health.md describes it."""
     table = snapshot.table
     models: dict[str, list[ModelSpec]] = {name: [] for name in table.providers}
     for model in table.models.values():
@@ -34,7 +35,8 @@ def health_status(
         for name, spec in table.providers.items()
     }
     status = _together([entry["status"] for entry in providers.values()])
-    if status == HEALTHY and not snapshot.is_confirmed:
+    is_recording = not records.get("trouble") and not records.get("unwritten")
+    if status == HEALTHY and not (snapshot.is_confirmed and is_recording):
         status = DEGRADED
     return {
         "status": status,
@@ -44,6 +46,7 @@ def health_status(
             "routes": len(table.routes),
             "models": len(table.models),
         },
+        "usage_records": dict(records) or None,
         "providers": providers,
     }
 

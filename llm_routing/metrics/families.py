@@ -107,6 +107,10 @@ LEDGER_BACKLOG = _gauge(
     "ledger_backlog_bytes", "Usage records on disk that are not in the database yet.", unit="bytes"
 )
 LEDGER_UNWRITTEN = _gauge("ledger_unwritten_records", "Usage records that are in memory alone.")
+LEDGER_SET_ASIDE = _counter(
+    "ledger_set_aside", "Usage records that the database refused, kept in a file."
+)
+LEDGER_FAILING = _gauge("ledger_failing", "1 while the database takes no usage records, else 0.")
 LEDGER_LOST = _counter("ledger_lost", "Usage records that neither disk nor database could take.")
 REDIS_MISSED = _counter(
     "redis_calls_missed",
@@ -147,6 +151,8 @@ FAMILIES: Mapping[str, Family] = {
         REFUSED_KEYS,
         LEDGER_BACKLOG,
         LEDGER_UNWRITTEN,
+        LEDGER_SET_ASIDE,
+        LEDGER_FAILING,
         LEDGER_LOST,
         REDIS_MISSED,
         REDIS_PAUSED,

@@ -52,6 +52,8 @@ class Readings:
     ledger_backlog_bytes: int = 0
     ledger_unwritten: int = 0
     ledger_lost: int = 0
+    ledger_set_aside: int = 0
+    ledger_is_failing: bool = False
     redis_missed: Mapping[str, int] = field(default_factory=dict)
     redis_is_paused: bool = False
     redis_forged: int = 0
@@ -196,9 +198,11 @@ class Metrics:
             values[claim(families.CACHE_BYTES)] = readings.cache_bytes
             values[claim(families.LEDGER_BACKLOG)] = readings.ledger_backlog_bytes
             values[claim(families.LEDGER_UNWRITTEN)] = readings.ledger_unwritten
+            values[claim(families.LEDGER_FAILING)] = readings.ledger_is_failing
             values[claim(families.REDIS_PAUSED)] = readings.redis_is_paused
             counts: dict[object, tuple[int, int]] = {
                 "lost": (claim(families.LEDGER_LOST), readings.ledger_lost),
+                "aside": (claim(families.LEDGER_SET_ASIDE), readings.ledger_set_aside),
                 "forged": (claim(families.REDIS_REFUSED), readings.redis_forged),
             }
             for reason, count in readings.refused_keys.items():

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Self
 
-from django.db import connections, models, transaction
+from django.db import NotSupportedError, connections, models, transaction
 from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.backends.utils import CursorWrapper
 from django.utils.translation import gettext_lazy as _
@@ -70,7 +70,16 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         with transaction.atomic(using=self.db), database.cursor() as cursor:
             insert(cursor, into, columns, rows)
 
+    def check_row(self, row: Mapping[str, Any]) -> None:
+        """Inserts a row and takes it back. Raises what `add_rows` raises."""
+        self._for_write = True
+        with transaction.atomic(using=self.db):
+            self.add_rows([row])
+            transaction.set_rollback(True, using=self.db)
+
     def _insert_instances(self, rows: _Rows) -> None:
+        if not is_strict(connections[self.db]):
+            raise NotSupportedError("the database is not in strict mode and would cut values off")
         # Not `ignore_conflicts`: MySQL's INSERT IGNORE cuts values off and stores zero for NULL. An
         # update of the key to itself forgives a row that is there and nothing else.
         with transaction.atomic(using=self.db):
@@ -130,6 +139,11 @@ def _adapter(
             decimal_places=column.decimal_places,
         )
     return None
+
+
+def is_strict(connection: Any) -> bool:
+    """Whether a MySQL or MariaDB refuses values that do not fit. Asks once for each connection."""
+    return bool(connection.sql_mode & {"STRICT_TRANS_TABLES", "STRICT_ALL_TABLES"})
 
 
 _INSERTS: Mapping[str, Callable[[CursorWrapper, str, _Columns, _Rows], None]] = {

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -25,6 +25,7 @@ from llm_routing.core.types import AttemptOutcome, Caller, Usage
 from llm_routing.ledger import Ledger
 from llm_routing.ledger_lines import columns, opened_line, settled_line
 from llm_routing.models import UsageRecord
+from llm_routing.models.usage import UsageRecordQuerySet
 
 pytestmark = pytest.mark.django_db
 
@@ -78,6 +79,12 @@ def write(ledger: Ledger) -> AttemptOpened:
     return attempt
 
 
+def leave_alone(patch: pytest.MonkeyPatch, away: Callable[..., None]) -> None:
+    """The database takes no record, whoever brings it."""
+    patch.setattr(UsageRecord.objects, "add_rows", away)
+    patch.setattr(UsageRecordQuerySet, "check_row", away)
+
+
 def test_a_settled_attempt_arrives_with_all_that_is_known_of_it(ledger: Ledger) -> None:
     attempt = write(ledger)
     assert ledger.ship() == 1
@@ -107,7 +114,7 @@ def test_nothing_is_lost_while_the_database_is_away(
 
     write(ledger)
     with monkeypatch.context() as patch:
-        patch.setattr(UsageRecord.objects, "add_rows", away)
+        leave_alone(patch, away)
         with pytest.raises(OperationalError):
             ledger.ship()
         write(ledger)
@@ -172,6 +179,7 @@ def test_what_a_broken_shipment_held_is_not_passed_over_by_another(
     write(ledger)
     with monkeypatch.context() as patch:
         patch.setattr(UsageRecord.objects, "add_rows", failing)
+        patch.setattr(UsageRecordQuerySet, "check_row", failing)
         first = threading.Thread(target=ship)
         first.start()
         assert under_way.wait(10)
@@ -341,11 +349,15 @@ def test_records_in_memory_survive_a_database_that_goes_away_meanwhile(
         write(ledger)
         raise OperationalError
 
+    def refuses(*_: object, **__: object) -> None:
+        raise OperationalError
+
     monkeypatch.setattr(ledger_module, "MAX_IN_MEMORY", 5)
     ledger._paused_until = float("inf")
     for _ in range(5):
         write(ledger)
     with monkeypatch.context() as patch:
+        leave_alone(patch, refuses)
         patch.setattr(UsageRecord.objects, "add_rows", away)
         with pytest.raises(OperationalError):
             ledger.ship()
@@ -384,8 +396,10 @@ def test_a_line_with_a_wrong_value_costs_itself_alone(
     (directory / "1-dead.jsonl").write_text("".join(lines))
     Ledger(directory).recover()
     assert UsageRecord.objects.count() == 2
-    assert "left out" in caplog.text
-    assert not list(directory.iterdir())
+    assert "set aside" in caplog.text
+    (aside,) = directory.iterdir()
+    assert aside.name == "set_aside"
+    assert aside.read_bytes().count(b"\n") == 1
 
 
 def test_what_a_process_left_before_it_had_a_name_is_removed(directory: Path) -> None:
@@ -412,7 +426,7 @@ def test_a_full_segment_outlives_a_database_that_goes_away_meanwhile(
     for _ in range(3):
         write(ledger)
     with monkeypatch.context() as patch:
-        patch.setattr(UsageRecord.objects, "add_rows", away)
+        leave_alone(patch, away)
         with pytest.raises(OperationalError):
             ledger.ship()
         write(ledger)

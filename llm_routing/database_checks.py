@@ -1,0 +1,111 @@
+"""What `manage.py check` says of the database that our tables are in.
+
+A database or a setting with which records would be lost is an error, which stops the start. What
+needs a connection is checked with `--database` and before each migration.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.utils.connection import ConnectionDoesNotExist
+
+from .conf import get_settings
+from .ledger_store import FILE
+from .models import UsageRecord
+from .models.databases import writes_to
+from .models.usage import is_strict
+
+SUPPORTED = ("sqlite", "postgresql", "mysql")
+NO_DATABASE = "unknown"
+_LEAST = {"MariaDB": (10, 6), "MySQL": (8, 0, 17)}
+
+
+@checks.register()
+def check_database_settings(**_: Any) -> Sequence[checks.CheckMessage]:
+    """Whether our tables have a database that we support, and changes are committed."""
+    alias = writes_to(UsageRecord)
+    try:
+        connection = connections[alias]
+    except ConnectionDoesNotExist:
+        return [_no_database(f"DATABASE_ROUTERS put llm_routing in {alias}, which is not there.")]
+    if connection.vendor == NO_DATABASE:
+        return [_no_database(f"llm_routing is put in the database {alias}, which is empty.")]
+    found: list[checks.CheckMessage] = []
+    if connection.vendor not in SUPPORTED:
+        found.append(
+            checks.Error(
+                f"llm_routing does not support the database {alias}: {connection.display_name}.",
+                hint="Put llm_routing in a database of its own with DATABASE_ROUTERS: SQLite, "
+                "PostgreSQL, MySQL or MariaDB (docs/databases.md).",
+                id="llm_routing.E011",
+            )
+        )
+    if not connection.settings_dict["AUTOCOMMIT"]:
+        found.append(
+            checks.Error(
+                f"The database {alias} has AUTOCOMMIT off, so usage records would never be kept.",
+                hint="Remove AUTOCOMMIT from its entry, or put llm_routing in a database of its "
+                "own with DATABASE_ROUTERS.",
+                id="llm_routing.E012",
+            )
+        )
+    return [*found, *_set_aside()]
+
+
+@checks.register(checks.Tags.database)
+def check_database_server(
+    databases: Sequence[str] | None = None, **_: Any
+) -> Sequence[checks.CheckMessage]:
+    """Whether the server is one that we support. MySQL's alone: Django looks at the others'."""
+    alias = writes_to(UsageRecord)
+    if alias not in (databases or ()) or connections[alias].vendor != "mysql":
+        return []
+    connection: Any = connections[alias]
+    name = "MariaDB" if connection.mysql_is_mariadb else "MySQL"
+    found: list[checks.CheckMessage] = []
+    if connection.mysql_version < _LEAST[name]:
+        least = ".".join(map(str, _LEAST[name]))
+        found.append(
+            checks.Error(
+                f"The database {alias} is older than {name} {least}, the oldest we support.",
+                hint="Update the server.",
+                id="llm_routing.E013",
+            )
+        )
+    if not is_strict(connection):
+        found.append(
+            checks.Error(
+                f"The database {alias} is not strict: it cuts off values that do not fit.",
+                hint='Add to its OPTIONS: "init_command": "SET sql_mode = CONCAT(@@sql_mode, '
+                "',STRICT_TRANS_TABLES')\".",
+                id="llm_routing.E014",
+            )
+        )
+    return found
+
+
+def _no_database(sentence: str) -> checks.CheckMessage:
+    return checks.Error(
+        sentence,
+        hint="Name it in DATABASES, or another one in db_for_write of DATABASE_ROUTERS.",
+        id="llm_routing.E010",
+    )
+
+
+def _set_aside() -> Sequence[checks.CheckMessage]:
+    try:
+        path = get_settings().state_dir / "ledger" / FILE
+    except ImproperlyConfigured:
+        return []  # `check_settings` says it
+    if not path.exists():
+        return []
+    return [
+        checks.Warning(
+            f"The database has refused usage records; they are set aside in {path}.",
+            hint="Mend the cause, then rename the file to again.jsonl (docs/operations.md).",
+            id="llm_routing.W007",
+        )
+    ]

@@ -1,0 +1,92 @@
+"""`manage.py check` stops the start where records would be lost, and says what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import NotSupportedError, connection
+
+from llm_routing.database_checks import check_database_server, check_database_settings
+from llm_routing.ledger_lines import columns
+from llm_routing.ledger_store import FILE
+from llm_routing.models import UsageRecord
+from tests.ledger.test_ledger import opened, settled
+
+from .conftest import NewHost
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ('DATABASES["default"] = {}', "which is empty"),
+        ('DATABASES["default"]["AUTOCOMMIT"] = False', "AUTOCOMMIT off"),
+        ('DATABASE_ROUTERS = ["host_router.Router"]', "which is not there"),
+    ],
+)
+def test_a_project_that_would_lose_records_does_not_start(
+    new_host: NewHost, settings: str, sentence: str
+) -> None:
+    host = new_host(settings)
+    (host.directory / "host_router.py").write_text(
+        "class Router:\n    def db_for_write(self, model, **hints):\n        return 'nowhere'\n"
+    )
+    ended = host.manage("check")
+    assert ended.returncode == 1
+    assert sentence in ended.stderr
+    assert "HINT" in ended.stderr
+
+
+def test_another_database_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "vendor", "oracle")
+    monkeypatch.setattr(connection, "display_name", "Oracle")
+    with pytest.raises(SystemCheckError, match="E011"):
+        call_command("check")
+    assert "Oracle" in str(check_database_settings()[0])
+
+
+@pytest.mark.django_db
+def test_a_database_that_is_not_strict_is_refused_and_gets_no_record() -> None:
+    if connection.vendor != "mysql":
+        pytest.skip("of MySQL and MariaDB")
+
+    def forget() -> None:
+        for name in ("mysql_server_data", "sql_mode"):
+            connection.__dict__.pop(name, None)
+
+    assert check_database_server(databases=["default"]) == []
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION sql_mode = ''")
+    forget()
+    try:
+        assert [found.id for found in check_database_server(databases=["default"])] == [
+            "llm_routing.E014"
+        ]
+        with pytest.raises(NotSupportedError, match="strict"):
+            UsageRecord.objects.add_rows([columns(settled(opened()))])
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION sql_mode = DEFAULT")
+        forget()
+
+
+def test_an_old_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "vendor": "mysql",
+        "mysql_is_mariadb": True,
+        "mysql_version": (10, 5, 9),
+        "sql_mode": {"STRICT_TRANS_TABLES"},
+    }.items():
+        monkeypatch.setattr(connection, name, value, raising=False)
+    (found,) = check_database_server(databases=["default"])
+    assert found.id == "llm_routing.E013"
+    assert "10.6" in found.msg
+
+
+def test_what_was_set_aside_is_told(settings: Any, tmp_path: Path) -> None:
+    settings.LLM_ROUTING = {"STATE_DIR": tmp_path}
+    assert check_database_settings() == []
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / FILE).write_bytes(b"S{}\n")
+    assert [found.id for found in check_database_settings()] == ["llm_routing.W007"]
