@@ -220,6 +220,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
                 "modalities extra_body"
             ),
             message_fields=words("role content name tool_calls tool_call_id extra_content"),
+            embedding_fields=words("model input dimensions encoding_format"),
             max_stops=5,
             efforts=("minimal", "low", "medium", "high"),
             thought_signatures=True,
@@ -243,6 +244,10 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             ),
             message_fields=words("role content tool_calls tool_call_id prefix"),
             field_names=(("seed", "random_seed"),),
+            embedding_fields=words(
+                "model input encoding_format output_dimension output_dtype metadata"
+            ),
+            embedding_names=(("dimensions", "output_dimension"),),
             max_temperature=1.5,
             efforts=("high",),
             knows_no_effort=ANY_MODEL,
@@ -250,6 +255,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             developer_role=False,
             system_first=True,
             assistant_after_tools=True,
+            empty_assistant=False,
             prefix_message=True,
             tool_ids=ToolIds(9, others="", is_exact=True),
             longest_tool_name=_NAME,
@@ -293,6 +299,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         api_key_env="DEEPSEEK_API_KEY",
         quirks=Quirks(
             refused_fields=frozenset({"reasoning"}),
+            one_answer=True,
             max_stops=16,
             thinking_switch=True,
             thinking_field="reasoning_content",
@@ -324,8 +331,10 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         api_key_env="OLLAMA_API_KEY",
         auth=Auth.OPTIONAL_BEARER,
         is_local=True,
+        # What it pays no heed to is left out, so that it is named.
         quirks=Quirks(
-            refused_fields=_OTHER_THINKING,
+            refused_fields=_OTHER_THINKING | words("logit_bias user tool_choice"),
+            one_answer=True,
             efforts=("low", "medium", "high"),
             knows_no_effort=ANY_MODEL,
             developer_role=False,

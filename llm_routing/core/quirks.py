@@ -38,7 +38,8 @@ class Quirks:
     Fields: `fields` are the only ones of a request that it takes (None: any), `refused_fields`
     those it refuses; `message_fields` and `refused_message_fields` are the same for messages.
     `field_names` maps our names of fields to the vendor's, `field_values` gives the only strings
-    that a field may hold. `limit_field` bounds the tokens of an answer. `max_temperature` and
+    that a field may hold. `embedding_fields` and `embedding_names` are `fields` and `field_names`
+    of requests for embeddings. `limit_field` bounds the tokens of an answer. `max_temperature` and
     `max_stops` are upper limits.
 
     Models are told by patterns that are searched in the model id: `reasoning_models` says which of
@@ -54,7 +55,8 @@ class Quirks:
 
     Messages: `developer_role`: it knows that role. `system_first`: it takes one system message, the
     first of all. `assistant_after_tools`: it takes no user's message straight after a tool's.
-    `prefix_message` and `continue_final_message` are ways to ask for the end of an answer begun.
+    `empty_assistant`: an assistant's message may have neither content nor calls. `prefix_message`
+    and `continue_final_message` are ways to ask for the end of an answer begun.
 
     Tools and answers: `tool_ids`; `longest_tool_name` (of letters, digits, `_` and `-`; None: any
     name); `tool_types` are the only kinds of tools it takes (None: any); `one_answer`: n must be 1;
@@ -68,6 +70,8 @@ class Quirks:
     refused_message_fields: frozenset[str] = frozenset()
     field_names: tuple[tuple[str, str], ...] = ()
     field_values: tuple[tuple[str, frozenset[str]], ...] = ()
+    embedding_fields: frozenset[str] | None = None
+    embedding_names: tuple[tuple[str, str], ...] = ()
     limit_field: str = "max_tokens"
     max_temperature: float | None = None
     max_stops: int | None = None
@@ -83,6 +87,7 @@ class Quirks:
     developer_role: bool = True
     system_first: bool = False
     assistant_after_tools: bool = False
+    empty_assistant: bool = True
     prefix_message: bool = False
     continue_final_message: bool = False
     tool_ids: ToolIds | None = None

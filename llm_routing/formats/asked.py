@@ -75,6 +75,7 @@ _READ: Final[Mapping[str, Mapping[str, Any]]] = {
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "service_tier": ("auto", "default"),
     "modalities": (["text"],),
+    "tool_choice": ("auto",),
     "context_management": ({"edits": []},),
     "messages.content.caller": ({"type": "direct"},),
     "messages.content.citations": ({"enabled": False},),
@@ -84,6 +85,11 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
 def says_something(value: Any) -> bool:
     """Whether a field's value is more than another way to leave the field out."""
     return not (value is None or value is False or value in ("", [], {}))
+
+
+def asks_for_something(name: str, value: Any) -> bool:
+    """Whether it makes a difference to leave out the field at the path `name`."""
+    return says_something(value) and value not in _NEUTRAL.get(name, ())
 
 
 def was_asked(request: LLMRequest, name: str) -> bool:
@@ -131,7 +137,7 @@ def _lost(body: Mapping[str, Any], read: Mapping[str, Any], path: str) -> list[s
         where = f"{path}{name}"
         if name not in read:
             check_not_needed(where, value)
-            if says_something(value) and value not in _NEUTRAL.get(where, ()):
+            if asks_for_something(where, value):
                 lost.append(where)
             continue
         inner = read[name]

@@ -13,7 +13,7 @@ from llm_routing.core.quirks import Quirks, is_model
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
 
-from .asked import check_not_needed, says_something, was_asked
+from .asked import asks_for_something, check_not_needed, was_asked
 from .openai_chat_fit_messages import fit_messages
 from .openai_chat_reasoning import fit_reasoning
 from .openai_strict_schema import is_strict
@@ -97,7 +97,7 @@ class _Fit:
     def _leave_out(self, name: str) -> None:
         value = self._body.pop(name)
         check_not_needed(name, value)
-        if says_something(value) and was_asked(self._request, name):
+        if asks_for_something(name, value) and was_asked(self._request, name):
             self._ignored.append(name)
 
     def fit_values(self) -> None:

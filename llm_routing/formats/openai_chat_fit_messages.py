@@ -28,6 +28,8 @@ def fit_messages(body: dict[str, Any], target: Target, ignored: list[str]) -> No
     quirks = target.provider.quirks
     fit = _Fit(quirks, target.model.model_id, ignored)
     messages: Sequence[Message] = [fit.message(message) for message in body["messages"]]
+    if not quirks.empty_assistant:
+        messages = [message for message in messages if not _is_empty(message)] or messages
     if quirks.system_first:
         messages = _system_first(messages)
     if quirks.assistant_after_tools:
@@ -124,19 +126,25 @@ def _system_first(messages: Sequence[Message]) -> Sequence[Message]:
     places = [place for place, message in enumerate(messages) if message["role"] == "system"]
     if places in ([], [0]):
         return messages
-    contents = [messages[place].get("content") for place in places]
-    texts = [content for content in contents if isinstance(content, str)]
-    content: str | list[Any] = "\n\n".join(texts)
-    if len(texts) < len(contents):
-        content = [part for content in contents for part in _parts(content)]
+    parts = [part for place in places for part in _parts(messages[place].get("content"))]
+    content: str | list[Any] = parts
+    if all(part.keys() == {"type", "text"} for part in parts):
+        # Templates of models mostly read a string alone.
+        content = "\n\n".join(part["text"] for part in parts)
     others = [message for message in messages if message["role"] != "system"]
     return [{"role": "system", "content": content}, *others]
 
 
-def _parts(content: Any) -> list[Any]:
+def _parts(content: Any) -> list[dict[str, Any]]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
-    return content if isinstance(content, list) else []
+    parts = content if isinstance(content, list) else []
+    return [part for part in parts if isinstance(part, dict)]
+
+
+def _is_empty(message: Message) -> bool:
+    is_silent = not message.get("content") and not message.get("tool_calls")
+    return is_silent and message["role"] == "assistant"
 
 
 def _assistant_after_tools(messages: Sequence[Message]) -> Sequence[Message]:

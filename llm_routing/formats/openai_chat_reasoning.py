@@ -14,6 +14,8 @@ from .asked import says_something
 
 # Words of other dialects of the format for `reasoning_effort`.
 _OTHER_WORDS: Final = ("reasoning", "thinking")
+# What DeepSeek's `thinking` may hold.
+_SWITCHES: Final = ({"type": "enabled"}, {"type": "disabled"})
 _WORDS: Final = ("reasoning_effort", *_OTHER_WORDS)
 _EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # A budget of thinking tokens up to which an effort is meant.
@@ -46,10 +48,8 @@ class _Fit:
         # As the caller wrote it, else by the word for all of them.
         self._word = "reasoning"
         if is_own:
-            words = ("reasoning_effort", *_OTHER_WORDS)
-            self._word = next(
-                (word for word in words if says_something(body.get(word))), "reasoning"
-            )
+            found = (word for word in _WORDS if says_something(body.get(word)))
+            self._word = next(found, "reasoning")
 
     def run(self) -> None:
         """Changes the body."""
@@ -72,7 +72,9 @@ class _Fit:
     def _fit_own(self, asked: Reasoning | None) -> None:
         body = self._body
         foreign = [
-            word for word in _OTHER_WORDS if body.get(word) is not None and not self._takes(word)
+            word
+            for word in _OTHER_WORDS
+            if (value := body.get(word)) is not None and not self._takes(word, value)
         ]
         for word in foreign:
             del body[word]
@@ -83,8 +85,10 @@ class _Fit:
             body.pop("reasoning_effort", None)
             self._write(asked)
 
-    def _takes(self, field: str) -> bool:
+    def _takes(self, field: str, value: Any) -> bool:
         quirks = self._quirks
+        if field == "thinking" and quirks.thinking_switch:
+            return value in _SWITCHES
         is_known = quirks.fields is None or field in quirks.fields
         return is_known and field not in quirks.refused_fields
 

@@ -19,6 +19,7 @@ from llm_routing.core.types import (
     Usage,
 )
 
+from .asked import named, says_something
 from .fields import Fields
 from .openai_chat_answer import (
     decode_answer,
@@ -91,11 +92,12 @@ class OpenAIEmbeddings:
             body = {name: value for name, value in wanted.items() if value is not None}
         body.update(request.extra)
         body["model"] = target.model.model_id
+        ignored = _fit(body, request, target)
         try:
             encoded = encode(body)
         except ValueError as error:
             raise UnsupportedRequest("The request cannot be written as JSON.") from error
-        return WireRequest("/embeddings", encoded, HEADERS)
+        return WireRequest("/embeddings", encoded, HEADERS, ignored=named(ignored))
 
     def parse_embeddings(self, body: bytes) -> Embeddings:
         """See `EmbeddingFormat.parse_embeddings`."""
@@ -115,6 +117,20 @@ class OpenAIEmbeddings:
             format=NAME,
             raw=body,
         )
+
+
+def _fit(body: dict[str, Any], request: EmbeddingRequest, target: Target) -> list[str]:
+    """Renames and leaves out fields as the vendor takes them; the names of those left out."""
+    quirks = target.provider.quirks
+    for name, theirs in quirks.embedding_names:
+        value = body.pop(name, None)
+        if value is not None:
+            body.setdefault(theirs, value)
+    known = quirks.embedding_fields
+    if known is None:
+        return []
+    refused = [name for name in body if name not in known and name not in request.extra]
+    return [name for name in refused if says_something(body.pop(name))]
 
 
 def _read_inputs(fields: Fields) -> tuple[str | tuple[int, ...], ...]:

@@ -28,6 +28,8 @@ from llm_routing.core.types import (
 )
 from llm_routing.formats.openai_embeddings import OpenAIEmbeddings
 
+from .vendor_fit import target as vendor_target
+
 FORMAT = OpenAIEmbeddings()
 TARGET = Target(
     ProviderSpec("vendor", "vendor", "openai_chat", "https://v/v1"), ModelSpec("vendor", "embed-1")
@@ -204,3 +206,32 @@ def test_base64_carries_every_vector(vector: list[float]) -> None:
     body = rendered(Embeddings("m", (tuple(vector),), None), "base64")
     assert isinstance(json.loads(body)["data"][0]["embedding"], str)
     assert FORMAT.parse_embeddings(body).vectors == (tuple(vector),)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "expected", "ignored"),
+    [
+        ("mistral", {"output_dimension": 8, "encoding_format": "float"}, ("user",)),
+        ("google", {"dimensions": 8, "encoding_format": "float"}, ("user",)),
+        ("openai", {"dimensions": 8, "encoding_format": "float", "user": "u"}, ()),
+    ],
+)
+def test_a_vendor_is_sent_what_it_takes(
+    vendor: str, expected: dict[str, Any], ignored: tuple[str, ...]
+) -> None:
+    asked = {"dimensions": 8, "encoding_format": "float", "user": "u"}
+    body = {"model": "m", "input": "Hi", **asked}
+    request = OpenAIEmbeddings().parse_embedding_request(body)
+
+    wire = OpenAIEmbeddings().build_embedding_request(request, vendor_target(vendor))
+
+    assert json.loads(wire.body) == {"model": "big-1", "input": "Hi", **expected}
+    assert wire.ignored == ignored
+
+
+def test_what_is_not_asked_for_is_not_renamed() -> None:
+    request = OpenAIEmbeddings().parse_embedding_request({"model": "m", "input": "Hi"})
+
+    wire = OpenAIEmbeddings().build_embedding_request(request, vendor_target("mistral"))
+
+    assert json.loads(wire.body) == {"model": "big-1", "input": "Hi"}

@@ -158,9 +158,16 @@ class TestOpenAIsExtras:
         with pytest.raises(UnsupportedRequest):
             sent(OPENAI, target("groq"), **fields)
 
-    def test_several_answers_are_passed_on(self) -> None:
+    @pytest.mark.parametrize("vendor", ["groq", "deepseek", "ollama"])
+    def test_several_answers_are_passed_on(self, vendor: str) -> None:
         with pytest.raises(UnsupportedRequest):
-            sent(OPENAI, target("groq"), n=2)
+            sent(OPENAI, target(vendor), n=2)
+
+    def test_what_ollama_pays_no_heed_to_is_named(self) -> None:
+        asked = {"tools": [function()], "tool_choice": "required", "user": "u"}
+
+        assert set(sent(OPENAI, target("ollama"), **asked)[1]) == {"tool_choice", "user"}
+        assert sent(OPENAI, target("ollama"), tools=[function()], tool_choice="auto")[1] == ()
 
     @pytest.mark.parametrize("vendor", ["google", "mistral", "deepseek", "vllm"])
     def test_a_tool_of_a_kind_that_the_vendor_lacks_is_passed_on(self, vendor: str) -> None:
@@ -191,13 +198,20 @@ class TestSystemMessages:
             ],
         )
 
-        assert body["messages"] == [
-            {
-                "role": "system",
-                "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}],
-            },
+        assert body["messages"] == [{"role": "system", "content": "one\n\ntwo"}, USER]
+
+    def test_parts_that_say_more_than_text_stay_parts(self, vendor: str) -> None:
+        part = {"type": "text", "text": "two", "x": 1}
+        messages = [
+            {"role": "system", "content": "one"},
             USER,
+            {"role": "system", "content": [part]},
         ]
+
+        body, _ = sent(OPENAI, target(vendor), messages=messages)
+
+        content = [{"type": "text", "text": "one"}, part]
+        assert body["messages"] == [{"role": "system", "content": content}, USER]
 
     def test_a_single_one_in_its_place_is_left_alone(self, vendor: str) -> None:
         messages = [{"role": "system", "content": "one"}, USER]
@@ -276,6 +290,12 @@ class TestOrder:
 
         assert [message["role"] for message in body["messages"]][-2:] == ["assistant", "user"]
 
+    def test_mistral_hears_of_no_empty_answer(self) -> None:
+        for empty in ("", None, []):
+            messages = [USER, {"role": "assistant", "content": empty}, USER]
+
+            assert sent(OPENAI, target("mistral"), messages=messages)[0]["messages"] == [USER, USER]
+
     def test_an_answer_begun_is_marked_for_mistral(self) -> None:
         begun = {"role": "assistant", "content": "It"}
 
@@ -310,6 +330,23 @@ class TestForcedTools:
         body, _ = sent(OPENAI, target("deepseek"), tools=[function()], tool_choice="auto")
 
         assert "thinking" not in body
+
+    @pytest.mark.parametrize(
+        ("thinking", "kept", "effort"),
+        [
+            ({"type": "enabled"}, {"type": "enabled"}, None),
+            ({"type": "adaptive"}, None, None),
+            ({"type": "enabled", "budget_tokens": 1024}, None, "low"),
+        ],
+    )
+    def test_it_is_switched_in_its_own_words(
+        self, thinking: Any, kept: Any, effort: str | None
+    ) -> None:
+        body, ignored = sent(OPENAI, target("deepseek"), thinking=thinking)
+
+        assert body.get("thinking") == kept
+        assert body.get("reasoning_effort") == effort
+        assert ignored == ()
 
     def test_it_has_a_word_of_its_own_for_no_thinking(self) -> None:
         body, ignored = sent(OPENAI, target("deepseek"), reasoning_effort="none")
