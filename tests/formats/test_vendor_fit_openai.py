@@ -291,7 +291,8 @@ class TestOrder:
         assert [message["role"] for message in body["messages"]][-2:] == ["assistant", "user"]
 
     def test_mistral_hears_of_no_empty_answer(self) -> None:
-        for empty in ("", None, []):
+        nothing: list[Any] = ["", None, []]
+        for empty in nothing:
             messages = [USER, {"role": "assistant", "content": empty}, USER]
 
             assert sent(OPENAI, target("mistral"), messages=messages)[0]["messages"] == [USER, USER]

@@ -18,7 +18,7 @@ from llm_routing.formats.asked import asks_for_something
 from llm_routing.formats.registry import FORMATS
 from llm_routing.vendors import VENDORS
 
-from .vendor_fit import ANTHROPIC, OPENAI, PLAIN, REASONING, call, result, target
+from .vendor_fit import ANTHROPIC, OPENAI, PLAIN, REASONING, call, function, result, target
 
 NAMES = st.text(min_size=1, max_size=80) | st.sampled_from(["f", "a.b", "mcp__x", "x" * 200])
 IDS = st.text(min_size=1, max_size=60) | st.sampled_from(["call_1", "toolu_1", "abcDEF123"])
@@ -81,20 +81,15 @@ def openai_bodies(draw: st.DrawFn) -> dict[str, Any]:
         content = draw(st.sampled_from([text, [{"type": "text", "text": text, **more}]]))
         messages.append({"role": role, "content": content, **more})
     messages.append({"role": "user", "content": "?"})
+    names = draw(st.lists(NAMES, max_size=3, unique=True))
     tools = [
-        {"type": "function", "function": {"name": name, "parameters": draw(SCHEMAS), **strict}}
-        for name, strict in draw(
-            st.lists(
-                st.tuples(NAMES, st.sampled_from([{}, {"strict": True}])),
-                max_size=3,
-                unique_by=lambda pair: pair[0],
-            )
-        )
+        function(name, draw(SCHEMAS), **draw(st.sampled_from([{}, {"strict": True}])))
+        for name in names
     ]
     fields = draw(st.fixed_dictionaries({}, optional=OPENAI_FIELDS))
     if tools:
         fields["tools"] = tools
-        named = {"type": "function", "function": {"name": tools[0]["function"]["name"]}}
+        named = {"type": "function", "function": {"name": names[0]}}
         fields["tool_choice"] = draw(st.sampled_from(["auto", "required", "none", named]))
     return {"model": "m", "messages": messages, **fields}
 
