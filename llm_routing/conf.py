@@ -169,6 +169,7 @@ class Settings(BaseModel):
         1024 * 1024 * 1024, alias="LLM_LEDGER_MAX_BYTES", ge=16 * 1024 * 1024
     )
     ledger_flush_interval: float = Field(0.5, alias="LLM_LEDGER_FLUSH_INTERVAL", gt=0, le=60)
+    ledger_error_messages: bool = Field(True, alias="LLM_LEDGER_ERROR_MESSAGES")
     state_dir: Path = Field(Path(), alias="LLM_STATE_DIR")
 
     key_pepper: SecretStr | None = Field(None, alias="LLM_KEY_PEPPER")

@@ -5,13 +5,12 @@ Where lines are kept, and when they are shipped, is in `ledger`.
 
 from collections.abc import Mapping
 from contextlib import suppress
-from decimal import Decimal
 from typing import Any, Final
 
 from .core.codec import decode, encode, encode_record, reader
 from .core.ports import AttemptOpened, AttemptSettled
 from .core.pricing import Price, cost
-from .core.types import MOST_TOKENS, AttemptOutcome, Usage
+from .core.types import MOST_TOKENS, AttemptOutcome, CostSource, Usage
 
 OPENED: Final = b"O"
 _SETTLED: Final = b"S"
@@ -61,7 +60,7 @@ def interrupted(opened: AttemptOpened) -> AttemptSettled:
     # A line may have been damaged.
     if price is not None and price.is_finite():
         with suppress(ArithmeticError):
-            spent = cost(usage, Price(price, Decimal(0)))
+            spent = cost(usage, Price(price))
     return AttemptSettled(
         opened=opened,
         outcome=AttemptOutcome.INTERRUPTED,
@@ -71,6 +70,7 @@ def interrupted(opened: AttemptOpened) -> AttemptSettled:
         cost=spent,
         latency_ms=0.0,
         time_to_first_token_ms=None,
+        cost_source=None if spent is None else CostSource.ESTIMATED,
     )
 
 
@@ -99,12 +99,18 @@ def columns(attempt: AttemptSettled) -> Mapping[str, Any]:
         "input_tokens": _tokens(usage.input_tokens),
         "output_tokens": _tokens(usage.output_tokens),
         "cached_input_tokens": _tokens(usage.cached_input_tokens),
+        "cache_write_tokens": _tokens(usage.cache_write_tokens),
+        "cache_write_1h_tokens": _tokens(usage.cache_write_1h_tokens),
         "reasoning_tokens": _tokens(usage.reasoning_tokens),
+        "web_searches": _tokens(usage.web_searches),
         "is_estimated": usage.estimated,
         "cost": spent,
+        "cost_source": attempt.cost_source or "",
         "latency_ms": attempt.latency_ms,
         "time_to_first_token_ms": attempt.time_to_first_token_ms,
         "started_at": opened.started_at,
+        "upstream_request_id": attempt.upstream_request_id,
+        "error_message": attempt.error_message,
     }
 
 

@@ -58,7 +58,7 @@ async def refuse(error: LLMError, send: Send) -> None:
     from .sending import send_reply
 
     request_id = new_id()
-    reply = error_reply(error, NATIVE, request_id)
+    reply = error_reply(error, NATIVE, request_id, None)
     reply.headers["x-request-id"] = request_id
     await send_reply(reply, send)
 

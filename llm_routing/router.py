@@ -125,6 +125,7 @@ class BaseLLMRouter(InProcessCalls):
                 max_answer_bytes=settings.max_answer_bytes,
             ),
             pacing=Pacing.of(rng, settings.retry_budget, settings.hedge_budget),
+            keeps_messages=settings.ledger_error_messages,
         )
         self._executor = CachedExecutor(
             executor,
@@ -387,6 +388,7 @@ class BaseLLMRouter(InProcessCalls):
             ),
             replayed=result.replayed,
             created=result.created,
+            upstream_headers=result.upstream_headers,
         )
         measured.answered(facts)
         return facts

@@ -79,6 +79,9 @@ _MODEL: Final = (
     "input_price",
     "output_price",
     "cached_input_price",
+    "cache_write_price",
+    "cache_write_1h_price",
+    "web_search_price",
 )
 _TARGET: Final = ("route_id", "model__provider__name", "model__model_id", "position", "weight")
 _ROUTE: Final = (
@@ -257,9 +260,14 @@ def _provider_spec(provider: Provider) -> ProviderSpec | None:
 
 
 def _model_spec(model: Any) -> ModelSpec:
-    price = None
-    if model.input_price is not None and model.output_price is not None:
-        price = Price(model.input_price, model.output_price, model.cached_input_price)
+    price = Price(
+        input=model.input_price,
+        output=model.output_price,
+        cached_input=model.cached_input_price,
+        cache_write=model.cache_write_price,
+        cache_write_1h=model.cache_write_1h_price,
+        web_search=model.web_search_price,
+    )
     return ModelSpec(
         provider=model.provider__name,
         model_id=model.model_id,
@@ -268,7 +276,7 @@ def _model_spec(model: Any) -> ModelSpec:
         capabilities=frozenset(model.capabilities),
         context_window=model.context_window,
         max_output_tokens=model.max_output_tokens,
-        price=price,
+        price=price if price.is_known else None,
     )
 
 

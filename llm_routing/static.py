@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from .conf import get_settings
 from .core.ports import Credential
-from .core.pricing import Price
 from .core.routing_table import (
     ModelSpec,
     ProviderSpec,
@@ -92,8 +91,7 @@ def _models(providers: frozenset[str]) -> dict[str, ModelSpec]:
         if entry.priced_as is not None:
             facts = model_facts(*entry.priced_as, on=today)
             context_window = facts.context_window
-            if facts.input_price is not None and facts.output_price is not None:
-                price = Price(facts.input_price, facts.output_price, facts.cached_input_price)
+            price = facts.price if facts.price.is_known else None
         models[entry.key] = ModelSpec(
             provider=entry.provider,
             model_id=entry.model_id,

@@ -166,6 +166,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             marks_cache=ANY_MODEL,
             efforts=("minimal", "low", "medium", "high", "xhigh"),
             knows_no_effort=ANY_MODEL,
+            reports_cost=True,
         ),
     ),
     # https://platform.openai.com/docs/api-reference/chat/create

@@ -18,7 +18,9 @@ from .base import ConfigurationAdmin, status
 from .day import Key, WithDay
 from .reach import has_open_breaker, is_out, is_sandbox
 
-_PRICED = Q(input_price__isnull=False, output_price__isnull=False)
+_PRICED = Q(input_price__isnull=False) & (
+    Q(output_price__isnull=False) | Q(capabilities=[Capability.EMBEDDINGS.value])
+)
 
 
 class CapabilityFilter(admin.SimpleListFilter):
@@ -98,7 +100,12 @@ class ModelConfigAdmin(WithDay, ConfigurationAdmin[ModelConfig]):
         ),
         (
             gettext_lazy("Prices"),
-            {"fields": (("input_price", "output_price", "cached_input_price"),)},
+            {
+                "fields": (
+                    ("input_price", "output_price", "web_search_price"),
+                    ("cached_input_price", "cache_write_price", "cache_write_1h_price"),
+                )
+            },
         ),
         (
             gettext_lazy("Dates"),
@@ -175,9 +182,10 @@ class ModelConfigAdmin(WithDay, ConfigurationAdmin[ModelConfig]):
     @admin.display(description=gettext_lazy("USD per million"), ordering="input_price")
     def price(self, model: ModelConfig) -> str:
         """Both prices, or that one is missing."""
-        if model.input_price is None or model.output_price is None:
+        if not model.is_priced:
             return status("warning", _("No price"))
-        return f"{model.input_price.normalize():f} / {model.output_price.normalize():f}"
+        prices = (model.input_price, model.output_price)
+        return " / ".join(f"{price.normalize():f}" for price in prices if price is not None)
 
     @admin.display(description=gettext_lazy("routes"), ordering="route_count")
     def routes(self, model: ModelConfig) -> int:

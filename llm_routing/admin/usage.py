@@ -1,9 +1,10 @@
 """Usage records: to be read, page by page, in a table of any size."""
 
 from django.contrib import admin
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from llm_routing.core.types import ModelTier
+from llm_routing.core.types import CostSource, ModelTier
 from llm_routing.models import ApiKey, Provider, UsageRecord, UseCaseRoute
 from llm_routing.models.databases import shown
 from llm_routing.models.usage import OUTCOMES
@@ -84,6 +85,7 @@ class UsageRecordAdmin(ReadOnlyAdmin[UsageRecord]):
         UseCaseFilter,
         TierFilter,
         "is_estimated",
+        "cost_source",
     )
     # Both have an index; a search within words would read the whole table.
     search_fields = ("request_id__exact", "attempt_id__exact")
@@ -116,14 +118,24 @@ class UsageRecordAdmin(ReadOnlyAdmin[UsageRecord]):
 
     @admin.display(description=gettext_lazy("tokens, in / out"))
     def tokens(self, record: UsageRecord) -> str:
-        """Both numbers, marked where they are our guess."""
+        """Both numbers, marked where they are estimated, and what went through the vendor's
+        cache."""
         guess = "~" if record.is_estimated else ""
-        return f"{guess}{record.input_tokens} / {guess}{record.output_tokens}"
+        counts = f"{guess}{record.input_tokens} / {guess}{record.output_tokens}"
+        through_cache = (
+            (_("%d cached"), record.cached_input_tokens),
+            (_("%d written"), record.cache_write_tokens),
+        )
+        notes = ", ".join(words % count for words, count in through_cache if count)
+        return f"{counts} ({notes})" if notes else counts
 
     @admin.display(description=gettext_lazy("USD"))
     def cost_usd(self, record: UsageRecord) -> str:
-        """To a millionth, or nothing where no price was known."""
-        return "—" if record.cost is None else f"{record.cost:.6f}"
+        """To a millionth, marked where tokens are estimated; nothing where a price is missing."""
+        if record.cost is None:
+            return "—"
+        guess = "~" if record.cost_source == CostSource.ESTIMATED else ""
+        return f"{guess}{record.cost:.6f}"
 
     @admin.display(description=gettext_lazy("latency"))
     def latency(self, record: UsageRecord) -> str:

@@ -70,6 +70,7 @@ class Endpoint:
         headers = request.headers
         request.request_id = request_id = request_id_of(headers)
         envelope = self.envelope_of(headers)
+        caller: Caller | None = None
         try:
             caller = await caller_if_any(request)
             if caller is None:
@@ -82,9 +83,9 @@ class Endpoint:
         except asyncio.CancelledError:
             if not is_cut():
                 raise
-            reply = error_reply(shutting_down(), envelope, request_id)
+            reply = error_reply(shutting_down(), envelope, request_id, caller)
         except Exception as error:  # noqa: BLE001  # told, and logged where it is a fault
-            reply = error_reply(as_llm_error(error, request_id), envelope, request_id)
+            reply = error_reply(as_llm_error(error, request_id), envelope, request_id, caller)
         for name in envelope.id_headers:
             reply.headers[name] = request_id
         return reply

@@ -9,6 +9,7 @@ from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 
+from llm_routing.core.types import Caller
 from llm_routing.lifecycle import is_cut, shutting_down
 from llm_routing.loops import run_lasting
 
@@ -46,9 +47,11 @@ def edged(view: View, envelope_of: EnvelopeOf) -> View:
         except asyncio.CancelledError:
             if not is_cut():
                 raise
-            reply = error_reply(shutting_down(), envelope, request_id)
+            reply = error_reply(shutting_down(), envelope, request_id, _caller_of(request))
         except Exception as error:  # noqa: BLE001  # told, and logged where it is a fault
-            reply = error_reply(as_llm_error(error, request_id), envelope, request_id)
+            reply = error_reply(
+                as_llm_error(error, request_id), envelope, request_id, _caller_of(request)
+            )
         if reply is not None:
             response = HttpResponse(reply.content, status=reply.status, headers=reply.headers)
         for name in envelope.id_headers:
@@ -67,6 +70,12 @@ def without_transactions(view: View) -> View:
     for alias in connections:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view
+
+
+def _caller_of(request: HttpRequest) -> Caller | None:
+    """The caller, once the key has been checked."""
+    caller = getattr(request, "auth", None)
+    return caller if isinstance(caller, Caller) else None
 
 
 async def unknown_endpoint(request: HttpRequest, **_: str) -> HttpResponseBase:

@@ -23,9 +23,11 @@ from llm_routing.core.errors import (
     Unauthenticated,
     UnknownModel,
 )
+from llm_routing.core.types import Caller
 from llm_routing.formats.registry import FORMATS
 
 from .exchange import Reply
+from .refusals import log_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -120,14 +122,18 @@ ANTHROPIC = Envelope(
 )
 
 
-def error_reply(error: LLMError, envelope: Envelope, request_id: str) -> Reply:
-    """The answer to a request that failed."""
+def error_reply(
+    error: LLMError, envelope: Envelope, request_id: str, caller: Caller | None
+) -> Reply:
+    """The answer to a request that failed, which is logged; None is a caller without a good key."""
     reply = Reply(envelope.body(error, request_id), {"Content-Type": JSON}, envelope.status(error))
+    log_refusal(error, reply.status, request_id, caller)
     seconds = _retry_after(error)
     if seconds is not None:
         reply.headers["Retry-After"] = str(seconds)
     if error.attempts:
         reply.headers["x-llm-attempts"] = str(len(error.attempts))
+    reply.headers.update(error.upstream_headers)
     if isinstance(error, Unauthenticated):
         reply.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed):

@@ -11,6 +11,7 @@ x-llm-cache        hit, miss or bypass
 x-llm-cost-usd     where the cost is known; on streams, which begin before it is, for a hit alone
 x-llm-overhead-ms  time spent in the gateway itself up to here
 x-llm-ignored      fields of the request that the target has no word for
+x-upstream-request-id, x-upstream-…  the vendor's request id and rate limits
 
 idempotency-replayed  true where it is the answer to an earlier request with the same key
 """
@@ -63,6 +64,7 @@ def set_facts(headers: MutableMapping[str, str], facts: RoutingFacts) -> None:
         headers["x-llm-cost-usd"] = format(facts.cost, "f")
     if facts.ignored:
         headers["x-llm-ignored"] = _printable(", ".join(facts.ignored))
+    headers.update(facts.upstream_headers)
     if facts.replayed:
         headers["idempotency-replayed"] = "true"
 

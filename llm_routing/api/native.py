@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from llm_routing.core.codec import encode
 from llm_routing.core.errors import InvalidRequest
+from llm_routing.core.pricing import Price
 from llm_routing.core.routing_table import ModelSpec, RouteSpec
 from llm_routing.factory import get_llm_router
 
@@ -80,7 +81,7 @@ async def list_routes(request: GatewayRequest) -> HttpResponseBase:
 
 
 def _model(spec: ModelSpec) -> schemas.ModelAnswer:
-    price = spec.price
+    price = spec.price or Price()
     return schemas.ModelAnswer(
         id=spec.key,
         provider=spec.provider,
@@ -90,9 +91,12 @@ def _model(spec: ModelSpec) -> schemas.ModelAnswer:
         capabilities=sorted(spec.capabilities),
         context_window=spec.context_window,
         max_output_tokens=spec.max_output_tokens,
-        input_price=price.input if price else None,
-        output_price=price.output if price else None,
-        cached_input_price=price.cached_input if price else None,
+        input_price=price.input,
+        output_price=price.output,
+        cached_input_price=price.cached_input,
+        cache_write_price=price.cache_write,
+        cache_write_1h_price=price.cache_write_1h,
+        web_search_price=price.web_search,
     )
 
 

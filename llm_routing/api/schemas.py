@@ -211,13 +211,18 @@ class ToolCallAnswer(BaseModel):
 
 
 class UsageAnswer(BaseModel):
-    """Tokens. `estimated`: the vendor gave no number."""
+    """Tokens. `cached_input_tokens` and `cache_write_tokens` are parts of `input_tokens`,
+    `cache_write_1h_tokens` of `cache_write_tokens`, `reasoning_tokens` of `output_tokens`.
+    `estimated`: the vendor gave no number for one of them at least."""
 
     input_tokens: int
     output_tokens: int
     total_tokens: int
     cached_input_tokens: int
+    cache_write_tokens: int
+    cache_write_1h_tokens: int
     reasoning_tokens: int
+    web_searches: int
     estimated: bool
 
 
@@ -245,7 +250,9 @@ class CompleteAnswer(BaseModel):
     use_case: str | None
     tier: str | None
     usage: UsageAnswer
-    cost_usd: Decimal | None = Field(description="Null where the model has no price.")
+    cost_usd: Decimal | None = Field(
+        description="Null if it is not known, because the model lacks a price."
+    )
     latency_ms: float
     cache: Literal["hit", "miss", "bypass"]
     replayed: bool = Field(
@@ -270,6 +277,9 @@ class ModelAnswer(BaseModel):
     input_price: Decimal | None
     output_price: Decimal | None
     cached_input_price: Decimal | None
+    cache_write_price: Decimal | None
+    cache_write_1h_price: Decimal | None
+    web_search_price: Decimal | None
 
 
 class ModelsAnswer(BaseModel):

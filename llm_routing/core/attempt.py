@@ -4,16 +4,20 @@ It measures and accounts; whether to try again is decided in `retry`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from .errors import UpstreamError
+from .kept_messages import kept_message
 from .limits import Slot
 from .ports import AttemptOpened, AttemptSettled, Clock, Credential, Permit, UsageSink
-from .pricing import cost, estimate_tokens
-from .redaction import mask_error
+from .pricing import charge, estimate_tokens
+from .redaction import holds_secret, mask_error
 from .routing_table import Target
 from .types import AttemptOutcome, AttemptSummary, Usage
+from .upstream_headers import REQUEST_ID, handed_on
+
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class Waiting:
@@ -53,10 +57,10 @@ class Attempt:
         *,
         sink: UsageSink,
         clock: Clock,
-        input_length: Callable[[], int],
         review: Callable[[UpstreamError], None],
         proves_health: bool,
         waited: float,
+        keeps_message: bool,
         share: float = math.inf,
     ) -> None:
         self.target = target
@@ -67,13 +71,14 @@ class Attempt:
         self.settled: AttemptSettled | None = None
         self.is_opened = False
         self.waiting = Waiting(clock, waited)
+        self.upstream_headers = _NO_HEADERS
         self._record = record
         self._permit = permit
         self._sink = sink
         self._clock = clock
-        self._input_length = input_length
         self._review = review
         self._proves_health = proves_health
+        self._keeps_message = keeps_message
         self._started = clock.monotonic()
         self._first_token_at: float | None = None
 
@@ -87,13 +92,22 @@ class Attempt:
         self.is_opened = True
         self._sink.opened(self._record)
 
+    def answered(self, status: int, headers: Mapping[str, str]) -> None:
+        """The head of the provider's answer has come."""
+        self.status = status
+        found = handed_on(headers)
+        credential = self.credential
+        # A vendor that repeats our key must not show it to callers.
+        if credential is None or not holds_secret(" ".join(found.values()), credential.headers):
+            self.upstream_headers = found
+
     def first_token(self) -> None:
         """The first content has come."""
         self._first_token_at = self._clock.monotonic()
 
     def succeed(self, usage: Usage | None, output_length: int, *, is_counted: bool = True) -> None:
-        """A complete answer of `output_length` characters. Without `usage` it is estimated, as are
-        its words where `usage` is not `is_counted` to its end."""
+        """A complete answer of `output_length` characters. What `usage` does not count is
+        estimated, as is the output when `usage` is not `is_counted` to the answer's end."""
         until = self._first_token_at
         if self._proves_health:
             now = self._clock.monotonic() if until is None else until
@@ -102,7 +116,7 @@ class Attempt:
             self._permit.release()
         if usage is None or not is_counted:
             usage = self._partial(usage, output_length)
-        self._settle(AttemptOutcome.SUCCESS, "", usage)
+        self._settle(AttemptOutcome.SUCCESS, "", self._completed(usage, output_length))
 
     def fail(
         self,
@@ -125,7 +139,8 @@ class Attempt:
             self._permit.release()
         if error.billed or output_length:
             usage = self._partial(usage, output_length)
-        self._settle(AttemptOutcome.FAILURE, error.code, usage)
+        message = kept_message(error.message) if self._keeps_message else ""
+        self._settle(AttemptOutcome.FAILURE, error.code, usage, message)
 
     def cancel(self, usage: Usage | None = None, output_length: int = 0) -> None:
         """The caller left; the vendor bills what it has done."""
@@ -149,24 +164,37 @@ class Attempt:
     def _partial(self, usage: Usage | None, output_length: int) -> Usage:
         """What an answer has used that did not come to its end. A count from its beginning knows
         nothing of the words that came after."""
-        estimate = self._estimate(output_length)
+        estimate = estimate_tokens(output_length)
         if usage is None:
-            return estimate
-        if usage.output_tokens >= estimate.output_tokens:
-            return usage
-        return replace(usage, output_tokens=estimate.output_tokens, estimated=True)
+            return Usage(self._record.input_tokens, estimate, estimated=True)
+        if usage.output_tokens < estimate:
+            usage = replace(usage, output_tokens=estimate, vendor_cost=None, estimated=True)
+        return self._completed(usage, output_length)
 
-    def _estimate(self, output_length: int) -> Usage:
-        return Usage(
-            input_tokens=estimate_tokens(self._input_length()),
-            output_tokens=estimate_tokens(output_length),
+    def _completed(self, usage: Usage, output_length: int) -> Usage:
+        """`usage` with an estimate for what the vendor did not count. A count of zero for a text
+        that is there is no count."""
+        given, expected = usage.input_tokens, self._record.input_tokens
+        if (given or not expected) and (usage.output_tokens or not output_length):
+            return usage
+        return replace(
+            usage,
+            input_tokens=given or expected,
+            output_tokens=usage.output_tokens or estimate_tokens(output_length),
             estimated=True,
         )
 
-    def _settle(self, outcome: AttemptOutcome, error_code: str, usage: Usage | None) -> None:
+    def _settle(
+        self, outcome: AttemptOutcome, error_code: str, usage: Usage | None, message: str = ""
+    ) -> None:
         if self.settled is not None or not self.is_opened:
             return
-        price = self.target.model.price
+        cost = source = None
+        if usage is not None:
+            target = self.target
+            cost, source = charge(
+                usage, target.model.price, believes_vendor=target.provider.quirks.reports_cost
+            )
         first_token_at = self._first_token_at
         self.settled = AttemptSettled(
             opened=self._record,
@@ -174,10 +202,13 @@ class Attempt:
             error_code=error_code,
             status=self.status,
             usage=usage,
-            cost=None if usage is None or price is None else cost(usage, price),
+            cost=cost,
             latency_ms=(self._clock.monotonic() - self._started) * 1000,
             time_to_first_token_ms=(
                 None if first_token_at is None else (first_token_at - self._started) * 1000
             ),
+            cost_source=source,
+            error_message=message,
+            upstream_request_id=self.upstream_headers.get(REQUEST_ID, ""),
         )
         self._sink.settled(self.settled)

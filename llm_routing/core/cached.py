@@ -5,7 +5,7 @@ waits for whom for `shelf`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -56,6 +56,7 @@ class Answered(Generic[T]):
     ignored: tuple[str, ...] = ()
     replayed: bool = False
     created: int = 0
+    upstream_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @record
@@ -116,7 +117,10 @@ class CachedExecutor:
         rule = rules[0]
 
         def parse(target: "Target", cached: "CachedAnswer") -> "WholeT":
-            return operation.parse(target, cached.body)
+            value, usage = operation.parse(target, cached.body), cached.usage
+            if usage is not None and usage.estimated:
+                return operation.with_usage(value, usage)
+            return value
 
         found = await self._find(operation, plan, call, rule, parse)
         if isinstance(found, Answered):
@@ -216,6 +220,7 @@ class CachedExecutor:
             result.upstream_seconds,
             result.ignored,
             created=int(self._clock.now().timestamp()),
+            upstream_headers=result.attempt.upstream_headers,
         )
 
     def _key(self, operation: Operation[Any], plan: RoutePlan, call: Call) -> str:

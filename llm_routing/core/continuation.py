@@ -1,7 +1,7 @@
 """A streamed answer that another target goes on with where it breaks off."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Self
 
@@ -19,6 +19,10 @@ from .events import (
 from .ports import StreamAccount
 from .stream import AnswerStream
 from .types import AttemptSummary, Usage
+
+_COUNTS = tuple(
+    each.name for each in fields(Usage) if each.name not in ("vendor_cost", "estimated")
+)
 
 TakeOver = Callable[[str], Awaitable[Result[AnswerStream] | None]]
 """Has the next target that can continue the text; None where there is none."""
@@ -138,10 +142,6 @@ class ContinuedStream:
 def _sum(usages: Iterable[Usage]) -> Usage:
     known = list(usages)
     return Usage(
-        input_tokens=sum(usage.input_tokens for usage in known),
-        output_tokens=sum(usage.output_tokens for usage in known),
-        cached_input_tokens=sum(usage.cached_input_tokens for usage in known),
-        cache_write_tokens=sum(usage.cache_write_tokens for usage in known),
-        reasoning_tokens=sum(usage.reasoning_tokens for usage in known),
+        **{name: sum(getattr(usage, name) for usage in known) for name in _COUNTS},
         estimated=any(usage.estimated for usage in known),
     )

@@ -52,6 +52,7 @@ LLMError                        500
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar
 
 from .types import AttemptSummary
@@ -62,12 +63,14 @@ class LLMError(Exception):
     """The root. `str(error)` is a sentence for the caller, free of secrets and of prompts.
 
     `code` is stable and meant for programs. `retry_after` is in seconds, None where unknown;
-    `attempts` are the attempts that led here.
+    `attempts` are the attempts that led here, `upstream_headers` those of the vendor's headers that
+    are handed on to callers (`upstream_headers`).
     """
 
     code: ClassVar[str] = "llm_error"
     http_status: int = 500
     attempts: tuple[AttemptSummary, ...] = ()
+    upstream_headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -466,6 +469,7 @@ class AllTargetsFailed(RoutingError):
     ) -> None:
         super().__init__(message, attempts=attempts, retry_after=retry_after)
         self.last = last
+        self.upstream_headers = last.upstream_headers
         if isinstance(last, UpstreamTimeout):
             self.http_status = 504
 

@@ -4,6 +4,7 @@ How a vendor's bytes become events is in `llm_routing.formats`; how events add u
 is in `accumulate`.
 """
 
+from collections.abc import Sequence
 from dataclasses import field
 
 from .records import record
@@ -127,3 +128,13 @@ class Frame:
     def has_content(self) -> bool:
         """Whether a caller would see a piece of the answer in it."""
         return any(isinstance(event, CONTENT_EVENTS) for event in self.events)
+
+
+def with_usage_report(frames: Sequence[Frame], usage: Usage) -> Sequence[Frame]:
+    """The last frames of an answer, with a report of `usage` before its end. The report has no
+    bytes, so that callers who are sent the vendor's own bytes do not see it."""
+    report = Frame("", b"", (UsageReported(usage),))
+    for position, frame in enumerate(frames):
+        if any(isinstance(event, AnswerEnded) for event in frame.events):
+            return [*frames[:position], report, *frames[position:]]
+    return [*frames, report]

@@ -64,6 +64,7 @@ class Executor:
         clock: Clock,
         timeouts: Timeouts,
         pacing: Pacing,
+        keeps_messages: bool = True,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
@@ -72,6 +73,7 @@ class Executor:
         self._clock = clock
         self._timeouts = timeouts
         self._pacing = pacing
+        self._keeps_messages = keeps_messages
 
     def complete(
         self, operation: Operation[ResultT], plan: RoutePlan, call: Call
@@ -101,7 +103,11 @@ class Executor:
                 error = CutByDeadline if left < timeouts.total else UpstreamTimeout
                 raise error(f"No answer within {limit:.3g} s.") from None
             result = operation.parse(attempt.target, body)
-            attempt.succeed(operation.usage(result), operation.output_length(result))
+            usage = operation.usage(result)
+            attempt.succeed(usage, operation.output_length(result))
+            settled = attempt.settled
+            if settled is not None and settled.usage is not usage and settled.usage is not None:
+                result = operation.with_usage(result, settled.usage)
             return result, ignored
 
         return self._chain(operation, plan, call, ask, "whole", _leave).run()
@@ -231,7 +237,7 @@ class Executor:
             model=target.model.model_id,
             number=number,
             started_at=self._clock.now(),
-            input_tokens=estimate_tokens(operation.input_length),
+            input_tokens=estimate_tokens(operation.input_length) if operation.is_billed else 0,
             input_price=None if price is None else price.input,
         )
         return Attempt(
@@ -241,10 +247,10 @@ class Executor:
             admitted.slot,
             sink=self._sink,
             clock=self._clock,
-            input_length=lambda: operation.input_length,
             review=lambda error: operation.review(target, error),
             proves_health=operation.proves_health,
             waited=admitted.waited,
+            keeps_message=self._keeps_messages,
             share=share,
         )
 
@@ -270,7 +276,7 @@ class Executor:
                 connect_timeout=timeouts.connect,
                 max_connections=provider.max_connections,
             )
-        attempt.status = answer.status
+        attempt.answered(answer.status, answer.headers)
         if 200 <= answer.status < 300:
             return answer, wire.ignored
         try:
@@ -287,9 +293,10 @@ class Executor:
         limit = TimeLimit(MAX_ERROR_BODY_SECONDS)
         with suppress(UpstreamError, TimeoutError), limit, attempt.waiting:
             body = await answer.read(MAX_ERROR_BODY_BYTES)
-        if attempt.credential is not None:
-            body = masked_body(body, attempt.credential.headers)
+        assert attempt.credential is not None, "an attempt that was answered was sent with one"
+        body = masked_body(body, attempt.credential.headers)
         error = operation.map_error(attempt.target, answer.status, headers, body)
+        error.upstream_headers = attempt.upstream_headers
         if error.retry_after is None:
             error.retry_after = parse_retry_after(headers.get("retry-after"), now=self._clock.now())
         return error

@@ -17,7 +17,7 @@ from .errors import UpstreamError
 from .events import Frame
 from .records import record
 from .routing_table import Target
-from .types import AttemptOutcome, AttemptSummary, Caller, RequestEnded, Usage
+from .types import AttemptOutcome, AttemptSummary, Caller, CostSource, RequestEnded, Usage
 
 ResultT = TypeVar("ResultT")
 
@@ -114,6 +114,10 @@ class Operation(Protocol[ResultT]):
         """Whether its answers and failures say how a target is."""
 
     @property
+    def is_billed(self) -> bool:
+        """Whether vendors bill for it; what they do not bill has no tokens and costs nothing."""
+
+    @property
     def input_length(self) -> int:
         """Characters of the prompt, to estimate tokens where a vendor counts none."""
 
@@ -125,6 +129,9 @@ class Operation(Protocol[ResultT]):
 
     def usage(self, result: ResultT) -> Usage | None:
         """The tokens the vendor counted."""
+
+    def with_usage(self, result: ResultT, usage: Usage) -> ResultT:
+        """The result with the tokens that were recorded for it, for callers to see."""
 
     def output_length(self, result: ResultT) -> int:
         """Characters of the answer, for an estimate."""
@@ -193,8 +200,10 @@ class AttemptOpened:
 
 @record
 class AttemptSettled:
-    """How the attempt ended. Durations are in milliseconds, `cost` in USD at the price of the
-    time; None where it is not known."""
+    """How the attempt ended. Durations are in milliseconds. `cost` is in USD at the price that was
+    in force when the attempt was opened, or as the vendor billed it (`cost_source`); None when it
+    is not known. `error_message` is why it failed, in the vendor's or in our words, without what
+    they quote of the request; `upstream_request_id` is the vendor's own id of the request."""
 
     opened: AttemptOpened
     outcome: AttemptOutcome
@@ -204,6 +213,9 @@ class AttemptSettled:
     cost: Decimal | None
     latency_ms: float
     time_to_first_token_ms: float | None
+    cost_source: CostSource | None = None
+    error_message: str = ""
+    upstream_request_id: str = ""
 
 
 class UsageSink(Protocol):

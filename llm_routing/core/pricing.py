@@ -1,35 +1,99 @@
-"""What an answer costs: `Usage` times price, in Decimal USD.
+"""What an answer costs, in Decimal USD: the vendor's own bill, or `Usage` times the price list.
 
-Where prices come from is the business of set-up and of the operator.
+Set-up and operators fill the price list; nothing here looks prices up.
 """
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
-from .types import Usage
+from .types import CostSource, Usage
 
-_MILLION = Decimal(1_000_000)
+MOST_VENDOR_COST: Final = Decimal(1000)
+"""USD. No single answer costs more; a vendor that bills more is not believed."""
+
+_MILLION: Final = Decimal(1_000_000)
+_THOUSAND: Final = Decimal(1000)
+_WRITE_FACTOR: Final = Decimal("1.25")
+_WRITE_1H_FACTOR: Final = Decimal(2)
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD per million tokens. Without a price of their own, cached tokens cost as input does."""
+    """USD per million tokens, and per thousand web searches; None: not known.
 
-    input: Decimal
-    output: Decimal
+    Cached tokens without a price of their own cost as input does. Tokens written to the vendor's
+    cache then cost 1.25 times the input price, and twice the input price if they stay for an hour,
+    which are the highest factors that vendors ask: a missing price never makes the cost too low.
+    """
+
+    input: Decimal | None = None
+    output: Decimal | None = None
     cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    web_search: Decimal | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether some answers can be priced."""
+        return self.input is not None or self.output is not None
 
 
-def cost(usage: Usage, price: Price) -> Decimal:
-    """What `usage` costs, in USD, exactly; rounding is left to whoever shows it."""
-    cached = usage.cached_input_tokens
-    spent = max(usage.input_tokens - cached, 0) * price.input
+_UNKNOWN: Final = Price()
+
+
+def charge(
+    usage: Usage, price: Price | None, *, believes_vendor: bool
+) -> tuple[Decimal | None, CostSource | None]:
+    """What an attempt cost and where that number comes from; None for both when it is unknown."""
+    billed = usage.vendor_cost
+    if billed is not None and believes_vendor and 0 <= billed <= MOST_VENDOR_COST:
+        return billed, CostSource.VENDOR
+    spent = cost(usage, price or _UNKNOWN)
+    if spent is None:
+        return None, None
+    return spent, CostSource.ESTIMATED if usage.estimated else CostSource.PRICE_LIST
+
+
+def cost(usage: Usage, price: Price) -> Decimal | None:
+    """What `usage` costs by the price list, exactly; None when a price that it needs is missing.
+    Rounding is left to whoever shows it."""
+    spent = Decimal(0)
+    if usage.input_tokens:
+        if price.input is None:
+            return None
+        spent += _input_cost(usage, price, price.input)
+    if usage.output_tokens:
+        if price.output is None:
+            return None
+        spent += usage.output_tokens * price.output
+    spent /= _MILLION
+    if usage.web_searches:
+        if price.web_search is None:
+            return None
+        spent += usage.web_searches * price.web_search / _THOUSAND
+    return spent
+
+
+def _input_cost(usage: Usage, price: Price, full: Decimal) -> Decimal:
+    """The prompt, times a million."""
+    cached, written = usage.cached_input_tokens, usage.cache_write_tokens
+    spent = max(usage.input_tokens - cached - written, 0) * full
     if cached:
-        spent += cached * (price.input if price.cached_input is None else price.cached_input)
-    return (spent + usage.output_tokens * price.output) / _MILLION
+        spent += cached * (full if price.cached_input is None else price.cached_input)
+    if written:
+        short = full * _WRITE_FACTOR if price.cache_write is None else price.cache_write
+        spent += (written - usage.cache_write_1h_tokens) * short
+        if usage.cache_write_1h_tokens:
+            hour = price.cache_write_1h
+            if hour is None:
+                hour = max(full * _WRITE_1H_FACTOR, short)
+            spent += usage.cache_write_1h_tokens * hour
+    return spent
 
 
 def estimate_tokens(text_length: int) -> int:
-    """A guess at the tokens of `text_length` characters, for vendors that count none: four
-    characters a token, rounded up, as OpenAI's rule of thumb has it."""
+    """An estimate of the tokens in `text_length` characters, for vendors that count none: four
+    characters a token, rounded up, which is OpenAI's rule of thumb."""
     return -(-text_length // 4)

@@ -61,7 +61,8 @@ class Quirks:
     Tools and answers: `tool_ids`; `longest_tool_name` (of letters, digits, `_` and `-`; None: any
     name); `tool_types` are the only kinds of tools it takes (None: any); `one_answer`: n must be 1;
     `stream_usage`: streams give usage if asked; `json_schema`: every model takes it, not only those
-    with the capability; `strict_limits`.
+    with the capability; `strict_limits`. `reports_cost`: it states in `usage` what it bills; no
+    other vendor is believed, because an answer may repeat what a caller wrote.
     """
 
     fields: frozenset[str] | None = None
@@ -97,6 +98,7 @@ class Quirks:
     stream_usage: bool = True
     json_schema: bool = True
     strict_limits: StrictLimits | None = None
+    reports_cost: bool = False
 
 
 ANY = Quirks()

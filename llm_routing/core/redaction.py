@@ -35,6 +35,13 @@ def masked(text: str, headers: Mapping[str, str]) -> str:
     return text
 
 
+def holds_secret(text: str, headers: Mapping[str, str]) -> bool:
+    """Whether a secret among the headers of a credential stands in `text` as it is."""
+    return any(
+        secret in text for name, value in headers.items() for secret in _secrets(name, value)
+    )
+
+
 def masked_body(body: bytes, headers: Mapping[str, str]) -> bytes:
     """An error's body without the secrets, before anything of it is read or cut."""
     for form in _forms(headers):

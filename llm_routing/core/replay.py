@@ -10,7 +10,15 @@ from typing import Self
 
 from .cache import MAX_ENTRY_BYTES, CachedAnswer
 from .errors import LLMError
-from .events import AnswerEnded, ChoiceFinished, Frame, RefusalDelta, TextDelta, ToolCallStarted
+from .events import (
+    AnswerEnded,
+    ChoiceFinished,
+    Frame,
+    RefusalDelta,
+    TextDelta,
+    ToolCallStarted,
+    with_usage_report,
+)
 from .flight import Flight
 from .ports import FrameStream, StreamAccount, StreamParser
 from .shelf import Rule
@@ -117,7 +125,7 @@ class ReplayedStream:
     for a body that is no longer read as an answer."""
 
     def __init__(self, answer: CachedAnswer, parser: StreamParser) -> None:
-        self.account: StreamAccount | None = _FromCache(answer.usage)
+        self.account: StreamAccount = _FromCache(answer.usage)
         self.attempts: tuple[AttemptSummary, ...] = ()
         self._body = answer.body
         self._parser = parser
@@ -149,4 +157,7 @@ class ReplayedStream:
         # Nothing follows it in a batch; see `AnswerStream`.
         last = frames[-1].events[-1:] if frames else ()
         self._is_ended = not piece or any(isinstance(event, AnswerEnded) for event in last)
+        usage = self.account.usage
+        if self._is_ended and usage is not None and usage.estimated:
+            return with_usage_report(frames, usage)
         return frames

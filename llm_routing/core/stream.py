@@ -27,6 +27,7 @@ from .events import (
     ThinkingDelta,
     ToolCallDelta,
     UsageReported,
+    with_usage_report,
 )
 from .ports import Answer, AttemptSettled, Clock, StreamParser
 from .types import AttemptSummary, Usage
@@ -209,4 +210,13 @@ class AnswerStream:
             self._ended = True
         if self._ended:
             self._attempt.succeed(self._usage, self._output_length, is_counted=self._is_counted)
+            frames = self._with_recorded_usage(frames)
         return frames
+
+    def _with_recorded_usage(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """The last frames, with a report of the recorded tokens before the end where they are not
+        what the vendor reported last."""
+        settled = self._attempt.settled
+        if settled is None or settled.usage is None or settled.usage is self._usage:
+            return frames
+        return with_usage_report(frames, settled.usage)

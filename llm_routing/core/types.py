@@ -61,13 +61,25 @@ MOST_TOKENS: Final = 2**31 - 1
 """No answer has more. A vendor who counts more, or less than none, has counted wrong."""
 
 
+class CostSource(StrEnum):
+    """Where the cost of an attempt comes from: the vendor's own bill, the price list over the
+    vendor's counts, or the price list over counts of which one at least is our estimate."""
+
+    VENDOR = "vendor"
+    PRICE_LIST = "price_list"
+    ESTIMATED = "estimated"
+
+
 @record
 class Usage:
-    """Tokens of one answer.
+    """Tokens of one answer, each counted once.
 
-    `input_tokens` counts the whole prompt, cached or not; `cached_input_tokens` (read from the
-    vendor's cache) and `cache_write_tokens` are parts of it, `reasoning_tokens` a part of
-    `output_tokens`. `estimated` says that the vendor gave no number and this one is our guess.
+    `input_tokens` counts the whole prompt, cached or not. Parts of it are `cached_input_tokens`
+    (read from the vendor's cache), `cache_write_tokens` (written to it), of which
+    `cache_write_1h_tokens` stay for an hour, and `input_audio_tokens`. Parts of `output_tokens` are
+    `reasoning_tokens`, `output_audio_tokens` and the tokens of a prediction that were accepted or
+    rejected. `web_searches` are the searches that the vendor ran. `vendor_cost` is what the vendor
+    says that it bills, in USD. `estimated`: at least one count is an estimate of ours.
     """
 
     input_tokens: int = 0
@@ -75,6 +87,13 @@ class Usage:
     cached_input_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
+    web_searches: int = 0
+    vendor_cost: Decimal | None = None
     estimated: bool = False
 
     @property
@@ -233,7 +252,8 @@ class RoutingFacts:
     """How an answer came about: the same facts go to headers, native bodies and logs.
 
     `replayed`: it is the answer to an earlier request with the same idempotency key. `created` is
-    the moment of the answer itself, in Unix seconds.
+    the moment of the answer itself, in Unix seconds. `upstream_headers` are those of the vendor's
+    headers that are handed on (`core.upstream_headers`).
     """
 
     request_id: str
@@ -250,6 +270,7 @@ class RoutingFacts:
     ignored: tuple[str, ...] = ()
     replayed: bool = False
     created: int = 0
+    upstream_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class RequestEnded(NamedTuple):
@@ -309,7 +330,7 @@ class LLMResponse:
 
     @property
     def cost(self) -> Decimal | None:
-        """USD, None where the model has no price."""
+        """USD; None when it is not known, which is not the same as zero."""
         return self.routing.cost
 
     def dict(self) -> dict[str, Any]:
@@ -332,7 +353,10 @@ class LLMResponse:
                 "output_tokens": usage.output_tokens,
                 "total_tokens": usage.total_tokens,
                 "cached_input_tokens": usage.cached_input_tokens,
+                "cache_write_tokens": usage.cache_write_tokens,
+                "cache_write_1h_tokens": usage.cache_write_1h_tokens,
                 "reasoning_tokens": usage.reasoning_tokens,
+                "web_searches": usage.web_searches,
                 "estimated": usage.estimated,
             },
             "cost_usd": None if routing.cost is None else format(routing.cost, "f"),

@@ -4,11 +4,10 @@ guessed with caution. Nothing is written here.
 
 import re
 from datetime import date
-from decimal import Decimal
 from typing import Any, Final
 
 from llm_routing.setup.catalogue import MODELS, SANDBOX_CHAT
-from llm_routing.setup.prices import ModelFacts, model_facts
+from llm_routing.setup.prices import FREE, ModelFacts, model_facts, price_fields
 from llm_routing.vendors import VENDORS
 
 from .lists import ListedModel
@@ -36,13 +35,7 @@ def describe(vendor: str, model: ListedModel, today: date) -> dict[str, Any]:
     """
     entry = _CATALOGUE.get((vendor, model.model_id))
     facts = _facts(vendor, model.model_id, today)
-    prices: tuple[Decimal | None, Decimal | None, Decimal | None] = (
-        model.input_price,
-        model.output_price,
-        model.cached_input_price,
-    )
-    if facts.input_price is not None and facts.output_price is not None:
-        prices = (facts.input_price, facts.output_price, facts.cached_input_price)
+    price = model.price if facts.price.input is None else facts.price
     context_window = facts.context_window or model.context_window
     longest = (entry.max_output_tokens if entry else None) or model.max_output_tokens
     if longest and context_window and longest > context_window:
@@ -53,9 +46,7 @@ def describe(vendor: str, model: ListedModel, today: date) -> dict[str, Any]:
         "capabilities": sorted(entry.capabilities if entry else capabilities(vendor, model)),
         "context_window": context_window,
         "max_output_tokens": longest,
-        "input_price": prices[0],
-        "output_price": prices[1],
-        "cached_input_price": prices[2],
+        **price_fields(price),
     }
 
 
@@ -83,7 +74,7 @@ def _by_name(vendor: str, name: str) -> frozenset[str]:
 
 def _facts(vendor: str, model_id: str, today: date) -> ModelFacts:
     if VENDORS[vendor].is_sandbox:
-        return ModelFacts(Decimal(0), Decimal(0), Decimal(0))
+        return ModelFacts(FREE)
     # Portkey's `@integration/model`, where the integration bears its vendor's name.
     if (match := _INTEGRATION.fullmatch(model_id)) is not None:
         vendor, model_id = match["vendor"], match["model"]

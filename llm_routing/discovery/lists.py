@@ -13,11 +13,12 @@ https://portkey.ai/docs/api-reference/inference-api/models/models
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
 from llm_routing.core.codec import decode
+from llm_routing.core.pricing import Price
 
 MAX_MODELS: Final = 10_000
 MAX_ID: Final = 200
@@ -25,6 +26,7 @@ MAX_DISPLAY_NAME: Final = 100
 MAX_OTHER_NAMES: Final = 20
 
 _MILLION: Final = Decimal(1_000_000)
+_THOUSAND: Final = Decimal(1000)
 _HIGHEST_PRICE: Final = Decimal(1_000_000)
 _SMALLEST_PRICE: Final = Decimal("0.000001")
 _MOST_TOKENS: Final = 2**31 - 1
@@ -32,8 +34,8 @@ _MOST_TOKENS: Final = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A model as its provider lists it. Prices are in USD per million tokens; what the list does
-    not say is None. `other_names` are further names that the provider takes for it."""
+    """A model as its provider lists it. What the list does not say is None. `other_names` are
+    further names that the provider takes for it."""
 
     model_id: str
     display_name: str = ""
@@ -41,9 +43,7 @@ class ListedModel:
     capabilities: frozenset[str] | None = None
     context_window: int | None = None
     max_output_tokens: int | None = None
-    input_price: Decimal | None = None
-    output_price: Decimal | None = None
-    cached_input_price: Decimal | None = None
+    price: Price = field(default_factory=Price)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,6 @@ def _model(entry: Any) -> ListedModel | None:
     model_id = _model_id(entry.get("id") or entry.get("model") or entry.get("name"))
     if model_id is None:
         return None
-    prices = _prices(entry.get("pricing"))
     top_provider = _mapping(entry.get("top_provider"))
     others = entry.get("aliases")
     return ListedModel(
@@ -163,7 +162,7 @@ def _model(entry: Any) -> ListedModel | None:
             "max_completion_tokens", "max_output_tokens", "outputTokenLimit",
         )
         or (_tokens(entry.get("max_tokens")) if entry.get("max_input_tokens") else None),
-        **prices,
+        price=_prices(entry.get("pricing")),
     )  # fmt: skip
 
 
@@ -203,25 +202,32 @@ def _first_number(entry: Mapping[str, Any], *names: str) -> int | None:
     return next((found for name in names if (found := _tokens(entry.get(name)))), None)
 
 
-def _prices(pricing: Any) -> dict[str, Any]:
+_OPENROUTER_PRICES: Final = {
+    "input": "prompt",
+    "output": "completion",
+    "cached_input": "input_cache_read",
+    "cache_write": "input_cache_write",
+    "cache_write_1h": "input_cache_write_1h",
+}
+_TOGETHER_PRICES: Final = {"input": "input", "output": "output", "cached_input": "cached_input"}
+
+
+def _prices(pricing: Any) -> Price:
     """Together's `input` and `output` are per million tokens, OpenRouter's `prompt` and
     `completion` per token; the latter's −1 says that the price depends on the model it picks."""
     said = _mapping(pricing)
     if "prompt" in said:
-        names, factor = ("prompt", "completion", "input_cache_read"), _MILLION
+        names, factor = _OPENROUTER_PRICES, _MILLION
     else:
-        names, factor = ("input", "output", "cached_input"), Decimal(1)
-    input_price, output_price, cached = (_price(said.get(name), factor) for name in names)
-    if input_price is None or output_price is None:
-        return {}
+        names, factor = _TOGETHER_PRICES, Decimal(1)
+    found = {ours: _price(said.get(theirs), factor) for ours, theirs in names.items()}
+    if found["input"] is None or found["output"] is None:
+        return Price()
     # Together says 0 for what it rents by the hour.
-    if factor == 1 and not input_price and not output_price:
-        return {}
-    return {
-        "input_price": input_price,
-        "output_price": output_price,
-        "cached_input_price": cached,
-    }
+    if factor == 1 and not found["input"] and not found["output"]:
+        return Price()
+    # OpenRouter's is for one search.
+    return Price(**found, web_search=_price(said.get("web_search"), _THOUSAND))
 
 
 def _price(value: Any, factor: Decimal) -> Decimal | None:

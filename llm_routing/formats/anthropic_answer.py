@@ -4,7 +4,6 @@ Streamed ones are in `anthropic_stream` and `anthropic_render`. Source:
 https://platform.claude.com/docs/en/api/messages
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from llm_routing.core.codec import decode, decode_mended, encode
@@ -23,14 +22,15 @@ from llm_routing.core.types import (
     Completion,
     FinishReason,
     LLMResponse,
-    Usage,
 )
 
 from .anthropic_blocks import NAME, message_id, read_block, tool_id_for_caller, tool_input
 from .anthropic_errors import error_in_answer
 from .anthropic_repair import UnreadableEvent, repair_block, repair_message
+from .anthropic_usage import merged_counts, read_usage, write_usage
 from .base import NO_HEAD, AnswerHead
 from .fields import Fields
+from .usage import mend_usage
 
 _FINISH_REASONS: Final = {
     "end_turn": FinishReason.STOP,
@@ -50,12 +50,6 @@ _STOP_REASONS: Final = {
     FinishReason.REFUSAL: "refusal",
     FinishReason.PAUSE: "pause_turn",
 }
-_COUNTS: Final = (
-    "input_tokens",
-    "cache_creation_input_tokens",
-    "cache_read_input_tokens",
-    "output_tokens",
-)
 
 
 def decoded(body: bytes) -> Any:
@@ -85,9 +79,8 @@ def parse_response(body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
     try:
         message = Fields(value)
         answer_id, model = message.string("id") or "", message.string("model") or ""
-        if drop_impossible_usage(value):
-            is_rewritten = True
-        usage = message.object("usage")
+        is_rewritten = mend_usage(value) or is_rewritten
+        usage = value.get("usage")
         is_rewritten = _repair(value, head) or is_rewritten
         content = [read_block(block) for block in _blocks(message)]
         content += [RefusalPart(words) for words in refusal_words(message)]
@@ -140,66 +133,6 @@ def refusal_words(owner: Fields) -> tuple[str, ...]:
     details = owner.object("stop_details")
     words = details.string("explanation") if details else None
     return (words,) if words else ()
-
-
-def drop_impossible_usage(owner: Any) -> bool:
-    """Takes the usage out of a message or an event whose counts cannot be; whether it did."""
-    usage = owner.get("usage") if isinstance(owner, dict) else None
-    if not isinstance(usage, dict):
-        return False
-    found = [usage.get(name) for name in _COUNTS]
-    details = usage.get("output_tokens_details")
-    if isinstance(details, dict):
-        found.append(details.get("thinking_tokens"))
-    if all(0 <= count <= MOST_TOKENS for count in found if isinstance(count, int | float)):
-        return False
-    owner["usage"] = None
-    return True
-
-
-def merged_counts(counts: Mapping[str, int], usage: Fields | None) -> dict[str, int]:
-    """The wire's counts after one more report. Counts are cumulative, and a report may leave out
-    what it has no news of."""
-    merged = dict(counts)
-    if usage is not None:
-        found = {name: usage.integer(name) for name in _COUNTS}
-        details = usage.object("output_tokens_details")
-        found["thinking_tokens"] = details.integer("thinking_tokens") if details else None
-        for name, count in found.items():
-            if count is not None:
-                merged[name] = max(count, merged.get(name, 0))
-    return merged
-
-
-def read_usage(counts: Mapping[str, int]) -> Usage | None:
-    """The usage in the wire's counts, whose `input_tokens` leave out what went through the
-    vendor's cache; None where there are none."""
-    if not counts:
-        return None
-    cached = counts.get("cache_read_input_tokens", 0)
-    written = counts.get("cache_creation_input_tokens", 0)
-    return Usage(
-        input_tokens=counts.get("input_tokens", 0) + cached + written,
-        output_tokens=counts.get("output_tokens", 0),
-        cached_input_tokens=cached,
-        cache_write_tokens=written,
-        reasoning_tokens=counts.get("thinking_tokens", 0),
-    )
-
-
-def write_usage(usage: Usage | None) -> dict[str, Any]:
-    """The usage as the wire counts it, zeros where nothing is known: callers expect numbers."""
-    usage = usage or Usage()
-    through_cache = usage.cached_input_tokens + usage.cache_write_tokens
-    written: dict[str, Any] = {
-        "input_tokens": max(usage.input_tokens - through_cache, 0),
-        "cache_creation_input_tokens": usage.cache_write_tokens,
-        "cache_read_input_tokens": usage.cached_input_tokens,
-        "output_tokens": usage.output_tokens,
-    }
-    if usage.reasoning_tokens:
-        written["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
-    return written
 
 
 def stop_reason_for(reason: FinishReason | None, *, called_tools: bool, refused: bool) -> str:

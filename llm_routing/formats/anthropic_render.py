@@ -26,9 +26,10 @@ from llm_routing.core.events import (
 )
 from llm_routing.core.types import LLMRequest, Usage
 
-from .anthropic_answer import stop_fields, stop_reason_for, write_usage
+from .anthropic_answer import stop_fields, stop_reason_for
 from .anthropic_blocks import NAME, message_id, tool_id_for_caller
 from .anthropic_errors import error_body
+from .anthropic_usage import write_usage
 from .sse import encode_event
 
 

@@ -28,21 +28,20 @@ from llm_routing.core.unicode import scrubbed
 
 from .anthropic_answer import (
     decoded,
-    drop_impossible_usage,
     finish_reason,
-    merged_counts,
-    read_usage,
     refusal_words,
-    write_usage,
 )
 from .anthropic_blocks import NAME
 from .anthropic_errors import error_in_answer
 from .anthropic_repair import EventRepair, UnreadableEvent
+from .anthropic_usage import Counts, merged_counts, read_usage, write_usage
 from .base import NO_HEAD, AnswerHead
 from .event_stream import EventStreamParser, decoded_event, may_hold_words
 from .fields import Fields
 from .sse import ServerSentEvent, encode_event
+from .usage import mend_usage
 
+_COUNTING: Final = frozenset({"message_start", "message_delta"})
 _BLANK_LINE: Final = b"\n\n"
 # Without one of these the answer has a hole, or what follows makes no sense.
 _PIECES: Final = frozenset({"message_start", "content_block_start", "content_block_delta"})
@@ -63,7 +62,7 @@ class AnthropicStreamParser(EventStreamParser):
     def __init__(self, head: AnswerHead = NO_HEAD) -> None:
         super().__init__()
         self._repair = EventRepair(head)
-        self._counts: dict[str, int] = {}
+        self._counts: Counts = {}
         self._is_miscounted = False
         self._signatures: dict[int, str] = {}
         self._tool_calls: dict[int, int] = {}
@@ -145,18 +144,15 @@ class AnthropicStreamParser(EventStreamParser):
     ) -> Frame:
         """The event as a frame. Its bytes are the vendor's where they are complete."""
         owner = value.get("message") if kind == "message_start" else value
-        counted = owner.get("usage") if isinstance(owner, dict) else None
+        counted, is_mended = self._mended_usage(owner) if kind in _COUNTING else (None, False)
         values, is_rewritten = self._repair.repair(kind, value)
         if has_halves or self._repair.halves:
             lost, value = self._repair.join_halves(value)
             values += lost
             is_rewritten = True
         values.append(value)
-        if isinstance(owner, dict) and self._drops_usage(kind, value):
-            counted = None
-            is_rewritten = True
         raw = event.raw
-        if is_rewritten or (kind and event.event != kind):
+        if is_rewritten or is_mended or (kind and event.event != kind):
             raw = b"".join([encode_event(encode(one), one["type"] or "") for one in values])
         # The zeros that callers expect are nobody's count.
         for one in values:
@@ -170,17 +166,17 @@ class AnthropicStreamParser(EventStreamParser):
                 events += reader(Fields(one))
         return Frame(NAME, raw, tuple(events))
 
-    def _drops_usage(self, kind: str, value: dict[str, Any]) -> bool:
-        """Puts zeros in the place of counts that cannot be, for callers expect numbers; whether it
-        did."""
-        if kind not in ("message_start", "message_delta"):
-            return False
-        owner = value["message"] if kind == "message_start" else value
-        if not drop_impossible_usage(owner):
-            return False
-        self._is_miscounted = True
-        owner["usage"] = write_usage(None)
-        return True
+    def _mended_usage(self, owner: Any) -> tuple[Any, bool]:
+        """The usage that counts, and whether the vendor's was changed: callers see whole numbers,
+        and zeros in the place of counts that cannot be."""
+        if not isinstance(owner, dict):
+            return None, False
+        is_mended = mend_usage(owner)
+        counted = owner.get("usage")
+        if is_mended and counted is None:
+            self._is_miscounted = True
+            owner["usage"] = write_usage(None)
+        return counted, is_mended
 
     def _refuse_gaps(self) -> None:
         """Raises where an event that could not be read may be one that is missed."""
@@ -189,7 +185,7 @@ class AnthropicStreamParser(EventStreamParser):
 
     def _read_start(self, event: Fields) -> Iterator[StreamEvent]:
         message = event.required_object("message")
-        self._counts = merged_counts(self._counts, message.object("usage"))
+        self._counts = merged_counts(self._counts, message.get("usage"))
         yield AnswerStarted(
             message.string("id") or "", message.string("model") or "", read_usage(self._counts)
         )
@@ -269,7 +265,7 @@ class AnthropicStreamParser(EventStreamParser):
             yield ChoiceFinished(
                 finish_reason(stop_reason), stop_sequence=delta.string("stop_sequence")
             )
-        self._counts = merged_counts(self._counts, event.object("usage"))
+        self._counts = merged_counts(self._counts, event.get("usage"))
         usage = None if self._is_miscounted else read_usage(self._counts)
         if usage is not None:
             yield UsageReported(usage)

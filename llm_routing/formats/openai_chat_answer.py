@@ -23,7 +23,6 @@ from llm_routing.core.errors import (
     UpstreamOverloaded,
 )
 from llm_routing.core.types import (
-    MOST_TOKENS,
     Choice,
     Completion,
     FinishReason,
@@ -48,7 +47,9 @@ from .openai_chat_repair import (
 )
 from .openai_chat_request import NAME
 from .openai_errors import error_in_answer
+from .openai_usage import read_usage, read_vendor_cost, write_usage
 from .tool_ids import signature_in, split_signature, with_signature
+from .usage import mend_usage
 
 _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "stop": FinishReason.STOP,
@@ -83,7 +84,8 @@ _WRITTEN_REASONS: Final[Mapping[FinishReason | None, str]] = {
 def parse_response(body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
     """The completion of a 2xx body. Raises `UpstreamError`."""
     answer, is_rewritten = _decoded_answer(body)
-    if drop_impossible_usage(answer):
+    vendor_cost = read_vendor_cost(answer.get("usage"), body)
+    if mend_usage(answer):
         is_rewritten = True
     given = answer.get("choices")
     if not isinstance(given, list) or not given:
@@ -102,7 +104,7 @@ def parse_response(body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
         id=answer_id,
         model=model,
         choices=tuple(choices),
-        usage=read_usage(answer.get("usage")),
+        usage=read_usage(answer.get("usage"), vendor_cost),
         format=NAME,
         raw=encode(answer) if is_rewritten else body,
     )
@@ -243,62 +245,6 @@ def read_finish_reason(choice: Mapping[str, Any], calls_tools: bool) -> FinishRe
     return FinishReason.TOOL_CALLS if calls_tools and finish is FinishReason.STOP else finish
 
 
-def drop_impossible_usage(answer: dict[str, Any]) -> bool:
-    """Takes the usage out of an answer or a chunk whose counts cannot be; whether it did."""
-    usage = answer.get("usage")
-    if not isinstance(usage, dict):
-        return False
-    if _is_possible(usage):
-        return False
-    answer["usage"] = None
-    return True
-
-
-def _is_possible(counts: Mapping[str, Any]) -> bool:
-    for name, count in counts.items():
-        if isinstance(count, (int, float)):
-            if not 0 <= count <= MOST_TOKENS and name.endswith("tokens"):
-                return False
-        elif isinstance(count, dict) and not _is_possible(count):
-            return False
-    return True
-
-
-def read_usage(usage: Any) -> Usage | None:
-    """The tokens of a `usage` object; None where there is none.
-
-    What the total counts beyond prompt and completion is output as well: some vendors (xAI,
-    Gemini) leave reasoning out of `completion_tokens`, and bill it.
-    """
-    if not isinstance(usage, dict) or not ("prompt_tokens" in usage or "total_tokens" in usage):
-        return None
-    prompt_tokens = _count(usage.get("prompt_tokens"))
-    completion_tokens = _count(usage.get("completion_tokens"))
-    beyond_prompt = _count(usage.get("total_tokens")) - prompt_tokens
-    output_tokens = max(completion_tokens, beyond_prompt)
-    cached = written = reasoning = 0
-    if isinstance(prompt := usage.get("prompt_tokens_details"), dict):
-        cached = _count(prompt.get("cached_tokens"))
-        written = _count(prompt.get("cache_write_tokens"))
-    if isinstance(completion := usage.get("completion_tokens_details"), dict):
-        reasoning = _count(completion.get("reasoning_tokens"))
-    # DeepSeek and Moonshot have names of their own.
-    cached = (
-        cached or _count(usage.get("prompt_cache_hit_tokens")) or _count(usage.get("cached_tokens"))
-    )
-    return Usage(
-        input_tokens=prompt_tokens,
-        output_tokens=output_tokens,
-        cached_input_tokens=min(cached, prompt_tokens),
-        cache_write_tokens=written,
-        reasoning_tokens=min(reasoning, output_tokens),
-    )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
-
-
 def text_of(value: Any) -> str:
     """The string, or an empty one for anything else."""
     return value if isinstance(value, str) else ""
@@ -361,19 +307,3 @@ def _write_choice(choice: Choice) -> dict[str, Any]:
 def write_finish_reason(reason: FinishReason | None) -> str:
     """The reason in OpenAI's words, of which there are four."""
     return _WRITTEN_REASONS.get(reason, "stop")
-
-
-def write_usage(usage: Usage) -> dict[str, Any]:
-    """A `usage` object."""
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_input_tokens, "audio_tokens": 0},
-        "completion_tokens_details": {
-            "reasoning_tokens": usage.reasoning_tokens,
-            "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
-    }

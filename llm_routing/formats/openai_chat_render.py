@@ -24,10 +24,11 @@ from llm_routing.core.events import (
 )
 from llm_routing.core.types import LLMRequest, Usage
 
-from .openai_chat_answer import call_id_for_caller, write_finish_reason, write_usage
+from .openai_chat_answer import call_id_for_caller, write_finish_reason
 from .openai_chat_repair import answer_id_for_caller
 from .openai_chat_request import NAME
 from .openai_errors import error_body
+from .openai_usage import write_usage
 from .sse import KEEP_ALIVE, encode_event
 
 _DONE = encode_event(b"[DONE]")

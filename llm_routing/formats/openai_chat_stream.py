@@ -6,6 +6,7 @@ https://platform.openai.com/docs/api-reference/chat-streaming, and what vendors 
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 from llm_routing.core.codec import decode, encode
@@ -29,19 +30,19 @@ from .base import NO_HEAD, AnswerHead
 from .event_stream import EventStreamParser, decoded_event, may_hold_words
 from .openai_chat_answer import (
     decode_answer,
-    drop_impossible_usage,
     is_error,
     read_finish_reason,
     read_text,
-    read_usage,
     repair_finish,
     text_of,
 )
 from .openai_chat_repair import ChunkRepair, made_call_id
 from .openai_chat_request import NAME
 from .openai_errors import error_in_answer
+from .openai_usage import read_usage, read_vendor_cost
 from .sse import ServerSentEvent, encode_event
 from .tool_ids import signature_in, with_signature
+from .usage import mend_usage
 
 _DONE = b"[DONE]"
 
@@ -130,10 +131,11 @@ class OpenAIStreamParser(EventStreamParser):
             chunk = self._repair.join_halves(chunk)
             is_rewritten = True
         has_usage = "usage" in chunk
-        if drop_impossible_usage(chunk):
+        vendor_cost = read_vendor_cost(chunk.get("usage"), event.data or b"")
+        if mend_usage(chunk):
             is_rewritten = True
         for_usage = has_usage and not chunk["choices"] and not chunk.get("prompt_filter_results")
-        events = tuple(self._events(chunk))
+        events = tuple(self._events(chunk, vendor_cost))
         for choice in chunk["choices"]:
             is_rewritten = repair_finish(choice) or is_rewritten
         raw = event.raw
@@ -163,7 +165,7 @@ class OpenAIStreamParser(EventStreamParser):
             raise MalformedAnswer("A piece of the stream could not be read, and it has no finish.")
         raise TruncatedStream("The stream ended before the answer was finished.")
 
-    def _events(self, chunk: Mapping[str, Any]) -> list[StreamEvent]:
+    def _events(self, chunk: Mapping[str, Any], vendor_cost: Decimal | None) -> list[StreamEvent]:
         """What a repaired chunk says."""
         events: list[StreamEvent] = []
         for given in chunk["choices"]:
@@ -178,7 +180,7 @@ class OpenAIStreamParser(EventStreamParser):
                 self._finished[index] = True
                 events.append(ChoiceFinished(reason, index))
         usage = chunk.get("usage")
-        if usage is not None and (counted := read_usage(usage)) is not None:
+        if usage is not None and (counted := read_usage(usage, vendor_cost)) is not None:
             events.append(UsageReported(counted))
         return events
 

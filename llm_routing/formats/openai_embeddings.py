@@ -23,12 +23,12 @@ from .asked import named, says_something
 from .fields import Fields
 from .openai_chat_answer import (
     decode_answer,
-    drop_impossible_usage,
     objects_of,
-    read_usage,
     text_of,
 )
 from .openai_chat_build import HEADERS
+from .openai_usage import read_embedding_usage, read_vendor_cost
+from .usage import mend_usage
 
 NAME: Final = "openai_embeddings"
 
@@ -102,7 +102,8 @@ class OpenAIEmbeddings:
     def parse_embeddings(self, body: bytes) -> Embeddings:
         """See `EmbeddingFormat.parse_embeddings`."""
         answer = decode_answer(body)
-        if drop_impossible_usage(answer):
+        vendor_cost = read_vendor_cost(answer.get("usage"), body)
+        if mend_usage(answer):
             body = encode(answer)
         items = objects_of(answer.get("data"))
         if not items:
@@ -113,7 +114,7 @@ class OpenAIEmbeddings:
         return Embeddings(
             model=text_of(answer.get("model")),
             vectors=tuple(_read_vector(item.get("embedding")) for item in items),
-            usage=read_usage(answer.get("usage")),
+            usage=read_embedding_usage(answer.get("usage"), vendor_cost),
             format=NAME,
             raw=body,
         )

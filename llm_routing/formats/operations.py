@@ -97,6 +97,7 @@ class ChatOperation(_Spoken):
     seconds, stand in answers whose vendor leaves them out."""
 
     name = CHAT
+    is_billed = True
 
     def __init__(self, request: LLMRequest, answer_id: str = "", created: int = 0) -> None:
         self._request = request
@@ -171,6 +172,10 @@ class ChatOperation(_Spoken):
         """The tokens the vendor counted."""
         return result.usage
 
+    def with_usage(self, result: Completion, usage: Usage) -> Completion:
+        """The completion with the tokens that were recorded for it."""
+        return replace(result, usage=usage)
+
     def output_length(self, result: Completion) -> int:
         """Characters of the answer."""
         return sum(part_length(part) for choice in result.choices for part in choice.content)
@@ -180,6 +185,7 @@ class EmbeddingOperation(_Spoken):
     """Vectors for texts."""
 
     name = EMBEDDINGS
+    is_billed = True
 
     def __init__(self, request: EmbeddingRequest) -> None:
         self._request = request
@@ -210,6 +216,10 @@ class EmbeddingOperation(_Spoken):
         """The tokens the vendor counted."""
         return result.usage
 
+    def with_usage(self, result: Embeddings, usage: Usage) -> Embeddings:
+        """The vectors with the tokens that were recorded for them."""
+        return replace(result, usage=usage)
+
     def output_length(self, result: Embeddings) -> int:
         """Vectors are not billed as output."""
         return 0
@@ -220,6 +230,7 @@ class CountTokensOperation(_Spoken):
 
     name = "count_tokens"
     proves_health = False
+    is_billed = False
     format = AnthropicMessages.name
     """The wire format whose vendors count tokens."""
 
@@ -261,6 +272,10 @@ class CountTokensOperation(_Spoken):
     def usage(self, result: int) -> Usage | None:
         """Counting is free."""
         return Usage()
+
+    def with_usage(self, result: int, usage: Usage) -> int:
+        """The count; what it cost is in the record alone."""
+        return result
 
     def output_length(self, result: int) -> int:
         """Nothing is written."""

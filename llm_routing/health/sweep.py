@@ -349,6 +349,7 @@ class _Asking:
             ),
             # A check is one attempt, whatever comes of it.
             pacing=Pacing.of(Random(), retries=0, hedges=0),  # noqa: S311  # it keeps no secret
+            keeps_messages=settings.ledger_error_messages,
         )
         checker = Checker(
             transport=transport,

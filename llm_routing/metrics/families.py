@@ -91,8 +91,13 @@ TIME_TO_FIRST_TOKEN = _seconds(
     "time_to_first_token", "From the call of a target to its first content; streams only.", _TARGET,
     _FIRST_TOKEN,
 )  # fmt: skip
-TOKENS = _counter("tokens", "Tokens; cached_input is part of input, reasoning of output.",
-                  *_TARGET, "kind")  # fmt: skip
+TOKENS = _counter(
+    "tokens",
+    "Tokens; cached_input and cache_write are parts of input, cache_write_1h of cache_write, "
+    "reasoning of output.",
+    *_TARGET,
+    "kind",
+)
 COST = _counter("cost_usd", "US dollars, rounded as floats are; the ledger is exact.", *_TARGET)
 BREAKER_STATE = _gauge(
     "breaker_state", "Processes whose circuit breaker for the target is in the state.", *_TARGET,

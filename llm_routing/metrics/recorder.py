@@ -97,7 +97,7 @@ class _Target:
         self.outcomes = _Outcomes(cells, families.ATTEMPTS, *key)
         self.duration = claim(families.ATTEMPT_DURATION, *key)
         self.first_token = claim(families.TIME_TO_FIRST_TOKEN, *key)
-        kinds = ("input", "output", "cached_input", "reasoning")
+        kinds = ("input", "output", "cached_input", "reasoning", "cache_write", "cache_write_1h")
         self.tokens = tuple(claim(families.TOKENS, *key, kind) for kind in kinds)
         self.cost = claim(families.COST, *key)
         self.fallbacks = claim(families.FALLBACKS, *key)
@@ -184,6 +184,9 @@ class Metrics:
                     values[tokens[2]] += usage.cached_input_tokens
                 if usage.reasoning_tokens > 0:
                     values[tokens[3]] += usage.reasoning_tokens
+                if usage.cache_write_tokens > 0:
+                    values[tokens[4]] += usage.cache_write_tokens
+                    values[tokens[5]] += usage.cache_write_1h_tokens
             if cost is not None and cost > 0:
                 values[target.cost] += float(cost)
             if attempt.error_code:

@@ -29,6 +29,8 @@ _COSTS: Final[Mapping[str, str]] = {
     "input_cost_per_token": "input_price",
     "output_cost_per_token": "output_price",
     "cache_read_input_token_cost": "cached_input_price",
+    "cache_creation_input_token_cost": "cache_write_price",
+    "cache_creation_input_token_cost_above_1hr": "cache_write_1h_price",
 }
 _USED: Final = frozenset(
     {"model", "api_key", "api_base", "base_url", "custom_llm_provider", "order", "weight", "rpm",
@@ -127,6 +129,8 @@ def model_of(
         input_price=prices["input_price"],
         output_price=prices["output_price"],
         cached_input_price=prices["cached_input_price"],
+        cache_write_price=prices["cache_write_price"],
+        cache_write_1h_price=prices["cache_write_1h_price"],
     )
 
 

@@ -37,6 +37,8 @@ class PlannedModel:
     input_price: Decimal | None = None
     output_price: Decimal | None = None
     cached_input_price: Decimal | None = None
+    cache_write_price: Decimal | None = None
+    cache_write_1h_price: Decimal | None = None
 
     @property
     def key(self) -> str:

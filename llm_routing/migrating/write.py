@@ -42,7 +42,10 @@ from .text import shown, use_case_name
 _ROUTE_FIELDS: Final = (
     "system_prompt", "temperature", "max_tokens", "cache_ttl", "deadline", "is_active",
 )  # fmt: skip
-_PRICES: Final = ("input_price", "output_price", "cached_input_price")
+_PRICES: Final = (
+    "input_price", "output_price", "cached_input_price", "cache_write_price",
+    "cache_write_1h_price",
+)  # fmt: skip
 
 
 def migrate(

@@ -226,6 +226,17 @@ class Provider(ConfigurationModel):
         return ""
 
 
+PRICES = (
+    "input_price",
+    "output_price",
+    "cached_input_price",
+    "cache_write_price",
+    "cache_write_1h_price",
+    "web_search_price",
+)
+"""The fields of a model that hold a price."""
+
+
 class ModelConfigQuerySet(ConfigurationQuerySet["ModelConfig"]):
     """Reads models."""
 
@@ -297,11 +308,36 @@ class ModelConfig(ConfigurationModel):
         _("input price"), _("USD for a million tokens of prompt. Empty: costs are not known.")
     )
     output_price = fields.usd_per_million(
-        _("output price"), _("USD for a million tokens of answer. Empty: costs are not known.")
+        _("output price"),
+        _(
+            "USD for a million tokens of answer. Empty: the cost of an answer is not known. "
+            "Embeddings need none."
+        ),
     )
     cached_input_price = fields.usd_per_million(
         _("cached input price"),
         _("USD for a million tokens read from the provider's cache. Empty: as the input price."),
+    )
+    cache_write_price = fields.usd_per_million(
+        _("cache write price"),
+        _(
+            "USD for a million tokens written to the provider's cache for five minutes. Empty: "
+            "1.25 times the input price."
+        ),
+    )
+    cache_write_1h_price = fields.usd_per_million(
+        _("1-hour cache write price"),
+        _(
+            "USD for a million tokens written to the provider's cache for an hour. Empty: twice "
+            "the input price."
+        ),
+    )
+    web_search_price = fields.usd_per_million(
+        _("web search price"),
+        _(
+            "USD for a thousand web searches that the provider runs. Empty: costs of answers with "
+            "searches are not known."
+        ),
     )
     is_active = fields.is_active(_("Off: no request goes to this model."))
     vanished_at = models.DateTimeField(
@@ -334,10 +370,7 @@ class ModelConfig(ConfigurationModel):
                 violation_error_message=_("An alias is not empty."),
                 violation_error_code="alias",
             ),
-            *(
-                fields.at_least(name, 0, "model", _("A price is not below 0."))
-                for name in ("input_price", "output_price", "cached_input_price")
-            ),
+            *(fields.at_least(name, 0, "model", _("A price is not below 0.")) for name in PRICES),
             *(
                 fields.at_least(name, 1, "model", _("A number of tokens is at least 1."))
                 for name in ("context_window", "max_output_tokens")
@@ -354,8 +387,10 @@ class ModelConfig(ConfigurationModel):
 
     @property
     def is_priced(self) -> bool:
-        """Whether what an answer costs can be told."""
-        return self.input_price is not None and self.output_price is not None
+        """Whether what an answer costs can be told. Models that embed alone have no output."""
+        if self.input_price is None:
+            return False
+        return self.output_price is not None or self.capabilities == [Capability.EMBEDDINGS.value]
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As in Django; an empty alias is no alias."""

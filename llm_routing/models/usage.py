@@ -15,7 +15,7 @@ from django.db.backends.utils import CursorWrapper
 from django.utils.translation import gettext_lazy as _
 
 from llm_routing.core.codec import encode_record
-from llm_routing.core.types import AttemptOutcome
+from llm_routing.core.types import AttemptOutcome, CostSource
 
 from . import fields
 from .databases import storable
@@ -33,6 +33,12 @@ OUTCOMES = [
     (AttemptOutcome.FAILURE.value, _("Failure")),
     (AttemptOutcome.CANCELLED.value, _("Cancelled")),
     (AttemptOutcome.INTERRUPTED.value, _("Interrupted")),
+]
+
+COST_SOURCES = [
+    (CostSource.VENDOR.value, _("Provider's bill")),
+    (CostSource.PRICE_LIST.value, _("Price list")),
+    (CostSource.ESTIMATED.value, _("Price list, tokens estimated")),
 ]
 
 
@@ -171,16 +177,45 @@ class UsageRecord(models.Model):
     input_tokens = models.PositiveIntegerField(_("input tokens"), default=0)
     output_tokens = models.PositiveIntegerField(_("output tokens"), default=0)
     cached_input_tokens = models.PositiveIntegerField(_("cached input tokens"), default=0)
+    cache_write_tokens = models.PositiveIntegerField(
+        _("cache write tokens"),
+        default=0,
+        help_text=_("Input tokens written to the provider's cache."),
+    )
+    cache_write_1h_tokens = models.PositiveIntegerField(
+        _("1-hour cache write tokens"),
+        default=0,
+        help_text=_("Of the cache write tokens, those written for an hour."),
+    )
     reasoning_tokens = models.PositiveIntegerField(_("reasoning tokens"), default=0)
+    web_searches = models.PositiveIntegerField(_("web searches"), default=0)
     is_estimated = models.BooleanField(_("tokens estimated"), default=False)
     cost = models.DecimalField(
-        _("cost in USD"), max_digits=18, decimal_places=10, null=True, blank=True
+        _("cost in USD"),
+        max_digits=18,
+        decimal_places=10,
+        null=True,
+        blank=True,
+        help_text=_("Empty: not known, because the model lacks a price. Zero is a cost."),
+    )
+    cost_source = models.CharField(
+        _("cost from"), max_length=16, choices=COST_SOURCES, blank=True, default=""
     )
     latency_ms = models.FloatField(_("latency in ms"), default=0.0)
     time_to_first_token_ms = models.FloatField(
         _("time to first token in ms"), null=True, blank=True
     )
     started_at = models.DateTimeField(_("started"))
+    upstream_request_id = models.CharField(
+        _("provider's request ID"), max_length=128, blank=True, default=""
+    )
+    error_message = models.CharField(
+        _("error message"),
+        max_length=300,
+        blank=True,
+        default="",
+        help_text=_("Without what it quotes of the request."),
+    )
 
     objects = UsageRecordQuerySet.as_manager()
 

@@ -19,7 +19,7 @@ from llm_routing.models.databases import writes_to
 from llm_routing.vendors import VENDORS, Vendor
 
 from .catalogue import MODELS, ROUTES, CatalogueModel, CatalogueRoute
-from .prices import model_facts
+from .prices import FREE, model_facts, price_fields
 from .report import Action, Change, Report
 from .rows import history_of, lock_configuration, save, signed, untouched
 from .state import answers_for_real, provider_states, route_states, wanting, warnings
@@ -209,13 +209,11 @@ class _SetUp:
             "max_output_tokens": entry.max_output_tokens,
         }
         if entry.priced_as is None:
-            return facts | {"input_price": 0, "output_price": 0, "cached_input_price": 0}
+            return facts | price_fields(FREE)
         known = model_facts(*entry.priced_as, self._today)
         return facts | {
             "context_window": known.context_window,
-            "input_price": known.input_price,
-            "output_price": known.output_price,
-            "cached_input_price": known.cached_input_price,
+            **price_fields(known.price),
         }
 
     def _refresh(self, row: ModelConfig, entry: CatalogueModel) -> None:

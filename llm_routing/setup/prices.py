@@ -3,10 +3,12 @@
 Which models are asked for is the catalogue's business.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING
+
+from llm_routing.core.pricing import Price
 
 if TYPE_CHECKING:
     from genai_prices.types import TieredPrices
@@ -14,12 +16,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """Prices in USD per million tokens and the context window in tokens; None where unknown."""
+    """Prices, and the context window in tokens; None where unknown."""
 
-    input_price: Decimal | None = None
-    output_price: Decimal | None = None
-    cached_input_price: Decimal | None = None
+    price: Price = field(default_factory=Price)
     context_window: int | None = None
+
+
+FREE = Price(*[Decimal(0)] * 6)
+"""Of what costs nothing."""
+
+
+def price_fields(price: Price) -> dict[str, Decimal | None]:
+    """Prices by their names in `models.ModelConfig`."""
+    return {
+        "input_price": price.input,
+        "output_price": price.output,
+        "cached_input_price": price.cached_input,
+        "cache_write_price": price.cache_write,
+        "cache_write_1h_price": price.cache_write_1h,
+        "web_search_price": price.web_search,
+    }
 
 
 def model_facts(provider: str, model_id: str, on: date) -> ModelFacts:
@@ -42,13 +58,20 @@ def model_facts(provider: str, model_id: str, on: date) -> ModelFacts:
     output_price = _plain(prices.output_mtok)
     if input_price is not None and output_price is None:
         output_price = Decimal(0)
-    return ModelFacts(
-        input_price=input_price,
-        output_price=output_price,
-        cached_input_price=_plain(prices.cache_read_mtok),
-        context_window=model.context_window,
+    price = Price(
+        input=input_price,
+        output=output_price,
+        cached_input=_plain(prices.cache_read_mtok),
+        cache_write=_plain(prices.cache_write_mtok),
+        cache_write_1h=_plain(prices.cache_write_1h_mtok),
+        web_search=_plain(prices.web_searches_kcount),
     )
+    return ModelFacts(price, model.context_window)
 
 
 def _plain(price: "Decimal | TieredPrices | None") -> Decimal | None:
-    return price if price is None or isinstance(price, Decimal) else price.base
+    if price is None:
+        return None
+    plain = price if isinstance(price, Decimal) else price.base
+    # As exact as the column is, or the next run would take the same price for another one.
+    return round(plain, 6)

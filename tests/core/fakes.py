@@ -260,6 +260,7 @@ class TextOperation:
     unsupported: frozenset[str] = frozenset()
     can_be_continued: bool = True
     begun: str = ""
+    is_billed: bool = True
 
     def build(self, target: Target) -> WireRequest:
         if target.provider.name in self.unsupported:
@@ -280,6 +281,9 @@ class TextOperation:
 
     def usage(self, result: str) -> Usage | None:
         return usage_of(result.partition("|")[2])
+
+    def with_usage(self, result: str, usage: Usage) -> str:
+        return result
 
     def output_length(self, result: str) -> int:
         return len(result)

@@ -60,6 +60,7 @@ class Chat:
     name: str = "chat"
     input_length: int = 400
     proves_health: bool = True
+    is_billed: bool = True
     texts: TextOperation = field(default_factory=TextOperation)
     old: bool = False  # does not read what it used to
 
@@ -79,6 +80,9 @@ class Chat:
 
     def usage(self, result: Completion) -> Usage | None:
         return result.usage
+
+    def with_usage(self, result: Completion, usage: Usage) -> Completion:
+        return replace(result, usage=usage)
 
     def output_length(self, result: Completion) -> int:
         return len(result.choices[0].text)

@@ -51,6 +51,10 @@ def shown(batch: Sequence[Frame]) -> list[str]:
     return [frame.raw.decode() for frame in batch]
 
 
+REPORT = ""
+"""The frame that reports an estimate, which has no bytes of its own."""
+
+
 @in_virtual_time
 async def test_frames_come_in_the_batches_in_which_they_came_the_held_ones_first() -> None:
     world = World()
@@ -89,7 +93,7 @@ async def test_an_answer_that_comes_in_one_piece_has_a_time_to_its_first_token()
     world.script("a", lines(2.0, "start/text:Hi/finish/end"))
     result = await opened(world)
     assert result.attempts[0].outcome == "success"
-    assert await read(result.value) == [["start", "text:Hi", "finish", "end"]]
+    assert await read(result.value) == [["start", "text:Hi", "finish", REPORT, "end"]]
     assert world.ledger.ends[0].time_to_first_token_ms == pytest.approx(2000)
     world.assert_accounts_are_closed()
 
@@ -110,8 +114,8 @@ async def test_a_connection_that_ends_after_the_finish_is_no_failure() -> None:
     world = World()
     world.script("a", lines("text:Hi/finish"))
     world.script("b", lines("text:Hi/finish/hush"))
-    assert await read((await opened(world, "a")).value) == [["text:Hi", "finish"], [""]]
-    assert await read((await opened(world, "b")).value) == [["text:Hi", "finish", "hush"], []]
+    assert await read((await opened(world, "a")).value) == [["text:Hi", "finish"], [REPORT, ""]]
+    assert await read((await opened(world, "b")).value) == [["text:Hi", "finish", "hush"], [REPORT]]
     assert world.ledger.outcomes == [("a", "success", ""), ("b", "success", "")]
     world.assert_accounts_are_closed()
 
@@ -133,7 +137,7 @@ async def test_the_body_s_end_is_awaited_briefly_so_that_its_connection_serves_a
     world = World()
     world.script("a", lines("text:Hi/finish/end", *tail))
     stream = (await opened(world)).value
-    assert await read(stream) == [["text:Hi", "finish", "end"]]
+    assert await read(stream) == [["text:Hi", "finish", REPORT, "end"]]
     assert world.transport.answers[0].is_read is is_read
     assert asyncio.get_running_loop().time() - 1000 <= TAIL_SECONDS + 1e-6
     assert world.ledger.outcomes == [("a", "success", "")]

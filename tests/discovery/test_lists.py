@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llm_routing.core.pricing import Price
 from llm_routing.discovery.describe import describe
 from llm_routing.discovery.lists import MAX_MODELS, ListedModel, offer_of, parse_page
 
@@ -52,6 +53,9 @@ def test_openrouter_says_what_a_model_costs_and_can_do():
                 "prompt": "0.0000025",
                 "completion": "0.00001",
                 "input_cache_read": "0.00000025",
+                "input_cache_write": "0.000003125",
+                "input_cache_write_1h": "0.000005",
+                "web_search": "0.004",
             },
             "top_provider": {"max_completion_tokens": 32_000, "is_moderated": False},
             "supported_parameters": ["tools", "structured_outputs", "reasoning", "max_tokens"],
@@ -65,16 +69,21 @@ def test_openrouter_says_what_a_model_costs_and_can_do():
         ),
         context_window=200_000,
         max_output_tokens=32_000,
-        input_price=Decimal("2.5"),
-        output_price=Decimal(10),
-        cached_input_price=Decimal("0.25"),
+        price=Price(
+            Decimal("2.5"),
+            Decimal(10),
+            Decimal("0.25"),
+            Decimal("3.125"),
+            Decimal(5),
+            web_search=Decimal(4),
+        ),
     )
 
 
 def test_a_price_that_depends_is_no_price_and_a_free_model_is_free():
-    assert only({"id": "auto", "pricing": {"prompt": "-1", "completion": "-1"}}).input_price is None
+    assert only({"id": "auto", "pricing": {"prompt": "-1", "completion": "-1"}}).price.input is None
     free = only({"id": "x:free", "pricing": {"prompt": "0", "completion": "0"}})
-    assert (free.input_price, free.output_price) == (Decimal(0), Decimal(0))
+    assert (free.price.input, free.price.output) == (Decimal(0), Decimal(0))
 
 
 def test_together_prices_by_the_million_and_says_what_kind_a_model_is():
@@ -87,10 +96,10 @@ def test_together_prices_by_the_million_and_says_what_kind_a_model_is():
             "pricing": {"hourly": 0, "input": 0.88, "output": 0.88, "base": 0, "finetune": 0},
         }
     )
-    assert (model.input_price, model.output_price) == (Decimal("0.88"), Decimal("0.88"))
+    assert (model.price.input, model.price.output) == (Decimal("0.88"), Decimal("0.88"))
     assert model.capabilities == frozenset({"chat", "streaming"})
     rented = only({"id": "a", "type": "chat", "pricing": {"hourly": 3, "input": 0, "output": 0}})
-    assert rented.input_price is None
+    assert rented.price.input is None
     assert only({"id": "a", "type": "rerank"}).capabilities == frozenset()
 
 
@@ -151,7 +160,7 @@ def test_context_windows(entry, window):
 )
 def test_a_price_that_is_none_breaks_nothing(price):
     model = only({"id": "a", "pricing": {"prompt": price, "completion": "0.000001"}})
-    assert model.input_price in (None, 0)
+    assert model.price.input in (None, 0)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +224,7 @@ def test_names_under_which_a_model_is_still_there(offered, wanted, is_there):
 class TestDescription:
     def test_price_and_context_are_those_of_genai_prices_where_known(self):
         row = describe(
-            "openai", ListedModel("gpt-6.1-sol", context_window=5, input_price=Decimal(9)), DAY
+            "openai", ListedModel("gpt-6.1-sol", context_window=5, price=Price(Decimal(9))), DAY
         )
         assert (row["input_price"], row["output_price"]) == (Decimal(2), Decimal(10))
         assert row["context_window"] == 1_050_000
@@ -226,8 +235,7 @@ class TestDescription:
             "acme/none-such-9",
             context_window=5,
             max_output_tokens=7,
-            input_price=Decimal(1),
-            output_price=Decimal(2),
+            price=Price(Decimal(1), Decimal(2)),
         )
         row = describe("openrouter", listed, DAY)
         assert (row["input_price"], row["output_price"], row["context_window"]) == (1, 2, 5)

@@ -147,8 +147,13 @@ class TestFromAVendor:
                     "input_tokens": 10,
                     "cache_creation_input_tokens": 200,
                     "cache_read_input_tokens": 3000,
+                    "cache_creation": {
+                        "ephemeral_5m_input_tokens": 150,
+                        "ephemeral_1h_input_tokens": 50,
+                    },
                     "output_tokens": 50,
                     "output_tokens_details": {"thinking_tokens": 40},
+                    "server_tool_use": {"web_search_requests": 2},
                     "service_tier": "standard",
                 }
             )
@@ -159,7 +164,9 @@ class TestFromAVendor:
             output_tokens=50,
             cached_input_tokens=3000,
             cache_write_tokens=200,
+            cache_write_1h_tokens=50,
             reasoning_tokens=40,
+            web_searches=2,
         )
 
     @pytest.mark.parametrize(
@@ -216,7 +223,6 @@ class TestFromAVendor:
             answer(content=[{"type": "text"}]),
             answer(content=[{"type": "text", "text": {"value": "Hello"}}]),
             answer(content=[{"type": "tool_use", "id": "t", "name": "f", "input": "{"}]),
-            answer(usage={"input_tokens": "many"}),
         ],
     )
     def test_what_is_no_answer_is_malformed(self, body: bytes) -> None:
@@ -350,6 +356,7 @@ class TestToACaller:
             output_tokens=50,
             cached_input_tokens=3000,
             cache_write_tokens=200,
+            cache_write_1h_tokens=50,
             reasoning_tokens=40,
         )
 
@@ -357,6 +364,7 @@ class TestToACaller:
             "input_tokens": 10,
             "cache_creation_input_tokens": 200,
             "cache_read_input_tokens": 3000,
+            "cache_creation": {"ephemeral_5m_input_tokens": 150, "ephemeral_1h_input_tokens": 50},
             "output_tokens": 50,
             "output_tokens_details": {"thinking_tokens": 40},
         }

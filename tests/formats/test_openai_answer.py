@@ -405,7 +405,13 @@ class TestRendering:
                 "prompt_tokens": 10,
                 "completion_tokens": 5,
                 "total_tokens": 15,
-                "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
+                "prompt_tokens_details": {
+                    "cached_tokens": 4,
+                    "audio_tokens": 0,
+                    "cache_write_tokens": 3,
+                },
+                "cache_creation_input_tokens": 3,
+                "cache_read_input_tokens": 4,
                 "completion_tokens_details": {
                     "reasoning_tokens": 2,
                     "audio_tokens": 0,

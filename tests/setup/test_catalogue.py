@@ -34,30 +34,38 @@ def test_every_real_model_has_a_price_and_its_window_without_a_network(model, mo
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("went to the network"))
     provider, model_id = model.priced_as
     facts = model_facts(provider, model_id, DAY)
-    assert facts.input_price is not None
-    assert facts.input_price > 0
-    assert facts.output_price is not None
+    assert facts.price.input is not None
+    assert facts.price.input > 0
+    assert facts.price.output is not None
     assert facts.context_window or "embeddings" in model.capabilities
     if "chat" in model.capabilities:
-        assert facts.output_price >= facts.input_price
+        assert facts.price.output >= facts.price.input
     if model.max_output_tokens and facts.context_window:
         assert model.max_output_tokens <= facts.context_window
 
 
 def test_a_price_by_length_is_that_of_short_prompts_and_one_by_hour_that_of_noon():
-    assert model_facts("anthropic", "claude-haiku-5-5", DAY).input_price == Decimal("0.1")
-    assert model_facts("deepseek", "deepseek-flash", DAY).input_price == Decimal("0.15")
+    assert model_facts("anthropic", "claude-haiku-5-5", DAY).price.input == Decimal("0.1")
+    assert model_facts("deepseek", "deepseek-flash", DAY).price.input == Decimal("0.15")
 
 
 def test_a_price_follows_the_day():
     """Introductory rates of Gemini 4 Argon end with November 2026."""
     november, december = date(2026, 11, 30), date(2026, 12, 1)
-    assert model_facts("google", "gemini-4-argon", november).input_price == 2
-    assert model_facts("google", "gemini-4-argon", december).input_price == 4
+    assert model_facts("google", "gemini-4-argon", november).price.input == 2
+    assert model_facts("google", "gemini-4-argon", december).price.input == 4
+
+
+def test_cache_writes_have_the_prices_that_their_vendor_asks():
+    price = model_facts("anthropic", "claude-opus-5-5", DAY).price
+    assert price.input == 4
+    assert price.cache_write == 5
+    assert price.cache_write_1h == 8
+    assert price.web_search == 10
 
 
 def test_embeddings_cost_nothing_for_output():
-    assert model_facts("openai", "text-embedding-3-small", DAY).output_price == 0
+    assert model_facts("openai", "text-embedding-3-small", DAY).price.output == 0
 
 
 def test_nothing_is_known_of_a_model_that_the_data_lacks():

@@ -1,0 +1,60 @@
+"""One line in the log for each request that is answered with an error.
+
+Requests that reach no provider have no usage record; by this line their request id is found.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from llm_routing.core.errors import LLMError
+from llm_routing.core.types import Caller
+
+logger = logging.getLogger("llm_routing.api")
+
+MOST_LINES = 100
+"""In one second, in each process."""
+MOST_ANONYMOUS_LINES = 5
+"""The same, of requests without a good key."""
+
+
+class RefusalLines:
+    """How many lines may still be written in this second."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._second = 0
+        self._written = self._anonymous = self._left_out = 0
+
+    def take(self, *, is_anonymous: bool) -> bool:
+        """Whether one more may be written."""
+        second = int(self._clock())
+        if second != self._second:
+            if self._left_out:
+                logger.info("%d more requests were answered with an error.", self._left_out)
+            self._second = second
+            self._written = self._anonymous = self._left_out = 0
+        too_many = is_anonymous and self._anonymous >= MOST_ANONYMOUS_LINES
+        if too_many or self._written >= MOST_LINES:
+            self._left_out += 1
+            return False
+        self._written += 1
+        self._anonymous += is_anonymous
+        return True
+
+
+_lines = RefusalLines()
+
+
+def log_refusal(error: LLMError, status: int, request_id: str, caller: Caller | None) -> None:
+    """Logs that a request was answered with `error`, without anything of its content."""
+    if logger.isEnabledFor(logging.INFO) and _lines.take(is_anonymous=caller is None):
+        logger.info(
+            "Refused: request_id=%s status=%d code=%s tenant=%s key=%s attempts=%d",
+            request_id,
+            status,
+            error.code,
+            caller.tenant if caller else "-",
+            (caller.key_name if caller else "") or "-",
+            len(error.attempts),
+        )

@@ -1,0 +1,44 @@
+"""Which of a vendor's headers are handed on to callers, and under which names.
+
+An allow-list: cookies, organization names and whatever else a vendor sends stay here.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+PREFIX: Final = "x-upstream-"
+REQUEST_ID: Final = f"{PREFIX}request-id"
+MAX_HEADERS: Final = 32
+MAX_VALUE_CHARACTERS: Final = 128
+
+_LIMITS: Final = ("x-ratelimit-", "ratelimit", "anthropic-ratelimit-", "retry-after")
+_REQUEST_IDS: Final = (
+    "x-request-id",
+    "request-id",
+    "x-amzn-requestid",
+    "apim-request-id",
+    "x-ms-request-id",
+    "x-generation-id",
+)
+_NAME: Final = re.compile(r"[a-z0-9-]{1,64}")
+_NOT_IN_AN_ID: Final = re.compile(r"[^A-Za-z0-9._:/+=@-]+")
+_NONE: Final[Mapping[str, str]] = {}
+
+
+def handed_on(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The vendor's request id as `x-upstream-request-id`, and its rate-limit headers under their
+    own names after `x-upstream-`. Names in `headers` are in lower case."""
+    found: dict[str, str] = {}
+    for name in headers:
+        if name.startswith(_LIMITS) and len(found) < MAX_HEADERS and _NAME.fullmatch(name):
+            value = headers[name]
+            if value.isascii() and value.isprintable() and len(value) <= MAX_VALUE_CHARACTERS:
+                found[PREFIX + name] = value
+    for name in _REQUEST_IDS:
+        if name in headers:
+            identifier = _NOT_IN_AN_ID.sub("", headers[name][: 2 * MAX_VALUE_CHARACTERS])
+            if identifier:
+                found[REQUEST_ID] = identifier[:MAX_VALUE_CHARACTERS]
+                break
+    return found or _NONE

@@ -1,0 +1,164 @@
+"""The `usage` of OpenAI Chat Completions and embeddings, read from vendors and written for callers.
+
+Sources: https://platform.openai.com/docs/api-reference/chat/object,
+https://openrouter.ai/docs/use-cases/usage-accounting,
+https://docs.x.ai/developers/cost-tracking,
+https://docs.litellm.ai/docs/completion/prompt_caching
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import field
+from decimal import Decimal
+from typing import Any, Final
+
+from msgspec import Raw
+
+from llm_routing.core.codec import reader
+from llm_routing.core.records import record
+from llm_routing.core.types import Usage
+
+from .usage import count_of
+
+_XAI_TICKS: Final = Decimal(10_000_000_000)
+_AMOUNT: Final = re.compile(rb'"?([0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?)"?')
+
+
+def read_usage(usage: Any, vendor_cost: Decimal | None = None) -> Usage | None:
+    """The tokens of a mended `usage` object; None if there is none.
+
+    What the total counts beyond prompt and completion is output as well: some vendors (xAI,
+    Gemini) leave reasoning out of `completion_tokens`, and bill it. Portkey leaves what went
+    through the cache out of `prompt_tokens`, and counts it in the total.
+    """
+    if not isinstance(usage, dict) or not ("prompt_tokens" in usage or "total_tokens" in usage):
+        return None
+    prompt = usage.get("prompt_tokens_details")
+    completion = usage.get("completion_tokens_details")
+    input_tokens = count_of(usage, "prompt_tokens")
+    output_tokens = count_of(usage, "completion_tokens")
+    total = count_of(usage, "total_tokens")
+    # DeepSeek, Moonshot and gateways in front of Anthropic have names of their own.
+    cached = count_of(prompt, "cached_tokens") or count_of(
+        usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"
+    )
+    written = count_of(
+        prompt, "cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens"
+    ) or count_of(usage, "cache_creation_input_tokens", "cache_write_input_tokens")
+    if written + cached and total == input_tokens + output_tokens + cached + written:
+        input_tokens += cached + written
+    cached = min(cached, input_tokens)
+    written = min(written, input_tokens - cached)
+    output_tokens = max(output_tokens, total - input_tokens)
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+        reasoning_tokens=min(count_of(completion, "reasoning_tokens"), output_tokens),
+        cache_write_1h_tokens=min(_written_for_an_hour(usage, prompt), written),
+        input_audio_tokens=min(count_of(prompt, "audio_tokens"), input_tokens),
+        output_audio_tokens=min(count_of(completion, "audio_tokens"), output_tokens),
+        accepted_prediction_tokens=count_of(completion, "accepted_prediction_tokens"),
+        rejected_prediction_tokens=count_of(completion, "rejected_prediction_tokens"),
+        web_searches=count_of(usage.get("server_tool_use"), "web_search_requests"),
+        vendor_cost=vendor_cost,
+    )
+
+
+def _written_for_an_hour(usage: Mapping[str, Any], prompt: Any) -> int:
+    """LiteLLM keeps Anthropic's split in the details, other gateways pass it on as it is."""
+    details = prompt.get("cache_creation_token_details") if isinstance(prompt, dict) else None
+    return count_of(details, "ephemeral_1h_input_tokens") or count_of(
+        usage.get("cache_creation"), "ephemeral_1h_input_tokens"
+    )
+
+
+def read_embedding_usage(usage: Any, vendor_cost: Decimal | None = None) -> Usage | None:
+    """As `read_usage`. All tokens of an embedding are input, and vendors that count them in the
+    total alone mean the same."""
+    if not isinstance(usage, dict) or not ("prompt_tokens" in usage or "total_tokens" in usage):
+        return None
+    tokens = count_of(usage, "prompt_tokens", "total_tokens")
+    return Usage(input_tokens=tokens, vendor_cost=vendor_cost)
+
+
+@record
+class _Bill:
+    cost: Raw = field(default_factory=Raw)
+    cost_details: Raw = field(default_factory=Raw)
+    is_byok: Raw = field(default_factory=Raw)
+    cost_in_usd_ticks: Raw = field(default_factory=Raw)
+
+
+@record
+class _Answer:
+    usage: _Bill
+
+
+@record
+class _CostDetails:
+    upstream_inference_cost: Raw = field(default_factory=Raw)
+
+
+_read_answer: Final = reader(_Answer)
+_read_details: Final = reader(_CostDetails)
+
+
+def read_vendor_cost(usage: Any, body: bytes) -> Decimal | None:
+    """What the vendor bills for an answer, in USD, from the digits in its `body`; None where
+    `usage` says nothing of it.
+
+    OpenRouter's `cost` is its own charge; for a request with the customer's own key
+    (`is_byok`) what the provider behind it bills comes on top. xAI counts in ticks.
+    """
+    if not isinstance(usage, dict) or not ("cost" in usage or "cost_in_usd_ticks" in usage):
+        return None
+    try:
+        bill = _read_answer(body).usage
+    except ValueError:
+        return None
+    ticks = _amount(bill.cost_in_usd_ticks)
+    if ticks is not None:
+        return ticks / _XAI_TICKS
+    charged = _amount(bill.cost)
+    if charged is None or bytes(bill.is_byok) == b"false":
+        return charged
+    try:
+        behind = _amount(_read_details(bytes(bill.cost_details)).upstream_inference_cost)
+    except ValueError:
+        behind = None
+    return charged + (behind or 0)
+
+
+def _amount(text: Raw) -> Decimal | None:
+    match = _AMOUNT.fullmatch(bytes(text))
+    return None if match is None else Decimal(match[1].decode())
+
+
+def write_usage(usage: Usage) -> dict[str, Any]:
+    """A `usage` object. `prompt_tokens` counts what was read from the vendor's cache and written
+    to it; the writes stand under OpenAI's and OpenRouter's name, and under LiteLLM's."""
+    prompt: dict[str, Any] = {
+        "cached_tokens": usage.cached_input_tokens,
+        "audio_tokens": usage.input_audio_tokens,
+    }
+    written: dict[str, Any] = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": prompt,
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning_tokens,
+            "audio_tokens": usage.output_audio_tokens,
+            "accepted_prediction_tokens": usage.accepted_prediction_tokens,
+            "rejected_prediction_tokens": usage.rejected_prediction_tokens,
+        },
+    }
+    if usage.cache_write_tokens:
+        prompt["cache_write_tokens"] = usage.cache_write_tokens
+        written["cache_creation_input_tokens"] = usage.cache_write_tokens
+        written["cache_read_input_tokens"] = usage.cached_input_tokens
+    if usage.web_searches:
+        written["server_tool_use"] = {"web_search_requests": usage.web_searches}
+    return written

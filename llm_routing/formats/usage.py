@@ -1,0 +1,77 @@
+"""Counts of tokens as vendors write them, made whole numbers.
+
+Which count means what is in `openai_usage` and `anthropic_usage`.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from llm_routing.core.types import MOST_TOKENS
+
+_NUMBER: Final = re.compile(r"\s*([0-9]{1,12})(?:\.([0-9]{0,12}))?\s*", re.ASCII)
+
+
+class ImpossibleCount(ValueError):
+    """A count that no answer can have."""
+
+
+def mend_usage(owner: dict[str, Any]) -> bool:
+    """Makes the counts in `owner["usage"]` whole numbers, and returns whether that changed it.
+
+    A usage with a count that cannot be (negative, huge, no number) is not believed at all: it
+    becomes None.
+    """
+    usage = owner.get("usage")
+    if not isinstance(usage, dict):
+        return False
+    try:
+        mended = _mended(usage)
+    except ImpossibleCount:
+        mended = None
+    if mended is usage:
+        return False
+    owner["usage"] = mended
+    return True
+
+
+def _mended(counts: dict[str, Any]) -> dict[str, Any]:
+    """`counts` itself where every count is a whole number or null. Raises `ImpossibleCount`."""
+    changed: dict[str, Any] = {}
+    for name, value in counts.items():
+        if isinstance(value, dict):
+            mended = _mended(value)
+            if mended is not value:
+                changed[name] = mended
+        elif name.endswith("tokens") and value is not None:
+            count = read_count(value)
+            if count is None:
+                raise ImpossibleCount
+            if type(value) is not int:
+                changed[name] = count
+    return {**counts, **changed} if changed else counts
+
+
+def read_count(value: Any) -> int | None:
+    """The whole number that a JSON value means, a fraction rounded up; None if it is no count."""
+    if isinstance(value, str):
+        match = _NUMBER.fullmatch(value)
+        if match is None:
+            return None
+        value = int(match[1]) + (match[2] or "").strip("0").isdigit()
+    elif isinstance(value, float):
+        value = math.ceil(value) if 0 <= value <= MOST_TOKENS else None
+    if type(value) is not int or not 0 <= value <= MOST_TOKENS:
+        return None
+    return value
+
+
+def count_of(counts: Any, *names: str) -> int:
+    """The first of these counts that is there and not zero, else 0; of a mended usage."""
+    if isinstance(counts, Mapping):
+        for name in names:
+            value = counts.get(name)
+            if type(value) is int and 0 < value <= MOST_TOKENS:
+                return value
+    return 0

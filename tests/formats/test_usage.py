@@ -1,0 +1,441 @@
+"""What vendors count, however they write it, is read once and the same for everybody."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_routing.core.events import UsageReported
+from llm_routing.core.pricing import Price, cost
+from llm_routing.core.types import MOST_TOKENS, EmbeddingRequest, LLMRequest, Usage
+from llm_routing.formats import anthropic_usage, openai_usage
+from llm_routing.formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation
+from llm_routing.formats.registry import EMBEDDING_FORMATS, FORMATS
+from llm_routing.formats.usage import mend_usage, read_count
+
+OPENAI, ANTHROPIC = FORMATS["openai_chat"], FORMATS["anthropic_messages"]
+EMBEDDINGS = EMBEDDING_FORMATS["openai_chat"]
+
+
+def openai_body(usage: Any) -> bytes:
+    message = {"role": "assistant", "content": "Hi"}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return json.dumps({"id": "c", "model": "m", "choices": [choice], "usage": usage}).encode()
+
+
+def openai_usage_of(body: bytes) -> Usage | None:
+    """Read whole, and the same streamed."""
+    whole = OPENAI.parse_response(body).usage
+    answer = json.loads(body)
+    head, text, tail = body.partition(json.dumps(answer["choices"]).encode())
+    chunk = head + b'[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]' + tail
+    assert text
+    parser = OPENAI.stream_parser()
+    frames = parser.feed(b"data: " + chunk + b"\n\ndata: [DONE]\n\n")
+    reports = [
+        event.usage
+        for frame in frames
+        for event in frame.events
+        if isinstance(event, UsageReported)
+    ]
+    assert reports[-1:] == ([] if whole is None else [whole])
+    return whole
+
+
+def anthropic_body(usage: Any) -> bytes:
+    content = [{"type": "text", "text": "Hi"}]
+    return json.dumps(
+        {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "m",
+            "content": content,
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "usage": usage,
+        }
+    ).encode()
+
+
+def anthropic_stream(start: Any, *deltas: Any) -> tuple[Usage | None, list[bytes]]:
+    """The last report of a stream, and the bytes that callers of the format are sent."""
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"id": "msg_1", "model": "m", "usage": start}},
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "text", "text": "Hi"},
+        },
+        {"type": "content_block_stop", "index": 0},
+        *({"type": "message_delta", "delta": {}, "usage": usage} for usage in deltas[:-1]),
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": deltas[-1]},
+        {"type": "message_stop"},
+    ]
+    data = b"".join(
+        f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events
+    )
+    frames = ANTHROPIC.stream_parser().feed(data)
+    last = None
+    for frame in frames:
+        for event in frame.events:
+            if isinstance(event, UsageReported):
+                last = event.usage
+    return last, [frame.raw for frame in frames]
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        (0, 0),
+        (1000, 1000),
+        (1000.0, 1000),
+        (12.3, 13),
+        ("1000", 1000),
+        (" 1000.0 ", 1000),
+        ("12.3", 13),
+        ("7.", 7),
+        (MOST_TOKENS, MOST_TOKENS),
+        (MOST_TOKENS + 1, None),
+        (1e300, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (-1, None),
+        (-0.5, None),
+        ("-1", None),
+        ("1_000", None),
+        ("1e3", None),
+        ("٣", None),
+        ("9" * 5000, None),
+        ("many", None),
+        ("", None),
+        (True, None),
+        (None, None),
+        ([1], None),
+        ({}, None),
+    ],
+)
+def test_a_count_is_read_if_it_can_be(value: Any, count: int | None) -> None:
+    found = read_count(value)
+    assert found == count
+    assert found is None or type(found) is int
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 1000.0, "completion_tokens": "7", "total_tokens": "1007.0"},
+        {
+            "prompt_tokens": "1000",
+            "completion_tokens": 7.0,
+            "prompt_tokens_details": {"cached_tokens": None, "audio_tokens": "0"},
+            "cost": None,
+        },
+    ],
+)
+def test_odd_counts_are_read_and_reach_callers_as_whole_numbers(usage: Any) -> None:
+    body = openai_body(usage)
+    assert openai_usage_of(body) == Usage(1000, 7)
+    shown = json.loads(OPENAI.parse_response(body).raw)["usage"]
+    assert [type(shown[name]) for name in ("prompt_tokens", "completion_tokens")] == [int, int]
+
+
+def test_odd_counts_of_anthropic_are_read_and_reach_callers_as_whole_numbers() -> None:
+    usage = {"input_tokens": "10.0", "cache_read_input_tokens": None, "output_tokens": 5.0}
+    completion = ANTHROPIC.parse_response(anthropic_body(usage))
+    assert completion.usage == Usage(10, 5)
+    assert json.loads(completion.raw)["usage"]["input_tokens"] == 10
+    last, shown = anthropic_stream({"input_tokens": 10.0, "output_tokens": "1"}, usage)
+    assert last == Usage(10, 5)
+    assert b'"output_tokens":5}' in b"".join(shown)
+
+
+@pytest.mark.parametrize("count", [-5, 2**31, 1e300, "many", True, [3], "NaN"])
+@pytest.mark.parametrize("place", ["prompt_tokens", "completion_tokens", "total_tokens"])
+def test_a_usage_with_an_impossible_count_is_not_believed(place: str, count: Any) -> None:
+    body = openai_body({"prompt_tokens": 3, "completion_tokens": 2, place: count})
+    assert openai_usage_of(body) is None
+    assert json.loads(OPENAI.parse_response(body).raw)["usage"] is None
+
+
+@pytest.mark.parametrize("usage", [None, {}, [], "none", 7, {"speed": 3}])
+def test_a_usage_without_counts_is_none(usage: Any) -> None:
+    assert openai_usage_of(openai_body(usage)) is None
+    assert ANTHROPIC.parse_response(anthropic_body(usage)).usage is None
+
+
+def test_the_last_word_of_a_stream_on_a_count_is_the_count() -> None:
+    last, _ = anthropic_stream(
+        {"input_tokens": 8834, "output_tokens": 1},
+        {"input_tokens": 18, "cache_read_input_tokens": 8831, "output_tokens": 426},
+    )
+    assert last == Usage(8849, 426, cached_input_tokens=8831)
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"output_tokens": 426},
+        {"input_tokens": None, "cache_read_input_tokens": None, "output_tokens": 426},
+        {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 426},
+        {"input_tokens": 18, "output_tokens": 426},
+    ],
+)
+def test_what_a_later_report_has_no_news_of_stays(delta: Any) -> None:
+    start = {"input_tokens": 18, "cache_read_input_tokens": 8831, "output_tokens": 1}
+    assert anthropic_stream(start, delta)[0] == Usage(8849, 426, cached_input_tokens=8831)
+
+
+def test_a_report_can_lower_a_count() -> None:
+    last, _ = anthropic_stream(
+        {"input_tokens": 100, "cache_creation_input_tokens": 50, "output_tokens": 9},
+        {"input_tokens": 150, "cache_creation_input_tokens": 0, "output_tokens": 20},
+        {"output_tokens": 7},
+    )
+    assert last == Usage(150, 7)
+
+
+WRITTEN = {
+    "input_tokens": 3,
+    "cache_creation_input_tokens": 12_304,
+    "cache_creation": {"ephemeral_5m_input_tokens": 304, "ephemeral_1h_input_tokens": 12_000},
+    "cache_read_input_tokens": 40,
+    "output_tokens": 550,
+    "output_tokens_details": {"thinking_tokens": 50},
+    "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1},
+}
+WRITTEN_USAGE = Usage(
+    12_347,
+    550,
+    cached_input_tokens=40,
+    cache_write_tokens=12_304,
+    cache_write_1h_tokens=12_000,
+    reasoning_tokens=50,
+    web_searches=2,
+)
+
+
+def test_cache_writes_of_anthropic_are_told_apart_by_how_long_they_stay() -> None:
+    assert ANTHROPIC.parse_response(anthropic_body(WRITTEN)).usage == WRITTEN_USAGE
+    assert anthropic_stream(WRITTEN, {"output_tokens": 550})[0] == WRITTEN_USAGE
+    assert anthropic_stream({"input_tokens": 1}, WRITTEN)[0] == WRITTEN_USAGE
+
+
+def test_a_split_without_its_sum_is_added_up() -> None:
+    usage = {name: value for name, value in WRITTEN.items() if "creation_input" not in name}
+    assert ANTHROPIC.parse_response(anthropic_body(usage)).usage == WRITTEN_USAGE
+
+
+def test_sampling_beside_the_answer_is_counted_too() -> None:
+    usage = {
+        "input_tokens": 23_000,
+        "output_tokens": 1000,
+        "iterations": [
+            {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3500},
+            {"type": "message", "input_tokens": 23_000, "output_tokens": 1000},
+            "odd",
+        ],
+    }
+    expected = Usage(203_000, 4500)
+    assert ANTHROPIC.parse_response(anthropic_body(usage)).usage == expected
+    assert anthropic_stream({"input_tokens": 1, "output_tokens": 1}, usage, usage)[0] == expected
+
+
+def test_callers_of_anthropic_see_what_a_vendor_of_anthropic_counted() -> None:
+    shown = anthropic_usage.write_usage(WRITTEN_USAGE)
+    assert shown == {**WRITTEN, "server_tool_use": {"web_search_requests": 2}}
+
+
+def test_callers_of_openai_see_cache_writes_under_the_usual_names() -> None:
+    shown = openai_usage.write_usage(WRITTEN_USAGE)
+    assert shown["prompt_tokens"] == 12_347
+    assert shown["prompt_tokens_details"]["cached_tokens"] == 40
+    assert shown["prompt_tokens_details"]["cache_write_tokens"] == 12_304
+    assert shown["cache_creation_input_tokens"] == 12_304
+    assert shown["cache_read_input_tokens"] == 40
+    assert shown["server_tool_use"] == {"web_search_requests": 2}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        # OpenRouter, and OpenAI from GPT-5.6 on.
+        {"prompt_tokens_details": {"cached_tokens": 40, "cache_write_tokens": 300}},
+        # LiteLLM.
+        {
+            "prompt_tokens_details": {"cached_tokens": 40, "cache_creation_tokens": 300},
+            "cache_creation_input_tokens": 300,
+            "cache_read_input_tokens": 40,
+        },
+        {"cache_creation_input_tokens": 300, "cache_read_input_tokens": 40},
+    ],
+)
+def test_cache_writes_in_openais_shape_are_parts_of_the_prompt(names: Any) -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 7, "total_tokens": 1007, **names}
+    assert openai_usage_of(openai_body(usage)) == Usage(
+        1000, 7, cached_input_tokens=40, cache_write_tokens=300
+    )
+
+
+def test_what_a_gateway_leaves_out_of_the_prompt_and_counts_in_the_total_is_input() -> None:
+    """Portkey over Anthropic: 10 tokens, 40 read from the cache, 300 written to it."""
+    usage = {
+        "prompt_tokens": 10,
+        "completion_tokens": 7,
+        "total_tokens": 357,
+        "cache_creation_input_tokens": 300,
+        "cache_read_input_tokens": 40,
+        "cache_creation": {"ephemeral_1h_input_tokens": 100},
+    }
+    assert openai_usage_of(openai_body(usage)) == Usage(
+        350, 7, cached_input_tokens=40, cache_write_tokens=300, cache_write_1h_tokens=100
+    )
+
+
+def test_audio_and_predictions_are_parts_and_counted_once() -> None:
+    usage = {
+        "prompt_tokens": 100,
+        "completion_tokens": 50,
+        "total_tokens": 150,
+        "prompt_tokens_details": {
+            "audio_tokens": 60,
+            "cache_creation_token_details": {"ephemeral_1h_input_tokens": 9},
+        },
+        "completion_tokens_details": {
+            "audio_tokens": 20,
+            "reasoning_tokens": 10,
+            "accepted_prediction_tokens": 4,
+            "rejected_prediction_tokens": 5,
+        },
+    }
+    found = openai_usage_of(openai_body(usage))
+    assert found == Usage(
+        100,
+        50,
+        reasoning_tokens=10,
+        input_audio_tokens=60,
+        output_audio_tokens=20,
+        accepted_prediction_tokens=4,
+        rejected_prediction_tokens=5,
+    )
+    assert openai_usage.read_usage(openai_usage.write_usage(found)) == found
+
+
+BEHIND = '"cost_details":{{"upstream_inference_cost":{}}}'
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ('{"prompt_tokens":3,"cost":0.00014175000000000001}', "0.00014175000000000001"),
+        ('{"prompt_tokens":3,"cost":"1.5e-05"}', "0.000015"),
+        ('{"prompt_tokens":3,"cost":0}', "0"),
+        # The customer's own key: what the provider behind OpenRouter bills comes on top.
+        (
+            f'{{"prompt_tokens":3,"cost":0.95,"is_byok":true,{BEHIND.format(19)}}}',
+            "19.95",
+        ),
+        (
+            '{"prompt_tokens":3,"cost":0.95,"cost_details":{"upstream_inference_cost":19}}',
+            "19.95",
+        ),
+        (
+            f'{{"prompt_tokens":3,"cost":0.95,"is_byok":false,{BEHIND.format(0.95)}}}',
+            "0.95",
+        ),
+        (
+            '{"prompt_tokens":3,"cost":0.95,"cost_details":{"upstream_inference_cost":null}}',
+            "0.95",
+        ),
+        ('{"prompt_tokens":3,"cost":0.95,"cost_details":[1]}', "0.95"),
+        ('{"prompt_tokens":3,"cost_in_usd_ticks":37756000}', "0.0037756"),
+        ('{"prompt_tokens":3,"cost":null}', None),
+        ('{"prompt_tokens":3,"cost":-1}', None),
+        ('{"prompt_tokens":3,"cost":"free"}', None),
+        ('{"prompt_tokens":3,"cost":{"total":1}}', None),
+        ('{"prompt_tokens":3,"cost":true}', None),
+        ('{"prompt_tokens":3}', None),
+    ],
+)
+def test_what_a_vendor_bills_is_read_from_its_digits(usage: str, expected: str | None) -> None:
+    body = openai_body(None).replace(b"null}", usage.encode() + b"}")
+    found = openai_usage_of(body)
+    assert found is not None
+    assert found.vendor_cost == (None if expected is None else Decimal(expected))
+
+
+def test_a_bill_that_cannot_be_read_again_is_none() -> None:
+    assert openai_usage.read_vendor_cost({"cost": 1}, b"{") is None
+
+
+def test_all_tokens_of_an_embedding_are_input() -> None:
+    for usage in ({"prompt_tokens": 9, "total_tokens": 9}, {"total_tokens": 9.0}):
+        data = [{"index": 0, "embedding": [0.5]}]
+        body = json.dumps({"data": data, "model": "m", "usage": usage}).encode()
+        assert EMBEDDINGS.parse_embeddings(body).usage == Usage(9)
+    assert openai_usage.read_embedding_usage({}) is None
+
+
+def test_recorded_tokens_are_those_that_callers_see() -> None:
+    usage = Usage(5, 1, estimated=True)
+    chat = ChatOperation(LLMRequest(()))
+    assert chat.with_usage(OPENAI.parse_response(openai_body(None)), usage).usage == usage
+    body = b'{"data":[{"index":0,"embedding":[0.5]}]}'
+    embedding = EmbeddingOperation(EmbeddingRequest(("a",)))
+    assert embedding.with_usage(EMBEDDINGS.parse_embeddings(body), usage).usage == usage
+    assert CountTokensOperation(LLMRequest(())).with_usage(14, usage) == 14
+
+
+COUNTS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-10, 2**33),
+    st.floats(),
+    st.floats(0, 1e6),
+    st.text(max_size=6),
+    st.integers(0, 10**6).map(str),
+)
+NAMES = st.sampled_from(
+    [
+        *("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"),
+        *("cache_creation_input_tokens", "cache_read_input_tokens", "input_tokens"),
+        *("output_tokens", "cache_write_tokens", "audio_tokens", "reasoning_tokens"),
+        *("ephemeral_1h_input_tokens", "thinking_tokens", "web_search_requests"),
+    ]
+)
+PLACES = st.sampled_from(
+    [
+        *("prompt_tokens_details", "completion_tokens_details", "cache_creation"),
+        *("server_tool_use", "output_tokens_details"),
+    ]
+)
+USAGES = st.dictionaries(NAMES, COUNTS, max_size=6).flatmap(
+    lambda top: st.dictionaries(
+        PLACES, COUNTS | st.dictionaries(NAMES, COUNTS, max_size=4), max_size=3
+    ).map(lambda nested: {**top, **nested})
+)
+PRICE = Price(*[Decimal(3)] * 6)
+
+
+@given(USAGES)
+def test_whatever_a_vendor_counts_adds_up(usage: dict[str, Any]) -> None:
+    owner = {"usage": usage}
+    mend_usage(owner)
+    mended = owner["usage"]
+    assert not mend_usage(owner)
+    for found in (
+        openai_usage.read_usage(mended),
+        openai_usage.read_embedding_usage(mended),
+        ANTHROPIC.parse_response(anthropic_body(json.loads(json.dumps(mended)))).usage,
+    ):
+        if found is None:
+            continue
+        assert 0 <= found.cache_write_1h_tokens <= found.cache_write_tokens
+        assert found.cached_input_tokens + found.cache_write_tokens <= found.input_tokens
+        assert 0 <= found.reasoning_tokens <= found.output_tokens
+        charged = cost(found, PRICE)
+        assert charged is not None
+        assert charged >= 0
