@@ -26,6 +26,7 @@ from .ledger import Ledger
 from .metrics import Metrics
 from .models import ConfigurationVersion
 from .private_files import tighten
+from .retention import BATCH, prune_batch
 from .snapshot import DATABASE_ERRORS, SnapshotSource, source
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 RECOVERY_INTERVAL = 30.0
 CONNECTION_SECONDS = 10.0
 LONGEST_PAUSE = 10.0
+PRUNE_INTERVAL = 600.0
 STOP_TIMEOUT = 10.0
 
 
@@ -64,7 +66,7 @@ class Background:
     def _run(self) -> None:
         settings = get_settings()
         use_gateway_pool()
-        next_poll = next_recovery = next_connection = time.monotonic()
+        next_poll = next_recovery = next_connection = next_prune = time.monotonic()
         while not self._stopping.is_set():
             now = time.monotonic()
             if now >= next_connection:
@@ -80,6 +82,8 @@ class Background:
                 self._poll()
                 self._guarded(watch.look)
                 self._guarded(self.metrics.sample)
+                if settings.usage_retention_days and now >= next_prune and self._prune():
+                    next_prune = now + PRUNE_INTERVAL
             if now >= next_recovery:
                 next_recovery = now + RECOVERY_INTERVAL
                 self._guarded(self._recover)
@@ -141,6 +145,18 @@ class Background:
 
     def _recover(self) -> None:
         self._stores(self.ledger.recover)
+
+    def _prune(self) -> bool:
+        """Removes one batch of old usage records; whether it was the last for now. The next one
+        comes after the next poll, so that neither polls nor other writers wait."""
+        days = get_settings().usage_retention_days
+        with _working:
+            try:
+                batch = prune_batch(days)
+            except DATABASE_ERRORS:
+                connections.close_all()  # the poll logs it
+                return True
+        return batch < BATCH
 
     def _stores(self, step: Callable[[], object]) -> bool:
         """Whether the database takes records. The ledger logs when that changes."""

@@ -165,6 +165,7 @@ class Settings(BaseModel):
 
     snapshot_poll_interval: float = Field(1.0, alias="LLM_SNAPSHOT_POLL_INTERVAL", gt=0, le=60)
     snapshot_cache_alias: str = Field("", alias="LLM_SNAPSHOT_CACHE_ALIAS")
+    usage_retention_days: float = Field(0.0, alias="LLM_USAGE_RETENTION_DAYS", ge=0, le=36_500)
     ledger_max_bytes: int = Field(
         1024 * 1024 * 1024, alias="LLM_LEDGER_MAX_BYTES", ge=16 * 1024 * 1024
     )

@@ -17,6 +17,10 @@ STATES = [
 ]
 
 
+class BreakerReportQuerySet(PrimaryQuerySet["BreakerReport"]):
+    """Reads reports."""
+
+
 class BreakerReport(models.Model):
     """A breaker that is open or half open in one process: of a target, or without a model that of
     the provider's credential, of which `credential` is the fingerprint. A report that is no longer
@@ -33,7 +37,7 @@ class BreakerReport(models.Model):
     retry_at = models.DateTimeField(_("next probe"))
     seen_at = models.DateTimeField(_("reported"))
 
-    objects = PrimaryQuerySet.as_manager()
+    objects = BreakerReportQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("open circuit breaker")
@@ -51,6 +55,10 @@ class BreakerReport(models.Model):
         return f"{self.provider}/{self.model}".rstrip("/")
 
 
+class BreakerResetQuerySet(PrimaryQuerySet["BreakerReset"]):
+    """Reads orders."""
+
+
 class BreakerReset(models.Model):
     """An order to every process to close its breaker of a target, or without a model that of the
     provider's credential."""
@@ -60,7 +68,7 @@ class BreakerReset(models.Model):
     ordered_by = ExactCharField(_("ordered by"), max_length=150, blank=True)
     ordered_at = models.DateTimeField(_("ordered"))
 
-    objects = PrimaryQuerySet.as_manager()
+    objects = BreakerResetQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("reset of a circuit breaker")

@@ -53,6 +53,16 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         """One tenant's attempts."""
         return self.filter(tenant=tenant)
 
+    def prune(self, before: datetime, most: int) -> int:
+        """Deletes attempts that began before a moment, the oldest first and `most` at most, and
+        returns how many there were; of two processes at the same time both count them."""
+        self._for_write = True
+        old = self.filter(started_at__lt=before).order_by("started_at")
+        # Keys first: MySQL has no LIMIT in a subquery, and a short statement holds few locks.
+        keys = list(old.values_list("pk", flat=True)[:most])
+        self.filter(pk__in=keys).delete()
+        return len(keys)
+
     def add_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Inserts rows, all with the same columns, but for those whose attempt is there already.
         Raises `django.db.Error`.

@@ -1,0 +1,14 @@
+"""Removes usage records that are older than the settings keep them, in small batches."""
+
+from datetime import UTC, datetime, timedelta
+
+from .models import UsageRecord
+from .models.databases import storable
+
+BATCH = 500
+
+
+def prune_batch(days: float) -> int:
+    """Deletes a batch of records older than `days`, the oldest first, and returns how many that
+    were; fewer than `BATCH` were the last. Raises `django.db.Error`."""
+    return UsageRecord.objects.prune(storable(datetime.now(UTC) - timedelta(days=days)), BATCH)
