@@ -17,7 +17,7 @@ from django.db import DatabaseError, InterfaceError
 from .core.ports import AttemptOpened, AttemptSettled
 from .ledger_lines import OPENED, interrupted, opened_line, read, settled_line
 from .ledger_segments import BATCH, BEGUN, SEGMENTS, NoRoom, Segment, remove_forsaken
-from .ledger_store import RecordStore, reason_of
+from .ledger_store import RecordStore, reason_of, takes_records
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,8 @@ class Ledger:
                 logger.error("Usage records wait, for the database does not take them: %s", reason)
             self._trouble = reason
             raise
-        if self._trouble:
+        # What had nothing to store has not shown that it could.
+        if self._trouble and takes_records():
             logger.warning("The database takes usage records again.")
             self._trouble = ""
         return done

@@ -66,7 +66,7 @@ class RecordStore:
         try:
             UsageRecord.objects.add_rows([row for _attempt, row in batch])
         except Exception as error:  # any fault: the row's, the table's or the connection's
-            if not _takes_another():
+            if not takes_records():
                 raise
             if len(batch) > 1:
                 middle = len(batch) // 2
@@ -137,8 +137,8 @@ def reason_of(error: Exception) -> str:
     return known
 
 
-def _takes_another() -> bool:
-    """Whether the database takes a plain record, which is not kept."""
+def takes_records() -> bool:
+    """Whether the database takes a plain record; the record is not kept."""
     plain = AttemptSettled(
         opened=AttemptOpened(
             id=f"probe-{uuid4().hex}",

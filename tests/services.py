@@ -146,24 +146,35 @@ def postgresql(directory: Path) -> Iterator[str]:
 def mariadb(directory: Path) -> Iterator[str]:
     """A MariaDB that keeps nothing safe, and so is fast; its URL. Collation and SQL mode are its
     defaults: it compares without regard to case, as most installations do."""
-    user = owner()
+    install_mariadb(directory)
+    fast = ("--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync")
+    with running_mariadb(directory, free_port(), *fast) as (url, _server):
+        yield url
+
+
+def install_mariadb(directory: Path) -> None:
+    """Writes the files of an empty server. Raises CannotStart."""
     data = directory / "mariadb"
     data.mkdir(mode=0o700)
-    if user is not None:
+    if (user := owner()) is not None:
         shutil.chown(data, user)
-    as_user = [] if user is None else [f"--user={user}"]
     install = [program("mariadb-install-db", package="mariadb-server"), "--no-defaults"]
-    install += [f"--datadir={data}", "--auth-root-authentication-method=normal", *as_user]
+    install += [f"--datadir={data}", "--auth-root-authentication-method=normal", *_as_owner()]
     install += ["--skip-test-db", "--skip-name-resolve"]
     outcome = subprocess.run(install, cwd="/", capture_output=True, check=False)
     if outcome.returncode:
         raise CannotStart(f"mariadb-install-db: {outcome.stderr.decode(errors='replace')}")
 
-    port = free_port()
-    command = [program("mariadbd", package="mariadb-server"), "--no-defaults", *as_user]
-    command += [f"--datadir={data}", "--bind-address=127.0.0.1", f"--port={port}"]
+
+@contextmanager
+def running_mariadb(
+    directory: Path, port: int, *options: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A server on the files of `install_mariadb` until the block ends, and its URL."""
+    data = directory / "mariadb"
+    command = [program("mariadbd", package="mariadb-server"), "--no-defaults", *_as_owner()]
+    command += [f"--datadir={data}", "--bind-address=127.0.0.1", f"--port={port}", *options]
     command += [f"--socket={data / 'socket'}", "--skip-log-bin", "--skip-name-resolve"]
-    command += ["--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync"]
     log = directory / "mariadb.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -179,9 +190,14 @@ def mariadb(directory: Path) -> Iterator[str]:
 
     try:
         wait_until(is_up, server, log)
-        yield f"mysql://root@127.0.0.1:{port}/mysql"
+        yield f"mysql://root@127.0.0.1:{port}/mysql", server
     finally:
         stop(server)
+
+
+def _as_owner() -> list[str]:
+    user = owner()
+    return [] if user is None else [f"--user={user}"]
 
 
 @contextmanager
