@@ -44,6 +44,7 @@ from .core.ports import (
 from .core.pricing import estimate_tokens
 from .core.routing_table import RoutingTable
 from .core.shelf import Rule, Shelf
+from .core.threads import ThreadIds
 from .core.types import (
     Caller,
     EmbeddingRequest,
@@ -165,9 +166,11 @@ class BaseLLMRouter(InProcessCalls):
         with self._measured(ChatOperation.name) as measured:
             route_plan, request = self._plan_chat(request)
             request = self._permitted(request, route_plan, measured)
+            thread_ids = ThreadIds(self._cache_secret, caller.tenant)
+            route_plan, request = thread_ids.follow(route_plan, request)
             call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
             rules = self._rules(request, route_plan, caller)
-            operation = ChatOperation(request, request_id, self._now())
+            operation = ChatOperation(request, request_id, self._now(), thread_ids)
             result = await self._executor.complete(operation, route_plan, call, rules)
             facts = self._facts(result, route_plan, request_id, measured)
             measured.succeed()
@@ -178,9 +181,11 @@ class BaseLLMRouter(InProcessCalls):
         with self._measured(ChatOperation.name) as measured:
             route_plan, request = self._plan_chat(request)
             request = self._permitted(request, route_plan, measured)
+            thread_ids = ThreadIds(self._cache_secret, caller.tenant)
+            route_plan, request = thread_ids.follow(route_plan, request)
             call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
             rules = self._rules(request, route_plan, caller)
-            operation = ChatOperation(request, request_id, self._now())
+            operation = ChatOperation(request, request_id, self._now(), thread_ids)
             result = await self._executor.open_stream(operation, route_plan, call, rules)
             facts = self._facts(result, route_plan, request_id, measured)
             return RoutedStream(result.value, facts, self._clock, measured)

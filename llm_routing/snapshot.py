@@ -243,11 +243,12 @@ def _provider_spec(provider: Provider) -> ProviderSpec | None:
     if vendor is None:
         logger.error("Provider %s has an unknown vendor and is left out.", provider.name)
         return None
+    base_url = (provider.base_url or vendor.base_url).rstrip("/")
     return ProviderSpec(
         name=provider.name,
         vendor=vendor.name,
         format=vendor.format,
-        base_url=(provider.base_url or vendor.base_url).rstrip("/"),
+        base_url=base_url,
         api_key_env=provider.api_key_env,
         priority=provider.priority,
         connect_timeout=provider.connect_timeout,
@@ -255,7 +256,7 @@ def _provider_spec(provider: Provider) -> ProviderSpec | None:
         idle_timeout=provider.idle_timeout,
         total_timeout=provider.total_timeout,
         max_connections=provider.max_connections,
-        quirks=vendor.quirks,
+        quirks=vendor.quirks_at(base_url),
     )
 
 

@@ -5,7 +5,7 @@ fields of `Quirks` mean is said there.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -117,6 +117,13 @@ class Vendor:
         own = urlsplit(self.base_url).hostname or ""
         return parts.scheme == "https" and (host == own or host.endswith(f".{own}"))
 
+    def quirks_at(self, base_url: str) -> Quirks:
+        """What is taken at an address. A server that only speaks the vendor's format would pay
+        `thread` no heed, and answer the end of a conversation as if it were all of it."""
+        if not self.quirks.holds_threads or self.owns(base_url):
+            return self.quirks
+        return replace(self.quirks, holds_threads=False)
+
     def path_hint(self, base_url: str) -> str:
         """A sentence if `base_url` seems to lack the vendor's path, or to repeat a part of it that
         the wire format adds; empty otherwise."""
@@ -204,6 +211,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             marks_cache=ANY_MODEL,
             longest_tool_name=128,
             strict_limits=StrictLimits(tools=20, optional_parameters=24, union_parameters=16),
+            holds_threads=True,
         ),
     ),
     # https://ai.google.dev/gemini-api/docs/openai: unknown fields are refused;

@@ -8,6 +8,8 @@ LLMError                        500
 │   ├── Unauthenticated         401  no key, a wrong one, a revoked one
 │   ├── PermissionDenied        403  a good key, not for this
 │   ├── UnknownModel            404  no such model, alias, use case or tier
+│   ├── ThreadNotFound          404  no thread goes on from the answer that is named
+│   ├── ThreadUnsupported       400  the target cannot go on with a thread
 │   ├── RequestTooLarge         413  the body passes the limit
 │   ├── HeadersTooLarge         431  too many header lines, or too large ones
 │   ├── UrlTooLong              414  the URL passes the limit
@@ -118,6 +120,21 @@ class UnknownModel(RequestError):
     def __init__(self, message: str, *, known: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.known = tuple(known)
+
+
+class ThreadNotFound(RequestError):
+    """No thread goes on from the answer that is named. The code is Anthropic's own: clients send
+    the whole conversation again."""
+
+    code = "thread_not_found"
+    http_status = 404
+
+
+class ThreadUnsupported(RequestError):
+    """The target cannot go on with a thread, and its last turn alone would be answered wrongly. The
+    code is Anthropic's own: clients go on without threads."""
+
+    code = "thread_unsupported_request"
 
 
 class RequestTooLarge(RequestError):

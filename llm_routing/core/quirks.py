@@ -62,7 +62,8 @@ class Quirks:
     name); `tool_types` are the only kinds of tools it takes (None: any); `one_answer`: n must be 1;
     `stream_usage`: streams give usage if asked; `json_schema`: every model takes it, not only those
     with the capability; `strict_limits`. `reports_cost`: it states in `usage` what it bills; no
-    other vendor is believed, because an answer may repeat what a caller wrote.
+    other vendor is believed, because an answer may repeat what a caller wrote. `holds_threads`: it
+    holds conversations.
     """
 
     fields: frozenset[str] | None = None
@@ -99,6 +100,7 @@ class Quirks:
     json_schema: bool = True
     strict_limits: StrictLimits | None = None
     reports_cost: bool = False
+    holds_threads: bool = False
 
 
 ANY = Quirks()

@@ -137,6 +137,14 @@ class Idempotency:
 
 
 @record
+class Thread:
+    """A conversation that the vendor is to hold: a new one, or the one of the answer `previous`,
+    of which the messages are then the new turn alone."""
+
+    previous: str | None = None
+
+
+@record
 class LLMRequest:
     """One request for a completion, in no vendor's words.
 
@@ -179,6 +187,7 @@ class LLMRequest:
     idempotency: Idempotency | None = None
     timeout: float | None = None
     is_begun: bool = False
+    thread: Thread | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     source: Source | None = field(default=None, repr=False)

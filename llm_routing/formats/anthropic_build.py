@@ -21,7 +21,7 @@ from llm_routing.core.content import (
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.ports import WireRequest
 from llm_routing.core.routing_table import ModelSpec
-from llm_routing.core.types import LLMRequest
+from llm_routing.core.types import LLMRequest, Thread
 
 from .anthropic_blocks import NAME, write_block
 from .anthropic_fit import fit_limit, fit_request
@@ -116,6 +116,8 @@ def _from_source(
     """The caller's own body, with only what the route asks for changed."""
     body, model = dict(source), target.model
     body["model"] = model.model_id
+    if request.thread is not None:
+        _write_thread(body, request.thread, target, ignored)
     if body.get("max_tokens") is None:
         body["max_tokens"] = _max_tokens(request, model)
     fit_limit(body, request, target, ignored)
@@ -133,6 +135,16 @@ def _from_source(
     ):
         body["temperature"] = min(request.temperature, 1.0)
     return body
+
+
+def _write_thread(body: dict[str, Any], thread: Thread, target: Target, ignored: list[str]) -> None:
+    """Names the answer to go on from as the vendor knows it; without a vendor that holds threads
+    there is none to begin."""
+    if not target.provider.quirks.holds_threads:
+        del body["thread"]
+        ignored.append("thread")
+    elif thread.previous is not None:
+        body["thread"] = {**body["thread"], "previous_message_id": thread.previous}
 
 
 def _without_unsigned_thinking(messages: Sequence[Any]) -> Sequence[Any]:

@@ -140,6 +140,9 @@ def _kind(status: int, said: _Said) -> tuple[type[UpstreamError], Basis, str]:
         return QuotaExhausted, Basis.CODE, ""
     if said.type == "overloaded_error":
         return UpstreamOverloaded, Basis.CODE, ""
+    if 400 <= status < 500 and said.code.startswith("thread_"):
+        # Clients act on these codes, also on those that come with a 409.
+        return RequestRejected, Basis.CODE, ""
     if 400 <= status < 500:
         words = without_quotes(said.reason)
         for sign, error_class in _ERRORS_BY_WORDS:

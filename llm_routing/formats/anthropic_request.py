@@ -23,7 +23,7 @@ from llm_routing.core.content import (
     ToolChoiceMode,
     ToolResultPart,
 )
-from llm_routing.core.types import LLMRequest, Source
+from llm_routing.core.types import LLMRequest, Source, Thread
 
 from .anthropic_blocks import NAME, read_content
 from .fields import Fields, read_cache_control
@@ -67,6 +67,9 @@ def _parse(body: Fields, max_tokens: int | None) -> LLMRequest:
         user=metadata.string("user_id") if metadata else None,
         stream=body.boolean("stream") or False,
         include_usage=True,
+        thread=_read_thread(body),
+        # An answer in a thread can be gone on from once.
+        cache=False if body.get("thread") is not None else None,
         source=Source(NAME, body.value),
     )
 
@@ -77,7 +80,7 @@ def _read_messages(body: Fields) -> Iterator[Message]:
         parts = _read_system(body, "system")
         if any(part.text for part in parts):
             yield Message(Role.SYSTEM, parts)
-    for message in body.required_objects("messages"):
+    for message in _messages(body):
         message.required("role")
         match message.choice("role", ("user", "assistant", "system")):
             case "user":
@@ -89,6 +92,26 @@ def _read_messages(body: Fields) -> Iterator[Message]:
                 yield Message(Role.ASSISTANT, parts_said)
             case _:
                 yield Message(Role.SYSTEM, _read_system(message, "content"))
+
+
+def _messages(body: Fields) -> tuple[Fields, ...]:
+    """The messages, of which there may be none where a thread holds the earlier ones."""
+    thread = _read_thread(body)
+    if thread is not None and thread.previous is not None:
+        body.required("messages")
+        return body.objects("messages")
+    return body.required_objects("messages")
+
+
+def _read_thread(body: Fields) -> Thread | None:
+    """Source: https://platform.claude.com/docs/en/api/messages (beta message-threads)."""
+    thread = body.object("thread")
+    if thread is None:
+        return None
+    thread.required("type")
+    if thread.choice("type", ("create", "continue")) == "create":
+        return Thread()
+    return Thread(thread.required_string("previous_message_id"))
 
 
 def _read_system(owner: Fields, name: str) -> tuple[TextPart, ...]:

@@ -6,7 +6,7 @@ Each class is `core.ports.Operation` for one kind of request; the target's own f
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from llm_routing.core.content import (
     AnswerFormat,
@@ -24,6 +24,7 @@ from llm_routing.core.planner import CHAT, EMBEDDINGS
 from llm_routing.core.ports import StreamParser, WireRequest
 from llm_routing.core.pricing import estimate_tokens
 from llm_routing.core.routing_table import Target
+from llm_routing.core.threads import ThreadIds
 from llm_routing.core.types import (
     Completion,
     EmbeddingRequest,
@@ -39,6 +40,7 @@ from .base import AnswerHead, EmbeddingFormat
 from .evidence import review
 from .prompt_length import part_length, prompt_length, tools_length
 from .registry import EMBEDDING_FORMATS, FORMATS
+from .thread_answers import SealingParser, with_sealed_id
 from .tool_names import RenamingParser, renamed_tools, with_callers_names
 
 _NO_SUCH_ENDPOINT = (404, 405, 501)
@@ -94,13 +96,21 @@ class _Spoken(ABC):
 
 class ChatOperation(_Spoken):
     """A completion, streamed or whole as the request says. `answer_id` and `created`, in Unix
-    seconds, stand in answers whose vendor leaves them out."""
+    seconds, stand in answers whose vendor leaves them out. `thread_ids` seals the ids of answers in
+    a thread."""
 
     name = CHAT
     is_billed = True
 
-    def __init__(self, request: LLMRequest, answer_id: str = "", created: int = 0) -> None:
+    def __init__(
+        self,
+        request: LLMRequest,
+        answer_id: str = "",
+        created: int = 0,
+        thread_ids: ThreadIds | None = None,
+    ) -> None:
         self._request = request
+        self._thread_ids = thread_ids if request.thread is not None else None
         self._answer_id = answer_id
         self._created = created
         self._built: dict[int, tuple[Target, WireRequest]] = {}
@@ -135,7 +145,7 @@ class ChatOperation(_Spoken):
         is_text = request.response_format is None or (
             request.response_format.kind is AnswerFormat.TEXT
         )
-        if not is_text or request.n > 1 or request.logprobs:
+        if not is_text or request.n > 1 or request.logprobs or request.thread is not None:
             return None
         limit = request.max_tokens
         if limit is not None:
@@ -157,13 +167,20 @@ class ChatOperation(_Spoken):
     def parse(self, target: Target, body: bytes) -> Completion:
         """The completion in a 2xx body."""
         completion = FORMATS[target.provider.format].parse_response(body, self._head(target))
-        return with_callers_names(completion, self._renamed_tools(target))
+        completion = with_callers_names(completion, self._renamed_tools(target))
+        if self._thread_ids is None:
+            return completion
+        return with_sealed_id(completion, partial(self._thread_ids.sealed, target=target))
 
     def stream_parser(self, target: Target) -> StreamParser:
         """A parser for one streamed answer."""
         parser = super().stream_parser(target)
         names = self._renamed_tools(target)
-        return RenamingParser(parser, names) if names else parser
+        if names:
+            parser = RenamingParser(parser, names)
+        if self._thread_ids is not None:
+            parser = SealingParser(parser, partial(self._thread_ids.sealed, target=target))
+        return parser
 
     def _renamed_tools(self, target: Target) -> Mapping[str, str]:
         return renamed_tools(self._request, target.provider.quirks.longest_tool_name)

@@ -40,12 +40,15 @@ _MESSAGES = {
 
 
 def error_body(status: int, request_id: str, message: str = "", kind: str | None = None) -> bytes:
-    """Anthropic's error envelope."""
+    """Anthropic's error envelope. A kind that only threads have is a code beside the type."""
     default = "api_error" if status >= 500 or status < 400 else "invalid_request_error"
-    error = {
-        "type": kind or _ERROR_TYPES.get(status, default),
+    code = kind if kind and kind.startswith("thread_") else None
+    error: dict[str, Any] = {
+        "type": (kind if code is None else None) or _ERROR_TYPES.get(status, default),
         "message": message or _MESSAGES.get(status, "An error, as the sandbox was told."),
     }
+    if code is not None:
+        error["details"] = {"error_code": code}
     return dump({"type": "error", "error": error, "request_id": request_id})
 
 
@@ -91,6 +94,12 @@ def write_messages(question: Question, faults: Faults, request_id: str) -> Whole
         broken=Event(broken),
         error=_event(error),
     )
+
+
+def held(question: Question, faults: Faults) -> tuple[str, list[dict[str, Any]]]:
+    """The id and the blocks of the answer to a question, as a thread holds them."""
+    choices = answer(question, faults)
+    return _head(question)["id"], _blocks(choices[0]) if choices else []
 
 
 def _body(question: Question, faults: Faults, choice: Answer) -> dict[str, Any]:

@@ -4,7 +4,7 @@ How a request gets here and how an answer leaves is for `server` and `wire`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from . import anthropic_answers, openai_answers
@@ -14,6 +14,7 @@ from .faults import Faults
 from .openai_embeddings import read_embeddings, write_embeddings
 from .openai_questions import read_chat
 from .reply import Streamed, Whole
+from .threads import Threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Asked:
     model: str
     digest: str
     directives: tuple[str, ...] = ()
+    threads: Threads = field(default_factory=Threads)
 
     @property
     def request_id(self) -> str:
@@ -108,9 +110,14 @@ def _embeddings(asked: Asked) -> tuple[tuple[str, ...], Write]:
 
 
 def _messages(asked: Asked) -> tuple[tuple[str, ...], Write]:
-    question = read_messages(asked.body, asked.model, asked.digest)
-    write = anthropic_answers.write_messages
-    return question.directives, lambda faults: write(question, faults, asked.request_id)
+    body = asked.threads.resumed(asked.body)
+    question = read_messages(body, asked.model, asked.digest)
+
+    def write(faults: Faults) -> Whole | Streamed:
+        asked.threads.keep(body, *anthropic_answers.held(question, faults))
+        return anthropic_answers.write_messages(question, faults, asked.request_id)
+
+    return question.directives, write
 
 
 def _count_tokens(asked: Asked) -> tuple[tuple[str, ...], Write]:

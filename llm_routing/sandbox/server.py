@@ -32,6 +32,7 @@ from .faults import Faults, FaultSyntaxError, extract, merge, parse
 from .fields import BadRequest
 from .journal import Entry, Journal, Outcome
 from .reply import Streamed, Whole
+from .threads import Threads
 from .wire import Dropped, ShuttingDown, Wire
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -67,6 +68,7 @@ class Sandbox:
         refuse_unknown_models: bool = False,
     ) -> None:
         self.journal = Journal()
+        self._threads = Threads()
         self._host = host
         self._port = port
         self._require_key = require_key
@@ -191,7 +193,8 @@ class Sandbox:
             named = fields.text(body, "model")
         model, directives = extract(named)
         entry.model = model[:_LONGEST_MODEL]
-        return Asked(body, model, _digest(request.path, body), tuple(directives))
+        digest = _digest(request.path, body)
+        return Asked(body, model, digest, tuple(directives), self._threads)
 
     def _read(
         self, request: web.Request, face: Face, asked: Asked, entry: Entry

@@ -21,11 +21,14 @@ from llm_routing.core.content import (
     ToolCallPart,
     ToolResultPart,
 )
-from llm_routing.core.errors import RateLimited, UnsupportedRequest
-from llm_routing.core.events import TextDelta
+from llm_routing.core.errors import RateLimited, TruncatedStream, UnsupportedRequest
+from llm_routing.core.events import AnswerStarted, TextDelta
 from llm_routing.core.ports import Operation
+from llm_routing.core.quirks import Quirks
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
-from llm_routing.core.types import EmbeddingRequest, LLMRequest, Usage
+from llm_routing.core.threads import ThreadIds
+from llm_routing.core.types import EmbeddingRequest, LLMRequest, Thread, Usage
+from llm_routing.formats.anthropic_messages import AnthropicMessages
 from llm_routing.formats.operations import (
     MAX_KEPT_BYTES,
     ChatOperation,
@@ -252,3 +255,59 @@ def test_a_large_request_is_not_kept() -> None:
     built = operation.build(OPENAI)
     assert operation.build(OPENAI) is not built
     assert operation.build(OPENAI) == built
+
+
+def test_answers_in_a_thread_have_sealed_ids() -> None:
+    request = replace(REQUEST, thread=Thread())
+    ids = ThreadIds(b"secret", "acme")
+    operation = ChatOperation(request, thread_ids=ids)
+    message = {"id": "msg_1", "type": "message", "content": [{"type": "text", "text": "msg_1"}]}
+    start = {"type": "message_start", "message": {**message, "content": []}}
+    stream = f": hi\n\nevent: message_start\ndata: {json.dumps(start)}\n\n".encode()
+    sealed = ids.sealed("msg_1", ANTHROPIC)
+
+    whole = operation.parse(ANTHROPIC, json.dumps(message).encode())
+    assert whole.id == json.loads(whole.raw)["id"] == sealed
+    comment, begun = operation.stream_parser(ANTHROPIC).feed(stream)
+    assert comment.raw == b": hi\n\n"
+    assert isinstance(begun.events[0], AnswerStarted)
+    assert begun.events[0].id == sealed
+    assert json.loads(begun.raw.partition(b"data: ")[2])["message"]["id"] == sealed
+
+    chunk = {"id": "c", "choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+    parser = operation.stream_parser(OPENAI)
+    (frame,) = parser.feed(f"data: {json.dumps(chunk)}\n\n".encode())
+    assert isinstance(frame.events[0], AnswerStarted)
+    assert "_thr_" in frame.events[0].id
+    assert parser.failure is None
+    with pytest.raises(TruncatedStream):
+        parser.close()
+    answer = {"id": "c", "choices": [{"index": 0, "message": {"content": "Hi"}}]}
+    assert "_thr_" in operation.parse(OPENAI, json.dumps(answer).encode()).id
+    assert operation.continued("Hi") is None
+
+
+def test_a_thread_is_written_in_the_vendors_words_or_named() -> None:
+    body = {
+        "model": "m",
+        "max_tokens": 5,
+        "messages": [],
+        "thread": {"type": "continue", "previous_message_id": "sealed"},
+    }
+    request = replace(AnthropicMessages().parse_request(body), thread=Thread("msg_1"))
+    holder = replace(
+        ANTHROPIC, provider=replace(ANTHROPIC.provider, quirks=Quirks(holds_threads=True))
+    )
+    wire = ChatOperation(request).build(holder)
+    assert json.loads(wire.body)["thread"] == {
+        "type": "continue",
+        "previous_message_id": "msg_1",
+    }
+    created = AnthropicMessages().parse_request(
+        body | {"thread": {"type": "create"}, "messages": [{"role": "user", "content": "Hi"}]}
+    )
+    assert created.cache is False
+    assert json.loads(ChatOperation(created).build(holder).body)["thread"] == {"type": "create"}
+    wire = ChatOperation(created).build(ANTHROPIC)
+    assert "thread" not in json.loads(wire.body)
+    assert "thread" in wire.ignored

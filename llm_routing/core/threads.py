@@ -1,0 +1,81 @@
+"""Threads: conversations whose earlier turns a vendor holds (Anthropic's message threads).
+
+The id of each answer in a thread carries which target gave it, with a proof, so any process can
+send the next turn there. The proof binds the id to a tenant: nobody goes on with a thread of
+another one, whose vendor's account may be the same.
+"""
+
+import hmac
+from binascii import unhexlify
+from dataclasses import replace
+from hashlib import sha256
+from typing import Final
+
+from .errors import ThreadNotFound, ThreadUnsupported
+from .planner import RoutePlan
+from .records import record
+from .routing_table import Target
+from .types import LLMRequest, Thread
+
+_MARK: Final = "_thr_"
+_PROOF_LENGTH: Final = 32
+_PURPOSE: Final = b"ids of answers in threads\0"
+
+
+@record
+class _Opened:
+    message_id: str
+    model_key: str
+
+
+class ThreadIds:
+    """Ids of answers in threads, as one tenant knows them."""
+
+    def __init__(self, secret: bytes, tenant: str) -> None:
+        self._secret = secret
+        self._tenant = tenant
+
+    def sealed(self, message_id: str, target: Target) -> str:
+        """The id with the target that gave the answer. An id that carries one already stays."""
+        if self._opened(message_id) is not None:
+            return message_id
+        carried = target.model.key.encode().hex()
+        return f"{message_id}{_MARK}{self._proof(message_id, carried)}{carried}"
+
+    def follow(self, plan: RoutePlan, request: LLMRequest) -> tuple[RoutePlan, LLMRequest]:
+        """The plan and the request of a turn: what goes on with a thread goes to the target that
+        holds it and to no other, under the vendor's own id. Raises `ThreadNotFound` and
+        `ThreadUnsupported`, at which clients send the whole conversation."""
+        thread = request.thread
+        if thread is None or thread.previous is None:
+            return plan, request
+        opened = self._opened(thread.previous)
+        if not any(target.provider.quirks.holds_threads for target in plan.targets):
+            raise ThreadUnsupported("The model of this request cannot go on with a thread.")
+        holders = [
+            target
+            for target in plan.targets
+            if opened is not None and target.model.key == opened.model_key
+        ]
+        if opened is None or not holders:
+            raise ThreadNotFound("No thread was found for previous_message_id.")
+        if not holders[0].provider.quirks.holds_threads:
+            raise ThreadUnsupported("The provider of this thread's last answer holds no threads.")
+        return (
+            replace(plan, targets=(holders[0],)),
+            replace(request, thread=Thread(opened.message_id)),
+        )
+
+    def _opened(self, sealed: str) -> _Opened | None:
+        """What an id carries; None where it carries nothing that this tenant was given."""
+        message_id, mark, rest = sealed.rpartition(_MARK)
+        proof, carried = rest[:_PROOF_LENGTH], rest[_PROOF_LENGTH:]
+        if not mark or not rest.isascii():
+            return None
+        if not hmac.compare_digest(proof, self._proof(message_id, carried)):
+            return None
+        return _Opened(message_id, unhexlify(carried).decode())
+
+    def _proof(self, message_id: str, carried: str) -> str:
+        said = "\0".join((self._tenant, message_id, carried)).encode("utf-8", "surrogatepass")
+        return hmac.new(self._secret, _PURPOSE + said, sha256).hexdigest()[:_PROOF_LENGTH]
