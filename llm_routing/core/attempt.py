@@ -16,6 +16,7 @@ from .redaction import holds_secret, mask_error
 from .routing_table import Target
 from .types import AttemptOutcome, AttemptSummary, Usage
 from .upstream_headers import REQUEST_ID, handed_on
+from .witnesses import Witnesses
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -44,8 +45,9 @@ class Attempt:
     attempt without one, releases it. It has been `waited` for so many seconds; those spent in
     `with attempt.waiting:` are the provider's too, not ours. `review` sees every failure before
     anybody acts on it, and the `credential` that was sent is taken out of its words. Unless it
-    `proves_health`, nothing about the target follows from its end. `share` is how many seconds it
-    may take to answer, so that other targets have time after it.
+    `proves_health`, nothing about the target follows from its end; the `witnesses` say whether a
+    failure is the caller's own. `share` is how many seconds it may take to answer, so that other
+    targets have time after it.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Attempt:
         clock: Clock,
         review: Callable[[UpstreamError], None],
         proves_health: bool,
+        witnesses: Witnesses,
         waited: float,
         keeps_message: bool,
         share: float = math.inf,
@@ -79,6 +82,7 @@ class Attempt:
         self._review = review
         self._proves_health = proves_health
         self._keeps_message = keeps_message
+        self._witnesses = witnesses
         self._started = clock.monotonic()
         self._first_token_at: float | None = None
 
@@ -112,6 +116,7 @@ class Attempt:
         if self._proves_health:
             now = self._clock.monotonic() if until is None else until
             self._permit.succeed(now - self._started)
+            self._witnesses.note_success(self.target.model.key, self._caller, now)
         else:
             self._permit.release()
         if usage is None or not is_counted:
@@ -133,7 +138,8 @@ class Attempt:
         if self.credential is not None:
             mask_error(error, self.credential.headers)
         is_proof = is_fair and self._proves_health and error.counts_against_breaker
-        if self.is_opened and is_proof:
+        is_first_word = self.is_opened and self.settled is None
+        if is_first_word and is_proof and self._is_believed(error):
             self._permit.fail(error)
         else:
             self._permit.release()
@@ -160,6 +166,15 @@ class Attempt:
             error_code=error.code if error else "",
             latency_ms=(self._clock.monotonic() - self._started) * 1000,
         )
+
+    @property
+    def _caller(self) -> tuple[str, str]:
+        caller = self._record.caller
+        return caller.tenant, caller.key_name
+
+    def _is_believed(self, error: UpstreamError) -> bool:
+        now = self._clock.monotonic()
+        return self._witnesses.believe(self.target.model.key, self._caller, error, now)
 
     def _partial(self, usage: Usage | None, output_length: int) -> Usage:
         """What an answer has used that did not come to its end. A count from its beginning knows

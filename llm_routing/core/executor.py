@@ -42,6 +42,7 @@ from .redaction import masked_body
 from .retry import parse_retry_after
 from .routing_table import ProviderSpec, StreamRecovery, Target
 from .stream import AnswerStream
+from .witnesses import Witnesses
 
 ResultT = TypeVar("ResultT")
 T = TypeVar("T")
@@ -74,6 +75,7 @@ class Executor:
         self._timeouts = timeouts
         self._pacing = pacing
         self._keeps_messages = keeps_messages
+        self._witnesses = Witnesses()
 
     def complete(
         self, operation: Operation[ResultT], plan: RoutePlan, call: Call
@@ -249,6 +251,7 @@ class Executor:
             clock=self._clock,
             review=lambda error: operation.review(target, error),
             proves_health=operation.proves_health,
+            witnesses=self._witnesses,
             waited=admitted.waited,
             keeps_message=self._keeps_messages,
             share=share,

@@ -253,3 +253,28 @@ async def test_a_count_over_another_vendor_counts_images_and_documents(
     asked = {"model": "alone", "messages": [{"role": "user", "content": [part]}]}
     request = AnthropicMessages().parse_count_tokens_request(asked)
     assert (await router.count_tokens(request, Caller(), "r1")).input_tokens >= 50
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(500, {"error": {"message": "Broken."}}), Answer(200, b"<html>")]
+)
+async def test_requests_that_always_break_the_target_leave_it_to_the_others(
+    router: BaseLLMRouter, upstream: Upstream, answer: Answer
+) -> None:
+    body = {"model": "debugging", "messages": [{"role": "user", "content": "Hi"}]}
+    request = OpenAIChat().parse_request(body)
+    eve, bob = Caller("acme", "eve"), Caller("acme", "bob")
+    for _ in range(8):
+        upstream.answers[FIRST] = GOOD
+        assert (await router.respond(request, bob, "r1")).provider == "first"
+        upstream.answers[FIRST] = answer
+        for _ in range(3):
+            assert (await router.respond(request, eve, "r1")).provider == "second"
+    assert nothing_is_known()
+    assert router.get_metrics()["breakers_open"] == 0
+
+    # It fails for the others too.
+    for _ in range(8):
+        for caller in (eve, bob):
+            await router.respond(request, caller, "r1")
+    assert watch.signs.unhealthy or router.get_metrics()["breakers_open"]

@@ -1,0 +1,98 @@
+"""Tells the failures of a target from those that one caller's requests provoke.
+
+A prompt that always times out, or that breaks the vendor's server, must not open a circuit breaker
+for everybody. What an error proves by itself is in `formats.evidence`.
+"""
+
+import threading
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+
+from .errors import (
+    AnswerTooLarge,
+    ConnectionLost,
+    ConnectTimeout,
+    MalformedAnswer,
+    ServerFailed,
+    TruncatedStream,
+    UpstreamError,
+    UpstreamTimeout,
+)
+
+MEMORY_SECONDS = 60.0
+MOST_UNCONFIRMED = 2
+MOST_CALLERS = 32
+MOST_TARGETS = 10_000
+
+_PROVOCABLE = (
+    AnswerTooLarge,
+    ConnectionLost,
+    MalformedAnswer,
+    ServerFailed,
+    TruncatedStream,
+    UpstreamTimeout,
+)
+
+Caller = tuple[str, str]
+"""A tenant and the name of its key."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a target has lately done for one caller."""
+
+    served_at: float = float("-inf")
+    failed_at: float = float("-inf")
+    unconfirmed: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_UNCONFIRMED))
+
+
+class Witnesses:
+    """What callers have seen of targets, in memory and for any thread.
+
+    A failure that a request can provoke counts if no other caller has been served within
+    `MEMORY_SECONDS`, or if another one has failed too since it was served last. Otherwise one
+    caller adds `MOST_UNCONFIRMED` failures in that time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._targets: OrderedDict[str, OrderedDict[Caller, _Seen]] = OrderedDict()
+
+    def note_success(self, target: str, caller: Caller, now: float) -> None:
+        """The target has served the caller."""
+        with self._lock:
+            self._of(target, caller).served_at = now
+
+    def believe(self, target: str, caller: Caller, error: UpstreamError, now: float) -> bool:
+        """Notes a failure, and returns whether it counts against the target."""
+        with self._lock:
+            seen = self._of(target, caller)
+            seen.failed_at = now
+            if not isinstance(error, _PROVOCABLE) or isinstance(error, ConnectTimeout):
+                return True
+            since = now - MEMORY_SECONDS
+            others = [one for who, one in self._targets[target].items() if who != caller]
+            if not any(one.served_at > since for one in others):
+                return True
+            if any(one.failed_at > max(one.served_at, since) for one in others):
+                return True
+            counted = seen.unconfirmed
+            if len(counted) == MOST_UNCONFIRMED and counted[0] > since:
+                return False
+            counted.append(now)
+            return True
+
+    def _of(self, target: str, caller: Caller) -> _Seen:
+        callers = self._targets.get(target)
+        if callers is None:
+            callers = self._targets[target] = OrderedDict()
+            if len(self._targets) > MOST_TARGETS:
+                self._targets.popitem(last=False)
+        seen = callers.get(caller)
+        if seen is None:
+            seen = callers[caller] = _Seen()
+            if len(callers) > MOST_CALLERS:
+                callers.popitem(last=False)
+        else:
+            callers.move_to_end(caller)
+        return seen

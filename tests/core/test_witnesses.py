@@ -1,0 +1,119 @@
+"""One caller's requests open no breaker for others; a target that fails for all of them does."""
+
+from typing import Any
+
+import pytest
+
+from llm_routing.core import witnesses as module
+from llm_routing.core.calls import Call
+from llm_routing.core.errors import (
+    AllTargetsFailed,
+    AnswerTooLarge,
+    ConnectionFailed,
+    ConnectTimeout,
+    FirstTokenTimeout,
+    RateLimited,
+    ServerFailed,
+    UpstreamError,
+    UpstreamOverloaded,
+)
+from llm_routing.core.types import Caller
+from llm_routing.core.witnesses import MEMORY_SECONDS, MOST_UNCONFIRMED, Witnesses
+
+from .fakes import TextOperation, World, plan_for, refusal, text
+from .test_executor_breaker import Breakers
+from .virtual_time import in_virtual_time
+
+EVE, BOB = ("eve", "k"), ("bob", "k")
+PROVOKED: tuple[type[UpstreamError], ...] = (ServerFailed, FirstTokenTimeout, AnswerTooLarge)
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.witnesses = Witnesses()
+        self.now = 1000.0
+
+    def fails(self, caller: Any, error: type[UpstreamError] = ServerFailed, at: str = "t") -> bool:
+        self.now += 0.1
+        return self.witnesses.believe(at, caller, error("No."), self.now)
+
+    def serves(self, caller: Any, at: str = "t") -> None:
+        self.now += 0.1
+        self.witnesses.note_success(at, caller, self.now)
+
+
+@pytest.mark.parametrize("error", PROVOKED)
+def test_a_caller_alone_counts_in_full(error: type[UpstreamError]) -> None:
+    scene = Scene()
+    assert all(scene.fails(EVE, error) for _ in range(20))
+
+
+@pytest.mark.parametrize("error", PROVOKED)
+@pytest.mark.parametrize("serves_eve_too", [False, True])
+def test_while_others_are_served_one_caller_counts_for_little(
+    error: type[UpstreamError], serves_eve_too: bool
+) -> None:
+    scene = Scene()
+    scene.serves(BOB)
+    counted = 0
+    for number in range(50):
+        counted += scene.fails(EVE, error)
+        if serves_eve_too:
+            scene.serves(EVE)
+        if number % 10 == 0:
+            scene.serves(BOB)
+    assert counted == MOST_UNCONFIRMED
+
+
+def test_what_fails_for_others_too_counts() -> None:
+    scene = Scene()
+    scene.serves(EVE)
+    scene.serves(BOB)
+    assert [scene.fails(EVE) for _ in range(4)] == [True, True, False, False]
+    assert scene.fails(BOB)
+    assert all(scene.fails(EVE) for _ in range(5))
+    scene.serves(BOB)
+    assert not scene.fails(EVE)
+
+
+def test_others_that_are_quiet_are_forgotten() -> None:
+    scene = Scene()
+    scene.serves(BOB)
+    assert [scene.fails(EVE) for _ in range(3)] == [True, True, False]
+    scene.now += MEMORY_SECONDS
+    assert all(scene.fails(EVE) for _ in range(5))
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionFailed, ConnectTimeout, RateLimited, UpstreamOverloaded]
+)
+def test_what_no_request_can_provoke_counts_in_full(error: type[UpstreamError]) -> None:
+    scene = Scene()
+    scene.serves(BOB)
+    assert all(scene.fails(EVE, error) for _ in range(9))
+
+
+def test_targets_are_apart_and_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_TARGETS", 2)
+    monkeypatch.setattr(module, "MOST_CALLERS", 2)
+    scene = Scene()
+    for target in ("a", "b", "c"):
+        for name in ("x", "y", "z"):
+            scene.serves((name, ""), target)
+    assert [len(callers) for callers in scene.witnesses._targets.values()] == [2, 2]
+    assert list(scene.witnesses._targets) == ["b", "c"]
+    assert all(scene.fails(EVE, at="d") for _ in range(9))
+
+
+@in_virtual_time
+async def test_through_the_executor() -> None:
+    breakers = Breakers()
+    world = World(breakers)
+    eve, bob = Caller("eve"), Caller("bob")
+    for _ in range(6):
+        world.script("a", text("Hello"), refusal(500))
+        await world.executor.complete(TextOperation(), plan_for("a"), Call("r", bob, 1e9))
+        with pytest.raises(AllTargetsFailed):
+            await world.executor.complete(TextOperation(), plan_for("a"), Call("r", eve, 1e9))
+    assert breakers.words.count("a server_failed") == MOST_UNCONFIRMED
+    assert breakers.words.count("a released") == 6 - MOST_UNCONFIRMED
