@@ -121,9 +121,9 @@ def _may_suit_another(details: VendorDetails, sent: SentRequest) -> bool:
         return True
     if details.code in _FEATURE_CODES:
         return True
-    if details.status == 404 and details.code:
-        # What the caller refers to is not there: a file, a thread.
-        return False
+    if details.status == 404:
+        # What the caller refers to is not there (`file_not_found`), or else the address is wrong.
+        return not details.code.endswith("_not_found")
     field = details.param.partition(".")[0].partition("[")[0]
     if field and field not in sent.fields:
         return True

@@ -363,6 +363,16 @@ class TestWhoIsAskedNext:
         detail = [{"loc": ["body", "messages", "0"], "msg": "No", "type": "list_type"}]
         assert not failure(422, {"detail": detail}).retryable_elsewhere
 
+    @pytest.mark.parametrize(
+        ("code", "is_asked"), [("file_not_found", False), ("not_found", True), (None, True)]
+    )
+    def test_a_404_without_a_name_for_what_is_missing_is_about_the_address(
+        self, code: Any, is_asked: bool
+    ) -> None:
+        found = failure(404, {"error": {"message": "There is nothing here.", "code": code}})
+        assert isinstance(found, RequestRejected)
+        assert (found.retryable_elsewhere, found.http_status) == (is_asked, 404)
+
     def test_of_a_request_that_the_gateway_wrote(self) -> None:
         operation, _ = chat(ANTHROPIC)
         target = Target(OPENAI, ModelSpec("first", MODEL))
