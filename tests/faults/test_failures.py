@@ -191,7 +191,7 @@ REFUSALS = {
     "content filter": Refusal(
         'status=400 code=content_filter message="blocked by content filtering policy, the flux"',
         "content_filtered",
-        ("content_filtered", "content_filter"),
+        ("content_filtered", "content_filter", "content_policy_violation"),
     ),
 }
 
