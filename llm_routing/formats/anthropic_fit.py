@@ -15,9 +15,11 @@ from .anthropic_thinking import fit_own_thinking
 from .asked import was_asked
 from .tool_ids import split_signature
 from .tool_names import fitted_name
+from .tool_schema import is_refused, object_schema
 
 # https://platform.claude.com/docs/en/build-with-claude/prompt-caching
 _MAX_CACHE_MARKS: Final = 4
+_ASKING: Final = frozenset(("thinking", "output_config", "output_format"))
 _IDS: Final = ("id", "tool_use_id")
 
 
@@ -39,7 +41,7 @@ def fit_limit(
 def fit_request(body: dict[str, Any], target: Target, ignored: list[str], *, is_own: bool) -> None:
     """Changes `body`, of which only the outermost object is ours to change where it `is_own`, the
     caller's, and adds what is left out to `ignored`. Raises `UnsupportedRequest`."""
-    if is_own:
+    if is_own and not _ASKING.isdisjoint(body):
         _check_answer(body, target)
         fit_own_thinking(body, target.model, ignored)
     fit_strict_tools(body, target, ignored, is_own=is_own)
@@ -58,7 +60,7 @@ def _check_answer(body: Mapping[str, Any], target: Target) -> None:
 
 def _fit_names_and_ids(body: dict[str, Any], longest: int | None) -> None:
     if body.get("tools"):
-        body["tools"] = [_named(tool, longest) for tool in body["tools"]]
+        body["tools"] = [_with_object(_named(tool, longest)) for tool in body["tools"]]
     choice = body.get("tool_choice")
     if isinstance(choice, Mapping):
         body["tool_choice"] = _named(choice, longest)
@@ -71,6 +73,14 @@ def _named(owner: Mapping[str, Any], longest: int | None) -> Mapping[str, Any]:
     if not isinstance(name, str) or (fitted := fitted_name(name, longest)) == name:
         return owner
     return {**owner, "name": fitted}
+
+
+def _with_object(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tool with a schema that is one object."""
+    schema = tool.get("input_schema")
+    if not isinstance(schema, Mapping) or not is_refused(schema):
+        return tool
+    return {**tool, "input_schema": object_schema(schema)}
 
 
 def _message(message: Mapping[str, Any], longest: int | None) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ Source: https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 """
 
 from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
 from llm_routing.core.codec import encode
@@ -26,8 +27,9 @@ _FORMATS: Final = frozenset(
     )
 )
 _REFERENCES: Final = ("#/$defs/", "#/definitions/")
-# Branches of `allOf` that are merged: references can multiply them without end.
-_MAX_MERGED: Final = 1000
+# Branches of `allOf` and properties in them that are merged: references can multiply them without
+# end.
+_MAX_MERGED: Final = 20_000
 
 
 class InexpressibleSchemaError(Exception):
@@ -103,13 +105,17 @@ class _Writer:
             return schema
         whole: dict[str, Any] = {}
         for branch in (*branches, {k: v for k, v in schema.items() if k != "allOf"}):
-            self._merges_left -= 1
-            if self._merges_left < 0 or not isinstance(branch, Mapping):
+            if not isinstance(branch, Mapping):
                 raise InexpressibleSchemaError
             if len(branches) > 1 and "$ref" in branch:
                 rest = {key: value for key, value in branch.items() if key != "$ref"}
                 branch = {**self._definitions[branch["$ref"]], **rest}
-            _merge(whole, self._merged(branch))
+            merged = self._merged(branch)
+            self._merges_left -= 1 + len(_mapping(whole.get("properties")))
+            self._merges_left -= len(_mapping(merged.get("properties")))
+            if self._merges_left < 0:
+                raise InexpressibleSchemaError
+            _merge(whole, merged)
         return whole
 
 
@@ -132,15 +138,13 @@ def _merge(whole: dict[str, Any], branch: Mapping[str, Any]) -> None:
 
 def _refuse_recursion(root: Mapping[str, Any], definitions: Mapping[str, Any]) -> None:
     """Raises for a reference that leads elsewhere than to a definition, or back to where it is."""
-    leads_to = {name: frozenset(_references(value)) for name, value in definitions.items()}
+    leads_to = {name: set(_references(value)) for name, value in definitions.items()}
     if not definitions.keys() >= set(_references(root)):
         raise InexpressibleSchemaError
-    # Definitions that lead nowhere are taken away until none is left, or a circle.
-    while leads_to:
-        ends = {name for name, found in leads_to.items() if not found & leads_to.keys()}
-        if not ends:
-            raise InexpressibleSchemaError
-        leads_to = {name: found for name, found in leads_to.items() if name not in ends}
+    try:
+        TopologicalSorter(leads_to).prepare()
+    except CycleError:
+        raise InexpressibleSchemaError from None
 
 
 def _references(schema: Any) -> Iterable[Any]:

@@ -1,6 +1,6 @@
 """What the caller asked for, and what is named because it is left out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from llm_routing.core.errors import UnsupportedRequest
@@ -100,9 +100,11 @@ def was_asked(request: LLMRequest, name: str) -> bool:
     return source.body.get(name) is not None or name not in _ROUTE_DEFAULTS
 
 
-def named(names: Iterable[str]) -> tuple[str, ...]:
+def named(names: Sequence[str]) -> tuple[str, ...]:
     """The names for `WireRequest.ignored`: each once, and no more than fit into a header, since
     callers can write any number of fields."""
+    if not names:
+        return ()
     unique = dict.fromkeys(name[:_MAX_NAME_LENGTH] for name in names)
     return tuple(unique)[:_MAX_NAMES]
 

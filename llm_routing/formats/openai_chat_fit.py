@@ -22,8 +22,8 @@ from .tool_schema import object_schema
 
 _NOTHING: Final[frozenset[str]] = frozenset()
 _SAMPLING: Final = frozenset(("temperature", "top_p"))
-_LIMITS: Final = ("max_completion_tokens", "max_tokens")
 # Said by the gateway itself, in the end.
+_ABOUT_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls")
 _STREAMING: Final = frozenset(("stream", "stream_options"))
 
 
@@ -40,6 +40,10 @@ def fit_request(
     fit.check_answer()
     if body.get("tools"):
         fit.fit_tools()
+    if body.get("tools") == []:
+        # Vendors refuse an empty list, and a choice among nothing.
+        for name in _ABOUT_TOOLS:
+            body.pop(name, None)
     fit_messages(body, target, ignored)
 
 
@@ -57,7 +61,7 @@ class _Fit:
         """The longest answer, under the vendor's name for it and within the model's limit. Where a
         caller says both names, the newer one counts."""
         body = self._body
-        newer, older = (body.pop(name, None) for name in _LIMITS)
+        newer, older = body.pop("max_completion_tokens", None), body.pop("max_tokens", None)
         limit = older if newer is None else newer
         if limit is None:
             return
@@ -77,13 +81,16 @@ class _Fit:
             value = body.pop(name, None)
             if value is not None:
                 body.setdefault(theirs, value)
-        kept = frozenset(self._request.extra) | _STREAMING
-        refused_by_model = self._refused_by_model
+        by_model, known = self._refused_by_model, quirks.fields
+        is_fitting = quirks.refused_fields.isdisjoint(body) and by_model.isdisjoint(body)
+        if is_fitting and (known is None or known.issuperset(body)):
+            return
+        kept = self._request.extra
         for name in [*body]:
             is_foreign = name in quirks.refused_fields or (
-                quirks.fields is not None and name not in quirks.fields
+                known is not None and name not in known and name not in _STREAMING
             )
-            if (is_foreign and name not in kept) or name in refused_by_model:
+            if (is_foreign and name not in kept) or name in by_model:
                 self._leave_out(name)
 
     @property
@@ -134,10 +141,28 @@ class _Fit:
     def fit_tools(self) -> None:
         """Tools under names and with schemas that the vendor takes."""
         body = self._body
-        body["tools"] = [self._tool(tool) for tool in body["tools"]]
         choice = body.get("tool_choice")
-        if isinstance(choice, dict) and isinstance(choice.get("function"), dict):
-            body["tool_choice"] = {**choice, "function": self._named(choice["function"])}
+        if isinstance(choice, dict):
+            body["tool_choice"] = self._choice(choice)
+        body["tools"] = [self._tool(tool) for tool in body["tools"]]
+
+    def _choice(self, choice: Mapping[str, Any]) -> Any:
+        """The choice as the vendor takes it. Only OpenAI has `allowed_tools`; for others the tools
+        that are not allowed are left out, which comes to the same."""
+        if choice.get("type") != "allowed_tools":
+            return self._chosen(choice)
+        allowed = choice["allowed_tools"]
+        chosen = [self._chosen(tool) for tool in allowed.get("tools") or ()]
+        if self._quirks.tool_types is None:
+            return {**choice, "allowed_tools": {**allowed, "tools": chosen}}
+        names = {_name_of(tool) for tool in allowed.get("tools") or ()}
+        tools = self._body["tools"]
+        self._body["tools"] = [tool for tool in tools if _name_of(tool) in names]
+        return allowed.get("mode") or "auto"
+
+    def _chosen(self, tool: Mapping[str, Any]) -> Mapping[str, Any]:
+        function = tool.get("function")
+        return {**tool, "function": self._named(function)} if isinstance(function, dict) else tool
 
     def _tool(self, tool: Mapping[str, Any]) -> Mapping[str, Any]:
         quirks = self._quirks
@@ -168,3 +193,8 @@ class _Fit:
             del fitted["strict"]
             self._ignored.append("tools.strict")
         return fitted
+
+
+def _name_of(tool: Mapping[str, Any]) -> Any:
+    owner = tool.get(tool.get("type") or "")
+    return owner.get("name") if isinstance(owner, dict) else None

@@ -26,8 +26,10 @@ _THINKING_FIELDS: Final = ("reasoning_content", "reasoning")
 def fit_messages(body: dict[str, Any], target: Target, ignored: list[str]) -> None:
     """Puts fitted messages into `body`; those that are right already are left as they are."""
     quirks = target.provider.quirks
-    fit = _Fit(quirks, target.model.model_id, ignored)
-    messages: Sequence[Message] = [fit.message(message) for message in body["messages"]]
+    messages: Sequence[Message] = body["messages"]
+    if not all(map(_is_plain, messages)):
+        fit = _Fit(quirks, target.model.model_id, ignored)
+        messages = [fit.message(message) for message in messages]
     if not quirks.empty_assistant:
         messages = [message for message in messages if not _is_empty(message)] or messages
     if quirks.system_first:
@@ -39,6 +41,12 @@ def fit_messages(body: dict[str, Any], target: Target, ignored: list[str]) -> No
     body["messages"] = messages
 
 
+def _is_plain(message: Message) -> bool:
+    """Whether a message is a text that every vendor takes, as nearly all are."""
+    is_short = len(message) == 2 and type(message.get("content")) is str
+    return is_short and message["role"] in _PLAIN_ROLES
+
+
 class _Fit:
     def __init__(self, quirks: Quirks, model_id: str, ignored: list[str]) -> None:
         self._quirks = quirks
@@ -47,10 +55,9 @@ class _Fit:
 
     def message(self, message: Message) -> Message:
         """The message, itself where it is right as it is."""
-        role = message["role"]
-        # As nearly all are.
-        if len(message) == 2 and role in _PLAIN_ROLES and type(message.get("content")) is str:
+        if _is_plain(message):
             return message
+        role = message["role"]
         fitted = self._with_known_fields(message)
         if role == "developer" and not self._quirks.developer_role:
             fitted["role"] = "system"

@@ -16,7 +16,8 @@ from .asked import says_something
 _OTHER_WORDS: Final = ("reasoning", "thinking")
 # What DeepSeek's `thinking` may hold.
 _SWITCHES: Final = ({"type": "enabled"}, {"type": "disabled"})
-_WORDS: Final = ("reasoning_effort", *_OTHER_WORDS)
+_ALL_WORDS: Final = ("reasoning_effort", *_OTHER_WORDS)
+_WORDS: Final = frozenset(_ALL_WORDS)
 _EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # A budget of thinking tokens up to which an effort is meant.
 _EFFORTS_BY_BUDGET: Final = ((4096, "low"), (16_384, "medium"))
@@ -27,7 +28,9 @@ def fit_reasoning(
 ) -> None:
     """Writes how much to think into `body`, as vendor and model take it. `is_own`: the body is the
     caller's own, in this format."""
-    _Fit(body, request, target, ignored, is_own).run()
+    # Most callers say nothing of it.
+    if request.reasoning is not None or body.get("tools") or not _WORDS.isdisjoint(body):
+        _Fit(body, request, target, ignored, is_own).run()
 
 
 class _Fit:
@@ -48,7 +51,7 @@ class _Fit:
         # As the caller wrote it, else by the word for all of them.
         self._word = "reasoning"
         if is_own:
-            found = (word for word in _WORDS if says_something(body.get(word)))
+            found = (word for word in _ALL_WORDS if says_something(body.get(word)))
             self._word = next(found, "reasoning")
 
     def run(self) -> None:

@@ -13,12 +13,14 @@ from llm_routing.core.codec import encode
 COMBINATIONS: Final = ("anyOf", "oneOf", "allOf")
 _REFUSED_AT_TOP: Final = (*COMBINATIONS, "enum", "const", "not", "if", "then", "else")
 _MAX_LEVELS: Final = 16
-# Branches that are looked at: references can multiply them without end.
-_MAX_BRANCHES: Final = 1000
+# Branches and properties that are looked at: references can multiply them without end.
+_MAX_STEPS: Final = 20_000
 # What a branch may say besides its properties and still be told in full by the merged object.
 _MERGED: Final = frozenset(
     ("type", "properties", "required", "additionalProperties", "title", "description")
 )
+# What is told instead where it is too much to be merged.
+_MERGED_WORDS: Final = ("allOf", "$ref")
 _DEFINITIONS: Final = ("$defs", "definitions")
 
 
@@ -39,6 +41,11 @@ def object_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return _Merged(schema).written()
 
 
+def is_refused(schema: Mapping[str, Any]) -> bool:
+    """Whether Anthropic refuses the schema of a tool for what stands at its top."""
+    return schema.get("type") != "object" or any(name in schema for name in COMBINATIONS)
+
+
 class _Merged:
     """One object out of a schema and the branches at its top."""
 
@@ -47,7 +54,7 @@ class _Merged:
         self._told: dict[str, Any] = {}
         self._properties: dict[str, Any] = {}
         self._required: list[str] = []
-        self._branches_left = _MAX_BRANCHES
+        self._steps_left = _MAX_STEPS
 
     def written(self) -> dict[str, Any]:
         """The object."""
@@ -78,11 +85,16 @@ class _Merged:
 
     def _add(self, schema: Mapping[str, Any], levels: int) -> None:
         """Adds what always holds: the schema's own properties, and its branches'."""
-        self._required += _strings(schema.get("required"))
-        self._add_properties(schema)
-        self._branches_left -= 1
-        if levels == 0 or self._branches_left < 0:
+        required, properties = _strings(schema.get("required")), schema.get("properties")
+        found = properties if isinstance(properties, dict) else {}
+        self._steps_left -= 1 + len(required) + len(found)
+        if levels == 0 or (self._steps_left < 0 and schema is not self._root):
+            self._told.update(
+                (name, self._root[name]) for name in _MERGED_WORDS & self._root.keys()
+            )
             return
+        self._required += required
+        self._add_properties(found)
         target = self._resolved(schema.get("$ref"))
         if target is not None:
             self._add(target, levels - 1)
@@ -103,10 +115,7 @@ class _Merged:
             everywhere = found if everywhere is None else everywhere & found
         self._required = [*outer, *sorted(everywhere or ())]
 
-    def _add_properties(self, schema: Mapping[str, Any]) -> None:
-        properties = schema.get("properties")
-        if not isinstance(properties, dict):
-            return
+    def _add_properties(self, properties: Mapping[str, Any]) -> None:
         for name, value in properties.items():
             known = self._properties.get(name)
             if known is None or known == value:

@@ -106,6 +106,17 @@ def test_references_that_multiply_end() -> None:
     assert object_schema(schema)["type"] == "object"
 
 
+def test_a_large_branch_that_is_repeated_ends_and_is_told() -> None:
+    large = branch(*(f"p{number}" for number in range(5000)))
+    again = {"$ref": "#/$defs/A"}
+    schema = {"allOf": [again] * 5000, "$defs": {"A": large}}
+
+    merged = object_schema(schema)
+
+    assert len(merged["properties"]) == 5000
+    assert "allOf" in merged["description"]
+
+
 WORDS = sorted(words("type properties required anyOf oneOf allOf $ref $defs enum description not"))
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

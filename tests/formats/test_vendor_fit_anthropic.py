@@ -115,6 +115,18 @@ class TestSchemasOfTools:
         assert schema.get("required") == (["a", "b"] if word == "allOf" else None)
         assert (word in schema.get("description", "")) == (word != "allOf")
 
+    def test_an_anthropic_callers_is_too_where_it_would_be_refused(self) -> None:
+        branch = {"type": "object", "properties": {"a": {"type": "string"}}}
+        bash = {"type": "bash_20250124", "name": "bash"}
+        tools = [tool("f", {"oneOf": [branch]}), tool("g", {"type": "object"}), bash]
+
+        body, _ = sent(ANTHROPIC, target("anthropic"), tools=tools)
+
+        first, *others = body["tools"]
+        assert first["input_schema"]["properties"] == branch["properties"]
+        assert "oneOf" not in first["input_schema"]
+        assert others == tools[1:]
+
     @pytest.mark.parametrize("schema", [{"type": None, "properties": {}}, {"properties": {}}])
     def test_the_type_is_an_object(self, schema: Any) -> None:
         body, _ = sent(OPENAI, target("anthropic"), tools=[function("f", schema)])
@@ -367,6 +379,18 @@ class TestSchemasOfAnswers:
 
         with pytest.raises(UnsupportedRequest):
             answered_with({"allOf": [{"$ref": "#/$defs/D0"}, LEAF], "$defs": definitions})
+
+    def test_a_long_chain_of_references_is_no_recursion(self) -> None:
+        definitions: dict[str, Any] = {
+            f"D{level}": {"type": "array", "items": {"$ref": f"#/$defs/D{level + 1}"}}
+            for level in range(5000)
+        }
+        definitions["D5000"] = {"type": "string"}
+
+        schema, ignored = answered_with({**LEAF, "$defs": definitions})
+
+        assert len(schema["$defs"]) == 5001
+        assert ignored == ()
 
     def test_all_of_is_merged(self) -> None:
         other = {"type": "object", "properties": {"b": {"type": "string"}}, "required": ["b"]}

@@ -690,6 +690,49 @@ class TestNames:
         assert LONG.encode() in shown
         assert name.encode() not in shown
 
+    @pytest.mark.parametrize("vendor", ["mistral", "vllm", "groq"])
+    def test_tools_that_are_not_allowed_are_left_out(self, vendor: str) -> None:
+        allowed = [{"type": "function", "function": {"name": "f"}}]
+        choice = {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": "required", "tools": allowed},
+        }
+
+        body, ignored = sent(
+            OPENAI, target(vendor), tools=[function("f"), function("g")], tool_choice=choice
+        )
+
+        assert [one["function"]["name"] for one in body["tools"]] == ["f"]
+        assert body["tool_choice"] == "required"
+        assert ignored == ()
+
+    @pytest.mark.parametrize("vendor", ["openai", "mistral"])
+    def test_no_tools_are_no_field(self, vendor: str) -> None:
+        fields = {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True}
+
+        assert sent(OPENAI, target(vendor), **fields)[0].keys() == {"model", "messages"}
+
+    def test_nor_are_those_of_which_none_is_allowed(self) -> None:
+        choice = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}
+
+        body, _ = sent(OPENAI, target("vllm"), tools=[function()], tool_choice=choice)
+
+        assert body.keys() == {"model", "messages"}
+
+    def test_openai_itself_takes_the_choice(self) -> None:
+        allowed = [
+            {"type": "function", "function": {"name": LONG}},
+            {"type": "custom", "custom": {"name": "c"}},
+        ]
+        choice = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": allowed}}
+        tools = [function(LONG), {"type": "custom", "custom": {"name": "c"}}]
+
+        body, _ = sent(OPENAI, target("openai"), tools=tools, tool_choice=choice)
+
+        name, own = body["tool_choice"]["allowed_tools"]["tools"]
+        assert name["function"]["name"] == body["tools"][0]["function"]["name"]
+        assert own == allowed[1]
+
     def test_an_answer_without_renamed_tools_is_relayed(self) -> None:
         request = FORMATS[OPENAI].parse_request(
             {"model": "m", "messages": [USER], "tools": [function()]}
