@@ -22,8 +22,8 @@ from .tool_schema import object_schema
 
 _NOTHING: Final[frozenset[str]] = frozenset()
 _SAMPLING: Final = frozenset(("temperature", "top_p"))
-# Said by the gateway itself, in the end.
 _ABOUT_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls")
+# Said by the gateway itself, in the end.
 _STREAMING: Final = frozenset(("stream", "stream_options"))
 
 
