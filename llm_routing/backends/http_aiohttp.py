@@ -122,7 +122,8 @@ class AiohttpTransport:
         """The answer, once its head has come; see `core.ports.Transport`.
 
         Where a connection turns out to have been closed while it was idle, the request is sent
-        again at once over a new one: no byte of an answer had come.
+        again at once over a new one, if that repeats nothing (RFC 9110 section 9.2.2): it is a GET,
+        or nobody can have read a byte of it.
         """
         limit = max_connections or self._pool_size
         pool = self._pool(provider, url, limit) or await self._new_pool(provider, url, limit)
@@ -154,7 +155,8 @@ class AiohttpTransport:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ConnectionError):
             is_late = time.monotonic() - began > STALE_SECONDS
-            if not use.was_stale or is_late or pool.is_closed:
+            may_repeat = method == "GET" or use.is_unread
+            if not use.was_stale or not may_repeat or is_late or pool.is_closed:
                 raise
         use = Use(wants_new=True)
         return await self._once(pool, method, url, headers, body, connect_timeout, use)

@@ -5,6 +5,9 @@ Bodies are sent at one go, so large ones go by the client, as does what goes by 
 """
 
 import asyncio
+import fcntl
+import sys
+import termios
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
@@ -25,12 +28,14 @@ _SCHEMES = ("http", "https")
 
 class DirectConnection:
     """A connection whose answers can be read here. It knows how often it has served, whether it has
-    answered this time, and, where aiohttp reads, how many bytes have come without the head of the
-    answer (None once it is there)."""
+    answered this time, where aiohttp reads, how many bytes have come without the head of the
+    answer (None once it is there), and how much the provider had not acknowledged when it closed.
+    """
 
     uses = 0
     is_silent = True
     head_bytes: int | None = None
+    unacknowledged = 0
 
     def expect(self, incoming: Incoming) -> bool:
         """The next answer is `incoming`. False where it has begun before anything was asked."""
@@ -38,12 +43,16 @@ class DirectConnection:
 
 
 class Use:
-    """One use of a connection, as far as it matters to whether it may be repeated."""
+    """One use of a connection, as far as it matters to whether the request may be sent again.
 
-    __slots__ = ("_connection", "wants_new")
+    `sent` is how many bytes of the request were written, None where aiohttp's client writes.
+    """
+
+    __slots__ = ("_connection", "sent", "wants_new")
 
     def __init__(self, *, wants_new: bool) -> None:
         self.wants_new = wants_new
+        self.sent: int | None = None
         self._connection: DirectConnection | None = None
 
     def of(self, connection: object) -> None:
@@ -53,13 +62,34 @@ class Use:
             connection.uses += 1
             connection.is_silent = True
             connection.head_bytes = 0
+            connection.unacknowledged = 0
 
     @property
     def was_stale(self) -> bool:
         """Whether the connection had served before and brought no byte this time: then it was
-        most likely closed while it was idle, and nobody has read the request."""
+        most likely closed while it was idle."""
         connection = self._connection
         return connection is not None and connection.uses > 1 and connection.is_silent
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether nobody can have read a byte of the request: none was written, or the provider
+        closed the connection and its system had acknowledged none."""
+        connection, sent = self._connection, self.sent
+        return connection is not None and sent is not None and connection.unacknowledged >= sent
+
+
+def unacknowledged_bytes(transport: asyncio.BaseTransport | None) -> int:
+    """How many bytes of what was written the peer's system has not acknowledged; 0 where this
+    system does not say. https://man7.org/linux/man-pages/man7/tcp.7.html (SIOCOUTQ)"""
+    raw = None if transport is None else transport.get_extra_info("socket")
+    if raw is None or sys.platform != "linux":
+        return 0
+    try:
+        found = fcntl.ioctl(raw.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(found, sys.byteorder)
 
 
 class Connections(Protocol):
@@ -143,6 +173,7 @@ class Direction:
         # the time that this one hears of a cancellation.
         close = connection.close
         try:
+            use.sent = 0
             protocol = connection.protocol
             assert protocol is not None
             assert isinstance(protocol, DirectConnection)
@@ -155,7 +186,7 @@ class Direction:
             if protocol.expect(incoming):
                 # After all that is asked in this turn of the loop, in one go: whoever reads it
                 # sleeps, and to wake him takes longer than the write.
-                self._loop.call_soon(_write, transport, data)
+                self._loop.call_soon(_write, transport, data, use)
             while incoming.is_awaited:
                 await incoming.more()
             if incoming.status:
@@ -187,8 +218,9 @@ class Direction:
         return head
 
 
-def _write(transport: asyncio.Transport, data: bytes) -> None:
+def _write(transport: asyncio.Transport, data: bytes, use: Use) -> None:
     if not transport.is_closing():
+        use.sent = len(data)
         transport.write(data)
 
 

@@ -23,7 +23,7 @@ from aiohttp.http_parser import RawResponseMessage
 from llm_routing.core.addresses import Network, address_problem
 from llm_routing.core.errors import AddressForbidden
 
-from .http_direct import DirectConnection, Direction, Use
+from .http_direct import DirectConnection, Direction, Use, unacknowledged_bytes
 from .http_reader import MAX_HEAD_BYTES, AnswerReader, Incoming, LeftToAiohttp
 
 KEEP_ALIVE = 30.0
@@ -259,6 +259,10 @@ class _Protocol(ResponseHandler, DirectConnection):
             # aiohttp tells of broken framing whoever waits for a head, and lets the one who reads
             # the body wait for ever.
             payload.set_exception(error)
+
+    def eof_received(self) -> None:
+        self.unacknowledged = unacknowledged_bytes(self.transport)
+        super().eof_received()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._reader is not None:

@@ -19,6 +19,8 @@ MAX_RETRY_AFTER = 60.0
 LEAST_SECONDS = 0.02
 """No attempt begins with less time than this before the deadline: it would be asked in vain."""
 BACKOFF_BASE = 0.25
+BACKOFF_OF_CROWD = 1.0
+"""Over so many seconds those return who were told to wait: they were told so together."""
 BACKOFF_CAP = 8.0
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
@@ -51,11 +53,13 @@ def _seconds_until(text: str, now: datetime | None) -> float | None:
     return (moment - now).total_seconds()
 
 
-def backoff(retry: int, rng: Random) -> float:
+def backoff(
+    retry: int, rng: Random, base: float = BACKOFF_BASE, longest: float = BACKOFF_CAP
+) -> float:
     """Seconds before retry number `retry` (from 0): exponential with full jitter, so that callers
     who failed together do not return together (AWS Architecture Blog, "Exponential Backoff And
     Jitter")."""
-    return rng.uniform(0.0, min(BACKOFF_CAP, BACKOFF_BASE * 2.0**retry))
+    return rng.uniform(0.0, min(BACKOFF_CAP, base * 2.0**retry, longest))
 
 
 class Step(Enum):
@@ -99,12 +103,14 @@ def after_failure(
     goes_on = more_targets and error.retryable_elsewhere
     retries = RETRIES_BEFORE_NEXT if goes_on else RETRIES_OF_LAST
     if may_retry and error.retryable_here and retries_here < retries:
-        wait = backoff(retries_here, rng)
-        if error.retry_after is not None:
-            wait = max(wait, error.retry_after)
         longest = remaining - LEAST_SECONDS
         if goes_on:
             longest = min(longest, patience if error.prefers_elsewhere else BACKOFF_BASE)
-        if wait < longest:
-            return Verdict(Step.RETRY_HERE, wait)
+        # The vendor's time is the least for all it was told to, so the jitter comes on top of it.
+        least = error.retry_after or 0.0
+        was_told = error.retry_after is not None or error.prefers_elsewhere
+        if least < longest:
+            base = BACKOFF_OF_CROWD if was_told else BACKOFF_BASE
+            jitter = backoff(retries_here, rng, base, longest - least)
+            return Verdict(Step.RETRY_HERE, least + jitter)
     return Verdict(Step.NEXT_TARGET if goes_on else Step.GIVE_UP)

@@ -18,6 +18,8 @@ from llm_routing.core.errors import (
 from llm_routing.core.retry import (
     BACKOFF_BASE,
     BACKOFF_CAP,
+    BACKOFF_OF_CROWD,
+    LEAST_SECONDS,
     MAX_ATTEMPTS,
     MAX_RETRY_AFTER,
     Step,
@@ -129,6 +131,7 @@ def step(
     remaining: float = 100.0,
     may_retry: bool = True,
     patience: float = 0.0,
+    rng: Random | None = None,
 ) -> Verdict:
     return after_failure(
         error,
@@ -136,7 +139,7 @@ def step(
         retries_here=retries_here,
         more_targets=more_targets,
         remaining=remaining,
-        rng=Random(0),
+        rng=rng or Random(0),
         may_retry=may_retry,
         patience=patience,
     )
@@ -181,7 +184,9 @@ def test_without_a_budget_there_is_no_retry(more_targets: bool, expected: Step) 
 
 def test_a_rate_limit_is_waited_for_where_this_target_answers_sooner_all_the_same() -> None:
     limited = RateLimited("x", retry_after=2.0)
-    assert step(limited, more_targets=True, patience=2.1) == Verdict(Step.RETRY_HERE, 2.0)
+    found = step(limited, more_targets=True, patience=2.1)
+    assert found.step is Step.RETRY_HERE
+    assert 2.0 <= found.wait <= 2.1
     assert step(limited, more_targets=True, patience=2.0) == Verdict(Step.NEXT_TARGET)
 
 
@@ -200,8 +205,25 @@ def test_attempts_and_time_are_budgets(more_targets: bool) -> None:
 
 
 def test_a_vendor_s_wait_is_kept_where_it_is_longer_than_ours() -> None:
-    assert step(RateLimited("x", retry_after=30.0)) == Verdict(Step.RETRY_HERE, 30.0)
-    assert 0 < step(RateLimited("x", retry_after=0.0)).wait <= BACKOFF_BASE
+    assert 30 <= step(RateLimited("x", retry_after=30.0)).wait <= 30 + BACKOFF_OF_CROWD
+    assert 0 < step(RateLimited("x", retry_after=0.0)).wait <= BACKOFF_OF_CROWD
+
+
+@pytest.mark.parametrize("retry_after", [None, 0.0, 1.0])
+def test_a_crowd_that_was_told_to_wait_does_not_return_at_once(retry_after: float | None) -> None:
+    rng = Random(7)
+    error = RateLimited("x", retry_after=retry_after)
+    waits = sorted(step(error, rng=rng).wait for _ in range(200))
+    assert waits[0] >= (retry_after or 0.0)
+    most = max(sum(start <= wait < start + 0.1 for wait in waits) for start in waits)
+    assert most < 50, "of two hundred within a tenth of a second"
+
+
+def test_the_jitter_ends_before_the_deadline() -> None:
+    for seed in range(20):
+        found = step(RateLimited("x", retry_after=1.0), remaining=1.1, rng=Random(seed))
+        assert found.step is Step.RETRY_HERE
+        assert 1.0 <= found.wait <= 1.1 - LEAST_SECONDS
 
 
 def test_there_is_no_retry_that_the_deadline_would_cut_off() -> None:
