@@ -7,7 +7,7 @@ import asyncio
 import io
 import ssl
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -27,6 +27,7 @@ from llm_routing.core.errors import (
     TLSFailed,
     UpstreamError,
 )
+from llm_routing.core.ports import no_op
 from llm_routing.core.running import running_loop
 
 from .http_direct import AiohttpResponse, Response, Use
@@ -118,6 +119,7 @@ class AiohttpTransport:
         *,
         connect_timeout: float,
         max_connections: int | None,
+        on_connected: Callable[[], None] = no_op,
     ) -> AiohttpAnswer:
         """The answer, once its head has come; see `core.ports.Transport`.
 
@@ -129,7 +131,9 @@ class AiohttpTransport:
         pool = self._pool(provider, url, limit) or await self._new_pool(provider, url, limit)
         pool.enter()
         try:
-            response = await self._request(pool, method, url, headers, body, connect_timeout)
+            response = await self._request(
+                pool, method, url, headers, body, connect_timeout, on_connected
+            )
         except BaseException as error:
             if pool.leave():
                 await pool.close()
@@ -146,8 +150,9 @@ class AiohttpTransport:
         headers: Mapping[str, str],
         body: bytes,
         connect_timeout: float,
+        on_connected: Callable[[], None],
     ) -> Response:
-        use = Use(wants_new=False)
+        use = Use(wants_new=False, on_connected=on_connected)
         began = time.monotonic()
         try:
             return await self._once(pool, method, url, headers, body, connect_timeout, use)
@@ -158,7 +163,7 @@ class AiohttpTransport:
             may_repeat = method == "GET" or use.is_unread
             if not use.was_stale or not may_repeat or is_late or pool.is_closed:
                 raise
-        use = Use(wants_new=True)
+        use = Use(wants_new=True, on_connected=no_op)
         return await self._once(pool, method, url, headers, body, connect_timeout, use)
 
     def _once(

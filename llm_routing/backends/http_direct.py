@@ -48,15 +48,17 @@ class Use:
     `sent` is how many bytes of the request were written, None where aiohttp's client writes.
     """
 
-    __slots__ = ("_connection", "sent", "wants_new")
+    __slots__ = ("_connection", "_on_connected", "sent", "wants_new")
 
-    def __init__(self, *, wants_new: bool) -> None:
+    def __init__(self, *, wants_new: bool, on_connected: Callable[[], None]) -> None:
         self.wants_new = wants_new
+        self._on_connected = on_connected
         self.sent: int | None = None
         self._connection: DirectConnection | None = None
 
     def of(self, connection: object) -> None:
         """The connection that was found."""
+        self._on_connected()
         if isinstance(connection, DirectConnection):
             self._connection = connection
             connection.uses += 1

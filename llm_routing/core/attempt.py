@@ -73,6 +73,7 @@ class Attempt:
         self.status: int | None = None
         self.settled: AttemptSettled | None = None
         self.is_opened = False
+        self._has_left = False
         self.waiting = Waiting(clock, waited)
         self.upstream_headers = _NO_HEADERS
         self._record = record
@@ -95,6 +96,10 @@ class Attempt:
         """The provider is about to be asked: from here on there is a record."""
         self.is_opened = True
         self._sink.opened(self._record)
+
+    def connected(self) -> None:
+        """There is a connection to the provider, so it may read the request from here on."""
+        self._has_left = True
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
         """The head of the provider's answer has come."""
@@ -143,15 +148,16 @@ class Attempt:
             self._permit.fail(error)
         else:
             self._permit.release()
-        if error.billed or output_length:
+        if (error.billed and self._has_left) or output_length:
             usage = self._partial(usage, output_length)
         message = kept_message(error.message) if self._keeps_message else ""
         self._settle(AttemptOutcome.FAILURE, error.code, usage, message)
 
     def cancel(self, usage: Usage | None = None, output_length: int = 0) -> None:
-        """The caller left; the vendor bills what it has done."""
+        """The caller left; the vendor bills what it has done, if the request has reached it."""
         self._permit.release()
-        self._settle(AttemptOutcome.CANCELLED, "", self._partial(usage, output_length))
+        used = self._partial(usage, output_length) if self._has_left else None
+        self._settle(AttemptOutcome.CANCELLED, "", used)
 
     def summary(self, error: UpstreamError | None = None) -> AttemptSummary:
         """The attempt as a caller may see it, settled or not."""

@@ -278,6 +278,7 @@ class Executor:
                 wire.body,
                 connect_timeout=timeouts.connect,
                 max_connections=provider.max_connections,
+                on_connected=attempt.connected,
             )
         attempt.answered(answer.status, answer.headers)
         if 200 <= answer.status < 300:

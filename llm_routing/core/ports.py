@@ -4,7 +4,7 @@ The network, the clock and the ledger are behind these; their implementations ar
 and in the Django ring.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -62,6 +62,10 @@ class Answer(Protocol):
         """Gives the connection back where the body was read to its end, else drops it."""
 
 
+def no_op() -> None:
+    """Does nothing."""
+
+
 class Transport(Protocol):
     """One HTTP client for all providers, with a pool for each."""
 
@@ -75,9 +79,11 @@ class Transport(Protocol):
         *,
         connect_timeout: float,
         max_connections: int | None,
+        on_connected: Callable[[], None] = no_op,
     ) -> Answer:
         """The answer, as soon as its head has come. Redirects are not followed. `connect_timeout`
         is in seconds; `max_connections` sizes the provider's pool, None as settings have it.
+        `on_connected` is called before the first byte of the request is written.
         Raises `ConnectionFailed` and its kinds, `ConnectionLost`, `ConnectTimeout`."""
 
     async def aclose(self) -> None:

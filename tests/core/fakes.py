@@ -5,7 +5,7 @@ The wire format is one a test can read: an answer is its text, a stream is lines
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -42,7 +42,13 @@ from llm_routing.core.executor import Executor
 from llm_routing.core.latency import ENOUGH_CALLS
 from llm_routing.core.limits import ProviderLimits
 from llm_routing.core.planner import RoutePlan
-from llm_routing.core.ports import AttemptOpened, AttemptSettled, BreakerStore, WireRequest
+from llm_routing.core.ports import (
+    AttemptOpened,
+    AttemptSettled,
+    BreakerStore,
+    WireRequest,
+    no_op,
+)
 from llm_routing.core.retry_budget import RetryBudgets
 from llm_routing.core.routing_table import ModelSpec, Price, ProviderSpec, RouteSpec, Target
 from llm_routing.core.types import Caller, FinishReason, Usage
@@ -60,13 +66,15 @@ ERRORS_BY_STATUS: Mapping[int, type[UpstreamError]] = {
 
 @dataclass
 class Reply:
-    """What a provider does with one request: fail, or answer after `delay` seconds."""
+    """What a provider does with one request: fail, or answer after `delay` seconds. Before, it
+    takes `connects_after` seconds to connect."""
 
     chunks: Sequence[Chunk] = ()
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0.0
     fails: UpstreamError | None = None
+    connects_after: float = 0.0
 
 
 class FakeAnswer:
@@ -136,12 +144,15 @@ class ScriptedTransport:
         *,
         connect_timeout: float,
         max_connections: int | None,
+        on_connected: Callable[[], None] = no_op,
     ) -> FakeAnswer:
         now = asyncio.get_running_loop().time()
         self.sent.append(
             Sent(provider, method, url, headers, body, connect_timeout, max_connections, now)
         )
         reply = self.replies[provider].popleft()
+        await asyncio.sleep(reply.connects_after)
+        on_connected()
         await asyncio.sleep(reply.delay)
         if reply.fails is not None:
             raise reply.fails

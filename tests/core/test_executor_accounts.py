@@ -5,7 +5,12 @@ from decimal import Decimal
 
 import pytest
 
-from llm_routing.core.errors import ConnectionFailed, ConnectionLost, UpstreamError
+from llm_routing.core.errors import (
+    ConnectionFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    UpstreamError,
+)
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.routing_table import Price
 from llm_routing.core.types import Caller, Usage
@@ -141,6 +146,25 @@ async def test_a_caller_who_leaves_settles_the_attempt_once_and_closes_the_answe
     ]
     assert world.ledger.ends[1].usage == Usage(100, 0, estimated=True)
     world.assert_accounts_are_closed()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@in_virtual_time
+async def test_what_never_left_has_used_nothing(streaming: bool) -> None:
+    world = World()
+    world.script("a", Reply((b"Hello",), connects_after=50))
+    run = world.executor.open_stream if streaming else world.executor.complete
+    task = asyncio.ensure_future(run(OPERATION, plan_for("a"), call()))
+    await asyncio.sleep(3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    world.script("a", Reply((b"Hello",), connects_after=50))
+    with pytest.raises(DeadlineExceeded):
+        await run(OPERATION, plan_for("a"), call(5))
+    codes = [("a", "cancelled", ""), ("a", "failure", "cut_by_deadline")]
+    assert world.ledger.outcomes == codes
+    assert [(end.usage, end.cost) for end in world.ledger.ends] == [(None, None)] * 2
 
 
 @in_virtual_time
