@@ -107,8 +107,10 @@ def _is_about_our_model(details: VendorDetails, sent: SentRequest) -> bool:
 
 
 def _are_the_vendors_words(details: VendorDetails, sent: SentRequest) -> bool:
+    """Whether a vendor has said it of its own accord. Without a phrase, it was another one."""
     return (
-        details.status in _OF_THE_ACCOUNT
+        details.phrase != ""
+        and details.status in _OF_THE_ACCOUNT
         and details.phrase in outside_all_quotes(details.reason)
         and details.phrase.encode() not in sent.body.lower()
     )

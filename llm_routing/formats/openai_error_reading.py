@@ -18,13 +18,15 @@ MAX_VIOLATIONS: Final = 20
 @dataclass(frozen=True, slots=True)
 class SaidError:
     """What a vendor's error says; names are lower-case. `status` is the one it names itself.
-    `relayed_names` are those of an error that the vendor hands on from another one."""
+    `relayed_names` are those of an error that the vendor hands on from another one; if it
+    `is_relayed`, no account of ours is meant."""
 
     reason: str = ""
     names: tuple[str, ...] = ()
     relayed_names: tuple[str, ...] = ()
     status: int = 0
     was_moderated: bool = False
+    is_relayed: bool = False
     type: str = ""
     code: str = ""
     param: str = ""
@@ -58,6 +60,7 @@ def read_error(value: Any) -> SaidError:
         relayed_names=relayed.names,
         status=_status(error.get("code")),
         was_moderated=bool(metadata.get("reasons") or metadata.get("flagged_input")),
+        is_relayed=bool(metadata.get("provider_name") or metadata.get("raw")),
         type=read_name(error.get("type")),
         code=read_name(error.get("code")) or violation.code,
         param=read_name(error.get("param")) or violation.param,

@@ -243,10 +243,11 @@ def _failure(
             code=said.code,
             param=said.param,
             reason=said.reason,
-            phrase=kind.phrase,
+            phrase="" if said.is_relayed else kind.phrase,
         ),
     )
-    error.counts_against_breaker = counts_by_itself(
+    is_of_another = said.is_relayed and error.takes_credential_out
+    error.counts_against_breaker = not is_of_another and counts_by_itself(
         kind.error_class, meant, kind.basis, said.reason.lower()
     )
     return with_status(error, meant)

@@ -521,3 +521,16 @@ class TestAHugeError:
         told = (error.message, *(str(getattr(error.details, name)) for name in ("code", "param")))
         assert max(map(len, told)) < 600
         assert len(error.details.reason) <= MAX_READ_CHARACTERS
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+@pytest.mark.parametrize("metadata", [{"provider_name": "Acme"}, {"raw": "Incorrect API key"}])
+def test_the_key_that_the_vendor_behind_a_vendor_refuses_is_not_ours(
+    status: int, metadata: Any
+) -> None:
+    said = {"message": "Incorrect API key provided.", "code": status}
+    answer = {"error": {**said, "metadata": metadata}}
+    for error in (failure(status, answer), error_in_answer(answer)):
+        assert error.takes_credential_out
+        assert not error.counts_against_breaker
+    assert failure(status, {"error": said}).counts_against_breaker
