@@ -11,7 +11,7 @@ x-llm-cache        hit, miss or bypass
 x-llm-cost-usd     where the cost is known; on streams, which begin before it is, for a hit alone
 x-llm-overhead-ms  time spent in the gateway itself up to here
 x-llm-ignored      fields of the request that the target has no word for
-x-upstream-request-id, x-upstream-…  the vendor's request id and rate limits
+x-upstream-request-id  the vendor's own id of the request; x-upstream-… are its rate limits
 
 idempotency-replayed  true where it is the answer to an earlier request with the same key
 """
