@@ -5,12 +5,12 @@ Two queries for a page, however many rows it has. What was checked is in `models
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
-from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.db import connections
 from django.db.models import Avg, Count, Q
 from django.db.models.functions import TruncHour
 from django.http import HttpRequest
@@ -94,8 +94,12 @@ class WithDay:
 
 def days_of(keys: Sequence[Key]) -> Mapping[Key, Day]:
     """The last day of each target."""
-    zone = UTC if settings.USE_TZ else None
-    now = timezone.now().replace(minute=0, second=0, microsecond=0)
+    # The zone that the database keeps moments in: to convert them MySQL needs tables of zones.
+    zone = connections[HealthCheck.objects.db].timezone
+    now = timezone.now()
+    if zone is not None:
+        now = now.astimezone(zone)
+    now = now.replace(minute=0, second=0, microsecond=0)
     first = now - timedelta(hours=HOURS - 1)
     providers, models = {key[0] for key in keys}, {key[1] for key in keys}
     found: dict[Key, dict[datetime, Hour]] = {}

@@ -101,6 +101,19 @@ VARIANTS = {
             entry["DISABLE_SERVER_SIDE_CURSORS"] = True
             entry["TIME_ZONE"] = None
         """,
+    "strict-isolation": """
+        entry = DATABASES["default"]
+        if entry["ENGINE"].endswith("mysql"):
+            entry["OPTIONS"]["isolation_level"] = "serializable"
+            entry["TIME_ZONE"] = "Asia/Kolkata"
+        elif entry["ENGINE"].endswith("postgresql"):
+            from django.db.backends.postgresql.psycopg_any import IsolationLevel
+            entry["OPTIONS"] = {"isolation_level": IsolationLevel.SERIALIZABLE, "pool": True}
+            entry["TIME_ZONE"] = "Asia/Kolkata"
+        else:
+            entry["OPTIONS"] = {"init_command": "PRAGMA journal_mode=WAL"}
+            entry["TIME_ZONE"] = "Asia/Kolkata"
+        """,
 }
 
 
