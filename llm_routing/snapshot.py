@@ -312,6 +312,17 @@ def _keep_latest(table: RoutingTable) -> None:
     _cache(LATEST, table, None)
 
 
+def _table_of(data: bytes | str) -> RoutingTable:
+    """The table that was kept, with what vendors take as this release knows it: another release may
+    have written it. Raises `ValueError`."""
+    table = table_from_json(data)
+    providers = {
+        name: replace(spec, quirks=VENDORS[spec.vendor].quirks) if spec.vendor in VENDORS else spec
+        for name, spec in table.providers.items()
+    }
+    return replace(table, providers=providers)
+
+
 def _cached(key: str) -> RoutingTable | None:
     alias = get_settings().snapshot_cache_alias
     if not alias:
@@ -321,7 +332,7 @@ def _cached(key: str) -> RoutingTable | None:
         token = cache.get(key)
         if token is None:
             return None
-        return table_from_json(_sealing().decrypt(token, cache.make_key(key)))
+        return _table_of(_sealing().decrypt(token, cache.make_key(key)))
     except Exception as error:  # noqa: BLE001  # any cache, any fault: there are other places
         logger.warning("The cached configuration cannot be read: %s", type(error).__name__)
         return None
@@ -360,7 +371,7 @@ def _save(table: RoutingTable) -> None:
 
 def _saved() -> RoutingTable | None:
     try:
-        return table_from_json(_path().read_bytes())
+        return _table_of(_path().read_bytes())
     except (OSError, ValueError):
         return None
 

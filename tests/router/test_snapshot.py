@@ -1,6 +1,7 @@
 """The configuration in memory: what it holds, and what keeps it when the database is away."""
 
 import json
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -9,6 +10,7 @@ from django.db import OperationalError
 
 from llm_routing import snapshot
 from llm_routing.conf import get_settings
+from llm_routing.core.quirks import Quirks
 from llm_routing.core.routing_table import route_key, table_to_json
 from llm_routing.models import (
     ConfigurationVersion,
@@ -19,6 +21,7 @@ from llm_routing.models import (
 )
 from llm_routing.snapshot import Snapshot, SnapshotOrigin, SnapshotSource
 from llm_routing.static import static_snapshot
+from llm_routing.vendors import VENDORS
 
 from .conftest import Configuration
 
@@ -262,3 +265,28 @@ def test_another_process_takes_the_table_from_the_shared_cache(
     assert second.current.table == first.current.table
     caches["default"].clear()
     assert fresh().current.table == first.current.table
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_what_a_vendor_takes_is_as_this_release_knows_it(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch, is_cached: bool
+) -> None:
+    if is_cached:
+        with_shared_cache(monkeypatch)
+    provider = fresh().current.table.providers["first"]
+    row = replace(VENDORS[provider.vendor], quirks=Quirks(max_stops=7))
+    monkeypatch.setattr("llm_routing.snapshot.VENDORS", {**VENDORS, provider.vendor: row})
+    source = SnapshotSource()
+    if is_cached:
+        source.refresh()
+    else:
+        with away():
+            source.refresh()
+    assert source.current.table.providers["first"].quirks == row.quirks
+    # A vendor that only the release knows which kept the table last.
+    kept = row.quirks if is_cached else provider.quirks
+    monkeypatch.setattr("llm_routing.snapshot.VENDORS", {})
+    source = SnapshotSource()
+    with away():
+        source.refresh()
+    assert source.current.table.providers["first"].quirks == kept
