@@ -43,7 +43,7 @@ def decode(data: bytes | str) -> Any:
 
 def decode_halves(data: bytes) -> Any:
     """As `decode`, of a text that need not be valid Unicode: a lone surrogate stays in its string,
-    and bytes that are not UTF-8 become U+FFFD. Raises `ValueError`.
+    bytes that are not UTF-8 become U+FFFD, and NaN and Infinity are null. Raises `ValueError`.
 
     What it returns cannot be encoded before `core.unicode.whole` or `scrubbed` mended it.
     """
@@ -53,20 +53,20 @@ def decode_halves(data: bytes) -> Any:
         text = data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         text = data.decode("utf-8", "replace")
-    return json.loads(text, parse_constant=_refuse_constant)
+    return json.loads(text, parse_constant=_as_null)
 
 
 def decode_mended(data: bytes) -> Any:
-    """As `decode`; a text that is not valid Unicode is read with U+FFFD for what is not. For what
-    vendors write. Raises `ValueError`."""
+    """As `decode`; a text that is not valid Unicode is read with U+FFFD for what is not, and NaN
+    and Infinity are null. For what vendors write. Raises `ValueError`."""
     try:
         return decode(data)
     except ValueError:
         return scrubbed(decode_halves(data))
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+def _as_null(_constant: str) -> None:
+    """NaN and Infinity, which Python's servers write for what is no number."""
 
 
 encode_record: Final[Callable[[Any], bytes]] = Encoder(decimal_format="string").encode

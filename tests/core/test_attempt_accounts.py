@@ -5,9 +5,10 @@ from decimal import Decimal
 
 import pytest
 
-from llm_routing.core.errors import AllTargetsFailed, RequestRejected
+from llm_routing.core.errors import AllTargetsFailed, ConnectionLost, RequestRejected
 from llm_routing.core.events import UsageReported
 from llm_routing.core.pricing import Price
+from llm_routing.core.routing_table import StreamRecovery
 from llm_routing.core.types import CostSource, Usage
 
 from .fakes import (
@@ -20,6 +21,7 @@ from .fakes import (
     refusal,
     target,
     text,
+    with_prefill,
 )
 from .virtual_time import in_virtual_time
 
@@ -141,3 +143,41 @@ async def test_headers_of_the_last_failure_are_handed_on() -> None:
         await world.executor.complete(TextOperation(), plan_for(["a", "b"]), call())
     assert caught.value.upstream_headers == {"x-upstream-request-id": "req_b"}
     assert [settled.upstream_request_id for settled in world.ledger.ends] == ["req_a", "req_b"]
+
+
+@pytest.mark.parametrize("tail", ["usage:5,2/finish/end", "usage:0,0/finish/end", "finish/end"])
+@in_virtual_time
+async def test_what_a_continued_answer_cost_is_the_sum_of_its_records(tail: str) -> None:
+    world = World()
+    world.script("a", lines("start/text:Hello,", ConnectionLost("Cut.")))
+    world.script("b", lines(f"start/text: world/{tail}"))
+    targets = [with_prefill(target(name, THREE)) for name in ("a", "b")]
+    plan = plan_for(targets, stream_recovery=StreamRecovery.CONTINUE)
+    result = await world.executor.open_stream(TextOperation(), plan, call())
+    frames = [frame async for batch in result.value for frame in batch]
+    reports = [e.usage for f in frames for e in f.events if isinstance(e, UsageReported)]
+    usages = [settled.usage for settled in world.ledger.ends]
+    costs = [settled.cost for settled in world.ledger.ends]
+    assert len(usages) == 2
+    told = (reports[-1].input_tokens, reports[-1].output_tokens)
+    assert told == tuple(
+        sum(getattr(usage, name) for usage in usages) for name in ("input_tokens", "output_tokens")
+    )
+    account = result.value.account
+    assert account is not None
+    assert account.usage == reports[-1]
+    assert account.cost == sum(cost for cost in costs if cost is not None)
+
+
+@in_virtual_time
+async def test_both_attempts_of_a_hedged_answer_are_in_the_records() -> None:
+    world = World()
+    world.expect(1.0, ["a", "b"])
+    world.script("a", lines(50.0))
+    world.script("b", text("Hi|5,2"))
+    plan = plan_for([target("a", THREE), target("b", THREE)], is_hedged=True)
+    await world.executor.complete(TextOperation(), plan, call())
+    found = {settled.opened.provider: settled for settled in world.ledger.ends}
+    assert found["b"].usage == Usage(5, 2)
+    lost = found["a"]
+    assert (lost.usage, lost.cost_source) == (Usage(100, 0, estimated=True), CostSource.ESTIMATED)

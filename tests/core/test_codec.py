@@ -51,8 +51,13 @@ def test_what_is_not_valid_unicode_can_be_mended(body: bytes, value: Any) -> Non
     assert decode(encode(value)) == value
 
 
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_is_null_in_what_vendors_write(constant: str) -> None:
+    assert decode_mended(f'{{"a": {constant}}}'.encode()) == {"a": None}
+
+
 @pytest.mark.parametrize(
-    "body", [b"", b'{"a": NaN}', b"[" * 100_000, b"[" * 300 + b"]" * 300, b'"\n"', b'"\xff']
+    "body", [b"", b'{"a": Nan}', b"[" * 100_000, b"[" * 300 + b"]" * 300, b'"\n"', b'"\xff']
 )
 def test_what_is_no_json_cannot_be_mended(body: bytes) -> None:
     with pytest.raises(ValueError):

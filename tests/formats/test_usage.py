@@ -161,6 +161,19 @@ def test_a_usage_with_an_impossible_count_is_not_believed(place: str, count: Any
     assert json.loads(OPENAI.parse_response(body).raw)["usage"] is None
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_is_no_count_and_costs_nobody_the_answer(number: float) -> None:
+    body = openai_body({"prompt_tokens": 3, "completion_tokens": number})
+    assert openai_usage_of(body) == Usage(3)
+    shown = json.loads(OPENAI.parse_response(body).raw)["usage"]
+    assert shown == {"prompt_tokens": 3, "completion_tokens": None}
+    usage = {"input_tokens": 3, "output_tokens": number}
+    completion = ANTHROPIC.parse_response(anthropic_body(usage))
+    assert completion.usage == Usage(3)
+    assert anthropic_stream({"input_tokens": 3}, usage)[0] == Usage(3)
+    assert b"NaN" not in completion.raw + b"".join(anthropic_stream(usage, usage)[1])
+
+
 @pytest.mark.parametrize("usage", [None, {}, [], "none", 7, {"speed": 3}])
 def test_a_usage_without_counts_is_none(usage: Any) -> None:
     assert openai_usage_of(openai_body(usage)) is None
