@@ -26,6 +26,14 @@ H11 = "uvicorn.protocols.http.h11_impl"
 MOST_PIPELINED = 20
 """Requests that may wait on one connection for the answers to those before them."""
 
+MOST_PIECES = 20_000
+SMALL_PIECE = 64
+"""A body may come in more pieces only if they have so many bytes on average: each is a call."""
+
+MOST_PIECES_H11 = 2_000
+MOST_FRAMING = 1024 * 1024
+"""Bytes around a body, such as extensions of chunks, that h11 may have to read."""
+
 _METHODS = {
     HTTPTOOLS: (
         "HttpToolsProtocol",
@@ -35,6 +43,7 @@ _METHODS = {
 }
 _MARK = "_llm_routing_guard"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large"
+_BAD = b"HTTP/1.1 400 Bad Request"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout"
 
 
@@ -144,6 +153,9 @@ class _Head(Alarm):
     def before(self) -> None:
         """Data is about to be parsed."""
 
+    def forget(self) -> None:
+        """The connection is gone; nothing refers back to it from now on."""
+
     def after(self, size: int) -> None:
         """So many bytes were parsed."""
         raise NotImplementedError
@@ -153,13 +165,14 @@ class _HttpToolsHead(_Head):
     """httptools joins what it reads of one line, however long, and gives header and trailer lines
     one by one, however many: what comes without a complete head or body data is counted."""
 
-    __slots__ = ("_limit", "_scope", "_unread", "body_bytes")
+    __slots__ = ("_limit", "_message_bytes", "_pieces", "_scope", "_unread", "has_body_data")
 
     def __init__(self, protocol: Any) -> None:
         self._limit = get_settings().max_header_bytes
         self._unread = 0
         self._scope: Any = None
-        self.body_bytes = 0
+        self._pieces = self._message_bytes = 0
+        self.has_body_data = False
         super().__init__(protocol)
 
     @property
@@ -170,12 +183,12 @@ class _HttpToolsHead(_Head):
 
     def before(self) -> None:
         """See `_Head`."""
-        self.body_bytes = 0
+        self.has_body_data = False
 
     def after(self, size: int) -> None:
         """See `_Head`."""
         scope = self._protocol.scope
-        if scope is not self._scope or self.body_bytes:
+        if scope is not self._scope or self.has_body_data:
             # What belongs to it is a part of one read, which is bounded by itself.
             self._scope, self._unread = scope, 0
         else:
@@ -192,12 +205,47 @@ class _HttpToolsHead(_Head):
         """A request begins. Raises `ValueError`, which the parser answers with 400."""
         if len(self._protocol.pipeline) >= MOST_PIPELINED:
             raise ValueError("too many pipelined requests")
+        self._pieces = self._message_bytes = 0
+
+    def take(self, size: int) -> None:
+        """So much of a body came. Raises `ValueError`, which the parser answers with 400."""
+        self.has_body_data = True
+        self._pieces += 1
+        self._message_bytes += size
+        if self._pieces > MOST_PIECES and self._message_bytes < self._pieces * SMALL_PIECE:
+            raise ValueError("too many small chunks")
 
 
 class _H11Head(_Head):
-    """h11 limits what it buffers itself; only the time is left to us."""
+    """h11 limits what it buffers itself; what is left to us is the time, the client's and its own:
+    a chunk costs it far more than httptools."""
 
-    __slots__ = ()
+    __slots__ = ("_body_bytes", "_pieces", "_received")
+
+    def __init__(self, protocol: Any) -> None:
+        self._received = self._pieces = self._body_bytes = 0
+        super().__init__(protocol)
+        next_event = protocol.conn.next_event
+        h11 = import_module("h11")
+
+        def counted_event() -> Any:
+            event = next_event()
+            if isinstance(event, h11.Request):
+                self._received = self._pieces = self._body_bytes = 0
+            elif isinstance(event, h11.Data):
+                self._pieces += 1
+                self._body_bytes += len(event.data)
+                small = self._body_bytes < self._pieces * SMALL_PIECE
+                if small and self._pieces > MOST_PIECES_H11:
+                    self.end(_BAD)
+                    return h11.NEED_DATA
+            return event
+
+        protocol.conn.next_event = counted_event
+
+    def forget(self) -> None:
+        """See `_Head`."""
+        vars(self._protocol.conn).pop("next_event", None)
 
     @property
     def has_begun(self) -> bool:
@@ -206,7 +254,10 @@ class _H11Head(_Head):
 
     def after(self, size: int) -> None:
         """See `_Head`."""
-        if self.is_answering:
+        self._received += size
+        if self._received > MOST_FRAMING + self._body_bytes * SMALL_PIECE:
+            self.end(_BAD)
+        elif self.is_answering:
             self.stop()
         else:
             self.wait()
@@ -226,6 +277,7 @@ def _extend(protocol: Any, head_of: Callable[[Any], _Head]) -> None:
     def connection_lost(self: Any, error: Exception | None) -> None:
         if (head := getattr(self, _MARK)) is not None:
             head.stop()
+            head.forget()
             setattr(self, _MARK, None)
         lost(self, error)
 
@@ -253,7 +305,7 @@ def _extend_callbacks(protocol: Any) -> None:
 
     def counted_body(self: Any, body: bytes) -> None:
         if (head := getattr(self, _MARK)) is not None:
-            head.body_bytes += len(body)
+            head.take(len(body))
         on_body(self, body)
 
     def checked_begin(self: Any) -> None:

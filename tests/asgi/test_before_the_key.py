@@ -17,7 +17,7 @@ from llm_routing.models import ApiKey
 from llm_routing.request_limits import pass_on
 from tests.api.conftest import serving
 
-from .test_lean import clean_process, configuration, connections_given_back, key, router
+from .test_lean import chat, clean_process, configuration, connections_given_back, key, router
 
 __all__ = ["clean_process", "configuration", "connections_given_back", "key", "router"]
 
@@ -228,6 +228,35 @@ async def test_pipelined_requests_are_bounded(router: object) -> None:
             while more := await asyncio.wait_for(reader.read(65_536), WAIT):
                 answers += more
         assert answers.count(b"200 OK") <= uvicorn_guard.MOST_PIPELINED + 1
+
+
+@pytest.mark.parametrize("http", HTTP)
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/admin/login/"])
+async def test_a_body_in_tiny_chunks_is_cut_short(http: str, path: bytes, router: object) -> None:
+    async with connected(http) as (_, writer):
+        writer.write(b"POST " + path + b" HTTP/1.1\r\nhost: localhost\r\n")
+        writer.write(b"transfer-encoding: chunked\r\n\r\n")
+        assert await flood(writer, b"1\r\nx\r\n" * 10_000, 32 * 1024**2) < 16 * 1024**2
+
+
+async def test_chunks_with_long_extensions_are_cut_short_where_they_are_dear(
+    router: object,
+) -> None:
+    async with connected("h11") as (_, writer):
+        writer.write(b"POST /admin/login/ HTTP/1.1\r\nhost: localhost\r\n")
+        writer.write(b"transfer-encoding: chunked\r\n\r\n")
+        chunk = b"1;" + b"a" * 10_000 + b"\r\nx\r\n"
+        assert await flood(writer, chunk * 10, 32 * 1024**2) < 16 * 1024**2
+
+
+@pytest.mark.parametrize("http", HTTP)
+async def test_a_body_in_many_small_chunks_is_read(http: str, key: str) -> None:
+    async with connected(http) as (reader, writer):
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n")
+        writer.write(b"x-api-key: " + key.encode() + b"\r\ntransfer-encoding: chunked\r\n\r\n")
+        body = chat("Hi")
+        writer.write(b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
+        assert b"200 OK" in await asyncio.wait_for(reader.readline(), WAIT)
 
 
 @pytest.mark.parametrize(
