@@ -43,7 +43,11 @@ def _messages(report: SweepReport) -> Iterator[tuple[int, str]]:
     bad = [verdict for verdict in report.verdicts if not verdict.is_healthy]
     for verdict in bad[:MOST_MESSAGES]:
         name = f"{verdict.provider}/{verdict.model}" if verdict.model else verdict.provider
-        text = _("“%(name)s” is unhealthy: %(code)s. %(reason)s")
+        text = (
+            _("“%(name)s” is unhealthy: %(code)s. %(reason)s")
+            if verdict.is_about_target
+            else _("“%(name)s” was not asked: %(code)s. %(reason)s")
+        )
         parts = {"name": name, "code": verdict.error_code, "reason": verdict.message}
         yield messages.ERROR, text % parts
     total = len(report.verdicts)

@@ -257,10 +257,12 @@ class CertificateRejected(TLSFailed):
 
 
 class AddressForbidden(ConnectionFailed):
-    """The base URL leads to an address that settings do not allow."""
+    """The base URL leads to an address that settings do not allow. Other processes may have other
+    settings, so it says nothing about the target."""
 
     code = "address_forbidden"
     retryable_here = False
+    counts_against_breaker = False
 
 
 class ConnectionLost(UpstreamError):

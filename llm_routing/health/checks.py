@@ -15,6 +15,7 @@ from llm_routing.core.codec import decode
 from llm_routing.core.content import Message, Role, TextPart
 from llm_routing.core.errors import (
     ERRORS_BY_CODE,
+    AddressForbidden,
     LLMError,
     MalformedAnswer,
     ModelNotFound,
@@ -33,6 +34,8 @@ from llm_routing.formats.registry import FORMATS
 from llm_routing.vendors import ANTHROPIC_MESSAGES, VENDORS, Vendor
 
 NO_CREDENTIAL = "no_credential"
+OWN_REFUSALS = frozenset((NO_CREDENTIAL, AddressForbidden.code))
+"""What this process refuses by its own settings and environment; others may have other ones."""
 MAX_BYTES = 16 * 1024 * 1024
 HAS_NO_LIST = (404, 405, 501)
 # Models that think first refuse to stop before they could have said anything.
@@ -57,6 +60,11 @@ class Verdict:
     error_code: str = ""
     message: str = ""
     latency_ms: float | None = None
+
+    @property
+    def is_about_target(self) -> bool:
+        """Whether the target was asked, so that every process may believe it."""
+        return self.error_code not in OWN_REFUSALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,5 +257,6 @@ def _is_healthy(code: str) -> bool:
         error is not None
         and issubclass(error, UpstreamError)
         and error is not ModelNotFound
+        and error is not AddressForbidden
         and not error.counts_against_breaker
     )

@@ -82,7 +82,8 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What a sweep found. `unchecked` names what time did not suffice for."""
+    """What a sweep found. `unchecked` names targets for which there was no time. A verdict that is
+    not about its target, because this process refused to ask it, is reported and not recorded."""
 
     verdicts: tuple[Verdict, ...]
     unchecked: tuple[str, ...]
@@ -92,6 +93,11 @@ class SweepReport:
     def is_healthy(self) -> bool:
         """Whether everything was checked and is well."""
         return not self.unchecked and all(verdict.is_healthy for verdict in self.verdicts)
+
+    @property
+    def refused(self) -> int:
+        """How many checks this process refused by its own settings."""
+        return sum(not verdict.is_about_target for verdict in self.verdicts)
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain JSON values."""
@@ -106,6 +112,7 @@ class SweepReport:
                     "is_healthy": verdict.is_healthy,
                     "error_code": verdict.error_code or None,
                     "message": verdict.message or None,
+                    "is_recorded": verdict.is_about_target,
                     "latency_ms": (
                         None if verdict.latency_ms is None else round(verdict.latency_ms, 1)
                     ),
@@ -153,8 +160,10 @@ def sweep(
     is_swept = False
     try:
         report = _check(selection, network, settings, holder, stopping)
-        _record(report.verdicts, holder, settings.health_history_days)
-        is_swept = selection.is_whole
+        about_targets = [verdict for verdict in report.verdicts if verdict.is_about_target]
+        _record(about_targets, holder, settings.health_history_days)
+        # One that asked nobody does not keep the others, who may, from sweeping.
+        is_swept = selection.is_whole and (interval is not None or bool(about_targets))
     finally:
         leases.release(LEASE, holder, swept=is_swept)
     return report

@@ -24,7 +24,6 @@ from llm_routing.credentials import STORED
 from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, ModelConfig
 from llm_routing.models.databases import DatabaseNow, atomic, writes_to
 
-from .checks import NO_CREDENTIAL
 from .credentials import CredentialBreakers, News, Turn
 from .signs import Check, HealthSigns, Key
 
@@ -137,8 +136,6 @@ class Watch:
                 kind=row.kind,
             )
             for row in found
-            # A sweeper without a key says nothing about a process that may have one.
-            if row.error_code != NO_CREDENTIAL
         }
         self.signs.take(checks, _availability())
         self._last_check = found[-1].pk

@@ -65,6 +65,7 @@ RETRYABLE_HERE = {
 FINAL = {ContentFiltered, RequestRejected}
 # The request's, the configuration's or our own doing: no news of the target's health.
 HARMLESS = {
+    AddressForbidden,
     BreakerOpen,
     ProviderBusy,
     ContextTooLong,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.db import connections
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
 from llm_routing.core.errors import AllTargetsRateLimited, RequestRejected
@@ -50,6 +51,8 @@ async def router(clean_process: None, upstream: Upstream) -> AsyncIterator[BaseL
         add_route("first/alpha", "second/alpha")
         add_route("claude/alpha", "second/alpha", use_case="documentation")
         add_route("first/alpha", use_case="alone")
+        # The thread outlives the test, and with it a connection of the pool.
+        connections.close_all()
 
     await asyncio.to_thread(configure)
     yield await get_llm_router()

@@ -15,7 +15,7 @@ from llm_routing.core.breaker import BreakerState
 from llm_routing.core.errors import AllTargetsFailed, LLMError, NoTargetAvailable, RequestRejected
 from llm_routing.health.signs import FAILURES_IN_A_ROW
 from llm_routing.health.watch import reset_breakers, watch
-from llm_routing.models import BreakerReport, HealthCheck, Provider, UsageRecord
+from llm_routing.models import BreakerReport, HealthCheck, Provider, SweepLease, UsageRecord
 
 from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion, swept, until
 
@@ -236,17 +236,28 @@ async def test_an_old_check_counts_no_more(
     assert await ask(router) == "first"
 
 
-async def test_a_sweeper_without_a_key_says_nothing_of_one_that_has_it(
-    router: BaseLLMRouter, two: Upstream
+async def test_a_sweep_under_other_settings_says_nothing_about_the_targets(
+    router: BaseLLMRouter, two: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await HealthCheck.objects.acreate(
-        provider="first", model="alpha", is_healthy=False, error_code="no_credential"
-    )
-    await HealthCheck.objects.acreate(
-        provider="second", model="alpha", is_healthy=False, error_code="server_failed"
-    )
-    await eventually(lambda: watch.signs.unhealthy)
-    assert watch.signs.unhealthy == {"second/alpha"}
+    await sync_to_async(swept)()
+    await eventually(lambda: watch.signs.check_of(("first", "alpha")))
+    # As a command in a shell that lacks the server's variables has them.
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("LLM_ALLOWED_UPSTREAM_NETWORKS", "10.0.0.0/8")
+        get_settings.cache_clear()
+        refused = await sync_to_async(swept)()
+        deep = await sync_to_async(swept)(deep=True)
+    get_settings.cache_clear()
+    for report in (refused, deep):
+        assert not report.is_healthy
+        assert {verdict.error_code for verdict in report.verdicts} == {"address_forbidden"}
+    assert not await HealthCheck.objects.filter(is_healthy=False).aexists()
+    lease = await SweepLease.objects.aget()
+    assert lease.swept_at is not None
+    assert lease.claimed_at is not None
+    assert lease.swept_at < lease.claimed_at, "a sweep that asked nobody keeps no other from it"
+    assert not watch.signs.unhealthy
+    assert (await router.get_health_status())["status"] == "healthy"
 
 
 async def test_the_status_names_what_is_wrong_and_no_secret(

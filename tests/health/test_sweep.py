@@ -128,6 +128,7 @@ def test_a_provider_without_a_key_is_not_asked(provider: Provider, upstream: Ups
     assert set(found(swept()).values()) == {"no_credential"}
     assert set(found(swept(deep=True)).values()) == {"no_credential"}
     assert upstream.asked == []
+    assert not HealthCheck.objects.exists(), "another process may have the key"
 
 
 def test_one_that_hangs_or_is_not_there_holds_up_nobody_for_long(

@@ -153,6 +153,8 @@ class Command(BaseCommand):
                 elif options["verbosity"] >= 2 or not verdict.model:
                     self.stdout.write(_line(verdict))
             self.stdout.write(_summary(report))
+            if report.refused:
+                self.stdout.write(self.style.WARNING(_REFUSED))
         self.stdout.flush()
 
 
@@ -185,10 +187,15 @@ def _line(verdict: Verdict) -> str:
     return f"{target}: {verdict.error_code}{latency}. {verdict.message}"
 
 
+_REFUSED = (
+    "What this process refused to ask is not recorded: its settings or environment are not the "
+    "server's. See that it has the same keys and LLM_ALLOWED_UPSTREAM_NETWORKS."
+)
+
+
 def _summary(report: SweepReport) -> str:
-    bad = sum(not verdict.is_healthy for verdict in report.verdicts)
+    good = sum(verdict.is_healthy for verdict in report.verdicts)
+    bad = len(report.verdicts) - good - report.refused
+    refused = f", {report.refused} refused by this process" if report.refused else ""
     unchecked = f", {len(report.unchecked)} not checked in time" if report.unchecked else ""
-    return (
-        f"{len(report.verdicts) - bad} healthy, {bad} unhealthy{unchecked}, "
-        f"in {report.seconds:.1f} s."
-    )
+    return f"{good} healthy, {bad} unhealthy{refused}{unchecked}, in {report.seconds:.1f} s."
