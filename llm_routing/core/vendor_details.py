@@ -3,7 +3,10 @@
 What follows from them is in `formats.evidence`; the errors themselves are in `errors`.
 """
 
+from collections.abc import Mapping
+from dataclasses import field
 from enum import Enum
+from typing import Any
 
 from .records import record
 
@@ -38,10 +41,10 @@ class VendorDetails:
 
 @record
 class SentRequest:
-    """What a vendor was sent. `is_relayed`: the body is the caller's own, of which `fields` are the
-    names at its top; otherwise the gateway wrote it."""
+    """What a vendor was sent. `is_relayed`: the body is the caller's own; otherwise the gateway
+    wrote it. `asked` is the body that the caller sent, empty for a call in process."""
 
     model_id: str
     body: bytes
     is_relayed: bool = False
-    fields: frozenset[str] = frozenset()
+    asked: Mapping[str, Any] = field(default_factory=dict)

@@ -95,13 +95,15 @@ def review(error: UpstreamError, sent: SentRequest) -> None:
 
 def _is_about_our_model(details: VendorDetails, sent: SentRequest) -> bool:
     """Whether the model that is missing is the one we asked for, and no other that the request
-    speaks of: its name stands nowhere else in the request."""
+    speaks of: its name stands nowhere else in the request, as it came and as it was sent."""
     if details.basis is Basis.WORDS and details.status not in (403, 404):
         return False
     if details.param not in ("", "model"):
         return False
     if mentions(details.reason, sent.model_id):
-        return sent.body.count(encode(sent.model_id)[1:-1]) == 1
+        name = encode(sent.model_id)[1:-1]
+        others = {field: value for field, value in sent.asked.items() if field != "model"}
+        return sent.body.count(name) == 1 and name not in encode(others)
     names_another = outside_all_quotes(details.reason) != details.reason.lower()
     return details.basis is Basis.CODE and not names_another and sent.body.count(b'model"') == 1
 
@@ -113,6 +115,7 @@ def _are_the_vendors_words(details: VendorDetails, sent: SentRequest) -> bool:
         and details.status in _OF_THE_ACCOUNT
         and details.phrase in outside_all_quotes(details.reason)
         and details.phrase.encode() not in sent.body.lower()
+        and details.phrase.encode() not in encode(sent.asked).lower()
     )
 
 
@@ -127,7 +130,7 @@ def _may_suit_another(details: VendorDetails, sent: SentRequest) -> bool:
         # What the caller refers to is not there (`file_not_found`), or else the address is wrong.
         return not details.code.endswith("_not_found")
     field = details.param.partition(".")[0].partition("[")[0]
-    if field and field not in sent.fields:
+    if field and field not in sent.asked:
         return True
     words = without_quotes(details.reason)
     return any(sign in words for sign in _FEATURE_WORDS)

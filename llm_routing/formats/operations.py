@@ -85,8 +85,8 @@ class _Spoken(ABC):
             return
         wire, source = self.build(target), self._source
         is_relayed = source is not None and source.format == target.provider.format
-        fields = frozenset(source.body) if source is not None else frozenset()
-        review(error, SentRequest(target.model.model_id, wire.body, is_relayed, fields))
+        asked = source.body if source is not None else {}
+        review(error, SentRequest(target.model.model_id, wire.body, is_relayed, asked))
         is_offered = self.name in target.model.capabilities
         if isinstance(error, ModelNotFound) and not (is_offered or self.name == CHAT):
             # Whoever lists no capabilities is believed to have them; that it lacks this one says

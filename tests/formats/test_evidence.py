@@ -295,6 +295,26 @@ def test_words_that_the_request_holds_are_not_the_vendor_s() -> None:
     assert not failure(403, answer, messages=asked).counts_against_breaker
 
 
+def test_words_that_were_lost_on_the_way_to_another_format_are_the_caller_s_too() -> None:
+    _, target = chat(OPENAI)
+    answer = json.dumps({"error": {"message": "Incorrect API key provided."}}).encode()
+    for more, counts in (({"incorrect api key": 1}, False), ({"other": 1}, True)):
+        operation, _ = chat(ANTHROPIC, **more)
+        error = operation.map_error(target, 403, {}, answer)
+        operation.review(target, error)
+        assert error.counts_against_breaker is counts
+
+
+def test_a_name_that_was_lost_on_the_way_to_another_format_is_the_caller_s_too() -> None:
+    _, target = chat(OPENAI)
+    answer = json.dumps({"error": f"model '{MODEL}' not found"}).encode()
+    for more, counts in (({"container": MODEL}, False), ({"container": "x"}, True)):
+        operation, _ = chat(ANTHROPIC, **more)
+        error = operation.map_error(target, 404, {}, answer)
+        operation.review(target, error)
+        assert error.counts_against_breaker is counts
+
+
 def test_an_error_inside_an_answer_is_believed_by_its_code_alone() -> None:
     for fields, counts in (
         ({"message": "x", "code": 401}, True),

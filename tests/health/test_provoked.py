@@ -11,7 +11,7 @@ import pytest
 from django.db import connections
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
-from llm_routing.core.errors import AllTargetsRateLimited, RequestRejected
+from llm_routing.core.errors import AllTargetsRateLimited, LLMError, RequestRejected
 from llm_routing.core.types import Caller
 from llm_routing.formats.anthropic_messages import AnthropicMessages
 from llm_routing.formats.openai_chat import OpenAIChat
@@ -281,3 +281,77 @@ async def test_requests_that_always_break_the_target_leave_it_to_the_others(
         for caller in (eve, bob):
             await router.respond(request, caller, "r1")
     assert watch.signs.unhealthy or router.get_metrics()["breakers_open"]
+
+
+WORDS = (
+    "incorrect api key",
+    "insufficient quota",
+    "' insufficient credits '",
+    "credit balance is too low",
+    "specified API usage limits",
+    "The model `alpha` does not exist",
+    "model: alpha",
+    "model 'alpha' not found",
+    "alpha is not a valid model",
+    "api key expired",
+    "invalid_api_key",
+    "insufficient_quota",
+    "model_not_found",
+    "authentication_error",
+)
+
+
+def echoes(words: str) -> list[Any]:
+    """Errors that repeat a caller's words, in the shapes of vendors."""
+    raw = json.dumps({"error": {"message": words, "code": "invalid_api_key", "type": words}})
+    return [
+        {"error": {"message": words, "type": "invalid_request_error", "param": words}},
+        {"error": {"message": f"Invalid value: '{words}'.", "code": "invalid_value"}},
+        {"error": {"message": f"{words} not found", "code": "file_not_found"}},
+        {"error": {"message": "Provider returned error", "metadata": {"raw": raw}}},
+        {"error": words},
+        {"detail": words},
+        {"detail": [{"loc": ["body", words], "msg": f"{words} not found", "type": "missing"}]},
+        {"message": words, "object": "error"},
+        {"type": "error", "error": {"type": "invalid_request_error", "message": words}},
+        {"type": "error", "error": {"type": "not_found_error", "message": words}},
+        words,
+    ]
+
+
+PLACES = ("field", "prompt", "tool", "file")
+
+
+@pytest.mark.parametrize("where", PLACES)
+async def test_no_echo_of_a_caller_s_words_is_believed(
+    router: BaseLLMRouter, upstream: Upstream, where: str
+) -> None:
+    eve = Caller("acme", "eve")
+    for number, words in enumerate(WORDS):
+        for place, error in enumerate(echoes(words)):
+            if (number + place) % len(PLACES) != PLACES.index(where):
+                # All pairs at all places are for the unit tests.
+                continue
+            status = (400, 403, 404, 409, 422)[(number + place) % 5]
+            content: Any = (
+                [{"type": "file", "file": {"file_id": words}}] if where == "file" else words
+            )
+            body: dict[str, Any] = {"model": "debugging"}
+            body["messages"] = [
+                {"role": "user", "content": content if where in ("prompt", "file") else "Hi"}
+            ]
+            if where == "field":
+                body[words] = 1
+            if where == "tool":
+                body["tools"] = [{"type": "function", "function": {"name": words}}]
+            for path in (FIRST, CLAUDE):
+                upstream.answers[path] = Answer(status, error)
+            for model in ("debugging", "documentation"):
+                request = OpenAIChat().parse_request({**body, "model": model})
+                with suppress(LLMError):
+                    await router.respond(request, eve, "r1")
+            assert nothing_is_known(), (words, error, status)
+    for path, good in ((FIRST, GOOD), (CLAUDE, MESSAGE)):
+        upstream.answers[path] = good
+    assert (await chat(router), await message(router)) == ("first", "claude")
+    assert router.get_metrics()["breakers_open"] == 0
