@@ -223,6 +223,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         api_key_env="GEMINI_API_KEY",
         api_key_env_fallbacks=("GOOGLE_API_KEY",),
         quirks=Quirks(
+            part_types=words("text image_url input_audio"),
             fields=words(
                 "model messages max_tokens max_completion_tokens n stop stream stream_options "
                 "temperature top_p tools tool_choice response_format reasoning_effort seed "
@@ -245,6 +246,8 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         base_url="https://api.mistral.ai/v1",
         api_key_env="MISTRAL_API_KEY",
         quirks=Quirks(
+            part_types=words("text image_url document_url reference file thinking input_audio"),
+            document_url=True,
             fields=words(
                 "model messages temperature top_p max_tokens stream stop random_seed "
                 "response_format tools tool_choice presence_penalty frequency_penalty n "
@@ -279,6 +282,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         base_url="https://api.groq.com/openai/v1",
         api_key_env="GROQ_API_KEY",
         quirks=Quirks(
+            part_types=words("text image_url document"),
             fields=words(
                 "model messages temperature top_p max_completion_tokens stream stream_options "
                 "stop seed response_format tools tool_choice parallel_tool_calls user n "
@@ -307,6 +311,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         base_url="https://api.deepseek.com/v1",
         api_key_env="DEEPSEEK_API_KEY",
         quirks=Quirks(
+            part_types=words("text image_url"),
             refused_fields=frozenset({"reasoning"}),
             one_answer=True,
             max_stops=16,
@@ -325,6 +330,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         base_url="https://api.together.ai/v1",
         api_key_env="TOGETHER_API_KEY",
         quirks=Quirks(
+            part_types=words("text image_url video_url audio_url input_audio"),
             refused_fields=_OTHER_THINKING,
             efforts=("low", "medium", "high"),
             developer_role=False,
@@ -342,6 +348,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         is_local=True,
         # What it pays no heed to is left out, so that it is named.
         quirks=Quirks(
+            part_types=words("text image_url"),
             refused_fields=_OTHER_THINKING | words("logit_bias user tool_choice"),
             one_answer=True,
             efforts=("low", "medium", "high"),
@@ -363,6 +370,10 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         names_unlisted=True,
         is_local=True,
         quirks=Quirks(
+            part_types=words(
+                "text refusal image_url image_embeds audio_url input_audio audio_embeds video_url "
+                "thinking input_text input_image"
+            ),
             refused_fields=_OTHER_THINKING,
             efforts=("low", "medium", "high"),
             developer_role=False,

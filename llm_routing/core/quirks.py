@@ -55,8 +55,10 @@ class Quirks:
 
     Messages: `developer_role`: it knows that role. `system_first`: it takes one system message, the
     first of all. `assistant_after_tools`: it takes no user's message straight after a tool's.
-    `empty_assistant`: an assistant's message may have neither content nor calls. `prefix_message`
-    and `continue_final_message` are ways to ask for the end of an answer begun.
+    `part_types` are the only kinds of content parts it takes (None: any). `document_url`: it has
+    Mistral's part for documents in place of OpenAI's `file`. `empty_assistant`: an assistant's
+    message may have neither content nor calls. `prefix_message` and `continue_final_message` are
+    ways to ask for the end of an answer begun.
 
     Tools and answers: `tool_ids`; `longest_tool_name` (of letters, digits, `_` and `-`; None: any
     name); `tool_types` are the only kinds of tools it takes (None: any); `one_answer`: n must be 1;
@@ -89,6 +91,8 @@ class Quirks:
     developer_role: bool = True
     system_first: bool = False
     assistant_after_tools: bool = False
+    part_types: frozenset[str] | None = None
+    document_url: bool = False
     empty_assistant: bool = True
     prefix_message: bool = False
     continue_final_message: bool = False

@@ -4,6 +4,7 @@ fields, ids of tool calls, and the thinking that has to come back."""
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.quirks import Quirks, is_model
 from llm_routing.core.routing_table import Target
 
@@ -89,12 +90,21 @@ class _Fit:
             kept["content"] = [{"type": "text", "text": content, "cache_control": mark}]
         return kept
 
-    def _part(self, part: Any) -> Any:
-        if self._marks_cache or not isinstance(part, dict) or "cache_control" not in part:
+    def _part(self, part: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not self._marks_cache and "cache_control" in part:
+            if says_something(part["cache_control"]):
+                self._ignored.append("cache_control")
+            part = {name: value for name, value in part.items() if name != "cache_control"}
+        types = self._quirks.part_types
+        if types is None:
             return part
-        if says_something(part["cache_control"]):
-            self._ignored.append("cache_control")
-        return {name: value for name, value in part.items() if name != "cache_control"}
+        if self._quirks.document_url and part.get("type") == "file":
+            part = _document(part)
+        if part.get("type") in types:
+            return part
+        if isinstance(part.get("refusal"), str):
+            return {"type": "text", "text": part["refusal"]}
+        raise UnsupportedRequest("The vendor takes no part of this type in a message.")
 
     def _fit_calls(self, fitted: dict[str, Any], message: Message) -> None:
         fitted["tool_calls"] = calls = [self._call(call) for call in fitted["tool_calls"]]
@@ -122,6 +132,19 @@ class _Fit:
 
     def _tool_name(self, name: str) -> str:
         return fitted_name(name, self._quirks.longest_tool_name)
+
+
+def _document(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A `file` of OpenAI's as Mistral takes it: https://docs.mistral.ai/capabilities/document_ai.
+    Raises `UnsupportedRequest` for one that only OpenAI has."""
+    file = part.get("file")
+    data = file.get("file_data") if isinstance(file, dict) else None
+    if not isinstance(data, str) or not isinstance(file, dict):
+        raise UnsupportedRequest("The vendor has no file of this id.")
+    written = {"type": "document_url", "document_url": data}
+    if isinstance(file.get("filename"), str):
+        written["document_name"] = file["filename"]
+    return written
 
 
 def _signed(signature: str) -> dict[str, Any]:

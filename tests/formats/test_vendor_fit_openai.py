@@ -548,6 +548,49 @@ class TestOtherFieldsOfAnthropic:
         assert len(", ".join(ignored)) < 4096
 
 
+FILE: dict[str, Any] = {
+    "type": "file",
+    "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,QUFB"},
+}
+
+
+class TestParts:
+    @pytest.mark.parametrize("vendor", ["google", "groq", "deepseek", "together", "ollama", "vllm"])
+    def test_one_that_the_vendor_lacks_is_passed_on(self, vendor: str) -> None:
+        with pytest.raises(UnsupportedRequest):
+            sent(OPENAI, target(vendor), messages=[{"role": "user", "content": [FILE]}])
+
+    def test_mistral_has_a_part_of_its_own_for_documents(self) -> None:
+        unnamed = {"type": "file", "file": {"file_data": FILE["file"]["file_data"]}}
+
+        body, _ = sent(
+            OPENAI, target("mistral"), messages=[{"role": "user", "content": [FILE, unnamed]}]
+        )
+
+        document = {"type": "document_url", "document_url": "data:application/pdf;base64,QUFB"}
+        assert body["messages"][0]["content"] == [{**document, "document_name": "a.pdf"}, document]
+
+    @pytest.mark.parametrize("file", [{"file_id": "file-1"}, None])
+    def test_it_has_no_file_of_openais(self, file: Any) -> None:
+        part = {"type": "file", "file": file}
+
+        with pytest.raises(UnsupportedRequest):
+            sent(OPENAI, target("mistral"), messages=[{"role": "user", "content": [part]}])
+
+    def test_a_refusal_is_said_in_words(self) -> None:
+        refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+
+        body, _ = sent(OPENAI, target("mistral"), messages=[USER, refused, USER])
+
+        assert body["messages"][1]["content"] == [{"type": "text", "text": "No."}]
+
+    @pytest.mark.parametrize("vendor", ["openai", "openrouter", "sandbox"])
+    def test_the_others_are_given_what_the_caller_has(self, vendor: str) -> None:
+        messages = [{"role": "user", "content": [FILE]}]
+
+        assert sent(OPENAI, target(vendor), messages=messages)[0]["messages"] == messages
+
+
 class TestIds:
     @pytest.mark.parametrize(
         ("caller", "ids"),
