@@ -62,14 +62,13 @@ class AiohttpAnswer:
         if whole is not None:
             # It has come along with its head.
             return whole
-        chunks: list[bytes] = []
-        size = 0
+        # Not a list of chunks: one of a single byte takes forty.
+        body = bytearray()
         while chunk := await self.next_chunk():
-            size += len(chunk)
-            if size > max_bytes:
+            if len(body) + len(chunk) > max_bytes:
                 raise AnswerTooLarge(f"The answer is larger than {max_bytes} bytes.")
-            chunks.append(chunk)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            body += chunk
+        return bytes(body)
 
     async def next_chunk(self) -> bytes:
         """The bytes that have come; see `core.ports.Answer`."""

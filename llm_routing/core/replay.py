@@ -41,7 +41,7 @@ class RecordedStream:
         self._flight = flight
         self._rule = rule
         self._keep_as = keep_as
-        self._pieces: list[bytes] = []
+        self._body = bytearray()
         self._size = 0
         self._reasons: set[FinishReason] = set()
         self._has_content = self._calls_tools = False
@@ -79,10 +79,10 @@ class RecordedStream:
     def _record(self, frame: Frame) -> None:
         self._size += len(frame.raw)
         if self._size > MAX_ENTRY_BYTES:
-            self._pieces.clear()
+            self._body.clear()
             self._flight.refuse()
             return
-        self._pieces.append(frame.raw)
+        self._body += frame.raw
         if not self._has_content:
             self._has_content = frame.has_content
         for event in frame.events:
@@ -106,7 +106,7 @@ class RecordedStream:
         if is_good and not self._stream.attempts:
             account = self._stream.account
             usage = account.usage if account else None
-            self._flight.keep(self._keep_as(b"".join(self._pieces), usage))
+            self._flight.keep(self._keep_as(bytes(self._body), usage))
         else:
             self._flight.refuse()
 

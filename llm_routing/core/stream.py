@@ -34,6 +34,15 @@ from .types import AttemptSummary, Usage
 from .wait_limit import WaitLimit
 
 MAX_HELD_BYTES = 8 * 1024 * 1024
+"""Before the first content no more is read."""
+MAX_EMPTY_BYTES = 64 * 1024
+"""Once so much memory is held, frames without a meaning (comments, blank lines) are not held."""
+FRAME_BYTES = 512
+"""The memory that a frame, or an event of it, takes beside its bytes."""
+SLICE_BYTES = 2048
+"""Larger pieces are parsed in slices, since so many bytes may be a thousand blank lines."""
+BUSY_SECONDS = 0.002
+"""After so long, other tasks of the event loop have their turn."""
 TAIL_SECONDS = 0.05
 
 
@@ -64,6 +73,9 @@ class AnswerStream:
         self._max_bytes = max_bytes
         self._size = 0
         self._held: list[Frame] = []
+        self._held_bytes = 0
+        self._unparsed = b""
+        self._was_busy = False
         self._has_content = False
         self._has_tail = False
         self._ended = False
@@ -85,14 +97,12 @@ class AnswerStream:
 
     async def start(self) -> None:
         """Reads up to the first content, holding it back. Raises `UpstreamError`."""
-        size = 0
         while not (self._has_content or self._ended or self._failure):
             with self._attempt.waiting:
-                data = await self._answer.next_chunk()
-            size += len(data)
-            if size > MAX_HELD_BYTES:
+                data = await self._next_data()
+            self._hold(self._parse(data), MAX_HELD_BYTES)
+            if self._size > MAX_HELD_BYTES:
                 raise AnswerTooLarge(f"No content within the first {MAX_HELD_BYTES} bytes.")
-            self._held.extend(self._take(data))
         if self._failure is not None:
             if self._has_content:
                 # The words that came with it are billed, though nobody will see them.
@@ -102,7 +112,12 @@ class AnswerStream:
     async def buffer(self) -> None:
         """Reads to the end, holding all of it back. Raises as iterating does."""
         while not self._ended:
-            self._held.extend(await self._advance())
+            frames = await self._advance()
+            try:
+                self._hold(frames, 2 * self._max_bytes)
+            except AnswerTooLarge as failure:
+                self._fail(failure)
+                raise
 
     def __aiter__(self) -> Self:
         return self
@@ -147,9 +162,12 @@ class AnswerStream:
             self._fail(self._failure)
             raise self._failure
         limit = min(self._idle, self._deadline - self._clock.monotonic())
+        if limit <= 0:
+            # Where data never runs out there is no wait that a timer could end.
+            return self._cut_by_deadline()
         try:
             with self._attempt.waiting, self._silence.within(limit):
-                data = await self._answer.next_chunk()
+                data = await self._next_data()
         except TimeoutError:
             if limit < self._idle:
                 return self._cut_by_deadline()
@@ -160,10 +178,50 @@ class AnswerStream:
             self._fail(failure)
             raise
         try:
-            return self._take(data)
+            return self._parse(data)
         except UpstreamError as failure:
             self._fail(failure)
             raise
+
+    async def _next_data(self) -> bytes:
+        """What is to be parsed next, as soon as there is any; empty at the end of the answer."""
+        if self._was_busy:
+            self._was_busy = False
+            await asyncio.sleep(0)
+        data, self._unparsed = self._unparsed, b""
+        return data or await self._answer.next_chunk()
+
+    def _parse(self, data: bytes) -> Sequence[Frame]:
+        """The frames of `data`, or of as much of it as takes no longer than `BUSY_SECONDS`; the
+        rest of it is next. Raises as `_take` does, after the frames before the failure."""
+        if len(data) <= SLICE_BYTES:
+            return self._take(data)
+        self._was_busy = True
+        until = self._clock.monotonic() + BUSY_SECONDS
+        frames: list[Frame] = []
+        position = 0
+        while position < len(data) and not (self._ended or self._failure):
+            try:
+                frames += self._take(data[position : position + SLICE_BYTES])
+            except UpstreamError as failure:
+                if not frames:
+                    raise
+                self._failure = failure
+            position += SLICE_BYTES
+            if self._clock.monotonic() >= until:
+                self._unparsed = data[position:]
+                break
+        return frames
+
+    def _hold(self, frames: Sequence[Frame], most: int) -> None:
+        """Holds frames back. Raises `AnswerTooLarge` where they take more than `most` bytes of
+        memory."""
+        for frame in frames:
+            if frame.events or self._held_bytes < MAX_EMPTY_BYTES:
+                self._held.append(frame)
+                self._held_bytes += len(frame.raw) + FRAME_BYTES * (1 + len(frame.events))
+        if self._held_bytes > most:
+            raise AnswerTooLarge(f"The part held back is larger than {most} bytes.")
 
     def _cut(self, error: UpstreamError) -> Sequence[Frame]:
         """What is left of an answer that `error` cut. Raises it where the answer is not whole."""
