@@ -186,6 +186,6 @@ def test_the_first_comments_are_kept() -> None:
     async def run() -> None:
         stream = stream_of(Source(b"", 0, b": hello\n\n" + CONTENT), OpenAIStreamParser())
         await stream.start()
-        assert [frame.raw for frame in await anext(stream)][0] == b": hello\n\n"
+        assert next(frame.raw for frame in await anext(stream)) == b": hello\n\n"
 
     asyncio.run(run())
