@@ -55,7 +55,10 @@ end
 _TELL = (
     _COMMON
     + """
-redis.call('HSETNX', open, 'era', said.era)
+local era = redis.call('HGET', open, 'era')
+if not era or #era ~= #said.era or string.find(era, '%X') then
+  redis.call('HSET', open, 'era', said.era)
+end
 redis.call('PEXPIRE', open, said.keep_ms)
 for i = 2, #ARGV, 2 do
   local raw = redis.call('HGET', open, ARGV[i])

@@ -510,6 +510,18 @@ async def test_an_opening_that_is_put_back_after_it_ended_or_for_another_target_
         assert not await client.hexists(OPEN_NAME, "a/m")
 
 
+@pytest.mark.parametrize("era", [b"\xff\xfe", b"", b"x" * 100_000, b"g" * 32])
+async def test_junk_for_the_era_of_the_board_is_replaced(
+    url: str, worker: Make, era: bytes
+) -> None:
+    first, second = worker(url), worker(url)
+    await used(first, second)
+    async with Redis.from_url(url) as client:
+        await client.hset(OPEN_NAME, "era", era)
+    await fail(first, 10)
+    await until(lambda: state(second) is OPEN)
+
+
 @pytest.mark.parametrize("forgery", ["claims", "claims for ever", "proven"])
 async def test_nobody_else_can_take_all_the_probes(url: str, worker: Make, forgery: str) -> None:
     breakers = worker(url, QUICK)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from django.db import connections
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
 from llm_routing.health.watch import Watch, watch
@@ -25,6 +26,8 @@ async def router(clean_process: None, upstream: Upstream) -> AsyncIterator[BaseL
             upstream.answers[f"/{name}/models"] = Answer(body=MODELS)
             upstream.answers[f"/{name}/chat/completions"] = Answer(body=completion())
         add_route("first/alpha", "second/alpha")
+        # The thread outlives the test, and with it a connection of the pool.
+        connections.close_all()
 
     await asyncio.to_thread(configure)
     yield await get_llm_router()

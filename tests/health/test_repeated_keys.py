@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.db import connections
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
 from llm_routing.core.errors import LLMError
@@ -28,6 +29,8 @@ async def router(clean_process: None, upstream: Upstream) -> AsyncIterator[BaseL
     def configure() -> None:
         add_provider("first", f"{upstream.url}/first", key=KEY)
         add_route("first/alpha")
+        # The thread outlives the test, and with it a connection of the pool.
+        connections.close_all()
 
     await asyncio.to_thread(configure)
     yield await get_llm_router()
