@@ -6,6 +6,7 @@ Where records wait until then is in `ledger`.
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ _Row = tuple[AttemptSettled, Mapping[str, Any]]
 
 FILE: Final = "set_aside"
 MAX_FILE_BYTES = 16 * 1024 * 1024
+LONGEST_REFUSAL = 5.0
 TRIES = 3
 """So often is a record tried whose error may have been the database's: a deadlock, a lock."""
 
@@ -63,10 +65,11 @@ class RecordStore:
         self._put_aside(line, ValueError())
 
     def _add(self, batch: Sequence[_Row]) -> None:
+        began = time.monotonic()
         try:
             UsageRecord.objects.add_rows([row for _attempt, row in batch])
         except Exception as error:  # any fault: the row's, the table's or the connection's
-            if not takes_records():
+            if _is_wait(error, time.monotonic() - began) or not takes_records():
                 raise
             if len(batch) > 1:
                 middle = len(batch) // 2
@@ -135,6 +138,11 @@ def reason_of(error: Exception) -> str:
     ):
         return f"{known}: the table or a column is missing, or may not be written to"
     return known
+
+
+def _is_wait(error: Exception, seconds: float) -> bool:
+    """Whether the database was waited for, in vain: another record would wait as long."""
+    return isinstance(error, OperationalError | InterfaceError) and seconds > LONGEST_REFUSAL
 
 
 def takes_records() -> bool:
