@@ -208,7 +208,7 @@ class UsageRecord(models.Model):
         blank=True,
         help_text=_("Empty: not known, because the model lacks a price. Zero is a cost."),
     )
-    cost_source = models.CharField(
+    cost_source = ExactCharField(
         _("cost from"), max_length=16, choices=COST_SOURCES, blank=True, default=""
     )
     latency_ms = models.FloatField(_("latency in ms"), default=0.0)
@@ -216,10 +216,10 @@ class UsageRecord(models.Model):
         _("time to first token in ms"), null=True, blank=True
     )
     started_at = models.DateTimeField(_("started"))
-    upstream_request_id = models.CharField(
+    upstream_request_id = ExactCharField(
         _("provider's request ID"), max_length=128, blank=True, default=""
     )
-    error_message = models.CharField(
+    error_message = ExactCharField(
         _("error message"),
         max_length=300,
         blank=True,

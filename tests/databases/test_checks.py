@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.db import NotSupportedError, connection
+from django.db import NotSupportedError, connection, connections
 
 from llm_routing.database_checks import check_database_server, check_database_settings
 from llm_routing.ledger_lines import columns
@@ -53,7 +53,7 @@ def test_a_database_that_is_not_strict_is_refused_and_gets_no_record() -> None:
 
     def forget() -> None:
         for name in ("mysql_server_data", "sql_mode"):
-            connection.__dict__.pop(name, None)
+            connections["default"].__dict__.pop(name, None)
 
     assert check_database_server(databases=["default"]) == []
     with connection.cursor() as cursor:
@@ -71,6 +71,7 @@ def test_a_database_that_is_not_strict_is_refused_and_gets_no_record() -> None:
         forget()
 
 
+@pytest.mark.django_db
 def test_an_old_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "vendor": "mysql",
