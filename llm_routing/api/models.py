@@ -63,17 +63,15 @@ def anthropic_model(address: str, name: str) -> dict[str, Any]:
 def anthropic_list(table: RoutingTable, query: Mapping[str, str]) -> dict[str, Any]:
     """One page (`limit`, `after_id`, `before_id`) of
     https://platform.claude.com/docs/en/api/models/list; without a limit, as much as a page may
-    hold. Raises `InvalidRequest`."""
+    hold. A model that is gone bounds nothing, as an empty id does. Raises `InvalidRequest`."""
     found = [anthropic_model(address, name) for address, (_, name) in addresses(table).items()]
     places = {model["id"]: place for place, model in enumerate(found)}
     limit = _limit(query.get("limit"))
-    if "before_id" in query:
-        end = _place(places, "before_id", query["before_id"])
+    end = places.get(query.get("before_id", ""))
+    if end is not None:
         page, has_more = found[max(end - limit, 0) : end], end > limit
     else:
-        start = 0
-        if "after_id" in query:
-            start = _place(places, "after_id", query["after_id"]) + 1
+        start = places.get(query.get("after_id", ""), -1) + 1
         page, has_more = found[start : start + limit], start + limit < len(found)
     return {
         "data": page,
@@ -90,9 +88,3 @@ def _limit(given: str | None) -> int:
     if not is_number or not 1 <= int(given) <= LONGEST_PAGE:
         raise InvalidRequest(f"limit must be a number from 1 to {LONGEST_PAGE}.", field="limit")
     return int(given)
-
-
-def _place(places: Mapping[str, int], name: str, address: str) -> int:
-    if address not in places:
-        raise InvalidRequest(f"{name} must be the id of a model.", field=name)
-    return places[address]

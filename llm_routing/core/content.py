@@ -42,6 +42,17 @@ class ImagePart:
 
 
 @record
+class FilePart:
+    """A document, inline (`data`, base64) or by `url`; one of the two."""
+
+    url: str | None = None
+    data: str | None = None
+    media_type: str = "application/pdf"
+    name: str | None = None
+    cache_control: Mapping[str, Any] | None = None
+
+
+@record
 class ThinkingPart:
     """The model's visible reasoning. `signature` proves it to the vendor that wrote it;
     `redacted` is an encrypted block which only that vendor reads (then `text` is empty)."""
@@ -75,25 +86,41 @@ class ToolResultPart:
     """What a tool answered to the call `call_id`."""
 
     call_id: str
-    content: tuple["TextPart | ImagePart", ...] = ()
+    content: tuple["TextPart | ImagePart | FilePart", ...] = ()
     is_error: bool = False
     cache_control: Mapping[str, Any] | None = None
 
 
 @record
 class ForeignPart:
-    """A part that has a meaning in one wire format alone (audio, a file, a search result)."""
+    """A part that has a meaning in one wire format alone (audio, a search result). `words` are what
+    it says to a model that is asked in another one; None where it is more than words."""
 
     format: str
     data: Mapping[str, Any]
+    words: str | None = None
 
 
-MARKABLE = (TextPart, ImagePart, RefusalPart, ToolCallPart, ToolResultPart)
+MARKABLE = (TextPart, ImagePart, FilePart, RefusalPart, ToolCallPart, ToolResultPart)
 """The parts that can have a `cache_control`."""
 
 Part = (
-    TextPart | ImagePart | ThinkingPart | RefusalPart | ToolCallPart | ToolResultPart | ForeignPart
+    TextPart
+    | ImagePart
+    | FilePart
+    | ThinkingPart
+    | RefusalPart
+    | ToolCallPart
+    | ToolResultPart
+    | ForeignPart
 )
+
+
+def spoken(part: Part, wire_format: str) -> Part:
+    """The part as `wire_format` can have it: in words where only another one has it."""
+    if isinstance(part, ForeignPart) and part.format != wire_format and part.words is not None:
+        return TextPart(part.words)
+    return part
 
 
 @record

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from .content import AnswerFormat, ImagePart, Message, Role, TextPart, ToolResultPart
+from .content import AnswerFormat, FilePart, ImagePart, Message, Role, TextPart, ToolResultPart
 from .errors import InvalidRequest, NoTargetAvailable, UnknownModel
 from .records import record
 from .routing_table import (
@@ -181,7 +181,7 @@ def _shows_image(messages: Iterable[Message]) -> bool:
             if type(part) is TextPart:
                 continue
             inner = part.content if isinstance(part, ToolResultPart) else (part,)
-            if any(isinstance(one, ImagePart) for one in inner):
+            if any(isinstance(one, ImagePart | FilePart) for one in inner):
                 return True
     return False
 

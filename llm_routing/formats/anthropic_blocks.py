@@ -6,12 +6,14 @@ and `anthropic_answer`.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.content import (
     MARKABLE,
+    FilePart,
     ForeignPart,
     ImagePart,
     Part,
@@ -20,9 +22,12 @@ from llm_routing.core.content import (
     ThinkingPart,
     ToolCallPart,
     ToolResultPart,
+    spoken,
 )
 from llm_routing.core.errors import UnsupportedRequest
 
+from .anthropic_documents import in_words, read_document
+from .data_urls import PDF
 from .fields import Fields, read_cache_control
 from .tool_ids import split_signature, with_signature
 
@@ -65,8 +70,13 @@ def read_block(block: Fields) -> Part:
             )
         case "tool_result":
             return _read_tool_result(block)
+        case "document":
+            part = read_document(block)
+            if isinstance(part, MARKABLE):
+                part = replace(part, cache_control=read_cache_control(block))
+            return part or ForeignPart(NAME, block.value)
         case _:
-            return ForeignPart(NAME, block.value)
+            return ForeignPart(NAME, block.value, in_words(block.value))
 
 
 def _read_image(block: Fields) -> Part:
@@ -89,7 +99,11 @@ def _read_tool_result(block: Fields) -> Part:
     call_id = block.required_string("tool_use_id")
     is_error = block.boolean("is_error") or False
     parts = () if block.get("content") is None else read_content(block, "content")
-    content = tuple(part for part in parts if isinstance(part, TextPart | ImagePart))
+    content = tuple(
+        said
+        for part in parts
+        if isinstance(said := spoken(part, ""), TextPart | ImagePart | FilePart)
+    )
     if len(content) < len(parts):
         return ForeignPart(NAME, block.value)
     return ToolResultPart(call_id, content, is_error, read_cache_control(block))
@@ -108,11 +122,14 @@ def write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
 
 
 def _write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
+    part = spoken(part, NAME)
     match part:
         case TextPart(text) | RefusalPart(text):
             return {"type": "text", "text": text} if text.strip() else None
         case ImagePart():
             return {"type": "image", "source": _image_source(part)}
+        case FilePart():
+            return _document(part)
         case ThinkingPart(redacted=str(data)):
             return {"type": "redacted_thinking", "data": data}
         case ThinkingPart(text, signature=str(signature)):
@@ -135,6 +152,19 @@ def _write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
                     f"Anthropic Messages has no word for a part of {part.format}."
                 )
             return dict(part.data)
+
+
+def _document(file: FilePart) -> dict[str, Any]:
+    """https://platform.claude.com/docs/en/build-with-claude/pdf-support"""
+    source: dict[str, Any] = {"type": "url", "url": file.url}
+    if file.data is not None:
+        if file.media_type != PDF:
+            raise UnsupportedRequest(f"Anthropic Messages takes no file of {file.media_type}.")
+        source = {"type": "base64", "media_type": PDF, "data": file.data}
+    block: dict[str, Any] = {"type": "document", "source": source}
+    if file.name:
+        block["title"] = file.name
+    return block
 
 
 def _image_source(image: ImagePart) -> dict[str, Any]:

@@ -242,6 +242,11 @@ class _Builder:
                 turns[-1]["content"] += blocks
             else:
                 turns.append({"role": role, "content": blocks})
+        if not turns and self._system:
+            # Instructions alone are what the user says; the vendor wants a turn of the user.
+            said = [write_block(part, self._ignored) for part in self._system]
+            turns.append({"role": "user", "content": said})
+            self._system = []
         if not turns:
             raise UnsupportedRequest("Anthropic Messages needs a message with words in it.")
         for turn in turns:

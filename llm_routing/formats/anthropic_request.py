@@ -78,7 +78,7 @@ def _read_messages(body: Fields) -> Iterator[Message]:
     system = body.get("system")
     if system is not None:
         parts = _read_system(body, "system")
-        if any(part.text for part in parts):
+        if any(not isinstance(part, TextPart) or part.text for part in parts):
             yield Message(Role.SYSTEM, parts)
     for message in _messages(body):
         message.required("role")
@@ -114,12 +114,12 @@ def _read_thread(body: Fields) -> Thread | None:
     return Thread(thread.required_string("previous_message_id"))
 
 
-def _read_system(owner: Fields, name: str) -> tuple[TextPart, ...]:
+def _read_system(owner: Fields, name: str) -> tuple[Part, ...]:
+    """The parts of a system message. What is not text is for vendors of this format."""
     parts = read_content(owner, name)
-    texts = tuple(part for part in parts if isinstance(part, TextPart))
-    if len(texts) < len(parts):
-        raise owner.invalid(name, "may hold text blocks only")
-    return texts
+    if any(isinstance(part, ToolCallPart | ToolResultPart | ThinkingPart) for part in parts):
+        raise owner.invalid(name, "may not hold tool_use, tool_result and thinking")
+    return parts
 
 
 def _read_user_turn(message: Fields) -> Iterator[Message]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from llm_routing.core.content import ForeignPart, ImagePart, TextPart, ToolResultPart
+from llm_routing.core.content import FilePart, ForeignPart, ImagePart, TextPart, ToolResultPart
 from llm_routing.core.content_addresses import content_url_problem
 from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.types import LLMRequest
@@ -38,7 +38,7 @@ def check_content_urls(request: LLMRequest) -> None:
 def _in_parts(parts: list[Any]) -> Iterator[str]:
     for part in parts:
         match part:
-            case ImagePart(url=str(url)):
+            case ImagePart(url=str(url)) | FilePart(url=str(url)):
                 yield url
             case ToolResultPart():
                 yield from _in_parts(list(part.content))

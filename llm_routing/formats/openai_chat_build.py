@@ -5,12 +5,14 @@ https://platform.openai.com/docs/api-reference/chat/create
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from llm_routing.core.codec import encode
 from llm_routing.core.content import (
     MARKABLE,
     AnswerFormat,
+    FilePart,
     ForeignPart,
     ForeignTool,
     ImagePart,
@@ -26,6 +28,7 @@ from llm_routing.core.content import (
     ToolChoice,
     ToolChoiceMode,
     ToolResultPart,
+    spoken,
 )
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.ports import WireRequest
@@ -150,6 +153,7 @@ class _Builder:
         # results is over, since nothing may stand between those.
         images: list[dict[str, Any]] = []
         for message in self._request.messages:
+            message = _in_words(message)
             if images and message.role is not Role.TOOL:
                 messages.append({"role": "user", "content": images})
                 images = []
@@ -172,7 +176,7 @@ class _Builder:
         if part.is_error:
             self._ignored.append("is_error")
         texts = [item.text for item in part.content if isinstance(item, TextPart)]
-        images += [_write_image(item) for item in part.content if isinstance(item, ImagePart)]
+        images += [_write_part(item) for item in part.content if not isinstance(item, TextPart)]
         content: str | list[dict[str, Any]] = "\n".join(texts)
         mark = self._mark(part)
         if mark:
@@ -291,6 +295,12 @@ class _Builder:
         return user
 
 
+def _in_words(message: Message) -> Message:
+    if not any(isinstance(part, ForeignPart) for part in message.content):
+        return message
+    return replace(message, content=tuple(spoken(part, NAME) for part in message.content))
+
+
 def _named(message: Message, content: Any) -> dict[str, Any]:
     written: dict[str, Any] = {"role": message.role.value, "content": content}
     _set(written, name=message.name)
@@ -303,12 +313,22 @@ def _write_part(part: Part) -> dict[str, Any]:
             return {"type": "text", "text": text}
         case ImagePart():
             return _write_image(part)
+        case FilePart():
+            return _write_file(part)
         case ForeignPart("openai_chat", data):
             return dict(data)
         case _:
             raise UnsupportedRequest(
                 "OpenAI Chat Completions has no word for a part of the user's turn."
             )
+
+
+def _write_file(file: FilePart) -> dict[str, Any]:
+    """https://platform.openai.com/docs/guides/pdf-files"""
+    if file.data is None:
+        raise UnsupportedRequest("OpenAI Chat Completions takes no file by its URL.")
+    data = f"data:{file.media_type};base64,{file.data}"
+    return {"type": "file", "file": {"filename": file.name or "document.pdf", "file_data": data}}
 
 
 def _write_image(image: ImagePart) -> dict[str, Any]:

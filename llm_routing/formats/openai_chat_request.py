@@ -11,6 +11,7 @@ from typing import Any, Final
 from llm_routing.core.content import (
     MARKABLE,
     AnswerFormat,
+    FilePart,
     ForeignPart,
     ForeignTool,
     ImagePart,
@@ -31,6 +32,7 @@ from llm_routing.core.content import (
 from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.types import LLMRequest, Source
 
+from .data_urls import PDF, part_of_data, split_data_url
 from .fields import Fields, read_cache_control
 
 NAME: Final = "openai_chat"
@@ -41,6 +43,9 @@ _ROLES: Final[Mapping[str, Role]] = {
     "user": Role.USER,
     "assistant": Role.ASSISTANT,
     "tool": Role.TOOL,
+    # Of the time before tools, as are `functions` and `function_call`: relayed, and said nowhere
+    # else.
+    "function": Role.TOOL,
 }
 _PLAIN_ROLES: Final = frozenset(("developer", "system", "user"))
 _CHOICE_MODES: Final[Mapping[str, ToolChoiceMode]] = {
@@ -54,7 +59,6 @@ _ANSWER_FORMATS: Final = tuple(kind.value for kind in AnswerFormat)
 def parse_request(body: Any) -> LLMRequest:
     """The canonical request of a body of `POST /v1/chat/completions`. Raises `InvalidRequest`."""
     fields = Fields(body)
-    _refuse_functions(fields)
     model = fields.required_string("model")
     if not model:
         raise fields.invalid("model", "must not be empty")
@@ -72,13 +76,6 @@ def parse_request(body: Any) -> LLMRequest:
         if reader is not None:
             read.update(reader(fields))
     return LLMRequest(messages, model, source=Source(NAME, fields.value), **read)
-
-
-def _refuse_functions(fields: Fields) -> None:
-    """Functions gave way to tools in 2023; no other format could say them."""
-    for name in ("functions", "function_call"):
-        if fields.get(name):
-            raise fields.invalid(name, "is not supported; use tools")
 
 
 def _plain_message(message: Any) -> Message | None:
@@ -99,6 +96,9 @@ def _read_message(message: Fields) -> Message:
     match role:
         case Role.ASSISTANT:
             parts = tuple(_read_assistant_parts(message))
+        case Role.TOOL if message.get("role") == "function":
+            message.required_string("name")
+            parts = (ForeignPart(NAME, message.value),)
         case Role.TOOL:
             parts = (_read_tool_result(message),)
         case _:
@@ -138,14 +138,16 @@ def _read_part(part: Fields) -> Part:
         case "text":
             return TextPart(part.required_string("text"), read_cache_control(part))
         case "image_url":
-            return replace(_read_image(part), cache_control=read_cache_control(part))
+            return _marked_at_the_end((_read_image(part),), read_cache_control(part))[0]
+        case "file":
+            return _marked_at_the_end((_read_file(part),), read_cache_control(part))[0]
         case "refusal":
             return RefusalPart(part.required_string("refusal"))
         case _:
             return ForeignPart(NAME, part.value)
 
 
-def _read_image(part: Fields) -> ImagePart:
+def _read_image(part: Fields) -> Part:
     # Some clients write the URL without the object around it.
     owner = part if isinstance(part.get("image_url"), str) else part.required_object("image_url")
     name = "image_url" if owner is part else "url"
@@ -153,15 +155,30 @@ def _read_image(part: Fields) -> ImagePart:
     detail = owner.string("detail")
     if not url.startswith("data:"):
         return ImagePart(url=url, detail=detail)
-    head, comma, data = url.removeprefix("data:").partition(",")
-    media_type, *parameters = head.split(";")
-    if not comma or not media_type or "base64" not in parameters:
+    found = split_data_url(url)
+    if found is None:
         raise owner.invalid(name, "must be a URL or data:<media type>;base64,<data>")
+    media_type, data = found
+    if media_type == PDF:
+        return FilePart(data=data)
     return ImagePart(data=data, media_type=media_type, detail=detail)
 
 
+def _read_file(part: Fields) -> Part:
+    """https://platform.openai.com/docs/guides/pdf-files; a file known by its id alone is the
+    vendor's."""
+    file = part.required_object("file")
+    data = file.string("file_data")
+    if data is None:
+        return ForeignPart(NAME, part.value)
+    found = split_data_url(data) if data.startswith("data:") else (PDF, data)
+    read = found and part_of_data(*found, file.string("filename"))
+    if read is None:
+        raise file.invalid("file_data", "must be data:<media type>;base64,<data>")
+    return read
+
+
 def _read_assistant_parts(message: Fields) -> Iterator[Part]:
-    _refuse_functions(message)
     thinking = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(thinking, str) and thinking:
         yield ThinkingPart(thinking)
@@ -174,6 +191,9 @@ def _read_assistant_parts(message: Fields) -> Iterator[Part]:
         yield ForeignPart(NAME, {"type": "audio", "audio": audio.value})
     for call in message.objects("tool_calls"):
         yield _read_tool_call(call)
+    function = message.object("function_call")
+    if function is not None:
+        yield ForeignPart(NAME, {"type": "function_call", "function_call": function.value})
 
 
 def _read_tool_call(call: Fields) -> Part:
@@ -192,9 +212,9 @@ def _read_tool_result(message: Fields) -> ToolResultPart:
     call_id = message.required_string("tool_call_id")
     message.required("content")
     parts = tuple(_read_content(message))
-    content = tuple(part for part in parts if isinstance(part, TextPart | ImagePart))
+    content = tuple(part for part in parts if isinstance(part, TextPart | ImagePart | FilePart))
     if len(content) < len(parts):
-        raise message.invalid("content", "may hold text and images only")
+        raise message.invalid("content", "may hold text, images and files only")
     return ToolResultPart(call_id, content)
 
 
@@ -314,7 +334,11 @@ def _read_top_k(fields: Fields) -> Mapping[str, Any]:
 
 def _read_tools_and_choice(fields: Fields) -> Mapping[str, Any]:
     tools, tool_choice = _read_tools(fields)
-    return {"tools": tools, "tool_choice": tool_choice}
+    functions = tuple(
+        ForeignTool(NAME, {"type": "function", "function": function.value})
+        for function in fields.objects("functions")
+    )
+    return {"tools": (*tools, *functions), "tool_choice": tool_choice}
 
 
 def _read_reasoning_either(fields: Fields) -> Mapping[str, Any]:
@@ -349,6 +373,7 @@ _READERS: Final[Mapping[str, Callable[[Fields], Mapping[str, Any]]]] = {
     "logprobs": lambda fields: {"logprobs": fields.boolean("logprobs") or False},
     "top_logprobs": lambda fields: {"top_logprobs": fields.integer("top_logprobs", 0)},
     "tools": _read_tools_and_choice,
+    "functions": _read_tools_and_choice,
     "tool_choice": _read_tools_and_choice,
     "parallel_tool_calls": lambda fields: {
         "parallel_tool_calls": fields.boolean("parallel_tool_calls")

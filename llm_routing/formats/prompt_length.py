@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from llm_routing.core.codec import encode
 from llm_routing.core.content import (
+    FilePart,
     ImagePart,
     Part,
     RefusalPart,
@@ -62,6 +63,8 @@ def part_length(part: Part) -> int:
             return sum(map(part_length, part.content))
         case ImagePart():
             return IMAGE_OF_LOW_DETAIL if part.detail == "low" else IMAGE
+        case FilePart():
+            return _document_length({"data": part.data})
         case _:
             return _foreign_length(part.data)
 

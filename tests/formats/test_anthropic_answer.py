@@ -105,7 +105,7 @@ class TestFromAVendor:
             ThinkingPart("Hm", signature="sig"),
             ThinkingPart(redacted="xxx"),
             TextPart("A"),
-            ForeignPart("anthropic_messages", search),
+            ForeignPart("anthropic_messages", search, "[Used the tool web_search.]"),
             ToolCallPart("toolu_1", "f", '{"a":1}'),
         )
 

@@ -152,7 +152,7 @@ class TestWhatACallerWrites:
         assert request.messages[1] == Message(Role.SYSTEM, (TextPart("Be brief."),))
 
     def test_blocks_of_every_kind_are_read(self) -> None:
-        document = {"type": "document", "source": {"type": "text", "data": "…"}}
+        document = {"type": "document", "source": {"type": "file", "file_id": "f2"}}
         filed = {"type": "image", "source": {"type": "file", "file_id": "f1"}}
         request = FORMAT.parse_request(
             said(
@@ -374,7 +374,7 @@ class TestWhatACallerWrites:
                 },
                 "messages.0.content",
             ),
-            ({"system": [{"type": "image", "source": IMAGE}]}, "system"),
+            ({"system": [{"type": "thinking", "thinking": "Hm"}]}, "system"),
             ({"temperature": 1.5}, "temperature"),
             ({"top_p": 2}, "top_p"),
             ({"tools": [{"name": "f"}]}, "tools.0.input_schema"),
@@ -726,7 +726,7 @@ class TestFromCanonicalForm:
             ask(user(ForeignPart("openai_chat", {"type": "input_audio"}))),
             ask(tools=(ForeignTool("openai_chat", {"type": "custom"}),)),
             ask(user("")),
-            ask(Message(Role.SYSTEM, (TextPart("only"),))),
+            ask(Message(Role.SYSTEM, (TextPart(" "),))),
             ask(Message(Role.SYSTEM, (ImagePart(url="https://x"),)), user("Hi")),
             ask(user(ImagePart(data="aGk="))),
             ask(user("Hi"), extra={"x": object()}),

@@ -462,7 +462,7 @@ class TestTheQuestion:
         other = ANTHROPIC if caller == OPENAI else OPENAI
         foreign_part = {
             OPENAI: {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}},
-            ANTHROPIC: {"type": "document", "source": {"type": "text", "data": "…"}},
+            ANTHROPIC: {"type": "container_upload", "file_id": "f"},
         }
         foreign_tool = {
             OPENAI: {"type": "custom", "custom": {"name": "f"}},
