@@ -202,9 +202,9 @@ async def test_models_in_anthropic_s_shape_for_anthropic_s_clients(gateway: Gate
     assert [model["id"] for model in before["data"]] == ids[2:4]
     assert before["has_more"]
     for bound in ({"after_id": ""}, {"before_id": ""}, {"after_id": "gone"}, {"before_id": "gone"}):
-        page = await get("/v1/models", headers=speaking, params=bound | {"limit": "2"})
-        assert page.status_code == 200
-        assert [model["id"] for model in page.json()["data"]] == ids[:2]
+        first = await get("/v1/models", headers=speaking, params=bound | {"limit": "2"})
+        assert first.status_code == 200
+        assert [model["id"] for model in first.json()["data"]] == ids[:2]
     for query in ({"limit": "0"}, {"limit": "x"}, {"limit": "9" * 50}):
         wrong = await get("/v1/models", headers=speaking, params=query)
         assert wrong.status_code == 400
