@@ -68,7 +68,8 @@ def working_tasks(*others: str) -> set[asyncio.Task[Any]]:
 
 def database_connections() -> list[str]:
     """Connections that threads of this process hold; a pool's idle ones do not count."""
-    wrappers = [each for each in gc.get_objects() if isinstance(each, BaseDatabaseWrapper)]
+    # By type: `isinstance` would have lazy objects, as a request's user is, ask the database.
+    wrappers = [each for each in gc.get_objects() if issubclass(type(each), BaseDatabaseWrapper)]
     return [repr(wrapper) for wrapper in wrappers if wrapper.connection is not None]
 
 
