@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from os import urandom
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.utils import timezone
 
 from .core.errors import AccessUnavailable
 from .core.types import Caller
@@ -114,7 +115,7 @@ class KeyRing:
             self._known.move_to_end(digest)
         except KeyError:  # another thread has pushed it out
             pass
-        if known.expires_at is not None and known.expires_at <= datetime.now(UTC):
+        if known.expires_at is not None and known.expires_at <= with_zone(timezone.now()):
             raise refused_keys.refusal(Reason.EXPIRED, address, known.caller.key_name)
         return known.caller
 
