@@ -117,7 +117,7 @@ def check_not_needed(name: str, value: Any) -> None:
             is_needed = value is not None
         case "modalities":
             is_needed = isinstance(value, list) and any(kind != "text" for kind in value)
-        case "mcp_servers":
+        case "mcp_servers" | "functions" | "function_call":
             is_needed = bool(value)
         case _:
             is_needed = False

@@ -102,7 +102,11 @@ class _Fit:
         return _SAMPLING
 
     def _leave_out(self, name: str) -> None:
-        value = self._body.pop(name)
+        value = self._body.pop(name, None)
+        if name == "tool_choice" and value == "none":
+            # Without tools it comes to the same.
+            self._body.pop("tools", None)
+            return
         check_not_needed(name, value)
         if asks_for_something(name, value) and was_asked(self._request, name):
             self._ignored.append(name)

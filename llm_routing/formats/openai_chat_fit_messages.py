@@ -8,7 +8,7 @@ from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.quirks import Quirks, is_model
 from llm_routing.core.routing_table import Target
 
-from .asked import says_something
+from .asked import check_not_needed, says_something
 from .tool_ids import fitted_id, signature_in, split_signature
 from .tool_names import fitted_name
 
@@ -82,6 +82,7 @@ class _Fit:
             if is_taken and name not in quirks.refused_message_fields:
                 kept[name] = value
             elif says_something(value):
+                check_not_needed(name, value)
                 self._ignored.append(name)
         mark, content = kept.get("cache_control"), kept.get("content")
         if mark is not None and isinstance(content, str):

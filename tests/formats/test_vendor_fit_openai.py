@@ -169,6 +169,12 @@ class TestOpenAIsExtras:
         assert set(sent(OPENAI, target("ollama"), **asked)[1]) == {"tool_choice", "user"}
         assert sent(OPENAI, target("ollama"), tools=[function()], tool_choice="auto")[1] == ()
 
+    def test_no_choice_of_tools_is_no_tools(self) -> None:
+        body, ignored = sent(OPENAI, target("ollama"), tools=[function()], tool_choice="none")
+
+        assert body.keys() == {"model", "messages"}
+        assert ignored == ()
+
     @pytest.mark.parametrize("vendor", ["google", "mistral", "deepseek", "vllm"])
     def test_a_tool_of_a_kind_that_the_vendor_lacks_is_passed_on(self, vendor: str) -> None:
         with pytest.raises(UnsupportedRequest):

@@ -1,0 +1,54 @@
+"""What may be left out of a request, and what may not."""
+
+from typing import Any
+
+import pytest
+
+from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.core.types import Source
+from llm_routing.formats.asked import check_not_needed, lost_fields, named
+
+OPENAI = "openai_chat"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("functions", [{"name": "f"}]),
+        ("function_call", {"name": "f"}),
+        ("mcp_servers", [{}]),
+        ("web_search_options", {}),
+        ("modalities", ["audio"]),
+    ],
+)
+def test_what_the_answer_depends_on_is_never_left_out(name: str, value: Any) -> None:
+    with pytest.raises(UnsupportedRequest, match=name):
+        check_not_needed(name, value)
+    with pytest.raises(UnsupportedRequest, match=name):
+        lost_fields(Source(OPENAI, {name: value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("functions", []), ("mcp_servers", None), ("modalities", ["text"]), ("modalities", "text")],
+)
+def test_what_asks_for_nothing_is(name: str, value: Any) -> None:
+    check_not_needed(name, value)
+
+
+def test_fields_are_named_by_their_path_in_every_place() -> None:
+    body = {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "a", "odd": 1}]}],
+        "tools": [{"type": "function", "function": {"name": "f", "odd": 1, "none": None}}, "x"],
+    }
+
+    assert lost_fields(Source(OPENAI, body)) == ["messages.content.odd", "tools.function.odd"]
+    assert lost_fields(Source("of tomorrow", body)) == []
+    assert lost_fields(None) == []
+
+
+def test_names_are_told_once_and_bounded() -> None:
+    names = named(["a", "b", "a", "x" * 500, *map(str, range(500))])
+
+    assert names[:3] == ("a", "b", "x" * 80)
+    assert len(names) == 40
