@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from llm_routing.core.content import (
+    FilePart,
     ForeignPart,
     ImagePart,
     Message,
@@ -47,6 +48,7 @@ def requests_of(url: str) -> list[LLMRequest]:
         anthropic({"type": "tool_result", "tool_use_id": "t", "content": [image]}),
         anthropic({"type": "tool_result", "tool_use_id": "t", "content": [document]}),
         LLMRequest((Message(Role.USER, (part,)),)),
+        LLMRequest((Message(Role.USER, (FilePart(url=url),)),)),
         LLMRequest((Message(Role.TOOL, (ToolResultPart("t", (TextPart("a"), part)),)),)),
         LLMRequest((Message(Role.USER, (ForeignPart("x", {"source": source}),)),)),
     ]

@@ -8,6 +8,7 @@ import pytest
 
 from llm_routing.core.content import (
     AnswerFormat,
+    FilePart,
     ForeignPart,
     ForeignTool,
     ImagePart,
@@ -109,6 +110,8 @@ PDF = {"type": "base64", "media_type": "application/pdf", "data": "A" * 4000}
         (ImagePart(data="A" * 4000, media_type="image/png"), 765),
         (ImagePart(url="https://a.test/b.png", detail="low"), 85),
         (ToolResultPart("c1", (ImagePart(url="https://a.test/b.png"), TextPart("four"))), 766),
+        (FilePart(data="A" * 4000), 2000),
+        (FilePart(url="https://a.test/b.pdf"), 2000),
         (ForeignPart("anthropic_messages", {"type": "document", "source": PDF}), 2000),
         (
             ForeignPart("anthropic_messages", {"source": {**PDF, "data": "A" * 100_001}}),
