@@ -320,6 +320,8 @@ def _check_nothing_vanished(
         is_said = any(word in sent for word in (name, *SAME.get(name, ())))
         if is_said or not asks_for_something(name, value):
             continue
+        if name in ("tools", "tool_choice") and body.get("tool_choice") == "none":
+            continue
         # Of two words for thinking one counts, and no wish is left where there is no number of it.
         if name in ("thinking", "reasoning") and (
             named & {"reasoning", "thinking", "reasoning_effort"} or value == {"type": "adaptive"}
