@@ -83,7 +83,8 @@ class ChoiceFinished:
 
 @record
 class UsageReported:
-    """Tokens so far; a later report replaces an earlier one."""
+    """Tokens so far; a later report replaces an earlier one. Estimated: the vendor has not counted
+    the answer to here."""
 
     usage: Usage
 

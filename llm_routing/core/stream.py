@@ -256,7 +256,8 @@ class AnswerStream:
                     self._output_length += len(event.arguments)
                 elif isinstance(event, UsageReported | AnswerStarted):
                     self._usage = event.usage or self._usage
-                    self._is_counted = self._is_counted or isinstance(event, UsageReported)
+                    if isinstance(event, UsageReported) and not event.usage.estimated:
+                        self._is_counted = True
                 elif isinstance(event, AnswerEnded):
                     self._ended = True
                     self._has_tail = True

@@ -6,6 +6,7 @@ https://platform.claude.com/docs/en/build-with-claude/streaming
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from llm_routing.core.codec import decode, encode
@@ -34,7 +35,7 @@ from .anthropic_answer import (
 from .anthropic_blocks import NAME
 from .anthropic_errors import error_in_answer
 from .anthropic_repair import EventRepair, UnreadableEvent
-from .anthropic_usage import Counts, merged_counts, read_usage, write_usage
+from .anthropic_usage import Counts, counts_output, merged_counts, read_usage, write_usage
 from .base import NO_HEAD, AnswerHead
 from .event_stream import EventStreamParser, decoded_event, may_hold_words
 from .fields import Fields
@@ -63,7 +64,7 @@ class AnthropicStreamParser(EventStreamParser):
         super().__init__()
         self._repair = EventRepair(head)
         self._counts: Counts = {}
-        self._is_miscounted = False
+        self._is_miscounted = self._is_counted = False
         self._signatures: dict[int, str] = {}
         self._tool_calls: dict[int, int] = {}
         self._without_input: set[int] = set()
@@ -268,7 +269,9 @@ class AnthropicStreamParser(EventStreamParser):
         self._counts = merged_counts(self._counts, event.get("usage"))
         usage = None if self._is_miscounted else read_usage(self._counts)
         if usage is not None:
-            yield UsageReported(usage)
+            # What `message_start` counts is no count of the answer.
+            self._is_counted = self._is_counted or counts_output(event.get("usage"))
+            yield UsageReported(usage if self._is_counted else replace(usage, estimated=True))
 
     def _read_stop(self, _event: Fields) -> Iterator[StreamEvent]:
         if not self._is_finished:

@@ -49,6 +49,11 @@ def merged_counts(counts: Counts, usage: Any) -> Counts:
     return merged
 
 
+def counts_output(usage: Any) -> bool:
+    """Whether a report counts the answer."""
+    return isinstance(usage, dict) and bool(_count(usage, "output_tokens"))
+
+
 def _count(usage: Mapping[str, Any], path: str) -> int | None:
     owner, _, name = path.rpartition(".")
     counts = usage.get(owner) if owner else usage

@@ -62,7 +62,7 @@ class OpenAIStreamParser(EventStreamParser):
         self._finished: dict[int, bool] = {}
         self._calling: set[int] = set()
         self._has_data = False
-        self._is_malformed = False
+        self._is_malformed = self._is_counted = False
 
     def close(self) -> Sequence[Frame]:
         """See `StreamParser.close`."""
@@ -181,7 +181,10 @@ class OpenAIStreamParser(EventStreamParser):
                 events.append(ChoiceFinished(reason, index))
         usage = chunk.get("usage")
         if usage is not None and (counted := read_usage(usage, vendor_cost)) is not None:
-            events.append(UsageReported(counted))
+            # Zeros after a count are no news.
+            if counted.total_tokens or not self._is_counted:
+                events.append(UsageReported(counted))
+            self._is_counted = self._is_counted or counted.total_tokens > 0
         return events
 
     def _read_delta(self, delta: Mapping[str, Any], choice: int, events: list[StreamEvent]) -> None:

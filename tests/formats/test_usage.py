@@ -170,7 +170,7 @@ def test_what_is_no_number_is_no_count_and_costs_nobody_the_answer(number: float
     usage = {"input_tokens": 3, "output_tokens": number}
     completion = ANTHROPIC.parse_response(anthropic_body(usage))
     assert completion.usage == Usage(3)
-    assert anthropic_stream({"input_tokens": 3}, usage)[0] == Usage(3)
+    assert anthropic_stream({"input_tokens": 3}, usage)[0] == Usage(3, estimated=True)
     assert b"NaN" not in completion.raw + b"".join(anthropic_stream(usage, usage)[1])
 
 
@@ -200,6 +200,25 @@ def test_the_last_word_of_a_stream_on_a_count_is_the_count() -> None:
 def test_what_a_later_report_has_no_news_of_stays(delta: Any) -> None:
     start = {"input_tokens": 18, "cache_read_input_tokens": 8831, "output_tokens": 1}
     assert anthropic_stream(start, delta)[0] == Usage(8849, 426, cached_input_tokens=8831)
+
+
+def test_zeros_after_a_count_are_no_news() -> None:
+    body = openai_body({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})
+    counted = openai_body({"prompt_tokens": 3, "completion_tokens": 2})
+    parser = OPENAI.stream_parser()
+    reports: list[Usage] = []
+    for chunk in (counted, body):
+        answer = {**json.loads(chunk), "choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+        for frame in parser.feed(b"data: " + json.dumps(answer).encode() + b"\n\n"):
+            reports += [event.usage for event in frame.events if isinstance(event, UsageReported)]
+    assert reports == [Usage(3, 2)]
+
+
+@pytest.mark.parametrize("delta", [None, {}, {"output_tokens": None}, {"output_tokens": 0}])
+def test_what_the_start_of_a_stream_counts_is_no_count_of_the_answer(delta: Any) -> None:
+    start = {"input_tokens": 18, "output_tokens": 1}
+    assert anthropic_stream(start, delta)[0] == Usage(18, 1, estimated=True)
+    assert anthropic_stream(start, {"output_tokens": 7}, delta)[0] == Usage(18, 7)
 
 
 def test_a_report_can_lower_a_count() -> None:
