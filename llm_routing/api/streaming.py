@@ -6,6 +6,7 @@ How an event looks is the caller's format's; here batches become chunks, and an 
 import asyncio
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context
 from functools import partial
 from typing import Any, Literal
 
@@ -107,6 +108,7 @@ class EventStream:
                     self._server = asyncio.current_task()
                     self._watch_for(self._write_timeout)
                 return chunk
+        self._unwatch()
         raise StopAsyncIteration
 
     @property
@@ -118,6 +120,7 @@ class EventStream:
     async def aclose(self) -> None:
         """Closes the upstream."""
         self._ended = True
+        self._unwatch()
         if self._signs is not None:
             self._signs.end()
         if not self._closed:
@@ -139,7 +142,14 @@ class EventStream:
 
     def _watch_for(self, seconds: float) -> None:
         # One timer for many chunks; it holds nobody who would otherwise be gone.
-        self._watch = self._loop.call_later(seconds, _check, weakref.ref(self))
+        # An empty context, for the one of a request holds what belongs to it.
+        self._watch = self._loop.call_later(seconds, _check, weakref.ref(self), context=Context())
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        self._server = None
 
     def __del__(self) -> None:
         if not self._closed and not self._loop.is_closed():

@@ -19,6 +19,8 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from yarl import URL
 
+from llm_routing.core.ports import no_op
+
 from .http_reader import MAX_CHUNK, Incoming
 
 MAX_HEADS = 100
@@ -58,7 +60,9 @@ class Use:
 
     def of(self, connection: object) -> None:
         """The connection that was found."""
-        self._on_connected()
+        # The use outlives the request in contexts of the connection's callbacks.
+        on_connected, self._on_connected = self._on_connected, no_op
+        on_connected()
         if isinstance(connection, DirectConnection):
             self._connection = connection
             connection.uses += 1

@@ -1,0 +1,51 @@
+"""What a request leaves in memory once its caller has gone."""
+
+import asyncio
+import gc
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import pytest
+
+from llm_routing.api.streaming import EventStream
+from llm_routing.core.attempt import Attempt
+from llm_routing.core.stream import AnswerStream
+
+from .callers import CALLERS, Caller
+from .conftest import Bench
+from .upstream import until
+
+OF_A_REQUEST = (EventStream, AnswerStream, Attempt)
+
+
+def left_over() -> Counter[str]:
+    """Objects of requests that are still referred to, and timers that were not cancelled: these
+    hold at least the context of their request."""
+    gc.collect()
+    return Counter(type(found).__name__ for found in gc.get_objects() if is_of_a_request(found))
+
+
+def is_of_a_request(found: object) -> bool:
+    if not isinstance(found, asyncio.TimerHandle):
+        return type(found) in OF_A_REQUEST
+    callback = getattr(found, "_callback", None)
+    return getattr(callback, "__module__", "").startswith(("llm_routing.api", "llm_routing.core"))
+
+
+async def begin(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> None:
+    """Leaves after the first bytes of the answer."""
+    async with http.stream("POST", path, json=body) as answer:
+        await anext(answer.aiter_bytes())
+
+
+@pytest.mark.parametrize("caller", CALLERS, ids=repr)
+async def test_nothing_of_a_request_outlives_its_caller(bench: Bench, caller: Caller) -> None:
+    body = caller.body("debugging", "[[words=20000 token_delay=0.01]]")
+    for _ in range(3):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await begin(bench.client.http, caller.path, body)
+    # The time limit for writing to a caller, whose timer must not hold them, is 30 s.
+    assert await until(lambda: not left_over(), seconds=15), left_over()
