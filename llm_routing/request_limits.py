@@ -24,6 +24,8 @@ from .core.errors import (
     RequestTooLarge,
     UrlTooLong,
 )
+from .core.ids import new_id
+from .sending import abort, send_reply
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -31,7 +33,8 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
 BODY_SECONDS = 60.0
-"""How long a body may take; one of a signed-in user may be silent for so long."""
+"""How long a body may take; one of a signed-in user may be silent for so long, and a client may
+leave an answer unread for so long."""
 
 
 def head_refusal(scope: Scope, settings: Settings) -> LLMError | None:
@@ -54,8 +57,6 @@ async def refuse(error: LLMError, send: Send) -> None:
     """Answers a request that no endpoint has seen."""
     # Models can be imported only after `django.setup`.
     from .api.errors import NATIVE, error_reply
-    from .core.ids import new_id
-    from .sending import send_reply
 
     request_id = new_id()
     reply = error_reply(error, NATIVE, request_id, None)
@@ -67,19 +68,26 @@ async def pass_on(application: Application, scope: Scope, receive: Receive, send
     """Serves a request by an application that may read its body without a limit, as Django does,
     which writes large bodies to disk before a view sees them."""
     body = _BodyOfOthers(scope, receive)
-    has_started = False
+    has_started = has_stalled = False
 
     async def watched_send(event: Mapping[str, Any]) -> None:
-        nonlocal has_started
+        nonlocal has_started, has_stalled
         has_started = True
-        await send(event)
+        # uvicorn waits without a limit for a client that does not read.
+        try:
+            with TimeLimit(BODY_SECONDS):
+                await send(event)
+        except TimeoutError:
+            has_stalled = True
+            await abort(send)
+            raise
 
     if not await body.refuses_announced():
         try:
             await application(scope, body.receive, watched_send)
         except Exception:
-            # The application may raise because its body ended early.
-            if body.problem is None or has_started:
+            # Its body ended early, or its answer did.
+            if not has_stalled and (body.problem is None or has_started):
                 raise
     if body.problem is not None and not has_started:
         await refuse(body.problem, send)

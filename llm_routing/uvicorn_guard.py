@@ -34,12 +34,10 @@ MOST_PIECES_H11 = 2_000
 MOST_FRAMING = 1024 * 1024
 """Bytes around a body, such as extensions of chunks, that h11 may have to read."""
 
+_EVERY = ("connection_made", "connection_lost", "data_received", "on_response_complete")
 _METHODS = {
-    HTTPTOOLS: (
-        "HttpToolsProtocol",
-        ("connection_made", "connection_lost", "data_received", "on_body", "on_message_begin"),
-    ),
-    H11: ("H11Protocol", ("connection_made", "connection_lost", "data_received")),
+    HTTPTOOLS: ("HttpToolsProtocol", (*_EVERY, "on_body", "on_message_begin")),
+    H11: ("H11Protocol", _EVERY),
 }
 _MARK = "_llm_routing_guard"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large"
@@ -98,17 +96,49 @@ def _text(release: tuple[int, int]) -> str:
     return ".".join(map(str, release))
 
 
+class _Unread(Alarm):
+    """An answer that is written, and that the client has yet to take. It rings again and again
+    while the client takes some of it, and drops the connection if not."""
+
+    __slots__ = ("_left", "_protocol", "_seconds")
+
+    def __init__(self, protocol: Any, left: int) -> None:
+        self._protocol = protocol
+        self._left = left
+        self._seconds = get_settings().write_timeout
+        self.set(self._seconds, protocol.loop)
+
+    def ring(self) -> None:
+        """Whether the client has taken anything since."""
+        transport = self._protocol.transport
+        left = transport.get_write_buffer_size()
+        if left and left >= self._left:
+            transport.abort()
+        elif left:
+            self._left = left
+            self.set(self._seconds, self._protocol.loop)
+
+
 class _Head(Alarm):
     """The head that a connection is waiting for. It rings when that has taken too long."""
 
-    __slots__ = ("_is_set", "_loop", "_protocol", "_seconds")
+    __slots__ = ("_is_set", "_loop", "_protocol", "_seconds", "_unread_answer")
 
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
         self._loop: asyncio.AbstractEventLoop = protocol.loop
         self._seconds = get_settings().header_timeout
         self._is_set = False
+        self._unread_answer: _Unread | None = None
         self.wait()
+
+    def answered(self) -> None:
+        """An answer is complete for uvicorn, which then waits for the client without a limit."""
+        if self._unread_answer is not None:
+            self._unread_answer.clear()
+            self._unread_answer = None
+        if left := self._protocol.transport.get_write_buffer_size():
+            self._unread_answer = _Unread(self._protocol, left)
 
     def wait(self) -> None:
         """The client owes us a head from now on, if it does not already."""
@@ -155,6 +185,9 @@ class _Head(Alarm):
 
     def forget(self) -> None:
         """The connection is gone; nothing refers back to it from now on."""
+        self.stop()
+        if self._unread_answer is not None:
+            self._unread_answer.clear()
 
     def after(self, size: int) -> None:
         """So many bytes were parsed."""
@@ -245,6 +278,7 @@ class _H11Head(_Head):
 
     def forget(self) -> None:
         """See `_Head`."""
+        super().forget()
         vars(self._protocol.conn).pop("next_event", None)
 
     @property
@@ -264,10 +298,11 @@ class _H11Head(_Head):
 
 
 def _extend(protocol: Any, head_of: Callable[[Any], _Head]) -> None:
-    made, lost, received = (
+    made, lost, received, completed = (
         protocol.connection_made,
         protocol.connection_lost,
         protocol.data_received,
+        protocol.on_response_complete,
     )
 
     def connection_made(self: Any, transport: asyncio.Transport) -> None:
@@ -276,7 +311,6 @@ def _extend(protocol: Any, head_of: Callable[[Any], _Head]) -> None:
 
     def connection_lost(self: Any, error: Exception | None) -> None:
         if (head := getattr(self, _MARK)) is not None:
-            head.stop()
             head.forget()
             setattr(self, _MARK, None)
         lost(self, error)
@@ -293,6 +327,12 @@ def _extend(protocol: Any, head_of: Callable[[Any], _Head]) -> None:
         else:
             head.after(len(data))
 
+    def on_response_complete(self: Any) -> None:
+        if (head := getattr(self, _MARK)) is not None:
+            head.answered()
+        completed(self)
+
+    protocol.on_response_complete = on_response_complete
     protocol.connection_made = connection_made
     protocol.connection_lost = connection_lost
     protocol.data_received = data_received

@@ -149,3 +149,10 @@ def check(operation: Any, mode: GenerationMode, gateway: Gateway) -> None:
         )
 
     answers_as_documented()
+
+
+def test_the_document_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may ask for it, and to make it takes a fifth of a second."""
+    first = Client().get("/api/llm/openapi.json")
+    monkeypatch.setattr("ninja.main.get_schema", lambda **_: pytest.fail("made again"))
+    assert Client().get("/api/llm/openapi.json").content == first.content

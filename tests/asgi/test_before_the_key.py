@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from uvicorn.server import ServerState
 
 from llm_routing import request_limits, uvicorn_guard
 from llm_routing.asgi import get_asgi_application
@@ -346,6 +348,52 @@ async def test_a_body_for_another_path_that_does_not_come_is_given_up(
             b"POST /admin/login/ HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nx"
         )
         assert b"408" in await asyncio.wait_for(reader.readline(), WAIT)
+
+
+@pytest.mark.parametrize("http", HTTP)
+async def test_a_client_that_does_not_read_is_dropped(
+    http: str, router: object, limits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The document is larger than what the kernel takes, a static file than what uvicorn buffers.
+    In both cases uvicorn itself would wait for ever."""
+    limits(LLM_WRITE_TIMEOUT=0.3)
+    monkeypatch.setattr(request_limits, "BODY_SECONDS", 0.3)
+
+    entered: list[str] = []
+
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        entered.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/whole":
+            await send({"type": "http.response.body", "body": b"x" * 4 * 1024**2})
+            return
+        for _ in range(1000):
+            await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    states: list[Any] = []
+    begin = ServerState.__init__
+
+    def recorded(self: Any) -> None:
+        begin(self)
+        states.append(self)
+
+    monkeypatch.setattr(ServerState, "__init__", recorded)
+    application = get_asgi_application(large)
+    async with serving(application, "off", http) as url:
+        port = int(url.rpartition(":")[2])
+        for path in (b"/parts", b"/whole"):
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(client, ("127.0.0.1", port))
+                await loop.sock_sendall(client, b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+                async with asyncio.timeout(WAIT):
+                    while path.decode() not in entered:
+                        await asyncio.sleep(0.01)
+                    while states[-1].connections or states[-1].tasks:
+                        await asyncio.sleep(0.05)
 
 
 def test_the_installed_uvicorn_has_what_the_guard_extends() -> None:
