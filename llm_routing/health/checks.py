@@ -16,6 +16,7 @@ from llm_routing.core.content import Message, Role, TextPart
 from llm_routing.core.errors import (
     ERRORS_BY_CODE,
     AddressForbidden,
+    EndpointNotFound,
     LLMError,
     MalformedAnswer,
     ModelNotFound,
@@ -184,9 +185,10 @@ class Checker:
 
     async def _check_model(self, target: Target) -> None:
         provider, model = target.provider.name, target.model.model_id
-        code, message, latency = "", "", None
+        code, message, latency, is_healthy = "", "", None, True
         if self._credentials.get(provider) is None:
             code, message = NO_CREDENTIAL, "There is no key for this provider."
+            is_healthy = False
         else:
             async with self._slots:
                 began = self._clock.monotonic()
@@ -200,9 +202,11 @@ class Checker:
                     await self._executor.complete(_probe(target), RoutePlan((target,)), call)
                 except LLMError as error:
                     code, message = _reason(error), error.message
+                    # Our question names nothing but the model, so that alone can be missing.
+                    is_healthy = _is_healthy(code) and error.http_status != 404
                 latency = (self._clock.monotonic() - began) * 1000
         self.verdicts.append(
-            Verdict(provider, model, Kind.COMPLETION, _is_healthy(code), code, message, latency)
+            Verdict(provider, model, Kind.COMPLETION, is_healthy, code, message, latency)
         )
 
 
@@ -250,13 +254,10 @@ def _reason(error: LLMError) -> str:
 
 def _is_healthy(code: str) -> bool:
     """Whether the target is well: it is, if what it refuses is our question alone."""
-    if not code:
-        return True
     error = ERRORS_BY_CODE.get(code)
     return (
         error is not None
         and issubclass(error, UpstreamError)
-        and error is not ModelNotFound
-        and error is not AddressForbidden
+        and error not in (ModelNotFound, EndpointNotFound, AddressForbidden)
         and not error.counts_against_breaker
     )

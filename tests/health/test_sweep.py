@@ -219,6 +219,12 @@ def test_a_model_that_refuses_our_question_is_well_and_one_that_is_not_there_is_
         404, {"error": {"message": "No such model.", "code": "model_not_found"}}
     )
     assert found(swept(deep=True, models=("alpha",)))["first/alpha"] == "model_not_found"
+    for missing, code in (
+        ({"detail": "Not Found"}, "endpoint_not_found"),
+        ({"error": {"message": "Nothing here."}}, "request_rejected"),
+    ):
+        upstream.answers["/v1/chat/completions"] = Answer(404, missing)
+        assert found(swept(deep=True, models=("alpha",)))["first/alpha"] == code
     stop_background()
 
 
