@@ -167,9 +167,9 @@ def _read_image(part: Fields) -> Part:
 def _read_file(part: Fields) -> Part:
     """https://platform.openai.com/docs/guides/pdf-files; a file known by its id alone is the
     vendor's."""
-    file = part.required_object("file")
-    data = file.string("file_data")
-    if data is None:
+    file = part.object("file")
+    data = file.string("file_data") if file else None
+    if file is None or data is None:
         return ForeignPart(NAME, part.value)
     found = split_data_url(data) if data.startswith("data:") else (PDF, data)
     read = found and part_of_data(*found, file.string("filename"))
