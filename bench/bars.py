@@ -50,6 +50,12 @@ def bars(found: Mapping[str, Measured], growth: Sequence[Grown]) -> list[Bar]:
             ratio(added_p99(found, "ours"), added_p99(found, "portkey")),
         ),
         Bar(
+            "added p99 at 8 connections, to the bare pass-through",
+            3.0,
+            2.0,
+            ratio(added_p99(found, "ours"), added_p99(found, "bare")),
+        ),
+        Bar(
             "CPU per relayed stream frame, to the bare pass-through",
             1.5,
             1.2,
