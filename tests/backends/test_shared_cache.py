@@ -24,7 +24,7 @@ from llm_routing.backends.clock import SystemClock
 from llm_routing.backends.files import HAND_OVER, LASTING, FileCache, Room
 from llm_routing.backends.guarded_redis import GuardedRedis
 from llm_routing.backends.redis import RedisCache
-from llm_routing.core.cache import CachedAnswer
+from llm_routing.core.cache import CachedAnswer, answer_to_json
 from llm_routing.core.ports import Found, Lease, NoLease, SharedCache
 from llm_routing.core.types import Usage
 from llm_routing.sealing import Sealing
@@ -33,6 +33,8 @@ from tests.listening import listening
 
 ANSWER = CachedAnswer("p", "m", '{"text":"Grüße"}'.encode(), Usage(3, 4), ("seed",))
 KEY = "0" * 64
+FILE_BYTES = len(answer_to_json("12", ANSWER)) + 80
+"""About the size of a file of `ANSWER`: with the moment, the lifetime and the schema."""
 Make = Callable[[], SharedCache]
 
 
@@ -246,7 +248,9 @@ async def test_a_handed_over_answer_stays_for_seconds_and_a_lasting_one_for_its_
 
 
 @pytest.mark.parametrize(
-    "room", [replace(LASTING, entries=5), replace(LASTING, bytes=5 * 250)], ids=["number", "bytes"]
+    "room",
+    [replace(LASTING, entries=5), replace(LASTING, bytes=5 * FILE_BYTES)],
+    ids=["number", "bytes"],
 )
 async def test_the_oldest_leave_where_there_is_no_room_for_all(directory: Path, room: Room) -> None:
     cache = file_cache(directory, room)
@@ -261,7 +265,9 @@ async def test_the_oldest_leave_where_there_is_no_room_for_all(directory: Path, 
 
 
 @pytest.mark.parametrize(
-    "room", [replace(LASTING, entries=6), replace(LASTING, bytes=12 * 250)], ids=["number", "bytes"]
+    "room",
+    [replace(LASTING, entries=6), replace(LASTING, bytes=12 * FILE_BYTES)],
+    ids=["number", "bytes"],
 )
 async def test_an_owner_with_much_pushes_out_none_of_another_s_share(
     directory: Path, room: Room
