@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -213,8 +214,10 @@ def test_lines_of_refused_requests_are_limited_and_the_others_counted(
 
 
 async def test_hits_and_replays_cost_nothing(vendor: RawUpstream, gateway: Gateway) -> None:
-    once = {"idempotency-key": "one"}
-    body = {"model": "ant/m", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0}
+    # What is kept in Redis outlives a test.
+    name = uuid4().hex
+    once = {"idempotency-key": name}
+    body = {"model": "ant/m", "messages": [{"role": "user", "content": name}], "temperature": 0}
     costs = []
     for headers in (once, once, {}):
         answer = await gateway.post("/v1/chat/completions", body, headers)
