@@ -93,7 +93,9 @@ def repair_block(block: Any, seed: str) -> bool:
                     changed = True
         case "tool_use":
             if not block.get("id"):
-                block["id"] = "toolu_" + sha256(seed.encode()).hexdigest()[:24]
+                block["id"] = (
+                    "toolu_" + sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+                )
                 changed = True
             if not isinstance(block.get("input"), dict):
                 block["input"] = _input(block.get("input"))
@@ -153,7 +155,7 @@ class EventRepair:
         if event["type"] == "content_block_delta":
             delta = event["delta"]
             name = _TEXTS.get(delta.get("type"), "")
-            if delta.get(name):
+            if isinstance(delta.get(name), str) and delta[name]:
                 delta[name] = self.halves.join((event["index"], delta["type"]), delta[name])
         elif event["type"] == "content_block_stop":
             for kind, name in _TEXTS.items():
@@ -213,6 +215,8 @@ class EventRepair:
                 raise UnreadableEvent("A delta of the answer could not be read.")
             delta["type"] = found[0]
             changed = True
+        if not isinstance(delta["type"], str):
+            raise UnreadableEvent("A delta of the answer could not be read.")
         name = _TEXTS.get(delta["type"])
         if name is not None and delta.get(name) is None:
             delta[name] = ""

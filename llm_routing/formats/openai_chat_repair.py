@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from llm_routing.core.codec import encode
 from llm_routing.core.errors import MalformedAnswer
-from llm_routing.core.unicode import HalvesJoiner, scrubbed
+from llm_routing.core.unicode import HalvesJoiner, scrubbed, whole
 
 from .base import AnswerHead
 
@@ -34,7 +34,7 @@ def answer_id_for_caller(answer_id: str) -> str:
 
 
 def _digest(text: str) -> str:
-    return sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
 
 
 def repair_head(owner: dict[str, Any], kind: str, head: AnswerHead) -> bool:
@@ -266,7 +266,7 @@ class ChunkRepair:
     def _repair_head(self, chunk: dict[str, Any]) -> bool:
         changed = repair_head(chunk, CHUNK, self._head)
         if not self.answer_id:
-            self.answer_id = chunk["id"]
+            self.answer_id = whole(chunk["id"])
         elif chunk["id"] != self.answer_id:
             chunk["id"] = self.answer_id
             changed = True
@@ -339,7 +339,7 @@ class ChunkRepair:
             if name and name == call.name:
                 del function["name"]
                 changed = True
-        if slot != call.number:
+        if type(slot) is not int or slot != call.number:
             given["index"] = call.number
             changed = True
         return changed

@@ -30,8 +30,10 @@ from .streams import (
     STOP,
     YOU,
     Sample,
+    block,
     called,
     chunk,
+    delta,
     event,
     said,
 )
@@ -365,3 +367,29 @@ def test_a_rewritten_run_is_not_taken_apart_for_each_piece(monkeypatch: Any) -> 
     deltas = [body["choices"][0]["delta"] for body in bodies(shown)]
     assert [delta["content"] for delta in deltas] == words
     assert [delta.get("role") for delta in deltas] == ["assistant"] + [None] * 99
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        chunk(said(role="assistant", content="Hi"), id="\ud83d")
+        + chunk(called({"function": {"name": "f"}}), id="\ud83d"),
+        chunk(called({"index": True, "id": -1, "function": {"name": "f"}})),
+    ],
+)
+def test_odd_ids_and_numbers_are_made_sound(odd: bytes) -> None:
+    stream = answers(Sample("odd", odd), [odd + CALLED + DONE])["openai"]
+    for body in bodies(stream):
+        ChatCompletionChunk.model_validate_json(json.dumps(body), strict=True)
+
+
+@pytest.mark.parametrize(
+    "value", [{"type": ["text_delta"]}, {"type": {}}, {"type": "text_delta", "text": 5.5}]
+)
+def test_an_odd_delta_of_anthropic_is_a_failure(value: Any) -> None:
+    begun = ANTHROPIC[0].stream.partition(b"event: ping")[0]
+    half = delta(0, "text_delta", text="\ud83d")
+    parser = AnthropicMessages().stream_parser()
+    parser.feed(begun + half)
+    with pytest.raises(MalformedAnswer):
+        parser.feed(block("content_block_delta", index=0, delta=value))
