@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from contextvars import Context
 from types import TracebackType
 from typing import Any
 
@@ -91,7 +92,8 @@ class _Alarms:
         if self._timer is not None:
             self._timer.cancel()
         self.looks_at = at
-        self._timer = self.loop.call_at(at, self._look)
+        # It serves all requests, so it must not hold the context of the one that set it.
+        self._timer = self.loop.call_at(at, self._look, context=Context())
 
     def _look(self) -> None:
         self._timer, self.looks_at = None, float("inf")
