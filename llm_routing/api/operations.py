@@ -30,6 +30,7 @@ from .errors import JSON
 from .exchange import Asked, Reply
 from .headers import request_timeout, set_facts
 from .late_stream import LateStream, ServedStream, opened_within
+from .refusals import log_reuse
 from .streaming import HEADERS, EventStream, EventStreamResponse
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ async def complete(
         answer = await router.respond(llm_request, request.auth, request.request_id)
         reply = Reply(render(answer), {"Content-Type": JSON})
         set_facts(reply.headers, answer.routing)
+        log_reuse(answer.routing, request.request_id, request.auth)
         return reply
     silence = get_settings().keep_alive_interval
     is_late = bool(silence) and router.holds_back(llm_request)
@@ -112,4 +114,5 @@ async def complete(
         # A short stream may have ended by now; its cost is told at its end, as of every stream.
         facts = replace(facts, cost=None)
     set_facts(reply.headers, facts)
+    log_reuse(facts, request.request_id, request.auth)
     return reply

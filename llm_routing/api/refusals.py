@@ -1,4 +1,4 @@
-"""One line in the log for each request that is answered with an error.
+"""One line in the log for each request that is answered with an error, or without a provider.
 
 Requests that reach no provider have no usage record; by this line their request id is found.
 """
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from llm_routing.core.errors import LLMError
-from llm_routing.core.types import Caller
+from llm_routing.core.types import CacheState, Caller, RoutingFacts
 
 logger = logging.getLogger("llm_routing.api")
 
@@ -19,10 +19,16 @@ MOST_ANONYMOUS_LINES = 5
 
 
 class RefusalLines:
-    """How many lines may still be written in this second."""
+    """How many lines may still be written in this second. `what` says in the log what became of
+    the requests whose lines are left out."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        what: str = "answered with an error",
+    ) -> None:
         self._clock = clock
+        self._what = what
         self._second = 0
         self._written = self._anonymous = self._left_out = 0
 
@@ -31,7 +37,7 @@ class RefusalLines:
         second = int(self._clock())
         if second != self._second:
             if self._left_out:
-                logger.info("%d more requests were answered with an error.", self._left_out)
+                logger.info("%d more requests were %s.", self._left_out, self._what)
             self._second = second
             self._written = self._anonymous = self._left_out = 0
         too_many = is_anonymous and self._anonymous >= MOST_ANONYMOUS_LINES
@@ -44,6 +50,7 @@ class RefusalLines:
 
 
 _lines = RefusalLines()
+_reused_lines = RefusalLines(what="answered from the cache or by a replay")
 
 
 def log_refusal(error: LLMError, status: int, request_id: str, caller: Caller | None) -> None:
@@ -57,4 +64,20 @@ def log_refusal(error: LLMError, status: int, request_id: str, caller: Caller | 
             caller.tenant if caller else "-",
             (caller.key_name if caller else "") or "-",
             len(error.attempts),
+        )
+
+
+def log_reuse(facts: RoutingFacts, request_id: str, caller: Caller) -> None:
+    """Logs that a request was answered from the cache or by a replay, if it was."""
+    if facts.cache is not CacheState.HIT and not facts.replayed:
+        return
+    if logger.isEnabledFor(logging.INFO) and _reused_lines.take(is_anonymous=False):
+        logger.info(
+            "Reused: request_id=%s by=%s provider=%s model=%s tenant=%s key=%s",
+            request_id,
+            "replay" if facts.replayed else "cache",
+            facts.provider,
+            facts.model,
+            caller.tenant,
+            caller.key_name or "-",
         )

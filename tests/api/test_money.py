@@ -213,6 +213,29 @@ def test_lines_of_refused_requests_are_limited_and_the_others_counted(
     assert "107 more requests" in caplog.text
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_hits_and_replays_leave_a_line_with_their_request_id(
+    vendor: RawUpstream, gateway: Gateway, caplog: pytest.LogCaptureFixture, stream: bool
+) -> None:
+    caplog.set_level(logging.INFO, "llm_routing.api")
+    once = {"idempotency-key": "one"}
+    body = {
+        "model": "ant/m",
+        "messages": [{"role": "user", "content": "my secret plan"}],
+        "temperature": 0,
+        "stream": stream,
+    }
+    for request_id, headers in (("first-1", once), ("replay-1", once), ("hit-1", {})):
+        headers = {**headers, "x-request-id": request_id}
+        assert (await gateway.post("/v1/chat/completions", body, headers)).status_code == 200
+    lines = [record.getMessage() for record in caplog.records if record.name == "llm_routing.api"]
+    replay, hit = lines
+    assert replay == (
+        "Reused: request_id=replay-1 by=replay provider=ant model=m tenant=acme key=tests"
+    )
+    assert hit == "Reused: request_id=hit-1 by=cache provider=ant model=m tenant=acme key=tests"
+
+
 async def test_hits_and_replays_cost_nothing(vendor: RawUpstream, gateway: Gateway) -> None:
     # What is kept in Redis outlives a test.
     name = uuid4().hex
