@@ -189,3 +189,20 @@ def test_the_first_comments_are_kept() -> None:
         assert next(frame.raw for frame in await anext(stream)) == b": hello\n\n"
 
     asyncio.run(run())
+
+
+def test_a_piece_that_is_too_large_by_itself_is_refused_at_once() -> None:
+    async def run() -> None:
+        stream = AnswerStream(
+            Source(b": x\n\n", 1),
+            OpenAIStreamParser(),
+            cast("Any", Attempt()),
+            RealClock(),
+            idle=600,
+            deadline=time.monotonic() + 600,
+            max_bytes=1024,
+        )
+        with pytest.raises(AnswerTooLarge):
+            await stream.start()
+
+    asyncio.run(run())
