@@ -70,6 +70,12 @@ class TestProviderKey:
             assert CLEAR_TEXT not in text
             assert provider.encrypted_key not in text
 
+    def test_an_address_that_lacks_its_path_is_saved_with_a_hint(self, operator, url):
+        data = form_of(None, base_url="https://llm.example", api_key=CLEAR_TEXT)
+        answer = operator.post(url("provider", "add"), data, follow=True)
+        assert Provider.objects.get(name="acme").base_url == "https://llm.example"
+        assert any("ends with /v1" in str(message) for message in answer.context["messages"])
+
     def test_the_form_shows_a_mask_as_a_hint_and_not_as_a_value(self, operator, url, provider):
         page = operator.get(url("provider", "change", provider.pk))
         assert mask(CLEAR_TEXT) in page.content.decode()
@@ -128,8 +134,10 @@ class TestProviderKey:
         answer = colleague.post(address, form_of(provider, **values))
         assert "would be sent to an address" in answer.content.decode()
         assert Provider.objects.get().base_url == ""
-        new = colleague.post(url("provider", "add"), form_of(None, **values))
-        assert new.status_code == 403
+        newcomer = operator_with("add_provider")
+        answer = newcomer.post(url("provider", "add"), form_of(None, **values))
+        assert "would be sent to an address" in answer.content.decode()
+        assert Provider.objects.count() == 1
         trusted = operator_with("change_provider", "send_environment_keys")
         assert trusted.post(address, form_of(provider, **values)).status_code == 302
 

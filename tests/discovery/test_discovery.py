@@ -77,6 +77,12 @@ class TestNewModels:
         assert ModelConfig.objects.count() == 2500
 
 
+def test_an_address_that_lacks_its_path_gets_a_hint(provider, vendor):
+    Provider.objects.filter(pk=provider.pk).update(base_url=vendor.url)
+    (report,) = run().providers
+    assert "ends with /v1" in report.message
+
+
 class TestVanishedModels:
     def test_are_marked_and_stay_in_use(self, provider, vendor):
         rows.model("gone", of="acme")

@@ -35,6 +35,22 @@ class TestSetup:
         assert "sk-very-secret" not in out
         assert err == ""
 
+    def test_a_sandbox_beside_a_real_provider_is_told_when_it_answers(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+        call("setup_llm_configuration")
+        Provider.objects.filter(name="sandbox").update(is_active=True)
+        _, err = call("setup_llm_configuration")
+        assert "answers only where it is a route's one target or is asked for by name" in err
+
+    def test_an_address_that_lacks_its_path_gets_a_hint(self):
+        call("setup_llm_configuration")
+        Provider.objects.filter(name="openai").update(
+            base_url="https://llm.example", is_active=True
+        )
+        _, err = call("setup_llm_configuration")
+        assert "openai: " in err
+        assert "ends with /v1" in err
+
     def test_a_second_run_says_that_there_is_nothing_to_do(self):
         call("setup_llm_configuration")
         assert call("setup_llm_configuration")[0].splitlines()[-1] == "Nothing to do."
