@@ -164,7 +164,7 @@ async def _refuse_websocket(receive: Receive, send: Send) -> None:
 
 
 def _headers_of_all(scope: Scope) -> Mapping[str, str]:
-    """What every answer says to browsers."""
+    """Returns the security and CORS headers of every response."""
     headers, rules = security_headers(scope), cors_rules()
     if rules.are_off:
         return headers

@@ -198,7 +198,7 @@ def tell_of_crashes() -> None:
     """Has a crash of the process (SIGBUS above all, from a truncated file in STATE_DIR) leave a
     traceback on stderr, unless the host has arranged for it already."""
     if not faulthandler.is_enabled():
-        # A host may have replaced stderr by what is no file.
+        # A host may have replaced stderr by an object without a file descriptor.
         with suppress(AttributeError, ValueError, OSError, RuntimeError):
             faulthandler.enable()
 

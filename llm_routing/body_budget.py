@@ -1,4 +1,4 @@
-"""The bytes of request bodies in memory: so many for each API key, and for the process.
+"""Limits the bytes of request bodies in memory, for each API key and for the process.
 
 How large one body may be is checked in `asgi`; how many requests are under way in `admission`.
 """
@@ -12,7 +12,7 @@ RETRY_SECONDS = 1.0
 
 
 class BodyBudget:
-    """What the bodies of this process take up, from their first byte to the end of the request."""
+    """Bytes of request bodies in this process, from their first byte to the end of the request."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,7 +24,7 @@ class BodyBudget:
         return BodyShare(self, key_name)
 
     def refusal(self, key_name: str, size: int) -> LLMError | None:
-        """Why there is no room for `size` more bytes, if there is none."""
+        """Returns the error if `size` more bytes would exceed a limit."""
         settings = get_settings()
         if self._bytes_of.get(key_name, 0) + size > settings.body_bytes_per_key:
             return Throttled(
@@ -49,7 +49,7 @@ class BodyBudget:
             return problem
 
     def give_back(self, key_name: str, size: int) -> None:
-        """The bytes are no longer in memory."""
+        """Subtracts bytes that were freed."""
         with self._lock:
             self.bytes -= size
             left = self._bytes_of[key_name] - size
@@ -75,7 +75,7 @@ class BodyShare:
         return self._budget.refusal(self._key_name, size)
 
     def take(self, size: int) -> LLMError | None:
-        """Counts so many bytes that have come, or says why they are too many."""
+        """Counts bytes that were received, or returns the error if they exceed a limit."""
         problem = self._budget.take(self._key_name, size) if size else None
         if problem is None:
             self._size += size

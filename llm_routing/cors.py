@@ -47,7 +47,7 @@ _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,2000}")
 
 @dataclass(frozen=True, slots=True)
 class CorsRules:
-    """Whose pages may call, and how. Without `headers` a page may send any."""
+    """The allowed origins, methods and headers. Without `headers` any header is allowed."""
 
     origins: frozenset[str] = frozenset()
     patterns: tuple[re.Pattern[str], ...] = ()

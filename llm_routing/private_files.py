@@ -16,7 +16,7 @@ _OTHERS = 0o077
 
 
 class NotOurs(OSError):
-    """A directory that somebody else could have prepared; its text says why."""
+    """Raised for a directory that another user could have prepared; the message says why."""
 
 
 def private_directory(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two people who edit one row at the same time: the later save is refused, not silently won."""
+"""Concurrent edits in the admin: refuses to save over a change made since the form was opened."""
 
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -17,7 +17,7 @@ class _Mark(forms.CharField):
     widget = forms.HiddenInput
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """It is no field of the row, so a change of it is none of the row."""
+        """Never: the mark is not a field of the row."""
         return False
 
 
@@ -38,7 +38,7 @@ class GuardedForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run time
             self.initial["seen"] = self._mark()
 
     def clean(self) -> dict[str, Any] | None:
-        """Adds an error if somebody else has saved the row meanwhile."""
+        """Adds an error if the row was saved after the form was opened."""
         cleaned = super().clean() or self.cleaned_data
         seen = cleaned.get("seen")
         if self.instance.pk and seen:

@@ -1,4 +1,4 @@
-"""What the address of a list may ask for: the filters on offer, and a search of bounded length."""
+"""Limits what a list's URL may ask for: the offered filters, and a search of bounded length."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ _COMPARISONS = frozenset(
 
 
 class BoundedLookups(Base):
-    """For admins: refuses what no link on the page asks for."""
+    """Mixin for admins: refuses lookups that no link on the page uses."""
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Whether a list may be filtered so: by a field of `list_filter`, compared as a whole.

@@ -24,7 +24,7 @@ def is_out(row: Any) -> bool:
 
 
 def is_sandbox(provider: Provider) -> bool:
-    """Whether the provider's answers are made up."""
+    """Whether the provider is a sandbox."""
     vendor = VENDORS.get(provider.vendor)
     return vendor is not None and vendor.is_sandbox
 

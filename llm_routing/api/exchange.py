@@ -33,7 +33,7 @@ class Readable(Protocol):
 
 
 class Addressed(Readable, Protocol):
-    """A request that says where it comes from."""
+    """A request with the address of its client."""
 
     @property
     def client_address(self) -> str:

@@ -19,8 +19,8 @@ MOST_ANONYMOUS_LINES = 5
 
 
 class RefusalLines:
-    """How many lines may still be written in this second. `what` says in the log what became of
-    the requests whose lines are left out."""
+    """Limits the lines of each second. `what` says in the summary what became of the requests whose
+    lines were left out."""
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ class Line(Protocol):
     slow_in_a_row: int
 
     def ask(self, *command: str | bytes | int) -> Awaitable[Any]:
-        """What Redis will say."""
+        """Returns the pending reply."""
 
     def lose(self, error: BaseException) -> None:
         """Gives a connection up that is of no use as it is."""

@@ -83,5 +83,5 @@ class ClusterLine:
     def _ended(self, call: "asyncio.Task[Any]") -> None:
         self._calls.discard(call)
         if not call.cancelled():
-            # Whoever asked may not wait any more.
+            # The caller may have stopped waiting.
             call.exception()

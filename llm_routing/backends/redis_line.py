@@ -141,11 +141,11 @@ class RedisLine(asyncio.Protocol):
 
     def _hand_out(self, said: Any) -> None:
         if not self._waiting:
-            raise UnexpectedReply("a reply that nobody asked for")
+            raise UnexpectedReply("an unsolicited reply")
         asked_at, answer = self._waiting.popleft()
         self.slow_in_a_row = self.slow_in_a_row + 1 if self._beat - asked_at > SLOW_BEATS else 0
         if answer.done():
-            # The caller has left.
+            # The caller was cancelled.
             return
         if isinstance(said, Exception):
             answer.set_exception(said)

@@ -1,4 +1,4 @@
-"""Which Redis is the master, as Sentinels have it.
+"""Asks Sentinels which Redis is the master.
 
 https://redis.io/docs/latest/develop/reference/sentinel-clients/
 """

@@ -10,7 +10,7 @@ from typing import Final
 
 
 class RedisTrouble(StrEnum):
-    """A reason, as metrics have it."""
+    """Reasons, by their metric label."""
 
     AWAY = "away"
     SILENT = "silent"
@@ -47,7 +47,7 @@ ADVICE: Final = {
     RedisTrouble.OUT_OF_MEMORY: "its memory is full; set maxmemory-policy to allkeys-lru",
     RedisTrouble.NOT_SAVING: "it takes no writes because it cannot save to its disk",
     RedisTrouble.LOADING: "it has just started and is loading its data",
-    RedisTrouble.BUSY: "it is busy with somebody's long script",
+    RedisTrouble.BUSY: "it is busy with a long script",
     RedisTrouble.CLUSTER: "it is a node of a cluster; write REDIS_URL as redis+cluster://",
     RedisTrouble.CLUSTER_DOWN: "the cluster has no master for some of its slots",
     RedisTrouble.NO_MASTER: "no Sentinel in REDIS_URL answers, or none knows a master of that name",

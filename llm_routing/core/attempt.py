@@ -98,7 +98,7 @@ class Attempt:
         self._sink.opened(self._record)
 
     def connected(self) -> None:
-        """There is a connection to the provider, so it may read the request from here on."""
+        """A connection is established: from here on the provider may read the request."""
         self._has_left = True
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:

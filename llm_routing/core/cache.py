@@ -133,7 +133,7 @@ def owned_key(secret: bytes, tenant: str, key: str) -> str:
 
 
 def owner_of(key: str) -> str:
-    """Whose key it is; empty for one that is nobody's."""
+    """Returns the owner of a key, or an empty string."""
     return key.rpartition(".")[0]
 
 
@@ -288,7 +288,7 @@ class LRUCache:
 
 
 class _Share:
-    """What one owner has."""
+    """The entries of one owner."""
 
     __slots__ = ("bytes", "entries")
 

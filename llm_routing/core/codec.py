@@ -66,7 +66,7 @@ def decode_mended(data: bytes) -> Any:
 
 
 def _as_null(_constant: str) -> None:
-    """NaN and Infinity, which Python's servers write for what is no number."""
+    """NaN and Infinity, which are not JSON but which Python servers write."""
 
 
 encode_record: Final[Callable[[Any], bytes]] = Encoder(decimal_format="string").encode

@@ -102,7 +102,7 @@ class ForeignPart:
 
 
 MARKABLE = (TextPart, ImagePart, FilePart, RefusalPart, ToolCallPart, ToolResultPart)
-"""The parts that can have a `cache_control`."""
+"""Parts that may have `cache_control`."""
 
 Part = (
     TextPart

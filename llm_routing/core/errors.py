@@ -152,7 +152,7 @@ class HeadersTooLarge(RequestError):
 
 
 class UrlTooLong(RequestError):
-    """The request's URL is longer than any address needs to be."""
+    """The request's URL is too long."""
 
     code = "url_too_long"
     http_status = 414
@@ -166,7 +166,7 @@ class IdempotencyKeyReused(RequestError):
 
 
 class Throttled(RequestError):
-    """This API key, or this address, asks for too much at once; others are not concerned."""
+    """This API key or client address exceeds a limit of its own; others are not affected."""
 
     code = "throttled"
     http_status = 429

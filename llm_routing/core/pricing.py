@@ -77,7 +77,7 @@ def cost(usage: Usage, price: Price) -> Decimal | None:
 
 
 def _input_cost(usage: Usage, price: Price, full: Decimal) -> Decimal:
-    """The prompt, times a million."""
+    """The cost of the prompt, times a million."""
     cached, written = usage.cached_input_tokens, usage.cache_write_tokens
     spent = max(usage.input_tokens - cached - written, 0) * full
     if cached:

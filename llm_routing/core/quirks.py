@@ -112,11 +112,11 @@ ANY = Quirks()
 
 
 def words(text: str) -> frozenset[str]:
-    """The words of a text, which is how long lists of fields are written."""
+    """Splits a text into a set of words; used to write long lists of fields."""
     return frozenset(text.split())
 
 
 @lru_cache(maxsize=1024)
 def is_model(pattern: str, model_id: str) -> bool:
-    """Whether a pattern of `Quirks` means the model."""
+    """Whether a pattern of `Quirks` matches the model."""
     return re.search(pattern, model_id) is not None

@@ -20,7 +20,7 @@ LEAST_SECONDS = 0.02
 """No attempt begins with less time than this before the deadline: it would be asked in vain."""
 BACKOFF_BASE = 0.25
 BACKOFF_OF_CROWD = 1.0
-"""Over so many seconds those return who were told to wait: they were told so together."""
+"""Seconds over which retries are spread when many callers were told to wait at once."""
 BACKOFF_CAP = 8.0
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
@@ -106,7 +106,7 @@ def after_failure(
         longest = remaining - LEAST_SECONDS
         if goes_on:
             longest = min(longest, patience if error.prefers_elsewhere else BACKOFF_BASE)
-        # The vendor's time is the least for all it was told to, so the jitter comes on top of it.
+        # The vendor's time is a minimum, so jitter is added to it.
         least = error.retry_after or 0.0
         was_told = error.retry_after is not None or error.prefers_elsewhere
         if least < longest:

@@ -34,7 +34,7 @@ from .types import AttemptSummary, Usage
 from .wait_limit import WaitLimit
 
 MAX_HELD_BYTES = 8 * 1024 * 1024
-"""Before the first content no more is read."""
+"""The most that is read before the first content."""
 MAX_EMPTY_BYTES = 64 * 1024
 """Once so much memory is held, frames without a meaning (comments, blank lines) are not held."""
 FRAME_BYTES = 512
@@ -42,7 +42,7 @@ FRAME_BYTES = 512
 SLICE_BYTES = 2048
 """Larger pieces are parsed in slices, since so many bytes may be a thousand blank lines."""
 BUSY_SECONDS = 0.002
-"""After so long, other tasks of the event loop have their turn."""
+"""Seconds of parsing after which the event loop runs other tasks."""
 TAIL_SECONDS = 0.05
 
 
@@ -163,7 +163,7 @@ class AnswerStream:
             raise self._failure
         limit = min(self._idle, self._deadline - self._clock.monotonic())
         if limit <= 0:
-            # Where data never runs out there is no wait that a timer could end.
+            # If data is always available, no wait exists that a timer could end.
             return self._cut_by_deadline()
         try:
             with self._attempt.waiting, self._silence.within(limit):

@@ -36,7 +36,7 @@ class HalvesJoiner:
         self._held: dict[Hashable, str] = {}
 
     def __bool__(self) -> bool:
-        """Whether a half waits for the other one."""
+        """Whether a first half of a pair is held back."""
         return bool(self._held)
 
     def join(self, key: Hashable, piece: str) -> str:
@@ -48,7 +48,7 @@ class HalvesJoiner:
         return whole(text)
 
     def flush(self, key: Hashable) -> str:
-        """U+FFFD where a half of the text waits, for it waits in vain; else nothing."""
+        """Returns U+FFFD if a half is held back at the end of the text, else an empty string."""
         return REPLACEMENT if self._held.pop(key, "") else ""
 
 

@@ -1,4 +1,4 @@
-"""Which of a vendor's headers are handed on to callers, and under which names.
+"""Selects and renames the vendor headers that are passed to callers.
 
 An allow-list: cookies, organization names and whatever else a vendor sends stay here.
 """

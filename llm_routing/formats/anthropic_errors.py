@@ -79,7 +79,7 @@ _OF_A_MODEL: Final = "model: "
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What an error envelope says; empty where there is none."""
+    """The fields of an error envelope; empty strings if there is no envelope."""
 
     type: str = ""
     reason: str = ""

@@ -155,7 +155,7 @@ class AnthropicStreamParser(EventStreamParser):
         raw = event.raw
         if is_rewritten or is_mended or (kind and event.event != kind):
             raw = b"".join([encode_event(encode(one), one["type"] or "") for one in values])
-        # The zeros that callers expect are nobody's count.
+        # Callers expect zeros, but the vendor did not count them.
         for one in values:
             if one["type"] == "message_start":
                 one["message"]["usage"] = counted if one is value else None
@@ -269,7 +269,7 @@ class AnthropicStreamParser(EventStreamParser):
         self._counts = merged_counts(self._counts, event.get("usage"))
         usage = None if self._is_miscounted else read_usage(self._counts)
         if usage is not None:
-            # What `message_start` counts is no count of the answer.
+            # `message_start` does not count the answer yet.
             self._is_counted = self._is_counted or counts_output(event.get("usage"))
             yield UsageReported(usage if self._is_counted else replace(usage, estimated=True))
 

@@ -11,7 +11,7 @@ from llm_routing.core.types import LLMRequest
 _KEYS: Final = frozenset(
     ("url", "uri", "image_url", "file_url", "file_uri", "video_url", "audio_url", "input_image")
 )
-# What a model wrote into the call of a tool is fetched by nobody.
+# Arguments of tool calls are not fetched.
 _SKIPPED: Final = frozenset(("input",))
 
 

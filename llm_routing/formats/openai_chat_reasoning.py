@@ -122,7 +122,7 @@ class _Fit:
             self._ignored.append(self._word)
 
     def _fitted(self, effort: str) -> str | None:
-        """The vendor's effort that is nearest, None if there is none."""
+        """Returns the vendor's nearest effort, or None."""
         known = self._quirks.efforts
         if effort == "none":
             # An effort of its own where we know nothing about the vendor.

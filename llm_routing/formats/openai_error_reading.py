@@ -33,7 +33,7 @@ class SaidError:
 
 
 def read_error(value: Any) -> SaidError:
-    """The error in a decoded body; nothing if there is none."""
+    """Returns the error in a decoded body; empty if there is no error."""
     # Google answers with an array of one.
     value = value[0] if isinstance(value, list) and value else value
     if not isinstance(value, dict):

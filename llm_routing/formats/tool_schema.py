@@ -1,6 +1,6 @@
 """The schema of a tool's arguments as vendors take it: one object, with its properties named.
 
-OpenAI and Anthropic refuse a schema that is no object at its top, or is a choice of several:
+OpenAI and Anthropic refuse a schema whose top is not an object, or is a choice of several:
 https://platform.openai.com/docs/guides/function-calling,
 https://platform.claude.com/docs/en/agents-and-tools/tool-use/define-tools
 """
