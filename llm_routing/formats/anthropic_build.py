@@ -252,6 +252,10 @@ class _Builder:
         for turn in turns:
             # The results of tools come first in the turn that answers the calls.
             turn["content"].sort(key=lambda block: block["type"] != "tool_result")
+        last = turns[-1]["content"][-1]
+        if turns[-1]["role"] == "assistant" and last["type"] == "text":
+            # The vendor refuses an answer begun that ends with white space.
+            last["text"] = last["text"].rstrip()
         return turns
 
     def _system_texts(self, message: Message) -> Iterator[TextPart]:

@@ -98,6 +98,16 @@ class TestOtherFieldsOfOpenAI:
         assert ignored == ()
 
 
+class TestAnswersBegun:
+    def test_one_does_not_end_with_white_space(self) -> None:
+        begun = {"role": "assistant", "content": "It \n"}
+
+        body, _ = sent(OPENAI, target("anthropic"), messages=[USER, begun, USER, begun])
+
+        texts = [turn["content"][0]["text"] for turn in body["messages"][1::2]]
+        assert texts == ["It \n", "It"]
+
+
 class TestSchemasOfTools:
     @pytest.mark.parametrize("word", ["anyOf", "oneOf", "allOf"])
     def test_a_combination_at_the_top_is_one_object(self, word: str) -> None:
