@@ -16,6 +16,9 @@ from .routing_table import Target
 
 MAX_DOUBLINGS = 30
 JITTER = 0.2
+MOST_JITTER_SECONDS = 2.0
+"""A target that recovers is asked again soon after its open time, however long that is."""
+
 SLOW_CALLS = "slow_calls"
 """The cause of an opening to which no failure, and so no error's code, has led."""
 
@@ -36,8 +39,9 @@ class BreakerRules:
     failure that makes at least `failure_rate` of at least `minimum_calls` of them failures, or on a
     slow call that makes `slow_call_rate` of them slow: a call that succeeded, but took more than
     `slow_call_time` seconds (0: none is slow). It stays open for `open_time` seconds, give or take
-    a fifth, and for as long again when a probe fails or is slow; with `failed_probes_double` for
-    twice as long each time. It closes when `probes` probes have succeeded.
+    a fifth (2 s at most), and for as long again when a probe fails or is slow; with
+    `failed_probes_double` for twice as long each time. It closes when `probes` probes have
+    succeeded.
 
     A target that flaps is left alone for longer: an opening lasts twice as long for each opening
     before it, the first excepted, and each `window` seconds that the breaker stays closed make up
@@ -304,7 +308,8 @@ class Breaker:
         rules = self._rules
         self._note_opening(now)
         seconds = rules.open_time * 2.0 ** min(self._doublings, MAX_DOUBLINGS)
-        seconds *= self._rng.uniform(1 - JITTER, 1 + JITTER)
+        spread = min(JITTER * seconds, MOST_JITTER_SECONDS)
+        seconds += self._rng.uniform(-spread, spread)
         seconds = min(max(seconds, self._not_before - now), rules.longest_open_time)
         self._retry_at = now + seconds
         self._openings += 1

@@ -1,5 +1,6 @@
 """When a circuit breaker opens, for how long, who probes it, and what closes it."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -145,14 +146,17 @@ def test_open_it_refuses_and_says_how_long_and_why() -> None:
     assert 8 <= due(breaker, 0) <= 12
 
 
-def test_the_time_is_jittered() -> None:
+@pytest.mark.parametrize(("open_time", "spread"), [(1, 0.2), (10, 2), (90, 2)])
+def test_the_time_is_jittered_by_seconds_and_not_by_minutes(
+    open_time: float, spread: float
+) -> None:
     ends = set()
     for seed in range(20):
-        breaker = Breaker(RULES, Random(seed))
+        breaker = Breaker(replace(RULES, open_time=open_time), Random(seed))
         fail(breaker, 0, 4)
         ends.add(due(breaker, 0))
     assert len(ends) == 20
-    assert all(8 <= end <= 12 for end in ends)
+    assert all(open_time - spread <= end <= open_time + spread for end in ends)
 
 
 def test_exactly_the_configured_number_of_probes_is_let_through() -> None:
@@ -222,7 +226,7 @@ def flapping(breaker: Breaker, now: float, *, up: float, times: int) -> tuple[fl
 def test_a_target_that_flaps_is_left_alone_for_longer_each_time() -> None:
     _, lengths = flapping(new(), 0, up=3, times=8)
     for length, doublings in zip(lengths, [0, 0, 1, 2, 3, 4, 4, 4], strict=True):
-        assert min(8 * 2**doublings, 100) <= length <= min(12 * 2**doublings, 100)
+        assert min(8 * 2**doublings, 100) <= round(length, 6) <= min(12 * 2**doublings, 100)
 
 
 def test_what_has_flapped_is_forgiven_slowly() -> None:
