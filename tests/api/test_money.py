@@ -218,10 +218,12 @@ async def test_hits_and_replays_leave_a_line_with_their_request_id(
     vendor: RawUpstream, gateway: Gateway, caplog: pytest.LogCaptureFixture, stream: bool
 ) -> None:
     caplog.set_level(logging.INFO, "llm_routing.api")
-    once = {"idempotency-key": "one"}
+    # What is kept in Redis outlives a test.
+    name = uuid4().hex
+    once = {"idempotency-key": name}
     body = {
         "model": "ant/m",
-        "messages": [{"role": "user", "content": "my secret plan"}],
+        "messages": [{"role": "user", "content": f"my secret plan {name}"}],
         "temperature": 0,
         "stream": stream,
     }
