@@ -2,7 +2,8 @@
 chosen, or have a vendor reach out. They are closed unless a route allows them.
 
 Sources: https://openrouter.ai/docs/guides/routing/model-fallbacks and the pages beside it,
-https://platform.openai.com/docs/api-reference/chat/create, https://platform.claude.com/docs/en/api/messages
+https://platform.openai.com/docs/api-reference/chat/create, https://platform.claude.com/docs/en/api/messages,
+https://console.groq.com/docs/compound
 """
 
 from collections.abc import Mapping
@@ -18,10 +19,14 @@ SERVER_TOOLS: Final = "server_tools"
 """Tools that the vendor runs: a search of the web, code, a server of the caller's."""
 
 # Without these the answer is of the same kind; they are left out, and named.
-_LEFT_OUT: Final = frozenset(("models", "route", "service_tier", "speed", "transforms"))
+_LEFT_OUT: Final = frozenset(
+    ("fallbacks", "models", "route", "service_tier", "speed", "transforms")
+)
 # Without these the caller would get another thing than it asked for.
 _REFUSED: Final = frozenset(
     (
+        "billing_policy",
+        "compound_custom",
         "inference_geo",
         "mcp_servers",
         "plugins",

@@ -23,6 +23,8 @@ def asked(**body: Any) -> LLMRequest:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("fallbacks", [{"model": "a"}]),
+        ("fallbacks", "default"),
         ("models", ["a/b", "c/d"]),
         ("route", "fallback"),
         ("service_tier", "flex"),
@@ -43,6 +45,8 @@ def test_what_can_be_done_without_is_left_out_and_named(field: str, value: Any) 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("billing_policy", {"type": "billing_policy", "bill_to": "user_profile"}),
+        ("compound_custom", {"models": {"answering_model": "x"}}),
         ("provider", {"order": ["x"]}),
         ("plugins", [{"id": "web"}]),
         ("preset", "x"),
