@@ -73,6 +73,8 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         """
         self._for_write = True
         database = connections[self.db]
+        if not database.settings_dict["AUTOCOMMIT"]:
+            raise NotSupportedError("AUTOCOMMIT is off, so that nothing would be committed")
         insert = _INSERTS.get(database.vendor)
         if insert is None:
             self._insert_instances(rows)

@@ -10,7 +10,7 @@ from django.db import NotSupportedError, connection, connections
 
 from llm_routing.database_checks import check_database_server, check_database_settings
 from llm_routing.ledger_lines import columns
-from llm_routing.ledger_store import FILE
+from llm_routing.ledger_store import FILE, RecordStore, reason_of
 from llm_routing.models import UsageRecord
 from tests.ledger.test_ledger import opened, settled
 
@@ -36,6 +36,21 @@ def test_a_project_that_would_lose_records_does_not_start(
     assert ended.returncode == 1
     assert sentence in ended.stderr
     assert "HINT" in ended.stderr
+
+
+@pytest.mark.django_db
+def test_without_a_check_records_wait_while_nothing_would_be_committed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server starts without `manage.py check`."""
+    monkeypatch.setitem(connection.settings_dict, "AUTOCOMMIT", False)
+    attempt = settled(opened())
+    with pytest.raises(NotSupportedError) as refused:
+        RecordStore(Path("nowhere")).add([attempt])
+    assert "AUTOCOMMIT" in reason_of(refused.value)
+    monkeypatch.undo()
+    RecordStore(Path("nowhere")).add([attempt])
+    assert UsageRecord.objects.count() == 1
 
 
 def test_another_database_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
