@@ -61,6 +61,7 @@ def mask_error(error: UpstreamError, headers: Mapping[str, str]) -> None:
             code=masked(details.code, headers),
             param=masked(details.param, headers),
             reason=masked(details.reason, headers),
+            unsupported=tuple(masked(name, headers) for name in details.unsupported),
         )
 
 

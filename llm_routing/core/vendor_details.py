@@ -26,7 +26,8 @@ class VendorDetails:
 
     `format` is the wire format that `type`, `code` and `param` belong to. `reason` is the vendor's
     message, cut but not masked: it is for judging alone and never shown. `phrase` holds the words
-    of it that told the kind of failure, in lower case.
+    of it that told the kind of failure, in lower case. `unsupported` names what Anthropic's threads
+    do not support in the request.
     """
 
     format: str
@@ -37,6 +38,7 @@ class VendorDetails:
     param: str = ""
     reason: str = ""
     phrase: str = ""
+    unsupported: tuple[str, ...] = ()
 
 
 @record

@@ -75,6 +75,8 @@ _ERRORS_BY_WORDS: Final[tuple[tuple[str, type[UpstreamError]], ...]] = (
 # A message about a field begins with its path and a colon.
 _PARAM: Final = re.compile(r"([a-z_]+(?:\.[A-Za-z0-9_]+)*): ")
 _OF_A_MODEL: Final = "model: "
+MOST_UNSUPPORTED: Final = 32
+"""Names in `details.unsupported` that are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class _Said:
     type: str = ""
     reason: str = ""
     code: str = ""
+    unsupported: tuple[str, ...] = ()
 
 
 def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
@@ -107,8 +110,15 @@ def _said(value: Any) -> _Said:
     if not isinstance(error, dict):
         return _Said()
     details = error.get("details")
-    code = details.get("error_code") if isinstance(details, dict) else None
-    return _Said(read_name(error.get("type")), read_text(error.get("message")), read_name(code))
+    details = details if isinstance(details, dict) else {}
+    named = details.get("unsupported")
+    names = map(read_name, named[:MOST_UNSUPPORTED] if isinstance(named, list) else ())
+    return _Said(
+        read_name(error.get("type")),
+        read_text(error.get("message")),
+        read_name(details.get("error_code")),
+        tuple(filter(None, names)),
+    )
 
 
 def _failure(status: int, said: _Said, retry_after: float | None) -> UpstreamError:
@@ -128,6 +138,7 @@ def _failure(status: int, said: _Said, retry_after: float | None) -> UpstreamErr
             param=read_name(param.group(1)) if param else "",
             reason=said.reason,
             phrase=phrase,
+            unsupported=said.unsupported,
         ),
     )
     error.counts_against_breaker = counts_by_itself(error_class, status, basis, said.reason.lower())
@@ -174,6 +185,8 @@ def error_body(error: LLMError, request_id: str) -> dict[str, Any]:
         field = vendor.param or None
     if field is not None:
         details["field"] = field
+    if own is not None and own.unsupported:
+        details["unsupported"] = list(own.unsupported)
     if error.attempts:
         details["attempts"] = [
             {"target": f"{attempt.provider}/{attempt.model}", "error_code": attempt.error_code}

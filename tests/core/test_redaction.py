@@ -65,7 +65,14 @@ def test_any_other_text_stays(text: str) -> None:
 
 def test_a_failure_holds_the_key_nowhere() -> None:
     details = VendorDetails(
-        "openai_chat", 400, Basis.CODE, type="t", code=KEY, param=KEY, reason=f"no {KEY}"
+        "openai_chat",
+        400,
+        Basis.CODE,
+        type="t",
+        code=KEY,
+        param=KEY,
+        reason=f"no {KEY}",
+        unsupported=("a", KEY),
     )
     error = RequestRejected(f"No: {KEY}", status=400, details=details)
     mask_error(error, HEADERS)

@@ -439,6 +439,27 @@ class TestAVendorsOwnCode:
         other = json.loads(OpenAIChat().render_error(error, "r"))["error"]
         assert (other["code"], other["param"]) == ("request_rejected", "thread")
 
+    @pytest.mark.parametrize(
+        ("named", "told"),
+        [
+            (["tool_choice", "mcp_servers"], ["tool_choice", "mcp_servers"]),
+            (["a"] * 500, ["a"] * 32),
+            ([5, "line\nend", {"a": 1}, "a"], ["a"]),
+            ("tool_choice", None),
+            ([], None),
+        ],
+    )
+    def test_what_threads_of_anthropic_s_do_not_support_is_named(
+        self, named: Any, told: Any
+    ) -> None:
+        details = {"error_code": "thread_unsupported_request", "unsupported": named}
+        error = {"type": "invalid_request_error", "message": "No.", "details": details}
+        refused = failure(400, {"type": "error", "error": error}, ANTHROPIC)
+        own = json.loads(AnthropicMessages().render_error(refused, "r"))["error"]["details"]
+        assert own["error_code"] == "thread_unsupported_request"
+        assert own.get("unsupported") == told
+        assert "unsupported" not in json.loads(OpenAIChat().render_error(refused, "r"))["error"]
+
     @pytest.mark.parametrize("odd", [3, None, "a" * 101, "line\nend", {"a": 1}, ""])
     def test_what_is_no_name_is_left_out(self, odd: Any) -> None:
         fields = {"message": "No.", "type": odd, "code": odd, "param": odd}
