@@ -130,7 +130,7 @@ async def gateway(
     headers = {"Authorization": f"Bearer {api_key}"}
     async with (
         serving(application, lifespan) as url,
-        httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client,
+        httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=60) as client,
     ):
         yield Gateway(url, api_key, client, upstream, request.param)
     await close_routers()

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import OperationalError
 from django.utils import timezone
 
@@ -85,7 +86,7 @@ async def test_a_revoked_key_is_refused_from_the_next_request_on(
 
 async def test_a_key_is_refused_when_its_day_has_come(database: Database) -> None:
     soon = timezone.now() + timedelta(seconds=0.3)
-    _, key = await asyncio.to_thread(ApiKey.objects.issue, "short", "acme", soon)
+    _, key = await sync_to_async(ApiKey.objects.issue)("short", "acme", soon)
     keys = ring()
     await keys.authenticate(key)
     await asyncio.sleep(0.35)
@@ -138,7 +139,7 @@ async def test_a_new_key_works_at_once_though_it_was_refused_before(
     keys = ring()
     monkeypatch.setattr("llm_routing.models.access.secrets.token_urlsafe", lambda _: "w" * 43)
     await refused(keys, WRONG)
-    _, key = await asyncio.to_thread(ApiKey.objects.issue, "late")
+    _, key = await sync_to_async(ApiKey.objects.issue)("late")
     assert key == WRONG
     assert (await keys.authenticate(key)).key_name == "late"
 
@@ -236,7 +237,7 @@ async def test_memory_is_bounded_and_keeps_what_was_used_last(
     monkeypatch.setattr(access, "MAX_KNOWN", 2)
     monkeypatch.setattr(access, "MAX_REFUSED", 2)
     keys = ring()
-    issued = [(await asyncio.to_thread(ApiKey.objects.issue, name))[1] for name in ("a", "b", "c")]
+    issued = [(await sync_to_async(ApiKey.objects.issue)(name))[1] for name in ("a", "b", "c")]
     for key in (issued[0], issued[1], issued[0], issued[2]):
         await keys.authenticate(key)
     for number in range(5):

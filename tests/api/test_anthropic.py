@@ -58,7 +58,7 @@ async def test_a_stream_between_the_same_formats_is_relayed_byte_for_byte(gatewa
         "stream": True,
     }
     response = await gateway.message(**{**body, "model": "claude/opus"})
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         direct = await client.post(
             f"{gateway.sandbox.url}/v1/messages",
             json=body,

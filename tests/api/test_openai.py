@@ -24,7 +24,7 @@ def chunks_of(text: str) -> list[Any]:
 async def directly(gateway: Gateway, body: Any) -> httpx.Response:
     """The same request, put to the sandbox itself."""
     url = f"{gateway.sandbox.openai_url}/chat/completions"
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         return await client.post(url, json={**body, "model": "org/alpha:1"})
 
 

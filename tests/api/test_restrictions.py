@@ -1,10 +1,10 @@
 """Callers stay with the model and the price that the operator has chosen, on every endpoint."""
 
-import asyncio
 from typing import Any
 
 import openai
 import pytest
+from asgiref.sync import sync_to_async
 
 from llm_routing.models import UseCaseRoute
 
@@ -52,7 +52,7 @@ async def test_what_reaches_out_is_refused_until_a_route_allows_it(
             route.full_clean()
             route.save()
 
-    await asyncio.to_thread(allow)
+    await sync_to_async(allow)()
     response = await gateway.chat(model=model, web_search_options={})
     # An address of a model has no route that could allow it.
     assert response.status_code == (200 if model == "debugging" else 400)

@@ -98,7 +98,7 @@ async def test_a_compressing_middleware_leaves_a_stream_whole(
     settings.MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware", *settings.MIDDLEWARE]
     async with (
         serving(get_asgi_application(), "off") as url,
-        httpx.AsyncClient(base_url=url, headers={"x-api-key": api_key}) as client,
+        httpx.AsyncClient(base_url=url, headers={"x-api-key": api_key}, timeout=60) as client,
     ):
         body = {"messages": "Hello [[token_delay=0.01]]", "use_case": "debugging", "stream": True}
         response = await client.post("/api/llm/complete", json=body)

@@ -1,10 +1,10 @@
 """Requests over HTTP are fitted to the vendor of the provider that answers, and what the vendor
 cannot give is asked of the next target."""
 
-import asyncio
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
 from llm_routing.models import Provider
 
@@ -23,7 +23,7 @@ async def make_first(vendor: str) -> None:
         provider.set_api_key("sk-sandbox-1")
         provider.save()
 
-    await asyncio.to_thread(save)
+    await sync_to_async(save)()
 
 
 @STREAMED
