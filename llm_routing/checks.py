@@ -114,7 +114,9 @@ def _database_limits() -> Sequence[checks.CheckMessage]:
 def _timeouts(settings: Settings) -> Sequence[checks.CheckMessage]:
     return [
         checks.Error(
-            f"{name.upper()} is longer than TOTAL_TIMEOUT, which ends a request before it.",
+            f"{name.upper()} ({getattr(settings, name):g} s) is longer than TOTAL_TIMEOUT "
+            f"({settings.total_timeout:g} s), which ends a request before it.",
+            hint=f"Set LLM_{name.upper()} to {settings.total_timeout:g} or less.",
             id="llm_routing.E002",
         )
         for name in ("connect_timeout", "first_token_timeout", "idle_timeout")

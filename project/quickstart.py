@@ -273,6 +273,7 @@ def show_addresses(
         print(f"  login    {new_login[0]}\n  password {new_login[1]}   (shown this once)")
     print(f"API docs:  {base_url}/api/llm/docs\nOpenAI clients:    base_url={base_url}/v1")
     print(f"Anthropic clients: base_url={base_url}")
+    print("\nCommands, in another terminal: .venv/bin/python manage.py llm_health_sweep")
     print("\nServing. Ctrl-C stops everything.", flush=True)
 
 

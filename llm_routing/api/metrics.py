@@ -45,4 +45,7 @@ async def _check_access(request: GatewayRequest) -> None:
     if caller is None:
         raise Unauthenticated("Metrics are for the bearer of an API key that may read them.")
     if not caller.reads_metrics and caller.key_name not in settings.metrics_key_names:
-        raise PermissionDenied("This API key may not read metrics.")
+        raise PermissionDenied(
+            "This API key may not read metrics. A key gets that right in the admin, or by "
+            "create_llm_key --metrics."
+        )

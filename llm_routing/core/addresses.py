@@ -43,7 +43,10 @@ _SPECIAL = tuple(
 )
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
-_ADVICE = "To allow it, add its network to LLM_ALLOWED_UPSTREAM_NETWORKS in the settings."
+_ADVICE = (
+    "To allow it, add its network to the variable LLM_ALLOWED_UPSTREAM_NETWORKS, or to "
+    "ALLOWED_UPSTREAM_NETWORKS in LLM_ROUTING."
+)
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?!.{{255}})({_LABEL}\.)*[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?\.?")
 

@@ -225,7 +225,11 @@ def _fallbacks(
     draft: Draft, name: str, groups: Mapping[str, Sequence[Deployment]], links: Links
 ) -> list[str]:
     """The groups that follow a group, each once. Those for prompts that are too long come last."""
-    wanted = [*links.fallbacks.get(name, ()), *links.defaults, *links.longer.get(name, ())]
+    # Another name of a group has the group's fallbacks, unless it has some of its own.
+    origin = links.aliases.get(name, name)
+    own = links.fallbacks.get(name, links.fallbacks.get(origin, ()))
+    longer = links.longer.get(name, links.longer.get(origin, ()))
+    wanted = [*own, *links.defaults, *longer]
     found: list[str] = []
     for fallback in wanted:
         if fallback == name or fallback in found:
@@ -236,7 +240,7 @@ def _fallbacks(
             draft.leave(
                 f"fallbacks of {name}", f"there is no group {shown(fallback)} to fall back on"
             )
-    if links.longer.get(name):
+    if longer:
         draft.note(
             f"context_window_fallbacks of {name}",
             "here every failure may lead there, after the other fallbacks, not a long prompt alone",

@@ -125,9 +125,20 @@ def test_a_file_with_settings_alone_is_read_as_litellms(written, section):
     assert list(said(plan.unmapped)) == [f"{section}.num_retries"]
 
 
+def test_another_name_of_a_group_has_its_fallbacks(written):
+    plan = config(
+        written,
+        [("solo", "openai/gpt-6-luna"), ("b", "anthropic/claude-haiku-5-5")],
+        litellm_settings={"fallbacks": [{"solo": ["b"]}]},
+        router_settings={"model_group_alias": {"al two": "solo"}},
+    )
+    assert targets(plan, "al two") == targets(plan, "solo")
+    assert len(targets(plan, "solo")) == 2
+
+
 def test_aliases_of_groups(plan):
     assert targets(plan, "chat")[:2] == targets(plan, "support")[:2]
-    assert model(plan, "openai/gpt-6-astra").alias == "main"
+    assert targets(plan, "main") == targets(plan, "gpt-6-astra")
 
 
 def test_providers_are_told_apart_by_address_and_key(plan):
