@@ -149,7 +149,7 @@ class TestBesideSetUp:
         assert set(said(report.conflicts)) == {"model groq/openai/gpt-oss-20b"}
         assert targets_of("gpt-6-astra")[0] == ("openai/gpt-6-astra", 0, 1)
         assert ModelConfig.objects.get(model_id="gpt-6-astra").alias is None
-        assert targets_of("main") == [("openai/gpt-6-astra", 0, 1)]
+        assert targets_of("main") == targets_of("gpt-6-astra")
         assert targets_of("embeddings") == [("openai/text-embedding-3-small", 0, 1)]
         before = contents()
         again = take_over(LITELLM)
