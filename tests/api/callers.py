@@ -15,7 +15,7 @@ from llm_routing.conf import get_settings
 
 from .conftest import Gateway
 
-SECONDS = 10
+SECONDS = 30
 
 
 class Caller:

@@ -13,7 +13,7 @@ from llm_routing.sandbox.journal import Entry
 from .callers import calling, configure, until
 from .conftest import Gateway
 
-AT_ONCE = 1.0
+AT_ONCE = 30.0
 PATHS = ("/api/llm/complete", "/v1/chat/completions", "/v1/messages")
 LONG = "[[words=50000]]"
 

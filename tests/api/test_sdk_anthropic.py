@@ -1,8 +1,7 @@
 """The official `anthropic` client against a running gateway, over vendors of either format."""
 
-import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anthropic
@@ -11,6 +10,7 @@ from anthropic import AsyncAnthropic
 
 from llm_routing.sandbox import Outcome
 
+from .callers import until
 from .conftest import Gateway
 from .test_sdk_openai import PNG, Person
 
@@ -202,10 +202,3 @@ async def test_cancel_mid_stream(client: AsyncAnthropic, gateway: Gateway, model
             break
     (entry,) = gateway.sandbox.journal.entries
     await until(lambda: entry.outcome is Outcome.CLIENT_DISCONNECTED)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits, and fails where it takes long."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.01)

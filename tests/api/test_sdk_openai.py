@@ -1,11 +1,10 @@
 """The official `openai` client against a running gateway, over vendors of either format."""
 
-import asyncio
 import base64
 import json
 import struct
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
@@ -15,6 +14,7 @@ from pydantic import BaseModel
 
 from llm_routing.sandbox import Outcome
 
+from .callers import until
 from .conftest import Gateway
 
 CROSSINGS = pytest.mark.parametrize("model", ["debugging", "thinking"])
@@ -214,10 +214,3 @@ async def test_cancel_mid_stream(client: AsyncOpenAI, gateway: Gateway, model: s
     await stream.close()
     (entry,) = gateway.sandbox.journal.entries
     await until(lambda: entry.outcome is Outcome.CLIENT_DISCONNECTED)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits, and fails where it takes long."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.01)
