@@ -64,6 +64,13 @@ _PAGE = [
         ("limit", {"type": "integer", "minimum": 1, "maximum": 1000}),
         ("after_id", {"type": "string"}),
         ("before_id", {"type": "string"}),
+        (
+            "lifecycle[]",
+            {
+                "type": "array",
+                "items": {"type": "string", "enum": ["active", "deprecated", "retired"]},
+            },
+        ),
     )
 ]
 ANTHROPIC_VERSION: dict[str, Any] = {"parameters": [_ANTHROPIC_VERSION]}

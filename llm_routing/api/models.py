@@ -4,8 +4,9 @@ Use cases, use cases with a tier, models and aliases stand side by side: each ma
 `model`. The native lists are in `native`.
 """
 
-from collections.abc import Mapping
 from typing import Any
+
+from django.http import QueryDict
 
 from llm_routing.core.errors import InvalidRequest, UnknownModel
 from llm_routing.core.routing_table import RoutingTable
@@ -13,6 +14,8 @@ from llm_routing.core.routing_table import RoutingTable
 OWNER = "llm_routing"
 LONGEST_PAGE = 1000
 _EPOCH = "1970-01-01T00:00:00Z"
+_ACTIVE = "active"
+_LIFECYCLES = (_ACTIVE, "deprecated", "retired")
 
 
 def addresses(table: RoutingTable) -> dict[str, tuple[str, str]]:
@@ -57,14 +60,22 @@ def openai_list(table: RoutingTable) -> dict[str, Any]:
 
 def anthropic_model(address: str, name: str) -> dict[str, Any]:
     """https://platform.claude.com/docs/en/api/models/retrieve"""
-    return {"type": "model", "id": address, "display_name": name, "created_at": _EPOCH}
+    return {
+        "type": "model",
+        "id": address,
+        "display_name": name,
+        "created_at": _EPOCH,
+        "lifecycle": _ACTIVE,
+    }
 
 
-def anthropic_list(table: RoutingTable, query: Mapping[str, str]) -> dict[str, Any]:
-    """One page (`limit`, `after_id`, `before_id`) of
+def anthropic_list(table: RoutingTable, query: QueryDict) -> dict[str, Any]:
+    """One page (`limit`, `after_id`, `before_id`, `lifecycle[]`) of
     https://platform.claude.com/docs/en/api/models/list; without a limit, as much as a page may
     hold. A model that is gone bounds nothing, as an empty id does. Raises `InvalidRequest`."""
-    found = [anthropic_model(address, name) for address, (_, name) in addresses(table).items()]
+    found = []
+    if _wants_active(query):
+        found = [anthropic_model(address, name) for address, (_, name) in addresses(table).items()]
     places = {model["id"]: place for place, model in enumerate(found)}
     limit = _limit(query.get("limit"))
     end = places.get(query.get("before_id", ""))
@@ -79,6 +90,15 @@ def anthropic_list(table: RoutingTable, query: Mapping[str, str]) -> dict[str, A
         "first_id": page[0]["id"] if page else None,
         "last_id": page[-1]["id"] if page else None,
     }
+
+
+def _wants_active(query: QueryDict) -> bool:
+    """Whether the list shall hold active models; all of ours are active."""
+    wanted = query.getlist("lifecycle[]") or query.getlist("lifecycle")
+    if any(lifecycle not in _LIFECYCLES for lifecycle in wanted):
+        known = ", ".join(_LIFECYCLES)
+        raise InvalidRequest(f"lifecycle must be one of {known}.", field="lifecycle")
+    return not wanted or _ACTIVE in wanted
 
 
 def _limit(given: str | None) -> int:

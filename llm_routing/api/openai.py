@@ -82,7 +82,7 @@ async def list_models(request: GatewayRequest) -> HttpResponseBase:
     aliases. In Anthropic's shape where the request has the header `anthropic-version`."""
     table = (await get_llm_router()).table
     if speaks_anthropic(request):
-        return json_response(encode(models.anthropic_list(table, request.GET.dict())))
+        return json_response(encode(models.anthropic_list(table, request.GET)))
     return json_response(encode(models.openai_list(table)))
 
 

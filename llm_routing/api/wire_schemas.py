@@ -132,12 +132,13 @@ class ModelList(BaseModel):
 
 
 class AnthropicModel(BaseModel):
-    """An address, in Anthropic's shape."""
+    """An address, in Anthropic's shape; `created_at` is always 1970."""
 
     type: Literal["model"]
     id: str
     display_name: str
     created_at: str
+    lifecycle: Literal["active"]
 
 
 class AnthropicModelList(BaseModel):

@@ -205,7 +205,7 @@ async def test_models_in_anthropic_s_shape_for_anthropic_s_clients(gateway: Gate
         first = await get("/v1/models", headers=speaking, params=bound | {"limit": "2"})
         assert first.status_code == 200
         assert [model["id"] for model in first.json()["data"]] == ids[:2]
-    for query in ({"limit": "0"}, {"limit": "x"}, {"limit": "9" * 50}):
+    for query in ({"limit": "0"}, {"limit": "x"}, {"limit": "9" * 50}, {"lifecycle[]": "new"}):
         wrong = await get("/v1/models", headers=speaking, params=query)
         assert wrong.status_code == 400
         assert wrong.json()["type"] == "error"

@@ -162,6 +162,16 @@ async def test_models(client: AsyncAnthropic) -> None:
     assert (await client.models.retrieve("debugging:premium")).display_name
 
 
+async def test_models_satisfy_a_client_that_checks_answers(gateway: Gateway) -> None:
+    async with AsyncAnthropic(
+        base_url=gateway.url, api_key=gateway.key, _strict_response_validation=True
+    ) as client:
+        model = await client.models.retrieve("best")
+        assert model.lifecycle == "active"
+        assert [one async for one in client.models.list(lifecycle=["active", "retired"])]
+        assert not [one async for one in client.models.list(lifecycle=["deprecated", "retired"])]
+
+
 @CROSSINGS
 async def test_errors_are_the_client_s_own_classes(
     client: AsyncAnthropic, gateway: Gateway, model: str
