@@ -77,6 +77,7 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "modalities": (["text"],),
     "tool_choice": ("auto",),
     "context_management": ({"edits": []},),
+    "inference_geo": ("global",),
     "messages.content.caller": ({"type": "direct"},),
     "messages.content.citations": ({"enabled": False},),
 }
@@ -119,6 +120,8 @@ def check_not_needed(name: str, value: Any) -> None:
             is_needed = isinstance(value, list) and any(kind != "text" for kind in value)
         case "mcp_servers" | "functions" | "function_call":
             is_needed = bool(value)
+        case "inference_geo":
+            is_needed = asks_for_something(name, value)
         case _:
             is_needed = False
     if is_needed:

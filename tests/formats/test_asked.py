@@ -17,6 +17,7 @@ OPENAI = "openai_chat"
         ("functions", [{"name": "f"}]),
         ("function_call", {"name": "f"}),
         ("mcp_servers", [{}]),
+        ("inference_geo", "us"),
         ("web_search_options", {}),
         ("modalities", ["audio"]),
     ],
@@ -30,7 +31,14 @@ def test_what_the_answer_depends_on_is_never_left_out(name: str, value: Any) -> 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("functions", []), ("mcp_servers", None), ("modalities", ["text"]), ("modalities", "text")],
+    [
+        ("functions", []),
+        ("mcp_servers", None),
+        ("modalities", ["text"]),
+        ("modalities", "text"),
+        ("inference_geo", None),
+        ("inference_geo", "global"),
+    ],
 )
 def test_what_asks_for_nothing_is(name: str, value: Any) -> None:
     check_not_needed(name, value)

@@ -509,7 +509,6 @@ class TestOtherFieldsOfAnthropic:
         [
             ("container", "c"),
             ("service_tier", "standard_only"),
-            ("inference_geo", "us"),
             ("context_management", {"edits": [{"type": "clear_tool_uses_20250919"}]}),
             ("output_config.task_budget", {"type": "tokens", "total": 9}),
             ("thinking.display", "summarized"),
@@ -533,11 +532,16 @@ class TestOtherFieldsOfAnthropic:
         body, ignored = sent(ANTHROPIC, target("openai"), **fields)
 
         assert ignored == (field,)
-        assert not body.keys() & {"container", "inference_geo", "service_tier"}
+        assert not body.keys() & {"container", "service_tier"}
 
     @pytest.mark.parametrize(
         "fields",
-        [{"service_tier": "auto"}, {"container": None}, {"context_management": {"edits": []}}],
+        [
+            {"service_tier": "auto"},
+            {"container": None},
+            {"context_management": {"edits": []}},
+            {"inference_geo": "global"},
+        ],
     )
     def test_what_asks_for_nothing_is_not_named(self, fields: Any) -> None:
         assert sent(ANTHROPIC, target("openai"), **fields)[1] == ()
@@ -545,6 +549,10 @@ class TestOtherFieldsOfAnthropic:
     def test_servers_with_tools_are_passed_on(self) -> None:
         with pytest.raises(UnsupportedRequest):
             sent(ANTHROPIC, target("openai"), mcp_servers=[{"type": "url", "url": "https://x"}])
+
+    def test_a_place_that_the_target_cannot_promise_is_passed_on(self) -> None:
+        with pytest.raises(UnsupportedRequest, match="inference_geo"):
+            sent(ANTHROPIC, target("openai"), inference_geo="us")
 
     def test_no_caller_can_fill_the_header(self) -> None:
         fields = {f"field-{number}-{'x' * 500}": 1 for number in range(500)}
