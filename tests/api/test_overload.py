@@ -55,7 +55,7 @@ async def test_of_many_callers_as_many_as_the_limit_are_upstream_at_one_time(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
     await configure(monkeypatch, max_concurrency=10, max_queued=50)
-    answers = await crowd(gateway, "Hi [[delay=0.5]]", stream=stream, cache=False)
+    answers = await crowd(gateway, "Hi [[delay=1.5]]", stream=stream, cache=False)
     assert most_at_one_time(gateway) == 10
     counts = Counter(answer.status_code for answer in answers)
     # At least those that there was a place for, and as many more as arrived when others had left.
@@ -77,7 +77,7 @@ async def test_a_provider_s_connections_are_a_limit_and_what_is_too_much_goes_to
     await sync_to_async(Provider.objects.filter(name="second").update)(max_connections=20)
     await configure(monkeypatch, max_queued=10)
     # So slow that the crowd gathers faster than it is served, on any machine.
-    answers = await crowd(gateway, "Hi [[delay=1]]", cache=False)
+    answers = await crowd(gateway, "Hi [[delay=2]]", cache=False)
     assert most_at_one_time(gateway) == 30
     counts = Counter(answer.status_code for answer in answers)
     assert counts[200] >= 50
