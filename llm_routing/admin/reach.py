@@ -19,7 +19,7 @@ def has_open_breaker(provider: str, model: str) -> Exists:
 
 
 def is_out(row: Any) -> bool:
-    """What `has_open_breaker`, annotated as `is_out`, said of a row."""
+    """Reads the annotation `is_out` of a row, which `has_open_breaker` computes."""
     return bool(row.is_out)
 
 

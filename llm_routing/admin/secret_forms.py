@@ -113,8 +113,8 @@ class ProviderForm(GuardedForm):
         return cleaned
 
     def _post_clean(self) -> None:
-        """Refuses to send a key of the environment to an address of this user's choice: whoever
-        may edit a provider must not be able to read such a key.
+        """Refuses to send a key of the environment to an address that this user chose: the right
+        to edit a provider must not be the right to read such a key.
 
         Django copies the typed values into the row in this method.
         """

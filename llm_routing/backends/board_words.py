@@ -1,7 +1,7 @@
-"""What stands on the board of circuit breakers, word for word: texts, their signatures and limits.
+"""Encodes, signs and verifies the entries of the board of circuit breakers.
 
-Moments are milliseconds of Redis's clock. What is signed holds its moment and target, so that it
-cannot be used for another target, nor long after.
+Times are milliseconds of Redis's clock. A signature covers the entry's time and target, so that an
+entry cannot be used for another target, nor replayed later.
 """
 
 from collections.abc import Iterable

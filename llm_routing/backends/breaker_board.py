@@ -222,7 +222,7 @@ class BreakerBoard:
         self._words = BoardWords(rules, self._prefix, signer)
         self._clock = clock
         self._ahead_ms: float | None = None
-        """How far Redis's clock is ahead of our monotonic one; None before it was heard."""
+        """Milliseconds that Redis's clock is ahead of our monotonic one; None before a reply."""
         self._ids: dict[Key, str] = {}
         self._retired: dict[str, None] = {}
         self._refused: dict[bytes, str] = {}

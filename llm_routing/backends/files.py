@@ -154,7 +154,7 @@ class FileCache:
         return Found(answer, age, ttl)
 
     def _bound_to(self, key: str, stored_at: float, ttl: float) -> str:
-        """What the seal of a file holds beside the answer."""
+        """The associated data of a file's seal: its name, the boot, when it was stored, its TTL."""
         return f"{self._directory.name}/{key} {BOOT} {float(stored_at)!r} {float(ttl)!r}"
 
     def _written(self, size: int, stays: float) -> None:
@@ -201,8 +201,8 @@ class FileCache:
         return (min(dues) - now) / _NANOSECONDS if dues else None
 
     def _surplus(self, fresh: Iterable[_Known]) -> Iterator[_Known]:
-        """Those that there is no room for: always the first that is due of whoever has the most, so
-        that nobody pushes out what is within another's share."""
+        """The entries to evict when the store is full. Each time, the owner with the most bytes
+        loses the entry that expires first, so no owner pushes out another's share."""
         room = self._room
         of: dict[str, deque[_Known]] = {}
         sizes: Counter[str] = Counter()

@@ -86,8 +86,8 @@ class Use:
 
 
 def unacknowledged_bytes(transport: asyncio.BaseTransport | None) -> int:
-    """How many bytes of what was written the peer's system has not acknowledged; 0 where this
-    system does not say. https://man7.org/linux/man-pages/man7/tcp.7.html (SIOCOUTQ)"""
+    """Returns the number of written bytes that the peer's kernel has not acknowledged; 0 if this
+    platform does not tell. https://man7.org/linux/man-pages/man7/tcp.7.html (SIOCOUTQ)"""
     raw = None if transport is None else transport.get_extra_info("socket")
     if raw is None or sys.platform != "linux":
         return 0
