@@ -16,12 +16,12 @@ from functools import partial
 
 from django.db import connections
 
-from .access import keys
+from .access.key_ring import keys
+from .access.known_keys import KnownKeys
 from .conf import get_settings
 from .core import ids, running
 from .gateway_pool import use_gateway_pool
 from .health.watch import watch
-from .known_keys import KnownKeys
 from .ledger import Ledger
 from .metrics import Metrics
 from .models import ConfigurationVersion

@@ -14,6 +14,7 @@ from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
 from . import secrets
+from .access.refused_keys import refused_keys
 from .admission import admission
 from .backends.breaker_board import BreakerBoard
 from .backends.breakers import MemoryBreakers
@@ -42,7 +43,6 @@ from .ledger import Ledger
 from .loops import refuse_event_loop, stop_lasting_loop
 from .metrics import NoMetrics, Readings
 from .pending import PendingRouter
-from .refused_keys import refused_keys
 from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
 from .sealing import Sealing, Signing
 from .secrets import Purpose

@@ -1,6 +1,6 @@
 """API keys in the headers of a request: a bearer token or `x-api-key`, on every endpoint alike.
 
-Whether a key is good is for `llm_routing.access`.
+Whether a key is good is for `llm_routing.access.key_ring`.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from ninja.security import APIKeyHeader, HttpBearer
 
-from llm_routing.access import keys
+from llm_routing.access.key_ring import keys
 from llm_routing.core.errors import LLMError
 from llm_routing.core.types import Caller
 from llm_routing.transport_security import refuse_plain_http

@@ -17,7 +17,7 @@ import uvicorn
 from django.core.asgi import get_asgi_application as django_application
 
 from llm_routing import close_routers
-from llm_routing.access import keys
+from llm_routing.access.key_ring import keys
 from llm_routing.asgi import get_asgi_application as lean_application
 from llm_routing.conf import get_settings
 from llm_routing.models import ApiKey, ModelConfig, Provider, RouteTarget, UseCaseRoute

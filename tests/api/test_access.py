@@ -11,8 +11,8 @@ from asgiref.sync import sync_to_async
 from django.db import OperationalError
 from django.utils import timezone
 
-from llm_routing import access
-from llm_routing.access import KeyRing
+from llm_routing.access import key_ring as access
+from llm_routing.access.key_ring import KeyRing
 from llm_routing.core.errors import AccessUnavailable, Unauthenticated
 from llm_routing.core.types import Caller
 from llm_routing.models import ApiKey

@@ -5,7 +5,7 @@ import json
 import pytest
 from asgiref.sync import sync_to_async
 
-from llm_routing.access import keys
+from llm_routing.access.key_ring import keys
 from llm_routing.models import ApiKey
 
 from .conftest import Gateway

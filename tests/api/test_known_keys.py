@@ -11,11 +11,12 @@ from asgiref.sync import async_to_sync
 from django.db import OperationalError
 from django.utils import timezone
 
-from llm_routing import access, known_keys
-from llm_routing.access import KeyRing
+from llm_routing.access import key_ring as access
+from llm_routing.access import known_keys
+from llm_routing.access.key_ring import KeyRing
+from llm_routing.access.known_keys import KnownKeys
 from llm_routing.core.errors import AccessUnavailable, Unauthenticated
 from llm_routing.core.types import Caller
-from llm_routing.known_keys import KnownKeys
 from llm_routing.models import ApiKey
 
 pytestmark = pytest.mark.django_db(transaction=True)

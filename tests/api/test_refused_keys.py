@@ -5,11 +5,17 @@ import logging
 
 import pytest
 
-from llm_routing.access import keys
+from llm_routing.access.key_ring import keys
+from llm_routing.access.refused_keys import (
+    LOG_SECONDS,
+    MOST_ADDRESSES,
+    Reason,
+    RefusedKeys,
+    refused_keys,
+)
 from llm_routing.conf import get_settings
 from llm_routing.core.errors import Throttled, Unauthenticated
 from llm_routing.factory import get_exposition
-from llm_routing.refused_keys import LOG_SECONDS, MOST_ADDRESSES, Reason, RefusedKeys, refused_keys
 
 from .conftest import Gateway
 

@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.db.backends.utils import CursorWrapper
 
 from llm_routing import BaseLLMRouter
-from llm_routing.access import keys
+from llm_routing.access.key_ring import keys
 from llm_routing.asgi import get_asgi_application
 from llm_routing.background import ensure_background
 from llm_routing.conf import get_settings

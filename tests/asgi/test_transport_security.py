@@ -8,8 +8,8 @@ import httpx
 import pytest
 from django.test import override_settings
 
+from llm_routing.access.refused_keys import refused_keys
 from llm_routing.asgi import get_asgi_application
-from llm_routing.refused_keys import refused_keys
 from tests.api.conftest import serving
 
 from .test_lean import chat, clean_process, configuration, connections_given_back, key, router

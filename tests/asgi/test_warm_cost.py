@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from cryptography.fernet import Fernet
 
-from llm_routing import access
+from llm_routing.access import key_ring as access
 from llm_routing.backends.redis_line import RedisLine
 from llm_routing.background import ensure_background
 from llm_routing.core import codec

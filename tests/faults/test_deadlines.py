@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llm_routing.access import keys
+from llm_routing.access.key_ring import keys
 from llm_routing.models import ApiKey
 
 from .callers import CALLERS, Caller

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from llm_routing.access import keys
+from llm_routing.access.key_ring import keys
 from llm_routing.background import stop_background
 from llm_routing.conf import get_settings
 from llm_routing.factory import sweep_health

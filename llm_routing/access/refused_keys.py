@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
 
-from .conf import get_settings
-from .core.errors import Throttled, Unauthenticated
+from llm_routing.conf import get_settings
+from llm_routing.core.errors import Throttled, Unauthenticated
 
 logger = logging.getLogger(__name__)
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from .access import MAX_KNOWN, KeyRing, KnownKey
-from .models import ApiKey
-from .private_files import private_directory, write_private
-from .sealing import Sealing
-from .secrets import Purpose, encryption_keys
+from llm_routing.models import ApiKey
+from llm_routing.private_files import private_directory, write_private
+from llm_routing.sealing import Sealing
+from llm_routing.secrets import Purpose, encryption_keys
+
+from .key_ring import MAX_KNOWN, KeyRing, KnownKey
 
 logger = logging.getLogger(__name__)
 

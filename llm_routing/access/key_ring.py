@@ -21,14 +21,15 @@ from weakref import WeakKeyDictionary
 from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.utils import timezone
 
-from .core.errors import AccessUnavailable
-from .core.types import Caller
-from .gateway_pool import use_gateway_pool
-from .models import ApiKey
-from .models.access import KEY_START, key_digest
-from .models.databases import with_zone
+from llm_routing.core.errors import AccessUnavailable
+from llm_routing.core.types import Caller
+from llm_routing.gateway_pool import use_gateway_pool
+from llm_routing.models import ApiKey
+from llm_routing.models.access import KEY_START, key_digest
+from llm_routing.models.databases import with_zone
+from llm_routing.signals import configuration_changed
+
 from .refused_keys import Reason, refused_keys
-from .signals import configuration_changed
 
 MAX_KEY_LENGTH = 256
 MAX_KNOWN = 10_000
@@ -291,4 +292,4 @@ def _invalidate(area: str, **_: Any) -> None:
         keys.invalidate()
 
 
-configuration_changed.connect(_invalidate, dispatch_uid="llm_routing.access")
+configuration_changed.connect(_invalidate, dispatch_uid="llm_routing.access.key_ring")

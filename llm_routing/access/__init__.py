@@ -1,0 +1,1 @@
+"""API keys: which are good, and which were refused."""
