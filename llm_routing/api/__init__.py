@@ -16,9 +16,9 @@ from ninja.openapi.schema import OpenAPISchema
 
 from . import anthropic, health, metrics, native, openai
 from .direct import Endpoint, offer
-from .documentation import DESCRIPTION, complete_document, list_endpoints
 from .edge import EnvelopeOf, edged, unknown_endpoint, without_transactions
 from .errors import ANTHROPIC, NATIVE, OPENAI, Envelope
+from .openapi.document import DESCRIPTION, complete_document, list_endpoints
 
 NAMESPACE = "llm_routing"
 NATIVE_PREFIX = "api/llm/"

@@ -10,11 +10,12 @@ from llm_routing.core.types import LLMRequest
 from llm_routing.factory import get_llm_router
 from llm_routing.formats.anthropic_messages import AnthropicMessages
 
-from . import documentation, wire_schemas
 from .auth import KEY_REQUIRED
 from .body import read_json, read_once
 from .exchange import Asked, Reply
 from .headers import request_timeout
+from .openapi import document as documentation
+from .openapi import wire_schemas
 from .operations import GatewayRequest, as_response, complete, json_response
 
 MESSAGES = AnthropicMessages()

@@ -15,8 +15,9 @@ from llm_routing.factory import get_llm_router
 from llm_routing.health.readiness import is_draining
 from llm_routing.snapshot import SnapshotOrigin
 
-from . import documentation, schemas
+from . import schemas
 from .auth import caller_if_any
+from .openapi import document as documentation
 from .operations import GatewayRequest, json_response
 
 router = Router(auth=None, tags=["Health"])

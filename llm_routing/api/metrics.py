@@ -11,9 +11,10 @@ from llm_routing.conf import get_settings
 from llm_routing.core.errors import PermissionDenied, Unauthenticated
 from llm_routing.factory import get_exposition
 
-from . import documentation, schemas
+from . import schemas
 from .auth import caller_if_any
 from .errors import UnknownEndpoint
+from .openapi import document as documentation
 from .operations import GatewayRequest
 
 router = Router(auth=None, tags=["Metrics"])

@@ -10,12 +10,13 @@ from llm_routing.core.pricing import Price
 from llm_routing.core.routing_table import ModelSpec, RouteSpec
 from llm_routing.factory import get_llm_router
 
-from . import documentation, schemas
+from . import schemas
 from .auth import KEY_REQUIRED
 from .body import read_once
 from .errors import invalid_fields
 from .exchange import Asked, Reply
 from .native_stream import NativeStreamRenderer
+from .openapi import document as documentation
 from .operations import GatewayRequest, as_response, complete, json_response
 
 router = Router(auth=KEY_REQUIRED, tags=["Native"])

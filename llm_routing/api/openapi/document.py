@@ -6,7 +6,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from . import schemas, wire_schemas
+from llm_routing.api import schemas
+
+from . import wire_schemas
 
 REFERENCE = "#/components/schemas/{model}"
 
