@@ -16,7 +16,7 @@ from .health.readiness import is_draining
 if TYPE_CHECKING:
     # Models can be imported only after `django.setup`.
     from .api.exchange import Reply
-    from .api.streaming import EventStream
+    from .api.streams.events import EventStream
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 

@@ -16,7 +16,7 @@ from ninja.openapi.schema import OpenAPISchema
 
 from . import anthropic, health, metrics, native, openai
 from .direct import Endpoint, offer
-from .edge import EnvelopeOf, edged, unknown_endpoint, without_transactions
+from .error_envelope import EnvelopeOf, edged, unknown_endpoint, without_transactions
 from .errors import ANTHROPIC, NATIVE, OPENAI, Envelope
 from .openapi.document import DESCRIPTION, complete_document, list_endpoints
 

@@ -12,11 +12,11 @@ from llm_routing.formats.anthropic_messages import AnthropicMessages
 
 from .auth import KEY_REQUIRED
 from .body import read_json, read_once
+from .completions import GatewayRequest, as_response, complete, json_response
 from .exchange import Asked, Reply
 from .headers import request_timeout
 from .openapi import document as documentation
 from .openapi import wire_schemas
-from .operations import GatewayRequest, as_response, complete, json_response
 
 MESSAGES = AnthropicMessages()
 BETA = "anthropic-beta"

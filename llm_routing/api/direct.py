@@ -13,7 +13,7 @@ from llm_routing.core.types import Caller
 from llm_routing.lifecycle import is_cut, shutting_down
 
 from .auth import caller_if_any
-from .edge import EnvelopeOf
+from .error_envelope import EnvelopeOf
 from .errors import as_llm_error, error_reply, key_needed
 from .exchange import Asked, Reply
 from .headers import request_id_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from llm_routing.core.types import Caller
 
 if TYPE_CHECKING:
-    from .streaming import EventStream
+    from .streams.events import EventStream
 
 
 class Readable(Protocol):

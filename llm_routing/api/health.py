@@ -17,8 +17,8 @@ from llm_routing.snapshot import SnapshotOrigin
 
 from . import schemas
 from .auth import caller_if_any
+from .completions import GatewayRequest, json_response
 from .openapi import document as documentation
-from .operations import GatewayRequest, json_response
 
 router = Router(auth=None, tags=["Health"])
 

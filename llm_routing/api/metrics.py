@@ -13,9 +13,9 @@ from llm_routing.factory import get_exposition
 
 from . import schemas
 from .auth import caller_if_any
+from .completions import GatewayRequest
 from .errors import UnknownEndpoint
 from .openapi import document as documentation
-from .operations import GatewayRequest
 
 router = Router(auth=None, tags=["Metrics"])
 

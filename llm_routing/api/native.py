@@ -13,11 +13,11 @@ from llm_routing.factory import get_llm_router
 from . import schemas
 from .auth import KEY_REQUIRED
 from .body import read_once
+from .completions import GatewayRequest, as_response, complete, json_response
 from .errors import invalid_fields
 from .exchange import Asked, Reply
-from .native_stream import NativeStreamRenderer
 from .openapi import document as documentation
-from .operations import GatewayRequest, as_response, complete, json_response
+from .streams.native import NativeStreamRenderer
 
 router = Router(auth=KEY_REQUIRED, tags=["Native"])
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from llm_routing.api.read_ahead import SILENCE, ReadAhead
+from llm_routing.api.streams.read_ahead import SILENCE, ReadAhead
 from llm_routing.core.errors import IdleTimeout
 from tests.core.virtual_time import in_virtual_time
 

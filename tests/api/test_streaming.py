@@ -11,7 +11,7 @@ from django.core.asgi import get_asgi_application
 from django.test import Client
 
 from llm_routing import close_routers
-from llm_routing.api.streaming import EventStream, EventStreamResponse
+from llm_routing.api.streams.events import EventStream, EventStreamResponse
 from llm_routing.models import Provider, UsageRecord
 from llm_routing.sandbox import Outcome
 from tests.servers import Server

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llm_routing.api.streaming import EventStream
+from llm_routing.api.streams.events import EventStream
 from llm_routing.core.attempt import Attempt
 from llm_routing.core.stream import AnswerStream
 

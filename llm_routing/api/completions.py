@@ -29,9 +29,9 @@ from .cache_control import with_cache_control
 from .errors import JSON
 from .exchange import Asked, Reply
 from .headers import request_timeout, set_facts
-from .late_stream import LateStream, ServedStream, opened_within
 from .refusals import log_reuse
-from .streaming import HEADERS, EventStream, EventStreamResponse
+from .streams.events import HEADERS, EventStream, EventStreamResponse
+from .streams.late import LateStream, ServedStream, opened_within
 
 if TYPE_CHECKING:
 

@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 from django.http import StreamingHttpResponse
 
+from llm_routing.api.errors import as_llm_error
 from llm_routing.conf import get_settings
 from llm_routing.core.events import Frame
 from llm_routing.formats.base import StreamRenderer
 from llm_routing.lifecycle import is_cut, shutting_down
 
-from .errors import as_llm_error
-from .late_stream import ServedStream
+from .keep_alive import SignsOfLife
+from .late import ServedStream
 from .read_ahead import SILENCE, ReadAhead, Silence
-from .signs_of_life import SignsOfLife
 
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",

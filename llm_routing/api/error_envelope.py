@@ -13,10 +13,10 @@ from llm_routing.core.types import Caller
 from llm_routing.lifecycle import is_cut, shutting_down
 from llm_routing.loops import run_lasting
 
+from .completions import GatewayRequest
 from .errors import Envelope, MethodNotAllowed, UnknownEndpoint, as_llm_error, error_reply
 from .exchange import Reply
 from .headers import request_id_of
-from .operations import GatewayRequest
 
 View = Callable[..., Any]
 EnvelopeOf = Callable[[Mapping[str, str]], Envelope]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from llm_routing.api.errors import native_body
 from llm_routing.core.accumulate import Accumulator
 from llm_routing.core.codec import encode
 from llm_routing.core.errors import LLMError
@@ -17,8 +18,7 @@ from llm_routing.core.events import (
 from llm_routing.core.types import LLMResponse
 from llm_routing.formats.sse import KEEP_ALIVE, encode_event
 
-from .errors import native_body
-from .late_stream import ServedStream
+from .late import ServedStream
 
 
 class NativeStreamRenderer:

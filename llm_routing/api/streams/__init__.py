@@ -1,0 +1,1 @@
+"""Streamed responses to HTTP callers."""
