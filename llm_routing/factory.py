@@ -21,10 +21,10 @@ from .backends.breakers import MemoryBreakers
 from .backends.clock import SystemClock
 from .backends.files import HAND_OVER, LASTING, FileCache
 from .backends.guarded_redis import GuardedRedis, RedisCalls
-from .backends.http_aiohttp import AiohttpTransport
+from .backends.http.proxies import Proxies
+from .backends.http.transport import AiohttpTransport
 from .backends.memory import MemoryCache
 from .backends.neighbours import ForNeighbours, Neighbours
-from .backends.proxies import Proxies
 from .backends.redis import RedisCache
 from .backends.shared_breakers import SharedBreakers
 from .background import ensure_background, stop_background

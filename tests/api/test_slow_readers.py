@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from llm_routing import close_routers
-from llm_routing.backends.http_aiohttp import AiohttpAnswer
+from llm_routing.backends.http.transport import AiohttpAnswer
 from llm_routing.models import UsageRecord
 from llm_routing.sandbox import Outcome
 

@@ -6,8 +6,8 @@ import gzip
 import pytest
 from aiohttp.connector import Connection
 
-from llm_routing.backends.http_aiohttp import AiohttpTransport
-from llm_routing.backends.http_pool import Pool
+from llm_routing.backends.http.pool import Pool
+from llm_routing.backends.http.transport import AiohttpTransport
 from llm_routing.core.errors import MalformedAnswer
 from tests.listening import listening
 
@@ -283,7 +283,7 @@ async def test_more_requests_than_connections_wait_for_one(transport: AiohttpTra
 async def test_idle_connections_are_closed_in_time_and_large_bodies_use_them_too(
     transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llm_routing.backends.http_pool.KEEP_ALIVE", 0.1)
+    monkeypatch.setattr("llm_routing.backends.http.pool.KEEP_ALIVE", 0.1)
     async with running(Upstream(plain(b"x"))) as upstream:
         before = sockets()
         assert await ask_and_read(transport, upstream.url) == b"x"

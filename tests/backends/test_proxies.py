@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from llm_routing.backends.http_aiohttp import AiohttpTransport
-from llm_routing.backends.proxies import Proxies
+from llm_routing.backends.http.proxies import Proxies
+from llm_routing.backends.http.transport import AiohttpTransport
 from llm_routing.conf import load
 from llm_routing.core.errors import AddressForbidden, CertificateRejected, ConnectionFailed
 from tests.listening import listening

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from llm_routing.backends import http_direct, http_pool
-from llm_routing.backends.http_aiohttp import AiohttpTransport
+from llm_routing.backends.http import direct as http_direct
+from llm_routing.backends.http import pool as http_pool
+from llm_routing.backends.http.transport import AiohttpTransport
 from llm_routing.core.errors import (
     AddressForbidden,
     AnswerTooLarge,
@@ -542,7 +543,7 @@ async def test_a_connection_lost_after_the_first_byte_is_not_asked_again(
 async def test_a_server_that_hangs_up_after_having_worked_is_not_asked_again(
     transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llm_routing.backends.http_aiohttp.STALE_SECONDS", 0.0)
+    monkeypatch.setattr("llm_routing.backends.http.transport.STALE_SECONDS", 0.0)
     async with running(Fickle(plain(b"x"))) as upstream:
         assert await ask_and_read(transport, upstream.url) == b"x"
         with pytest.raises(ConnectionLost):

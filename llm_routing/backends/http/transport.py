@@ -30,8 +30,8 @@ from llm_routing.core.errors import (
 from llm_routing.core.ports import no_op
 from llm_routing.core.running import running_loop
 
-from .http_direct import AiohttpResponse, Response, Use
-from .http_pool import Destination, Pool, current_use
+from .direct import AiohttpResponse, Response, Use
+from .pool import Destination, Pool, current_use
 from .proxies import Proxies
 
 LARGE_BODY = 2**20

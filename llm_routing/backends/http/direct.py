@@ -21,7 +21,7 @@ from yarl import URL
 
 from llm_routing.core.ports import no_op
 
-from .http_reader import MAX_CHUNK, Incoming
+from .reader import MAX_CHUNK, Incoming
 
 MAX_HEADS = 100
 _LINE_END = b"\r\n"

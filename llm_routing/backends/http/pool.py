@@ -23,8 +23,8 @@ from aiohttp.http_parser import RawResponseMessage
 from llm_routing.core.addresses import Network, address_problem
 from llm_routing.core.errors import AddressForbidden
 
-from .http_direct import DirectConnection, Direction, Use, unacknowledged_bytes
-from .http_reader import MAX_HEAD_BYTES, AnswerReader, Incoming, LeftToAiohttp
+from .direct import DirectConnection, Direction, Use, unacknowledged_bytes
+from .reader import MAX_HEAD_BYTES, AnswerReader, Incoming, LeftToAiohttp
 
 KEEP_ALIVE = 30.0
 DNS_TTL = 30
