@@ -25,8 +25,8 @@ from pydantic import (
     ValidationError,
 )
 
+from .backends.redis.address import FORMS, parse_redis_url
 from .private_files import claim_directory
-from .redis_address import FORMS, parse_redis_url
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -16,17 +16,17 @@ from django.db import close_old_connections
 from . import secrets
 from .access.refused_keys import refused_keys
 from .admission import admission
-from .backends.breaker_board import BreakerBoard
 from .backends.breakers import MemoryBreakers
 from .backends.clock import SystemClock
 from .backends.files import HAND_OVER, LASTING, FileCache
-from .backends.guarded_redis import GuardedRedis, RedisCalls
 from .backends.http.proxies import Proxies
 from .backends.http.transport import AiohttpTransport
 from .backends.memory import MemoryCache
 from .backends.neighbours import ForNeighbours, Neighbours
-from .backends.redis import RedisCache
-from .backends.shared_breakers import SharedBreakers
+from .backends.redis.answers import RedisCache
+from .backends.redis.breaker_board import BreakerBoard
+from .backends.redis.breakers import SharedBreakers
+from .backends.redis.guard import GuardedRedis, RedisCalls
 from .background import ensure_background, stop_background
 from .conf import Settings, get_settings
 from .core.breaker import BreakerRules

@@ -12,7 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from llm_routing.access import key_ring as access
-from llm_routing.backends.redis_line import RedisLine
+from llm_routing.backends.redis.connection import RedisLine
 from llm_routing.background import ensure_background
 from llm_routing.core import codec
 from llm_routing.core.ports import WireRequest

@@ -12,13 +12,8 @@ import pytest
 from redis.asyncio import Redis
 
 from llm_routing.backends.clock import SystemClock
-from llm_routing.backends.guarded_redis import (
-    MOST_SLOW,
-    GuardedRedis,
-    RedisCalls,
-    RedisUnavailable,
-)
-from llm_routing.backends.redis_trouble import ADVICE, RedisTrouble
+from llm_routing.backends.redis.guard import MOST_SLOW, GuardedRedis, RedisCalls, RedisUnavailable
+from llm_routing.backends.redis.trouble import ADVICE, RedisTrouble
 from project.processes import free_port
 from tests.listening import listening
 from tests.tls import self_signed

@@ -9,17 +9,17 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from llm_routing.backends.breaker_board import BreakerBoard
 from llm_routing.backends.clock import SystemClock
-from llm_routing.backends.guarded_redis import GuardedRedis, RedisCalls, RedisUnavailable
-from llm_routing.backends.redis import RedisCache, RedisLease
-from llm_routing.backends.redis_trouble import RedisTrouble
-from llm_routing.backends.shared_breakers import SharedBreakers
+from llm_routing.backends.redis.address import RedisKind, parse_redis_url
+from llm_routing.backends.redis.answers import RedisCache, RedisLease
+from llm_routing.backends.redis.breaker_board import BreakerBoard
+from llm_routing.backends.redis.breakers import SharedBreakers
+from llm_routing.backends.redis.guard import GuardedRedis, RedisCalls, RedisUnavailable
+from llm_routing.backends.redis.trouble import RedisTrouble
 from llm_routing.core.breaker import BreakerRules, Refusal
 from llm_routing.core.cache import CachedAnswer
 from llm_routing.core.errors import ServerFailed
 from llm_routing.core.ports import Found
-from llm_routing.redis_address import RedisKind, parse_redis_url
 from llm_routing.sealing import Sealing, Signing
 from project.processes import free_port
 from tests.core.fakes import target

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from llm_routing.backends import shared_breakers
-from llm_routing.backends.breaker_board import BreakerBoard
 from llm_routing.backends.clock import SystemClock
-from llm_routing.backends.guarded_redis import GuardedRedis
-from llm_routing.backends.shared_breakers import SharedBreakers
+from llm_routing.backends.redis import breakers as shared_breakers
+from llm_routing.backends.redis.breaker_board import BreakerBoard
+from llm_routing.backends.redis.breakers import SharedBreakers
+from llm_routing.backends.redis.guard import GuardedRedis
 from llm_routing.core.breaker import SLOW_CALLS, BreakerRules, BreakerState, BreakerStatus, Refusal
 from llm_routing.core.errors import RateLimited, ServerFailed
 from llm_routing.core.ports import Permit
@@ -257,7 +257,7 @@ async def test_a_probe_that_is_cancelled_makes_room_for_another_worker_s(
 async def test_the_probe_of_a_worker_that_died_makes_room_in_time(
     url: str, worker: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llm_routing.backends.breaker_board.LEASE_SECONDS", 0.8)
+    monkeypatch.setattr("llm_routing.backends.redis.breaker_board.LEASE_SECONDS", 0.8)
     first, second = worker(url, QUICK), worker(url, QUICK)
     await fail(first, 4)
     await used(second)

@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from llm_routing.backends import files, guarded_redis
-from llm_routing.backends import redis as redis_backend
+from llm_routing.backends import files
 from llm_routing.backends.clock import SystemClock
 from llm_routing.backends.files import HAND_OVER, LASTING, FileCache, Room
-from llm_routing.backends.guarded_redis import GuardedRedis
-from llm_routing.backends.redis import RedisCache
+from llm_routing.backends.redis import answers as redis_backend
+from llm_routing.backends.redis import guard as guarded_redis
+from llm_routing.backends.redis.answers import RedisCache
+from llm_routing.backends.redis.guard import GuardedRedis
 from llm_routing.core.cache import CachedAnswer, answer_to_json
 from llm_routing.core.ports import Found, Lease, NoLease, SharedCache
 from llm_routing.core.types import Usage

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from random import Random
 from uuid import uuid4
 
+from llm_routing.backends.breakers import MAX_BREAKERS, Key, LockedPermit, MemoryBreakers
 from llm_routing.core.breaker import Breaker, BreakerPermit, BreakerRules, Refusal
 from llm_routing.core.errors import UpstreamError
 from llm_routing.core.ports import Clock, Permit
 from llm_routing.core.routing_table import Target
 
-from .board_words import Entry
+from .board_entries import Entry
 from .breaker_board import BreakerBoard, Claimed, Heard, Tell
-from .breakers import MAX_BREAKERS, Key, LockedPermit, MemoryBreakers
-from .guarded_redis import RedisUnavailable
+from .guard import RedisUnavailable
 
 TELL_SECONDS = 0.25
 STALE_SECONDS = 0.9

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import uuid4
 
+from llm_routing.backends.breakers import Key
 from llm_routing.core.breaker import BreakerRules, CallCounts, Opening
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ports import Signer
-
-from .breakers import Key
 
 MAX_CAUSE = 64
 LONGEST_ENTRY = 1024 * 1024

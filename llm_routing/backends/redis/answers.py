@@ -15,7 +15,7 @@ from llm_routing.core.ids import new_id
 from llm_routing.core.ports import Cipher, Clock, Found, NoLease
 from llm_routing.core.running import running_loop
 
-from .guarded_redis import GuardedRedis, RedisUnavailable
+from .guard import GuardedRedis, RedisUnavailable
 
 PREFIX = "llm_routing"
 SCHEMA = 2

@@ -6,9 +6,8 @@ Slower than `redis_line`, whose place it takes: each call has a connection to it
 import asyncio
 from typing import Any
 
-from llm_routing.redis_address import RedisAddress
-
-from .redis_line import BEATS, CALL_SECONDS, SLOW_BEATS
+from .address import RedisAddress
+from .connection import BEATS, CALL_SECONDS, SLOW_BEATS
 
 REPAIR_SECONDS = 2.0
 MOST_AT_ONCE = 64

@@ -12,13 +12,13 @@ from hashlib import sha1
 from typing import Any
 from uuid import uuid4
 
+from llm_routing.backends.breakers import MAX_BREAKERS, Key
 from llm_routing.core.breaker import BreakerRules, CallCounts
 from llm_routing.core.codec import encode
 from llm_routing.core.ports import Clock, Signer
 
-from .board_words import LONGEST_BATCH, LONGEST_ENTRY, BoardWords, Entry, Forged
-from .breakers import MAX_BREAKERS, Key
-from .guarded_redis import GuardedRedis, RedisUnavailable
+from .board_entries import LONGEST_BATCH, LONGEST_ENTRY, BoardWords, Entry, Forged
+from .guard import GuardedRedis, RedisUnavailable
 
 LEASE_SECONDS = 10.0
 KEEP_SECONDS = 3600.0

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from llm_routing.redis_address import RedisAddress
+from .address import RedisAddress
 
 SENTINEL_SECONDS = 0.5
 

@@ -17,11 +17,11 @@ from typing import Any, Protocol
 from llm_routing.core.breaker import Breaker, BreakerPermit, BreakerRules, Refusal
 from llm_routing.core.ports import Clock
 from llm_routing.core.running import running_loop
-from llm_routing.redis_address import RedisKind, parse_redis_url
 
-from .redis_cluster import ClusterLine
-from .redis_line import RedisLine
-from .redis_trouble import ADVICE, RedisTrouble, trouble_of
+from .address import RedisKind, parse_redis_url
+from .cluster import ClusterLine
+from .connection import RedisLine
+from .trouble import ADVICE, RedisTrouble, trouble_of
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from llm_routing.redis_address import REDIS_PORT, RedisAddress, RedisKind
-
-from .redis_sentinel import find_master
+from .address import REDIS_PORT, RedisAddress, RedisKind
+from .sentinel import find_master
 
 CALL_SECONDS = 0.1
 BEATS = 10

@@ -1,0 +1,1 @@
+"""Redis: connections, cached responses and shared circuit breakers."""
