@@ -17,11 +17,7 @@ class LLMRoutingConfig(AppConfig):
     def ready(self) -> None:
         """Connects the receivers, registers the checks, and keeps passwords in URLs off Django's
         error reports unless the host has chosen a filter of its own."""
-        from . import (  # noqa: F401  # importing the checks registers them
-            checks,
-            database_checks,
-            receivers,
-        )
+        from .configuration import receivers
 
         receivers.connect()
         if settings.DEFAULT_EXCEPTION_REPORTER_FILTER == _DJANGOS_FILTER:

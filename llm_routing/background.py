@@ -19,6 +19,7 @@ from django.db import connections
 from .access.key_ring import keys
 from .access.known_keys import KnownKeys
 from .conf import get_settings
+from .configuration.snapshot import DATABASE_ERRORS, SnapshotSource, source
 from .core import ids, running
 from .gateway_pool import use_gateway_pool
 from .health.watch import watch
@@ -27,7 +28,6 @@ from .metrics import Metrics
 from .models import ConfigurationVersion
 from .private_files import tighten
 from .retention import BATCH, prune_batch
-from .snapshot import DATABASE_ERRORS, SnapshotSource, source
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from django.db import connections, router
 
 from . import uvicorn_guard
 from .conf import Settings, get_settings
+from .configuration.credentials import fits_header, setting_values, unusable_variables
 from .core.codec import decode
-from .credentials import fits_header, setting_values, unusable_variables
 from .models import UsageRecord
 
 

@@ -29,12 +29,14 @@ from .backends.redis.breakers import SharedBreakers
 from .backends.redis.guard import GuardedRedis, RedisCalls
 from .background import ensure_background, stop_background
 from .conf import Settings, get_settings
+from .configuration.built_in import static_snapshot
+from .configuration.credentials import build_credential, setting_values
+from .configuration.snapshot import DATABASE_ERRORS, source
 from .core.breaker import BreakerRules
 from .core.config import RouterConfig
 from .core.limits import LimitStatus
 from .core.ports import BreakerRegistry, Clock, Credential
 from .core.shelf import Shelf
-from .credentials import build_credential, setting_values
 from .discovery import DiscoveryReport, discover
 from .health.sweep import Network, NoLedger, Selection, SweepReport, sweep
 from .health.sweeper import ensure_sweeper, stop_sweeper
@@ -46,8 +48,6 @@ from .pending import PendingRouter
 from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
 from .sealing import Sealing, Signing
 from .secrets import Purpose
-from .snapshot import DATABASE_ERRORS, source
-from .static import static_snapshot
 from .vendors import VENDORS
 
 _DEFAULT = RouterConfig()

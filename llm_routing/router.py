@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from .admission import admission
 from .conf import Settings
+from .configuration.snapshot import Snapshot, SnapshotSource
 from .core.cache import cache_rule
 from .core.cached import Answered, CachedExecutor
 from .core.calls import Call, Timeouts
@@ -65,7 +66,6 @@ from .health.status import breaker_counts, health_status
 from .in_process import InProcessCalls
 from .metrics import MeasuredSink, Tally
 from .routed import MeasuredRequest, RoutedStream, TokenCount
-from .snapshot import Snapshot, SnapshotSource
 
 _NOTHING: frozenset[str] = frozenset()
 

@@ -11,9 +11,9 @@ from django.http.response import HttpResponseBase
 from ninja import Router
 from pydantic import BaseModel, Field
 
+from llm_routing.configuration.snapshot import SnapshotOrigin
 from llm_routing.factory import get_llm_router
 from llm_routing.health.readiness import is_draining
-from llm_routing.snapshot import SnapshotOrigin
 
 from . import schemas
 from .auth import caller_if_any

@@ -6,8 +6,8 @@ import re
 from datetime import date
 from typing import Any, Final
 
-from llm_routing.setup.catalogue import MODELS, SANDBOX_CHAT
-from llm_routing.setup.prices import FREE, ModelFacts, model_facts, price_fields
+from llm_routing.configuration.catalogue import MODELS, SANDBOX_CHAT
+from llm_routing.configuration.prices import FREE, ModelFacts, model_facts, price_fields
 from llm_routing.vendors import VENDORS
 
 from .lists import ListedModel

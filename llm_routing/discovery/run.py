@@ -9,10 +9,10 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from llm_routing.conf import get_settings
+from llm_routing.configuration.credentials import load_credentials
 from llm_routing.core.errors import UpstreamError
 from llm_routing.core.ports import Credential, CredentialStore, Transport
 from llm_routing.core.routing_table import RoutingTable
-from llm_routing.credentials import load_credentials
 from llm_routing.models import Provider
 from llm_routing.vendors import VENDORS
 

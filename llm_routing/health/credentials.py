@@ -13,6 +13,7 @@ from hashlib import sha256
 from random import Random
 from weakref import WeakSet
 
+from llm_routing.configuration.credentials import HeaderCredential
 from llm_routing.core.breaker import (
     Breaker,
     BreakerPermit,
@@ -22,7 +23,6 @@ from llm_routing.core.breaker import (
 )
 from llm_routing.core.errors import UpstreamError
 from llm_routing.core.ports import Credential, CredentialStore
-from llm_routing.credentials import HeaderCredential
 from llm_routing.secrets import derived_key
 
 RULES = BreakerRules(

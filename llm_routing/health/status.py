@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llm_routing.configuration.snapshot import Snapshot
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.ports import BreakerRegistry, CredentialStore
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec
-from llm_routing.snapshot import Snapshot
 
 from .credentials import CredentialBreakers
 from .signs import Check, HealthSigns, Key

@@ -19,6 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from llm_routing.conf import Settings
+from llm_routing.configuration.snapshot import compile_snapshot
 from llm_routing.core.breaker import NoBreakers
 from llm_routing.core.calls import Timeouts
 from llm_routing.core.chain import Pacing
@@ -41,7 +42,6 @@ from llm_routing.models import (
     SweepLease,
 )
 from llm_routing.models.databases import DatabaseNow, atomic
-from llm_routing.snapshot import compile_snapshot
 
 from .checks import Checker, Limits, Subject, Verdict
 

@@ -18,9 +18,9 @@ from django.db.models import Count, DurationField, ExpressionWrapper, F, Max, Q,
 from django.utils import timezone
 
 from llm_routing.conf import get_settings
+from llm_routing.configuration.credentials import STORED
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.ports import BreakerRegistry
-from llm_routing.credentials import STORED
 from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, ModelConfig
 from llm_routing.models.databases import DatabaseNow, atomic, writes_to
 

@@ -14,8 +14,8 @@ from django.db.models import Model
 from django.utils import timezone
 
 from llm_routing.conf import get_settings
+from llm_routing.configuration.credentials import find_key
 from llm_routing.core.types import ModelTier
-from llm_routing.credentials import find_key
 from llm_routing.discovery.describe import describe
 from llm_routing.discovery.lists import ListedModel
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute

@@ -13,13 +13,13 @@ from django.db.models import Model
 from django.utils import timezone
 
 from llm_routing.conf import get_settings
-from llm_routing.credentials import find_key
+from llm_routing.configuration.catalogue import MODELS, ROUTES, CatalogueModel, CatalogueRoute
+from llm_routing.configuration.credentials import find_key
+from llm_routing.configuration.prices import FREE, model_facts, price_fields
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
 from llm_routing.models.databases import writes_to
 from llm_routing.vendors import VENDORS, Vendor
 
-from .catalogue import MODELS, ROUTES, CatalogueModel, CatalogueRoute
-from .prices import FREE, model_facts, price_fields
 from .report import Action, Change, Report
 from .rows import history_of, lock_configuration, save, signed, untouched
 from .state import answers_for_real, provider_states, route_states, wanting, warnings

@@ -5,8 +5,8 @@ Reads and changes nothing.
 
 from collections.abc import Iterator, Mapping
 
+from llm_routing.configuration.credentials import STORED, find_key
 from llm_routing.core.planner import EMBEDDINGS
-from llm_routing.credentials import STORED, find_key
 from llm_routing.models import Provider, UseCaseRoute
 from llm_routing.vendors import VENDORS, Vendor
 

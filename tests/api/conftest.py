@@ -20,9 +20,9 @@ from llm_routing import close_routers
 from llm_routing.access.key_ring import keys
 from llm_routing.asgi import get_asgi_application as lean_application
 from llm_routing.conf import get_settings
+from llm_routing.configuration.snapshot import EMPTY, source
 from llm_routing.models import ApiKey, ModelConfig, Provider, RouteTarget, UseCaseRoute
 from llm_routing.sandbox import Sandbox
-from llm_routing.snapshot import EMPTY, source
 
 CAPABILITIES = ["chat", "streaming", "tools", "json_schema", "vision", "reasoning"]
 SSE = "text/event-stream; charset=utf-8"

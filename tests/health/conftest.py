@@ -19,12 +19,12 @@ from django.db import connection
 from llm_routing.access.key_ring import keys
 from llm_routing.background import stop_background
 from llm_routing.conf import get_settings
+from llm_routing.configuration.snapshot import EMPTY, source
 from llm_routing.factory import sweep_health
 from llm_routing.health.sweep import Selection, SweepReport
 from llm_routing.health.sweeper import stop_sweeper
 from llm_routing.health.watch import watch
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
-from llm_routing.snapshot import EMPTY, source
 from project.processes import ROOT
 from tests.conftest import forget_breakers
 from tests.servers import environment

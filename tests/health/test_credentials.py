@@ -12,6 +12,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
+from llm_routing.configuration.credentials import Credentials, HeaderCredential
 from llm_routing.core.breaker import BreakerRules, BreakerState, Refusal
 from llm_routing.core.errors import (
     AllTargetsFailed,
@@ -19,7 +20,6 @@ from llm_routing.core.errors import (
     NoTargetAvailable,
     QuotaExhausted,
 )
-from llm_routing.credentials import Credentials, HeaderCredential
 from llm_routing.factory import get_exposition
 from llm_routing.health import credentials as module
 from llm_routing.health.credentials import CredentialBreakers, CredentialPermit, Turn

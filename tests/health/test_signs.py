@@ -4,11 +4,11 @@ from random import Random
 
 import pytest
 
+from llm_routing.configuration.credentials import Credentials
 from llm_routing.core.breaker import Refusal
 from llm_routing.core.errors import ServerFailed, UpstreamError
 from llm_routing.core.ports import Permit
 from llm_routing.core.routing_table import Target
-from llm_routing.credentials import Credentials
 from llm_routing.health import signs as module
 from llm_routing.health.credentials import CredentialBreakers
 from llm_routing.health.signs import (

@@ -11,8 +11,8 @@ from django.db import connections
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
 from llm_routing.access.key_ring import keys
 from llm_routing.conf import get_settings
+from llm_routing.configuration.snapshot import EMPTY, source
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
-from llm_routing.snapshot import EMPTY, source
 from tests.conftest import forget_breakers
 from tests.servers import Server
 

@@ -8,8 +8,10 @@ import pytest
 from django.core.cache import caches
 from django.db import OperationalError
 
-from llm_routing import snapshot
 from llm_routing.conf import get_settings
+from llm_routing.configuration import snapshot
+from llm_routing.configuration.built_in import static_snapshot
+from llm_routing.configuration.snapshot import Snapshot, SnapshotOrigin, SnapshotSource
 from llm_routing.core.quirks import Quirks
 from llm_routing.core.routing_table import route_key, table_to_json
 from llm_routing.models import (
@@ -19,8 +21,6 @@ from llm_routing.models import (
     RouteTarget,
     UseCaseRoute,
 )
-from llm_routing.snapshot import Snapshot, SnapshotOrigin, SnapshotSource
-from llm_routing.static import static_snapshot
 from llm_routing.vendors import VENDORS
 
 from .conftest import Configuration
@@ -275,7 +275,9 @@ def test_what_a_vendor_takes_is_as_this_release_knows_it(
         with_shared_cache(monkeypatch)
     provider = fresh().current.table.providers["first"]
     row = replace(VENDORS[provider.vendor], quirks=Quirks(max_stops=7))
-    monkeypatch.setattr("llm_routing.snapshot.VENDORS", {**VENDORS, provider.vendor: row})
+    monkeypatch.setattr(
+        "llm_routing.configuration.snapshot.VENDORS", {**VENDORS, provider.vendor: row}
+    )
     source = SnapshotSource()
     if is_cached:
         source.refresh()
@@ -285,7 +287,7 @@ def test_what_a_vendor_takes_is_as_this_release_knows_it(
     assert source.current.table.providers["first"].quirks == row.quirks
     # A vendor that only the release knows which kept the table last.
     kept = row.quirks if is_cached else provider.quirks
-    monkeypatch.setattr("llm_routing.snapshot.VENDORS", {})
+    monkeypatch.setattr("llm_routing.configuration.snapshot.VENDORS", {})
     source = SnapshotSource()
     with away():
         source.refresh()

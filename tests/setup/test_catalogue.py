@@ -6,10 +6,10 @@ from decimal import Decimal
 
 import pytest
 
+from llm_routing.configuration.catalogue import MODELS, ROUTES
+from llm_routing.configuration.prices import ModelFacts, model_facts
 from llm_routing.core.types import ModelTier, UseCase
 from llm_routing.models import Capability, UseCaseRoute
-from llm_routing.setup.catalogue import MODELS, ROUTES
-from llm_routing.setup.prices import ModelFacts, model_facts
 from llm_routing.vendors import VENDORS
 
 BY_KEY = {model.key: model for model in MODELS}

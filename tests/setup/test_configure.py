@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, connection, transaction
 
+from llm_routing.configuration.catalogue import MODELS, ROUTES
+from llm_routing.configuration.prices import ModelFacts
 from llm_routing.models import (
     ConfigurationVersion,
     ModelConfig,
@@ -17,9 +19,7 @@ from llm_routing.models import (
     UseCaseRoute,
 )
 from llm_routing.setup import configure as module
-from llm_routing.setup.catalogue import MODELS, ROUTES
 from llm_routing.setup.configure import configure
-from llm_routing.setup.prices import ModelFacts
 from llm_routing.setup.report import Action, Report
 from llm_routing.vendors import VENDORS
 

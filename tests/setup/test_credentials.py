@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llm_routing.conf import get_settings, load
-from llm_routing.credentials import (
+from llm_routing.configuration.credentials import (
     STORED,
     Credentials,
     HeaderCredential,

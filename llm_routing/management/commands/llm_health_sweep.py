@@ -17,6 +17,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from llm_routing.background import stop_background
 from llm_routing.conf import get_settings
+from llm_routing.configuration.snapshot import DATABASE_ERRORS
 from llm_routing.factory import sweep_health
 from llm_routing.health.checks import Verdict
 from llm_routing.health.sweep import (
@@ -28,7 +29,6 @@ from llm_routing.health.sweep import (
 )
 from llm_routing.health.sweeper import sweep_forever
 from llm_routing.management.database import unusable
-from llm_routing.snapshot import DATABASE_ERRORS
 
 UNHEALTHY = 1
 COULD_NOT_RUN = 2

@@ -12,6 +12,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from llm_routing.configuration.snapshot import DATABASE_ERRORS
 from llm_routing.management.database import unusable
 from llm_routing.migrating.plan import Remark
 from llm_routing.migrating.report import MigrationReport
@@ -19,7 +20,6 @@ from llm_routing.migrating.source import read
 from llm_routing.migrating.text import CannotRead
 from llm_routing.migrating.write import migrate
 from llm_routing.setup.report import Action
-from llm_routing.snapshot import DATABASE_ERRORS
 from llm_routing.vendors import VENDORS
 
 NOT_WHOLE = 1

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from .conf import Settings, get_settings
-from .core.ports import Credential
-from .models import Provider
-from .secrets import SecretUnreadable, decrypt
-from .vendors import VENDORS, Vendor
+from llm_routing.conf import Settings, get_settings
+from llm_routing.core.ports import Credential
+from llm_routing.models import Provider
+from llm_routing.secrets import SecretUnreadable, decrypt
+from llm_routing.vendors import VENDORS, Vendor
 
 logger = logging.getLogger(__name__)
 

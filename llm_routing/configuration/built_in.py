@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from django.utils import timezone
 
-from .conf import get_settings
-from .core.ports import Credential
-from .core.routing_table import (
+from llm_routing.conf import get_settings
+from llm_routing.core.ports import Credential
+from llm_routing.core.routing_table import (
     ModelSpec,
     ProviderSpec,
     RouteSpec,
@@ -18,11 +18,12 @@ from .core.routing_table import (
     TargetSpec,
     route_key,
 )
+from llm_routing.vendors import VENDORS, Vendor
+
+from .catalogue import MODELS, ROUTES
 from .credentials import Credentials, build_credential, setting_values, vendor_key
-from .setup.catalogue import MODELS, ROUTES
-from .setup.prices import model_facts
+from .prices import model_facts
 from .snapshot import Snapshot, SnapshotOrigin
-from .vendors import VENDORS, Vendor
 
 
 def static_snapshot(overrides: Mapping[str, Credential]) -> Snapshot:

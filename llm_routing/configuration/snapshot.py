@@ -17,10 +17,10 @@ from typing import Any, Final
 from django.core.cache import caches
 from django.db import DatabaseError, InterfaceError
 
-from .conf import get_settings
-from .core.ports import CredentialStore
-from .core.pricing import Price
-from .core.routing_table import (
+from llm_routing.conf import get_settings
+from llm_routing.core.ports import CredentialStore
+from llm_routing.core.pricing import Price
+from llm_routing.core.routing_table import (
     ModelSpec,
     ProviderSpec,
     RouteSpec,
@@ -31,12 +31,19 @@ from .core.routing_table import (
     table_from_json,
     table_to_json,
 )
+from llm_routing.models import (
+    ConfigurationVersion,
+    ModelConfig,
+    Provider,
+    RouteTarget,
+    UseCaseRoute,
+)
+from llm_routing.private_files import private_directory, write_private
+from llm_routing.sealing import Sealing
+from llm_routing.secrets import Purpose, encryption_keys
+from llm_routing.vendors import VENDORS
+
 from .credentials import Credentials, load_credentials
-from .models import ConfigurationVersion, ModelConfig, Provider, RouteTarget, UseCaseRoute
-from .private_files import private_directory, write_private
-from .sealing import Sealing
-from .secrets import Purpose, encryption_keys
-from .vendors import VENDORS
 
 logger = logging.getLogger(__name__)
 

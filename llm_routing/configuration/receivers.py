@@ -8,9 +8,10 @@ from typing import Any
 
 from django.db.models.signals import post_delete, post_save
 
-from .models import ApiKey, ModelConfig, Provider, RouteTarget, UseCaseRoute
-from .models.version import ConfigurationModel, ConfigurationVersion
-from .signals import configuration_changed
+from llm_routing.models import ApiKey, ModelConfig, Provider, RouteTarget, UseCaseRoute
+from llm_routing.models.version import ConfigurationModel, ConfigurationVersion
+from llm_routing.signals import configuration_changed
+
 from .snapshot import EMPTY, source
 
 

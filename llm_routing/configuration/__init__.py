@@ -1,0 +1,1 @@
+"""The configuration in the database, compiled into snapshots that the router reads."""
