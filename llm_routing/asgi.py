@@ -26,9 +26,9 @@ from . import uvicorn_guard
 from .admission import admission
 from .body_budget import BodyShare, body_budget
 from .conf import get_settings
-from .core.alarm import Alarm
 from .core.errors import LLMError, RequestTimedOut, RequestTooLarge
 from .core.running import running_loop
+from .core.timers import Alarm
 from .core.types import Caller
 from .cors import cors_rules, wanted_by
 from .health.readiness import is_draining

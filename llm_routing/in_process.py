@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal, overload
 from uuid import uuid4
 
-from .core.accumulate import Accumulator
+from .core.accumulator import Accumulator
 from .core.codec import encode
 from .core.errors import InvalidRequest
 from .core.events import AnswerEnded, StreamEvent

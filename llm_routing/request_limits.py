@@ -16,7 +16,6 @@ from django.conf import settings as django_settings
 from django.core.handlers.asgi import ASGIRequest
 
 from .conf import Settings, get_settings
-from .core.alarm import TimeLimit
 from .core.errors import (
     HeadersTooLarge,
     LLMError,
@@ -25,6 +24,7 @@ from .core.errors import (
     UrlTooLong,
 )
 from .core.ids import new_id
+from .core.timers import TimeLimit
 from .sending import abort, send_reply
 
 Scope = MutableMapping[str, Any]

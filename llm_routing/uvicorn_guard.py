@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from .conf import get_settings
-from .core.alarm import Alarm
+from .core.timers import Alarm
 
 logger = logging.getLogger(__name__)
 

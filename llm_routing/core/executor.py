@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from .alarm import TimeLimit
 from .attempt import Attempt
 from .calls import Call, Result, Timeouts
 from .chain import Ask, Chain, Pacing
@@ -42,6 +41,7 @@ from .redaction import masked_body
 from .retry import parse_retry_after
 from .routing_table import ProviderSpec, StreamRecovery, Target
 from .stream import AnswerStream
+from .timers import TimeLimit
 from .witnesses import Witnesses
 
 ResultT = TypeVar("ResultT")

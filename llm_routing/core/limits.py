@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .alarm import TimeLimit
 from .ports import Clock
 from .routing_table import ProviderSpec
+from .timers import TimeLimit
 
 SHORTEST_RETRY_AFTER = 1.0
 LONGEST_RETRY_AFTER = 60.0

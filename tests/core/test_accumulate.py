@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_routing.core.accumulate import Accumulator
+from llm_routing.core.accumulator import Accumulator
 from llm_routing.core.content import RefusalPart, TextPart, ThinkingPart, ToolCallPart
 from llm_routing.core.events import (
     AnswerEnded,

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from llm_routing.core.alarm import COARSE, Alarm, TimeLimit
+from llm_routing.core.timers import COARSE, Alarm, TimeLimit
 
 from .virtual_time import in_virtual_time
 

@@ -22,7 +22,7 @@ OF_A_REQUEST = (EventStream, AnswerStream, Attempt)
 
 def left_over() -> Counter[str]:
     """Objects of requests that are still referred to, and timers that were not cancelled: these
-    hold at least the context of their request. All requests share the timer of `core.alarm`."""
+    hold at least the context of their request. All requests share the timer of `core.timers`."""
     gc.collect()
     return Counter(type(found).__name__ for found in gc.get_objects() if is_of_a_request(found))
 

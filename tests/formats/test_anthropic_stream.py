@@ -12,7 +12,7 @@ from anthropic.types import Message as SDKMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_routing.core.accumulate import Accumulator
+from llm_routing.core.accumulator import Accumulator
 from llm_routing.core.content import (
     RefusalPart,
     TextPart,

@@ -15,7 +15,7 @@ import pytest
 from anthropic import Anthropic
 from openai import OpenAI
 
-from llm_routing.core.accumulate import Accumulator
+from llm_routing.core.accumulator import Accumulator
 from llm_routing.core.errors import InvalidRequest, UnsupportedRequest, UpstreamError
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import LLMResponse, RoutingFacts

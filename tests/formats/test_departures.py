@@ -12,7 +12,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 from pydantic import TypeAdapter
 
-from llm_routing.core.accumulate import Accumulator
+from llm_routing.core.accumulator import Accumulator
 from llm_routing.core.errors import MalformedAnswer
 from llm_routing.core.events import Frame
 from llm_routing.core.types import Completion, LLMRequest

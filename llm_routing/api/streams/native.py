@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from llm_routing.api.errors import native_body
-from llm_routing.core.accumulate import Accumulator
+from llm_routing.core.accumulator import Accumulator
 from llm_routing.core.codec import encode
 from llm_routing.core.errors import LLMError
 from llm_routing.core.events import (
