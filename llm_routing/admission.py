@@ -1,11 +1,11 @@
 """The requests under way in this process: so many at one time, some more wait, the rest is refused.
 
-How places are handed on is in `core.limits`; connections to providers have limits of their own.
+How places are handed on is in `core.attempts.limits`; connections to providers have limits of their own.
 """
 
 from .conf import Settings
+from .core.attempts.limits import ConcurrencyLimit, Full, LimitStatus, Slot
 from .core.errors import Overloaded
-from .core.limits import ConcurrencyLimit, Full, LimitStatus, Slot
 from .core.ports import Clock
 
 

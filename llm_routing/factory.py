@@ -32,9 +32,9 @@ from .conf import Settings, get_settings
 from .configuration.built_in import static_snapshot
 from .configuration.credentials import build_credential, setting_values
 from .configuration.snapshot import DATABASE_ERRORS, source
+from .core.attempts.limits import LimitStatus
 from .core.breaker import BreakerRules
 from .core.config import RouterConfig
-from .core.limits import LimitStatus
 from .core.ports import BreakerRegistry, Clock, Credential
 from .core.shelf import Shelf
 from .discovery import DiscoveryReport, discover

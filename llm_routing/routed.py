@@ -7,9 +7,9 @@ from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
+from .core.attempts.limits import Slot
 from .core.errors import LLMError
 from .core.events import Frame
-from .core.limits import Slot
 from .core.ports import Clock, FrameStream, MetricsSink
 from .core.routing_table import RouteSpec
 from .core.types import AttemptOutcome, AttemptSummary, RequestEnded, RoutingFacts, Usage

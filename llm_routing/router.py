@@ -14,15 +14,15 @@ from typing import Any, Self
 from .admission import admission
 from .conf import Settings
 from .configuration.snapshot import Snapshot, SnapshotSource
+from .core.attempts.calls import Call, Timeouts
+from .core.attempts.chain import Pacing
+from .core.attempts.executor import Executor
+from .core.attempts.limits import LimitStatus, ProviderLimits
 from .core.cache import cache_rule
 from .core.cached import Answered, CachedExecutor
-from .core.calls import Call, Timeouts
-from .core.chain import Pacing
 from .core.config import RouterConfig
 from .core.errors import RoutingError
-from .core.executor import Executor
 from .core.idempotency import IdempotencyRule, idempotency_rule
-from .core.limits import LimitStatus, ProviderLimits
 from .core.planner import (
     CHAT,
     EMBEDDINGS,

@@ -9,10 +9,10 @@ from dataclasses import field, replace
 from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
 
+from .attempts.calls import Call, Result
+from .attempts.executor import Executor
 from .cache import CachedAnswer, CacheRule, digest, framed, owned_key
-from .calls import Call, Result
 from .errors import IdempotencyKeyReused, UpstreamError
-from .executor import Executor
 from .flight import Flight
 from .planner import RoutePlan
 from .ports import Clock, Credential, CredentialStore, FrameStream, Operation

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from llm_routing.core.attempts.retry import parse_retry_after
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.errors import (
     ContentFiltered,
@@ -25,7 +26,6 @@ from llm_routing.core.errors import (
     UpstreamOverloaded,
     UpstreamTimeout,
 )
-from llm_routing.core.retry import parse_retry_after
 from llm_routing.core.vendor_details import Basis, VendorDetails
 
 from .anthropic_blocks import NAME

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from llm_routing.core.attempts.retry import parse_retry_after
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.errors import (
     ContentFiltered,
@@ -27,7 +28,6 @@ from llm_routing.core.errors import (
     UpstreamOverloaded,
     UpstreamTimeout,
 )
-from llm_routing.core.retry import parse_retry_after
 from llm_routing.core.vendor_details import Basis, VendorDetails
 
 from .evidence import counts_by_itself, with_status

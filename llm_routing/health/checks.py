@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from llm_routing.core.calls import Call
+from llm_routing.core.attempts.calls import Call
+from llm_routing.core.attempts.executor import Executor
 from llm_routing.core.codec import decode
 from llm_routing.core.content import Message, Role, TextPart
 from llm_routing.core.errors import (
@@ -23,7 +24,6 @@ from llm_routing.core.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from llm_routing.core.executor import Executor
 from llm_routing.core.planner import EMBEDDINGS, RoutePlan
 from llm_routing.core.ports import Clock, Credential, CredentialStore, Operation, Transport
 from llm_routing.core.redaction import masked_body

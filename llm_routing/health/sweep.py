@@ -20,11 +20,11 @@ from uuid import uuid4
 
 from llm_routing.conf import Settings
 from llm_routing.configuration.snapshot import compile_snapshot
+from llm_routing.core.attempts.calls import Timeouts
+from llm_routing.core.attempts.chain import Pacing
+from llm_routing.core.attempts.executor import Executor
+from llm_routing.core.attempts.limits import ProviderLimits
 from llm_routing.core.breaker import NoBreakers
-from llm_routing.core.calls import Timeouts
-from llm_routing.core.chain import Pacing
-from llm_routing.core.executor import Executor
-from llm_routing.core.limits import ProviderLimits
 from llm_routing.core.ports import (
     AttemptOpened,
     AttemptSettled,

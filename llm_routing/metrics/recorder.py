@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llm_routing.core.attempts.limits import LimitStatus
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.errors import ERRORS_BY_CODE
-from llm_routing.core.limits import LimitStatus
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.types import AttemptOutcome, CacheState, RequestEnded
 from llm_routing.routed import INTERNAL_ERROR

@@ -11,9 +11,13 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+from llm_routing.core.attempts.calls import Call, Timeouts
+from llm_routing.core.attempts.chain import Pacing
+from llm_routing.core.attempts.executor import Executor
+from llm_routing.core.attempts.latency import ENOUGH_CALLS
+from llm_routing.core.attempts.limits import ProviderLimits
+from llm_routing.core.attempts.retry_budget import RetryBudgets
 from llm_routing.core.breaker import NoBreakers
-from llm_routing.core.calls import Call, Timeouts
-from llm_routing.core.chain import Pacing
 from llm_routing.core.errors import (
     AnswerTooLarge,
     ContentFiltered,
@@ -38,9 +42,6 @@ from llm_routing.core.events import (
     ToolCallDelta,
     UsageReported,
 )
-from llm_routing.core.executor import Executor
-from llm_routing.core.latency import ENOUGH_CALLS
-from llm_routing.core.limits import ProviderLimits
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import (
     AttemptOpened,
@@ -49,7 +50,6 @@ from llm_routing.core.ports import (
     WireRequest,
     no_op,
 )
-from llm_routing.core.retry_budget import RetryBudgets
 from llm_routing.core.routing_table import ModelSpec, Price, ProviderSpec, RouteSpec, Target
 from llm_routing.core.types import Caller, FinishReason, Usage
 

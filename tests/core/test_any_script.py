@@ -6,6 +6,7 @@ from collections import Counter
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from llm_routing.core.attempts.stream import TAIL_SECONDS
 from llm_routing.core.errors import (
     ERRORS_BY_CODE,
     ConnectionFailed,
@@ -18,7 +19,6 @@ from llm_routing.core.errors import (
     UpstreamError,
 )
 from llm_routing.core.routing_table import StreamRecovery
-from llm_routing.core.stream import TAIL_SECONDS
 from llm_routing.core.types import AttemptOutcome
 
 from .fakes import Reply, TextOperation, World, call, failing, plan_for, target, with_prefill

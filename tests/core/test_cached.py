@@ -10,9 +10,9 @@ import pytest
 
 from llm_routing.backends.memory import MemoryCache
 from llm_routing.core import cached
+from llm_routing.core.attempts.calls import Call
 from llm_routing.core.cache import MAX_ENTRY_BYTES, CachedAnswer, CacheRule
 from llm_routing.core.cached import Answered, CachedExecutor
-from llm_routing.core.calls import Call
 from llm_routing.core.content import TextPart
 from llm_routing.core.errors import (
     AllTargetsFailed,

@@ -5,8 +5,8 @@ from contextlib import aclosing
 
 import pytest
 
+from llm_routing.core.attempts.calls import Call
 from llm_routing.core.breaker import Refusal
-from llm_routing.core.calls import Call
 from llm_routing.core.errors import (
     AllTargetsFailed,
     AllTargetsRateLimited,

@@ -5,15 +5,15 @@ from contextlib import aclosing, suppress
 
 import pytest
 
+from llm_routing.core.attempts.calls import Result
+from llm_routing.core.attempts.limits import Slot
 from llm_routing.core.breaker import Refusal
-from llm_routing.core.calls import Result
 from llm_routing.core.errors import (
     AllTargetsFailed,
     DeadlineExceeded,
     LLMError,
     NoTargetAvailable,
 )
-from llm_routing.core.limits import Slot
 from llm_routing.core.routing_table import Target
 
 from .fakes import Reply, TextOperation, World, call, lines, plan_for, refusal, target, text

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from llm_routing.core.attempts.latency import ENOUGH_CALLS
+from llm_routing.core.attempts.retry import BACKOFF_BASE, BACKOFF_OF_CROWD
 from llm_routing.core.errors import (
     AllTargetsFailed,
     AnswerTooLarge,
@@ -21,9 +23,7 @@ from llm_routing.core.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from llm_routing.core.latency import ENOUGH_CALLS
 from llm_routing.core.planner import RoutePlan
-from llm_routing.core.retry import BACKOFF_BASE, BACKOFF_OF_CROWD
 from llm_routing.core.routing_table import RouteSpec
 
 from .fakes import (

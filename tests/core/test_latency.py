@@ -1,6 +1,6 @@
 """What is known of how long targets take."""
 
-from llm_routing.core.latency import ENOUGH_CALLS, MAX_CALLS, MAX_KEYS, WINDOW, Latencies
+from llm_routing.core.attempts.latency import ENOUGH_CALLS, MAX_CALLS, MAX_KEYS, WINDOW, Latencies
 
 
 def test_a_quantile_needs_enough_calls() -> None:

@@ -3,7 +3,13 @@
 import asyncio
 import threading
 
-from llm_routing.core.limits import ConcurrencyLimit, Full, LimitStatus, ProviderLimits, Slot
+from llm_routing.core.attempts.limits import (
+    ConcurrencyLimit,
+    Full,
+    LimitStatus,
+    ProviderLimits,
+    Slot,
+)
 from llm_routing.core.routing_table import ProviderSpec
 
 from .fakes import LoopClock

@@ -8,14 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm_routing.core.errors import (
-    ContentFiltered,
-    CredentialRejected,
-    RateLimited,
-    ServerFailed,
-    UpstreamError,
-)
-from llm_routing.core.retry import (
+from llm_routing.core.attempts.retry import (
     BACKOFF_BASE,
     BACKOFF_CAP,
     BACKOFF_OF_CROWD,
@@ -27,6 +20,13 @@ from llm_routing.core.retry import (
     after_failure,
     backoff,
     parse_retry_after,
+)
+from llm_routing.core.errors import (
+    ContentFiltered,
+    CredentialRejected,
+    RateLimited,
+    ServerFailed,
+    UpstreamError,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from llm_routing.core.retry_budget import MAX_BUDGETS, WINDOW, RetryBudget, RetryBudgets
+from llm_routing.core.attempts.retry_budget import MAX_BUDGETS, WINDOW, RetryBudget, RetryBudgets
 
 RATE = 0.2
 MINIMUM = 3

@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from llm_routing.core.calls import Result
+from llm_routing.core.attempts.calls import Result
+from llm_routing.core.attempts.stream import MAX_HELD_BYTES, TAIL_SECONDS
 from llm_routing.core.errors import (
     AllTargetsFailed,
     AnswerTooLarge,
@@ -22,7 +23,6 @@ from llm_routing.core.errors import (
 from llm_routing.core.events import Frame
 from llm_routing.core.ports import FrameStream
 from llm_routing.core.routing_table import Price
-from llm_routing.core.stream import MAX_HELD_BYTES, TAIL_SECONDS
 from llm_routing.core.types import Usage
 
 from .fakes import Reply, TextOperation, World, call, lines, plan_for, refusal, target

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from llm_routing.core import witnesses as module
-from llm_routing.core.calls import Call
+from llm_routing.core.attempts import witnesses as module
+from llm_routing.core.attempts.calls import Call
+from llm_routing.core.attempts.witnesses import MEMORY_SECONDS, MOST_UNCONFIRMED, Witnesses
 from llm_routing.core.errors import (
     AllTargetsFailed,
     AnswerTooLarge,
@@ -18,7 +19,6 @@ from llm_routing.core.errors import (
     UpstreamOverloaded,
 )
 from llm_routing.core.types import Caller
-from llm_routing.core.witnesses import MEMORY_SECONDS, MOST_UNCONFIRMED, Witnesses
 
 from .fakes import TextOperation, World, plan_for, refusal, text
 from .test_executor_breaker import Breakers

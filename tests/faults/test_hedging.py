@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from llm_routing.core.latency import ENOUGH_CALLS
+from llm_routing.core.attempts.latency import ENOUGH_CALLS
 
 from .callers import CALLERS, Caller
 from .conftest import Bench

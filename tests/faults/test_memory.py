@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from llm_routing.api.streams.events import EventStream
-from llm_routing.core.attempt import Attempt
-from llm_routing.core.stream import AnswerStream
+from llm_routing.core.attempts.attempt import Attempt
+from llm_routing.core.attempts.stream import AnswerStream
 
 from .callers import CALLERS, Caller
 from .conftest import Bench

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
+from llm_routing.core.attempts.stream import AnswerStream
 from llm_routing.core.errors import AnswerTooLarge, DeadlineExceeded
 from llm_routing.core.ports import StreamParser
-from llm_routing.core.stream import AnswerStream
 from llm_routing.formats.anthropic_stream import AnthropicStreamParser
 from llm_routing.formats.openai_chat_stream import OpenAIStreamParser
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from llm_routing.core.attempts.limits import LimitStatus
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.errors import ERRORS_BY_CODE
-from llm_routing.core.limits import LimitStatus
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.types import AttemptOutcome, CacheState, Caller, RequestEnded, Usage
 from llm_routing.metrics import Exposition, Metrics, Readings

@@ -9,8 +9,7 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
-from .attempt import Attempt
-from .errors import (
+from llm_routing.core.errors import (
     AnswerTooLarge,
     ConnectionLost,
     CutByDeadline,
@@ -18,7 +17,7 @@ from .errors import (
     IdleTimeout,
     UpstreamError,
 )
-from .events import (
+from llm_routing.core.events import (
     AnswerEnded,
     AnswerStarted,
     Frame,
@@ -29,9 +28,11 @@ from .events import (
     UsageReported,
     with_usage_report,
 )
-from .ports import Answer, AttemptSettled, Clock, StreamParser
-from .types import AttemptSummary, Usage
-from .wait_limit import WaitLimit
+from llm_routing.core.ports import Answer, AttemptSettled, Clock, StreamParser
+from llm_routing.core.types import AttemptSummary, Usage
+from llm_routing.core.wait_limit import WaitLimit
+
+from .attempt import Attempt
 
 MAX_HELD_BYTES = 8 * 1024 * 1024
 """The most that is read before the first content."""

@@ -5,9 +5,8 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Self
 
-from .calls import Result
-from .errors import UpstreamError
-from .events import (
+from llm_routing.core.errors import UpstreamError
+from llm_routing.core.events import (
     AnswerStarted,
     Frame,
     StreamEvent,
@@ -16,9 +15,11 @@ from .events import (
     ThinkingEnded,
     UsageReported,
 )
-from .ports import StreamAccount
+from llm_routing.core.ports import StreamAccount
+from llm_routing.core.types import AttemptSummary, Usage
+
+from .calls import Result
 from .stream import AnswerStream
-from .types import AttemptSummary, Usage
 
 _COUNTS = tuple(
     each.name for each in fields(Usage) if each.name not in ("vendor_cost", "estimated")

@@ -7,15 +7,23 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from .errors import UpstreamError
-from .kept_messages import kept_message
+from llm_routing.core.errors import UpstreamError
+from llm_routing.core.kept_messages import kept_message
+from llm_routing.core.ports import (
+    AttemptOpened,
+    AttemptSettled,
+    Clock,
+    Credential,
+    Permit,
+    UsageSink,
+)
+from llm_routing.core.pricing import charge, estimate_tokens
+from llm_routing.core.redaction import holds_secret, mask_error
+from llm_routing.core.routing_table import Target
+from llm_routing.core.types import AttemptOutcome, AttemptSummary, Usage
+from llm_routing.core.upstream_headers import REQUEST_ID, handed_on
+
 from .limits import Slot
-from .ports import AttemptOpened, AttemptSettled, Clock, Credential, Permit, UsageSink
-from .pricing import charge, estimate_tokens
-from .redaction import holds_secret, mask_error
-from .routing_table import Target
-from .types import AttemptOutcome, AttemptSummary, Usage
-from .upstream_headers import REQUEST_ID, handed_on
 from .witnesses import Witnesses
 
 _NO_HEADERS: Mapping[str, str] = {}

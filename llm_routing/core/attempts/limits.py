@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .ports import Clock
-from .routing_table import ProviderSpec
-from .timers import TimeLimit
+from llm_routing.core.ports import Clock
+from llm_routing.core.routing_table import ProviderSpec
+from llm_routing.core.timers import TimeLimit
 
 SHORTEST_RETRY_AFTER = 1.0
 LONGEST_RETRY_AFTER = 60.0

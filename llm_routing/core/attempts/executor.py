@@ -9,11 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from .attempt import Attempt
-from .calls import Call, Result, Timeouts
-from .chain import Ask, Chain, Pacing
-from .continuation import ContinuedStream
-from .errors import (
+from llm_routing.core.errors import (
     CredentialRejected,
     CutByDeadline,
     DeadlineExceeded,
@@ -21,11 +17,9 @@ from .errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from .gate import Admitted, Gate
-from .ids import new_id
-from .limits import ProviderLimits
-from .planner import PREFILL, RoutePlan
-from .ports import (
+from llm_routing.core.ids import new_id
+from llm_routing.core.planner import PREFILL, RoutePlan
+from llm_routing.core.ports import (
     Answer,
     AttemptOpened,
     BreakerStore,
@@ -36,12 +30,19 @@ from .ports import (
     Transport,
     UsageSink,
 )
-from .pricing import estimate_tokens
-from .redaction import masked_body
+from llm_routing.core.pricing import estimate_tokens
+from llm_routing.core.redaction import masked_body
+from llm_routing.core.routing_table import ProviderSpec, StreamRecovery, Target
+from llm_routing.core.timers import TimeLimit
+
+from .attempt import Attempt
+from .calls import Call, Result, Timeouts
+from .chain import Ask, Chain, Pacing
+from .continuation import ContinuedStream
+from .gate import Admitted, Gate
+from .limits import ProviderLimits
 from .retry import parse_retry_after
-from .routing_table import ProviderSpec, StreamRecovery, Target
 from .stream import AnswerStream
-from .timers import TimeLimit
 from .witnesses import Witnesses
 
 ResultT = TypeVar("ResultT")

@@ -1,11 +1,12 @@
 """Whether a target may be asked now: a free connection to its provider, and a closed circuit."""
 
-from .breaker import Refusal
-from .errors import BreakerOpen, ProviderBusy
+from llm_routing.core.breaker import Refusal
+from llm_routing.core.errors import BreakerOpen, ProviderBusy
+from llm_routing.core.ports import BreakerStore, Clock, Permit
+from llm_routing.core.records import record
+from llm_routing.core.routing_table import Target
+
 from .limits import Full, ProviderLimits, Slot
-from .ports import BreakerStore, Clock, Permit
-from .records import record
-from .routing_table import Target
 
 
 @record

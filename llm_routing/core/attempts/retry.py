@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from random import Random
 
-from .errors import UpstreamError
+from llm_routing.core.errors import UpstreamError
 
 MAX_ATTEMPTS = 4  # those that reach a provider; a target without a key costs none
 RETRIES_BEFORE_NEXT = 1

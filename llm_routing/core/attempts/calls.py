@@ -2,11 +2,12 @@
 
 from typing import Generic, TypeVar
 
+from llm_routing.core.records import record
+from llm_routing.core.routing_table import ProviderSpec, RouteSpec
+from llm_routing.core.types import AttemptSummary, Caller
+
 from .attempt import Attempt
-from .records import record
 from .retry import MAX_ATTEMPTS
-from .routing_table import ProviderSpec, RouteSpec
-from .types import AttemptSummary, Caller
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
-from .errors import (
+from llm_routing.core.errors import (
     AnswerTooLarge,
     ConnectionLost,
     ConnectTimeout,

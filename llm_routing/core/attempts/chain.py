@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Generic, TypeVar
 
-from .attempt import Attempt
-from .calls import Call, Result
-from .errors import (
+from llm_routing.core.errors import (
     AllTargetsFailed,
     AllTargetsRateLimited,
     BreakerOpen,
@@ -28,15 +26,18 @@ from .errors import (
     UnsupportedRequest,
     UpstreamError,
 )
+from llm_routing.core.planner import RoutePlan
+from llm_routing.core.ports import Clock
+from llm_routing.core.records import record
+from llm_routing.core.routing_table import ProviderSpec, Target, route_key
+from llm_routing.core.types import AttemptOutcome, AttemptSummary
+
+from .attempt import Attempt
+from .calls import Call, Result
 from .gate import Admitted, Gate
 from .latency import Latencies
-from .planner import RoutePlan
-from .ports import Clock
-from .records import record
 from .retry import LEAST_SECONDS, Step, Verdict, after_failure
 from .retry_budget import RetryBudgets
-from .routing_table import ProviderSpec, Target, route_key
-from .types import AttemptOutcome, AttemptSummary
 
 T = TypeVar("T")
 Ask = Callable[[Attempt], Awaitable[tuple[T, tuple[str, ...]]]]

@@ -1,0 +1,1 @@
+"""The attempts at a request: admission, retry, failover, hedging and streams."""
