@@ -34,9 +34,9 @@ from .configuration.credentials import build_credential, setting_values
 from .configuration.snapshot import DATABASE_ERRORS, source
 from .core.attempts.limits import LimitStatus
 from .core.breaker import BreakerRules
+from .core.caching.single_flight import Shelf
 from .core.config import RouterConfig
 from .core.ports import BreakerRegistry, Clock, Credential
-from .core.shelf import Shelf
 from .discovery import DiscoveryReport, discover
 from .health.sweep import Network, NoLedger, Selection, SweepReport, sweep
 from .health.sweeper import ensure_sweeper, stop_sweeper

@@ -11,10 +11,10 @@ from typing import Any, Literal, overload
 from uuid import uuid4
 
 from .core.accumulator import Accumulator
+from .core.caching.idempotency import idempotency
 from .core.codec import encode
 from .core.errors import InvalidRequest
 from .core.events import AnswerEnded, StreamEvent
-from .core.idempotency import idempotency
 from .core.types import (
     Caller,
     EmbeddingRequest,

@@ -18,11 +18,12 @@ from .core.attempts.calls import Call, Timeouts
 from .core.attempts.chain import Pacing
 from .core.attempts.executor import Executor
 from .core.attempts.limits import LimitStatus, ProviderLimits
-from .core.cache import cache_rule
-from .core.cached import Answered, CachedExecutor
+from .core.caching.executor import Answered, CachedExecutor
+from .core.caching.idempotency import IdempotencyRule, idempotency_rule
+from .core.caching.rules import cache_rule
+from .core.caching.single_flight import Rule, Shelf
 from .core.config import RouterConfig
 from .core.errors import RoutingError
-from .core.idempotency import IdempotencyRule, idempotency_rule
 from .core.planner import (
     CHAT,
     EMBEDDINGS,
@@ -44,7 +45,6 @@ from .core.ports import (
 )
 from .core.pricing import estimate_tokens
 from .core.routing_table import RoutingTable
-from .core.shelf import Rule, Shelf
 from .core.threads import ThreadIds
 from .core.types import (
     Caller,

@@ -7,9 +7,9 @@ from typing import Any
 
 from llm_routing.admission import admission
 from llm_routing.conf import get_settings
+from llm_routing.core.caching.idempotency import FIELD, idempotency, unquoted
 from llm_routing.core.codec import decode
 from llm_routing.core.errors import InvalidRequest, RequestTooLarge
-from llm_routing.core.idempotency import FIELD, idempotency, unquoted
 from llm_routing.core.types import Idempotency
 
 from .exchange import Readable

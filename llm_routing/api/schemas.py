@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from llm_routing.core.cache import MAX_TTL
+from llm_routing.core.caching.rules import MAX_TTL
 from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.types import LLMRequest
 from llm_routing.requests import build_request

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from llm_routing.core.cache import CachedAnswer, answer_from_json, answer_to_json, owner_of
+from llm_routing.core.caching.rules import CachedAnswer, answer_from_json, answer_to_json, owner_of
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ports import Cipher, Clock, Found, NoLease
 from llm_routing.private_files import private_directory

@@ -2,7 +2,7 @@
 
 from threading import Lock
 
-from llm_routing.core.cache import CachedAnswer, LRUCache
+from llm_routing.core.caching.rules import CachedAnswer, LRUCache
 from llm_routing.core.ports import CacheSize, Clock
 
 

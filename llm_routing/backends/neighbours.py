@@ -10,7 +10,7 @@ from mmap import mmap
 from os import urandom
 from pathlib import Path
 
-from llm_routing.core.cache import CachedAnswer
+from llm_routing.core.caching.rules import CachedAnswer
 from llm_routing.core.ids import new_id
 from llm_routing.core.ports import Clock, Found, Lease, NoLease, SharedCache
 from llm_routing.private_files import private_directory

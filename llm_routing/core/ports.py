@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Protocol, Self, TypeVar
 
 from .breaker import BreakerStatus, Refusal
-from .cache import CachedAnswer
+from .caching.rules import CachedAnswer
 from .errors import UpstreamError
 from .events import Frame
 from .records import record

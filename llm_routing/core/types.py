@@ -128,7 +128,7 @@ class Source:
 
 @record
 class Idempotency:
-    """A caller's word that requests with this `key` are one and the same (`core.idempotency`).
+    """A caller's word that requests with this `key` are one and the same (`core.caching.idempotency`).
     `scope` names what is asked for, `fingerprint` is a digest of the request."""
 
     key: str = field(repr=False)

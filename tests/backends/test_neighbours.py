@@ -12,7 +12,7 @@ from llm_routing.backends import neighbours as module
 from llm_routing.backends.clock import SystemClock
 from llm_routing.backends.files import HAND_OVER, FileCache
 from llm_routing.backends.neighbours import ForNeighbours, Neighbours
-from llm_routing.core.cache import CachedAnswer
+from llm_routing.core.caching.rules import CachedAnswer
 from llm_routing.core.ports import Found, NoLease
 
 STAY = """

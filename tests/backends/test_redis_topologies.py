@@ -17,7 +17,7 @@ from llm_routing.backends.redis.breakers import SharedBreakers
 from llm_routing.backends.redis.guard import GuardedRedis, RedisCalls, RedisUnavailable
 from llm_routing.backends.redis.trouble import RedisTrouble
 from llm_routing.core.breaker import BreakerRules, Refusal
-from llm_routing.core.cache import CachedAnswer
+from llm_routing.core.caching.rules import CachedAnswer
 from llm_routing.core.errors import ServerFailed
 from llm_routing.core.ports import Found
 from llm_routing.sealing import Sealing, Signing

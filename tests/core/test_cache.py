@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_routing.core.cache import (
+from llm_routing.core.caching.rules import (
     MAX_TTL,
     CachedAnswer,
     CacheRule,

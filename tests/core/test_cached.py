@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from llm_routing.backends.memory import MemoryCache
-from llm_routing.core import cached
 from llm_routing.core.attempts.calls import Call
-from llm_routing.core.cache import MAX_ENTRY_BYTES, CachedAnswer, CacheRule
-from llm_routing.core.cached import Answered, CachedExecutor
+from llm_routing.core.caching import executor as cached
+from llm_routing.core.caching.executor import Answered, CachedExecutor
+from llm_routing.core.caching.rules import MAX_ENTRY_BYTES, CachedAnswer, CacheRule
+from llm_routing.core.caching.single_flight import Shelf
 from llm_routing.core.content import TextPart
 from llm_routing.core.errors import (
     AllTargetsFailed,
@@ -28,7 +29,6 @@ from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import Found, FrameStream, Lease, NoLease, WireRequest
 from llm_routing.core.pricing import Price
 from llm_routing.core.routing_table import StreamRecovery, Target
-from llm_routing.core.shelf import Shelf
 from llm_routing.core.types import CacheState, Caller, Choice, Completion, FinishReason, Usage
 
 from .fakes import (

@@ -8,8 +8,16 @@ from typing import Any
 
 import pytest
 
-from llm_routing.core.cache import MAX_ENTRY_BYTES, CachedAnswer, CacheRule, owner_of
-from llm_routing.core.cached import Answered
+from llm_routing.core.caching.executor import Answered
+from llm_routing.core.caching.idempotency import (
+    IdempotencyRule,
+    idempotency,
+    idempotency_rule,
+    unquoted,
+)
+from llm_routing.core.caching.rules import MAX_ENTRY_BYTES, CachedAnswer, CacheRule, owner_of
+from llm_routing.core.caching.single_flight import Rule
+from llm_routing.core.caching.streams import ReplayedStream
 from llm_routing.core.errors import (
     AllTargetsFailed,
     DeadlineExceeded,
@@ -19,16 +27,8 @@ from llm_routing.core.errors import (
     ServerFailed,
     TruncatedStream,
 )
-from llm_routing.core.idempotency import (
-    IdempotencyRule,
-    idempotency,
-    idempotency_rule,
-    unquoted,
-)
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import FrameStream
-from llm_routing.core.replay import ReplayedStream
-from llm_routing.core.shelf import Rule
 from llm_routing.core.types import Completion, Idempotency, Usage
 
 from .fakes import LineParser, Reply, call, failing, lines, plan_for, target, text

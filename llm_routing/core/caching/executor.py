@@ -9,18 +9,19 @@ from dataclasses import field, replace
 from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
 
-from .attempts.calls import Call, Result
-from .attempts.executor import Executor
-from .cache import CachedAnswer, CacheRule, digest, framed, owned_key
-from .errors import IdempotencyKeyReused, UpstreamError
+from llm_routing.core.attempts.calls import Call, Result
+from llm_routing.core.attempts.executor import Executor
+from llm_routing.core.errors import IdempotencyKeyReused, UpstreamError
+from llm_routing.core.planner import RoutePlan
+from llm_routing.core.ports import Clock, Credential, CredentialStore, FrameStream, Operation
+from llm_routing.core.records import record
+from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
+from llm_routing.core.types import AttemptSummary, CacheState, Usage
+
 from .flight import Flight
-from .planner import RoutePlan
-from .ports import Clock, Credential, CredentialStore, FrameStream, Operation
-from .records import record
-from .replay import RecordedStream, ReplayedStream
-from .routing_table import ModelSpec, ProviderSpec, Target
-from .shelf import Rule, Shelf
-from .types import AttemptSummary, CacheState, Usage
+from .rules import CachedAnswer, CacheRule, digest, framed, owned_key
+from .single_flight import Rule, Shelf
+from .streams import RecordedStream, ReplayedStream
 
 KEY_VERSION = "3"
 MAX_FIXED = 1_000

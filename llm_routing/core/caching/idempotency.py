@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import field
 from typing import ClassVar, Final
 
-from .cache import digest, owned_key
-from .errors import InvalidRequest
-from .records import record
-from .types import FinishReason, Idempotency
+from llm_routing.core.errors import InvalidRequest
+from llm_routing.core.records import record
+from llm_routing.core.types import FinishReason, Idempotency
+
+from .rules import digest, owned_key
 
 LONGEST_KEY: Final = 255
 FIELD: Final = "idempotency-key"

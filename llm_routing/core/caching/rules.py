@@ -13,11 +13,11 @@ from typing import ClassVar, Final, Literal
 
 from msgspec.structs import replace
 
-from .codec import encode_record, reader
-from .content import ForeignPart, ForeignTool, RefusalPart, ToolCallPart
-from .records import record
-from .routing_table import RouteSpec
-from .types import Completion, FinishReason, LLMRequest, Usage
+from llm_routing.core.codec import encode_record, reader
+from llm_routing.core.content import ForeignPart, ForeignTool, RefusalPart, ToolCallPart
+from llm_routing.core.records import record
+from llm_routing.core.routing_table import RouteSpec
+from llm_routing.core.types import Completion, FinishReason, LLMRequest, Usage
 
 MAX_ENTRY_BYTES: Final = 1024 * 1024
 MAX_TTL: Final = 30 * 24 * 3600

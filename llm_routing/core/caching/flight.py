@@ -6,8 +6,9 @@ Who flies and who waits is decided in `cached`.
 import asyncio
 from enum import Enum
 
-from .cache import MAX_ENTRY_BYTES, CachedAnswer
-from .ports import Lease, ResponseCache, SharedCache
+from llm_routing.core.ports import Lease, ResponseCache, SharedCache
+
+from .rules import MAX_ENTRY_BYTES, CachedAnswer
 
 
 class Landing(Enum):

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Self
 
-from .cache import MAX_ENTRY_BYTES, CachedAnswer
-from .errors import LLMError
-from .events import (
+from llm_routing.core.errors import LLMError
+from llm_routing.core.events import (
     AnswerEnded,
     ChoiceFinished,
     Frame,
@@ -19,10 +18,12 @@ from .events import (
     ToolCallStarted,
     with_usage_report,
 )
+from llm_routing.core.ports import FrameStream, StreamAccount, StreamParser
+from llm_routing.core.types import AttemptSummary, FinishReason, Usage
+
 from .flight import Flight
-from .ports import FrameStream, StreamAccount, StreamParser
-from .shelf import Rule
-from .types import AttemptSummary, FinishReason, Usage
+from .rules import MAX_ENTRY_BYTES, CachedAnswer
+from .single_flight import Rule
 
 REPLAY_BYTES = 16 * 1024
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from .cache import CachedAnswer, CacheRule
-from .errors import DeadlineExceeded
+from llm_routing.core.errors import DeadlineExceeded
+from llm_routing.core.ports import Clock, Found, Lease, NoLease, ResponseCache, SharedCache
+from llm_routing.core.running import running_loop
+
 from .flight import Flight, Flights, Landing
 from .idempotency import IdempotencyRule
-from .ports import Clock, Found, Lease, NoLease, ResponseCache, SharedCache
-from .running import running_loop
+from .rules import CachedAnswer, CacheRule
 
 T = TypeVar("T")
 Rule = CacheRule | IdempotencyRule

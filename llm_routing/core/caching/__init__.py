@@ -1,0 +1,1 @@
+"""Cached responses, single-flight and idempotency keys."""
