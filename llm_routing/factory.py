@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
-from . import secrets
 from .access.refused_keys import refused_keys
 from .admission import admission
 from .backends.breakers import MemoryBreakers
@@ -37,6 +36,9 @@ from .core.breaker import BreakerRules
 from .core.caching.single_flight import Shelf
 from .core.config import RouterConfig
 from .core.ports import BreakerRegistry, Clock, Credential
+from .crypto import at_rest as secrets
+from .crypto.at_rest import Purpose
+from .crypto.in_transit import Sealing, Signing
 from .discovery import DiscoveryReport, discover
 from .health.sweep import Network, NoLedger, Selection, SweepReport, sweep
 from .health.sweeper import ensure_sweeper, stop_sweeper
@@ -46,8 +48,6 @@ from .loops import refuse_event_loop, stop_lasting_loop
 from .metrics import NoMetrics, Readings
 from .pending import PendingRouter
 from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
-from .sealing import Sealing, Signing
-from .secrets import Purpose
 from .vendors import VENDORS
 
 _DEFAULT = RouterConfig()

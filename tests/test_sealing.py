@@ -5,7 +5,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 import pytest
 
-from llm_routing.sealing import MAX_SALTS, Sealing
+from llm_routing.crypto.in_transit import MAX_SALTS, Sealing
 
 OLD, NEW = b"o" * 32, b"n" * 32
 NAME = "shelf:one"

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from llm_routing.crypto.at_rest import Purpose, encryption_keys
+from llm_routing.crypto.in_transit import Sealing
 from llm_routing.models import ApiKey
 from llm_routing.private_files import private_directory, write_private
-from llm_routing.sealing import Sealing
-from llm_routing.secrets import Purpose, encryption_keys
 
 from .key_ring import MAX_KNOWN, KeyRing, KnownKey
 

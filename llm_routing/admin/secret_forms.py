@@ -10,8 +10,8 @@ from django.utils.translation import gettext_lazy as _
 from django.views.debug import SafeExceptionReporterFilter
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
+from llm_routing.crypto.at_rest import SecretUnreadable, decrypt, mask
 from llm_routing.models import Provider
-from llm_routing.secrets import SecretUnreadable, decrypt, mask
 
 from .conflicts import GuardedForm
 

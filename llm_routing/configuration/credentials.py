@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 from llm_routing.conf import Settings, get_settings
 from llm_routing.core.ports import Credential
+from llm_routing.crypto.at_rest import SecretUnreadable, decrypt
 from llm_routing.models import Provider
-from llm_routing.secrets import SecretUnreadable, decrypt
 from llm_routing.vendors import VENDORS, Vendor
 
 logger = logging.getLogger(__name__)

@@ -31,6 +31,8 @@ from llm_routing.core.routing_table import (
     table_from_json,
     table_to_json,
 )
+from llm_routing.crypto.at_rest import Purpose, encryption_keys
+from llm_routing.crypto.in_transit import Sealing
 from llm_routing.models import (
     ConfigurationVersion,
     ModelConfig,
@@ -39,8 +41,6 @@ from llm_routing.models import (
     UseCaseRoute,
 )
 from llm_routing.private_files import private_directory, write_private
-from llm_routing.sealing import Sealing
-from llm_routing.secrets import Purpose, encryption_keys
 from llm_routing.vendors import VENDORS
 
 from .credentials import Credentials, load_credentials

@@ -23,7 +23,7 @@ from llm_routing.core.breaker import (
 )
 from llm_routing.core.errors import UpstreamError
 from llm_routing.core.ports import Credential, CredentialStore
-from llm_routing.secrets import derived_key
+from llm_routing.crypto.at_rest import derived_key
 
 RULES = BreakerRules(
     window_calls=1,

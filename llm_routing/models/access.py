@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from llm_routing.conf import get_settings
-from llm_routing.secrets import derived_key
+from llm_routing.crypto.at_rest import derived_key
 
 from . import fields
 from .text import ExactCharField, ExactSlugField

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from llm_routing.conf import get_settings
 from llm_routing.core.addresses import check_base_url
-from llm_routing.secrets import encrypt, is_mask
+from llm_routing.crypto.at_rest import encrypt, is_mask
 from llm_routing.vendors import VENDORS
 
 from . import fields

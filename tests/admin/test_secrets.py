@@ -8,9 +8,9 @@ from django.contrib.sessions.models import Session
 from django.urls import reverse
 
 from llm_routing.admin.providers import ProviderAdmin
+from llm_routing.crypto.at_rest import decrypt, mask
 from llm_routing.models import ApiKey, Provider
 from llm_routing.models.access import key_digest
-from llm_routing.secrets import decrypt, mask
 from tests import rows
 
 CLEAR_TEXT = "sk-proj-0123456789abcdef"

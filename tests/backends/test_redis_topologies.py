@@ -20,7 +20,7 @@ from llm_routing.core.breaker import BreakerRules, Refusal
 from llm_routing.core.caching.rules import CachedAnswer
 from llm_routing.core.errors import ServerFailed
 from llm_routing.core.ports import Found
-from llm_routing.sealing import Sealing, Signing
+from llm_routing.crypto.in_transit import Sealing, Signing
 from project.processes import free_port
 from tests.core.fakes import target
 

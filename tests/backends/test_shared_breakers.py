@@ -21,7 +21,7 @@ from llm_routing.backends.redis.guard import GuardedRedis
 from llm_routing.core.breaker import SLOW_CALLS, BreakerRules, BreakerState, BreakerStatus, Refusal
 from llm_routing.core.errors import RateLimited, ServerFailed
 from llm_routing.core.ports import Permit
-from llm_routing.sealing import Signing
+from llm_routing.crypto.in_transit import Signing
 from project.processes import ROOT
 from tests.conftest import with_path
 from tests.core.fakes import target

@@ -28,7 +28,7 @@ from llm_routing.backends.redis.guard import GuardedRedis
 from llm_routing.core.caching.rules import CachedAnswer, answer_to_json
 from llm_routing.core.ports import Found, Lease, NoLease, SharedCache
 from llm_routing.core.types import Usage
-from llm_routing.sealing import Sealing
+from llm_routing.crypto.in_transit import Sealing
 from tests.conftest import with_path
 from tests.listening import listening
 

@@ -104,7 +104,7 @@ class TestIntoAnEmptyConfiguration:
         assert row.has_stored_key
         assert row.is_active
         assert not any(secret in str(contents()) for secret in SECRETS)
-        from llm_routing.secrets import decrypt
+        from llm_routing.crypto.at_rest import decrypt
 
         assert decrypt(row.encrypted_key) == "gsk_0123456789abcdefghijGROQ"
         assert take_over(LITELLM, store_keys=True).changes == ()

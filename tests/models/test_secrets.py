@@ -10,10 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError
 from django.utils import timezone
 
-from llm_routing.models import ApiKey, Provider
-from llm_routing.models.access import key_digest
-from llm_routing.sealing import Sealing
-from llm_routing.secrets import (
+from llm_routing.crypto.at_rest import (
     Purpose,
     SecretUnreadable,
     decrypt,
@@ -22,6 +19,9 @@ from llm_routing.secrets import (
     is_mask,
     mask,
 )
+from llm_routing.crypto.in_transit import Sealing
+from llm_routing.models import ApiKey, Provider
+from llm_routing.models.access import key_digest
 
 CLEAR_TEXT = "sk-proj-0123456789abcdef"
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
-from .conf import get_settings
+from llm_routing.conf import get_settings
 
 _ENCRYPTION = b"llm_routing encryption of provider keys"
 _HIDDEN = "••••"
