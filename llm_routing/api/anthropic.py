@@ -8,7 +8,7 @@ from ninja import Router
 
 from llm_routing.core.types import LLMRequest
 from llm_routing.factory import get_llm_router
-from llm_routing.formats.anthropic_messages import AnthropicMessages
+from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 
 from .auth import KEY_REQUIRED
 from .body import read_json, read_once

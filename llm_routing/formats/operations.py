@@ -35,12 +35,12 @@ from llm_routing.core.types import (
 )
 from llm_routing.core.vendor_details import SentRequest
 
-from .anthropic_messages import AnthropicMessages
+from .anthropic_messages.thread_answers import SealingParser, with_sealed_id
+from .anthropic_messages.wire_format import AnthropicMessages
 from .base import AnswerHead, EmbeddingFormat
 from .evidence import review
 from .prompt_length import part_length, prompt_length, tools_length
 from .registry import EMBEDDING_FORMATS, FORMATS
-from .thread_answers import SealingParser, with_sealed_id
 from .tool_names import RenamingParser, renamed_tools, with_callers_names
 
 _NO_SUCH_ENDPOINT = (404, 405, 501)

@@ -24,7 +24,7 @@ from llm_routing.core.types import (
     RoutingFacts,
     Usage,
 )
-from llm_routing.formats.anthropic_messages import AnthropicMessages
+from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.base import AnswerHead
 
 FORMAT = AnthropicMessages()

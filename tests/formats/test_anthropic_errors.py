@@ -34,7 +34,7 @@ from llm_routing.core.errors import (
     UpstreamTimeout,
 )
 from llm_routing.core.types import AttemptOutcome, AttemptSummary
-from llm_routing.formats.anthropic_messages import AnthropicMessages
+from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.reasons import MAX_REASON_CHARACTERS, vendor_reason
 
 FORMAT = AnthropicMessages()

@@ -29,7 +29,7 @@ from llm_routing.core.content import (
 from llm_routing.core.errors import InvalidRequest, UnsupportedRequest
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import LLMRequest, Source
-from llm_routing.formats.anthropic_messages import AnthropicMessages
+from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 
 FORMAT = AnthropicMessages()
 IMAGE = {"type": "base64", "media_type": "image/png", "data": "aGk="}

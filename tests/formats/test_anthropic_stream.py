@@ -41,7 +41,7 @@ from llm_routing.core.events import (
     UsageReported,
 )
 from llm_routing.core.types import Completion, FinishReason, LLMRequest, Usage
-from llm_routing.formats.anthropic_messages import AnthropicMessages
+from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 
 FORMAT = AnthropicMessages()
 

@@ -16,7 +16,7 @@ from llm_routing.core.content import (
 )
 from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.types import LLMRequest
-from llm_routing.formats.anthropic_messages import AnthropicMessages
+from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.content_urls import check_content_urls
 from llm_routing.formats.openai_chat import OpenAIChat
 

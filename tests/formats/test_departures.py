@@ -16,7 +16,7 @@ from llm_routing.core.accumulator import Accumulator
 from llm_routing.core.errors import MalformedAnswer
 from llm_routing.core.events import Frame
 from llm_routing.core.types import Completion, LLMRequest
-from llm_routing.formats.anthropic_messages import AnthropicMessages
+from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.base import AnswerHead, StreamRenderer
 from llm_routing.formats.openai_chat import OpenAIChat
 

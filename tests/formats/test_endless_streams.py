@@ -13,7 +13,7 @@ import pytest
 from llm_routing.core.attempts.stream import AnswerStream
 from llm_routing.core.errors import AnswerTooLarge, DeadlineExceeded
 from llm_routing.core.ports import StreamParser
-from llm_routing.formats.anthropic_stream import AnthropicStreamParser
+from llm_routing.formats.anthropic_messages.read_stream import AnthropicStreamParser
 from llm_routing.formats.openai_chat_stream import OpenAIStreamParser
 
 MIB = 2**20

@@ -21,7 +21,7 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import EmbeddingRequest
-from llm_routing.formats.anthropic_messages import AnthropicMessages
+from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.evidence import review
 from llm_routing.formats.openai_chat import OpenAIChat
 from llm_routing.formats.openai_errors import error_in_answer

@@ -29,7 +29,7 @@ from llm_routing.core.quirks import Quirks
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.threads import ThreadIds
 from llm_routing.core.types import EmbeddingRequest, LLMRequest, Thread, Usage
-from llm_routing.formats.anthropic_messages import AnthropicMessages
+from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.operations import (
     MAX_KEPT_BYTES,
     ChatOperation,

@@ -13,7 +13,7 @@ from llm_routing.core.errors import MalformedAnswer, TruncatedStream, UpstreamEr
 from llm_routing.core.events import AnswerEnded, Frame, TextDelta, ThinkingDelta
 from llm_routing.core.ports import StreamParser
 from llm_routing.formats import openai_chat_stream, text_runs
-from llm_routing.formats.anthropic_stream import AnthropicStreamParser
+from llm_routing.formats.anthropic_messages.read_stream import AnthropicStreamParser
 from llm_routing.formats.openai_chat_stream import OpenAIStreamParser
 
 TEXTS = st.text(min_size=0, max_size=6) | st.sampled_from(
@@ -130,7 +130,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     monkeypatch.setattr(openai_chat_stream, "decode", watched)
     monkeypatch.setattr("llm_routing.formats.event_stream.decode", watched)
-    monkeypatch.setattr("llm_routing.formats.anthropic_stream.decode", watched)
+    monkeypatch.setattr("llm_routing.formats.anthropic_messages.read_stream.decode", watched)
     return seen
 
 

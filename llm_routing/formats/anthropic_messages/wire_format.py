@@ -9,12 +9,15 @@ from typing import Any
 from llm_routing.core.errors import LLMError, UpstreamError
 from llm_routing.core.ports import WireRequest
 from llm_routing.core.types import Completion, LLMRequest, LLMResponse
+from llm_routing.formats.base import NO_HEAD, AnswerHead, StreamParser, StreamRenderer, Target
 
-from . import anthropic_answer, anthropic_build, anthropic_errors, anthropic_request
-from .anthropic_blocks import NAME
-from .anthropic_render import AnthropicStreamRenderer
-from .anthropic_stream import AnthropicStreamParser
-from .base import NO_HEAD, AnswerHead, StreamParser, StreamRenderer, Target
+from . import errors as anthropic_errors
+from . import read_request as anthropic_request
+from . import response as anthropic_answer
+from . import write_request as anthropic_build
+from .blocks import NAME
+from .read_stream import AnthropicStreamParser
+from .write_stream import AnthropicStreamRenderer
 
 
 class AnthropicMessages:

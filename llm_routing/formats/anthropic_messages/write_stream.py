@@ -25,12 +25,12 @@ from llm_routing.core.events import (
     UsageReported,
 )
 from llm_routing.core.types import LLMRequest, Usage
+from llm_routing.formats.sse import encode_event
 
-from .anthropic_answer import stop_fields, stop_reason_for
-from .anthropic_blocks import NAME, message_id, tool_id_for_caller
-from .anthropic_errors import error_body
-from .anthropic_usage import write_usage
-from .sse import encode_event
+from .blocks import NAME, message_id, tool_id_for_caller
+from .errors import error_body
+from .response import stop_fields, stop_reason_for
+from .usage import write_usage
 
 
 @dataclass(slots=True)

@@ -24,9 +24,9 @@ from llm_routing.core.content import (
     ToolResultPart,
 )
 from llm_routing.core.types import LLMRequest, Source, Thread
+from llm_routing.formats.fields import Fields, read_cache_control
 
-from .anthropic_blocks import NAME, read_content
-from .fields import Fields, read_cache_control
+from .blocks import NAME, read_content
 
 _CHOICE_MODES = {
     "auto": ToolChoiceMode.AUTO,

@@ -22,14 +22,14 @@ from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.ports import WireRequest
 from llm_routing.core.routing_table import ModelSpec
 from llm_routing.core.types import LLMRequest, Thread
+from llm_routing.formats.asked import lost_fields, named
+from llm_routing.formats.base import Target
+from llm_routing.formats.tool_schema import object_schema
 
-from .anthropic_blocks import NAME, write_block
-from .anthropic_fit import fit_limit, fit_request
-from .anthropic_schema import InexpressibleSchemaError, supported_schema
-from .anthropic_thinking import write_thinking
-from .asked import lost_fields, named
-from .base import Target
-from .tool_schema import object_schema
+from .blocks import NAME, write_block
+from .fit import fit_limit, fit_request
+from .schema import InexpressibleSchemaError, supported_schema
+from .thinking import write_thinking
 
 HEADERS: Final = {"anthropic-version": "2023-06-01", "content-type": "application/json"}
 DEFAULT_MAX_TOKENS: Final = 4096

@@ -26,21 +26,17 @@ from llm_routing.core.events import (
     UsageReported,
 )
 from llm_routing.core.unicode import scrubbed
+from llm_routing.formats.base import NO_HEAD, AnswerHead
+from llm_routing.formats.event_stream import EventStreamParser, decoded_event, may_hold_words
+from llm_routing.formats.fields import Fields
+from llm_routing.formats.sse import ServerSentEvent, encode_event
+from llm_routing.formats.usage import mend_usage
 
-from .anthropic_answer import (
-    decoded,
-    finish_reason,
-    refusal_words,
-)
-from .anthropic_blocks import NAME
-from .anthropic_errors import error_in_answer
-from .anthropic_repair import EventRepair, UnreadableEvent
-from .anthropic_usage import Counts, counts_output, merged_counts, read_usage, write_usage
-from .base import NO_HEAD, AnswerHead
-from .event_stream import EventStreamParser, decoded_event, may_hold_words
-from .fields import Fields
-from .sse import ServerSentEvent, encode_event
-from .usage import mend_usage
+from .blocks import NAME
+from .errors import error_in_answer
+from .repair import EventRepair, UnreadableEvent
+from .response import decoded, finish_reason, refusal_words
+from .usage import Counts, counts_output, merged_counts, read_usage, write_usage
 
 _COUNTING: Final = frozenset({"message_start", "message_delta"})
 _BLANK_LINE: Final = b"\n\n"

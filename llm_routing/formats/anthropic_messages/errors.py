@@ -27,10 +27,16 @@ from llm_routing.core.errors import (
     UpstreamTimeout,
 )
 from llm_routing.core.vendor_details import Basis, VendorDetails
+from llm_routing.formats.evidence import counts_by_itself, with_status
+from llm_routing.formats.reasons import (
+    is_about_a_model,
+    read_name,
+    read_text,
+    vendor_reason,
+    without_quotes,
+)
 
-from .anthropic_blocks import NAME
-from .evidence import counts_by_itself, with_status
-from .reasons import is_about_a_model, read_name, read_text, vendor_reason, without_quotes
+from .blocks import NAME
 
 _TYPES_BY_STATUS: Final = {
     400: "invalid_request_error",

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from llm_routing.core.codec import decode
 from llm_routing.core.unicode import HalvesJoiner, scrubbed
+from llm_routing.formats.base import AnswerHead
 
-from .anthropic_blocks import message_id
-from .base import AnswerHead
+from .blocks import message_id
 
 # The text of a block and of a delta, by the delta's type.
 _TEXTS: Final = {

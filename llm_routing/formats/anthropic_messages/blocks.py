@@ -25,11 +25,11 @@ from llm_routing.core.content import (
     spoken,
 )
 from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.formats.data_urls import PDF
+from llm_routing.formats.fields import Fields, read_cache_control
+from llm_routing.formats.tool_ids import split_signature, with_signature
 
-from .anthropic_documents import in_words, read_document
-from .data_urls import PDF
-from .fields import Fields, read_cache_control
-from .tool_ids import split_signature, with_signature
+from .documents import in_words, read_document
 
 NAME: Final = "anthropic_messages"
 

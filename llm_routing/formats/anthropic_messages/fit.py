@@ -9,13 +9,13 @@ from typing import Any, Final
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
+from llm_routing.formats.asked import was_asked
+from llm_routing.formats.tool_ids import split_signature
+from llm_routing.formats.tool_names import fitted_name
+from llm_routing.formats.tool_schema import is_refused, object_schema
 
-from .anthropic_strict import fit_strict_tools
-from .anthropic_thinking import fit_own_thinking
-from .asked import was_asked
-from .tool_ids import split_signature
-from .tool_names import fitted_name
-from .tool_schema import is_refused, object_schema
+from .strict import fit_strict_tools
+from .thinking import fit_own_thinking
 
 # https://platform.claude.com/docs/en/build-with-claude/prompt-caching
 _MAX_CACHE_MARKS: Final = 4

@@ -9,7 +9,7 @@ from typing import Any
 from llm_routing.core.quirks import StrictLimits
 from llm_routing.core.routing_table import Target
 
-from .anthropic_schema import InexpressibleSchemaError, supported_schema
+from .schema import InexpressibleSchemaError, supported_schema
 
 _SCHEMAS_BY_NAME = ("properties", "$defs", "definitions")
 _SCHEMAS = ("anyOf", "oneOf", "allOf")

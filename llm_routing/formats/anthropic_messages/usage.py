@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from llm_routing.core.types import Usage
-
-from .usage import read_count
+from llm_routing.formats.usage import read_count
 
 Counts = Mapping[str, int]
 """The wire's counts by name, those of nested objects by their path."""

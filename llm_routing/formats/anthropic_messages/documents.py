@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llm_routing.core.content import FilePart, Part, TextPart
-
-from .data_urls import PDF, part_of_data
-from .fields import Fields
+from llm_routing.formats.data_urls import PDF, part_of_data
+from llm_routing.formats.fields import Fields
 
 
 def read_document(block: Fields) -> Part | None:

@@ -8,9 +8,9 @@ from llm_routing.core.errors import UpstreamError
 from llm_routing.core.events import AnswerStarted, Frame
 from llm_routing.core.ports import StreamParser
 from llm_routing.core.types import Completion
+from llm_routing.formats.sse import EventSplitter, encode_event
 
-from .anthropic_blocks import NAME, message_id
-from .sse import EventSplitter, encode_event
+from .blocks import NAME, message_id
 
 Seal = Callable[[str], str]
 

@@ -23,14 +23,14 @@ from llm_routing.core.types import (
     FinishReason,
     LLMResponse,
 )
+from llm_routing.formats.base import NO_HEAD, AnswerHead
+from llm_routing.formats.fields import Fields
+from llm_routing.formats.usage import mend_usage
 
-from .anthropic_blocks import NAME, message_id, read_block, tool_id_for_caller, tool_input
-from .anthropic_errors import error_in_answer
-from .anthropic_repair import UnreadableEvent, repair_block, repair_message
-from .anthropic_usage import merged_counts, read_usage, write_usage
-from .base import NO_HEAD, AnswerHead
-from .fields import Fields
-from .usage import mend_usage
+from .blocks import NAME, message_id, read_block, tool_id_for_caller, tool_input
+from .errors import error_in_answer
+from .repair import UnreadableEvent, repair_block, repair_message
+from .usage import merged_counts, read_usage, write_usage
 
 _FINISH_REASONS: Final = {
     "end_turn": FinishReason.STOP,

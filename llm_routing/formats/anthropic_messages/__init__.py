@@ -1,0 +1,1 @@
+"""Anthropic Messages, toward callers and toward vendors."""
