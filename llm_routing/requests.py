@@ -11,7 +11,7 @@ from typing import Any
 from .core.errors import InvalidRequest
 from .core.planner import has_system_message
 from .core.types import LLMRequest
-from .formats.openai_chat import OpenAIChat
+from .formats.openai_chat.wire_format import OpenAIChat
 
 Messages = str | Sequence[Mapping[str, Any]]
 

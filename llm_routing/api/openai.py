@@ -11,7 +11,7 @@ from ninja import Router
 
 from llm_routing.core.codec import encode
 from llm_routing.factory import get_llm_router
-from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.formats.openai_embeddings import OpenAIEmbeddings
 
 from . import addresses as models

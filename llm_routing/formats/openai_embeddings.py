@@ -21,13 +21,9 @@ from llm_routing.core.types import (
 
 from .asked import named, says_something
 from .fields import Fields
-from .openai_chat_answer import (
-    decode_answer,
-    objects_of,
-    text_of,
-)
-from .openai_chat_build import HEADERS
-from .openai_usage import read_embedding_usage, read_vendor_cost
+from .openai_chat.response import decode_answer, objects_of, text_of
+from .openai_chat.usage import read_embedding_usage, read_vendor_cost
+from .openai_chat.write_request import HEADERS
 from .usage import mend_usage
 
 NAME: Final = "openai_embeddings"

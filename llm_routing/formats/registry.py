@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from .anthropic_messages.wire_format import AnthropicMessages
 from .base import EmbeddingFormat, WireFormat
-from .openai_chat import OpenAIChat
+from .openai_chat.wire_format import OpenAIChat
 from .openai_embeddings import OpenAIEmbeddings
 
 FORMATS: Mapping[str, WireFormat] = {

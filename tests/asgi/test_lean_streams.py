@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from llm_routing.formats import openai_chat_stream
 from llm_routing.formats.anthropic_messages import read_stream as anthropic_stream
+from llm_routing.formats.openai_chat import read_stream as openai_chat_stream
 from tests.asgi.test_lean import Exchange, chat, key, watch_hops
 from tests.router.conftest import (
     clean_process,

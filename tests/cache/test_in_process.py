@@ -19,7 +19,7 @@ from llm_routing.core.events import AnswerEnded, Frame, StreamEvent
 from llm_routing.core.types import CacheState, Caller, LLMRequest
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.base import CallerFormat
-from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.models import ModelConfig, Provider, UsageRecord, UseCaseRoute
 from tests.router.conftest import Configuration
 

@@ -18,7 +18,7 @@ from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.types import LLMRequest
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.content_urls import check_content_urls
-from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 
 BAD, GOOD = "http://127.0.0.1:9000/a", "https://example.com/a"
 

@@ -14,7 +14,7 @@ from llm_routing.core.errors import UpstreamError
 from llm_routing.core.events import AnswerEnded, StreamEvent, TextDelta
 from llm_routing.core.ports import StreamParser
 from llm_routing.formats.anthropic_messages.read_stream import AnthropicStreamParser
-from llm_routing.formats.openai_chat_stream import OpenAIStreamParser
+from llm_routing.formats.openai_chat.read_stream import OpenAIStreamParser
 
 Parser = type[OpenAIStreamParser] | type[AnthropicStreamParser]
 

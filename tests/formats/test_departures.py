@@ -18,7 +18,7 @@ from llm_routing.core.events import Frame
 from llm_routing.core.types import Completion, LLMRequest
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.base import AnswerHead, StreamRenderer
-from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 
 from .streams import (
     ANTHROPIC,
@@ -354,7 +354,7 @@ def test_a_rewritten_run_is_not_taken_apart_for_each_piece(monkeypatch: Any) -> 
         seen.append(data)
         return decode(data)
 
-    monkeypatch.setattr("llm_routing.formats.openai_chat_stream.decode", watched)
+    monkeypatch.setattr("llm_routing.formats.openai_chat.read_stream.decode", watched)
     monkeypatch.setattr("llm_routing.formats.event_stream.decode", watched)
     words = [f"w{number} " for number in range(100)]
     role = [

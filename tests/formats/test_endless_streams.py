@@ -14,7 +14,7 @@ from llm_routing.core.attempts.stream import AnswerStream
 from llm_routing.core.errors import AnswerTooLarge, DeadlineExceeded
 from llm_routing.core.ports import StreamParser
 from llm_routing.formats.anthropic_messages.read_stream import AnthropicStreamParser
-from llm_routing.formats.openai_chat_stream import OpenAIStreamParser
+from llm_routing.formats.openai_chat.read_stream import OpenAIStreamParser
 
 MIB = 2**20
 CHUNK_BYTES = 64 * 1024

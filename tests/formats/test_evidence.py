@@ -23,8 +23,8 @@ from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import EmbeddingRequest
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.evidence import review
-from llm_routing.formats.openai_chat import OpenAIChat
-from llm_routing.formats.openai_errors import error_in_answer
+from llm_routing.formats.openai_chat.errors import error_in_answer
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.formats.operations import (
     ChatOperation,
     CountTokensOperation,

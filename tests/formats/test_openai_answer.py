@@ -31,7 +31,7 @@ from llm_routing.core.types import (
     Usage,
 )
 from llm_routing.formats.base import AnswerHead
-from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 
 CUSTOM = {"id": "c", "type": "custom", "custom": {"name": "s", "input": ""}}
 

@@ -33,8 +33,8 @@ from llm_routing.core.ports import WireRequest
 from llm_routing.core.quirks import Quirks
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import LLMRequest, Source
-from llm_routing.formats.openai_chat import OpenAIChat
-from llm_routing.formats.openai_strict_schema import is_strict
+from llm_routing.formats.openai_chat.strict_schema import is_strict
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 
 OPEN = {"type": "object", "properties": {"city": {"type": "string"}}}
 CLOSED = {**OPEN, "required": ["city"], "additionalProperties": False}

@@ -34,7 +34,7 @@ from llm_routing.core.errors import (
     UpstreamTimeout,
 )
 from llm_routing.core.types import AttemptOutcome, AttemptSummary
-from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 
 
 def map_error(status: int, body: Any = None, **headers: str) -> UpstreamError:

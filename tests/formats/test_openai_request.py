@@ -27,7 +27,7 @@ from llm_routing.core.content import (
 )
 from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.types import LLMRequest
-from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {

@@ -35,7 +35,7 @@ from llm_routing.core.events import (
     UsageReported,
 )
 from llm_routing.core.types import FinishReason, LLMRequest, Usage
-from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.formats.sse import MAX_EVENT_BYTES
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}

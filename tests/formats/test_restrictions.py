@@ -7,7 +7,7 @@ import pytest
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.types import LLMRequest
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
-from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.formats.openai_embeddings import OpenAIEmbeddings
 from llm_routing.formats.restrictions import RESTRICTED, permitted
 

@@ -12,9 +12,10 @@ from llm_routing.core.codec import decode
 from llm_routing.core.errors import MalformedAnswer, TruncatedStream, UpstreamError
 from llm_routing.core.events import AnswerEnded, Frame, TextDelta, ThinkingDelta
 from llm_routing.core.ports import StreamParser
-from llm_routing.formats import openai_chat_stream, text_runs
+from llm_routing.formats import text_runs
 from llm_routing.formats.anthropic_messages.read_stream import AnthropicStreamParser
-from llm_routing.formats.openai_chat_stream import OpenAIStreamParser
+from llm_routing.formats.openai_chat import read_stream as openai_chat_stream
+from llm_routing.formats.openai_chat.read_stream import OpenAIStreamParser
 
 TEXTS = st.text(min_size=0, max_size=6) | st.sampled_from(
     [":", ",", '"', "\\", "m", "content", "stop", "\x7f", "\u2028", "🦊", "}", "[DONE]", "a\nb"]

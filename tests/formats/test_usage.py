@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from llm_routing.core.events import UsageReported
 from llm_routing.core.pricing import Price, cost
 from llm_routing.core.types import MOST_TOKENS, EmbeddingRequest, LLMRequest, Usage
-from llm_routing.formats import openai_usage
 from llm_routing.formats.anthropic_messages import usage as anthropic_usage
+from llm_routing.formats.openai_chat import usage as openai_usage
 from llm_routing.formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation
 from llm_routing.formats.registry import EMBEDDING_FORMATS, FORMATS
 from llm_routing.formats.usage import mend_usage, read_count

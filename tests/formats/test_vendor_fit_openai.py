@@ -9,7 +9,7 @@ import pytest
 from llm_routing.core.content import Message, Role, TextPart
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.types import LLMRequest, LLMResponse, RoutingFacts
-from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.formats.operations import ChatOperation
 from llm_routing.formats.registry import FORMATS
 from llm_routing.formats.tool_ids import split_signature, with_signature

@@ -14,7 +14,7 @@ from llm_routing import BaseLLMRouter, close_routers, get_llm_router
 from llm_routing.core.errors import AllTargetsRateLimited, LLMError, RequestRejected
 from llm_routing.core.types import Caller
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
-from llm_routing.formats.openai_chat import OpenAIChat
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.health.watch import watch
 from llm_routing.models import ModelConfig, RouteTarget
 

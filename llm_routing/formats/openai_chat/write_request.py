@@ -35,11 +35,11 @@ from llm_routing.core.ports import WireRequest
 from llm_routing.core.quirks import Quirks, is_model
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
+from llm_routing.formats.asked import lost_fields, named
 
-from .asked import lost_fields, named
-from .openai_chat_fit import fit_request
-from .openai_chat_request import NAME
-from .openai_strict_schema import is_strict
+from .fit import fit_request
+from .read_request import NAME
+from .strict_schema import is_strict
 
 HEADERS: Final = {"content-type": "application/json"}
 MAX_USER_CHARACTERS: Final = 64

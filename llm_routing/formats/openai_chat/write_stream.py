@@ -23,13 +23,13 @@ from llm_routing.core.events import (
     UsageReported,
 )
 from llm_routing.core.types import LLMRequest, Usage
+from llm_routing.formats.sse import KEEP_ALIVE, encode_event
 
-from .openai_chat_answer import call_id_for_caller, write_finish_reason
-from .openai_chat_repair import answer_id_for_caller
-from .openai_chat_request import NAME
-from .openai_errors import error_body
-from .openai_usage import write_usage
-from .sse import KEEP_ALIVE, encode_event
+from .errors import error_body
+from .read_request import NAME
+from .repair import answer_id_for_caller
+from .response import call_id_for_caller, write_finish_reason
+from .usage import write_usage
 
 _DONE = encode_event(b"[DONE]")
 

@@ -17,8 +17,7 @@ from msgspec import Raw
 from llm_routing.core.codec import reader
 from llm_routing.core.records import record
 from llm_routing.core.types import Usage
-
-from .usage import count_of
+from llm_routing.formats.usage import count_of
 
 _XAI_TICKS: Final = Decimal(10_000_000_000)
 _AMOUNT: Final = re.compile(rb'"?([0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?)"?')

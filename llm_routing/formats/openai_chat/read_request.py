@@ -31,9 +31,8 @@ from llm_routing.core.content import (
 )
 from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.types import LLMRequest, Source
-
-from .data_urls import PDF, part_of_data, split_data_url
-from .fields import Fields, read_cache_control
+from llm_routing.formats.data_urls import PDF, part_of_data, split_data_url
+from llm_routing.formats.fields import Fields, read_cache_control
 
 NAME: Final = "openai_chat"
 

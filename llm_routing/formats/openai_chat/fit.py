@@ -12,13 +12,13 @@ from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.quirks import Quirks, is_model
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
+from llm_routing.formats.asked import asks_for_something, check_not_needed, was_asked
+from llm_routing.formats.tool_names import fitted_name
+from llm_routing.formats.tool_schema import object_schema
 
-from .asked import asks_for_something, check_not_needed, was_asked
-from .openai_chat_fit_messages import fit_messages
-from .openai_chat_reasoning import fit_reasoning
-from .openai_strict_schema import is_strict
-from .tool_names import fitted_name
-from .tool_schema import object_schema
+from .fit_messages import fit_messages
+from .reasoning import fit_reasoning
+from .strict_schema import is_strict
 
 _NOTHING: Final[frozenset[str]] = frozenset()
 _SAMPLING: Final = frozenset(("temperature", "top_p"))

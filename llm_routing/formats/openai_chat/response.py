@@ -29,10 +29,13 @@ from llm_routing.core.types import (
     LLMResponse,
     Usage,
 )
+from llm_routing.formats.base import NO_HEAD, AnswerHead
+from llm_routing.formats.tool_ids import signature_in, split_signature, with_signature
+from llm_routing.formats.usage import mend_usage
 
-from .base import NO_HEAD, AnswerHead
-from .openai_chat_build import write_tool_call
-from .openai_chat_repair import (
+from .errors import error_in_answer
+from .read_request import NAME
+from .repair import (
     ANSWER,
     answer_id_for_caller,
     calls_in,
@@ -45,11 +48,8 @@ from .openai_chat_repair import (
     repair_texts,
     unreadable,
 )
-from .openai_chat_request import NAME
-from .openai_errors import error_in_answer
-from .openai_usage import read_usage, read_vendor_cost, write_usage
-from .tool_ids import signature_in, split_signature, with_signature
-from .usage import mend_usage
+from .usage import read_usage, read_vendor_cost, write_usage
+from .write_request import write_tool_call
 
 _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "stop": FinishReason.STOP,

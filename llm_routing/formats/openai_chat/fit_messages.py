@@ -7,10 +7,9 @@ from typing import Any, Final
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.quirks import Quirks, is_model
 from llm_routing.core.routing_table import Target
-
-from .asked import check_not_needed, says_something
-from .tool_ids import fitted_id, signature_in, split_signature
-from .tool_names import fitted_name
+from llm_routing.formats.asked import check_not_needed, says_something
+from llm_routing.formats.tool_ids import fitted_id, signature_in, split_signature
+from llm_routing.formats.tool_names import fitted_name
 
 Message = Mapping[str, Any]
 

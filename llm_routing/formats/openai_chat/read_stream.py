@@ -25,24 +25,17 @@ from llm_routing.core.events import (
     UsageReported,
 )
 from llm_routing.core.unicode import scrubbed
+from llm_routing.formats.base import NO_HEAD, AnswerHead
+from llm_routing.formats.event_stream import EventStreamParser, decoded_event, may_hold_words
+from llm_routing.formats.sse import ServerSentEvent, encode_event
+from llm_routing.formats.tool_ids import signature_in, with_signature
+from llm_routing.formats.usage import mend_usage
 
-from .base import NO_HEAD, AnswerHead
-from .event_stream import EventStreamParser, decoded_event, may_hold_words
-from .openai_chat_answer import (
-    decode_answer,
-    is_error,
-    read_finish_reason,
-    read_text,
-    repair_finish,
-    text_of,
-)
-from .openai_chat_repair import ChunkRepair, made_call_id
-from .openai_chat_request import NAME
-from .openai_errors import error_in_answer
-from .openai_usage import read_usage, read_vendor_cost
-from .sse import ServerSentEvent, encode_event
-from .tool_ids import signature_in, with_signature
-from .usage import mend_usage
+from .errors import error_in_answer
+from .read_request import NAME
+from .repair import ChunkRepair, made_call_id
+from .response import decode_answer, is_error, read_finish_reason, read_text, repair_finish, text_of
+from .usage import read_usage, read_vendor_cost
 
 _DONE = b"[DONE]"
 

@@ -9,8 +9,7 @@ from llm_routing.core.content import Reasoning
 from llm_routing.core.quirks import is_model
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
-
-from .asked import says_something
+from llm_routing.formats.asked import says_something
 
 # Words of other dialects of the format for `reasoning_effort`.
 _OTHER_WORDS: Final = ("reasoning", "thinking")

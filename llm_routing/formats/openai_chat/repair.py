@@ -13,8 +13,7 @@ from typing import Any, Final
 from llm_routing.core.codec import encode
 from llm_routing.core.errors import MalformedAnswer
 from llm_routing.core.unicode import HalvesJoiner, scrubbed, whole
-
-from .base import AnswerHead
+from llm_routing.formats.base import AnswerHead
 
 ANSWER: Final = "chat.completion"
 CHUNK: Final = "chat.completion.chunk"

@@ -10,12 +10,15 @@ from llm_routing.core.errors import LLMError, UpstreamError
 from llm_routing.core.ports import StreamParser, WireRequest
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import Completion, LLMRequest, LLMResponse
+from llm_routing.formats.base import NO_HEAD, AnswerHead, StreamRenderer
 
-from . import openai_chat_answer, openai_chat_build, openai_chat_request, openai_errors
-from .base import NO_HEAD, AnswerHead, StreamRenderer
-from .openai_chat_render import OpenAIStreamRenderer
-from .openai_chat_request import NAME
-from .openai_chat_stream import OpenAIStreamParser
+from . import errors as openai_errors
+from . import read_request as openai_chat_request
+from . import response as openai_chat_answer
+from . import write_request as openai_chat_build
+from .read_request import NAME
+from .read_stream import OpenAIStreamParser
+from .write_stream import OpenAIStreamRenderer
 
 
 class OpenAIChat:

@@ -29,11 +29,11 @@ from llm_routing.core.errors import (
     UpstreamTimeout,
 )
 from llm_routing.core.vendor_details import Basis, VendorDetails
+from llm_routing.formats.evidence import counts_by_itself, with_status
+from llm_routing.formats.reasons import is_about_a_model, vendor_reason, without_quotes
 
-from .evidence import counts_by_itself, with_status
-from .openai_chat_request import NAME
-from .openai_error_reading import SaidError, read_error
-from .reasons import is_about_a_model, vendor_reason, without_quotes
+from .error_reading import SaidError, read_error
+from .read_request import NAME
 
 _ERRORS_BY_STATUS: Final[Mapping[int, type[UpstreamError]]] = {
     401: CredentialRejected,

@@ -1,0 +1,1 @@
+"""OpenAI Chat Completions, toward callers and toward vendors."""
