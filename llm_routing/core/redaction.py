@@ -1,6 +1,6 @@
 """Takes a provider's key out of what the provider says, by the key's very value.
 
-Whatever has the shape of a key is masked in `formats.reasons`; here the keys are known.
+Whatever has the shape of a key is masked in `formats.vendor_messages`; here the keys are known.
 """
 
 from base64 import b64encode, urlsafe_b64encode

@@ -13,7 +13,7 @@ from llm_routing.core.errors import UpstreamError
 from llm_routing.core.events import Frame
 
 from .sse import EventSplitter, ServerSentEvent
-from .text_runs import TextRun
+from .text_delta_fast_path import TextRun
 
 # A string begins, and is not empty, in a field that holds a piece of the answer.
 _WORDS: Final = re.compile(

@@ -19,7 +19,7 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.vendor_details import Basis, SentRequest, VendorDetails
 
-from .reasons import mentions, outside_all_quotes, without_quotes
+from .vendor_messages import mentions, outside_all_quotes, without_quotes
 
 # Statuses about the key or its account. 403 is among them, but on its own it proves nothing:
 # OpenRouter answers it to flagged content, Together to a long prompt, Google to a foreign file.

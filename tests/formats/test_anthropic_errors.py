@@ -35,7 +35,7 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.types import AttemptOutcome, AttemptSummary
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
-from llm_routing.formats.reasons import MAX_REASON_CHARACTERS, vendor_reason
+from llm_routing.formats.vendor_messages import MAX_REASON_CHARACTERS, vendor_reason
 
 FORMAT = AnthropicMessages()
 

@@ -30,7 +30,7 @@ from llm_routing.formats.operations import (
     CountTokensOperation,
     EmbeddingOperation,
 )
-from llm_routing.formats.reasons import (
+from llm_routing.formats.vendor_messages import (
     MAX_READ_CHARACTERS,
     mentions,
     outside_all_quotes,

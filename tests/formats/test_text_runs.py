@@ -12,7 +12,7 @@ from llm_routing.core.codec import decode
 from llm_routing.core.errors import MalformedAnswer, TruncatedStream, UpstreamError
 from llm_routing.core.events import AnswerEnded, Frame, TextDelta, ThinkingDelta
 from llm_routing.core.ports import StreamParser
-from llm_routing.formats import text_runs
+from llm_routing.formats import text_delta_fast_path as text_runs
 from llm_routing.formats.anthropic_messages.read_stream import AnthropicStreamParser
 from llm_routing.formats.openai_chat import read_stream as openai_chat_stream
 from llm_routing.formats.openai_chat.read_stream import OpenAIStreamParser

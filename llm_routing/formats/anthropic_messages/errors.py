@@ -28,7 +28,7 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.vendor_details import Basis, VendorDetails
 from llm_routing.formats.evidence import counts_by_itself, with_status
-from llm_routing.formats.reasons import (
+from llm_routing.formats.vendor_messages import (
     is_about_a_model,
     read_name,
     read_text,

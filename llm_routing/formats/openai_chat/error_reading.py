@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llm_routing.core.codec import decode
-from llm_routing.formats.reasons import read_name, read_text
+from llm_routing.formats.vendor_messages import read_name, read_text
 
 MAX_RAW_CHARACTERS: Final = 64 * 1024
 MAX_VIOLATIONS: Final = 20

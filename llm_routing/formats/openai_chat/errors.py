@@ -30,7 +30,7 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.vendor_details import Basis, VendorDetails
 from llm_routing.formats.evidence import counts_by_itself, with_status
-from llm_routing.formats.reasons import is_about_a_model, vendor_reason, without_quotes
+from llm_routing.formats.vendor_messages import is_about_a_model, vendor_reason, without_quotes
 
 from .error_reading import SaidError, read_error
 from .read_request import NAME
