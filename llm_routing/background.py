@@ -22,7 +22,7 @@ from .conf import get_settings
 from .configuration.snapshot import DATABASE_ERRORS, SnapshotSource, source
 from .core import ids, running
 from .gateway_pool import use_gateway_pool
-from .health.watch import watch
+from .health.monitor import watch
 from .ledger import Ledger
 from .metrics import Metrics
 from .models import ConfigurationVersion

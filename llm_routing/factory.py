@@ -40,9 +40,9 @@ from .crypto import at_rest as secrets
 from .crypto.at_rest import Purpose
 from .crypto.in_transit import Sealing, Signing
 from .discovery import DiscoveryReport, discover
+from .health.monitor import watch
 from .health.sweep import Network, NoLedger, Selection, SweepReport, sweep
 from .health.sweeper import ensure_sweeper, stop_sweeper
-from .health.watch import watch
 from .ledger import Ledger
 from .loops import refuse_event_loop, stop_lasting_loop
 from .metrics import NoMetrics, Readings

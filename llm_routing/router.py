@@ -60,9 +60,9 @@ from .discovery.run import compare, discover
 from .formats.content_urls import check_content_urls
 from .formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation
 from .formats.restrictions import RequestT, permitted
-from .health.credentials import CredentialBreakers
-from .health.signs import HealthSigns, WatchedBreakers
+from .health.credential_breakers import CredentialBreakers
 from .health.status import breaker_counts, health_status
+from .health.target_health import HealthSigns, WatchedBreakers
 from .in_process import InProcessCalls
 from .metrics import MeasuredSink, Tally
 from .routed import MeasuredRequest, RoutedStream, TokenCount

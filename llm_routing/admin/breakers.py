@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from llm_routing.core.breaker import BreakerState
-from llm_routing.health.watch import open_breakers, reset_breakers
+from llm_routing.health.monitor import open_breakers, reset_breakers
 from llm_routing.models import BreakerReport
 
 from .base import ReadOnlyAdmin, status

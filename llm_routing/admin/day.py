@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from llm_routing.core.breaker import BreakerState
-from llm_routing.health.watch import open_breakers
+from llm_routing.health.monitor import open_breakers
 from llm_routing.models import HealthCheck
 
 from .base import status

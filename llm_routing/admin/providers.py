@@ -17,7 +17,7 @@ from llm_routing.conf import get_settings
 from llm_routing.configuration.credentials import STORED, find_key
 from llm_routing.core.addresses import check_base_url
 from llm_routing.factory import discover_models
-from llm_routing.health.watch import open_breakers
+from llm_routing.health.monitor import open_breakers
 from llm_routing.models import Provider
 from llm_routing.vendors import VENDORS
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q
 
 from llm_routing.core.breaker import BreakerState
-from llm_routing.health.watch import open_breakers
+from llm_routing.health.monitor import open_breakers
 from llm_routing.models import Provider, RouteTarget
 from llm_routing.vendors import VENDORS
 

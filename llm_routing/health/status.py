@@ -8,8 +8,8 @@ from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.ports import BreakerRegistry, CredentialStore
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec
 
-from .credentials import CredentialBreakers
-from .signs import Check, HealthSigns, Key
+from .credential_breakers import CredentialBreakers
+from .target_health import Check, HealthSigns, Key
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
 

@@ -13,7 +13,7 @@ from llm_routing import close_routers
 from llm_routing.asgi import get_asgi_application
 from llm_routing.background import ensure_background
 from llm_routing.conf import get_settings
-from llm_routing.health.watch import watch
+from llm_routing.health.monitor import watch
 from llm_routing.models import (
     ApiKey,
     ModelConfig,

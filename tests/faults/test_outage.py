@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from llm_routing.core.breaker import BreakerState
-from llm_routing.health.watch import watch
+from llm_routing.health.monitor import watch
 
 from .callers import CALLERS, Client
 from .conftest import Bench

@@ -21,9 +21,9 @@ from llm_routing.background import stop_background
 from llm_routing.conf import get_settings
 from llm_routing.configuration.snapshot import EMPTY, source
 from llm_routing.factory import sweep_health
+from llm_routing.health.monitor import watch
 from llm_routing.health.sweep import Selection, SweepReport
 from llm_routing.health.sweeper import stop_sweeper
-from llm_routing.health.watch import watch
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
 from project.processes import ROOT
 from tests.conftest import forget_breakers

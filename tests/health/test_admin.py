@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from llm_routing.admin.day import HEIGHT, HOURS, Hour, days_of, sparkline
-from llm_routing.health.watch import watch
+from llm_routing.health.monitor import watch
 from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, Provider, SweepLease
 
 from .conftest import KEY, Answer, Upstream, add_provider

@@ -21,9 +21,9 @@ from llm_routing.core.errors import (
     QuotaExhausted,
 )
 from llm_routing.factory import get_exposition
-from llm_routing.health import credentials as module
-from llm_routing.health.credentials import CredentialBreakers, CredentialPermit, Turn
-from llm_routing.health.watch import Watch, reset_breakers, watch
+from llm_routing.health import credential_breakers as module
+from llm_routing.health.credential_breakers import CredentialBreakers, CredentialPermit, Turn
+from llm_routing.health.monitor import Watch, reset_breakers, watch
 from llm_routing.models import ApiKey, BreakerReport, BreakerReset, Provider, UsageRecord
 from tests.servers import Server, gateway_server
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import connections
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
-from llm_routing.health.watch import Watch, watch
+from llm_routing.health.monitor import Watch, watch
 from llm_routing.models import ConfigurationVersion, ModelConfig, Provider
 
 from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion, until
@@ -103,7 +103,7 @@ def test_a_model_without_a_row_and_one_whose_database_is_away_are_logged_too(
     worker.poll()
     assert told(caplog, "built-in does not know the model omega") == 1
 
-    monkeypatch.setattr("llm_routing.health.watch.UNSHARED_SECONDS", -1.0)
+    monkeypatch.setattr("llm_routing.health.monitor.UNSHARED_SECONDS", -1.0)
     worker.signs.note_gone(("first", "alpha"), 0.1)
     worker.look()
     worker.look()

@@ -15,7 +15,7 @@ from llm_routing.core.errors import AllTargetsRateLimited, LLMError, RequestReje
 from llm_routing.core.types import Caller
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
-from llm_routing.health.watch import watch
+from llm_routing.health.monitor import watch
 from llm_routing.models import ModelConfig, RouteTarget
 
 from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion

@@ -13,8 +13,8 @@ from llm_routing import BaseLLMRouter, RouterConfig, close_routers, get_llm_rout
 from llm_routing.conf import get_settings
 from llm_routing.core.breaker import BreakerState
 from llm_routing.core.errors import AllTargetsFailed, LLMError, NoTargetAvailable, RequestRejected
-from llm_routing.health.signs import FAILURES_IN_A_ROW
-from llm_routing.health.watch import reset_breakers, watch
+from llm_routing.health.monitor import reset_breakers, watch
+from llm_routing.health.target_health import FAILURES_IN_A_ROW
 from llm_routing.models import BreakerReport, HealthCheck, Provider, SweepLease, UsageRecord
 
 from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion, swept, until

@@ -9,9 +9,9 @@ from llm_routing.core.breaker import Refusal
 from llm_routing.core.errors import ServerFailed, UpstreamError
 from llm_routing.core.ports import Permit
 from llm_routing.core.routing_table import Target
-from llm_routing.health import signs as module
-from llm_routing.health.credentials import CredentialBreakers
-from llm_routing.health.signs import (
+from llm_routing.health import target_health as module
+from llm_routing.health.credential_breakers import CredentialBreakers
+from llm_routing.health.target_health import (
     FAILURES_IN_A_ROW,
     LIVE_SECONDS,
     Check,

@@ -14,7 +14,7 @@ from llm_routing.core.errors import ModelNotFound, UpstreamError
 from llm_routing.core.ports import BreakerStore, CredentialStore, Permit
 from llm_routing.core.routing_table import Target
 
-from .credentials import CredentialBreakers, CredentialPermit
+from .credential_breakers import CredentialBreakers, CredentialPermit
 
 FAILURES_IN_A_ROW = 3
 GONE_SECONDS = 600.0

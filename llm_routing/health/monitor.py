@@ -24,8 +24,8 @@ from llm_routing.core.ports import BreakerRegistry
 from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, ModelConfig
 from llm_routing.models.databases import DatabaseNow, atomic, writes_to
 
-from .credentials import CredentialBreakers, News, Turn
-from .signs import Check, HealthSigns, Key
+from .credential_breakers import CredentialBreakers, News, Turn
+from .target_health import Check, HealthSigns, Key
 
 logger = logging.getLogger(__name__)
 
