@@ -23,11 +23,11 @@ from .configuration.snapshot import DATABASE_ERRORS, SnapshotSource, source
 from .core import ids, running
 from .gateway_pool import use_gateway_pool
 from .health.monitor import watch
-from .ledger import Ledger
+from .ledger.retention import BATCH, prune_batch
+from .ledger.shipping import Ledger
 from .metrics import Metrics
 from .models import ConfigurationVersion
 from .private_files import tighten
-from .retention import BATCH, prune_batch
 
 logger = logging.getLogger(__name__)
 

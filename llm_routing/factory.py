@@ -43,7 +43,7 @@ from .discovery import DiscoveryReport, discover
 from .health.monitor import watch
 from .health.sweep import Network, NoLedger, Selection, SweepReport, sweep
 from .health.sweeper import ensure_sweeper, stop_sweeper
-from .ledger import Ledger
+from .ledger.shipping import Ledger
 from .loops import refuse_event_loop, stop_lasting_loop
 from .metrics import NoMetrics, Readings
 from .pending import PendingRouter

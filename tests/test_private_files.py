@@ -12,7 +12,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
 from llm_routing.conf import get_settings
-from llm_routing.ledger_segments import Segment
+from llm_routing.ledger.segments import Segment
 from llm_routing.metrics.cells import Cells
 from llm_routing.private_files import (
     NotOurs,

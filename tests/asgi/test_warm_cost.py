@@ -20,7 +20,7 @@ from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
 from llm_routing.formats import operations
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
-from llm_routing.ledger_segments import Segment
+from llm_routing.ledger.segments import Segment
 from llm_routing.models.access import key_digest
 
 from .test_lean import (

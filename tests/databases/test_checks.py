@@ -8,9 +8,9 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import NotSupportedError, connection, connections
 
-from llm_routing.database_checks import check_database_server, check_database_settings
-from llm_routing.ledger_lines import columns
-from llm_routing.ledger_store import FILE, RecordStore, reason_of
+from llm_routing.ledger.database_checks import check_database_server, check_database_settings
+from llm_routing.ledger.lines import columns
+from llm_routing.ledger.store import FILE, RecordStore, reason_of
 from llm_routing.models import UsageRecord
 from tests.ledger.test_ledger import opened, settled
 

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from llm_routing import retention
+from llm_routing.ledger import retention
 from llm_routing.models import UsageRecord
 from tests import rows
 
@@ -26,7 +26,7 @@ def write(days_old: float, count: int = 1) -> None:
 
 
 def test_old_records_go_in_batches_and_the_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_routing.retention.BATCH", 3)
+    monkeypatch.setattr("llm_routing.ledger.retention.BATCH", 3)
     monkeypatch.setattr("llm_routing.management.commands.llm_prune.BATCH", 3)
     write(31, 7)
     write(29, 2)

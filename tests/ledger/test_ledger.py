@@ -19,11 +19,11 @@ import pytest
 from django.db import OperationalError, transaction
 from django.db.transaction import TransactionManagementError
 
-from llm_routing import ledger as ledger_module
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.types import AttemptOutcome, Caller, Usage
-from llm_routing.ledger import Ledger
-from llm_routing.ledger_lines import columns, opened_line, settled_line
+from llm_routing.ledger import shipping as ledger_module
+from llm_routing.ledger.lines import columns, opened_line, settled_line
+from llm_routing.ledger.shipping import Ledger
 from llm_routing.models import UsageRecord
 from llm_routing.models.usage import UsageRecordQuerySet
 
@@ -127,7 +127,7 @@ def test_nothing_is_lost_while_the_database_is_away(
 def test_more_than_there_is_memory_for_is_read_from_the_disk(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llm_routing.ledger.BATCH", 2)
+    monkeypatch.setattr("llm_routing.ledger.shipping.BATCH", 2)
     for number in range(3, 8):
         for _ in range(number):
             write(ledger)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
-from llm_routing import ledger as ledger_module
-from llm_routing import ledger_store
-from llm_routing.ledger import Ledger
-from llm_routing.ledger_store import FILE
+from llm_routing.ledger import shipping as ledger_module
+from llm_routing.ledger import store as ledger_store
+from llm_routing.ledger.shipping import Ledger
+from llm_routing.ledger.store import FILE
 from llm_routing.models import UsageRecord
 from llm_routing.models.usage import UsageRecordQuerySet
 

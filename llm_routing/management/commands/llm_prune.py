@@ -6,8 +6,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
 from llm_routing.conf import get_settings
+from llm_routing.ledger.retention import BATCH, prune_batch
 from llm_routing.management.database import unusable
-from llm_routing.retention import BATCH, prune_batch
 
 
 class Command(BaseCommand):

@@ -15,10 +15,11 @@ from uuid import uuid4
 
 from django.db import InterfaceError, NotSupportedError, OperationalError, ProgrammingError
 
-from .core.ports import AttemptOpened, AttemptSettled
-from .core.types import AttemptOutcome, Caller, Usage
-from .ledger_lines import columns, settled_line
-from .models import UsageRecord
+from llm_routing.core.ports import AttemptOpened, AttemptSettled
+from llm_routing.core.types import AttemptOutcome, Caller, Usage
+from llm_routing.models import UsageRecord
+
+from .lines import columns, settled_line
 
 logger = logging.getLogger(__name__)
 

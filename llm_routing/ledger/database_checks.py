@@ -12,11 +12,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
 
-from .conf import get_settings
-from .ledger_store import FILE
-from .models import UsageRecord
-from .models.databases import writes_to
-from .models.usage import is_strict
+from llm_routing.conf import get_settings
+from llm_routing.models import UsageRecord
+from llm_routing.models.databases import writes_to
+from llm_routing.models.usage import is_strict
+
+from .store import FILE
 
 SUPPORTED = ("sqlite", "postgresql", "mysql")
 NO_DATABASE = "unknown"

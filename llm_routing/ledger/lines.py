@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from .core.codec import decode, encode, encode_record, reader
-from .core.ports import AttemptOpened, AttemptSettled
-from .core.pricing import Price, cost
-from .core.types import MOST_TOKENS, AttemptOutcome, CostSource, Usage
+from llm_routing.core.codec import decode, encode, encode_record, reader
+from llm_routing.core.ports import AttemptOpened, AttemptSettled
+from llm_routing.core.pricing import Price, cost
+from llm_routing.core.types import MOST_TOKENS, AttemptOutcome, CostSource, Usage
 
 OPENED: Final = b"O"
 _SETTLED: Final = b"S"

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from .models import UsageRecord
-from .models.databases import storable
+from llm_routing.models import UsageRecord
+from llm_routing.models.databases import storable
 
 BATCH = 500
 

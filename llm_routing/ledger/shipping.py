@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 from django.db import DatabaseError, InterfaceError
 
-from .core.ports import AttemptOpened, AttemptSettled
-from .ledger_lines import OPENED, interrupted, opened_line, read, settled_line
-from .ledger_segments import BATCH, BEGUN, SEGMENTS, NoRoom, Segment, remove_forsaken
-from .ledger_store import RecordStore, reason_of, takes_records
+from llm_routing.core.ports import AttemptOpened, AttemptSettled
+
+from .lines import OPENED, interrupted, opened_line, read, settled_line
+from .segments import BATCH, BEGUN, SEGMENTS, NoRoom, Segment, remove_forsaken
+from .store import RecordStore, reason_of, takes_records
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The usage ledger: attempts are written to local files and shipped to the database."""
