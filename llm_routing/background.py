@@ -21,12 +21,12 @@ from .access.known_keys import KnownKeys
 from .conf import get_settings
 from .configuration.snapshot import DATABASE_ERRORS, SnapshotSource, source
 from .core import ids, running
-from .gateway_pool import use_gateway_pool
 from .health.monitor import watch
 from .ledger.retention import BATCH, prune_batch
 from .ledger.shipping import Ledger
 from .metrics import Metrics
 from .models import ConfigurationVersion
+from .models.gateway_pool import use_gateway_pool
 from .private_files import tighten
 
 logger = logging.getLogger(__name__)

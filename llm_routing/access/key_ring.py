@@ -23,10 +23,10 @@ from django.utils import timezone
 
 from llm_routing.core.errors import AccessUnavailable
 from llm_routing.core.types import Caller
-from llm_routing.gateway_pool import use_gateway_pool
 from llm_routing.models import ApiKey
 from llm_routing.models.access import KEY_START, key_digest
 from llm_routing.models.databases import with_zone
+from llm_routing.models.gateway_pool import use_gateway_pool
 from llm_routing.signals import configuration_changed
 
 from .refused_keys import Reason, refused_keys

@@ -13,7 +13,7 @@ from django.db import transaction
 from llm_routing.core.errors import UpstreamError
 from llm_routing.models import ModelConfig, Provider
 from llm_routing.models.databases import writes_to
-from llm_routing.setup.rows import history_of, lock_configuration, signed
+from llm_routing.models.provenance import history_of, lock_configuration, signed
 
 from .describe import describe
 from .fetch import ModelList

@@ -10,8 +10,8 @@ from django.db.models import Max, Model
 
 from llm_routing.discovery import record as discovery
 from llm_routing.models import ModelConfig, RouteTarget
+from llm_routing.models.provenance import history_of
 from llm_routing.setup import configure as set_up
-from llm_routing.setup.rows import history_of
 
 REASON: Final = "migrate_llm_router"
 OURS: Final = frozenset({REASON, set_up.REASON, discovery.REASON})

@@ -20,9 +20,9 @@ from llm_routing.discovery.describe import describe
 from llm_routing.discovery.lists import ListedModel
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
 from llm_routing.models.databases import writes_to
+from llm_routing.models.provenance import lock_configuration, save, signed, untouched
 from llm_routing.models.routing import is_use_case
 from llm_routing.setup.report import Action, Change
-from llm_routing.setup.rows import lock_configuration, save, signed, untouched
 from llm_routing.setup.state import wanting
 from llm_routing.vendors import VENDORS
 

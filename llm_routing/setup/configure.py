@@ -18,10 +18,10 @@ from llm_routing.configuration.credentials import find_key
 from llm_routing.configuration.prices import FREE, model_facts, price_fields
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
 from llm_routing.models.databases import writes_to
+from llm_routing.models.provenance import history_of, lock_configuration, save, signed, untouched
 from llm_routing.vendors import VENDORS, Vendor
 
 from .report import Action, Change, Report
-from .rows import history_of, lock_configuration, save, signed, untouched
 from .state import answers_for_real, provider_states, route_states, wanting, warnings
 
 REASON = "setup_llm_configuration"

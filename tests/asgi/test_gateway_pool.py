@@ -10,9 +10,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connection, connections
 
-from llm_routing import gateway_pool
 from llm_routing.background import ensure_background
-from llm_routing.models import ApiKey
+from llm_routing.models import ApiKey, gateway_pool
 
 from .test_lean import (
     Exchange,

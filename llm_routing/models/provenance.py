@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Max, Model
 
-from llm_routing.models import ConfigurationVersion
+from . import ConfigurationVersion
 
 
 def lock_configuration() -> None:
