@@ -23,8 +23,6 @@ from django.http import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, URLResolver, get_resolver
 
 from . import uvicorn_guard
-from .admission import admission
-from .body_budget import BodyShare, body_budget
 from .conf import get_settings
 from .core.errors import LLMError, RequestTimedOut, RequestTooLarge
 from .core.running import running_loop
@@ -33,6 +31,8 @@ from .core.types import Caller
 from .cors import cors_rules, wanted_by
 from .health.readiness import is_draining
 from .lifecycle import Lifecycle, is_cut
+from .process.admission import admission
+from .process.body_budget import BodyShare, body_budget
 from .request_limits import BODY_SECONDS, head_refusal, pass_on, refuse
 from .sending import Send, abort, closing_connection, send_reply, send_response
 from .transport_security import security_headers

@@ -14,7 +14,6 @@ from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
 from .access.refused_keys import refused_keys
-from .admission import admission
 from .backends.breakers import MemoryBreakers
 from .backends.clock import SystemClock
 from .backends.files import HAND_OVER, LASTING, FileCache
@@ -26,7 +25,6 @@ from .backends.redis.answers import RedisCache
 from .backends.redis.breaker_board import BreakerBoard
 from .backends.redis.breakers import SharedBreakers
 from .backends.redis.guard import GuardedRedis, RedisCalls
-from .background import ensure_background, stop_background
 from .conf import Settings, get_settings
 from .configuration.built_in import static_snapshot
 from .configuration.credentials import build_credential, setting_values
@@ -47,6 +45,8 @@ from .ledger.shipping import Ledger
 from .loops import refuse_event_loop, stop_lasting_loop
 from .metrics import NoMetrics, Readings
 from .pending import PendingRouter
+from .process.admission import admission
+from .process.background import ensure_background, stop_background
 from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
 from .vendors import VENDORS
 

@@ -11,7 +11,6 @@ from random import Random
 from types import TracebackType
 from typing import Any, Self
 
-from .admission import admission
 from .conf import Settings
 from .configuration.snapshot import Snapshot, SnapshotSource
 from .core.attempts.calls import Call, Timeouts
@@ -65,6 +64,7 @@ from .health.status import breaker_counts, health_status
 from .health.target_health import HealthSigns, WatchedBreakers
 from .in_process import InProcessCalls
 from .metrics import MeasuredSink, Tally
+from .process.admission import admission
 from .routed import MeasuredRequest, RoutedStream, TokenCount
 
 _NOTHING: frozenset[str] = frozenset()

@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-import llm_routing.background  # noqa: F401  # it is told of forks, and tells the others
+import llm_routing.process.background  # noqa: F401  # it is told of forks, and tells the others
 from llm_routing.core.ids import new_id
 from llm_routing.core.running import running_loop
 

@@ -5,12 +5,12 @@ What is in it is for the endpoints and the wire formats.
 
 from typing import Any
 
-from llm_routing.admission import admission
 from llm_routing.conf import get_settings
 from llm_routing.core.caching.idempotency import FIELD, idempotency, unquoted
 from llm_routing.core.codec import decode
 from llm_routing.core.errors import InvalidRequest, RequestTooLarge
 from llm_routing.core.types import Idempotency
+from llm_routing.process.admission import admission
 
 from .exchange import Readable
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from llm_routing import close_routers
-from llm_routing.admission import admission
 from llm_routing.models import UsageRecord
+from llm_routing.process.admission import admission
 from llm_routing.sandbox import Outcome
 from llm_routing.sandbox.journal import Entry
 

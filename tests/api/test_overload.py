@@ -10,9 +10,9 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from llm_routing import close_routers, get_llm_router
-from llm_routing.admission import admission
 from llm_routing.core.errors import Overloaded
 from llm_routing.models import Provider, UsageRecord
+from llm_routing.process.admission import admission
 
 from .callers import calling, configure, until
 from .conftest import Gateway

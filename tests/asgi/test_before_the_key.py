@@ -419,7 +419,7 @@ async def test_an_unknown_uvicorn_is_left_alone_and_named(
 async def test_bodies_under_way_are_bounded_for_a_key_and_for_the_process(
     key: str, limits: Any
 ) -> None:
-    from llm_routing.body_budget import body_budget
+    from llm_routing.process.body_budget import body_budget
 
     limits(
         LLM_MAX_BODY_BYTES=10_000, LLM_BODY_BYTES_PER_KEY=20_000, LLM_BODY_BYTES_PER_PROCESS=30_000

@@ -10,8 +10,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connection, connections
 
-from llm_routing.background import ensure_background
 from llm_routing.models import ApiKey, gateway_pool
+from llm_routing.process.background import ensure_background
 
 from .test_lean import (
     Exchange,

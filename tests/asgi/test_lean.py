@@ -14,9 +14,9 @@ from django.db.backends.utils import CursorWrapper
 from llm_routing import BaseLLMRouter
 from llm_routing.access.key_ring import keys
 from llm_routing.asgi import get_asgi_application
-from llm_routing.background import ensure_background
 from llm_routing.conf import get_settings
 from llm_routing.models import ApiKey, UsageRecord
+from llm_routing.process.background import ensure_background
 from tests.router.conftest import (
     Configuration,
     clean_process,

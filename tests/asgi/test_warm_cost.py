@@ -13,7 +13,6 @@ from cryptography.fernet import Fernet
 
 from llm_routing.access import key_ring as access
 from llm_routing.backends.redis.connection import RedisLine
-from llm_routing.background import ensure_background
 from llm_routing.core import codec
 from llm_routing.core.ports import WireRequest
 from llm_routing.core.routing_table import Target
@@ -22,6 +21,7 @@ from llm_routing.formats import operations
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.ledger.segments import Segment
 from llm_routing.models.access import key_digest
+from llm_routing.process.background import ensure_background
 
 from .test_lean import (
     Exchange,

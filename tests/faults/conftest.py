@@ -11,7 +11,6 @@ from asgiref.sync import sync_to_async
 
 from llm_routing import close_routers
 from llm_routing.asgi import get_asgi_application
-from llm_routing.background import ensure_background
 from llm_routing.conf import get_settings
 from llm_routing.health.monitor import watch
 from llm_routing.models import (
@@ -22,6 +21,7 @@ from llm_routing.models import (
     UsageRecord,
     UseCaseRoute,
 )
+from llm_routing.process.background import ensure_background
 from llm_routing.sandbox import Sandbox
 from tests.api.conftest import clean_process, serving
 

@@ -17,7 +17,6 @@ import pytest
 from django.db import connection
 
 from llm_routing.access.key_ring import keys
-from llm_routing.background import stop_background
 from llm_routing.conf import get_settings
 from llm_routing.configuration.snapshot import EMPTY, source
 from llm_routing.factory import sweep_health
@@ -25,6 +24,7 @@ from llm_routing.health.monitor import watch
 from llm_routing.health.sweep import Selection, SweepReport
 from llm_routing.health.sweeper import stop_sweeper
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
+from llm_routing.process.background import stop_background
 from project.processes import ROOT
 from tests.conftest import forget_breakers
 from tests.servers import environment

@@ -8,7 +8,6 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from llm_routing.background import stop_background
 from llm_routing.conf import get_settings
 from llm_routing.factory import sweep_health
 from llm_routing.health.sweep import (
@@ -24,6 +23,7 @@ from llm_routing.models import (
     SweepLease,
     UsageRecord,
 )
+from llm_routing.process.background import stop_background
 from project.processes import free_port
 
 from .conftest import KEY, MODELS, Answer, Upstream, add_provider, found, swept

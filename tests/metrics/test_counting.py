@@ -9,9 +9,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from llm_routing import BaseLLMRouter, RouterConfig, get_llm_router
-from llm_routing.background import ensure_background
 from llm_routing.core.errors import LLMError, UnknownModel
 from llm_routing.factory import get_exposition
+from llm_routing.process.background import ensure_background
 
 from .conftest import Numbers
 

@@ -15,7 +15,6 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from llm_routing.background import stop_background
 from llm_routing.conf import get_settings
 from llm_routing.configuration.snapshot import DATABASE_ERRORS
 from llm_routing.factory import sweep_health
@@ -29,6 +28,7 @@ from llm_routing.health.sweep import (
 )
 from llm_routing.health.sweeper import sweep_forever
 from llm_routing.management.database import unusable
+from llm_routing.process.background import stop_background
 
 UNHEALTHY = 1
 COULD_NOT_RUN = 2

@@ -5,8 +5,8 @@ How large one body may be is checked in `asgi`; how many requests are under way 
 
 import threading
 
-from .conf import get_settings
-from .core.errors import LLMError, Overloaded, Throttled
+from llm_routing.conf import get_settings
+from llm_routing.core.errors import LLMError, Overloaded, Throttled
 
 RETRY_SECONDS = 1.0
 

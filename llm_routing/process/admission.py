@@ -3,10 +3,10 @@
 How places are handed on is in `core.attempts.limits`; connections to providers have limits of their own.
 """
 
-from .conf import Settings
-from .core.attempts.limits import ConcurrencyLimit, Full, LimitStatus, Slot
-from .core.errors import Overloaded
-from .core.ports import Clock
+from llm_routing.conf import Settings
+from llm_routing.core.attempts.limits import ConcurrencyLimit, Full, LimitStatus, Slot
+from llm_routing.core.errors import Overloaded
+from llm_routing.core.ports import Clock
 
 
 class Admission:

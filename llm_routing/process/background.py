@@ -16,18 +16,18 @@ from functools import partial
 
 from django.db import connections
 
-from .access.key_ring import keys
-from .access.known_keys import KnownKeys
-from .conf import get_settings
-from .configuration.snapshot import DATABASE_ERRORS, SnapshotSource, source
-from .core import ids, running
-from .health.monitor import watch
-from .ledger.retention import BATCH, prune_batch
-from .ledger.shipping import Ledger
-from .metrics import Metrics
-from .models import ConfigurationVersion
-from .models.gateway_pool import use_gateway_pool
-from .private_files import tighten
+from llm_routing.access.key_ring import keys
+from llm_routing.access.known_keys import KnownKeys
+from llm_routing.conf import get_settings
+from llm_routing.configuration.snapshot import DATABASE_ERRORS, SnapshotSource, source
+from llm_routing.core import ids, running
+from llm_routing.health.monitor import watch
+from llm_routing.ledger.retention import BATCH, prune_batch
+from llm_routing.ledger.shipping import Ledger
+from llm_routing.metrics import Metrics
+from llm_routing.models import ConfigurationVersion
+from llm_routing.models.gateway_pool import use_gateway_pool
+from llm_routing.private_files import tighten
 
 logger = logging.getLogger(__name__)
 
