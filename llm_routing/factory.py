@@ -44,10 +44,10 @@ from .health.sweeper import ensure_sweeper, stop_sweeper
 from .ledger.shipping import Ledger
 from .loops import refuse_event_loop, stop_lasting_loop
 from .metrics import NoMetrics, Readings
-from .pending import PendingRouter
 from .process.admission import admission
 from .process.background import ensure_background, stop_background
-from .router import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
+from .router.pending import PendingRouter
+from .router.routers import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
 from .vendors import VENDORS
 
 _DEFAULT = RouterConfig()

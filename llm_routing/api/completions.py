@@ -23,7 +23,7 @@ from llm_routing.core.types import (
 )
 from llm_routing.factory import get_llm_router, router_in_use
 from llm_routing.formats.base import StreamRenderer
-from llm_routing.routed import RoutedStream
+from llm_routing.router.in_flight import RoutedStream
 
 from .cache_control import with_cache_control
 from .errors import JSON

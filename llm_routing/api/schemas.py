@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from llm_routing.core.caching.rules import MAX_TTL
 from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.types import LLMRequest
-from llm_routing.requests import build_request
+from llm_routing.router.arguments import build_request
 
 _PART = {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}}
 _MESSAGE = {

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from llm_routing.core.events import Frame
 from llm_routing.core.types import RoutingFacts, Usage
-from llm_routing.routed import RoutedStream
+from llm_routing.router.in_flight import RoutedStream
 
 
 class ServedStream(Protocol):

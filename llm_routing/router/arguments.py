@@ -8,10 +8,10 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
-from .core.errors import InvalidRequest
-from .core.planner import has_system_message
-from .core.types import LLMRequest
-from .formats.openai_chat.wire_format import OpenAIChat
+from llm_routing.core.errors import InvalidRequest
+from llm_routing.core.planner import has_system_message
+from llm_routing.core.types import LLMRequest
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 
 Messages = str | Sequence[Mapping[str, Any]]
 

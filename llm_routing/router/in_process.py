@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any, Literal, overload
 from uuid import uuid4
 
-from .core.accumulator import Accumulator
-from .core.caching.idempotency import idempotency
-from .core.codec import encode
-from .core.errors import InvalidRequest
-from .core.events import AnswerEnded, StreamEvent
-from .core.types import (
+from llm_routing.core.accumulator import Accumulator
+from llm_routing.core.caching.idempotency import idempotency
+from llm_routing.core.codec import encode
+from llm_routing.core.errors import InvalidRequest
+from llm_routing.core.events import AnswerEnded, StreamEvent
+from llm_routing.core.types import (
     Caller,
     EmbeddingRequest,
     EmbeddingResponse,
@@ -23,9 +23,10 @@ from .core.types import (
     LLMRequest,
     LLMResponse,
 )
-from .loops import run_sync
-from .requests import Messages, build_request
-from .routed import RoutedStream
+from llm_routing.loops import run_sync
+
+from .arguments import Messages, build_request
+from .in_flight import RoutedStream
 
 
 def new_request_id() -> str:

@@ -11,19 +11,19 @@ from random import Random
 from types import TracebackType
 from typing import Any, Self
 
-from .conf import Settings
-from .configuration.snapshot import Snapshot, SnapshotSource
-from .core.attempts.calls import Call, Timeouts
-from .core.attempts.chain import Pacing
-from .core.attempts.executor import Executor
-from .core.attempts.limits import LimitStatus, ProviderLimits
-from .core.caching.executor import Answered, CachedExecutor
-from .core.caching.idempotency import IdempotencyRule, idempotency_rule
-from .core.caching.rules import cache_rule
-from .core.caching.single_flight import Rule, Shelf
-from .core.config import RouterConfig
-from .core.errors import RoutingError
-from .core.planner import (
+from llm_routing.conf import Settings
+from llm_routing.configuration.snapshot import Snapshot, SnapshotSource
+from llm_routing.core.attempts.calls import Call, Timeouts
+from llm_routing.core.attempts.chain import Pacing
+from llm_routing.core.attempts.executor import Executor
+from llm_routing.core.attempts.limits import LimitStatus, ProviderLimits
+from llm_routing.core.caching.executor import Answered, CachedExecutor
+from llm_routing.core.caching.idempotency import IdempotencyRule, idempotency_rule
+from llm_routing.core.caching.rules import cache_rule
+from llm_routing.core.caching.single_flight import Rule, Shelf
+from llm_routing.core.config import RouterConfig
+from llm_routing.core.errors import RoutingError
+from llm_routing.core.planner import (
     CHAT,
     EMBEDDINGS,
     Address,
@@ -33,7 +33,7 @@ from .core.planner import (
     plan,
     with_route_defaults,
 )
-from .core.ports import (
+from llm_routing.core.ports import (
     BreakerRegistry,
     CacheSize,
     Clock,
@@ -42,10 +42,10 @@ from .core.ports import (
     Transport,
     UsageSink,
 )
-from .core.pricing import estimate_tokens
-from .core.routing_table import RoutingTable
-from .core.threads import ThreadIds
-from .core.types import (
+from llm_routing.core.pricing import estimate_tokens
+from llm_routing.core.routing_table import RoutingTable
+from llm_routing.core.threads import ThreadIds
+from llm_routing.core.types import (
     Caller,
     EmbeddingRequest,
     EmbeddingResponse,
@@ -54,18 +54,19 @@ from .core.types import (
     LLMResponse,
     RoutingFacts,
 )
-from .discovery.report import DiscoveryReport
-from .discovery.run import compare, discover
-from .formats.content_urls import check_content_urls
-from .formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation
-from .formats.restrictions import RequestT, permitted
-from .health.credential_breakers import CredentialBreakers
-from .health.status import breaker_counts, health_status
-from .health.target_health import HealthSigns, WatchedBreakers
+from llm_routing.discovery.report import DiscoveryReport
+from llm_routing.discovery.run import compare, discover
+from llm_routing.formats.content_urls import check_content_urls
+from llm_routing.formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation
+from llm_routing.formats.restrictions import RequestT, permitted
+from llm_routing.health.credential_breakers import CredentialBreakers
+from llm_routing.health.status import breaker_counts, health_status
+from llm_routing.health.target_health import HealthSigns, WatchedBreakers
+from llm_routing.metrics import MeasuredSink, Tally
+from llm_routing.process.admission import admission
+
+from .in_flight import MeasuredRequest, RoutedStream, TokenCount
 from .in_process import InProcessCalls
-from .metrics import MeasuredSink, Tally
-from .process.admission import admission
-from .routed import MeasuredRequest, RoutedStream, TokenCount
 
 _NOTHING: frozenset[str] = frozenset()
 
