@@ -21,4 +21,6 @@ class LLMRoutingConfig(AppConfig):
 
         receivers.connect()
         if settings.DEFAULT_EXCEPTION_REPORTER_FILTER == _DJANGOS_FILTER:
-            settings.DEFAULT_EXCEPTION_REPORTER_FILTER = "llm_routing.debug.ExceptionReporterFilter"
+            settings.DEFAULT_EXCEPTION_REPORTER_FILTER = (
+                "llm_routing.serving.error_reports.ExceptionReporterFilter"
+            )

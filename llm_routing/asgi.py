@@ -22,25 +22,25 @@ from django.core.signals import setting_changed
 from django.http import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, URLResolver, get_resolver
 
-from . import uvicorn_guard
 from .conf import get_settings
 from .core.errors import LLMError, RequestTimedOut, RequestTooLarge
 from .core.running import running_loop
 from .core.timers import Alarm
 from .core.types import Caller
-from .cors import cors_rules, wanted_by
-from .health.readiness import is_draining
-from .lifecycle import Lifecycle, is_cut
 from .process.admission import admission
 from .process.body_budget import BodyShare, body_budget
-from .request_limits import BODY_SECONDS, head_refusal, pass_on, refuse
-from .sending import Send, abort, closing_connection, send_reply, send_response
-from .transport_security import security_headers
+from .serving import uvicorn_guard
+from .serving.cors import cors_rules, wanted_by
+from .serving.lifecycle import Lifecycle, is_cut
+from .serving.readiness import is_draining
+from .serving.request_limits import BODY_SECONDS, head_refusal, pass_on, refuse
+from .serving.sending import Send, abort, closing_connection, send_reply, send_response
+from .serving.transport_security import security_headers
 
 if TYPE_CHECKING:
     # Models can be imported only after `django.setup`.
     from .api.direct import Endpoint
-    from .api.exchange import Reply
+    from .serving.exchange import Reply
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def _headers_of_all(scope: Scope) -> Mapping[str, str]:
 
 
 async def _serve_preflight(path: str, asked: Mapping[str, str], send: Send) -> None:
-    from .api.exchange import Reply
+    from .serving.exchange import Reply
 
     origin = asked.get("origin", "")
     headers = asked.get("access-control-request-headers", "")

@@ -11,11 +11,11 @@ from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
-from . import uvicorn_guard
 from .conf import Settings, get_settings
 from .configuration.credentials import fits_header, setting_values, unusable_variables
 from .core.codec import decode
 from .models import UsageRecord
+from .serving import uvicorn_guard
 
 
 @checks.register()

@@ -9,11 +9,11 @@ from ninja import Router
 from llm_routing.core.types import LLMRequest
 from llm_routing.factory import get_llm_router
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
+from llm_routing.serving.exchange import Asked, Reply
 
 from .auth import KEY_REQUIRED
 from .body import read_json, read_once
 from .completions import GatewayRequest, as_response, complete, json_response
-from .exchange import Asked, Reply
 from .headers import request_timeout
 from .openapi import document as documentation
 from .openapi import wire_schemas

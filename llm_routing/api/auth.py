@@ -12,9 +12,8 @@ from ninja.security import APIKeyHeader, HttpBearer
 from llm_routing.access.key_ring import keys
 from llm_routing.core.errors import LLMError
 from llm_routing.core.types import Caller
-from llm_routing.transport_security import refuse_plain_http
-
-from .exchange import Addressed
+from llm_routing.serving.exchange import Addressed
+from llm_routing.serving.transport_security import refuse_plain_http
 
 _OUTCOME = "_llm_routing_caller"
 

@@ -11,8 +11,7 @@ from llm_routing.core.codec import decode
 from llm_routing.core.errors import InvalidRequest, RequestTooLarge
 from llm_routing.core.types import Idempotency
 from llm_routing.process.admission import admission
-
-from .exchange import Readable
+from llm_routing.serving.exchange import Readable
 
 
 def read_json(request: Readable) -> Any:

@@ -24,10 +24,10 @@ from llm_routing.core.types import (
 from llm_routing.factory import get_llm_router, router_in_use
 from llm_routing.formats.base import StreamRenderer
 from llm_routing.router.in_flight import RoutedStream
+from llm_routing.serving.exchange import Asked, Reply
 
 from .cache_control import with_cache_control
 from .errors import JSON
-from .exchange import Asked, Reply
 from .headers import request_timeout, set_facts
 from .refusals import log_reuse
 from .streams.events import HEADERS, EventStream, EventStreamResponse

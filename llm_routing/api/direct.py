@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from llm_routing.core.types import Caller
-from llm_routing.lifecycle import is_cut, shutting_down
+from llm_routing.serving.exchange import Asked, Reply
+from llm_routing.serving.lifecycle import is_cut, shutting_down
 
 from .auth import caller_if_any
 from .error_envelope import EnvelopeOf
 from .errors import as_llm_error, error_reply, key_needed
-from .exchange import Asked, Reply
 from .headers import request_id_of
 
 _MARK = "llm_routing_direct"

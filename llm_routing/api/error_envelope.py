@@ -10,12 +10,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 
 from llm_routing.core.types import Caller
-from llm_routing.lifecycle import is_cut, shutting_down
 from llm_routing.loops import run_lasting
+from llm_routing.serving.exchange import Reply
+from llm_routing.serving.lifecycle import is_cut, shutting_down
 
 from .completions import GatewayRequest
 from .errors import Envelope, MethodNotAllowed, UnknownEndpoint, as_llm_error, error_reply
-from .exchange import Reply
 from .headers import request_id_of
 
 View = Callable[..., Any]

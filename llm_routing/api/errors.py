@@ -25,8 +25,8 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.types import Caller
 from llm_routing.formats.registry import FORMATS
+from llm_routing.serving.exchange import Reply
 
-from .exchange import Reply
 from .refusals import log_refusal
 
 logger = logging.getLogger(__name__)

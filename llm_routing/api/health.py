@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from llm_routing.configuration.snapshot import SnapshotOrigin
 from llm_routing.factory import get_llm_router
-from llm_routing.health.readiness import is_draining
+from llm_routing.serving.readiness import is_draining
 
 from . import schemas
 from .auth import caller_if_any

@@ -9,13 +9,13 @@ from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.pricing import Price
 from llm_routing.core.routing_table import ModelSpec, RouteSpec
 from llm_routing.factory import get_llm_router
+from llm_routing.serving.exchange import Asked, Reply
 
 from . import schemas
 from .auth import KEY_REQUIRED
 from .body import read_once
 from .completions import GatewayRequest, as_response, complete, json_response
 from .errors import invalid_fields
-from .exchange import Asked, Reply
 from .openapi import document as documentation
 from .streams.native import NativeStreamRenderer
 

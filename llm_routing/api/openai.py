@@ -13,12 +13,12 @@ from llm_routing.core.codec import encode
 from llm_routing.factory import get_llm_router
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.formats.openai_embeddings import OpenAIEmbeddings
+from llm_routing.serving.exchange import Asked, Reply
 
 from . import addresses as models
 from .auth import KEY_REQUIRED
 from .body import read_once
 from .completions import GatewayRequest, as_response, complete, json_response
-from .exchange import Asked, Reply
 from .headers import request_timeout
 from .openapi import document as documentation
 from .openapi import wire_schemas

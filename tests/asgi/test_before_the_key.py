@@ -12,11 +12,11 @@ import pytest
 from asgiref.sync import sync_to_async
 from uvicorn.server import ServerState
 
-from llm_routing import request_limits, uvicorn_guard
 from llm_routing.asgi import get_asgi_application
 from llm_routing.conf import get_settings
 from llm_routing.models import ApiKey
-from llm_routing.request_limits import pass_on
+from llm_routing.serving import request_limits, uvicorn_guard
+from llm_routing.serving.request_limits import pass_on
 from tests.api.conftest import serving
 
 from .test_lean import chat, clean_process, configuration, connections_given_back, key, router

@@ -12,9 +12,9 @@ from django.test import AsyncClient
 from llm_routing import close_routers
 from llm_routing.configuration.snapshot import EMPTY, source
 from llm_routing.factory import sweep_health
-from llm_routing.health import readiness
 from llm_routing.health.sweep import Selection
 from llm_routing.models import ApiKey, HealthCheck
+from llm_routing.serving import readiness
 from tests.servers import gateway_server
 
 from .conftest import KEY, MODELS, Answer, Upstream, add_provider, add_route, completion, until

@@ -16,7 +16,7 @@ from llm_routing.api.errors import as_llm_error
 from llm_routing.conf import get_settings
 from llm_routing.core.events import Frame
 from llm_routing.formats.base import StreamRenderer
-from llm_routing.lifecycle import is_cut, shutting_down
+from llm_routing.serving.lifecycle import is_cut, shutting_down
 
 from .keep_alive import SignsOfLife
 from .late import ServedStream

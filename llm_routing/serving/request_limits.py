@@ -15,16 +15,17 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.handlers.asgi import ASGIRequest
 
-from .conf import Settings, get_settings
-from .core.errors import (
+from llm_routing.conf import Settings, get_settings
+from llm_routing.core.errors import (
     HeadersTooLarge,
     LLMError,
     RequestTimedOut,
     RequestTooLarge,
     UrlTooLong,
 )
-from .core.ids import new_id
-from .core.timers import TimeLimit
+from llm_routing.core.ids import new_id
+from llm_routing.core.timers import TimeLimit
+
 from .sending import abort, send_reply
 
 Scope = MutableMapping[str, Any]
@@ -56,7 +57,7 @@ def head_refusal(scope: Scope, settings: Settings) -> LLMError | None:
 async def refuse(error: LLMError, send: Send) -> None:
     """Answers a request that no endpoint has seen."""
     # Models can be imported only after `django.setup`.
-    from .api.errors import NATIVE, error_reply
+    from llm_routing.api.errors import NATIVE, error_reply
 
     request_id = new_id()
     reply = error_reply(error, NATIVE, request_id, None)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from .conf import get_settings
-from .core.timers import Alarm
+from llm_routing.conf import get_settings
+from llm_routing.core.timers import Alarm
 
 logger = logging.getLogger(__name__)
 

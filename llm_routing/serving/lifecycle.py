@@ -1,6 +1,6 @@
 """How a server process ends: SIGTERM is heard at once, what has begun is finished within a limit.
 
-What the process opens and closes is `asgi`'s; whether it is ready is kept in `health.readiness`.
+What the process opens and closes is `asgi`'s; whether it is ready is kept in `serving.readiness`.
 """
 
 import asyncio
@@ -14,9 +14,10 @@ from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
-from .conf import get_settings
-from .core.errors import Overloaded
-from .health import readiness
+from llm_routing.conf import get_settings
+from llm_routing.core.errors import Overloaded
+
+from . import readiness
 from .server_sockets import ServerSockets
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from llm_routing.core.types import Caller
 
 if TYPE_CHECKING:
-    from .streams.events import EventStream
+    from llm_routing.api.streams.events import EventStream
 
 
 class Readable(Protocol):

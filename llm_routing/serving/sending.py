@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
-from .health.readiness import is_draining
+from .readiness import is_draining
 
 if TYPE_CHECKING:
     # Models can be imported only after `django.setup`.
-    from .api.exchange import Reply
-    from .api.streams.events import EventStream
+    from llm_routing.api.streams.events import EventStream
+
+    from .exchange import Reply
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 

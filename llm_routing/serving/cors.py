@@ -13,7 +13,7 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
-from .conf import Settings, get_settings
+from llm_routing.conf import Settings, get_settings
 
 EXPOSED = (
     "idempotency-replayed",
@@ -148,4 +148,4 @@ def _reload(*, setting: str, **_: object) -> None:
         _rules.clear()
 
 
-setting_changed.connect(_reload, dispatch_uid="llm_routing.cors")
+setting_changed.connect(_reload, dispatch_uid="llm_routing.serving.cors")

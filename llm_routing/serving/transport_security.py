@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 
-from .core.errors import PermissionDenied
+from llm_routing.core.errors import PermissionDenied
 
 MIDDLEWARE = "django.middleware.security.SecurityMiddleware"
 

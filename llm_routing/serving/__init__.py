@@ -1,0 +1,1 @@
+"""How the application meets its server: sending, start-up, shutdown and limits."""
