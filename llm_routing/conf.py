@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from .backends.redis.address import FORMS, parse_redis_url
-from .private_files import claim_directory
+from .system.private_files import claim_directory
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

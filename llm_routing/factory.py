@@ -42,12 +42,12 @@ from .health.monitor import watch
 from .health.sweep import Network, NoLedger, Selection, SweepReport, sweep
 from .health.sweeper import ensure_sweeper, stop_sweeper
 from .ledger.shipping import Ledger
-from .loops import refuse_event_loop, stop_lasting_loop
 from .metrics import NoMetrics, Readings
 from .process.admission import admission
 from .process.background import ensure_background, stop_background
 from .router.pending import PendingRouter
 from .router.routers import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
+from .system.loops import refuse_event_loop, stop_lasting_loop
 from .vendors import VENDORS
 
 _DEFAULT = RouterConfig()

@@ -16,7 +16,7 @@ import dotenv
 from django.core.exceptions import ImproperlyConfigured
 
 from llm_routing.backends.redis.address import FORMS, parse_redis_url
-from llm_routing.private_files import private_directory, private_file, tighten
+from llm_routing.system.private_files import private_directory, private_file, tighten
 
 DEVELOPMENT_FILE = "development.env"
 TRUE = frozenset({"1", "true", "yes", "on"})

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from llm_routing.private_files import private_directory
+from llm_routing.system.private_files import private_directory
 
 from .environment import DEVELOPMENT_FILE, var_dir
 from .processes import die_with_parent, free_port, is_free, spawn, stop

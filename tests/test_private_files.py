@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from llm_routing.conf import get_settings
 from llm_routing.ledger.segments import Segment
 from llm_routing.metrics.cells import Cells
-from llm_routing.private_files import (
+from llm_routing.system.private_files import (
     NotOurs,
     claim_directory,
     private_directory,

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from llm_routing.crypto.at_rest import Purpose, encryption_keys
 from llm_routing.crypto.in_transit import Sealing
 from llm_routing.models import ApiKey
-from llm_routing.private_files import private_directory, write_private
+from llm_routing.system.private_files import private_directory, write_private
 
 from .key_ring import MAX_KNOWN, KeyRing, KnownKey
 

@@ -10,9 +10,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 
 from llm_routing.core.types import Caller
-from llm_routing.loops import run_lasting
 from llm_routing.serving.exchange import Reply
 from llm_routing.serving.lifecycle import is_cut, shutting_down
+from llm_routing.system.loops import run_lasting
 
 from .completions import GatewayRequest
 from .errors import Envelope, MethodNotAllowed, UnknownEndpoint, as_llm_error, error_reply

@@ -18,7 +18,7 @@ from threading import Lock
 from llm_routing.core.caching.rules import CachedAnswer, answer_from_json, answer_to_json, owner_of
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ports import Cipher, Clock, Found, NoLease
-from llm_routing.private_files import private_directory
+from llm_routing.system.private_files import private_directory
 
 logger = logging.getLogger(__name__)
 

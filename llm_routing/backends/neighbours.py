@@ -13,7 +13,7 @@ from pathlib import Path
 from llm_routing.core.caching.rules import CachedAnswer
 from llm_routing.core.ids import new_id
 from llm_routing.core.ports import Clock, Found, Lease, NoLease, SharedCache
-from llm_routing.private_files import private_directory
+from llm_routing.system.private_files import private_directory
 
 LOOK_SECONDS = 10.0
 """A process that was killed is noticed within these."""

@@ -40,7 +40,7 @@ from llm_routing.models import (
     RouteTarget,
     UseCaseRoute,
 )
-from llm_routing.private_files import private_directory, write_private
+from llm_routing.system.private_files import private_directory, write_private
 from llm_routing.vendors import VENDORS
 
 from .credentials import Credentials, load_credentials

@@ -13,7 +13,7 @@ from mmap import mmap
 from pathlib import Path
 from uuid import uuid4
 
-from llm_routing.private_files import is_cut_short, private_directory
+from llm_routing.system.private_files import is_cut_short, private_directory
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from uuid import uuid4
 
-from llm_routing.private_files import is_cut_short, private_directory
+from llm_routing.system.private_files import is_cut_short, private_directory
 
 from .families import Family
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from struct import iter_unpack
 
-from llm_routing.private_files import private_directory, write_private
+from llm_routing.system.private_files import private_directory, write_private
 
 from .cells import CELL_BYTES, NAMES, VALUES, Cells, Series
 from .families import FAMILIES, Kind

@@ -27,7 +27,7 @@ from llm_routing.ledger.shipping import Ledger
 from llm_routing.metrics import Metrics
 from llm_routing.models import ConfigurationVersion
 from llm_routing.models.gateway_pool import use_gateway_pool
-from llm_routing.private_files import tighten
+from llm_routing.system.private_files import tighten
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from llm_routing.core.types import (
     LLMRequest,
     LLMResponse,
 )
-from llm_routing.loops import run_sync
+from llm_routing.system.loops import run_sync
 
 from .arguments import Messages, build_request
 from .in_flight import RoutedStream

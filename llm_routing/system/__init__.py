@@ -1,0 +1,1 @@
+"""The operating system: files, event loops and forks."""
