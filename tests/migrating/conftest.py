@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from llm_routing.migrating.plan import Plan, Remark
-from llm_routing.migrating.report import MigrationReport
-from llm_routing.migrating.source import read
-from llm_routing.migrating.write import migrate
+from llm_routing.importing.plan import Plan, Remark
+from llm_routing.importing.report import MigrationReport
+from llm_routing.importing.source import read
+from llm_routing.importing.write import migrate
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
 from tests.router.conftest import clean_process, connections_given_back
 

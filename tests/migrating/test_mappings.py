@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from llm_routing.migrating.plan import PlannedRoute
-from llm_routing.migrating.text import CannotRead
+from llm_routing.importing.plan import PlannedRoute
+from llm_routing.importing.text import CannotRead
 
 from .conftest import SAMPLES, SECRETS, plan_of, said
 

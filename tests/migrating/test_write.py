@@ -7,7 +7,7 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError
 
 from llm_routing import close_routers, get_llm_router
-from llm_routing.migrating import write as module
+from llm_routing.importing import write as module
 from llm_routing.models import (
     ConfigurationVersion,
     ModelConfig,

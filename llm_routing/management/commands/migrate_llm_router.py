@@ -1,6 +1,6 @@
 """`manage.py migrate_llm_router`: the configuration of another router, taken over.
 
-How files are read and what is written is decided in `llm_routing.migrating`.
+How files are read and what is written is decided in `llm_routing.importing`.
 """
 
 import json
@@ -13,12 +13,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from llm_routing.configuration.snapshot import DATABASE_ERRORS
+from llm_routing.importing.plan import Remark
+from llm_routing.importing.report import MigrationReport
+from llm_routing.importing.source import read
+from llm_routing.importing.text import CannotRead
+from llm_routing.importing.write import migrate
 from llm_routing.management.database import unusable
-from llm_routing.migrating.plan import Remark
-from llm_routing.migrating.report import MigrationReport
-from llm_routing.migrating.source import read
-from llm_routing.migrating.text import CannotRead
-from llm_routing.migrating.write import migrate
 from llm_routing.setup.report import Action
 from llm_routing.vendors import VENDORS
 

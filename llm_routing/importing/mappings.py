@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from llm_routing.core.types import ModelTier, UseCase
 
-from .homes import Unmappable, home_of, provider_for
+from .model_locations import Unmappable, home_of, provider_for
 from .plan import Draft, PlannedModel, PlannedRoute, PlannedTarget
 from .text import looks_secret, names_secret, shown, use_case_name
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from llm_routing.core.types import ModelTier, UseCase
 
-from .homes import Unmappable, home_of, provider_for
 from .litellm_model import model_of, read_parameters
 from .litellm_settings import Links, list_sections, read_links
+from .model_locations import Unmappable, home_of, provider_for
 from .plan import Draft, PlannedModel, PlannedRoute, PlannedTarget
 from .text import looks_secret, shown, use_case_name
 

@@ -1,0 +1,4 @@
+"""Configurations of other routers: readers make a plan and the writer writes it.
+
+`mappings` reads a hard-coded router, `litellm` the configuration of LiteLLM's proxy.
+"""
