@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 from llm_routing.models import Capability, ModelConfig
 
 from .base import ConfigurationAdmin, status
-from .day import Key, WithDay
+from .last_24_hours import Key, WithDay
 from .reach import has_open_breaker, is_out, is_sandbox
 
 _PRICED = Q(input_price__isnull=False) & (

@@ -23,7 +23,7 @@ from llm_routing.vendors import VENDORS
 
 from .base import ConfigurationAdmin, status
 from .check_now import check_now
-from .day import Key, WithDay
+from .last_24_hours import Key, WithDay
 from .secret_forms import ProviderForm, hides_secrets
 
 

@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from llm_routing.admin.day import HEIGHT, HOURS, Hour, days_of, sparkline
+from llm_routing.admin.last_24_hours import HEIGHT, HOURS, Hour, days_of, sparkline
 from llm_routing.health.monitor import watch
 from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, Provider, SweepLease
 
