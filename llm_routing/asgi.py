@@ -24,6 +24,7 @@ from django.urls import Resolver404, ResolverMatch, URLResolver, get_resolver
 
 from .conf import get_settings
 from .core.errors import LLMError, RequestTimedOut, RequestTooLarge
+from .core.ids import new_id
 from .core.running import running_loop
 from .core.timers import Alarm
 from .core.types import Caller
@@ -33,7 +34,7 @@ from .serving import uvicorn_guard
 from .serving.cors import cors_rules, wanted_by
 from .serving.lifecycle import Lifecycle, is_cut
 from .serving.readiness import is_draining
-from .serving.request_limits import BODY_SECONDS, head_refusal, pass_on, refuse
+from .serving.request_limits import BODY_SECONDS, head_refusal, pass_on
 from .serving.sending import Send, abort, closing_connection, send_reply, send_response
 from .serving.transport_security import security_headers
 
@@ -78,6 +79,17 @@ def _django_application() -> Application:
     return application
 
 
+async def _send_error(error: LLMError, send: Send) -> None:
+    """Answers a request that no endpoint has seen."""
+    # Models can be imported only after `django.setup`.
+    from .api.errors import NATIVE, error_reply
+
+    request_id = new_id()
+    reply = error_reply(error, NATIVE, request_id, None)
+    reply.headers["x-request-id"] = request_id
+    await send_reply(reply, send)
+
+
 class LeanApplication:
     """Serves the asynchronous views of the namespace `llm_routing` itself, without middleware, and
     completions without Django's requests and responses; handles lifespan; hands everything else to
@@ -117,7 +129,7 @@ class LeanApplication:
             return _refuse_websocket(receive, send)
         refusal = head_refusal(scope, get_settings())
         if refusal is not None:
-            return refuse(refusal, send)
+            return _send_error(refusal, send)
         path = scope["path"]
         root = scope.get("root_path")
         if root and path.startswith(root):
@@ -129,7 +141,7 @@ class LeanApplication:
         if match is None:
             if is_draining():
                 send = closing_connection(send)
-            return pass_on(self._django, scope, receive, send)
+            return pass_on(self._django, scope, receive, send, send_error=_send_error)
         if scope["method"] == "OPTIONS" and not cors_rules().are_off:
             asked = wanted_by(scope["headers"])
             if "access-control-request-method" in asked:

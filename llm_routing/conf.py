@@ -25,8 +25,8 @@ from pydantic import (
     ValidationError,
 )
 
-from .backends.redis.address import FORMS, parse_redis_url
 from .system.private_files import claim_directory
+from .system.redis_address import FORMS, parse_redis_url
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -15,8 +15,8 @@ import dj_database_url
 import dotenv
 from django.core.exceptions import ImproperlyConfigured
 
-from llm_routing.backends.redis.address import FORMS, parse_redis_url
 from llm_routing.system.private_files import private_directory, private_file, tighten
+from llm_routing.system.redis_address import FORMS, parse_redis_url
 
 DEVELOPMENT_FILE = "development.env"
 TRUE = frozenset({"1", "true", "yes", "on"})

@@ -55,7 +55,7 @@ LLMError                        500
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from .types import AttemptSummary
 from .vendor_details import VendorDetails
@@ -515,3 +515,6 @@ def _leaves(root: type[LLMError]) -> dict[str, type[LLMError]]:
 
 
 ERRORS_BY_CODE: Mapping[str, type[LLMError]] = _leaves(LLMError)
+
+INTERNAL_ERROR: Final = "internal_error"
+"""The code of a failure inside the gateway itself."""

@@ -128,7 +128,7 @@ class Source:
 
 @record
 class Idempotency:
-    """A caller's word that requests with this `key` are one and the same (`core.caching.idempotency`).
+    """Requests with this `key` are the same one (`core.caching.idempotency`).
     `scope` names what is asked for, `fingerprint` is a digest of the request."""
 
     key: str = field(repr=False)

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from llm_routing.core.attempts.limits import LimitStatus
 from llm_routing.core.breaker import BreakerState, BreakerStatus
-from llm_routing.core.errors import ERRORS_BY_CODE
+from llm_routing.core.errors import ERRORS_BY_CODE, INTERNAL_ERROR
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.types import AttemptOutcome, CacheState, RequestEnded
-from llm_routing.router.in_flight import INTERNAL_ERROR
 
 from . import families
 from .cells import Cells

@@ -1,6 +1,6 @@
-"""The requests under way in this process: so many at one time, some more wait, the rest is refused.
+"""Limits the requests under way in this process; a bounded number waits and others are rejected.
 
-How places are handed on is in `core.attempts.limits`; connections to providers have limits of their own.
+The queue is in `core.attempts.limits`. Connections to providers have limits of their own.
 """
 
 from llm_routing.conf import Settings

@@ -8,14 +8,11 @@ from types import TracebackType
 from typing import Self
 
 from llm_routing.core.attempts.limits import Slot
-from llm_routing.core.errors import LLMError
+from llm_routing.core.errors import INTERNAL_ERROR, LLMError
 from llm_routing.core.events import Frame
 from llm_routing.core.ports import Clock, FrameStream, MetricsSink
 from llm_routing.core.routing_table import RouteSpec
 from llm_routing.core.types import AttemptOutcome, AttemptSummary, RequestEnded, RoutingFacts, Usage
-
-INTERNAL_ERROR = "internal_error"
-"""The code of a failure that is a fault of our own."""
 
 
 @dataclass(frozen=True, slots=True)

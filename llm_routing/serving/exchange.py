@@ -2,14 +2,11 @@
 around them: Django's own, or `llm_routing.asgi` with nothing in between.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from llm_routing.core.types import Caller
-
-if TYPE_CHECKING:
-    from llm_routing.api.streams.events import EventStream
 
 
 class Readable(Protocol):
@@ -56,10 +53,20 @@ class Asked(Readable, Protocol):
         """The caller's or a new one."""
 
 
+class ByteStream(AsyncIterator[bytes], Protocol):
+    """The body of a streamed response, which is closed explicitly."""
+
+    def keep_alive_by(self, send: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
+        """Sends keep-alives with `send` instead of yielding them."""
+
+    async def aclose(self) -> None:
+        """Ends the stream and closes the upstream."""
+
+
 @dataclass(slots=True)
 class Reply:
     """An answer: whole, or as a stream of events."""
 
-    content: "bytes | EventStream"
+    content: bytes | ByteStream
     headers: dict[str, str] = field(default_factory=dict)
     status: int = 200

@@ -23,15 +23,15 @@ from llm_routing.core.errors import (
     RequestTooLarge,
     UrlTooLong,
 )
-from llm_routing.core.ids import new_id
 from llm_routing.core.timers import TimeLimit
 
-from .sending import abort, send_reply
+from .sending import abort
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
+SendError = Callable[[LLMError, Send], Awaitable[None]]
 
 BODY_SECONDS = 60.0
 """How long a body may take; one of a signed-in user may be silent for so long, and a client may
@@ -54,20 +54,11 @@ def head_refusal(scope: Scope, settings: Settings) -> LLMError | None:
     return None
 
 
-async def refuse(error: LLMError, send: Send) -> None:
-    """Answers a request that no endpoint has seen."""
-    # Models can be imported only after `django.setup`.
-    from llm_routing.api.errors import NATIVE, error_reply
-
-    request_id = new_id()
-    reply = error_reply(error, NATIVE, request_id, None)
-    reply.headers["x-request-id"] = request_id
-    await send_reply(reply, send)
-
-
-async def pass_on(application: Application, scope: Scope, receive: Receive, send: Send) -> None:
+async def pass_on(
+    application: Application, scope: Scope, receive: Receive, send: Send, *, send_error: SendError
+) -> None:
     """Serves a request by an application that may read its body without a limit, as Django does,
-    which writes large bodies to disk before a view sees them."""
+    which writes large bodies to disk before a view sees them. Errors are sent by `send_error`."""
     body = _BodyOfOthers(scope, receive)
     has_started = has_stalled = False
 
@@ -91,7 +82,7 @@ async def pass_on(application: Application, scope: Scope, receive: Receive, send
             if not has_stalled and (body.problem is None or has_started):
                 raise
     if body.problem is not None and not has_started:
-        await refuse(body.problem, send)
+        await send_error(body.problem, send)
 
 
 class _BodyOfOthers:

@@ -14,10 +14,7 @@ from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from .readiness import is_draining
 
 if TYPE_CHECKING:
-    # Models can be imported only after `django.setup`.
-    from llm_routing.api.streams.events import EventStream
-
-    from .exchange import Reply
+    from .exchange import ByteStream, Reply
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -105,7 +102,7 @@ def _head(status: int, headers: Mapping[str, str]) -> Mapping[str, Any]:
     return {"type": "http.response.start", "status": status, "headers": encoded}
 
 
-async def _send_parts(stream: "AsyncGenerator[bytes, None] | EventStream", send: Send) -> None:
+async def _send_parts(stream: "AsyncGenerator[bytes, None] | ByteStream", send: Send) -> None:
     async def send_part(part: bytes) -> None:
         await send({"type": "http.response.body", "body": part, "more_body": True})
 

@@ -14,9 +14,10 @@ from uvicorn.server import ServerState
 
 from llm_routing.asgi import get_asgi_application
 from llm_routing.conf import get_settings
+from llm_routing.core.errors import LLMError
 from llm_routing.models import ApiKey
 from llm_routing.serving import request_limits, uvicorn_guard
-from llm_routing.serving.request_limits import pass_on
+from llm_routing.serving.request_limits import Send, pass_on
 from tests.api.conftest import serving
 
 from .test_lean import chat, clean_process, configuration, connections_given_back, key, router
@@ -328,9 +329,13 @@ async def test_a_signed_in_user_may_send_a_larger_body(
         async def send(event: Mapping[str, Any]) -> None:
             sent.append(event)
 
+        async def send_error(error: LLMError, send: Send) -> None:
+            await send({"type": "http.response.start", "status": error.http_status})
+
         headers = [(b"cookie", f"sessionid={cookie}".encode())]
         scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/upload"}
-        await pass_on(upload, {**scope, "query_string": b"", "headers": headers}, receive, send)
+        scope = {**scope, "query_string": b"", "headers": headers}
+        await pass_on(upload, scope, receive, send, send_error=send_error)
         return int(sent[0]["status"])
 
     assert await post(session) == 200

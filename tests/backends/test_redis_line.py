@@ -8,8 +8,8 @@ import pytest
 import uvloop
 from redis.exceptions import ResponseError
 
-from llm_routing.backends.redis.address import parse_redis_url
 from llm_routing.backends.redis.connection import SLOW_BEATS, RedisLine
+from llm_routing.system.redis_address import parse_redis_url
 from project.processes import free_port
 from tests.listening import listening
 from tests.tls import self_signed

@@ -10,7 +10,6 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from llm_routing.backends.clock import SystemClock
-from llm_routing.backends.redis.address import RedisKind, parse_redis_url
 from llm_routing.backends.redis.answers import RedisCache, RedisLease
 from llm_routing.backends.redis.breaker_board import BreakerBoard
 from llm_routing.backends.redis.breakers import SharedBreakers
@@ -21,6 +20,7 @@ from llm_routing.core.caching.rules import CachedAnswer
 from llm_routing.core.errors import ServerFailed
 from llm_routing.core.ports import Found
 from llm_routing.crypto.in_transit import Sealing, Signing
+from llm_routing.system.redis_address import RedisKind, parse_redis_url
 from project.processes import free_port
 from tests.core.fakes import target
 

@@ -6,7 +6,8 @@ Slower than `redis_line`, whose place it takes: each call has a connection to it
 import asyncio
 from typing import Any
 
-from .address import RedisAddress
+from llm_routing.system.redis_address import RedisAddress
+
 from .connection import BEATS, CALL_SECONDS, SLOW_BEATS
 
 REPAIR_SECONDS = 2.0

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from .address import REDIS_PORT, RedisAddress, RedisKind
+from llm_routing.system.redis_address import REDIS_PORT, RedisAddress, RedisKind
+
 from .sentinel import find_master
 
 CALL_SECONDS = 0.1

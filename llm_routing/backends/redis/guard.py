@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from llm_routing.core.breaker import Breaker, BreakerPermit, BreakerRules, Refusal
 from llm_routing.core.ports import Clock
 from llm_routing.core.running import running_loop
+from llm_routing.system.redis_address import RedisKind, parse_redis_url
 
-from .address import RedisKind, parse_redis_url
 from .cluster import ClusterLine
 from .connection import RedisLine
 from .trouble import ADVICE, RedisTrouble, trouble_of

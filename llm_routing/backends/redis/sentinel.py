@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from .address import RedisAddress
+from llm_routing.system.redis_address import RedisAddress
 
 SENTINEL_SECONDS = 0.5
 
