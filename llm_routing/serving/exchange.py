@@ -53,8 +53,14 @@ class Asked(Readable, Protocol):
         """The caller's or a new one."""
 
 
-class ByteStream(AsyncIterator[bytes], Protocol):
+class ByteStream(Protocol):
     """The body of a streamed response, which is closed explicitly."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """See `collections.abc.AsyncIterator`, which is no protocol before Python 3.13."""
+
+    async def __anext__(self) -> bytes:
+        """See `collections.abc.AsyncIterator`."""
 
     def keep_alive_by(self, send: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
         """Sends keep-alives with `send` instead of yielding them."""
