@@ -1,6 +1,6 @@
 # `make run` and `make test` need Python 3.11 or newer and make, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev services run test lint types architecture migrations test-pure test-sqlite test-postgres test-mariadb test-faults bench format lock clean
+.PHONY: help install install-dev services run test lint types architecture migrations docs test-pure test-sqlite test-postgres test-mariadb test-faults bench format lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -28,7 +28,7 @@ services: ## See that PostgreSQL, MariaDB and Redis are installed for the tests
 run: install ## Set up, serve on 127.0.0.1:8000 (PORT changes it) and show a routed completion
 	@exec $(PY) -m project.quickstart
 
-test: install-dev services lint types architecture migrations test-pure test-sqlite test-postgres test-mariadb ## Run every check and every test
+test: install-dev services lint types architecture migrations docs test-pure test-sqlite test-postgres test-mariadb ## Run every check and every test
 
 lint: install-dev ## Style
 	$(PY) -m ruff check .
@@ -43,6 +43,9 @@ architecture: install-dev ## The rings: imports go inwards only
 migrations: install-dev ## Django's own checks, and models without a migration
 	$(CHECKS) $(PY) manage.py check --fail-level WARNING
 	$(CHECKS) $(PY) manage.py makemigrations --check --dry-run
+
+docs: install-dev ## Build the site of docs/ in build/docs; a warning is an error
+	$(CHECKS) $(PY) -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
 
 test-pure: install-dev ## core and formats: without Django, every branch
 	$(PY) -m pytest -p no:django tests/core tests/formats --cov=llm_routing.core --cov=llm_routing.formats --cov-fail-under=100

@@ -29,7 +29,7 @@ from tests.router.conftest import Configuration, clean_process, configuration
 
 __all__ = ["clean_process", "configuration"]
 
-PAGE = Path(__file__).parents[2] / "docs" / "migration.md"
+PAGE = Path(__file__).parents[2] / "docs" / "from_a_hard_coded_router.md"
 BLOCKS = re.findall(r"^```python( sync)?\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 FILES = {
     code.partition("\n")[0].removeprefix("# "): code
