@@ -31,17 +31,17 @@ from .core.types import Caller
 from .process.admission import admission
 from .process.body_budget import BodyShare, body_budget
 from .serving import uvicorn_guard
-from .serving.cors import cors_rules, wanted_by
-from .serving.lifecycle import Lifecycle, is_cut
+from .serving.cors import cors_request_headers, cors_rules
+from .serving.lifecycle import Lifecycle, was_cancelled_by_shutdown
 from .serving.readiness import is_draining
-from .serving.request_limits import BODY_SECONDS, head_refusal, pass_on
-from .serving.sending import Send, abort, closing_connection, send_reply, send_response
+from .serving.request_limits import BODY_TIMEOUT, head_error, pass_on
+from .serving.sending import Send, abort, closing_connection, send_endpoint_response, send_response
 from .serving.transport_security import security_headers
 
 if TYPE_CHECKING:
     # Models can be imported only after `django.setup`.
     from .api.direct import Endpoint
-    from .serving.exchange import Reply
+    from .serving.exchange import EndpointResponse
 
 logger = logging.getLogger(__name__)
 
@@ -55,16 +55,16 @@ SHORT_SECONDS = 0.1
 
 
 def get_asgi_application(
-    django_application: Application | None = None, *, exits_in_order: bool = False
-) -> "LeanApplication":
-    """The application for a project's `asgi.py`, around Django's own or what stands for it.
+    django_application: Application | None = None, *, exit_zero_on_sigterm: bool = False
+) -> "GatewayApplication":
+    """Returns the application for a project's `asgi.py`, around Django's own or a replacement.
 
-    `exits_in_order` is for a process that is a server and nothing else: told to end by SIGTERM, it
-    exits with 0 where the server would let it end by the signal.
+    `exit_zero_on_sigterm` is for a process that only runs the server: after SIGTERM it exits with
+    status 0, where the server alone would let the signal end it.
     """
-    return LeanApplication(
+    return GatewayApplication(
         django_application or _django_application(),
-        lifecycle=Lifecycle(exits_in_order=exits_in_order),
+        lifecycle=Lifecycle(exit_zero_on_sigterm=exit_zero_on_sigterm),
     )
 
 
@@ -82,15 +82,15 @@ def _django_application() -> Application:
 async def _send_error(error: LLMError, send: Send) -> None:
     """Answers a request that no endpoint has seen."""
     # Models can be imported only after `django.setup`.
-    from .api.errors import NATIVE, error_reply
+    from .api.errors import NATIVE, error_response
 
     request_id = new_id()
-    reply = error_reply(error, NATIVE, request_id, None)
+    reply = error_response(error, NATIVE, request_id, None)
     reply.headers["x-request-id"] = request_id
-    await send_reply(reply, send)
+    await send_endpoint_response(reply, send)
 
 
-class LeanApplication:
+class GatewayApplication:
     """Serves the asynchronous views of the namespace `llm_routing` itself, without middleware, and
     completions without Django's requests and responses; handles lifespan; hands everything else to
     `django_application`."""
@@ -116,7 +116,7 @@ class LeanApplication:
             try:
                 await self._serving(scope, receive, send, task)
             except asyncio.CancelledError:
-                if not is_cut():
+                if not was_cancelled_by_shutdown():
                     raise
             finally:
                 self._lifecycle.end(task)
@@ -127,7 +127,7 @@ class LeanApplication:
         """What serves a connection in `task`."""
         if scope["type"] == "websocket":
             return _refuse_websocket(receive, send)
-        refusal = head_refusal(scope, get_settings())
+        refusal = head_error(scope, get_settings())
         if refusal is not None:
             return _send_error(refusal, send)
         path = scope["path"]
@@ -143,12 +143,12 @@ class LeanApplication:
                 send = closing_connection(send)
             return pass_on(self._django, scope, receive, send, send_error=_send_error)
         if scope["method"] == "OPTIONS" and not cors_rules().are_off:
-            asked = wanted_by(scope["headers"])
+            asked = cors_request_headers(scope["headers"])
             if "access-control-request-method" in asked:
                 return _serve_preflight(scope["path"], asked, send)
-        from .api.direct import offered
+        from .api.direct import direct_endpoint_of
 
-        endpoint = offered(match.func)
+        endpoint = direct_endpoint_of(match.func)
         # With arguments there is no end of paths.
         if endpoint is not None and not match.args and not match.kwargs:
             self._endpoints[path] = endpoint
@@ -180,16 +180,18 @@ def _headers_of_all(scope: Scope) -> Mapping[str, str]:
     headers, rules = security_headers(scope), cors_rules()
     if rules.are_off:
         return headers
-    origin = wanted_by(scope["headers"]).get("origin", "")
+    origin = cors_request_headers(scope["headers"]).get("origin", "")
     return {**headers, **rules.headers_for(scope["path"], origin)}
 
 
 async def _serve_preflight(path: str, asked: Mapping[str, str], send: Send) -> None:
-    from .serving.exchange import Reply
+    from .serving.exchange import EndpointResponse
 
     origin = asked.get("origin", "")
     headers = asked.get("access-control-request-headers", "")
-    await send_reply(Reply(b"", cors_rules().preflight(path, origin, headers)), send)
+    await send_endpoint_response(
+        EndpointResponse(b"", cors_rules().preflight(path, origin, headers)), send
+    )
 
 
 async def _serve_endpoint(
@@ -200,14 +202,14 @@ async def _serve_endpoint(
     task: "asyncio.Task[Any]",
     headers: Mapping[str, str],
 ) -> None:
-    watch = _Watch(receive, task)
+    watch = RequestMonitor(receive, task)
     body = _Body(watch)
-    reply: Reply | None = None
+    reply: EndpointResponse | None = None
     try:
         reply = await endpoint.respond(scope, body)
         if reply is not None:
             reply.headers.update(headers)
-            await send_reply(reply, send)
+            await send_endpoint_response(reply, send)
     except asyncio.CancelledError:
         if not await watch.takes(send, None if reply is None else reply.content):
             raise
@@ -224,7 +226,7 @@ async def _serve_view(
     task: "asyncio.Task[Any]",
     headers: Mapping[str, str],
 ) -> None:
-    watch = _Watch(receive, task)
+    watch = RequestMonitor(receive, task)
     body = _Body(watch)
     response: HttpResponseBase | None = None
     try:
@@ -249,15 +251,15 @@ async def _serve_view(
 
 async def _caller_of(request: ASGIRequest) -> Caller | None:
     # Models can be imported only after `django.setup`.
-    from .api.auth import caller_if_any
+    from .api.auth import optional_caller
 
     try:
-        return await caller_if_any(request)
+        return await optional_caller(request)
     except LLMError:
         return None
 
 
-class _Watch(Alarm):
+class RequestMonitor(Alarm):
     """Looks after the request that `handling` serves where it lasts: a body that does not come is
     waited for no more, and a caller who leaves ends it. A short one costs neither timer nor task.
     """
@@ -311,7 +313,7 @@ class _Watch(Alarm):
             self._handling.cancel()
         else:
             self._is_long = True
-            self.set(max(0.0, BODY_SECONDS - SHORT_SECONDS), self._handling.get_loop())
+            self.set(max(0.0, BODY_TIMEOUT - SHORT_SECONDS), self._handling.get_loop())
 
     def _listen(self) -> None:
         if self._leaving is None:
@@ -324,7 +326,7 @@ class _Body(io.BytesIO):
     """A body within its limits of size and time. What passes one is not read on, and `read` says
     so: the view answers in its own format."""
 
-    def __init__(self, watch: _Watch) -> None:
+    def __init__(self, watch: RequestMonitor) -> None:
         super().__init__()
         self._watch = watch
         self._problem: LLMError | None = None
@@ -357,7 +359,7 @@ class _Body(io.BytesIO):
         except asyncio.CancelledError:
             if not self._watch.is_late():
                 raise
-            self._problem = RequestTimedOut(f"The body took longer than {BODY_SECONDS:.0f} s.")
+            self._problem = RequestTimedOut(f"The body took longer than {BODY_TIMEOUT:.0f} s.")
         if is_too_large:
             self._problem = RequestTooLarge(f"The body is larger than {limit} bytes.")
         self._watch.body_has_come()
@@ -402,7 +404,7 @@ async def _lifespan(lifecycle: Lifecycle, receive: Receive, send: Send) -> None:
                 logger.exception("The router cannot start.")
                 await send({"type": "lifespan.startup.failed", "message": type(error).__name__})
                 return
-            lifecycle.settle()
+            lifecycle.tune_process()
             await send({"type": "lifespan.startup.complete"})
         elif event["type"] == "lifespan.shutdown":
             lifecycle.stop()

@@ -26,7 +26,7 @@ from .backends.redis.breaker_board import BreakerBoard
 from .backends.redis.breakers import SharedBreakers
 from .backends.redis.guard import GuardedRedis, RedisCalls
 from .conf import Settings, get_settings
-from .configuration.built_in import static_snapshot
+from .configuration.built_in import built_in_snapshot
 from .configuration.credentials import build_credential, setting_values
 from .configuration.snapshot import DATABASE_ERRORS, source
 from .core.attempts.limits import LimitStatus
@@ -96,7 +96,7 @@ def get_llm_router_sync(dynamic: bool = True, config: RouterConfig | None = None
     return router
 
 
-def router_in_use() -> BaseLLMRouter | None:
+def default_router_if_built() -> BaseLLMRouter | None:
     """What `await get_llm_router()` gives, where it has been built."""
     return _usual[0] if _usual else None
 
@@ -201,7 +201,7 @@ def _prepare(dynamic: bool) -> None:
         return
     background.known_keys.load()
     try:
-        source.refresh(last_resort=lambda: static_snapshot({}))
+        source.refresh(last_resort=lambda: built_in_snapshot({}))
         # Before keys are learned, so that the first look of the thread finds nothing new.
         with suppress(*DATABASE_ERRORS):
             background.look_at_keys()
@@ -240,7 +240,7 @@ def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
         overrides = _overrides(config)
         _monitor(settings, overrides)
         return DynamicLLMRouter(source, overrides, **core)
-    return StaticLLMRouter(static_snapshot(_overrides(config)), **core)
+    return StaticLLMRouter(built_in_snapshot(_overrides(config)), **core)
 
 
 def _readings(ledger: Ledger) -> Readings:

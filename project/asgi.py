@@ -10,4 +10,6 @@ from .static import with_static_files
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
-application = get_asgi_application(with_static_files(get_django_application()), exits_in_order=True)
+application = get_asgi_application(
+    with_static_files(get_django_application()), exit_zero_on_sigterm=True
+)

@@ -15,8 +15,8 @@ from ninja import NinjaAPI, Swagger
 from ninja.openapi.schema import OpenAPISchema
 
 from . import anthropic, health, metrics, native, openai
-from .direct import Endpoint, offer
-from .error_envelope import EnvelopeOf, edged, unknown_endpoint, without_transactions
+from .direct import Endpoint, register_direct_endpoint
+from .error_envelope import EnvelopeOf, unknown_endpoint, with_error_envelope, without_transactions
 from .errors import ANTHROPIC, NATIVE, OPENAI, Envelope
 from .openapi.document import DESCRIPTION, complete_document, list_endpoints
 
@@ -105,12 +105,14 @@ class GatewayAPI(NinjaAPI):
                 pattern.callback = without_transactions(pattern.callback)
             else:
                 route = str(pattern.pattern)
-                pattern.callback = edged(pattern.callback, _envelope_of(route))
+                pattern.callback = with_error_envelope(pattern.callback, _envelope_of(route))
                 if route in _ANSWERS:
-                    offer(pattern.callback, Endpoint(_ANSWERS[route], _envelope_of(route)))
+                    register_direct_endpoint(
+                        pattern.callback, Endpoint(_ANSWERS[route], _envelope_of(route))
+                    )
             found.append(pattern)
         for prefix in (NATIVE_PREFIX, MESSAGES_PREFIX, WIRE_PREFIX):
-            unknown = edged(unknown_endpoint, _envelope_of(prefix))
+            unknown = with_error_envelope(unknown_endpoint, _envelope_of(prefix))
             found += (path(prefix, unknown), path(f"{prefix}<path:rest>", unknown))
         return found, app_name, namespace
 

@@ -12,7 +12,7 @@ from llm_routing.core.errors import InvalidRequest, UnknownModel
 from llm_routing.core.routing_table import RoutingTable
 
 OWNER = "llm_routing"
-LONGEST_PAGE = 1000
+MAX_PAGE_SIZE = 1000
 _EPOCH = "1970-01-01T00:00:00Z"
 _ACTIVE = "active"
 _LIFECYCLES = (_ACTIVE, "deprecated", "retired")
@@ -103,8 +103,8 @@ def _wants_active(query: QueryDict) -> bool:
 
 def _limit(given: str | None) -> int:
     if given is None:
-        return LONGEST_PAGE
-    is_number = given.isascii() and given.isdigit() and len(given) <= len(str(LONGEST_PAGE))
-    if not is_number or not 1 <= int(given) <= LONGEST_PAGE:
-        raise InvalidRequest(f"limit must be a number from 1 to {LONGEST_PAGE}.", field="limit")
+        return MAX_PAGE_SIZE
+    is_number = given.isascii() and given.isdigit() and len(given) <= len(str(MAX_PAGE_SIZE))
+    if not is_number or not 1 <= int(given) <= MAX_PAGE_SIZE:
+        raise InvalidRequest(f"limit must be a number from 1 to {MAX_PAGE_SIZE}.", field="limit")
     return int(given)

@@ -9,10 +9,10 @@ from ninja import Router
 from llm_routing.core.types import LLMRequest
 from llm_routing.factory import get_llm_router
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
-from llm_routing.serving.exchange import Asked, Reply
+from llm_routing.serving.exchange import AuthenticatedRequest, EndpointResponse
 
 from .auth import KEY_REQUIRED
-from .body import read_json, read_once
+from .body import read_idempotent, read_json
 from .completions import GatewayRequest, as_response, complete, json_response
 from .headers import request_timeout
 from .openapi import document as documentation
@@ -38,9 +38,9 @@ async def messages(request: GatewayRequest) -> HttpResponseBase:
     return await as_response(await answer_message(request), request)
 
 
-async def answer_message(request: Asked) -> Reply:
+async def answer_message(request: AuthenticatedRequest) -> EndpointResponse:
     """The answer to a message. Raises `LLMError`."""
-    body, idempotency = read_once(request)
+    body, idempotency = read_idempotent(request)
     llm_request = _with_beta(request, MESSAGES.parse_request(body))
     return await complete(
         request,
@@ -66,7 +66,7 @@ async def count_tokens(request: GatewayRequest) -> HttpResponseBase:
     return json_response(MESSAGES.render_count_tokens(count.input_tokens), count.routing)
 
 
-def _with_beta(request: Asked, llm_request: LLMRequest) -> LLMRequest:
+def _with_beta(request: AuthenticatedRequest, llm_request: LLMRequest) -> LLMRequest:
     """The request with the beta features its caller asked for, which a vendor of this format is
     asked for too. https://platform.claude.com/docs/en/api/beta-headers"""
     beta = request.headers.get(BETA, "")

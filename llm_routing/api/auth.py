@@ -12,7 +12,7 @@ from ninja.security import APIKeyHeader, HttpBearer
 from llm_routing.access.key_ring import keys
 from llm_routing.core.errors import LLMError
 from llm_routing.core.types import Caller
-from llm_routing.serving.exchange import Addressed
+from llm_routing.serving.exchange import AddressedRequest
 from llm_routing.serving.transport_security import refuse_plain_http
 
 _OUTCOME = "_llm_routing_caller"
@@ -49,7 +49,7 @@ class HeaderKey(APIKeyHeader):
 KEY_REQUIRED = [BearerKey(), HeaderKey()]
 
 
-async def caller_if_any(request: HttpRequest | Addressed) -> Caller | None:
+async def optional_caller(request: HttpRequest | AddressedRequest) -> Caller | None:
     """The caller, None where the request bears no key. Raises as the classes above do."""
     key = _bearer_key(request.headers)
     if key is None:
@@ -57,7 +57,7 @@ async def caller_if_any(request: HttpRequest | Addressed) -> Caller | None:
     return None if key is None else await _authenticated(request, key)
 
 
-async def _authenticated(request: HttpRequest | Addressed, key: str) -> Caller:
+async def _authenticated(request: HttpRequest | AddressedRequest, key: str) -> Caller:
     """Checks the key once for a request of Django's, which several layers may ask for it, so that
     a refused key is counted once."""
     if not isinstance(request, HttpRequest):

@@ -11,17 +11,17 @@ from llm_routing.core.codec import decode
 from llm_routing.core.errors import InvalidRequest, RequestTooLarge
 from llm_routing.core.types import Idempotency
 from llm_routing.process.admission import admission
-from llm_routing.serving.exchange import Readable
+from llm_routing.serving.exchange import IncomingRequest
 
 
-def read_json(request: Readable) -> Any:
+def read_json(request: IncomingRequest) -> Any:
     """The decoded body, whatever Content-Type says. Raises `Overloaded`, `RequestTooLarge` (both
     before reading, where Content-Length tells), `InvalidRequest` with the position of what is no
     JSON."""
     return _decoded(_read_plain(request))
 
 
-def read_once(request: Readable) -> tuple[Any, Idempotency | None]:
+def read_idempotent(request: IncomingRequest) -> tuple[Any, Idempotency | None]:
     """What `read_json` gives, and what Idempotency-Key makes of the request, where it has one and
     settings do not ignore it. Raises as that does, and `InvalidRequest` for a wrong key."""
     key = request.headers.get(FIELD)
@@ -32,7 +32,7 @@ def read_once(request: Readable) -> tuple[Any, Idempotency | None]:
     return _decoded(body), idempotency(unquoted(key), scope, (scope, body))
 
 
-def read_body(request: Readable, limit: int) -> bytes:
+def read_body(request: IncomingRequest, limit: int) -> bytes:
     """The whole body, `limit` bytes at most. Raises `RequestTooLarge`.
 
     Read from the stream: `request.body` would hold it against DATA_UPLOAD_MAX_MEMORY_SIZE, which
@@ -46,7 +46,7 @@ def read_body(request: Readable, limit: int) -> bytes:
     raise RequestTooLarge(f"The body is larger than {limit} bytes.")
 
 
-def _read_plain(request: Readable) -> bytes:
+def _read_plain(request: IncomingRequest) -> bytes:
     admission.check()
     encoding = request.headers.get("content-encoding")
     if encoding is not None and encoding != "identity":

@@ -21,17 +21,17 @@ from llm_routing.core.types import (
     LLMResponse,
     RoutingFacts,
 )
-from llm_routing.factory import get_llm_router, router_in_use
+from llm_routing.factory import default_router_if_built, get_llm_router
 from llm_routing.formats.base import StreamRenderer
 from llm_routing.router.in_flight import RoutedStream
-from llm_routing.serving.exchange import Asked, Reply
+from llm_routing.serving.exchange import AuthenticatedRequest, EndpointResponse
 
 from .cache_control import with_cache_control
 from .errors import JSON
 from .headers import request_timeout, set_facts
-from .refusals import log_reuse
+from .request_log import log_reused_response
 from .streams.events import HEADERS, EventStream, EventStreamResponse
-from .streams.late import LateStream, ServedStream, opened_within
+from .streams.pending import PendingStream, ResponseStream, open_within
 
 if TYPE_CHECKING:
 
@@ -55,7 +55,7 @@ def json_response(content: bytes, facts: RoutingFacts | None = None) -> HttpResp
     return response
 
 
-async def as_response(reply: Reply, request: HttpRequest) -> HttpResponseBase:
+async def as_response(reply: EndpointResponse, request: HttpRequest) -> HttpResponseBase:
     """The answer for Django. Under WSGI the event loop ends with the view, so there a stream is
     read to its end first."""
     content, response = reply.content, HttpResponse(status=reply.status)
@@ -75,16 +75,16 @@ def _set_headers(response: HttpResponse, headers: Mapping[str, str]) -> None:
 
 
 async def complete(
-    request: Asked,
+    request: AuthenticatedRequest,
     llm_request: LLMRequest,
     render: Callable[[LLMResponse], bytes],
-    renderer: Callable[[ServedStream], StreamRenderer],
+    renderer: Callable[[ResponseStream], StreamRenderer],
     idempotency: Idempotency | None,
-) -> Reply:
+) -> EndpointResponse:
     """The answer to a chat request, whole or streamed as it says. Raises `LLMError`; of a stream
     only what fails before its response begins: before its first content, or, where the route holds
     it back, before callers have waited long enough for a sign of life."""
-    router = router_in_use() or await get_llm_router()
+    router = default_router_if_built() or await get_llm_router()
     headers = request.headers
     llm_request = with_cache_control(llm_request, headers.get("cache-control"))
     timeout = request_timeout(headers, llm_request.timeout)
@@ -92,21 +92,21 @@ async def complete(
         llm_request = replace(llm_request, timeout=timeout, idempotency=idempotency)
     if not llm_request.stream:
         answer = await router.respond(llm_request, request.auth, request.request_id)
-        reply = Reply(render(answer), {"Content-Type": JSON})
+        reply = EndpointResponse(render(answer), {"Content-Type": JSON})
         set_facts(reply.headers, answer.routing)
-        log_reuse(answer.routing, request.request_id, request.auth)
+        log_reused_response(answer.routing, request.request_id, request.auth)
         return reply
     silence = get_settings().keep_alive_interval
     is_late = bool(silence) and router.holds_back(llm_request)
     opening = router.open(llm_request, request.auth, request.request_id)
-    stream: RoutedStream | LateStream
+    stream: RoutedStream | PendingStream
     if is_late:
-        stream = await opened_within(asyncio.create_task(opening), silence)
+        stream = await open_within(asyncio.create_task(opening), silence)
     else:
         stream = await opening
     events = EventStream(stream, renderer(stream), request.request_id)
-    reply = Reply(events, dict(HEADERS))
-    if isinstance(stream, LateStream):
+    reply = EndpointResponse(events, dict(HEADERS))
+    if isinstance(stream, PendingStream):
         # Nothing is known yet of who answers.
         return reply
     facts = stream.facts
@@ -114,5 +114,5 @@ async def complete(
         # A short stream may have ended by now; its cost is told at its end, as of every stream.
         facts = replace(facts, cost=None)
     set_facts(reply.headers, facts)
-    log_reuse(facts, request.request_id, request.auth)
+    log_reused_response(facts, request.request_id, request.auth)
     return reply

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from llm_routing.core.types import Caller
-from llm_routing.serving.exchange import Asked, Reply
-from llm_routing.serving.lifecycle import is_cut, shutting_down
+from llm_routing.serving.exchange import AuthenticatedRequest, EndpointResponse
+from llm_routing.serving.lifecycle import shutdown_error, was_cancelled_by_shutdown
 
-from .auth import caller_if_any
+from .auth import optional_caller
 from .error_envelope import EnvelopeOf
-from .errors import as_llm_error, error_reply, key_needed
+from .errors import as_llm_error, error_response, missing_key_error
 from .headers import request_id_of
 
 _MARK = "llm_routing_direct"
@@ -28,11 +28,11 @@ class Body(Protocol):
         """Takes it in, within its limits; False where the caller left meanwhile."""
 
     def read(self, size: int, /) -> bytes:
-        """See `exchange.Readable`."""
+        """See `exchange.IncomingRequest`."""
 
 
 class DirectRequest:
-    """`exchange.Asked` over the scope of ASGI."""
+    """`exchange.AuthenticatedRequest` over the scope of ASGI."""
 
     __slots__ = (
         "auth",
@@ -61,10 +61,10 @@ class DirectRequest:
 class Endpoint:
     """One address of the API, as `llm_routing.asgi` serves it."""
 
-    answer: Callable[[Asked], Awaitable[Reply]]
+    answer: Callable[[AuthenticatedRequest], Awaitable[EndpointResponse]]
     envelope_of: EnvelopeOf
 
-    async def respond(self, scope: Mapping[str, Any], body: Body) -> Reply | None:
+    async def respond(self, scope: Mapping[str, Any], body: Body) -> EndpointResponse | None:
         """The answer, whatever goes wrong; None where the caller left before the body had come."""
         request = DirectRequest(scope, body)
         headers = request.headers
@@ -72,31 +72,31 @@ class Endpoint:
         envelope = self.envelope_of(headers)
         caller: Caller | None = None
         try:
-            caller = await caller_if_any(request)
+            caller = await optional_caller(request)
             if caller is None:
-                raise key_needed()
+                raise missing_key_error()
             request.auth = caller
             # Nobody fills our memory without a key.
             if not await body.fill(headers, caller):
                 return None
             reply = await self.answer(request)
         except asyncio.CancelledError:
-            if not is_cut():
+            if not was_cancelled_by_shutdown():
                 raise
-            reply = error_reply(shutting_down(), envelope, request_id, caller)
+            reply = error_response(shutdown_error(), envelope, request_id, caller)
         except Exception as error:  # noqa: BLE001  # told, and logged where it is a fault
-            reply = error_reply(as_llm_error(error, request_id), envelope, request_id, caller)
+            reply = error_response(as_llm_error(error, request_id), envelope, request_id, caller)
         for name in envelope.id_headers:
             reply.headers[name] = request_id
         return reply
 
 
-def offer(view: Callable[..., Any], endpoint: Endpoint) -> None:
+def register_direct_endpoint(view: Callable[..., Any], endpoint: Endpoint) -> None:
     """Has `endpoint` answer in place of Django's `view`."""
     setattr(view, _MARK, endpoint)
 
 
-def offered(view: Callable[..., Any]) -> Endpoint | None:
+def direct_endpoint_of(view: Callable[..., Any]) -> Endpoint | None:
     """What answers in place of a view, if anything does."""
     endpoint: Endpoint | None = getattr(view, _MARK, None)
     return endpoint

@@ -10,12 +10,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 
 from llm_routing.core.types import Caller
-from llm_routing.serving.exchange import Reply
-from llm_routing.serving.lifecycle import is_cut, shutting_down
+from llm_routing.serving.exchange import EndpointResponse
+from llm_routing.serving.lifecycle import shutdown_error, was_cancelled_by_shutdown
 from llm_routing.system.loops import run_lasting
 
 from .completions import GatewayRequest
-from .errors import Envelope, MethodNotAllowed, UnknownEndpoint, as_llm_error, error_reply
+from .errors import Envelope, MethodNotAllowed, UnknownEndpoint, as_llm_error, error_response
 from .headers import request_id_of
 
 View = Callable[..., Any]
@@ -23,7 +23,7 @@ EnvelopeOf = Callable[[Mapping[str, str]], Envelope]
 """How the errors look to a request with these headers."""
 
 
-def edged(view: View, envelope_of: EnvelopeOf) -> View:
+def with_error_envelope(view: View, envelope_of: EnvelopeOf) -> View:
     """The view with an answer for every exception, in the endpoint's envelope, and one to HEAD
     wherever there is one to GET."""
 
@@ -32,7 +32,7 @@ def edged(view: View, envelope_of: EnvelopeOf) -> View:
         envelope = envelope_of(request.headers)
         cast(GatewayRequest, request).request_id = request_id
         response: HttpResponseBase
-        reply: Reply | None = None
+        reply: EndpointResponse | None = None
         is_head = request.method == "HEAD"
         if is_head:
             request.method = "GET"
@@ -45,11 +45,11 @@ def edged(view: View, envelope_of: EnvelopeOf) -> View:
                 allow = response.headers["Allow"]
                 raise MethodNotAllowed(f"Only {allow} can be used here.", allow=allow)
         except asyncio.CancelledError:
-            if not is_cut():
+            if not was_cancelled_by_shutdown():
                 raise
-            reply = error_reply(shutting_down(), envelope, request_id, _caller_of(request))
+            reply = error_response(shutdown_error(), envelope, request_id, _caller_of(request))
         except Exception as error:  # noqa: BLE001  # told, and logged where it is a fault
-            reply = error_reply(
+            reply = error_response(
                 as_llm_error(error, request_id), envelope, request_id, _caller_of(request)
             )
         if reply is not None:

@@ -25,9 +25,9 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.types import Caller
 from llm_routing.formats.registry import FORMATS
-from llm_routing.serving.exchange import Reply
+from llm_routing.serving.exchange import EndpointResponse
 
-from .refusals import log_refusal
+from .request_log import log_error_response
 
 logger = logging.getLogger(__name__)
 
@@ -122,12 +122,14 @@ ANTHROPIC = Envelope(
 )
 
 
-def error_reply(
+def error_response(
     error: LLMError, envelope: Envelope, request_id: str, caller: Caller | None
-) -> Reply:
+) -> EndpointResponse:
     """The answer to a request that failed, which is logged; None is a caller without a good key."""
-    reply = Reply(envelope.body(error, request_id), {"Content-Type": JSON}, envelope.status(error))
-    log_refusal(error, reply.status, request_id, caller)
+    reply = EndpointResponse(
+        envelope.body(error, request_id), {"Content-Type": JSON}, envelope.status(error)
+    )
+    log_error_response(error, reply.status, request_id, caller)
     seconds = _retry_after(error)
     if seconds is not None:
         reply.headers["Retry-After"] = str(seconds)
@@ -147,7 +149,7 @@ def as_llm_error(error: Exception, request_id: str) -> LLMError:
     if isinstance(error, LLMError):
         return error
     if isinstance(error, HttpError) and error.status_code == 401:
-        return key_needed()
+        return missing_key_error()
     if isinstance(error, Http404):
         return UnknownEndpoint("There is nothing at this path.")
     logger.error(
@@ -159,7 +161,7 @@ def as_llm_error(error: Exception, request_id: str) -> LLMError:
     return InternalError("The gateway failed. Its log has the reason under the request id.")
 
 
-def key_needed() -> Unauthenticated:
+def missing_key_error() -> Unauthenticated:
     """The error of a request that bears no key."""
     return Unauthenticated(
         "An API key is needed: Authorization: Bearer sk-llm-…, or x-api-key: sk-llm-…"

@@ -26,15 +26,15 @@ from llm_routing.core.types import RoutingFacts
 
 REQUEST_ID = "x-request-id"
 REQUEST_TIMEOUT = "x-request-timeout"
-LONGEST_TIMEOUT = 86_400.0
+MAX_REQUEST_TIMEOUT = 86_400.0
 _DECIMAL = re.compile(r"[0-9]{1,5}(\.[0-9]{1,9})?")
-_SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
     """The id the caller sent, where it may stand in a header and a log, else a new one."""
     given = headers.get(REQUEST_ID)
-    return given if given is not None and _SANE.fullmatch(given) else new_id()
+    return given if given is not None and _VALID_REQUEST_ID.fullmatch(given) else new_id()
 
 
 def request_timeout(headers: Mapping[str, str], asked: float | None = None) -> float | None:
@@ -44,10 +44,10 @@ def request_timeout(headers: Mapping[str, str], asked: float | None = None) -> f
     if given is None:
         return asked
     seconds = float(given) if _DECIMAL.fullmatch(given) else 0.0
-    if not 0 < seconds <= LONGEST_TIMEOUT:
+    if not 0 < seconds <= MAX_REQUEST_TIMEOUT:
         raise InvalidRequest(
             "X-Request-Timeout is a plain decimal number of seconds, more than 0 and at most "
-            f"{LONGEST_TIMEOUT:.0f}.",
+            f"{MAX_REQUEST_TIMEOUT:.0f}.",
             field=REQUEST_TIMEOUT,
         )
     return seconds if asked is None else min(seconds, asked)

@@ -16,7 +16,7 @@ from llm_routing.factory import get_llm_router
 from llm_routing.serving.readiness import is_draining
 
 from . import schemas
-from .auth import caller_if_any
+from .auth import optional_caller
 from .completions import GatewayRequest, json_response
 from .openapi import document as documentation
 
@@ -148,7 +148,7 @@ async def ready(request: GatewayRequest) -> HttpResponseBase:
 async def health(request: GatewayRequest) -> HttpResponseBase:
     """Whether the gateway can answer: 200 when it is healthy or degraded, else 503. Anybody may
     ask for the status; the configuration and the providers are told to the bearer of a key."""
-    caller = await caller_if_any(request)
+    caller = await optional_caller(request)
     found = await (await get_llm_router()).get_health_status()
     answer = HealthAnswer.model_validate(found if caller else {"status": found["status"]})
     status = 503 if answer.status == "unhealthy" else 200

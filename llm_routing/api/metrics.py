@@ -12,7 +12,7 @@ from llm_routing.core.errors import PermissionDenied, Unauthenticated
 from llm_routing.factory import get_exposition
 
 from . import schemas
-from .auth import caller_if_any
+from .auth import optional_caller
 from .completions import GatewayRequest
 from .errors import UnknownEndpoint
 from .openapi import document as documentation
@@ -42,7 +42,7 @@ async def _check_access(request: GatewayRequest) -> None:
         raise UnknownEndpoint("Metrics are switched off.")
     if settings.metrics_access == "open":
         return
-    caller = await caller_if_any(request)
+    caller = await optional_caller(request)
     if caller is None:
         raise Unauthenticated("Metrics are for the bearer of an API key that may read them.")
     if not caller.reads_metrics and caller.key_name not in settings.metrics_key_names:

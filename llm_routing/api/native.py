@@ -9,11 +9,11 @@ from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.pricing import Price
 from llm_routing.core.routing_table import ModelSpec, RouteSpec
 from llm_routing.factory import get_llm_router
-from llm_routing.serving.exchange import Asked, Reply
+from llm_routing.serving.exchange import AuthenticatedRequest, EndpointResponse
 
 from . import schemas
 from .auth import KEY_REQUIRED
-from .body import read_once
+from .body import read_idempotent
 from .completions import GatewayRequest, as_response, complete, json_response
 from .errors import invalid_fields
 from .openapi import document as documentation
@@ -39,10 +39,10 @@ async def complete_prompt(request: GatewayRequest) -> HttpResponseBase:
     return await as_response(await answer_prompt(request), request)
 
 
-async def answer_prompt(request: Asked) -> Reply:
+async def answer_prompt(request: AuthenticatedRequest) -> EndpointResponse:
     """The answer to a native request. Raises `LLMError`."""
     try:
-        body, idempotency = read_once(request)
+        body, idempotency = read_idempotent(request)
         if not isinstance(body, dict):
             raise InvalidRequest("The body must be an object.")
         wanted = schemas.CompleteRequest.model_validate(body)

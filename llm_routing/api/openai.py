@@ -13,11 +13,11 @@ from llm_routing.core.codec import encode
 from llm_routing.factory import get_llm_router
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.formats.openai_embeddings import OpenAIEmbeddings
-from llm_routing.serving.exchange import Asked, Reply
+from llm_routing.serving.exchange import AuthenticatedRequest, EndpointResponse
 
 from . import addresses as models
 from .auth import KEY_REQUIRED
-from .body import read_once
+from .body import read_idempotent
 from .completions import GatewayRequest, as_response, complete, json_response
 from .headers import request_timeout
 from .openapi import document as documentation
@@ -42,9 +42,9 @@ async def chat_completions(request: GatewayRequest) -> HttpResponseBase:
     return await as_response(await answer_chat(request), request)
 
 
-async def answer_chat(request: Asked) -> Reply:
+async def answer_chat(request: AuthenticatedRequest) -> EndpointResponse:
     """The answer to a chat completion. Raises `LLMError`."""
-    body, idempotency = read_once(request)
+    body, idempotency = read_idempotent(request)
     llm_request = CHAT.parse_request(body)
     return await complete(
         request,
@@ -63,7 +63,7 @@ async def answer_chat(request: Asked) -> Reply:
 )
 async def embeddings(request: GatewayRequest) -> HttpResponseBase:
     """Vectors for one text or several."""
-    body, idempotency = read_once(request)
+    body, idempotency = read_idempotent(request)
     wanted = EMBEDDINGS.parse_embedding_request(body)
     wanted = replace(wanted, timeout=request_timeout(request.headers), idempotency=idempotency)
     gateway = await get_llm_router()
@@ -83,7 +83,7 @@ async def list_models(request: GatewayRequest) -> HttpResponseBase:
     """Everything that may be sent as `model`: use cases, with and without a tier, models and
     aliases. In Anthropic's shape where the request has the header `anthropic-version`."""
     table = (await get_llm_router()).table
-    if speaks_anthropic(request):
+    if wants_anthropic_shape(request):
         return json_response(encode(models.anthropic_list(table, request.GET)))
     return json_response(encode(models.openai_list(table)))
 
@@ -99,11 +99,11 @@ async def list_models(request: GatewayRequest) -> HttpResponseBase:
 async def retrieve_model(request: GatewayRequest, model_id: str) -> HttpResponseBase:
     """One of the list. Its id may hold `/` and `:`."""
     owner, name = models.find((await get_llm_router()).table, model_id)
-    if speaks_anthropic(request):
+    if wants_anthropic_shape(request):
         return json_response(encode(models.anthropic_model(model_id, name)))
     return json_response(encode(models.openai_model(model_id, owner)))
 
 
-def speaks_anthropic(request: GatewayRequest) -> bool:
+def wants_anthropic_shape(request: GatewayRequest) -> bool:
     """Whether an endpoint that both clients have should answer in Anthropic's shape."""
     return "anthropic-version" in request.headers

@@ -26,7 +26,7 @@ from .prices import model_facts
 from .snapshot import Snapshot, SnapshotOrigin
 
 
-def static_snapshot(overrides: Mapping[str, Credential]) -> Snapshot:
+def built_in_snapshot(overrides: Mapping[str, Credential]) -> Snapshot:
     """The catalogue's routes over every vendor that has a key, in the environment or in
     `overrides` (credentials by vendor); over the sandbox where none has."""
     credentials = _credentials(overrides)

@@ -12,7 +12,7 @@ from llm_routing.models import ApiKey, ModelConfig, Provider, RouteTarget, UseCa
 from llm_routing.models.version import ConfigurationModel, ConfigurationVersion
 from llm_routing.signals import configuration_changed
 
-from .snapshot import EMPTY, source
+from .snapshot import EMPTY_SNAPSHOT, source
 
 
 def connect() -> None:
@@ -24,7 +24,7 @@ def connect() -> None:
 
 
 def _take_over(area: str, **_: Any) -> None:
-    if area == ConfigurationVersion.Area.ROUTING and source.current is not EMPTY:
+    if area == ConfigurationVersion.Area.ROUTING and source.current is not EMPTY_SNAPSHOT:
         source.refresh()
 
 

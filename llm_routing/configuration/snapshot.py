@@ -73,7 +73,7 @@ class Snapshot:
     is_confirmed: bool = True
 
 
-EMPTY = Snapshot(RoutingTable(version=-1), Credentials({}), SnapshotOrigin.NOWHERE)
+EMPTY_SNAPSHOT = Snapshot(RoutingTable(version=-1), Credentials({}), SnapshotOrigin.NOWHERE)
 
 _MODEL: Final = (
     "provider__name",
@@ -114,7 +114,7 @@ class SnapshotSource:
     """The process's snapshot. `current` is swapped whole and may be read from any thread."""
 
     def __init__(self) -> None:
-        self.current = EMPTY
+        self.current = EMPTY_SNAPSHOT
         self._lock = threading.Lock()
 
     def refresh(self, *, last_resort: Callable[[], Snapshot] | None = None) -> bool:
@@ -147,7 +147,7 @@ class SnapshotSource:
             logger.info("Configuration version %d is in use.", version)
             return True
 
-    def lose(self) -> None:
+    def mark_unconfirmed(self) -> None:
         """The database is away, as `refresh` would find: the snapshot stays, not confirmed."""
         with self._lock:
             self._fall_back(None)

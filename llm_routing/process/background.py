@@ -133,7 +133,7 @@ class Background:
             for step in (self._snapshots.refresh, watch.poll, self.known_keys.save):
                 self._guarded(step)
         else:
-            self._snapshots.lose()
+            self._snapshots.mark_unconfirmed()
 
     def _ship(self) -> None:
         if time.monotonic() >= self._next_ship and not self._stores(self.ledger.ship):

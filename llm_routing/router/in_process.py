@@ -120,7 +120,7 @@ class InProcessCalls(ABC):
         if idempotency_key is not None:
             said = (model_override, use_case, tier, system_prompt_override, stream)
             chosen = (request.temperature, request.max_tokens, params)
-            once = _once(idempotency_key, "complete", [messages, *said, *chosen])
+            once = idempotency_of(idempotency_key, "complete", [messages, *said, *chosen])
             request = replace(request, idempotency=once)
         caller = Caller(tenant=tenant)
         if stream:
@@ -185,7 +185,9 @@ class InProcessCalls(ABC):
             raise InvalidRequest("There is nothing to embed.", field="input")
         once = None
         if idempotency_key is not None:
-            once = _once(idempotency_key, "embed", [texts, model, use_case, tier, dimensions])
+            once = idempotency_of(
+                idempotency_key, "embed", [texts, model, use_case, tier, dimensions]
+            )
         request = EmbeddingRequest(
             texts,
             model=model,
@@ -214,7 +216,7 @@ class InProcessCalls(ABC):
             yield AnswerEnded(LLMResponse(completion, stream.response_facts()))
 
 
-def _once(key: str, scope: str, asked: list[Any]) -> Idempotency:
+def idempotency_of(key: str, scope: str, asked: list[Any]) -> Idempotency:
     """The idempotency of a call with the arguments `asked`. Raises `InvalidRequest`."""
     try:
         return idempotency(key, scope, [encode(asked)])

@@ -206,7 +206,7 @@ class BaseLLMRouter(InProcessCalls):
             route_plan = self._plan(address, EMBEDDINGS)
             request = self._permitted(request, route_plan, measured)
             call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
-            once = self._once(request.idempotency, caller)
+            once = self._replay_rule(request.idempotency, caller)
             result = await self._executor.complete(
                 EmbeddingOperation(request), route_plan, call, (once,) if once else ()
             )
@@ -315,11 +315,11 @@ class BaseLLMRouter(InProcessCalls):
         """What may answer the request before a provider does, in order."""
         cached = cache_rule(request, route_plan.route, self._cache_ttl)
         rules = () if cached is None else (cached,)
-        once = self._once(request.idempotency, caller)
+        once = self._replay_rule(request.idempotency, caller)
         return rules if once is None else (once, *rules)
 
-    def _once(self, asked: Idempotency | None, caller: Caller) -> IdempotencyRule | None:
-        return idempotency_rule(asked, caller.tenant, self._idempotency_ttl, self._cache_secret)
+    def _replay_rule(self, given: Idempotency | None, caller: Caller) -> IdempotencyRule | None:
+        return idempotency_rule(given, caller.tenant, self._idempotency_ttl, self._cache_secret)
 
     def _plan(
         self, address: Address, operation: str, needs: frozenset[str] = frozenset()

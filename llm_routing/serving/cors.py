@@ -41,7 +41,7 @@ LIBRARY_HEADERS = (
 )
 """What django-cors-headers allows where its settings say nothing."""
 
-LONGEST_ORIGIN = 300
+MAX_ORIGIN_LENGTH = 300
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,2000}")
 
 
@@ -92,7 +92,7 @@ class CorsRules:
         return headers
 
     def _allows(self, origin: str) -> bool:
-        if len(origin) > LONGEST_ORIGIN or not origin.isprintable():
+        if len(origin) > MAX_ORIGIN_LENGTH or not origin.isprintable():
             return False
         return (
             self.allows_all
@@ -113,7 +113,7 @@ def cors_rules() -> CorsRules:
     return _rules[0][1]
 
 
-def wanted_by(raw_headers: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
+def cors_request_headers(raw_headers: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
     """The headers of a request that CORS is about."""
     names = (b"origin", b"access-control-request-method", b"access-control-request-headers")
     return {name.decode(): value.decode("latin-1") for name, value in raw_headers if name in names}

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from llm_routing.core.types import Caller
 
 
-class Readable(Protocol):
+class IncomingRequest(Protocol):
     """A request as far as anybody may read it. Names of headers are asked for in lower case."""
 
     @property
@@ -29,7 +29,7 @@ class Readable(Protocol):
         `Overloaded`, `Throttled`."""
 
 
-class Addressed(Readable, Protocol):
+class AddressedRequest(IncomingRequest, Protocol):
     """A request with the address of its client."""
 
     @property
@@ -41,7 +41,7 @@ class Addressed(Readable, Protocol):
         """As ASGI has it."""
 
 
-class Asked(Readable, Protocol):
+class AuthenticatedRequest(IncomingRequest, Protocol):
     """A request whose key is good: what the edge and the check of its key have added."""
 
     @property
@@ -70,7 +70,7 @@ class ByteStream(Protocol):
 
 
 @dataclass(slots=True)
-class Reply:
+class EndpointResponse:
     """An answer: whole, or as a stream of events."""
 
     content: bytes | ByteStream

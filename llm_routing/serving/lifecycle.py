@@ -46,12 +46,12 @@ class Lifecycle:
     server's own handler get the signal. A second SIGTERM goes to it directly.
 
     After a graceful end uvicorn raises the signal again, so that a process without a handler of
-    its own ends by it (status 143 in a shell). With `exits_in_order` the process exits with 0: for
-    a program that is a server and nothing else.
+    its own ends by it (status 143 in a shell). With `exit_zero_on_sigterm` the process exits with
+    0; use it for a process that only runs the server.
     """
 
-    def __init__(self, *, exits_in_order: bool = False) -> None:
-        self._exits_in_order = exits_in_order
+    def __init__(self, *, exit_zero_on_sigterm: bool = False) -> None:
+        self._exits_in_order = exit_zero_on_sigterm
         self._requests: set[asyncio.Task[Any]] = set()
         self._server_handler: Handler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,7 +79,7 @@ class Lifecycle:
             self._server_handler = handler
             signal.signal(signal.SIGTERM, self._on_signal)
 
-    def settle(self) -> None:
+    def tune_process(self) -> None:
         """What the process needs to serve is there: where it is a server and nothing else, the
         garbage collector need not look at all that again and again, threads in the background hand
         the interpreter's lock back soon, and uvicorn need not put together a line for each request
@@ -165,7 +165,7 @@ class Lifecycle:
             self._server_handler(number, None)
 
 
-def is_cut() -> bool:
+def was_cancelled_by_shutdown() -> bool:
     """Whether the running task was cancelled because the process ends. That is told once: the task
     goes on, to say so and to end."""
     task = asyncio.current_task()
@@ -176,6 +176,6 @@ def is_cut() -> bool:
     return True
 
 
-def shutting_down() -> Overloaded:
+def shutdown_error() -> Overloaded:
     """What a caller is told whose request was cut."""
     return Overloaded("The gateway is shutting down. Ask again.")

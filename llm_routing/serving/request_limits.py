@@ -33,12 +33,12 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
 SendError = Callable[[LLMError, Send], Awaitable[None]]
 
-BODY_SECONDS = 60.0
+BODY_TIMEOUT = 60.0
 """How long a body may take; one of a signed-in user may be silent for so long, and a client may
 leave an answer unread for so long."""
 
 
-def head_refusal(scope: Scope, settings: Settings) -> LLMError | None:
+def head_error(scope: Scope, settings: Settings) -> LLMError | None:
     """Why the head of a request is refused whatever else is in it. Takes linear time."""
     headers = scope["headers"]
     if len(headers) > settings.max_header_lines:
@@ -67,7 +67,7 @@ async def pass_on(
         has_started = True
         # uvicorn waits without a limit for a client that does not read.
         try:
-            with TimeLimit(BODY_SECONDS):
+            with TimeLimit(BODY_TIMEOUT):
                 await send(event)
         except TimeoutError:
             has_stalled = True
@@ -97,7 +97,7 @@ class _BodyOfOthers:
         self._size = 0
         self._is_whole = False
         self._is_signed_in: bool | None = None
-        self._deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+        self._deadline = asyncio.get_running_loop().time() + BODY_TIMEOUT
 
     async def refuses_announced(self) -> bool:
         """Whether Content-Length says already that the body is too large."""
@@ -113,14 +113,14 @@ class _BodyOfOthers:
             return await self._receive()
         if self.problem is not None:
             return {"type": "http.disconnect"}
-        seconds = BODY_SECONDS
+        seconds = BODY_TIMEOUT
         if not self._is_signed_in:
             seconds = max(0.0, self._deadline - asyncio.get_running_loop().time())
         try:
             with TimeLimit(seconds):
                 event = await self._receive()
         except TimeoutError:
-            self.problem = RequestTimedOut(f"The body took longer than {BODY_SECONDS:.0f} s.")
+            self.problem = RequestTimedOut(f"The body took longer than {BODY_TIMEOUT:.0f} s.")
             return {"type": "http.disconnect"}
         self._is_whole = not event.get("more_body", False)
         self._size += len(event.get("body", b""))

@@ -14,7 +14,7 @@ from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from .readiness import is_draining
 
 if TYPE_CHECKING:
-    from .exchange import ByteStream, Reply
+    from .exchange import ByteStream, EndpointResponse
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -27,7 +27,7 @@ _WRITES_APART = frozenset(
 )
 
 
-async def send_reply(reply: "Reply", send: Send) -> None:
+async def send_endpoint_response(reply: "EndpointResponse", send: Send) -> None:
     """Sends what an endpoint answers."""
     content, headers = reply.content, reply.headers
     if isinstance(content, bytes):

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from llm_routing import close_routers
-from llm_routing.api.refusals import MOST_LINES, RefusalLines
+from llm_routing.api.request_log import MAX_LINES, LogRateLimit
 from llm_routing.models import ModelConfig, Provider, UsageRecord
 from tests.faults.upstream import Exchange, RawUpstream
 
@@ -204,10 +204,10 @@ def test_lines_of_refused_requests_are_limited_and_the_others_counted(
 ) -> None:
     caplog.set_level(logging.INFO, "llm_routing.api")
     now = 7.0
-    lines = RefusalLines(lambda: now)
+    lines = LogRateLimit(lambda: now)
     assert [lines.take(is_anonymous=True) for _ in range(7)] == [True] * 5 + [False] * 2
     taken = [lines.take(is_anonymous=False) for _ in range(200)]
-    assert taken == [True] * (MOST_LINES - 5) + [False] * (200 - MOST_LINES + 5)
+    assert taken == [True] * (MAX_LINES - 5) + [False] * (200 - MAX_LINES + 5)
     now = 8.0
     assert lines.take(is_anonymous=True)
     assert "107 more requests" in caplog.text

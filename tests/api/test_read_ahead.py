@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from llm_routing.api.streams.read_ahead import SILENCE, ReadAhead
+from llm_routing.api.streams.read_ahead import IDLE, ReadAhead
 from llm_routing.core.errors import IdleTimeout
 from tests.core.virtual_time import in_virtual_time
 
@@ -54,7 +54,7 @@ async def read(script: Script, silence: float = 15) -> Sequence[object]:
 @in_virtual_time
 async def test_every_silence_is_told_and_nothing_is_lost() -> None:
     script = Script("a", 14.0, "b", "c", 50.0, "d", 16.0)
-    assert await read(script) == ["a", "b", "c", *[SILENCE] * 3, "d", SILENCE]
+    assert await read(script) == ["a", "b", "c", *[IDLE] * 3, "d", IDLE]
     assert script.is_closed
     assert not script.was_cancelled
 
@@ -70,7 +70,7 @@ async def test_without_an_interval_it_waits_quietly() -> None:
 async def test_what_the_source_raises_comes_in_its_turn() -> None:
     reader = ReadAhead(Script("a", 20.0, IdleTimeout("Silent.")), 15)
     assert await reader.next() == "a"
-    assert await reader.next() is SILENCE
+    assert await reader.next() is IDLE
     with pytest.raises(IdleTimeout):
         await reader.next()
     await reader.aclose()
@@ -93,7 +93,7 @@ async def test_no_more_than_one_item_is_read_ahead() -> None:
 async def test_closing_ends_a_wait_that_goes_on() -> None:
     script = Script("a", 100.0)
     reader = ReadAhead(script, 15)
-    assert [await reader.next() for _ in range(2)] == ["a", SILENCE]
+    assert [await reader.next() for _ in range(2)] == ["a", IDLE]
     await reader.aclose()
     assert script.was_cancelled
     assert script.is_closed

@@ -10,7 +10,7 @@ from django.db import OperationalError
 
 from llm_routing.conf import get_settings
 from llm_routing.configuration import snapshot
-from llm_routing.configuration.built_in import static_snapshot
+from llm_routing.configuration.built_in import built_in_snapshot
 from llm_routing.configuration.snapshot import Snapshot, SnapshotOrigin, SnapshotSource
 from llm_routing.core.quirks import Quirks
 from llm_routing.core.routing_table import route_key, table_to_json
@@ -107,7 +107,7 @@ def state(source: SnapshotSource) -> tuple[SnapshotOrigin, bool]:
 
 
 def static() -> Snapshot:
-    return static_snapshot({})
+    return built_in_snapshot({})
 
 
 def with_shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,11 @@ from llm_routing.api.errors import as_llm_error
 from llm_routing.conf import get_settings
 from llm_routing.core.events import Frame
 from llm_routing.formats.base import StreamRenderer
-from llm_routing.serving.lifecycle import is_cut, shutting_down
+from llm_routing.serving.lifecycle import shutdown_error, was_cancelled_by_shutdown
 
-from .keep_alive import SignsOfLife
-from .late import ServedStream
-from .read_ahead import SILENCE, ReadAhead, Silence
+from .keep_alive import KeepAliveTimer
+from .pending import ResponseStream
+from .read_ahead import IDLE, Idle, ReadAhead
 
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -47,14 +47,14 @@ class EventStream:
     cancelled, and `has_stalled` says why.
     """
 
-    def __init__(self, frames: ServedStream, renderer: StreamRenderer, request_id: str) -> None:
+    def __init__(self, frames: ResponseStream, renderer: StreamRenderer, request_id: str) -> None:
         settings = get_settings()
         self.has_stalled = False
         self._keep_alive_interval = settings.keep_alive_interval
         self._frames = ReadAhead(frames, self._keep_alive_interval)
-        self._next: Callable[[], Awaitable[Sequence[Frame] | Literal[Silence.SILENCE]]]
+        self._next: Callable[[], Awaitable[Sequence[Frame] | Literal[Idle.IDLE]]]
         self._next = self._frames.next
-        self._signs: SignsOfLife | None = None
+        self._signs: KeepAliveTimer | None = None
         self._renderer = renderer
         self._request_id = request_id
         self._write_timeout = settings.write_timeout
@@ -75,7 +75,7 @@ class EventStream:
         self._next = self._frames.directly
         if self._keep_alive_interval:
             sign = partial(send, self._renderer.keep_alive)
-            self._signs = SignsOfLife(sign, self._keep_alive_interval, weakref.ref(self))
+            self._signs = KeepAliveTimer(sign, self._keep_alive_interval, weakref.ref(self))
 
     async def __anext__(self) -> bytes:
         self._is_waiting = True
@@ -83,7 +83,7 @@ class EventStream:
             has_ended = False
             try:
                 batch = await self._next()
-                if batch is SILENCE:
+                if batch is IDLE:
                     chunk = self._renderer.keep_alive
                 else:
                     chunk = b"".join([self._renderer.render(frame) for frame in batch])
@@ -91,10 +91,10 @@ class EventStream:
                 has_ended = True
                 chunk = self._renderer.end()
             except asyncio.CancelledError:
-                if not is_cut():
+                if not was_cancelled_by_shutdown():
                     raise
                 has_ended = True
-                chunk = self._renderer.error(shutting_down(), self._request_id)
+                chunk = self._renderer.error(shutdown_error(), self._request_id)
             except Exception as error:  # noqa: BLE001  # told, and logged where it is a fault
                 has_ended = True
                 told = as_llm_error(error, self._request_id)

@@ -15,7 +15,7 @@ class Listener(Protocol):
         """Since when, in the loop's time; None where they do not wait for us."""
 
 
-class SignsOfLife:
+class KeepAliveTimer:
     """Runs `send` whenever the listener has waited in silence for `interval` seconds. One timer
     for all of a stream. End it in any case; it ends by itself when the listener is gone."""
 

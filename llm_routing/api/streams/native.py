@@ -18,7 +18,7 @@ from llm_routing.core.events import (
 from llm_routing.core.types import LLMResponse
 from llm_routing.formats.sse import KEEP_ALIVE, encode_event
 
-from .late import ServedStream
+from .pending import ResponseStream
 
 
 class NativeStreamRenderer:
@@ -27,7 +27,7 @@ class NativeStreamRenderer:
 
     keep_alive = KEEP_ALIVE
 
-    def __init__(self, stream: ServedStream) -> None:
+    def __init__(self, stream: ResponseStream) -> None:
         self._stream = stream
         self._accumulator = Accumulator()
 

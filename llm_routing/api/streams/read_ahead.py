@@ -10,13 +10,13 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Silence(Enum):
-    """The type of `SILENCE`."""
+class Idle(Enum):
+    """The type of `IDLE`."""
 
-    SILENCE = "silence"
+    IDLE = "silence"
 
 
-SILENCE: Final = Silence.SILENCE
+IDLE: Final = Idle.IDLE
 """Nothing has come for a while; the wait goes on with the next call."""
 
 
@@ -31,7 +31,7 @@ class Source(Protocol[T_co]):
 
 
 class ReadAhead(Generic[T]):
-    """The items of `source`, and `SILENCE` whenever none has come for `silence` seconds (0: never).
+    """The items of `source`, and `IDLE` whenever none has come for `silence` seconds (0: never).
 
     One task for the whole source reads it, so that a wait is never broken off and begun again.
     Close it in any case; that closes the source.
@@ -53,7 +53,7 @@ class ReadAhead(Generic[T]):
         """As `next` from the first item on, but without silences, and so without a task."""
         return self._source.__anext__
 
-    async def next(self) -> T | Literal[Silence.SILENCE]:
+    async def next(self) -> T | Literal[Idle.IDLE]:
         """The next item. Raises what the source raises, `StopAsyncIteration` at its end. One call
         at a time; one that was cancelled has taken nothing."""
         if not self._silence:
@@ -63,7 +63,7 @@ class ReadAhead(Generic[T]):
         if not self._items:
             await self._wait()
             if not self._items:
-                return SILENCE
+                return IDLE
         item = self._items.popleft()
         _wake(self._room)
         if isinstance(item, BaseException):

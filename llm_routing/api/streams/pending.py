@@ -15,7 +15,7 @@ from llm_routing.core.types import RoutingFacts, Usage
 from llm_routing.router.in_flight import RoutedStream
 
 
-class ServedStream(Protocol):
+class ResponseStream(Protocol):
     """What a response is made of: `RoutedStream`, open or on its way."""
 
     def __aiter__(self) -> Self:
@@ -39,8 +39,8 @@ class ServedStream(Protocol):
         """The moment of the answer, in Unix seconds."""
 
 
-class LateStream:
-    """`ServedStream` over one that `opening` will give. What fails until then is raised by the
+class PendingStream:
+    """`ResponseStream` over one that `opening` will give. What fails until then is raised by the
     first `__anext__`."""
 
     def __init__(self, opening: "asyncio.Task[RoutedStream]") -> None:
@@ -70,9 +70,9 @@ class LateStream:
         return self._opening.result().usage
 
 
-async def opened_within(
+async def open_within(
     opening: "asyncio.Task[RoutedStream]", seconds: float
-) -> RoutedStream | LateStream:
+) -> RoutedStream | PendingStream:
     """The stream, if it is open within `seconds`, else one that is late. Raises what the opening
     raises in that time."""
     try:
@@ -80,4 +80,4 @@ async def opened_within(
     except BaseException:
         opening.cancel()
         raise
-    return opening.result() if opening.done() else LateStream(opening)
+    return opening.result() if opening.done() else PendingStream(opening)

@@ -333,8 +333,14 @@ async def test_a_signed_in_user_may_send_a_larger_body(
             await send({"type": "http.response.start", "status": error.http_status})
 
         headers = [(b"cookie", f"sessionid={cookie}".encode())]
-        scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/upload"}
-        scope = {**scope, "query_string": b"", "headers": headers}
+        scope: dict[str, Any] = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "path": "/upload",
+            "query_string": b"",
+            "headers": headers,
+        }
         await pass_on(upload, scope, receive, send, send_error=send_error)
         return int(sent[0]["status"])
 
@@ -347,7 +353,7 @@ async def test_a_signed_in_user_may_send_a_larger_body(
 async def test_a_body_for_another_path_that_does_not_come_is_given_up(
     router: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_limits, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(request_limits, "BODY_TIMEOUT", 0.2)
     async with connected("httptools") as (reader, writer):
         writer.write(
             b"POST /admin/login/ HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nx"
@@ -362,7 +368,7 @@ async def test_a_client_that_does_not_read_is_dropped(
     """The document is larger than what the kernel takes, a static file than what uvicorn buffers.
     In both cases uvicorn itself would wait for ever."""
     limits(LLM_WRITE_TIMEOUT=0.3)
-    monkeypatch.setattr(request_limits, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(request_limits, "BODY_TIMEOUT", 0.3)
 
     entered: list[str] = []
 

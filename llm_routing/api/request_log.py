@@ -12,13 +12,13 @@ from llm_routing.core.types import CacheState, Caller, RoutingFacts
 
 logger = logging.getLogger("llm_routing.api")
 
-MOST_LINES = 100
+MAX_LINES = 100
 """In one second, in each process."""
-MOST_ANONYMOUS_LINES = 5
+MAX_ANONYMOUS_LINES = 5
 """The same, of requests without a good key."""
 
 
-class RefusalLines:
+class LogRateLimit:
     """Limits the lines of each second. `what` says in the summary what became of the requests whose
     lines were left out."""
 
@@ -40,8 +40,8 @@ class RefusalLines:
                 logger.info("%d more requests were %s.", self._left_out, self._what)
             self._second = second
             self._written = self._anonymous = self._left_out = 0
-        too_many = is_anonymous and self._anonymous >= MOST_ANONYMOUS_LINES
-        if too_many or self._written >= MOST_LINES:
+        too_many = is_anonymous and self._anonymous >= MAX_ANONYMOUS_LINES
+        if too_many or self._written >= MAX_LINES:
             self._left_out += 1
             return False
         self._written += 1
@@ -49,11 +49,13 @@ class RefusalLines:
         return True
 
 
-_lines = RefusalLines()
-_reused_lines = RefusalLines(what="answered from the cache or by a replay")
+_lines = LogRateLimit()
+_reused_lines = LogRateLimit(what="answered from the cache or by a replay")
 
 
-def log_refusal(error: LLMError, status: int, request_id: str, caller: Caller | None) -> None:
+def log_error_response(
+    error: LLMError, status: int, request_id: str, caller: Caller | None
+) -> None:
     """Logs that a request was answered with `error`, without anything of its content."""
     if logger.isEnabledFor(logging.INFO) and _lines.take(is_anonymous=caller is None):
         logger.info(
@@ -67,7 +69,7 @@ def log_refusal(error: LLMError, status: int, request_id: str, caller: Caller | 
         )
 
 
-def log_reuse(facts: RoutingFacts, request_id: str, caller: Caller) -> None:
+def log_reused_response(facts: RoutingFacts, request_id: str, caller: Caller) -> None:
     """Logs that a request was answered from the cache or by a replay, if it was."""
     if facts.cache is not CacheState.HIT and not facts.replayed:
         return

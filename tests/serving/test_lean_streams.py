@@ -9,13 +9,13 @@ import pytest
 
 from llm_routing.formats.anthropic_messages import read_stream as anthropic_stream
 from llm_routing.formats.openai_chat import read_stream as openai_chat_stream
-from tests.asgi.test_lean import Exchange, chat, key, watch_hops
 from tests.router.conftest import (
     clean_process,
     configuration,
     connections_given_back,
     router,
 )
+from tests.serving.test_lean import Exchange, chat, key, watch_hops
 
 __all__ = ["clean_process", "configuration", "connections_given_back", "key", "router"]
 
