@@ -16,11 +16,10 @@ from django.db import close_old_connections
 from .access.refused_keys import refused_keys
 from .backends.breakers import MemoryBreakers
 from .backends.clock import SystemClock
-from .backends.files import HAND_OVER, LASTING, FileCache
+from .backends.files import FileCache
 from .backends.http.proxies import Proxies
 from .backends.http.transport import AiohttpTransport
 from .backends.memory import MemoryCache
-from .backends.neighbours import ForNeighbours, Neighbours
 from .backends.redis.answers import RedisCache
 from .backends.redis.breaker_board import BreakerBoard
 from .backends.redis.breakers import SharedBreakers
@@ -344,27 +343,21 @@ def guarded_redis(settings: Settings, clock: Clock) -> GuardedRedis | None:
 
 
 def _shelves(settings: Settings, clock: Clock) -> tuple[Shelf, Shelf]:
-    """Cached answers, and those under idempotency keys: in memory, and in Redis, or else in
-    directories that the workers of this machine have in common."""
+    """Returns the cache of answers and that of answers under idempotency keys. Both are in memory,
+    and in Redis if it is configured. Without Redis, idempotency keys have files that the workers of
+    this machine share, and each worker has its own cache of answers."""
     # Here, so that unusable encryption keys stop the start and not a request.
     of_answers = Sealing(secrets.encryption_keys(Purpose.CACHED_ANSWERS))
     of_replays = Sealing(secrets.encryption_keys(Purpose.IDEMPOTENT_ANSWERS))
-    answers: RedisCache | ForNeighbours
+    answers: RedisCache | None
     replays: RedisCache | FileCache
     redis = guarded_redis(settings, clock)
     if redis is not None:
         answers = RedisCache(redis, cipher=of_answers, clock=clock)
         replays = RedisCache(redis, cipher=of_replays, clock=clock, kind="replay")
     else:
-        directory = settings.state_dir / "answers"
-        answers = ForNeighbours(
-            FileCache(directory, HAND_OVER, cipher=of_answers, clock=clock),
-            Neighbours(settings.state_dir / "processes", clock),
-            clock,
-        )
-        replays = FileCache(
-            settings.state_dir / "idempotency", LASTING, cipher=of_replays, clock=clock
-        )
+        answers = None
+        replays = FileCache(settings.state_dir / "idempotency", cipher=of_replays, clock=clock)
     cached = MemoryCache(
         max_entries=settings.cache_max_size,
         max_bytes=settings.cache_memory_limit_mb * 1024 * 1024,

@@ -1,7 +1,4 @@
-"""What the workers of one machine have in common without Redis: directories of locks and answers.
-
-How long answers stay and how many is a directory's `Room`.
-"""
+"""Answers under idempotency keys in files, which the workers of one machine share without Redis."""
 
 import asyncio
 import fcntl
@@ -42,21 +39,11 @@ _Known = tuple[str, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """How long an answer stays in a directory, whatever its lifetime, and how many stay there and
-    how large they are together: about so, since each process looks after some writes only."""
+class Retention:
+    """How much a directory holds, approximately: each process checks only after some writes."""
 
-    seconds: float
-    entries: int
-    bytes: int
-
-
-HAND_OVER = Room(seconds=10.0, entries=1000, bytes=100 * 1024 * 1024)
-"""As long as equal requests that came together may look for an answer; each worker then goes on
-from its own memory."""
-
-LASTING = Room(seconds=math.inf, entries=1000, bytes=100 * 1024 * 1024)
-"""As long as the answers live, over restarts."""
+    max_entries: int = 1000
+    max_bytes: int = 100 * 1024 * 1024
 
 
 class FileCache:
@@ -67,9 +54,11 @@ class FileCache:
     Where there is no room for all, those that would be due first leave.
     """
 
-    def __init__(self, directory: Path, room: Room, *, cipher: Cipher, clock: Clock) -> None:
+    def __init__(
+        self, directory: Path, *, cipher: Cipher, clock: Clock, retention: Retention | None = None
+    ) -> None:
         self._directory = directory
-        self._room = room
+        self._retention = retention or Retention()
         self._cipher = cipher
         self._clock = clock
         self._paused_until = clock.monotonic()
@@ -79,10 +68,6 @@ class FileCache:
         self._tidies_at = -math.inf
         self._forget_earlier_boots()
         self._sweep()
-
-    def is_alone(self) -> bool:
-        """See `SharedCache.is_alone`."""
-        return False
 
     async def claim(self, key: str, max_age: float) -> "Found | FileLease | NoLease":
         """See `SharedCache.claim`. A few system calls on a small file, without a thread."""
@@ -114,10 +99,9 @@ class FileCache:
         data = encode(entry)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, data, 0)
-        stays = min(ttl, self._room.seconds)
-        due = int((stored_at + stays) * _NANOSECONDS)
+        due = int((stored_at + ttl) * _NANOSECONDS)
         os.utime(descriptor, ns=(due, due))
-        self._written(len(data), stays)
+        self._written(len(data), ttl)
 
     def pause(self, error: OSError) -> None:
         """Leaves the directory alone for a while: the disk is full, or not ours to write."""
@@ -157,16 +141,17 @@ class FileCache:
         """The associated data of a file's seal: its name, the boot, when it was stored, its TTL."""
         return f"{self._directory.name}/{key} {BOOT} {float(stored_at)!r} {float(ttl)!r}"
 
-    def _written(self, size: int, stays: float) -> None:
+    def _written(self, size: int, ttl: float) -> None:
         """Sees to it that the directory is tidied: after some writes at once, else in time."""
         with self._lock:
             self._entries += 1
             self._bytes += size
-            is_full = self._entries * 16 > self._room.entries or self._bytes * 16 > self._room.bytes
+            limit = self._retention
+            is_full = self._entries * 16 > limit.max_entries or self._bytes * 16 > limit.max_bytes
         if is_full:
             self._tidy()
         else:
-            self._tidy_in(stays)
+            self._tidy_in(ttl)
 
     def _tidy(self) -> None:
         with self._lock:
@@ -203,7 +188,7 @@ class FileCache:
     def _surplus(self, fresh: Iterable[_Known]) -> Iterator[_Known]:
         """The entries to evict when the store is full. Each time, the owner with the most bytes
         loses the entry that expires first, so no owner pushes out another's share."""
-        room = self._room
+        limit = self._retention
         of: dict[str, deque[_Known]] = {}
         sizes: Counter[str] = Counter()
         for item in fresh:
@@ -211,10 +196,10 @@ class FileCache:
             sizes[owner_of(item[0])] += item[1][1]
 
         def part(owner: str) -> float:
-            return max(len(of[owner]) / room.entries, sizes[owner] / room.bytes)
+            return max(len(of[owner]) / limit.max_entries, sizes[owner] / limit.max_bytes)
 
         entries = sum(map(len, of.values()))
-        while entries > room.entries or sizes.total() > room.bytes:
+        while entries > limit.max_entries or sizes.total() > limit.max_bytes:
             largest = max(of, key=part)
             item = of[largest].popleft()
             sizes[largest] -= item[1][1]

@@ -335,9 +335,6 @@ class SharedCache(Protocol):
     """Answers that processes have in common. It never fails: what is wrong, of another release or
     out of reach is not there."""
 
-    def is_alone(self) -> bool:
-        """Whether there is nobody to share with now, so that all the rest would be in vain."""
-
     async def claim(self, key: str, max_age: float) -> Found | Lease | NoLease:
         """The answer, if there is one younger than `max_age` seconds; else the lease; else `BUSY`
         while somebody has it."""

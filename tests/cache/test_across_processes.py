@@ -23,12 +23,21 @@ Worker = subprocess.Popen[str]
 
 @pytest.fixture(params=["files", "redis"])
 def env(request: pytest.FixtureRequest, tmp_path: Path, sandbox: Server) -> Mapping[str, str]:
-    """The environment of the workers; those that share a Redis share no directory."""
-    url = None
-    if request.param == "redis":
-        url = with_path(request.getfixturevalue("redis_url"), "/5")
-        with redis.Redis.from_url(url) as client:
-            client.flushdb()
+    """The environment of the workers: one state directory for all, or one Redis and a directory
+    for each."""
+    return request.getfixturevalue(f"with_{request.param}")
+
+
+@pytest.fixture
+def with_files(tmp_path: Path, sandbox: Server) -> Mapping[str, str]:
+    return environment(tmp_path, "sqlite://:memory:", None, LLM_SANDBOX_URL=sandbox.url)
+
+
+@pytest.fixture
+def with_redis(tmp_path: Path, sandbox: Server, redis_url: str) -> Mapping[str, str]:
+    url = with_path(redis_url, "/5")
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
     return environment(tmp_path, "sqlite://:memory:", url, LLM_SANDBOX_URL=sandbox.url)
 
 
@@ -81,21 +90,34 @@ def counted(started: list[Worker]) -> Counter[str]:
 
 @pytest.mark.parametrize("kind", ["whole", "stream"])
 async def test_a_thousand_equal_requests_over_four_processes_are_one_call(
-    env: Mapping[str, str], tmp_path: Path, upstream: Upstream, kind: str
+    with_redis: Mapping[str, str], tmp_path: Path, upstream: Upstream, kind: str
 ) -> None:
     prompt = "[[delay=1 token_delay=0.01]] Hello"
-    with workers(env, tmp_path, count=4, requests=250, prompt=prompt, kind=kind) as started:
+    with workers(with_redis, tmp_path, count=4, requests=250, prompt=prompt, kind=kind) as started:
         for worker in started:
             go(worker)
         assert counted(started) == {"hit": 999, "miss": 1}
     assert await upstream.calls() == 1
 
 
+async def test_without_redis_each_worker_calls_upstream_once(
+    with_files: Mapping[str, str], tmp_path: Path, upstream: Upstream
+) -> None:
+    """Without Redis workers share no cached answers; equal requests of one worker share a call."""
+    with workers(
+        with_files, tmp_path, count=2, requests=50, prompt="[[delay=1]] Hello", kind="whole"
+    ) as started:
+        for worker in started:
+            go(worker)
+        assert counted(started) == {"hit": 98, "miss": 2}
+    assert await upstream.calls() == 2
+
+
 async def test_when_the_worker_that_asks_is_killed_another_takes_over(
-    env: Mapping[str, str], tmp_path: Path, upstream: Upstream
+    with_redis: Mapping[str, str], tmp_path: Path, upstream: Upstream
 ) -> None:
     await upstream.script("stall_after=0")
-    with workers(env, tmp_path, count=2, requests=50, prompt="Hi", kind="whole") as started:
+    with workers(with_redis, tmp_path, count=2, requests=50, prompt="Hi", kind="whole") as started:
         leader, follower = started
         go(leader)
         deadline = time.monotonic() + 30

@@ -10,10 +10,7 @@ import pytest
 from django.db.backends.utils import CursorWrapper
 
 from llm_routing import BaseLLMRouter, RouterConfig, close_routers, get_llm_router
-from llm_routing.backends.clock import SystemClock
-from llm_routing.backends.neighbours import Neighbours
 from llm_routing.conf import get_settings
-from llm_routing.core.codec import encode
 from llm_routing.core.errors import LLMError
 from llm_routing.core.events import AnswerEnded, Frame, StreamEvent
 from llm_routing.core.types import CacheState, Caller, LLMRequest
@@ -354,20 +351,11 @@ async def test_bytes_are_bounded_too(router: BaseLLMRouter) -> None:
     assert metrics["cache_entries"] + metrics["cache_evictions_total"] == 12
 
 
-async def test_what_lies_on_disk_for_the_other_workers_is_not_to_be_read(
-    router: BaseLLMRouter,
-) -> None:
-    state = get_settings().state_dir
-    another = Neighbours(state / "processes", SystemClock())
-    answer = await router.complete("a secret plan", use_case="debugging")
-    another.leave()
-    directory = state / "answers"
-    (file,) = directory.iterdir()
-    content = file.read_bytes()
-    assert b"answer" in content
-    for word in (b"secret", b"plan", answer.content.encode()[:10], encode("Hello")):
-        assert word not in content
-    assert "secret" not in file.name
+async def test_cached_answers_are_kept_in_no_file(router: BaseLLMRouter) -> None:
+    """Without Redis an answer is in the memory of its process and nowhere else."""
+    await router.complete("a secret plan", use_case="debugging")
+    assert await ask(router, "a secret plan") is HIT
+    assert not (get_settings().state_dir / "answers").exists()
 
 
 async def test_neither_a_hit_nor_a_miss_starts_a_thread_or_asks_the_database(

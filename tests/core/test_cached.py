@@ -129,10 +129,6 @@ class FakeShared:
         self.is_away = False
         self.claims = 0
 
-    def is_alone(self) -> bool:
-        """See `SharedCache.is_alone`."""
-        return False
-
     async def claim(self, key: str, max_age: float) -> Found | Lease | NoLease:
         await asyncio.sleep(0)
         self.claims += 1

@@ -84,10 +84,6 @@ class RedisCache:
         self._clock = clock
         self._kind = kind
 
-    def is_alone(self) -> bool:
-        """See `SharedCache.is_alone`."""
-        return False
-
     async def claim(self, key: str, max_age: float) -> "Found | RedisLease | NoLease":
         """See `SharedCache.claim`."""
         token = new_id()

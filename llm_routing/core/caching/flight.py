@@ -77,7 +77,7 @@ class Flight:
                 await self._lease.release()
         elif self._lease is not None:
             await self._lease.publish(self._answer, self._ttl)
-        elif self._shared is not None and not self._shared.is_alone():
+        elif self._shared is not None:
             await self._shared.put(self._key, self._answer, self._ttl)
 
     def _land(self, outcome: Outcome) -> None:

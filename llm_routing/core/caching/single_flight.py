@@ -80,7 +80,7 @@ class Shelf:
                 if key not in flights:
                     flights[key] = loop.create_future()
                     flight = Flight(key, rule.ttl, self.memory, self._shared, flights)
-                    if self._shared is None or self._shared.is_alone():
+                    if self._shared is None:
                         return flight
                     return await self._lead(flight, self._shared, key, rule, deadline, read)
                 waiting = flights[key]
