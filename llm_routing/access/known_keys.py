@@ -4,13 +4,11 @@ A sealed file in the state directory holds their digests, never a key. What is b
 for how long, is decided in `access`.
 """
 
-import fcntl
 import json
 import logging
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from pydantic import TypeAdapter
 from llm_routing.crypto.at_rest import Purpose, encryption_keys
 from llm_routing.crypto.in_transit import Sealing
 from llm_routing.models import ApiKey
+from llm_routing.system.locked_files import lock_file
 from llm_routing.system.private_files import private_directory, write_private
 
 from .key_ring import MAX_KNOWN, KeyRing, KnownKey
@@ -61,9 +60,15 @@ class KnownKeys:
         is_due = changes != self._saved and (at_once or now >= self._next_save)
         if not is_due and not self._is_outdated:
             return
-        with self._locked() as is_ours:
-            if not is_ours:
-                return  # another process is at it; the next look comes soon
+        with ExitStack() as stack:
+            try:
+                private_directory(self._path.parent)
+                is_locked = stack.enter_context(lock_file(self._path.with_suffix(".lock")))
+            except OSError as error:
+                logger.warning("The known API keys cannot be kept: %s", error.strerror)
+                return
+            if not is_locked:
+                return  # another process is writing it; the next save comes soon
             is_outdated, self._is_outdated = self._is_outdated, False
             try:
                 self._write(self._ask(self._read()))
@@ -102,26 +107,6 @@ class KnownKeys:
             # Rather none than one with a key that is revoked.
             self._path.unlink(missing_ok=True)
             logger.warning("The known API keys cannot be kept: %s", error.strerror)
-
-    @contextmanager
-    def _locked(self) -> Iterator[bool]:
-        """Whether this process may write. A process that dies gives it up."""
-        try:
-            private_directory(self._path.parent)
-            lock = self._path.with_suffix(".lock")
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            logger.warning("The known API keys cannot be kept: %s", error.strerror)
-            yield False
-            return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-        finally:
-            os.close(descriptor)
 
 
 def _sealing() -> Sealing:

@@ -1,13 +1,13 @@
 """Answers under idempotency keys in files, which the workers of one machine share without Redis."""
 
 import asyncio
-import fcntl
 import logging
 import math
 import os
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -15,6 +15,7 @@ from threading import Lock
 from llm_routing.core.caching.rules import CachedAnswer, answer_from_json, answer_to_json, owner_of
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ports import Cipher, Clock, Found, NoLease
+from llm_routing.system.locked_files import open_if_abandoned, try_lock
 from llm_routing.system.private_files import private_directory
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class FileCache:
         path = self._directory / key
         while True:
             descriptor = _open(path)
-            is_locked = _lock(descriptor)
+            is_locked = try_lock(descriptor)
             found = self._read(key, descriptor, max_age)
             if found is not None or not is_locked:
                 os.close(descriptor)
@@ -274,15 +275,6 @@ def _open(path: Path) -> int:
         return os.open(path, flags, 0o600)
 
 
-def _lock(descriptor: int) -> bool:
-    """Locks the file, unless somebody else has."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _stored_at(path: Path) -> float | None:
     """The moment in an answer's file; None for any other."""
     try:
@@ -304,14 +296,12 @@ def _due(status: os.stat_result) -> int:
 
 def _remove(path: Path, due: int) -> None:
     """Removes a file that nobody has locked, nor written since it was `due` then."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return
-    try:
-        if _lock(descriptor) and _due(os.fstat(descriptor)) == due:
-            path.unlink()
-    except OSError:
-        return
-    finally:
-        os.close(descriptor)
+    with suppress(OSError):
+        descriptor = open_if_abandoned(path)
+        if descriptor is None:
+            return
+        try:
+            if _due(os.fstat(descriptor)) == due:
+                path.unlink()
+        finally:
+            os.close(descriptor)

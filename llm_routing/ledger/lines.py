@@ -32,6 +32,8 @@ def settled_line(attempt: AttemptSettled) -> bytes:
 def read(line: bytes) -> AttemptOpened | AttemptSettled:
     """What a line says; of what an earlier version did not write, the default. Raises `ValueError`
     for what is none."""
+    # Zero bytes stand where another program has truncated the file that the line is in.
+    line = line.lstrip(b"\0")
     match line[:1]:
         case b"S":
             return _read_settled(line[1:])

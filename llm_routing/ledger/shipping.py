@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 from django.db import DatabaseError, InterfaceError
 
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
+from llm_routing.system.locked_files import remove_if_abandoned
 
 from .lines import OPENED, interrupted, opened_line, read, settled_line
-from .segments import BATCH, BEGUN, SEGMENTS, NoRoom, Segment, remove_forsaken
+from .segments import BATCH, SEGMENTS, UNFINISHED_SEGMENTS, DiskLimitReached, Segment
 from .store import RecordStore, reason_of, takes_records
 
 logger = logging.getLogger(__name__)
@@ -187,8 +188,8 @@ class Ledger:
             raise
         for segment in segments:
             segment.close(remove=True)
-        for path in self._directory.glob(BEGUN):
-            remove_forsaken(path)
+        for path in self._directory.glob(UNFINISHED_SEGMENTS):
+            remove_if_abandoned(path)
         return len(settled) + len(lost)
 
     def close(self) -> None:
@@ -222,16 +223,18 @@ class Ledger:
         return segments
 
     def _append(self, line: bytes) -> bool:
-        if self._segment is not None and self._segment.append(line):
-            return True
-        if time.monotonic() < self._paused_until:
-            return False
         try:
+            if self._segment is not None and self._segment.append(line):
+                return True
+            if time.monotonic() < self._paused_until:
+                return False
             return self._begin_segment(line).append(line)
         except OSError as error:
-            # Or each record would ask a full disk for a file.
-            self._paused_until = time.monotonic() + PAUSE_SECONDS
-            logger.error("The ledger cannot be written: %s", error.strerror)
+            now = time.monotonic()
+            if now >= self._paused_until:
+                # Otherwise each record would ask a full disk for a file.
+                self._paused_until = now + PAUSE_SECONDS
+                logger.error("The ledger cannot be written: %s", error.strerror)
             return False
 
     def _begin_segment(self, line: bytes) -> Segment:
@@ -241,7 +244,7 @@ class Ledger:
         needed = sum(map(len, carried)) + len(line)
         capacity = max(SEGMENT_BYTES, 2 * needed)
         if _size_of(self._directory) + capacity > self._max_bytes:
-            raise NoRoom(self._max_bytes)
+            raise DiskLimitReached(self._max_bytes)
         new = Segment.create(self._directory, capacity)
         for attempt in carried:
             new.append(attempt)

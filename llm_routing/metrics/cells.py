@@ -4,7 +4,6 @@ Two files: `ID.names` says which cells are whose, a line for each series, and is
 its process lives; `ID.values` holds the cells, 64-bit floats in the machine's byte order.
 """
 
-import fcntl
 import json
 import logging
 import mmap
@@ -12,7 +11,9 @@ import os
 from pathlib import Path
 from uuid import uuid4
 
-from llm_routing.system.private_files import is_cut_short, private_directory
+from llm_routing.system import disk_space
+from llm_routing.system.locked_files import create_locked
+from llm_routing.system.private_files import private_directory
 
 from .families import Family
 
@@ -85,7 +86,7 @@ class Cells:
     def restore(self) -> None:
         """Gives the file its size back where another program has truncated it. Raises
         `OSError`."""
-        if self._file is not None and is_cut_short(self._file, MAX_CELLS * CELL_BYTES):
+        if self._file is not None and disk_space.restore(self._file, MAX_CELLS * CELL_BYTES):
             logger.error(
                 "%s%s was truncated by another program: this process's metrics begin at zero.",
                 self.id,
@@ -96,12 +97,7 @@ class Cells:
         private_directory(directory)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         values = self._file = os.open(directory / (self.id + VALUES), flags, 0o600)
-        # A hole in the file would be met, on a full disk, as SIGBUS.
-        os.posix_fallocate(values, 0, MAX_CELLS * CELL_BYTES)
+        disk_space.reserve(values, MAX_CELLS * CELL_BYTES)
         memory = mmap.mmap(values, MAX_CELLS * CELL_BYTES)
-        # Locked before it has the name that others look for: nobody takes it for a dead one's.
-        hidden = directory / f"{self.id}.new"
-        self._names = os.open(hidden, flags | os.O_APPEND, 0o600)
-        fcntl.flock(self._names, fcntl.LOCK_EX)
-        hidden.rename(directory / (self.id + NAMES))
+        self._names = create_locked(directory / (self.id + NAMES), flags=os.O_APPEND)
         return memory

@@ -4,16 +4,15 @@ Counters and histograms of a process stay when it ends, its gauges go. What the 
 folded into one file; when the last process has ended, the next one starts from zero.
 """
 
-import fcntl
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from struct import iter_unpack
 
+from llm_routing.system.locked_files import is_owner_alive, lock_file
 from llm_routing.system.private_files import private_directory, write_private
 
 from .cells import CELL_BYTES, NAMES, VALUES, Cells, Series
@@ -48,11 +47,11 @@ class SharedNumbers:
         """New cells in the directory, which is emptied where no process lives in it."""
         with suppress(OSError):
             private_directory(self._directory)
-        with self._alone() as is_alone:
-            if is_alone:
-                with suppress(OSError):
+            with lock_file(self._directory / LOCK) as is_locked:
+                if is_locked:
                     self._empty()
-            return Cells(self._directory)
+                return Cells(self._directory)
+        return Cells(self._directory)
 
     def total(self, own: Cells) -> Numbers:
         """The sum over all processes. Blocks for nobody: where the dead are folded meanwhile, it
@@ -79,13 +78,14 @@ class SharedNumbers:
         """Adds up what the dead have left and removes their files. Raises `OSError`."""
         if not own.is_shared:
             return
-        with self._alone() as is_alone:
-            if not is_alone:
-                return
+        with lock_file(self._directory / LOCK) as is_locked:
+            if not is_locked:
+                return  # another process is folding or starting
             departed = _departed(self._departed_bytes())
             # Those folded before us are in the sum already, if whoever did it died at it.
             self._remove(departed.folded)
-            dead = [path for path in self._files() if path.stem != own.id and _is_dead(path)]
+            others = (path for path in self._files() if path.stem != own.id)
+            dead = [path for path in others if not is_owner_alive(path)]
             if not dead:
                 return
             for path in dead:
@@ -96,7 +96,7 @@ class SharedNumbers:
 
     def _empty(self) -> None:
         files = list(self._files())
-        if all(map(_is_dead, files)):
+        if not any(map(is_owner_alive, files)):
             (self._directory / DEPARTED).unlink(missing_ok=True)
             self._remove(path.stem for path in files)
 
@@ -107,24 +107,6 @@ class SharedNumbers:
 
     def _files(self) -> Iterator[Path]:
         return self._directory.glob(f"*{NAMES}")
-
-    @contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Whether no other process starts or folds just now. Nobody waits."""
-        try:
-            lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:
-            yield False
-            return
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(lock)
 
     def _departed_bytes(self) -> bytes:
         try:
@@ -143,24 +125,9 @@ class SharedNumbers:
         write_private(self._directory / DEPARTED, content.encode())
 
 
-def _is_dead(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        # Shared, so that those who only look do not take each other for the owner.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
 def _read(path: Path) -> Numbers:
     """The numbers of another process. Raises `FileNotFoundError` where they are folded by now."""
-    is_dead = _is_dead(path)
+    is_dead = not is_owner_alive(path)
     names = path.read_bytes()
     cells = path.with_suffix(VALUES).read_bytes()
     values = [

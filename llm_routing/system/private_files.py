@@ -82,15 +82,6 @@ def tighten(directory: Path, *, is_deep: bool = True) -> None:
             break
 
 
-def is_cut_short(descriptor: int, size: int) -> bool:
-    """Whether somebody has truncated a file that is mapped into memory; it is given its size back,
-    since the next use of the memory would end the process (SIGBUS). Raises `OSError`."""
-    if os.fstat(descriptor).st_size >= size:
-        return False
-    os.posix_fallocate(descriptor, 0, size)
-    return True
-
-
 def _close_to_others(path: Path) -> None:
     status = path.lstat()
     is_ours = status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode)
