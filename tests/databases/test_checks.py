@@ -12,7 +12,7 @@ from llm_routing.ledger.database_checks import check_database_server, check_data
 from llm_routing.ledger.lines import columns
 from llm_routing.ledger.store import FILE, RecordStore, reason_of
 from llm_routing.models import UsageRecord
-from tests.ledger.test_ledger import opened, settled
+from tests.ledger.attempts import opened, settled
 
 from .conftest import NewHost
 

@@ -6,83 +6,27 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.db import OperationalError, transaction
 from django.db.transaction import TransactionManagementError
 
-from llm_routing.core.ports import AttemptOpened, AttemptSettled
-from llm_routing.core.types import AttemptOutcome, Caller, Usage
+from llm_routing.core.types import Usage
 from llm_routing.ledger import shipping as ledger_module
 from llm_routing.ledger.lines import columns, opened_line, settled_line
 from llm_routing.ledger.shipping import Ledger
 from llm_routing.models import UsageRecord
 from llm_routing.models.usage import UsageRecordQuerySet
 
+from .attempts import leave_alone, opened, settled, write
+
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "ledger"
-
-
-@pytest.fixture
-def ledger(directory: Path) -> Iterator[Ledger]:
-    ledger = Ledger(directory)
-    yield ledger
-    ledger.close()
-
-
-def opened() -> AttemptOpened:
-    return AttemptOpened(
-        id=uuid4().hex,
-        request_id="req_1",
-        caller=Caller("acme", "ci"),
-        operation="chat",
-        use_case="debugging",
-        tier="premium",
-        provider="openai",
-        model="gpt",
-        number=2,
-        started_at=datetime(2026, 11, 23, 12, 0, tzinfo=UTC),
-        input_tokens=7,
-        input_price=Decimal("2.5"),
-    )
-
-
-def settled(attempt: AttemptOpened) -> AttemptSettled:
-    return AttemptSettled(
-        opened=attempt,
-        outcome=AttemptOutcome.SUCCESS,
-        error_code="",
-        status=200,
-        usage=Usage(100, 20, cached_input_tokens=40, reasoning_tokens=5),
-        cost=Decimal("0.0000012345"),
-        latency_ms=12.5,
-        time_to_first_token_ms=3.5,
-    )
-
-
-def write(ledger: Ledger) -> AttemptOpened:
-    attempt = opened()
-    ledger.opened(attempt)
-    ledger.settled(settled(attempt))
-    return attempt
-
-
-def leave_alone(patch: pytest.MonkeyPatch, away: Callable[..., None]) -> None:
-    """The database takes no record, whoever brings it."""
-    patch.setattr(UsageRecord.objects, "add_rows", away)
-    patch.setattr(UsageRecordQuerySet, "check_row", away)
 
 
 def test_a_settled_attempt_arrives_with_all_that_is_known_of_it(ledger: Ledger) -> None:
@@ -209,7 +153,7 @@ def test_a_killed_process_leaves_what_it_settled_and_what_it_had_asked(directory
         """
         import django, sys; django.setup()
         from pathlib import Path
-        from tests.ledger.test_ledger import Ledger, opened, write
+        from tests.ledger.attempts import Ledger, opened, write
         ledger = Ledger(Path(sys.argv[1]))
         write(ledger); write(ledger); ledger.opened(opened())
         print("written", flush=True)

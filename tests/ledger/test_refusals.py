@@ -17,21 +17,9 @@ from llm_routing.ledger.store import FILE
 from llm_routing.models import UsageRecord
 from llm_routing.models.usage import UsageRecordQuerySet
 
-from .test_ledger import leave_alone, opened, settled, write
+from .attempts import leave_alone, opened, settled, write
 
 DATABASE_ERRORS = (DatabaseError, InterfaceError)
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "ledger"
-
-
-@pytest.fixture
-def ledger(directory: Path) -> Iterator[Ledger]:
-    ledger = Ledger(directory)
-    yield ledger
-    ledger.close()
 
 
 def write_bad(ledger: Ledger) -> str:

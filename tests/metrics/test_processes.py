@@ -23,7 +23,8 @@ from llm_routing.metrics import Exposition, Metrics, Readings
 from llm_routing.metrics import families as f
 from llm_routing.metrics.cells import MAX_CELLS
 from llm_routing.metrics.recorder import MAX_PROVIDERS, MAX_ROUTES, MAX_TARGETS
-from llm_routing.metrics.shared import SharedNumbers
+from llm_routing.metrics.shared import LOCK, SharedNumbers
+from llm_routing.system.locked_files import lock_file
 from project.processes import ROOT
 from tests.servers import environment
 
@@ -365,9 +366,8 @@ def test_no_two_processes_fold_at_once(start: Start, tmp_path: Path) -> None:
     ours, dead = start(), start()
     end(dead)
     dead.close()
-    shared = SharedNumbers(tmp_path / "metrics")
-    with shared._alone() as is_alone:
-        assert is_alone
+    with lock_file(tmp_path / "metrics" / LOCK) as is_locked:
+        assert is_locked
         ours.tidy()
         assert len(list((tmp_path / "metrics").glob("*.names"))) == 2
         assert read(start()).sum("requests_total") == 1

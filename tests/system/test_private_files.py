@@ -1,6 +1,5 @@
-"""Files are for their owner alone, and a file that another program truncates is a known fault."""
+"""Only the owner of the process may read its files, whatever the umask."""
 
-import logging
 import os
 import stat
 import subprocess
@@ -13,7 +12,6 @@ from django.core.exceptions import ImproperlyConfigured
 
 from llm_routing.conf import get_settings
 from llm_routing.ledger.segments import Segment
-from llm_routing.metrics.cells import Cells
 from llm_routing.system.private_files import (
     NotOurs,
     claim_directory,
@@ -32,9 +30,9 @@ from django.core.management import call_command
 call_command("migrate", verbosity=0)
 call_command("setup_llm_configuration", verbosity=0)
 from llm_routing import get_llm_router_sync
-from llm_routing.background import stop_background
+from llm_routing.process.background import stop_background
 from llm_routing.models import ApiKey
-from llm_routing.access import keys
+from llm_routing.access.key_ring import keys
 from asgiref.sync import async_to_sync
 router = get_llm_router_sync()
 _, key = ApiKey.objects.issue("ann")
@@ -188,75 +186,3 @@ def test_the_state_directory_in_tmp_is_made_at_once_and_closed_to_others(
     get_settings.cache_clear()
     assert get_settings().state_dir == path
     assert mode(path) == 0o700
-
-
-TRUNCATED = """
-import os, sys
-from pathlib import Path
-import django
-django.setup()
-from llm_routing.background import tell_of_crashes
-from llm_routing.ledger_segments import Segment
-from llm_routing.metrics.cells import Cells
-tell_of_crashes()
-directory = Path(sys.argv[1])
-if sys.argv[2] == "ledger":
-    segment = Segment.create(directory, 8192)
-    segment.append(b'{"first":1}\\n')
-    os.truncate(segment.path, 0)
-    segment.append(b'{"second":2}\\n')
-else:
-    cells = Cells(directory)
-    (values,) = directory.glob("*.values")
-    os.truncate(values, 0)
-    cells.values[0] += 1
-"""
-
-
-@pytest.mark.parametrize(
-    ("what", "module"), [("ledger", "ledger_segments.py"), ("metrics", "<string>")]
-)
-def test_a_process_that_meets_a_truncated_file_says_where_before_it_dies(
-    what: str, module: str, tmp_path: Path
-) -> None:
-    said = subprocess.run(
-        [sys.executable, "-c", TRUNCATED, str(tmp_path), what],
-        cwd=ROOT,
-        check=False,
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "project.settings"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert said.returncode == -7
-    assert "Bus error" in said.stderr
-    assert module in said.stderr
-    # The next process goes on from what there is.
-    for path in tmp_path.glob("*.jsonl"):
-        left = Segment.claim(path)
-        assert left is not None
-        assert left.unshipped() == []
-        left.close(remove=True)
-    Cells(tmp_path).close()
-
-
-def test_a_file_that_was_truncated_is_repaired_before_it_is_met(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    segment, cells = Segment.create(tmp_path, 8192), Cells(tmp_path)
-    segment.append(b'{"first":1}\n')
-    for path in (segment.path, *tmp_path.glob("*.values")):
-        os.truncate(path, 0)
-    with caplog.at_level(logging.ERROR):
-        for _ in range(2):
-            segment.restore()
-            cells.restore()
-    assert [record.getMessage().split(" ", 1)[1][:30] for record in caplog.records] == [
-        "was truncated by another progr"
-    ] * 2
-    assert segment.append(b'{"second":2}\n')
-    cells.values[0] += 1
-    assert segment.unshipped()[-1].endswith(b'{"second":2}\n')
-    assert cells.values[0] == 1
-    segment.close(remove=True)
-    cells.close()

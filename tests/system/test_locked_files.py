@@ -1,0 +1,103 @@
+"""Locked files tell whether the process that owns them is alive."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_routing.system.locked_files import (
+    create_locked,
+    is_owner_alive,
+    lock_file,
+    open_if_abandoned,
+    remove_if_abandoned,
+)
+
+OWN_A_FILE = """
+import sys
+from pathlib import Path
+from llm_routing.system.locked_files import create_locked
+create_locked(Path(sys.argv[1]), size=10)
+print("created", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_owner_counts_as_alive_until_it_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with subprocess.Popen(
+        [sys.executable, "-c", OWN_A_FILE, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "created\n"
+        assert is_owner_alive(path)
+        assert open_if_abandoned(path) is None
+        remove_if_abandoned(path)
+        assert path.exists()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not is_owner_alive(path)
+    descriptor = open_if_abandoned(path)
+    assert descriptor is not None
+    assert is_owner_alive(path), "whoever opened it owns it now"
+    os.close(descriptor)
+    remove_if_abandoned(path)
+    assert not path.exists()
+
+
+def test_a_new_file_has_its_size_and_is_private(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    os.close(create_locked(path, size=4096))
+    assert path.stat().st_size == 4096
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_could_not_be_prepared_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        create_locked(tmp_path / "file", size=10)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_file_has_no_owner(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert not is_owner_alive(path)
+    assert open_if_abandoned(path) is None
+    remove_if_abandoned(path)
+
+
+def test_a_file_removed_before_it_is_locked_is_not_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    open_file = os.open
+
+    def opened_then_removed(*arguments: Any) -> int:
+        descriptor = open_file(*arguments)
+        path.unlink()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", opened_then_removed)
+    assert open_if_abandoned(path) is None
+
+
+def test_only_one_at_a_time_holds_a_lock_file(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with lock_file(path) as first, lock_file(path) as second:
+        assert (first, second) == (True, False)
+    with lock_file(path) as again:
+        assert again
