@@ -17,7 +17,9 @@ class LLMRoutingConfig(AppConfig):
     def ready(self) -> None:
         """Connects the receivers, registers the checks, and keeps passwords in URLs off Django's
         error reports unless the host has chosen a filter of its own."""
+        from . import checks  # noqa: F401  # importing the checks registers them
         from .configuration import receivers
+        from .ledger import database_checks  # noqa: F401
 
         receivers.connect()
         if settings.DEFAULT_EXCEPTION_REPORTER_FILTER == _DJANGOS_FILTER:
