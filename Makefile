@@ -71,7 +71,7 @@ format: install-dev ## Rewrite the source in the project's style
 	$(PY) -m ruff format .
 
 lock: install-dev ## Write the lock files from the .in files; UPGRADE=--upgrade takes newer releases
-	@for name in requirements requirements-dev; do \
+	@for name in requirements requirements-dev requirements-release; do \
 	  $(PY) -m uv pip compile $$name.in --output-file $$name.txt --universal --python-version 3.11 \
 	    --generate-hashes --no-config --quiet --custom-compile-command "make lock" $(UPGRADE) || exit 1; \
 	done
