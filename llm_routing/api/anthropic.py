@@ -1,9 +1,9 @@
 """`/v1/messages` as Anthropic's clients know it. The wire format itself is in `formats`."""
 
 import re
-from dataclasses import replace
 
 from django.http.response import HttpResponseBase
+from msgspec.structs import replace
 from ninja import Router
 
 from llm_routing.core.types import LLMRequest

@@ -3,7 +3,7 @@
 It only ever narrows what the body allows.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from llm_routing.core.types import LLMRequest
 

@@ -5,12 +5,12 @@ What a body means is for the formats and the schemas; errors are rendered at the
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from msgspec.structs import replace
 
 from llm_routing.conf import get_settings
 from llm_routing.core.types import (

@@ -4,9 +4,8 @@ The wire format itself is in `formats`; a list of models is also given in Anthro
 clients that send `anthropic-version`.
 """
 
-from dataclasses import replace
-
 from django.http.response import HttpResponseBase
+from msgspec.structs import replace
 from ninja import Router
 
 from llm_routing.core.codec import encode

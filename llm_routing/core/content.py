@@ -5,11 +5,10 @@ The canonical vocabulary between the wire formats; how a vendor spells it is in
 """
 
 from collections.abc import Mapping
-from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
-from .records import record
+from msgspec import Struct, field
 
 
 class Role(StrEnum):
@@ -21,8 +20,7 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-@record
-class TextPart:
+class TextPart(Struct, frozen=True):
     """Plain text. Here and in other parts, `cache_control` asks a vendor with such marks to cache
     the prompt up to this place."""
 
@@ -30,8 +28,7 @@ class TextPart:
     cache_control: Mapping[str, Any] | None = None
 
 
-@record
-class ImagePart:
+class ImagePart(Struct, frozen=True):
     """An image, inline (`data`, base64, with its `media_type`) or by `url`; one of the two."""
 
     url: str | None = None
@@ -41,8 +38,7 @@ class ImagePart:
     cache_control: Mapping[str, Any] | None = None
 
 
-@record
-class FilePart:
+class FilePart(Struct, frozen=True):
     """A document, inline (`data`, base64) or by `url`; one of the two."""
 
     url: str | None = None
@@ -52,8 +48,7 @@ class FilePart:
     cache_control: Mapping[str, Any] | None = None
 
 
-@record
-class ThinkingPart:
+class ThinkingPart(Struct, frozen=True):
     """The model's visible reasoning. `signature` proves it to the vendor that wrote it;
     `redacted` is an encrypted block which only that vendor reads (then `text` is empty)."""
 
@@ -62,16 +57,14 @@ class ThinkingPart:
     redacted: str | None = None
 
 
-@record
-class RefusalPart:
+class RefusalPart(Struct, frozen=True):
     """The model's own words for why it will not answer."""
 
     text: str
     cache_control: Mapping[str, Any] | None = None
 
 
-@record
-class ToolCallPart:
+class ToolCallPart(Struct, frozen=True):
     """A call the model asks for. `arguments` is the JSON text as the model wrote it, which need
     not be valid JSON."""
 
@@ -81,8 +74,7 @@ class ToolCallPart:
     cache_control: Mapping[str, Any] | None = None
 
 
-@record
-class ToolResultPart:
+class ToolResultPart(Struct, frozen=True):
     """What a tool answered to the call `call_id`."""
 
     call_id: str
@@ -91,8 +83,7 @@ class ToolResultPart:
     cache_control: Mapping[str, Any] | None = None
 
 
-@record
-class ForeignPart:
+class ForeignPart(Struct, frozen=True):
     """A part that has a meaning in one wire format alone (audio, a search result). `words` are what
     it says to a model that is asked in another one; None where it is more than words."""
 
@@ -123,8 +114,7 @@ def spoken(part: Part, wire_format: str) -> Part:
     return part
 
 
-@record
-class Message:
+class Message(Struct, frozen=True):
     """One turn. `name` tells apart several speakers of one role (OpenAI)."""
 
     role: Role
@@ -137,8 +127,7 @@ class Message:
         return "".join(part.text for part in self.content if isinstance(part, TextPart))
 
 
-@record
-class Tool:
+class Tool(Struct, frozen=True):
     """A function the model may call; `parameters` is its JSON Schema."""
 
     name: str
@@ -148,8 +137,7 @@ class Tool:
     cache_control: Mapping[str, Any] | None = None
 
 
-@record
-class ForeignTool:
+class ForeignTool(Struct, frozen=True):
     """A tool of one wire format alone (a vendor's own web search, a custom grammar)."""
 
     format: str
@@ -165,8 +153,7 @@ class ToolChoiceMode(StrEnum):
     NAMED = "named"
 
 
-@record
-class ToolChoice:
+class ToolChoice(Struct, frozen=True):
     """The caller's wish about tools; `name` only with `ToolChoiceMode.NAMED`."""
 
     mode: ToolChoiceMode
@@ -181,8 +168,7 @@ class AnswerFormat(StrEnum):
     JSON_SCHEMA = "json_schema"
 
 
-@record
-class ResponseFormat:
+class ResponseFormat(Struct, frozen=True):
     """The asked shape; `name`, `schema`, `strict` and `description` only with JSON_SCHEMA."""
 
     kind: AnswerFormat
@@ -192,8 +178,7 @@ class ResponseFormat:
     description: str | None = None
 
 
-@record
-class Reasoning:
+class Reasoning(Struct, frozen=True):
     """How much the model may think: a named `effort` (OpenAI: minimal, low, medium, high …) or a
     `budget_tokens` (Anthropic); `enabled=False` asks it not to."""
 

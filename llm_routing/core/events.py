@@ -5,14 +5,15 @@ is in `accumulate`.
 """
 
 from collections.abc import Sequence
-from dataclasses import field
+from typing import ClassVar
 
-from .records import record
+from msgspec import Struct
+
+from .hidden_fields import HidesFields
 from .types import FinishReason, LLMResponse, Usage
 
 
-@record
-class AnswerStarted:
+class AnswerStarted(Struct, frozen=True):
     """The vendor has begun: its id of the answer and the model it names."""
 
     id: str
@@ -20,24 +21,21 @@ class AnswerStarted:
     usage: Usage | None = None
 
 
-@record
-class TextDelta:
+class TextDelta(Struct, frozen=True):
     """More text."""
 
     text: str
     choice: int = 0
 
 
-@record
-class ThinkingDelta:
+class ThinkingDelta(Struct, frozen=True):
     """More visible reasoning."""
 
     text: str
     choice: int = 0
 
 
-@record
-class ThinkingEnded:
+class ThinkingEnded(Struct, frozen=True):
     """A block of reasoning is complete; its proof, or the whole block where it is redacted."""
 
     signature: str | None = None
@@ -45,16 +43,14 @@ class ThinkingEnded:
     choice: int = 0
 
 
-@record
-class RefusalDelta:
+class RefusalDelta(Struct, frozen=True):
     """More of the model's refusal."""
 
     text: str
     choice: int = 0
 
 
-@record
-class ToolCallStarted:
+class ToolCallStarted(Struct, frozen=True):
     """Tool call number `index` of a choice begins."""
 
     index: int
@@ -63,8 +59,7 @@ class ToolCallStarted:
     choice: int = 0
 
 
-@record
-class ToolCallDelta:
+class ToolCallDelta(Struct, frozen=True):
     """More of the arguments' JSON text of tool call number `index`."""
 
     index: int
@@ -72,8 +67,7 @@ class ToolCallDelta:
     choice: int = 0
 
 
-@record
-class ChoiceFinished:
+class ChoiceFinished(Struct, frozen=True):
     """A choice is complete."""
 
     reason: FinishReason
@@ -81,16 +75,14 @@ class ChoiceFinished:
     stop_sequence: str | None = None
 
 
-@record
-class UsageReported:
+class UsageReported(Struct, frozen=True):
     """Tokens so far; a later report replaces an earlier one. Estimated: the vendor has not counted
     the answer to here."""
 
     usage: Usage
 
 
-@record
-class AnswerEnded:
+class AnswerEnded(Struct, frozen=True):
     """The vendor says that nothing follows. `response` is filled in by the router for callers in
     process: the whole answer and how it came about."""
 
@@ -112,16 +104,17 @@ CONTENT_EVENTS: tuple[type, ...] = (
 )
 
 
-@record
-class Frame:
+class Frame(HidesFields, frozen=True):
     """One frame of a vendor's stream: its bytes in the vendor's format, and what they mean.
 
     A comment or a ping has no events. A caller who speaks `format` is sent `raw`, unless the frame
     is `for_usage` alone and the caller did not ask for usage.
     """
 
+    hidden_fields: ClassVar = frozenset({"raw"})
+
     format: str
-    raw: bytes = field(repr=False)
+    raw: bytes
     events: tuple[StreamEvent, ...] = ()
     for_usage: bool = False
 

@@ -4,13 +4,15 @@ Pure: the table, the request and the randomness come in. Trying them is the exec
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from .content import AnswerFormat, FilePart, ImagePart, Message, Role, TextPart, ToolResultPart
 from .errors import InvalidRequest, NoTargetAvailable, UnknownModel
-from .records import record
 from .routing_table import (
     RouteSpec,
     RoutingTable,
@@ -28,8 +30,7 @@ PREFILL = "prefill"
 _TIERS = tuple(tier.value for tier in ModelTier)
 
 
-@record
-class Address:
+class Address(Struct, frozen=True):
     """What a caller named: a model's address, or a use case, with or without a tier."""
 
     model: str | None = None
@@ -37,8 +38,7 @@ class Address:
     tier: str | None = None
 
 
-@record
-class RoutePlan:
+class RoutePlan(Struct, frozen=True):
     """The targets to try, first to last; `route` is None where a model was named itself."""
 
     targets: tuple[Target, ...]

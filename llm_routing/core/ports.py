@@ -5,32 +5,35 @@ and in the Django ring.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Protocol, Self, TypeVar
+from typing import ClassVar, Protocol, Self, TypeVar
+
+from msgspec import Struct, field
 
 from .breaker import BreakerStatus, Refusal
 from .caching.rules import CachedAnswer
 from .errors import UpstreamError
 from .events import Frame
-from .records import record
+from .hidden_fields import HidesFields
 from .routing_table import Target
 from .types import AttemptOutcome, AttemptSummary, Caller, CostSource, RequestEnded, Usage
 
 ResultT = TypeVar("ResultT")
 
 
-@record
-class WireRequest:
+class WireRequest(HidesFields, frozen=True):
     """An HTTP request to a vendor, ready to send but for the credential.
 
     `ignored` names what the caller asked for and this wire format has no word for.
     """
 
+    hidden_fields: ClassVar = frozenset({"body"})
+
     path: str
-    body: bytes = field(default=b"", repr=False)
+    body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     method: str = "POST"
     ignored: tuple[str, ...] = ()
@@ -184,8 +187,7 @@ class CredentialStore(Protocol):
         """The provider's credential; None where it needs one and there is none."""
 
 
-@record
-class AttemptOpened:
+class AttemptOpened(Struct, frozen=True):
     """An attempt is about to reach a provider. `id` is unique across processes for ever;
     `input_tokens` is an estimate, for where nobody is left to hear the vendor's count, and
     `input_price` what a million of them cost now, in USD."""
@@ -204,8 +206,7 @@ class AttemptOpened:
     input_price: Decimal | None = None
 
 
-@record
-class AttemptSettled:
+class AttemptSettled(Struct, frozen=True):
     """How the attempt ended. Durations are in milliseconds. `cost` is in USD at the price that was
     in force when the attempt was opened, or as the vendor billed it (`cost_source`); None when it
     is not known. `error_message` is why it failed, in the vendor's or in our words, without what
@@ -304,8 +305,7 @@ class ResponseCache(Protocol):
         """What it holds now."""
 
 
-@record
-class Found:
+class Found(Struct, frozen=True):
     """An answer from a shared cache: how old it is, and how long it may stay, in seconds."""
 
     answer: CachedAnswer

@@ -5,8 +5,9 @@ Whatever has the shape of a key is masked in `formats.vendor_messages`; here the
 
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from urllib.parse import quote, quote_plus
+
+from msgspec.structs import replace
 
 from .errors import UpstreamError
 

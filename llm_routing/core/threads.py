@@ -7,13 +7,14 @@ another one, whose vendor's account may be the same.
 
 import hmac
 from binascii import unhexlify
-from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from .errors import ThreadNotFound, ThreadUnsupported
 from .planner import RoutePlan
-from .records import record
 from .routing_table import Target
 from .types import LLMRequest, Thread
 
@@ -22,8 +23,7 @@ _PROOF_LENGTH: Final = 32
 _PURPOSE: Final = b"ids of answers in threads\0"
 
 
-@record
-class _Opened:
+class _Opened(Struct, frozen=True):
     message_id: str
     model_key: str
 

@@ -5,10 +5,11 @@ The parts of a conversation are in `content`, the events of a stream in `events`
 """
 
 from collections.abc import Mapping
-from dataclasses import field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
+
+from msgspec import Struct, field
 
 from .content import (
     ForeignTool,
@@ -21,7 +22,7 @@ from .content import (
     ToolCallPart,
     ToolChoice,
 )
-from .records import record
+from .hidden_fields import HidesFields
 
 
 class UseCase(StrEnum):
@@ -70,8 +71,7 @@ class CostSource(StrEnum):
     ESTIMATED = "estimated"
 
 
-@record
-class Usage:
+class Usage(Struct, frozen=True):
     """Tokens of one answer, each counted once.
 
     `input_tokens` counts the whole prompt, cached or not. Parts of it are `cached_input_tokens`
@@ -102,8 +102,7 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
-@record
-class Caller:
+class Caller(Struct, frozen=True):
     """On whose behalf a request runs. Caches, idempotency and records are apart by `tenant`;
     `key_name` names the API key (empty for a call in process); `deadline` is how many seconds its
     requests may take, None where the key does not say; `reads_metrics` says whether it may read the
@@ -115,8 +114,7 @@ class Caller:
     reads_metrics: bool = False
 
 
-@record
-class Source:
+class Source(Struct, frozen=True):
     """The body a caller sent, decoded, and the wire format it is in. A vendor of the same format
     is asked with this very body, so that fields unknown to us pass. Never mutated. `headers` are
     those of the caller that belong to the format (Anthropic's `anthropic-beta`)."""
@@ -126,26 +124,25 @@ class Source:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@record
-class Idempotency:
+class Idempotency(HidesFields, frozen=True):
     """Requests with this `key` are the same one (`core.caching.idempotency`).
     `scope` names what is asked for, `fingerprint` is a digest of the request."""
 
-    key: str = field(repr=False)
+    hidden_fields: ClassVar = frozenset({"key", "fingerprint"})
+
+    key: str
     scope: str
-    fingerprint: str = field(repr=False)
+    fingerprint: str
 
 
-@record
-class Thread:
+class Thread(Struct, frozen=True):
     """A conversation that the vendor is to hold: a new one, or the one of the answer `previous`,
     of which the messages are then the new turn alone."""
 
     previous: str | None = None
 
 
-@record
-class LLMRequest:
+class LLMRequest(HidesFields, frozen=True):
     """One request for a completion, in no vendor's words.
 
     `model` is an address: `use_case`, `use_case:tier`, `provider/model_id` or an alias; without
@@ -156,6 +153,8 @@ class LLMRequest:
     `idempotency` the same request again gets the same answer. `is_begun`: the last message is an
     answer begun, which is to be continued. None everywhere means: not said, the vendor's default.
     """
+
+    hidden_fields: ClassVar = frozenset({"source"})
 
     messages: tuple[Message, ...]
     model: str | None = None
@@ -190,11 +189,10 @@ class LLMRequest:
     thread: Thread | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
-    source: Source | None = field(default=None, repr=False)
+    source: Source | None = None
 
 
-@record
-class Choice:
+class Choice(Struct, frozen=True):
     """One alternative answer. `logprobs` is kept as the vendor gave it (OpenAI's shape);
     `stop_sequence` is the one that was met."""
 
@@ -215,17 +213,18 @@ class Choice:
         return tuple(part for part in self.content if isinstance(part, ToolCallPart))
 
 
-@record
-class Completion:
+class Completion(HidesFields, frozen=True):
     """What a vendor answered. `raw` is its body as it came, in the wire format `format`: a caller
     who speaks the same one gets these bytes."""
+
+    hidden_fields: ClassVar = frozenset({"raw"})
 
     id: str
     model: str
     choices: tuple[Choice, ...]
     usage: Usage | None
     format: str = ""
-    raw: bytes = field(default=b"", repr=False)
+    raw: bytes = b""
 
 
 class CacheState(StrEnum):
@@ -245,8 +244,7 @@ class AttemptOutcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@record
-class AttemptSummary:
+class AttemptSummary(Struct, frozen=True):
     """One attempt as a caller may see it: which target, and the code of its failure, if any."""
 
     provider: str
@@ -256,8 +254,7 @@ class AttemptSummary:
     latency_ms: float = 0.0
 
 
-@record
-class RoutingFacts:
+class RoutingFacts(Struct, frozen=True):
     """How an answer came about: the same facts go to headers, native bodies and logs.
 
     `replayed`: it is the answer to an earlier request with the same idempotency key. `created` is
@@ -300,8 +297,7 @@ class RequestEnded(NamedTuple):
     left: tuple[tuple[str, str], ...]
 
 
-@record
-class LLMResponse:
+class LLMResponse(Struct, frozen=True):
     """An answer and how it came about. The short names read the first choice."""
 
     completion: Completion
@@ -386,9 +382,10 @@ class LLMResponse:
         }
 
 
-@record
-class EmbeddingRequest:
+class EmbeddingRequest(HidesFields, frozen=True):
     """Texts (or lists of token ids) to embed; `model` and the rest as in `LLMRequest`."""
+
+    hidden_fields: ClassVar = frozenset({"source"})
 
     inputs: tuple[str | tuple[int, ...], ...]
     model: str | None = None
@@ -400,22 +397,22 @@ class EmbeddingRequest:
     idempotency: Idempotency | None = None
     timeout: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
-    source: Source | None = field(default=None, repr=False)
+    source: Source | None = None
 
 
-@record
-class Embeddings:
+class Embeddings(HidesFields, frozen=True):
     """What a vendor answered to an embedding request: one vector an input, in their order."""
+
+    hidden_fields: ClassVar = frozenset({"raw"})
 
     model: str
     vectors: tuple[tuple[float, ...], ...]
     usage: Usage | None
     format: str = ""
-    raw: bytes = field(default=b"", repr=False)
+    raw: bytes = b""
 
 
-@record
-class EmbeddingResponse:
+class EmbeddingResponse(Struct, frozen=True):
     """Vectors and how they came about."""
 
     embeddings: Embeddings

@@ -4,11 +4,10 @@ What follows from them is in `formats.evidence`; the errors themselves are in `e
 """
 
 from collections.abc import Mapping
-from dataclasses import field
 from enum import Enum
 from typing import Any
 
-from .records import record
+from msgspec import Struct, field
 
 
 class Basis(Enum):
@@ -20,8 +19,7 @@ class Basis(Enum):
     WORDS = "words"
 
 
-@record
-class VendorDetails:
+class VendorDetails(Struct, frozen=True):
     """A failure as its vendor describes it.
 
     `format` is the wire format that `type`, `code` and `param` belong to. `reason` is the vendor's
@@ -41,8 +39,7 @@ class VendorDetails:
     unsupported: tuple[str, ...] = ()
 
 
-@record
-class SentRequest:
+class SentRequest(Struct, frozen=True):
     """What a vendor was sent. `is_relayed`: the body is the caller's own; otherwise the gateway
     wrote it. `asked` is the body that the caller sent, empty for a call in process."""
 

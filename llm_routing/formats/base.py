@@ -7,10 +7,11 @@ vendor. Where both ends speak the same format, the body is passed on and the byt
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from msgspec import Struct
+
 from llm_routing.core.errors import LLMError, UpstreamError
 from llm_routing.core.events import Frame
 from llm_routing.core.ports import StreamParser, WireRequest
-from llm_routing.core.records import record
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import (
     Completion,
@@ -22,8 +23,7 @@ from llm_routing.core.types import (
 )
 
 
-@record
-class AnswerHead:
+class AnswerHead(Struct, frozen=True):
     """What an answer is called where its vendor does not say; `created` is in Unix seconds."""
 
     id: str = ""

@@ -5,8 +5,9 @@ Each class is `core.ports.Operation` for one kind of request; the target's own f
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property, partial
+
+from msgspec.structs import replace
 
 from llm_routing.core.content import (
     AnswerFormat,

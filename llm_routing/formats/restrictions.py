@@ -7,8 +7,9 @@ https://console.groq.com/docs/compound
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final, TypeVar
+
+from msgspec.structs import replace
 
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.types import EmbeddingRequest, LLMRequest

@@ -6,9 +6,10 @@ the request says which name an answer means.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from typing import Final
+
+from msgspec.structs import replace
 
 from llm_routing.core.content import Part, Tool, ToolCallPart
 from llm_routing.core.errors import UpstreamError

@@ -4,9 +4,10 @@ Messages and parameters have OpenAI's shape, so that there is one parser for the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from enum import Enum
 from typing import Any
+
+from msgspec.structs import replace
 
 from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.planner import has_system_message

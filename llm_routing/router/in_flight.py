@@ -2,10 +2,12 @@
 measures a request from its beginning to its end."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from types import TracebackType
 from typing import Self
+
+from msgspec.structs import replace
 
 from llm_routing.core.attempts.limits import Slot
 from llm_routing.core.errors import INTERNAL_ERROR, LLMError

@@ -6,9 +6,10 @@ Each call becomes a canonical request; answering that is `router`'s.
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any, Literal, overload
 from uuid import uuid4
+
+from msgspec.structs import replace
 
 from llm_routing.core.accumulator import Accumulator
 from llm_routing.core.caching.idempotency import idempotency

@@ -6,10 +6,11 @@ From a request to an answer: plan, execute, tell how it came about. Building the
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from random import Random
 from types import TracebackType
 from typing import Any, Self
+
+from msgspec.structs import replace
 
 from llm_routing.conf import Settings
 from llm_routing.configuration.snapshot import Snapshot, SnapshotSource

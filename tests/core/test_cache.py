@@ -2,13 +2,13 @@
 
 import tracemalloc
 from collections import OrderedDict
-from dataclasses import replace
 from sys import getsizeof
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llm_routing.core.caching.rules import (
     MAX_TTL,

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from llm_routing.backends.memory import MemoryCache
 from llm_routing.core.attempts.calls import Call
@@ -65,7 +66,7 @@ class Chat:
     old: bool = False  # does not read what it used to
 
     def build(self, target: Target) -> WireRequest:
-        return replace(self.texts.build(target), body=self.question.encode())
+        return structs.replace(self.texts.build(target), body=self.question.encode())
 
     def parse(self, target: Target, body: bytes) -> Completion:
         if self.old:
@@ -82,7 +83,7 @@ class Chat:
         return result.usage
 
     def with_usage(self, result: Completion, usage: Usage) -> Completion:
-        return replace(result, usage=usage)
+        return structs.replace(result, usage=usage)
 
     def output_length(self, result: Completion) -> int:
         return len(result.choices[0].text)
@@ -112,7 +113,7 @@ class CallingParser(LineParser):
     def _one(self, line: bytes) -> Iterable[Frame]:
         if line == b"call":
             return [Frame("lines", b"call\n", (ToolCallStarted(0, "c1", "look"),))]
-        return [replace(frame, raw=frame.raw + b"\n") for frame in super().feed(line)]
+        return [structs.replace(frame, raw=frame.raw + b"\n") for frame in super().feed(line)]
 
 
 class OldParser(LineParser):
@@ -316,7 +317,7 @@ async def test_whatever_shapes_the_answer_keeps_answers_apart(change: dict[str, 
     await world.ask()
     asked = call()
     if tenant := change.pop("tenant", None):
-        asked = replace(asked, caller=Caller(tenant))
+        asked = structs.replace(asked, caller=Caller(tenant))
     if base_url := change.pop("base_url", None):
         moved = replace(PRICED.provider, base_url=base_url)
         change["plan"] = plan_for([replace(PRICED, provider=moved)])
@@ -386,7 +387,7 @@ async def test_an_answer_that_is_not_kept_is_not_shared_and_nobody_queues_for_it
 @in_virtual_time
 async def test_an_answer_that_is_too_large_is_not_kept() -> None:
     world = Cached()
-    world.executor._timeouts = replace(world.executor._timeouts, max_answer_bytes=10**8)
+    world.executor._timeouts = structs.replace(world.executor._timeouts, max_answer_bytes=10**8)
     world.script("one", text("x" * (MAX_ENTRY_BYTES + 1)), text("small"))
     await world.ask()
     assert said(await world.ask()) == ("miss", "small")

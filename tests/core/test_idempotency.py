@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from llm_routing.core.caching.executor import Answered
 from llm_routing.core.caching.idempotency import (
@@ -124,8 +125,8 @@ def test_tenants_endpoints_and_secrets_are_apart() -> None:
         idempotency_rule(one, "acme", 60, b"secret"),
         idempotency_rule(one, "other", 60, b"secret"),
         idempotency_rule(one, "acme", 60, b"another"),
-        idempotency_rule(replace(one, scope="POST /two"), "acme", 60, b"secret"),
-        idempotency_rule(replace(one, key="l"), "acme", 60, b"secret"),
+        idempotency_rule(structs.replace(one, scope="POST /two"), "acme", 60, b"secret"),
+        idempotency_rule(structs.replace(one, key="l"), "acme", 60, b"secret"),
     ]
     assert len({found.key for found in rules if found}) == 5
     other_body = idempotency_rule(idempotency("k", "POST /one", ["x"]), "acme", 60, b"secret")
@@ -282,7 +283,7 @@ async def test_an_answer_outlives_the_target_that_gave_it() -> None:
 @in_virtual_time
 async def test_an_answer_that_is_too_large_is_not_kept_and_who_waited_asks_himself() -> None:
     world = Cached()
-    world.executor._timeouts = replace(world.executor._timeouts, max_answer_bytes=10**8)
+    world.executor._timeouts = structs.replace(world.executor._timeouts, max_answer_bytes=10**8)
     world.script("one", text("x" * (MAX_ENTRY_BYTES + 1), delay=1), text("mine"))
     _, second = await together(ask(world), ask(world))
     assert said(second) == ("bypass", False, "mine")

@@ -1,10 +1,9 @@
 """Which target a thread goes on at, told by the ids of its answers."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llm_routing.core.errors import ThreadNotFound, ThreadUnsupported
 from llm_routing.core.planner import RoutePlan

@@ -7,12 +7,12 @@ whoever answered.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 from anthropic import Anthropic
+from msgspec.structs import replace
 from openai import OpenAI
 
 from llm_routing.core.accumulator import Accumulator

@@ -4,12 +4,12 @@ import copy
 import json
 import struct
 from base64 import b64encode
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from openai.types import CreateEmbeddingResponse
 
 from llm_routing.core.errors import (

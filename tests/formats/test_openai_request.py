@@ -1,10 +1,10 @@
 """What callers of OpenAI Chat Completions may send, and how a mistake is named."""
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llm_routing.core.content import (
     AnswerFormat,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from llm_routing.core.content import (
     AnswerFormat,
@@ -224,16 +225,16 @@ class TestContinued:
     @pytest.mark.parametrize(
         "asked",
         [
-            replace(REQUEST, n=2),
-            replace(REQUEST, logprobs=True),
-            replace(REQUEST, response_format=ResponseFormat(AnswerFormat.JSON_OBJECT)),
+            structs.replace(REQUEST, n=2),
+            structs.replace(REQUEST, logprobs=True),
+            structs.replace(REQUEST, response_format=ResponseFormat(AnswerFormat.JSON_OBJECT)),
         ],
     )
     def test_what_is_not_one_plain_text_is_not_continued(self, asked: LLMRequest) -> None:
         assert ChatOperation(asked).continued("x") is None
 
     def test_a_plain_text_that_was_asked_for_as_one_is(self) -> None:
-        asked = replace(REQUEST, response_format=ResponseFormat(AnswerFormat.TEXT))
+        asked = structs.replace(REQUEST, response_format=ResponseFormat(AnswerFormat.TEXT))
         assert ChatOperation(asked).continued("x") is not None
 
     def test_nothing_else_is_continued(self) -> None:
@@ -261,7 +262,7 @@ def test_a_large_request_is_not_kept() -> None:
 
 
 def test_answers_in_a_thread_have_sealed_ids() -> None:
-    request = replace(REQUEST, thread=Thread())
+    request = structs.replace(REQUEST, thread=Thread())
     ids = ThreadIds(b"secret", "acme")
     operation = ChatOperation(request, thread_ids=ids)
     message = {"id": "msg_1", "type": "message", "content": [{"type": "text", "text": "msg_1"}]}
@@ -297,7 +298,7 @@ def test_a_thread_is_written_in_the_vendors_words_or_named() -> None:
         "messages": [],
         "thread": {"type": "continue", "previous_message_id": "sealed"},
     }
-    request = replace(AnthropicMessages().parse_request(body), thread=Thread("msg_1"))
+    request = structs.replace(AnthropicMessages().parse_request(body), thread=Thread("msg_1"))
     holder = replace(
         ANTHROPIC, provider=replace(ANTHROPIC.provider, quirks=Quirks(holds_threads=True))
     )

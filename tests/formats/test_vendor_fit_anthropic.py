@@ -2,10 +2,10 @@
 
 import json
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.formats.registry import FORMATS

@@ -4,11 +4,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from django.db import connections
+from msgspec.structs import replace
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
 from llm_routing.core.errors import AllTargetsRateLimited, LLMError, RequestRejected

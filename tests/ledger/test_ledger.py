@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, transaction
 from django.db.transaction import TransactionManagementError
+from msgspec.structs import replace
 
 from llm_routing.core.types import Usage
 from llm_routing.ledger import shipping as ledger_module

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from msgspec.structs import replace
 
 from llm_routing.ledger import shipping as ledger_module
 from llm_routing.ledger import store as ledger_store

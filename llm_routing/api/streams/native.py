@@ -1,7 +1,8 @@
 """The native stream: `delta`, `tool_call`, and at the end `done` or `error`."""
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from llm_routing.api.errors import native_body
 from llm_routing.core.accumulator import Accumulator

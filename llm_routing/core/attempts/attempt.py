@@ -5,7 +5,8 @@ It measures and accounts; whether to try again is decided in `retry`.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llm_routing.core.errors import UpstreamError
 from llm_routing.core.kept_messages import kept_message

@@ -2,7 +2,8 @@
 
 from typing import Generic, TypeVar
 
-from llm_routing.core.records import record
+from msgspec import Struct
+
 from llm_routing.core.routing_table import ProviderSpec, RouteSpec
 from llm_routing.core.types import AttemptSummary, Caller
 
@@ -12,8 +13,7 @@ from .retry import MAX_ATTEMPTS
 T = TypeVar("T")
 
 
-@record
-class Timeouts:
+class Timeouts(Struct, frozen=True):
     """The limits of an attempt; seconds and bytes."""
 
     connect: float
@@ -44,8 +44,7 @@ def _is_silent(own: RouteSpec | ProviderSpec) -> bool:
     return own.connect_timeout is own.idle_timeout is own.first_token_timeout is None
 
 
-@record
-class Call:
+class Call(Struct, frozen=True):
     """One request on its way: who asks, and until when (monotonic seconds).
 
     `is_hurried`: the deadline is the caller's own, so a target that misses it need not be slow.
@@ -58,8 +57,7 @@ class Call:
     max_attempts: int = MAX_ATTEMPTS
 
 
-@record
-class Result(Generic[T]):
+class Result(Struct, Generic[T], frozen=True):
     """What a chain of attempts came to. `upstream_seconds` went by waiting for providers;
     `ignored` names what the answering target had no word for."""
 

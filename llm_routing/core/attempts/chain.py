@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Generic, TypeVar
 
+from msgspec import Struct
+
 from llm_routing.core.errors import (
     AllTargetsFailed,
     AllTargetsRateLimited,
@@ -28,7 +30,6 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import Clock
-from llm_routing.core.records import record
 from llm_routing.core.routing_table import ProviderSpec, Target, route_key
 from llm_routing.core.types import AttemptOutcome, AttemptSummary
 
@@ -71,8 +72,7 @@ class Pacing:
         )
 
 
-@record
-class _Answer(Generic[T]):
+class _Answer(Struct, Generic[T], frozen=True):
     value: T
     attempt: Attempt
     ignored: tuple[str, ...]

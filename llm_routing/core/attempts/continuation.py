@@ -1,7 +1,7 @@
 """A streamed answer that another target goes on with where it breaks off."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Self
 
@@ -22,7 +22,7 @@ from .calls import Result
 from .stream import AnswerStream
 
 _COUNTS = tuple(
-    each.name for each in fields(Usage) if each.name not in ("vendor_cost", "estimated")
+    name for name in Usage.__struct_fields__ if name not in ("vendor_cost", "estimated")
 )
 
 TakeOver = Callable[[str], Awaitable[Result[AnswerStream] | None]]

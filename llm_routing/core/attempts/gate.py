@@ -1,16 +1,16 @@
 """Whether a target may be asked now: a free connection to its provider, and a closed circuit."""
 
+from msgspec import Struct
+
 from llm_routing.core.breaker import Refusal
 from llm_routing.core.errors import BreakerOpen, ProviderBusy
 from llm_routing.core.ports import BreakerStore, Clock, Permit
-from llm_routing.core.records import record
 from llm_routing.core.routing_table import Target
 
 from .limits import Full, ProviderLimits, Slot
 
 
-@record
-class Admitted:
+class Admitted(Struct, frozen=True):
     """A target that may be asked, after `waited` seconds for it."""
 
     target: Target

@@ -5,16 +5,17 @@ waits for whom for `shelf`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
 from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from llm_routing.core.attempts.calls import Call, Result
 from llm_routing.core.attempts.executor import Executor
 from llm_routing.core.errors import IdempotencyKeyReused, UpstreamError
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import Clock, Credential, CredentialStore, FrameStream, Operation
-from llm_routing.core.records import record
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import AttemptSummary, CacheState, Usage
 
@@ -42,8 +43,7 @@ T = TypeVar("T")
 WholeT = TypeVar("WholeT", bound=Whole)
 
 
-@record
-class Answered(Generic[T]):
+class Answered(Struct, Generic[T], frozen=True):
     """An answer and where it is from. `cost` is in USD, None where it is not known (yet);
     `upstream_seconds` went by waiting for providers, or for another request's answer. `replayed`
     and `created` as in `RoutingFacts`."""
@@ -60,8 +60,7 @@ class Answered(Generic[T]):
     upstream_headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@record
-class _Fixed:
+class _Fixed(Struct, frozen=True):
     """What of a request's shape is the same for all that go one way to a target, as `shape`."""
 
     target: Target

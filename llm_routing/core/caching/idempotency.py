@@ -5,11 +5,10 @@ Where answers are kept and who waits for whom is in `shelf`, when they are asked
 
 import re
 from collections.abc import Iterable
-from dataclasses import field
 from typing import ClassVar, Final
 
 from llm_routing.core.errors import InvalidRequest
-from llm_routing.core.records import record
+from llm_routing.core.hidden_fields import HidesFields
 from llm_routing.core.types import FinishReason, Idempotency
 
 from .rules import digest, owned_key
@@ -48,14 +47,15 @@ def idempotency(key: str, scope: str, request: Iterable[str | bytes]) -> Idempot
     return Idempotency(key, scope, digest(b"", request))
 
 
-@record
-class IdempotencyRule:
+class IdempotencyRule(HidesFields, frozen=True):
     """How one request may use the answers kept under idempotency keys. Each is kept `ttl` seconds
     under `key`, for requests of the same `fingerprint` alone; both are digests."""
 
+    hidden_fields: ClassVar = frozenset({"key", "fingerprint"})
+
     ttl: float
-    key: str = field(repr=False)
-    fingerprint: str = field(repr=False)
+    key: str
+    fingerprint: str
     reads: ClassVar[bool] = True
     insists: ClassVar[bool] = True
 

@@ -5,17 +5,17 @@ Pure: moments come in as arguments. Who asks upstream where many want the same i
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import field
 from functools import lru_cache
 from hashlib import blake2b
 from sys import getsizeof
 from typing import ClassVar, Final, Literal
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from llm_routing.core.codec import encode_record, reader
 from llm_routing.core.content import ForeignPart, ForeignTool, RefusalPart, ToolCallPart
-from llm_routing.core.records import record
+from llm_routing.core.hidden_fields import HidesFields
 from llm_routing.core.routing_table import RouteSpec
 from llm_routing.core.types import Completion, FinishReason, LLMRequest, Usage
 
@@ -32,8 +32,7 @@ _SLOT_BYTES: Final = 800
 _CHARACTER_BYTES: Final = 4
 
 
-@record
-class CacheRule:
+class CacheRule(Struct, frozen=True):
     """How one request may use the cache. An answer older than `ttl` seconds does not serve it,
     and its own is kept that long. Without `reads` it fills the cache and takes nothing from it.
 
@@ -152,15 +151,16 @@ def framed(parts: Iterable[str | bytes]) -> bytes:
     return b"".join(pieces)
 
 
-@record
-class CachedAnswer:
+class CachedAnswer(HidesFields, frozen=True):
     """An answer as its vendor sent it: the body, or the frames of a stream, joined. It is read
     again in its own `format`, so every caller gets what he would have got from it. `created` is
     its moment in Unix seconds; for `fingerprint` see the rules."""
 
+    hidden_fields: ClassVar = frozenset({"body"})
+
     provider: str
     model: str
-    body: bytes = field(repr=False)
+    body: bytes
     usage: Usage | None = None
     ignored: tuple[str, ...] = ()
     format: str = ""
@@ -176,8 +176,7 @@ class CachedAnswer:
         return len(self.body) + _CHARACTER_BYTES * characters + _SLOT_BYTES
 
 
-@record
-class _Record:
+class _Record(Struct, frozen=True):
     """An answer and, apart, its body: as text it is shorter than as bytes."""
 
     schema: Literal[3]
@@ -205,11 +204,10 @@ def answer_from_json(key: str, text: str) -> CachedAnswer:
 
 
 def _with_body(answer: CachedAnswer, body: bytes) -> CachedAnswer:
-    return replace(answer, body=body)  # type: ignore[type-var]  # a record is a `Struct`
+    return replace(answer, body=body)
 
 
-@record
-class _Entry:
+class _Entry(Struct, frozen=True):
     answer: CachedAnswer
     stored_at: float
     expires_at: float

@@ -6,9 +6,10 @@ and `anthropic_answer`.
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.content import (

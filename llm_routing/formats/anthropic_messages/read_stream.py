@@ -6,8 +6,9 @@ https://platform.claude.com/docs/en/build-with-claude/streaming
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.errors import InvalidRequest, MalformedAnswer, TruncatedStream

@@ -1,7 +1,8 @@
 """Answers in threads: their ids say which target gave them (`core.threads`)."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.errors import UpstreamError

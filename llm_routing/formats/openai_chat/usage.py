@@ -8,14 +8,12 @@ https://docs.litellm.ai/docs/completion/prompt_caching
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
 from decimal import Decimal
 from typing import Any, Final
 
-from msgspec import Raw
+from msgspec import Raw, Struct, field
 
 from llm_routing.core.codec import reader
-from llm_routing.core.records import record
 from llm_routing.core.types import Usage
 from llm_routing.formats.usage import count_of
 
@@ -82,21 +80,18 @@ def read_embedding_usage(usage: Any, vendor_cost: Decimal | None = None) -> Usag
     return Usage(input_tokens=tokens, vendor_cost=vendor_cost)
 
 
-@record
-class _Bill:
+class _Bill(Struct, frozen=True):
     cost: Raw = field(default_factory=Raw)
     cost_details: Raw = field(default_factory=Raw)
     is_byok: Raw = field(default_factory=Raw)
     cost_in_usd_ticks: Raw = field(default_factory=Raw)
 
 
-@record
-class _Answer:
+class _Answer(Struct, frozen=True):
     usage: _Bill
 
 
-@record
-class _CostDetails:
+class _CostDetails(Struct, frozen=True):
     upstream_inference_cost: Raw = field(default_factory=Raw)
 
 

@@ -5,8 +5,9 @@ https://platform.openai.com/docs/api-reference/chat/create
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from llm_routing.core.codec import encode
 from llm_routing.core.content import (
