@@ -37,7 +37,7 @@ from .crypto import at_rest as secrets
 from .crypto.at_rest import Purpose
 from .crypto.in_transit import Sealing, Signing
 from .discovery import DiscoveryReport, discover
-from .health.monitor import watch
+from .health.monitor import health_monitor
 from .health.sweep import Network, NoLedger, Selection, SweepReport, sweep
 from .health.sweeper import ensure_sweeper, stop_sweeper
 from .ledger.shipping import Ledger
@@ -122,14 +122,14 @@ async def close_routers() -> None:
     """Closes every router of the process, ships the ledger and ends our threads."""
     for router in list(_routers.values()):
         await router.close()
-    if watch.breakers is not None:
-        await watch.breakers.aclose()
+    if health_monitor.breakers is not None:
+        await health_monitor.breakers.aclose()
     for redis in list(_redis.values()):
         # Whoever spoke last may have opened a connection anew.
         await redis.aclose()
     _redis.clear()
     await get_running_loop().run_in_executor(None, _stop_threads)
-    watch.forget()
+    health_monitor.forget()
     admission.forget()
 
 
@@ -156,7 +156,7 @@ async def discover_models(
 def sweep_health(
     selection: Selection,
     *,
-    patience: float = 0.0,
+    max_wait: float = 0.0,
     interval: float | None = None,
     stopping: threading.Event | None = None,
     overrides: Mapping[str, Credential] | None = None,
@@ -172,7 +172,7 @@ def sweep_health(
         overrides=overrides or {},
     )
     return sweep(
-        selection, network, settings, patience=patience, interval=interval, stopping=stopping
+        selection, network, settings, max_wait=max_wait, interval=interval, stopping=stopping
     )
 
 
@@ -223,8 +223,8 @@ def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
         "sink": background.ledger,
         "metrics": NoMetrics() if settings.metrics_access == "off" else background.metrics,
         "breakers": _breakers(settings, clock),
-        "signs": watch.signs,
-        "credential_breakers": watch.credential_breakers,
+        "target_health": health_monitor.target_health,
+        "credential_breakers": health_monitor.credential_breakers,
         "cache": cache,
         "idempotency": idempotency,
         "cache_secret": secrets.derived_key(_CACHE_KEYS),
@@ -252,8 +252,8 @@ def _readings(ledger: Ledger) -> Readings:
         cache_bytes=sum(size.bytes for size in caches.values()),
         evictions={key: size.evictions for key, size in caches.items()},
         limits={("process", "", 0): admission.status, **_provider_limits(routers)},
-        breakers=watch.breakers.statuses() if watch.breakers is not None else {},
-        credentials_out=frozenset(watch.credential_breakers.statuses()),
+        breakers=health_monitor.breakers.statuses() if health_monitor.breakers is not None else {},
+        credentials_out=frozenset(health_monitor.credential_breakers.statuses()),
         refused_keys=refused_keys.counts,
         ledger_backlog_bytes=ledger.backlog_bytes,
         ledger_unwritten=ledger.unwritten,
@@ -292,13 +292,13 @@ def _monitor(settings: Settings, overrides: Mapping[str, Credential]) -> None:
     def run(interval: float, stopping: threading.Event) -> SweepReport | None:
         return sweep_health(Selection(), interval=interval, stopping=stopping, overrides=overrides)
 
-    watch.interval = settings.health_check_interval
+    health_monitor.interval = settings.health_check_interval
     ensure_sweeper(run, settings.health_check_interval)
 
 
 def _breakers(settings: Settings, clock: Clock) -> BreakerRegistry:
     """The breakers of the process, which all its routers share."""
-    if watch.breakers is None:
+    if health_monitor.breakers is None:
         rules = BreakerRules(
             window=settings.breaker_window,
             window_calls=settings.breaker_window_calls,
@@ -312,11 +312,11 @@ def _breakers(settings: Settings, clock: Clock) -> BreakerRegistry:
             # Each probe costs one call, so a target that recovers is found soon.
             failed_probes_double=False,
         )
-        watch.signs.failure_memory = settings.breaker_open_time
+        health_monitor.target_health.failure_memory = settings.breaker_open_time
         rng = Random()  # noqa: S311  # it spreads probes and keeps no secret
         redis = guarded_redis(settings, clock)
         if redis is None:
-            watch.breakers = MemoryBreakers(rules, clock, rng)
+            health_monitor.breakers = MemoryBreakers(rules, clock, rng)
         else:
             # Installations that share a Redis by mistake share no breakers.
             board = BreakerBoard(
@@ -326,8 +326,8 @@ def _breakers(settings: Settings, clock: Clock) -> BreakerRegistry:
                 signer=Signing(secrets.encryption_keys(Purpose.BREAKERS)),
                 clock=clock,
             )
-            watch.breakers = SharedBreakers(rules, clock, rng, board=board)
-    return watch.breakers
+            health_monitor.breakers = SharedBreakers(rules, clock, rng, board=board)
+    return health_monitor.breakers
 
 
 def guarded_redis(settings: Settings, clock: Clock) -> GuardedRedis | None:
@@ -403,7 +403,7 @@ def _after_fork() -> None:
     _routers.clear()
     _usual.clear()
     _redis.clear()
-    watch.forget()
+    health_monitor.forget()
     admission.forget()
     _lock.release()
 

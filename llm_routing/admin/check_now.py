@@ -11,7 +11,7 @@ from llm_routing.factory import sweep_health
 from llm_routing.health.sweep import LeaseLost, NothingToCheck, Selection, SweepReport
 from llm_routing.models import Provider
 
-PATIENCE = 5.0
+MAX_WAIT = 5.0
 """Seconds to wait for a sweep under way."""
 
 MOST_MESSAGES = 10
@@ -25,32 +25,32 @@ def check_now(request: HttpRequest, providers: Iterable[Provider]) -> Iterator[t
         yield messages.WARNING, _("Only active providers are checked.")
         return
     try:
-        report = sweep_health(Selection(tuple(rows)), patience=PATIENCE)
+        report = sweep_health(Selection(tuple(rows)), max_wait=MAX_WAIT)
     except (NothingToCheck, LeaseLost):
         report = None
     if report is None:
         yield messages.WARNING, _("It could not be checked just now. Try again in a moment.")
         return
     user = request.user.pk
-    for verdict in report.verdicts:
-        if not verdict.model and user is not None:
-            words = _("Checked: %(result)s.") % {"result": verdict.error_code or _("healthy")}
-            LogEntry.objects.log_actions(user, [rows[verdict.provider]], CHANGE, words)
+    for result in report.results:
+        if not result.model and user is not None:
+            words = _("Checked: %(result)s.") % {"result": result.error_code or _("healthy")}
+            LogEntry.objects.log_actions(user, [rows[result.provider]], CHANGE, words)
     yield from _messages(report)
 
 
 def _messages(report: SweepReport) -> Iterator[tuple[int, str]]:
-    bad = [verdict for verdict in report.verdicts if not verdict.is_healthy]
-    for verdict in bad[:MOST_MESSAGES]:
-        name = f"{verdict.provider}/{verdict.model}" if verdict.model else verdict.provider
+    bad = [result for result in report.results if not result.is_healthy]
+    for result in bad[:MOST_MESSAGES]:
+        name = f"{result.provider}/{result.model}" if result.model else result.provider
         text = (
             _("“%(name)s” is unhealthy: %(code)s. %(reason)s")
-            if verdict.is_about_target
+            if result.is_about_target
             else _("“%(name)s” was not asked: %(code)s. %(reason)s")
         )
-        parts = {"name": name, "code": verdict.error_code, "reason": verdict.message}
+        parts = {"name": name, "code": result.error_code, "reason": result.message}
         yield messages.ERROR, text % parts
-    total = len(report.verdicts)
+    total = len(report.results)
     text = _("%(good)d of %(total)d checks were good.")
     level = messages.SUCCESS if report.is_healthy else messages.WARNING
     yield level, text % {"good": total - len(bad), "total": total}

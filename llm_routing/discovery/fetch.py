@@ -30,7 +30,7 @@ CONCURRENCY: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ListSource:
     """A provider to ask. `credential` is None where it needs one and there is none."""
 
     provider: str
@@ -51,12 +51,12 @@ class ModelList:
 
 
 async def read_lists(
-    transport: Transport, sources: Iterable[Source]
+    transport: Transport, sources: Iterable[ListSource]
 ) -> Mapping[str, ModelList | UpstreamError]:
     """Every provider's list, or what stood in its way; a few at a time."""
     limit = asyncio.Semaphore(CONCURRENCY)
 
-    async def one(source: Source) -> ModelList | UpstreamError:
+    async def one(source: ListSource) -> ModelList | UpstreamError:
         async with limit:
             try:
                 return await read_list(transport, source)
@@ -68,7 +68,7 @@ async def read_lists(
     return {source.provider: outcome for source, outcome in zip(sources, outcomes, strict=True)}
 
 
-async def read_list(transport: Transport, source: Source) -> ModelList:
+async def read_list(transport: Transport, source: ListSource) -> ModelList:
     """A provider's list, page after page, within `TIME_LIMIT` seconds. Raises `UpstreamError`, also
     for a list without a model: none is ever believed to offer nothing."""
     if source.credential is None:
@@ -100,7 +100,9 @@ async def read_list(transport: Transport, source: Source) -> ModelList:
     return ModelList(kept, unreadable, is_complete and not unreadable and len(kept) == len(models))
 
 
-async def _page(transport: Transport, source: Source, credential: Credential, after: str) -> Page:
+async def _page(
+    transport: Transport, source: ListSource, credential: Credential, after: str
+) -> Page:
     answer = await transport.send(
         source.provider,
         "GET",
@@ -124,7 +126,7 @@ async def _page(transport: Transport, source: Source, credential: Credential, af
         raise MalformedAnswer("The answer is no list of models.", status=200) from None
 
 
-def _url(source: Source, after: str) -> str:
+def _url(source: ListSource, after: str) -> str:
     url = source.base_url.rstrip("/") + source.vendor.models_path
     if source.vendor.format != ANTHROPIC_MESSAGES:
         return url
@@ -132,7 +134,9 @@ def _url(source: Source, after: str) -> str:
     return url + query + (f"&after_id={quote(after, safe='')}" if after else "")
 
 
-def _failure(source: Source, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+def _failure(
+    source: ListSource, status: int, headers: Mapping[str, str], body: bytes
+) -> UpstreamError:
     if status < 400:
         return MalformedAnswer(
             f"The provider answers with status {status}; redirects are not followed.",

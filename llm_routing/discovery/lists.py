@@ -81,7 +81,7 @@ def parse_page(body: bytes) -> Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class OfferedModels:
     """The names that a list offers: as they stand, and as vendors let them be shortened."""
 
     names: frozenset[str]
@@ -100,10 +100,12 @@ class Offer:
         )
 
 
-def offer_of(models: Iterable[ListedModel]) -> Offer:
+def offered_models(models: Iterable[ListedModel]) -> OfferedModels:
     """What a list offers."""
     names = {name for model in models for name in (model.model_id, *model.other_names)}
-    return Offer(frozenset(names), frozenset(_RELEASE.sub("", name) for name in names) - names)
+    return OfferedModels(
+        frozenset(names), frozenset(_RELEASE.sub("", name) for name in names) - names
+    )
 
 
 _RELEASE: Final = re.compile(r"(?:[-@](?:\d{4}-?\d{2}-?\d{2}|\d{3,4}|latest)|:latest)\Z")

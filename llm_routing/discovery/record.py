@@ -13,11 +13,11 @@ from django.db import transaction
 from llm_routing.core.errors import UpstreamError
 from llm_routing.models import ModelConfig, Provider
 from llm_routing.models.databases import writes_to
-from llm_routing.models.provenance import history_of, lock_configuration, signed
+from llm_routing.models.provenance import history_of, lock_configuration, with_change_reason
 
 from .describe import describe
 from .fetch import ModelList
-from .lists import offer_of
+from .lists import offered_models
 from .report import DiscoveryReport, ProviderReport
 
 REASON = "llm_discover_models"
@@ -87,7 +87,7 @@ def _record(
         ModelConfig(provider=provider, is_active=False, **descriptions[model_id])
         for model_id in added
     ]
-    ModelConfig.objects.bulk_create(signed(new, REASON), batch_size=500)
+    ModelConfig.objects.bulk_create(with_change_reason(new, REASON), batch_size=500)
     vanished, returned = _compare(rows, found)
     ModelConfig.objects.mark_vanished([row.pk for row in vanished], now)
     ModelConfig.objects.mark_vanished([row.pk for row in returned], None)
@@ -108,7 +108,7 @@ def _compare(
     rows: Mapping[str, ModelConfig], found: ModelList
 ) -> tuple[list[ModelConfig], list[ModelConfig]]:
     """The rows that have vanished, and those that were marked so and are offered again."""
-    offer = offer_of(found.models)
+    offer = offered_models(found.models)
     vanished, returned = [], []
     for model_id, row in rows.items():
         if offer.has(model_id):

@@ -16,8 +16,8 @@ from llm_routing.core.routing_table import RoutingTable
 from llm_routing.models import Provider
 from llm_routing.vendors import VENDORS
 
-from .fetch import ModelList, Source, read_lists
-from .lists import offer_of
+from .fetch import ListSource, ModelList, read_lists
+from .lists import offered_models
 from .record import record
 from .report import DiscoveryReport, ProviderReport
 
@@ -53,7 +53,7 @@ async def compare(
     `added`, what is routed to and not offered is `vanished`. Raises `UnknownProvider`."""
     _check(providers, tuple(table.providers))
     sources = [
-        Source(
+        ListSource(
             provider=spec.name,
             vendor=VENDORS[spec.vendor],
             base_url=spec.base_url,
@@ -74,7 +74,7 @@ def _compared(name: str, found: ModelList | UpstreamError, table: RoutingTable) 
         return ProviderReport(name, error=found.code, message=found.message)
     known = {model.model_id for model in table.models.values() if model.provider == name}
     offered = tuple(model.model_id for model in found.models)
-    offer = offer_of(found.models)
+    offer = offered_models(found.models)
     return ProviderReport(
         provider=name,
         models=offered,
@@ -89,7 +89,7 @@ def _compared(name: str, found: ModelList | UpstreamError, table: RoutingTable) 
 
 def _sources(
     names: Collection[str], overrides: Mapping[str, Credential]
-) -> tuple[list[Source], dict[str, UpstreamError]]:
+) -> tuple[list[ListSource], dict[str, UpstreamError]]:
     """Whom to ask, and who cannot be asked."""
     rows = list(Provider.objects.order_by("priority", "name"))
     _check(names, [row.name for row in rows])
@@ -102,7 +102,7 @@ def _sources(
         if vendor is None:
             misfits[row.name] = UpstreamError("The provider has an unknown vendor.")
             continue
-        source = Source(
+        source = ListSource(
             provider=row.name,
             vendor=vendor,
             base_url=row.base_url or vendor.base_url,

@@ -29,21 +29,21 @@ from llm_routing.core.ports import Clock, Credential, CredentialStore, Operation
 from llm_routing.core.redaction import masked_body
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import Caller, EmbeddingRequest, LLMRequest
-from llm_routing.discovery.lists import Offer, offer_of, parse_page
+from llm_routing.discovery.lists import OfferedModels, offered_models, parse_page
 from llm_routing.formats.operations import ChatOperation, EmbeddingOperation
 from llm_routing.formats.registry import FORMATS
 from llm_routing.vendors import ANTHROPIC_MESSAGES, VENDORS, Vendor
 
 NO_CREDENTIAL = "no_credential"
-OWN_REFUSALS = frozenset((NO_CREDENTIAL, AddressForbidden.code))
+LOCAL_REFUSALS = frozenset((NO_CREDENTIAL, AddressForbidden.code))
 """What this process refuses by its own settings and environment; others may have other ones."""
 MAX_BYTES = 16 * 1024 * 1024
-HAS_NO_LIST = (404, 405, 501)
+NO_LIST_STATUSES = (404, 405, 501)
 # Models that think first refuse to stop before they could have said anything.
-LEAST_TOKENS, LEAST_TOKENS_OF_THINKERS = 1, 16
+MIN_TOKENS, MIN_REASONING_TOKENS = 1, 16
 
 
-class Kind(StrEnum):
+class CheckKind(StrEnum):
     """How a target was checked."""
 
     CREDENTIAL = "credential"
@@ -51,12 +51,12 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckResult:
     """What one check found; `model` is empty for the provider itself."""
 
     provider: str
     model: str
-    kind: Kind
+    kind: CheckKind
     is_healthy: bool
     error_code: str = ""
     message: str = ""
@@ -65,20 +65,20 @@ class Verdict:
     @property
     def is_about_target(self) -> bool:
         """Whether the target was asked, so that every process may believe it."""
-        return self.error_code not in OWN_REFUSALS
+        return self.error_code not in LOCAL_REFUSALS
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ProviderToCheck:
     """A provider to check, and which of its models."""
 
-    provider: ProviderSpec
+    spec: ProviderSpec
     models: tuple[ModelSpec, ...]
 
     @property
     def vendor(self) -> Vendor:
         """Whose API it has."""
-        return VENDORS[self.provider.vendor]
+        return VENDORS[self.spec.vendor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Limits:
 
 
 class Checker:
-    """Checks subjects, a few at a time. `verdicts` has what is known so far."""
+    """Checks providers, a few at a time. `results` has what is known so far."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Checker:
         clock: Clock,
         limits: Limits,
     ) -> None:
-        self.verdicts: list[Verdict] = []
+        self.results: list[CheckResult] = []
         self._transport = transport
         self._executor = executor
         self._credentials = credentials
@@ -110,17 +110,17 @@ class Checker:
         self._limits = limits
         self._slots = asyncio.Semaphore(limits.concurrency)
 
-    async def check(self, subjects: Sequence[Subject], *, deep: bool) -> None:
-        """Adds a verdict for every provider and every model. A failure is a verdict."""
+    async def check(self, providers: Sequence[ProviderToCheck], *, deep: bool) -> None:
+        """Adds a result for every provider and every model. A failure is a result."""
         async with asyncio.TaskGroup() as tasks:
-            for subject in subjects:
-                tasks.create_task(self._check_provider(subject, covers_models=not deep))
+            for provider in providers:
+                tasks.create_task(self._check_provider(provider, covers_models=not deep))
                 if deep:
-                    for model in subject.models:
-                        tasks.create_task(self._check_model(Target(subject.provider, model)))
+                    for model in provider.models:
+                        tasks.create_task(self._check_model(Target(provider.spec, model)))
 
-    async def _check_provider(self, subject: Subject, *, covers_models: bool) -> None:
-        provider = subject.provider.name
+    async def _check_provider(self, checked: ProviderToCheck, *, covers_models: bool) -> None:
+        provider = checked.spec.name
         async with self._slots:
             began = self._clock.monotonic()
             offer, code, message, latency = None, "", "", None
@@ -129,34 +129,40 @@ class Checker:
                 code, message = NO_CREDENTIAL, "There is no key for this provider."
             else:
                 try:
-                    offer = await self._prove(subject, credential)
+                    offer = await self._fetch_models(checked, credential)
                 except UpstreamError as error:
                     code, message = error.code, error.message
                 latency = (self._clock.monotonic() - began) * 1000
 
-        def found(model: str, code: str, message: str) -> Verdict:
-            return Verdict(provider, model, Kind.CREDENTIAL, not code, code, message, latency)
+        def found(model: str, code: str, message: str) -> CheckResult:
+            return CheckResult(
+                provider, model, CheckKind.CREDENTIAL, not code, code, message, latency
+            )
 
-        self.verdicts.append(found("", code, message))
-        for model in subject.models if covers_models else ():
+        self.results.append(found("", code, message))
+        for model in checked.models if covers_models else ():
             if not code and offer is not None and not offer.has(model.model_id):
-                self.verdicts.append(
+                self.results.append(
                     found(model.model_id, ModelNotFound.code, "The provider does not list it.")
                 )
             else:
-                self.verdicts.append(found(model.model_id, code, message))
+                self.results.append(found(model.model_id, code, message))
 
-    async def _prove(self, subject: Subject, credential: Credential) -> Offer | None:
+    async def _fetch_models(
+        self, checked: ProviderToCheck, credential: Credential
+    ) -> OfferedModels | None:
         """The models that the provider offers, None where its list does not say. Raises
         `UpstreamError`."""
         try:
             async with asyncio.timeout(self._limits.check):
-                return await self._ask(subject, credential)
+                return await self._request_models(checked, credential)
         except TimeoutError:
             raise UpstreamTimeout(f"No answer within {self._limits.check:.3g} s.") from None
 
-    async def _ask(self, subject: Subject, credential: Credential) -> Offer | None:
-        provider, vendor = subject.provider, subject.vendor
+    async def _request_models(
+        self, checked: ProviderToCheck, credential: Credential
+    ) -> OfferedModels | None:
+        provider, vendor = checked.spec, checked.vendor
         path = vendor.credential_path or vendor.models_path
         if vendor.format == ANTHROPIC_MESSAGES:
             path += "?limit=1000"
@@ -173,7 +179,7 @@ class Checker:
             body = await answer.read(MAX_BYTES)
         finally:
             await answer.aclose()
-        if answer.status in HAS_NO_LIST:
+        if answer.status in NO_LIST_STATUSES:
             # It answers; whether it takes the key, a completion would have to prove.
             return None
         if answer.status != 200:
@@ -181,7 +187,7 @@ class Checker:
                 raise MalformedAnswer(f"The provider answers with status {answer.status}.")
             body = masked_body(body, credential.headers)
             raise FORMATS[provider.format].map_error(answer.status, answer.headers, body)
-        return _offer(subject, body)
+        return _offered(checked, body)
 
     async def _check_model(self, target: Target) -> None:
         provider, model = target.provider.name, target.model.model_id
@@ -205,8 +211,8 @@ class Checker:
                     # Our question names nothing but the model, so that alone can be missing.
                     is_healthy = _is_healthy(code) and error.http_status != 404
                 latency = (self._clock.monotonic() - began) * 1000
-        self.verdicts.append(
-            Verdict(provider, model, Kind.COMPLETION, is_healthy, code, message, latency)
+        self.results.append(
+            CheckResult(provider, model, CheckKind.COMPLETION, is_healthy, code, message, latency)
         )
 
 
@@ -227,14 +233,14 @@ def _probe(target: Target) -> Operation[Any]:
     return _Completion(
         LLMRequest(
             (Message(Role.USER, (TextPart("ping"),)),),
-            max_tokens=LEAST_TOKENS_OF_THINKERS if thinks else LEAST_TOKENS,
+            max_tokens=MIN_REASONING_TOKENS if thinks else MIN_TOKENS,
         )
     )
 
 
-def _offer(subject: Subject, body: bytes) -> Offer | None:
+def _offered(checked: ProviderToCheck, body: bytes) -> OfferedModels | None:
     """What the list offers, None where a model that it lacks may be there all the same."""
-    vendor = subject.vendor
+    vendor = checked.vendor
     try:
         if vendor.credential_path:
             decode(body)
@@ -243,8 +249,8 @@ def _offer(subject: Subject, body: bytes) -> Offer | None:
     except ValueError:
         raise MalformedAnswer("The answer is not what such a provider says.", status=200) from None
     is_whole = page.models and not page.unreadable and not page.has_more
-    is_last_word = not vendor.names_unlisted and vendor.owns(subject.provider.base_url)
-    return offer_of(page.models) if is_whole and is_last_word else None
+    is_last_word = not vendor.names_unlisted and vendor.owns(checked.spec.base_url)
+    return offered_models(page.models) if is_whole and is_last_word else None
 
 
 def _reason(error: LLMError) -> str:

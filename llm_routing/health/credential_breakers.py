@@ -1,6 +1,7 @@
-"""Credentials that their providers refuse: out of use until they change, or until a probe passes.
+"""Disables credentials that their providers reject, until they are replaced or a probe succeeds.
 
-All in memory and for any thread. When a probe is due is `core.breaker`'s; who is told is `watch`'s.
+State is in memory and thread-safe. `core.breaker` decides when a probe is due; `monitor` logs the
+changes and shares them with other processes.
 """
 
 import hmac
@@ -33,30 +34,32 @@ RULES = BreakerRules(
     longest_open_time=3600.0,
     probes=1,
 )
-"""One refusal is enough; a minute until the first probe, an hour at most."""
+"""One rejection opens the breaker; the first probe follows after a minute, later ones within an
+hour."""
 
-MAX_OUT = 1_000
-MAX_NEWS = 1_000
+MAX_DISABLED = 1_000
+MAX_EVENTS = 1_000
 _FINGERPRINT = b"llm_routing fingerprint of provider credentials"
 
 Key = tuple[str, str]
 """A provider's name and the fingerprint of a credential."""
 
 
-class Turn(StrEnum):
-    """What has happened to a credential."""
+class CredentialChange(StrEnum):
+    """How the state of a credential changed."""
 
-    OUT = "out"
-    BACK = "back"
+    DISABLED = "disabled"
+    RESTORED = "restored"
     REPLACED = "replaced"
     RESET = "reset"
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """A turn to be told. `origin` is where the credential's key is from (`ProviderKey.origin`)."""
+class CredentialEvent:
+    """A change to log. `origin` says where the key comes from (`ProviderKey.origin`);
+    `retry_after` is in seconds."""
 
-    turn: Turn
+    change: CredentialChange
     provider: str
     cause: str
     origin: str
@@ -64,8 +67,8 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
-class _Out:
-    """A credential out of use: its breaker, what opened it, and where the key is from."""
+class _DisabledCredential:
+    """A disabled credential: its breaker, the error code that opened it, and the key's origin."""
 
     breaker: Breaker
     cause: str
@@ -73,68 +76,77 @@ class _Out:
 
 
 class CredentialBreakers:
-    """A circuit breaker for each credential that was refused, by provider and fingerprint: another
-    key is another credential. A call that finds none costs a look into an empty dictionary."""
+    """Circuit breakers of rejected credentials, by provider and fingerprint.
+
+    A replaced key has another fingerprint, so it starts without a breaker. While no credential is
+    disabled, `admit` costs one lookup in an empty set.
+    """
 
     def __init__(self, monotonic: Callable[[], float], rng: Random) -> None:
         self._monotonic = monotonic
         self._rng = rng
         self._lock = threading.Lock()
-        self._out: dict[Key, _Out] = {}
+        self._disabled: dict[Key, _DisabledCredential] = {}
         self._providers: frozenset[str] = frozenset()
         self._stores: WeakSet[CredentialStore] = WeakSet()
-        self._news: deque[News] = deque(maxlen=MAX_NEWS)
+        self._events: deque[CredentialEvent] = deque(maxlen=MAX_EVENTS)
 
-    def serve(self, store: CredentialStore) -> None:
-        """Takes `store` for one of those whose credentials are in use."""
+    def add_store(self, store: CredentialStore) -> None:
+        """Adds a store whose credentials are in use. It is referenced weakly."""
         self._stores.add(store)
 
     def admit(self, provider: str, credential: Credential | None) -> "CredentialPermit | Refusal":
-        """Leave to make one call with `credential`, or when to ask again."""
+        """Returns permission for one call with `credential`, or the refusal with its wait."""
         if credential is None or provider not in self._providers:
             return CredentialPermit(self, provider, credential, None)
         key = (provider, fingerprint(credential))
         with self._lock:
-            out = self._out.get(key)
-            if out is None:
+            disabled = self._disabled.get(key)
+            if disabled is None:
                 return CredentialPermit(self, provider, credential, None)
-            admitted = out.breaker.admit(self._monotonic())
+            admitted = disabled.breaker.admit(self._monotonic())
         if isinstance(admitted, Refusal):
             return admitted
         return CredentialPermit(self, provider, credential, admitted)
 
-    def adopt(self, provider: str, mark: str, cause: str, retry_after: float) -> None:
-        """Another process says that the credential with the fingerprint `mark` is out of use."""
-        origin = self._origin_in_use(provider, mark)
+    def disable_reported(
+        self, provider: str, fingerprint: str, cause: str, retry_after: float
+    ) -> None:
+        """Disables a credential that another process reported, if this process uses it too."""
+        origin = self._origin_in_use(provider, fingerprint)
         if origin is not None:
             with self._lock:
-                self._take_out((provider, mark), cause, origin, retry_after)
+                self._disable((provider, fingerprint), cause, origin, retry_after)
 
     def reset(self, provider: str) -> None:
-        """Puts the provider's credentials back into use."""
-        self._put_back([key for key in list(self._out) if key[0] == provider], Turn.RESET)
+        """Enables the provider's credentials again."""
+        self._enable(
+            [key for key in list(self._disabled) if key[0] == provider], CredentialChange.RESET
+        )
 
     def refresh(self) -> None:
-        """Forgets those that no store has any more."""
-        gone = [key for key in list(self._out) if self._origin_in_use(*key) is None]
-        self._put_back(gone, Turn.REPLACED)
+        """Drops credentials that no store holds any more."""
+        gone = [key for key in list(self._disabled) if self._origin_in_use(*key) is None]
+        self._enable(gone, CredentialChange.REPLACED)
 
     def statuses(self) -> Mapping[str, BreakerStatus]:
-        """How the credentials stand that are out of use, by provider."""
-        return {provider: status for (provider, _), status in self.marked_statuses().items()}
+        """Returns the breaker status of each disabled credential, by provider."""
+        return {
+            provider: status for (provider, _), status in self.statuses_by_fingerprint().items()
+        }
 
-    def marked_statuses(self) -> Mapping[Key, BreakerStatus]:
-        """As `statuses`, by provider and fingerprint."""
+    def statuses_by_fingerprint(self) -> Mapping[Key, BreakerStatus]:
+        """Returns the same as `statuses`, by provider and fingerprint."""
         with self._lock:
             now = self._monotonic()
-            return {key: out.breaker.status(now) for key, out in self._out.items()}
+            return {key: disabled.breaker.status(now) for key, disabled in self._disabled.items()}
 
-    def take_news(self) -> Sequence[News]:
-        """What has happened since the last time, oldest first."""
+    def drain_events(self) -> Sequence[CredentialEvent]:
+        """Returns the events since the last call, oldest first."""
         with self._lock:
-            news = tuple(self._news)
-            self._news.clear()
-            return news
+            events = tuple(self._events)
+            self._events.clear()
+            return events
 
     def on_refused(
         self,
@@ -143,66 +155,69 @@ class CredentialBreakers:
         probe: BreakerPermit | None,
         error: UpstreamError,
     ) -> None:
-        """A call was refused for its credential."""
-        mark = fingerprint(credential)
-        origin = self._origin_in_use(provider, mark)
+        """Records that the provider rejected a call for its credential."""
+        key = (provider, fingerprint(credential))
+        origin = self._origin_in_use(*key)
         if origin is None:
-            return  # the answer is to a key that was replaced meanwhile
+            return  # the key was replaced while the call ran
         with self._lock:
             now = self._monotonic()
             if probe is not None:
                 probe.fail(now, error.code, error.retry_after)
-            elif (provider, mark) not in self._out:
-                key = (provider, mark)
-                status = self._take_out(key, error.code, origin, error.retry_after)
+            elif key not in self._disabled:
+                status = self._disable(key, error.code, origin, error.retry_after)
                 wait = status.retry_after
-                self._news.append(News(Turn.OUT, provider, error.code, origin, wait))
+                self._events.append(
+                    CredentialEvent(CredentialChange.DISABLED, provider, error.code, origin, wait)
+                )
 
-    def on_proven(self, provider: str, credential: Credential, probe: BreakerPermit) -> None:
-        """A probe was answered."""
+    def on_accepted(self, provider: str, credential: Credential, probe: BreakerPermit) -> None:
+        """Records that a probe succeeded."""
         with self._lock:
             probe.succeed(self._monotonic())
-        self._put_back([(provider, fingerprint(credential))], Turn.BACK)
+        self._enable([(provider, fingerprint(credential))], CredentialChange.RESTORED)
 
     def on_released(self, probe: BreakerPermit) -> None:
-        """A probe has proven nothing."""
+        """Releases a probe that proved nothing about the credential."""
         with self._lock:
             probe.release()
 
-    def _take_out(
+    def _disable(
         self, key: Key, cause: str, origin: str, retry_after: float | None
     ) -> BreakerStatus:
         now = self._monotonic()
-        out = self._out.get(key)
-        if out is None:
-            out = self._out[key] = _Out(Breaker(RULES, self._rng), cause, origin)
-            if len(self._out) > MAX_OUT:
-                del self._out[next(iter(self._out))]
-            self._providers = frozenset(provider for provider, _ in self._out)
-            permit = out.breaker.admit(now)
+        disabled = self._disabled.get(key)
+        if disabled is None:
+            breaker = Breaker(RULES, self._rng)
+            disabled = self._disabled[key] = _DisabledCredential(breaker, cause, origin)
+            if len(self._disabled) > MAX_DISABLED:
+                del self._disabled[next(iter(self._disabled))]
+            self._providers = frozenset(provider for provider, _ in self._disabled)
+            permit = breaker.admit(now)
             assert isinstance(permit, BreakerPermit)
             permit.fail(now, cause, retry_after)
-        return out.breaker.status(now)
+        return disabled.breaker.status(now)
 
-    def _put_back(self, keys: Sequence[Key], turn: Turn) -> None:
+    def _enable(self, keys: Sequence[Key], change: CredentialChange) -> None:
         with self._lock:
             for key in keys:
-                out = self._out.pop(key, None)
-                if out is not None:
-                    self._news.append(News(turn, key[0], out.cause, out.origin))
-            self._providers = frozenset(provider for provider, _ in self._out)
+                disabled = self._disabled.pop(key, None)
+                if disabled is not None:
+                    event = CredentialEvent(change, key[0], disabled.cause, disabled.origin)
+                    self._events.append(event)
+            self._providers = frozenset(provider for provider, _ in self._disabled)
 
-    def _origin_in_use(self, provider: str, mark: str) -> str | None:
-        """Where the key of this credential is from; None where nobody has it any more."""
+    def _origin_in_use(self, provider: str, credential_fingerprint: str) -> str | None:
+        """Returns where the credential's key comes from, or None if no store holds it."""
         for store in list(self._stores):
             credential = store.get(provider)
-            if credential is not None and fingerprint(credential) == mark:
+            if credential is not None and fingerprint(credential) == credential_fingerprint:
                 return credential.origin if isinstance(credential, HeaderCredential) else ""
         return None
 
 
 class CredentialPermit:
-    """Leave to make one call with a credential. Say once how it ended."""
+    """Permission for one call with a credential. Report the outcome once."""
 
     __slots__ = ("_breakers", "_credential", "_probe", "_provider")
 
@@ -219,23 +234,23 @@ class CredentialPermit:
         self._probe = probe
 
     def succeed(self) -> None:
-        """The provider answered."""
+        """Reports that the provider accepted the credential."""
         if self._probe is not None and self._credential is not None:
-            self._breakers.on_proven(self._provider, self._credential, self._probe)
+            self._breakers.on_accepted(self._provider, self._credential, self._probe)
 
     def refuse(self, error: UpstreamError) -> None:
-        """The provider refused the credential, or its account."""
+        """Reports that the provider rejected the credential or its account."""
         if self._credential is not None:
             self._breakers.on_refused(self._provider, self._credential, self._probe, error)
 
     def release(self) -> None:
-        """The call says nothing about the credential."""
+        """Reports a call that proves nothing about the credential."""
         if self._probe is not None:
             self._breakers.on_released(self._probe)
 
 
 def fingerprint(credential: Credential) -> str:
-    """What tells a credential from others and does not tell what it is: the same in all processes
-    that share SECRET_KEY."""
+    """Returns a keyed hash that identifies a credential without revealing it. It is the same in all
+    processes that share SECRET_KEY."""
     headers = "\n".join(f"{name}\t{value}" for name, value in sorted(credential.headers.items()))
     return hmac.new(derived_key(_FINGERPRINT), headers.encode(), sha256).hexdigest()[:32]

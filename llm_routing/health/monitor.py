@@ -1,6 +1,7 @@
-"""The health of this process's targets, kept up to date by the background thread.
+"""Keeps the health of this process's targets up to date. The background thread drives it.
 
-`poll` brings what the database knows into memory and tells it what is known here.
+`refresh` updates memory alone; `sync` exchanges checks, breaker reports and resets with the
+database.
 """
 
 import logging
@@ -24,46 +25,50 @@ from llm_routing.core.ports import BreakerRegistry
 from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, ModelConfig
 from llm_routing.models.databases import DatabaseNow, atomic, writes_to
 
-from .credential_breakers import CredentialBreakers, News, Turn
-from .target_health import Check, HealthSigns, Key
+from .credential_breakers import CredentialBreakers, CredentialChange, CredentialEvent
+from .target_health import Check, Key, TargetHealth
 
 logger = logging.getLogger(__name__)
 
-INTERVALS_BELIEVED = 3
+CHECK_VALID_INTERVALS = 3
+"""A check counts for this many sweep intervals."""
 RENEW_SECONDS = 10.0
-BELIEVED_SECONDS = 30.0
-UNSHARED_SECONDS = 60.0
+REPORT_VALID_SECONDS = 30.0
+MAX_UNSHARED_SECONDS = 60.0
+"""After this time without a database each process logs a vanished model itself."""
 
 
 @dataclass(slots=True)
-class _Mark:
-    """A model that has gone or come back, to be marked where all processes see it."""
+class _ModelChange:
+    """A model that vanished or returned, to be written to the database for all processes."""
 
     is_gone: bool
     since: float
-    is_told: bool = False
+    is_logged: bool = False
 
-    def tell(self, provider: str, model: str) -> None:
-        """Logs it, once."""
-        if self.is_told:
+    def log(self, provider: str, model: str) -> None:
+        """Logs the change once."""
+        if self.is_logged:
             return
-        self.is_told = True
+        self.is_logged = True
         if self.is_gone:
-            logger.warning("%s does not know the model %s any more.", provider, model)
+            logger.warning("Provider %s no longer knows the model %s.", provider, model)
         else:
-            logger.info("%s knows the model %s again.", provider, model)
+            logger.info("Provider %s knows the model %s again.", provider, model)
 
 
-class Watch:
-    """What the process knows. Its routers share one. `interval` is the seconds between sweeps where
-    a router has its own idea of it."""
+class HealthMonitor:
+    """The health state of the process, shared by its routers.
+
+    `interval` is the number of seconds between sweeps if a router overrides the setting.
+    """
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Starts anew: the routers are closed, or this is a forked child."""
-        self.signs = HealthSigns(time.monotonic)
+        """Resets all state, because the routers were closed or this is a forked child."""
+        self.target_health = TargetHealth(time.monotonic)
         self.breakers: BreakerRegistry | None = None
         rng = Random()  # noqa: S311  # it spreads probes and keeps no secret
         self.credential_breakers = CredentialBreakers(time.monotonic, rng)
@@ -73,60 +78,61 @@ class Watch:
         self._last_reset: int | None = None
         self._reported: Mapping[Key, tuple[object, ...]] = {}
         self._renew_at = 0.0
-        self._to_put_back: set[str] = set()
-        self._to_mark: dict[Key, _Mark] = {}
+        self._to_enable: set[str] = set()
+        self._model_changes: dict[Key, _ModelChange] = {}
 
-    def look(self) -> None:
-        """Judges anew what loses its weight with time, and logs what has happened. Needs no
-        database."""
-        self.signs.refresh()
+    def refresh(self) -> None:
+        """Expires old state and logs credential and model changes. Uses no database."""
+        self.target_health.refresh()
         self.credential_breakers.refresh()
-        for news in self.credential_breakers.take_news():
-            _log_credential(news)
-            if news.turn is Turn.BACK:
-                self._to_put_back.add(news.provider)
-            elif news.turn is Turn.OUT:
-                self._to_put_back.discard(news.provider)
-        for (provider, model), is_gone in self.signs.take_turns().items():
-            self._to_mark[provider, model] = _Mark(is_gone, time.monotonic())
-        for (provider, model), mark in self._to_mark.items():
-            if time.monotonic() - mark.since > UNSHARED_SECONDS:
-                # There is no database to say whether another process has told it.
-                mark.tell(provider, model)
+        for event in self.credential_breakers.drain_events():
+            _log_credential(event)
+            if event.change is CredentialChange.RESTORED:
+                self._to_enable.add(event.provider)
+            elif event.change is CredentialChange.DISABLED:
+                self._to_enable.discard(event.provider)
+        for (provider, model), is_gone in self.target_health.drain_changes().items():
+            self._model_changes[provider, model] = _ModelChange(is_gone, time.monotonic())
+        for (provider, model), change in self._model_changes.items():
+            if time.monotonic() - change.since > MAX_UNSHARED_SECONDS:
+                # Without the database it is unknown whether another process has logged it.
+                change.log(provider, model)
 
-    def poll(self) -> None:
-        """Takes over new checks, orders to reset and credentials that others have found to be out
-        of use; reports breakers that are not closed, and marks models that have gone or come back.
-        Raises `django.db.Error`."""
+    def sync(self) -> None:
+        """Exchanges state with the other processes through the database.
+
+        Loads new checks, breaker resets and credentials that others disabled; writes this process's
+        open breakers and the models that vanished or returned. Raises `django.db.Error`.
+        """
         self._load_checks()
-        self._put_back()
-        self._obey_resets()
-        self._adopt()
-        self._report()
-        self._mark_models()
+        self._share_enabled_credentials()
+        self._load_resets()
+        self._load_disabled_credentials()
+        self._write_reports()
+        self._write_model_changes()
 
-    def retract(self) -> None:
-        """Takes back what this process has reported: it ends. Raises `django.db.Error`."""
+    def withdraw_reports(self) -> None:
+        """Deletes this process's reports when it ends. Raises `django.db.Error`."""
         if self._reported:
             BreakerReport.objects.filter(process=self._process).delete()
             self._reported = {}
 
     def _load_checks(self) -> None:
-        max_age = INTERVALS_BELIEVED * (self.interval or get_settings().health_check_interval)
-        self.signs.max_age = max_age
+        max_age = CHECK_VALID_INTERVALS * (self.interval or get_settings().health_check_interval)
+        self.target_health.max_age = max_age
         if self._last_check is None:
             rows = HealthCheck.objects.filter(
                 checked_at__gt=DatabaseNow() - timedelta(seconds=max_age)
             )
         else:
             rows = HealthCheck.objects.filter(id__gt=self._last_check)
-        # Ages by the database's clock; this machine's may be wrong.
+        # Ages come from the database's clock, because this machine's may be wrong.
         age = ExpressionWrapper(DatabaseNow() - F("checked_at"), output_field=DurationField())
         found = list(rows.annotate(age=age).order_by("id"))
         if not found:
             self._last_check = self._last_check or 0
             return
-        now = self.signs.now()
+        now = self.target_health.now()
         checks = {
             (row.provider, row.model): Check(
                 at=now - max(row.age.total_seconds(), 0.0),  # type: ignore[attr-defined]  # annotated
@@ -137,54 +143,54 @@ class Watch:
             )
             for row in found
         }
-        self.signs.take(checks, _availability())
+        self.target_health.update_checks(checks, _availability())
         self._last_check = found[-1].pk
 
-    def _obey_resets(self) -> None:
+    def _load_resets(self) -> None:
         if self._last_reset is None:
             self._last_reset = BreakerReset.objects.aggregate(last=Max("id"))["last"] or 0
             return
         for reset in BreakerReset.objects.filter(id__gt=self._last_reset).order_by("id"):
             self._last_reset = reset.pk
-            self.reset(reset.provider, reset.model)
+            self.reset_breaker(reset.provider, reset.model)
 
-    def reset(self, provider: str, model: str) -> None:
-        """Closes a target's breaker in this process; without a model, the credential's."""
+    def reset_breaker(self, provider: str, model: str) -> None:
+        """Closes a target's breaker in this process, or the credential's if `model` is empty."""
         if not model:
             self.credential_breakers.reset(provider)
         elif self.breakers is not None:
             self.breakers.reset(provider, model)
 
-    def _put_back(self) -> None:
-        """Has the others use credentials again that a probe of this process has found good."""
-        if self._to_put_back:
-            reset_breakers([(provider, "") for provider in self._to_put_back], "")
-            self._to_put_back.clear()
+    def _share_enabled_credentials(self) -> None:
+        """Tells the other processes which credentials passed a probe of this process."""
+        if self._to_enable:
+            reset_breakers([(provider, "") for provider in self._to_enable], "")
+            self._to_enable.clear()
 
-    def _adopt(self) -> None:
+    def _load_disabled_credentials(self) -> None:
         reports = open_breakers().filter(model="").exclude(process=self._process)
         wait = ExpressionWrapper(F("retry_at") - DatabaseNow(), output_field=DurationField())
         for report in reports.annotate(wait=wait):
             seconds = max(report.wait.total_seconds(), 0.0)
-            self.credential_breakers.adopt(
+            self.credential_breakers.disable_reported(
                 report.provider, report.credential, report.cause, seconds
             )
 
-    def _mark_models(self) -> None:
-        """Marks models; the process whose mark is the first one logs it for all."""
-        for (provider, model_id), mark in list(self._to_mark.items()):
+    def _write_model_changes(self) -> None:
+        """Marks models in the database. Only the process that sets the mark first logs it."""
+        for (provider, model_id), change in list(self._model_changes.items()):
             rows = ModelConfig.objects.filter(provider__name=provider, model_id=model_id)
             keys = list(rows.values_list("pk", flat=True))
-            at = timezone.now() if mark.is_gone else None
+            at = timezone.now() if change.is_gone else None
             if ModelConfig.objects.mark_vanished(keys, at) or not keys:
-                mark.tell(provider, model_id)
-            del self._to_mark[provider, model_id]
+                change.log(provider, model_id)
+            del self._model_changes[provider, model_id]
 
-    def _report(self) -> None:
+    def _write_reports(self) -> None:
         statuses = self.breakers.statuses() if self.breakers is not None else {}
-        credentials = self.credential_breakers.marked_statuses()
-        marks = {(provider, ""): mark for provider, mark in credentials}
-        troubled = {
+        credentials = self.credential_breakers.statuses_by_fingerprint()
+        fingerprints = {(provider, ""): fingerprint for provider, fingerprint in credentials}
+        not_closed = {
             key: status
             for key, status in {
                 **statuses,
@@ -192,7 +198,7 @@ class Watch:
             }.items()
             if status.state is not BreakerState.CLOSED
         }
-        known = {key: (status.state, status.openings) for key, status in troubled.items()}
+        known = {key: (status.state, status.openings) for key, status in not_closed.items()}
         is_due = bool(known) and time.monotonic() >= self._renew_at
         if known == self._reported and not is_due:
             return
@@ -200,23 +206,25 @@ class Watch:
             BreakerReport.objects.filter(process=self._process).delete()
             BreakerReport.objects.filter(seen_at__lt=DatabaseNow() - timedelta(minutes=5)).delete()
             BreakerReport.objects.bulk_create(
-                _report_of(self._process, key, status, marks.get(key, ""))
-                for key, status in troubled.items()
+                _report_of(self._process, key, status, fingerprints.get(key, ""))
+                for key, status in not_closed.items()
             )
         self._reported = known
         self._renew_at = time.monotonic() + RENEW_SECONDS
 
 
 def open_breakers() -> QuerySet[BreakerReport]:
-    """The reports of processes that live."""
+    """Returns the breaker reports of running processes."""
     return BreakerReport.objects.filter(
-        seen_at__gt=DatabaseNow() - timedelta(seconds=BELIEVED_SECONDS)
+        seen_at__gt=DatabaseNow() - timedelta(seconds=REPORT_VALID_SECONDS)
     )
 
 
 def reset_breakers(targets: Iterable[Key], ordered_by: str) -> None:
-    """Closes the breakers of targets, and of credentials where the model is empty: in this process
-    after the commit, in the others with their next poll."""
+    """Closes the breakers of targets, or of credentials where the model is empty.
+
+    This process follows after the commit, the others with their next `sync`.
+    """
     keys = sorted(set(targets))
     database = writes_to(BreakerReset)
     with transaction.atomic(using=database):
@@ -236,27 +244,27 @@ def reset_breakers(targets: Iterable[Key], ordered_by: str) -> None:
 
 def _reset_here(keys: Iterable[Key]) -> None:
     for provider, model in keys:
-        watch.reset(provider, model)
+        health_monitor.reset_breaker(provider, model)
 
 
-def _log_credential(news: News) -> None:
-    match news.turn:
-        case Turn.OUT:
-            origin = "the admin" if news.origin == STORED else news.origin
+def _log_credential(event: CredentialEvent) -> None:
+    match event.change:
+        case CredentialChange.DISABLED:
+            origin = "the admin" if event.origin == STORED else event.origin
             logger.error(
-                "The credential of provider %s is out of use: %s.%s Other targets are asked; in "
-                "%.0f s one request tries it again.",
-                news.provider,
-                news.cause,
-                f" Its key is from {origin}." if origin else "",
-                news.retry_after,
+                "The credential of provider %s is disabled: %s.%s Requests go to other targets; "
+                "one request tries it again in %.0f s.",
+                event.provider,
+                event.cause,
+                f" Its key comes from {origin}." if origin else "",
+                event.retry_after,
             )
-        case Turn.BACK:
-            logger.warning("The credential of provider %s is in use again.", news.provider)
-        case Turn.REPLACED:
-            logger.warning("Provider %s has another credential, which is in use.", news.provider)
-        case Turn.RESET:
-            logger.warning("The credential of provider %s is in use again: reset.", news.provider)
+        case CredentialChange.RESTORED:
+            logger.warning("The credential of provider %s is enabled again.", event.provider)
+        case CredentialChange.REPLACED:
+            logger.warning("Provider %s has a new credential, which is enabled.", event.provider)
+        case CredentialChange.RESET:
+            logger.warning("The credential of provider %s was reset.", event.provider)
 
 
 def _report_of(process: str, key: Key, status: BreakerStatus, credential: str) -> BreakerReport:
@@ -276,7 +284,7 @@ def _report_of(process: str, key: Key, status: BreakerStatus, credential: str) -
 
 
 def _availability() -> Mapping[str, float]:
-    """The share of good checks of each provider in the last day."""
+    """Returns the share of successful checks of each provider in the last day."""
     rows = (
         HealthCheck.objects.filter(model="", checked_at__gt=DatabaseNow() - timedelta(days=1))
         .order_by()
@@ -286,4 +294,4 @@ def _availability() -> Mapping[str, float]:
     return {row["provider"]: row["good"] / row["total"] for row in rows}
 
 
-watch = Watch()
+health_monitor = HealthMonitor()

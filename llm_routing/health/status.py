@@ -9,7 +9,7 @@ from llm_routing.core.ports import BreakerRegistry, CredentialStore
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec
 
 from .credential_breakers import CredentialBreakers
-from .target_health import Check, HealthSigns, Key
+from .target_health import Check, Key, TargetHealth
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
 
@@ -17,7 +17,7 @@ HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
 def health_status(
     snapshot: Snapshot,
     credentials: CredentialStore,
-    signs: HealthSigns,
+    target_health: TargetHealth,
     breakers: BreakerRegistry,
     credential_breakers: CredentialBreakers,
     records: Mapping[str, Any],
@@ -30,7 +30,12 @@ def health_status(
     statuses, out = breakers.statuses(), credential_breakers.statuses()
     providers = {
         name: _provider(
-            spec, models[name], credentials.get(name) is not None, out.get(name), signs, statuses
+            spec,
+            models[name],
+            credentials.get(name) is not None,
+            out.get(name),
+            target_health,
+            statuses,
         )
         for name, spec in table.providers.items()
     }
@@ -66,13 +71,14 @@ def _provider(
     models: Sequence[ModelSpec],
     has_credential: bool,
     out: BreakerStatus | None,
-    signs: HealthSigns,
+    target_health: TargetHealth,
     breakers: Mapping[Key, BreakerStatus],
 ) -> dict[str, Any]:
     entries = {
-        model.model_id: _model((spec.name, model.model_id), signs, breakers) for model in models
+        model.model_id: _model((spec.name, model.model_id), target_health, breakers)
+        for model in models
     }
-    check = signs.check_of((spec.name, ""))
+    check = target_health.check_of((spec.name, ""))
     if not has_credential or (out is not None and out.state is BreakerState.OPEN):
         status = UNHEALTHY
     elif entries:
@@ -86,18 +92,20 @@ def _provider(
         "vendor": spec.vendor,
         "has_credential": has_credential,
         "credential": _breaker(out),
-        "availability": signs.availability(spec.name),
-        **_traffic([(spec.name, model.model_id) for model in models], check, signs),
-        "last_check": _check(check, signs),
+        "availability": target_health.availability(spec.name),
+        **_traffic([(spec.name, model.model_id) for model in models], check, target_health),
+        "last_check": _check(check, target_health),
         "models": entries,
     }
 
 
-def _model(key: Key, signs: HealthSigns, breakers: Mapping[Key, BreakerStatus]) -> dict[str, Any]:
+def _model(
+    key: Key, target_health: TargetHealth, breakers: Mapping[Key, BreakerStatus]
+) -> dict[str, Any]:
     breaker = breakers.get(key)
-    check = signs.check_of(key)
+    check = target_health.check_of(key)
     state = BreakerState.CLOSED if breaker is None else breaker.state
-    if state is BreakerState.OPEN or f"{key[0]}/{key[1]}" in signs.unhealthy:
+    if state is BreakerState.OPEN or f"{key[0]}/{key[1]}" in target_health.unhealthy:
         status = UNHEALTHY
     elif state is BreakerState.HALF_OPEN:
         status = DEGRADED
@@ -105,14 +113,16 @@ def _model(key: Key, signs: HealthSigns, breakers: Mapping[Key, BreakerStatus]) 
         status = HEALTHY
     return {
         "status": status,
-        **_traffic([key], check, signs),
-        "last_check": _check(check, signs),
+        **_traffic([key], check, target_health),
+        "last_check": _check(check, target_health),
         "breaker": _breaker(breaker),
     }
 
 
-def _traffic(keys: Sequence[Key], check: Check | None, signs: HealthSigns) -> dict[str, Any]:
-    traffic = signs.traffic(keys)
+def _traffic(
+    keys: Sequence[Key], check: Check | None, target_health: TargetHealth
+) -> dict[str, Any]:
+    traffic = target_health.traffic(keys)
     latency = traffic.latency_ms
     if latency is None and check is not None and check.is_healthy:
         latency = check.latency_ms
@@ -123,14 +133,14 @@ def _traffic(keys: Sequence[Key], check: Check | None, signs: HealthSigns) -> di
     }
 
 
-def _check(check: Check | None, signs: HealthSigns) -> dict[str, Any] | None:
+def _check(check: Check | None, target_health: TargetHealth) -> dict[str, Any] | None:
     if check is None:
         return None
     return {
         "is_healthy": check.is_healthy,
         "error_code": check.error_code or None,
         "kind": check.kind,
-        "age_seconds": round(signs.now() - check.at, 1),
+        "age_seconds": round(target_health.now() - check.at, 1),
     }
 
 

@@ -43,13 +43,13 @@ from llm_routing.models import (
 )
 from llm_routing.models.databases import DatabaseNow, atomic
 
-from .checks import Checker, Limits, Subject, Verdict
+from .checks import Checker, CheckResult, Limits, ProviderToCheck
 
 LEASE = "sweep"
 LEASE_SECONDS = 15.0
 RENEW_SECONDS = 5.0
 STEP_SECONDS = 0.2
-MOST_SECONDS = 600.0
+MAX_SWEEP_SECONDS = 600.0
 BATCH = 500
 
 
@@ -82,22 +82,22 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What a sweep found. `unchecked` names targets for which there was no time. A verdict that is
+    """What a sweep found. `unchecked` names targets for which there was no time. A result that is
     not about its target, because this process refused to ask it, is reported and not recorded."""
 
-    verdicts: tuple[Verdict, ...]
+    results: tuple[CheckResult, ...]
     unchecked: tuple[str, ...]
     seconds: float
 
     @property
     def is_healthy(self) -> bool:
         """Whether everything was checked and is well."""
-        return not self.unchecked and all(verdict.is_healthy for verdict in self.verdicts)
+        return not self.unchecked and all(result.is_healthy for result in self.results)
 
     @property
     def refused(self) -> int:
         """How many checks this process refused by its own settings."""
-        return sum(not verdict.is_about_target for verdict in self.verdicts)
+        return sum(not result.is_about_target for result in self.results)
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain JSON values."""
@@ -106,18 +106,18 @@ class SweepReport:
             "seconds": round(self.seconds, 3),
             "checks": [
                 {
-                    "provider": verdict.provider,
-                    "model": verdict.model or None,
-                    "kind": verdict.kind.value,
-                    "is_healthy": verdict.is_healthy,
-                    "error_code": verdict.error_code or None,
-                    "message": verdict.message or None,
-                    "is_recorded": verdict.is_about_target,
+                    "provider": result.provider,
+                    "model": result.model or None,
+                    "kind": result.kind.value,
+                    "is_healthy": result.is_healthy,
+                    "error_code": result.error_code or None,
+                    "message": result.message or None,
+                    "is_recorded": result.is_about_target,
                     "latency_ms": (
-                        None if verdict.latency_ms is None else round(verdict.latency_ms, 1)
+                        None if result.latency_ms is None else round(result.latency_ms, 1)
                     ),
                 }
-                for verdict in self.verdicts
+                for result in self.results
             ],
             "unchecked": list(self.unchecked),
         }
@@ -139,11 +139,11 @@ def sweep(
     network: Network,
     settings: Settings,
     *,
-    patience: float = 0.0,
+    max_wait: float = 0.0,
     interval: float | None = None,
     stopping: threading.Event | None = None,
 ) -> SweepReport | None:
-    """Checks what is selected. None where another sweeper is at work for longer than `patience`
+    """Checks what is selected. None where another sweeper is at work for longer than `max_wait`
     seconds or, with `interval`, where the last whole sweep began less than that ago.
 
     Raises `NothingToCheck`, `LeaseLost`, `SweepStopped`, `django.db.Error`.
@@ -151,7 +151,7 @@ def sweep(
     stopping = stopping or threading.Event()
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex}"
     leases = SweepLease.objects
-    until = time.monotonic() + patience
+    until = time.monotonic() + max_wait
     while not leases.claim(LEASE, holder, LEASE_SECONDS, interval=interval):
         if time.monotonic() >= until:
             return None
@@ -160,7 +160,7 @@ def sweep(
     is_swept = False
     try:
         report = _check(selection, network, settings, holder, stopping)
-        about_targets = [verdict for verdict in report.verdicts if verdict.is_about_target]
+        about_targets = [result for result in report.results if result.is_about_target]
         _record(about_targets, holder, settings.health_history_days)
         # One that asked nobody does not keep the others, who may, from sweeping.
         is_swept = selection.is_whole and (interval is not None or bool(about_targets))
@@ -177,12 +177,12 @@ def _check(
     stopping: threading.Event,
 ) -> SweepReport:
     snapshot = compile_snapshot(*ConfigurationVersion.objects.stamped("routing"))
-    subjects = select(snapshot.table, selection)
+    providers = select(snapshot.table, selection)
     credentials = _Credentials(snapshot.table, snapshot.credentials, network.overrides)
     began = time.monotonic()
-    asking = _Asking(subjects, selection.deep, network, settings, credentials)
+    asking = _CheckRun(providers, selection.deep, network, settings, credentials)
     with ThreadPoolExecutor(1, thread_name_prefix="llm_routing_health") as pool:
-        answer: Future[list[Verdict]] = pool.submit(asking.run)
+        answer: Future[list[CheckResult]] = pool.submit(asking.run)
         renew_at = began + RENEW_SECONDS
         try:
             while not wait({answer}, STEP_SECONDS).done:
@@ -195,11 +195,11 @@ def _check(
         except BaseException:
             asking.cancel()
             raise
-    verdicts = sorted(answer.result(), key=lambda verdict: (verdict.provider, verdict.model))
-    return SweepReport(tuple(verdicts), _unchecked(subjects, verdicts), time.monotonic() - began)
+    results = sorted(answer.result(), key=lambda result: (result.provider, result.model))
+    return SweepReport(tuple(results), _unchecked(providers, results), time.monotonic() - began)
 
 
-def select(table: RoutingTable, selection: Selection) -> Sequence[Subject]:
+def select(table: RoutingTable, selection: Selection) -> Sequence[ProviderToCheck]:
     """The providers and models to check. Raises `NothingToCheck`."""
     _must_be_known("provider", selection.providers, table.providers)
     models: dict[str, list[ModelSpec]] = {name: [] for name in table.providers}
@@ -212,15 +212,15 @@ def select(table: RoutingTable, selection: Selection) -> Sequence[Subject]:
     unknown = sorted(set(selection.models) - named)
     if unknown:
         raise NothingToCheck(f"There is no active model {', '.join(unknown)}.")
-    subjects = [
-        Subject(spec, tuple(models[name]))
+    providers = [
+        ProviderToCheck(spec, tuple(models[name]))
         for name, spec in table.providers.items()
         if (not selection.providers or name in selection.providers)
         and (not selection.models or models[name])
     ]
-    if not subjects:
+    if not providers:
         raise NothingToCheck("No active provider fits." if table.providers else _NONE)
-    return subjects
+    return providers
 
 
 _NONE = "No provider is active."
@@ -235,12 +235,14 @@ def _must_be_known(what: str, names: Collection[str], known: Collection[str]) ->
         )
 
 
-def _unchecked(subjects: Sequence[Subject], verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    found = {(verdict.provider, verdict.model) for verdict in verdicts}
+def _unchecked(
+    providers: Sequence[ProviderToCheck], results: Sequence[CheckResult]
+) -> tuple[str, ...]:
+    found = {(result.provider, result.model) for result in results}
     wanted = [
-        (subject.provider.name, name)
-        for subject in subjects
-        for name in ("", *(model.model_id for model in subject.models))
+        (provider.spec.name, name)
+        for provider in providers
+        for name in ("", *(model.model_id for model in provider.models))
     ]
     return tuple(
         f"{provider}/{model}" if model else provider
@@ -249,7 +251,7 @@ def _unchecked(subjects: Sequence[Subject], verdicts: Sequence[Verdict]) -> tupl
     )
 
 
-def _record(verdicts: Sequence[Verdict], holder: str, history_days: float) -> None:
+def _record(results: Sequence[CheckResult], holder: str, history_days: float) -> None:
     """Writes what was found and forgets what is old, as long as the lease is still held."""
     with atomic(SweepLease):
         # Locks the lease's row: nobody takes it before this is committed.
@@ -258,15 +260,15 @@ def _record(verdicts: Sequence[Verdict], holder: str, history_days: float) -> No
         HealthCheck.objects.bulk_create(
             [
                 HealthCheck(
-                    provider=verdict.provider,
-                    model=verdict.model,
-                    kind=verdict.kind.value,
-                    is_healthy=verdict.is_healthy,
-                    error_code=verdict.error_code,
-                    latency_ms=verdict.latency_ms,
+                    provider=result.provider,
+                    model=result.model,
+                    kind=result.kind.value,
+                    is_healthy=result.is_healthy,
+                    error_code=result.error_code,
+                    latency_ms=result.latency_ms,
                     checked_at=DatabaseNow(),
                 )
-                for verdict in verdicts
+                for result in results
             ],
             batch_size=BATCH,
         )
@@ -304,18 +306,18 @@ class _Credentials:
         return self._overrides.get(vendor) or self._credentials.get(provider)
 
 
-class _Asking:
+class _CheckRun:
     """The calls of one sweep, in an event loop of their own, which another thread may cancel."""
 
     def __init__(
         self,
-        subjects: Sequence[Subject],
+        providers: Sequence[ProviderToCheck],
         deep: bool,
         network: Network,
         settings: Settings,
         credentials: CredentialStore,
     ) -> None:
-        self._subjects = subjects
+        self._subjects = providers
         self._deep = deep
         self._network = network
         self._settings = settings
@@ -325,7 +327,7 @@ class _Asking:
         self._task: asyncio.Task[Any] | None = None
         self._is_cancelled = False
 
-    def run(self) -> list[Verdict]:
+    def run(self) -> list[CheckResult]:
         """What was found, all of it or as much as there was time for."""
         return asyncio.run(self._ask())
 
@@ -336,7 +338,7 @@ class _Asking:
             if self._loop is not None and self._task is not None:
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
-    async def _ask(self) -> list[Verdict]:
+    async def _ask(self) -> list[CheckResult]:
         network, settings = self._network, self._settings
         transport = network.transport()
         timeout = settings.health_check_timeout
@@ -373,10 +375,10 @@ class _Asking:
             self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(MOST_SECONDS):
+                async with asyncio.timeout(MAX_SWEEP_SECONDS):
                     await checker.check(self._subjects, deep=self._deep)
         finally:
             with self._lock:
                 self._loop = self._task = None
             await transport.aclose()
-        return checker.verdicts
+        return checker.results

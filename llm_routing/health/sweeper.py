@@ -78,10 +78,10 @@ class Sweeper:
 
 
 def _log(report: SweepReport) -> None:
-    for verdict in report.verdicts:
-        if not verdict.is_healthy:
-            target = f"{verdict.provider}/{verdict.model}" if verdict.model else verdict.provider
-            logger.warning("%s is unhealthy: %s", target, verdict.error_code)
+    for result in report.results:
+        if not result.is_healthy:
+            target = f"{result.provider}/{result.model}" if result.model else result.provider
+            logger.warning("%s is unhealthy: %s", target, result.error_code)
 
 
 _lock = threading.Lock()

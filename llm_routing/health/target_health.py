@@ -1,6 +1,6 @@
-"""What this process knows about its targets: the last sweep's word and its own calls.
+"""The health of this process's targets, from the last sweep and from its own calls.
 
-All in memory and for any thread; where checks come from is in `watch`.
+State is in memory and thread-safe. `monitor` loads the checks.
 """
 
 import threading
@@ -16,10 +16,10 @@ from llm_routing.core.routing_table import Target
 
 from .credential_breakers import CredentialBreakers, CredentialPermit
 
-FAILURES_IN_A_ROW = 3
-GONE_SECONDS = 600.0
-LIVE_SECONDS = 300.0
-LIVE_CALLS = 100
+MAX_CONSECUTIVE_FAILURES = 3
+MODEL_GONE_SECONDS = 600.0
+TRAFFIC_SECONDS = 300.0
+MAX_CALLS = 100
 MAX_TARGETS = 10_000
 
 Key = tuple[str, str]
@@ -39,8 +39,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The calls of this process in the last `LIVE_SECONDS`; `latency_ms` is the median of those
-    that succeeded."""
+    """This process's calls in the last `TRAFFIC_SECONDS`. `latency_ms` is the median of the
+    successful ones."""
 
     calls: int = 0
     failures: int = 0
@@ -48,26 +48,30 @@ class Traffic:
 
 
 @dataclass(slots=True)
-class _Live:
-    """The calls to one target: when each ended, how long it took, and whether it failed."""
+class _RecentCalls:
+    """The latest calls to one target.
 
-    calls: deque[tuple[float, float, bool]] = field(
-        default_factory=lambda: deque(maxlen=LIVE_CALLS)
-    )
-    failures_in_a_row: int = 0
+    Each entry of `calls` holds the time of its end, its duration in seconds and whether it failed.
+    """
+
+    calls: deque[tuple[float, float, bool]] = field(default_factory=lambda: deque(maxlen=MAX_CALLS))
+    consecutive_failures: int = 0
     last_success: float = float("-inf")
     last_failure: float = float("-inf")
     gone_at: float | None = None
 
 
-class HealthSigns:
-    """Checks and calls by target, and what follows from them: the newest sign counts.
+class TargetHealth:
+    """Decides from checks and calls which targets are unhealthy. The newest evidence counts.
 
-    A target is unhealthy by its last check, until a call succeeds or `max_age` seconds have passed;
-    or by `FAILURES_IN_A_ROW` calls that failed, until a check or a call succeeds or
-    `failure_memory` seconds have passed, as long as its breaker is open, so that it is asked again
-    as soon as that allows; or by one call to which the provider said that it does not know
-    the model, until a check or a call succeeds or `GONE_SECONDS` have passed.
+    A target is unhealthy
+
+    - after a failed check, until a call succeeds or `max_age` seconds have passed;
+    - after `MAX_CONSECUTIVE_FAILURES` failed calls, until a check or a call succeeds or
+      `failure_memory` seconds have passed (the open time of its breaker, so that it is called
+      again as soon as the breaker allows);
+    - after the provider answered that it does not know the model, until a check or a call succeeds
+      or `MODEL_GONE_SECONDS` have passed.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -75,102 +79,101 @@ class HealthSigns:
         self.max_age = float("inf")
         self.failure_memory = 0.0
         self.now = monotonic
-        """Monotonic seconds, as in `Check.at`."""
+        """Returns monotonic seconds, as in `Check.at`."""
         self._lock = threading.Lock()
         self._checks: dict[Key, Check] = {}
-        self._live: OrderedDict[Key, _Live] = OrderedDict()
+        self._recent: OrderedDict[Key, _RecentCalls] = OrderedDict()
         self._availability: Mapping[str, float] = {}
-        self._turns: dict[Key, bool] = {}
+        self._changes: dict[Key, bool] = {}
 
-    def note_success(self, key: Key, seconds: float) -> None:
-        """A call succeeded after `seconds`."""
+    def record_success(self, key: Key, seconds: float) -> None:
+        """Records a call that succeeded after `seconds`."""
         with self._lock:
             now = self.now()
-            live = self._of(key)
-            live.calls.append((now, seconds, False))
-            live.failures_in_a_row = 0
-            live.last_success = now
-            if live.gone_at is not None:
-                live.gone_at = None
-                self._turns[key] = False
+            recent = self._calls_to(key)
+            recent.calls.append((now, seconds, False))
+            recent.consecutive_failures = 0
+            recent.last_success = now
+            if recent.gone_at is not None:
+                recent.gone_at = None
+                self._changes[key] = False
             if self.unhealthy:
-                # Nothing is newer than this, so it can only take the target out of them.
+                # This is the newest evidence, so the target can only become healthy.
                 self.unhealthy -= {_name(key)}
 
-    def note_failure(self, key: Key, seconds: float) -> None:
-        """A call failed through a fault of the target's after `seconds`."""
+    def record_failure(self, key: Key, seconds: float) -> None:
+        """Records a call that failed after `seconds` through the target's fault."""
         with self._lock:
             now = self.now()
-            live = self._of(key)
-            live.calls.append((now, seconds, True))
-            live.failures_in_a_row += 1
-            live.last_failure = now
-            self._judge(key, now)
+            recent = self._calls_to(key)
+            recent.calls.append((now, seconds, True))
+            recent.consecutive_failures += 1
+            recent.last_failure = now
+            self._evaluate(key, now)
 
-    def note_gone(self, key: Key, seconds: float) -> None:
-        """The provider said after `seconds` that it does not know the model."""
+    def record_model_gone(self, key: Key, seconds: float) -> None:
+        """Records that the provider answered after `seconds` that it does not know the model."""
         with self._lock:
             now = self.now()
-            live = self._of(key)
-            live.calls.append((now, seconds, True))
-            if live.gone_at is None:
-                self._turns[key] = True
-            live.gone_at = now
-            self._judge(key, now)
+            recent = self._calls_to(key)
+            recent.calls.append((now, seconds, True))
+            if recent.gone_at is None:
+                self._changes[key] = True
+            recent.gone_at = now
+            self._evaluate(key, now)
 
-    def take_turns(self) -> Mapping[Key, bool]:
-        """The models that have gone (True) or come back since the last time."""
+    def drain_changes(self) -> Mapping[Key, bool]:
+        """Returns the models that vanished (True) or returned (False) since the last call."""
         with self._lock:
-            turns, self._turns = self._turns, {}
-            return turns
+            changes, self._changes = self._changes, {}
+            return changes
 
-    def take(self, checks: Mapping[Key, Check], availability: Mapping[str, float]) -> None:
-        """Takes over newer checks, and the share of good ones in the last day by provider."""
+    def update_checks(self, checks: Mapping[Key, Check], availability: Mapping[str, float]) -> None:
+        """Adds newer checks, and the share of successful ones in the last day by provider."""
         with self._lock:
             self._checks.update(checks)
             self._availability = availability
         self.refresh()
 
     def refresh(self) -> None:
-        """Judges every target anew, for signs lose their weight with time; what nobody has heard
-        of for a day is forgotten."""
+        """Evaluates every target again, because evidence expires. Drops checks older than a day."""
         with self._lock:
             now = self.now()
             self._checks = {
                 key: check for key, check in self._checks.items() if now - check.at < 86_400
             }
-            keys = {*self._checks, *self._live}
+            keys = {*self._checks, *self._recent}
             self.unhealthy = frozenset(
                 _name(key) for key in keys if key[1] and not self._is_healthy(key, now)
             )
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Drops all state."""
         with self._lock:
             self._checks.clear()
-            self._live.clear()
-            self._turns.clear()
+            self._recent.clear()
+            self._changes.clear()
             self.unhealthy = frozenset()
 
     def check_of(self, key: Key) -> Check | None:
-        """The last check of a target, if it still counts."""
+        """Returns the last check of a target, or None if it has expired."""
         with self._lock:
             return self._check(key, self.now())
 
     def availability(self, provider: str) -> float | None:
-        """The share of good checks in the last day; None where there was none."""
+        """Returns the share of successful checks in the last day, or None without checks."""
         share = self._availability.get(provider)
         return None if share is None else round(share, 4)
 
     def traffic(self, keys: Iterable[Key]) -> Traffic:
-        """The calls of this process to targets."""
+        """Returns this process's recent calls to the targets together."""
         with self._lock:
-            since = self.now() - LIVE_SECONDS
+            since = self.now() - TRAFFIC_SECONDS
             calls = [
                 call
                 for key in keys
-                if (live := self._live.get(key)) is not None
-                for call in live.calls
+                if (recent := self._recent.get(key)) is not None
+                for call in recent.calls
                 if call[0] > since
             ]
         latencies = [seconds for _, seconds, failed in calls if not failed]
@@ -180,17 +183,17 @@ class HealthSigns:
             latency_ms=median(latencies) * 1000 if latencies else None,
         )
 
-    def _of(self, key: Key) -> _Live:
-        live = self._live.get(key)
-        if live is None:
-            live = self._live[key] = _Live()
-            if len(self._live) > MAX_TARGETS:
-                self._turns.pop(self._live.popitem(last=False)[0], None)
+    def _calls_to(self, key: Key) -> _RecentCalls:
+        recent = self._recent.get(key)
+        if recent is None:
+            recent = self._recent[key] = _RecentCalls()
+            if len(self._recent) > MAX_TARGETS:
+                self._changes.pop(self._recent.popitem(last=False)[0], None)
         else:
-            self._live.move_to_end(key)
-        return live
+            self._recent.move_to_end(key)
+        return recent
 
-    def _judge(self, key: Key, now: float) -> None:
+    def _evaluate(self, key: Key, now: float) -> None:
         name, is_healthy = _name(key), self._is_healthy(key, now)
         if is_healthy and name in self.unhealthy:
             self.unhealthy -= {name}
@@ -202,38 +205,43 @@ class HealthSigns:
         return check if check is not None and now - check.at <= self.max_age else None
 
     def _is_healthy(self, key: Key, now: float) -> bool:
-        check, live = self._check(key, now), self._live.get(key)
+        check, recent = self._check(key, now), self._recent.get(key)
         checked_at = float("-inf") if check is None else check.at
-        if live is not None:
-            if live.gone_at is not None and live.gone_at > checked_at:
-                return now - live.gone_at > GONE_SECONDS
-            if live.failures_in_a_row >= FAILURES_IN_A_ROW and live.last_failure > checked_at:
-                return now - live.last_failure > self.failure_memory
-            if not live.failures_in_a_row and live.last_success > checked_at:
+        if recent is not None:
+            if recent.gone_at is not None and recent.gone_at > checked_at:
+                return now - recent.gone_at > MODEL_GONE_SECONDS
+            if (
+                recent.consecutive_failures >= MAX_CONSECUTIVE_FAILURES
+                and recent.last_failure > checked_at
+            ):
+                return now - recent.last_failure > self.failure_memory
+            if not recent.consecutive_failures and recent.last_success > checked_at:
                 return True
         return check is None or check.is_healthy
 
 
-class WatchedBreakers:
-    """`core.ports.BreakerStore` over another one: how each call ends is a sign of health too, and
-    what it says of a credential or of a model's being there at all is not the target's breaker's.
+class HealthRecordingBreakers:
+    """A `core.ports.BreakerStore` that also records the outcome of each call as health evidence.
+
+    A failure that concerns the credential or an unknown model does not count against the target's
+    breaker.
     """
 
     def __init__(
         self,
         breakers: BreakerStore,
-        signs: HealthSigns,
+        target_health: TargetHealth,
         credential_breakers: CredentialBreakers,
         credentials: CredentialStore,
     ) -> None:
         self._breakers = breakers
-        self._signs = signs
+        self._target_health = target_health
         self._credential_breakers = credential_breakers
         self._credentials = credentials
-        credential_breakers.serve(credentials)
+        credential_breakers.add_store(credentials)
 
     async def admit(self, target: Target, *, regardless: bool = False) -> Permit | Refusal:
-        """Leave to ask `target`, or why not; see `core.ports.BreakerStore`."""
+        """Returns permission to call `target` or the refusal; see `core.ports.BreakerStore`."""
         provider = target.provider.name
         with_credential = self._credential_breakers.admit(provider, self._credentials.get(provider))
         if isinstance(with_credential, Refusal):
@@ -247,20 +255,24 @@ class WatchedBreakers:
             with_credential.release()
             return admitted
         key = (provider, target.model.model_id)
-        return _WatchedPermit(admitted, with_credential, self._signs, key)
+        return _HealthRecordingPermit(admitted, with_credential, self._target_health, key)
 
 
-class _WatchedPermit:
-    __slots__ = ("_began", "_is_settled", "_key", "_permit", "_signs", "_with_credential")
+class _HealthRecordingPermit:
+    __slots__ = ("_began", "_is_settled", "_key", "_permit", "_target_health", "_with_credential")
 
     def __init__(
-        self, permit: Permit, with_credential: CredentialPermit, signs: HealthSigns, key: Key
+        self,
+        permit: Permit,
+        with_credential: CredentialPermit,
+        target_health: TargetHealth,
+        key: Key,
     ) -> None:
         self._permit = permit
         self._with_credential = with_credential
-        self._signs = signs
+        self._target_health = target_health
         self._key = key
-        self._began = signs.now()
+        self._began = target_health.now()
         self._is_settled = False
 
     def succeed(self, seconds: float = 0.0) -> None:
@@ -269,7 +281,7 @@ class _WatchedPermit:
         self._is_settled = True
         self._permit.succeed(seconds)
         self._with_credential.succeed()
-        self._signs.note_success(self._key, self._signs.now() - self._began)
+        self._target_health.record_success(self._key, self._target_health.now() - self._began)
 
     def fail(self, error: UpstreamError) -> None:
         if self._is_settled:
@@ -280,13 +292,13 @@ class _WatchedPermit:
             self._with_credential.refuse(error)
             return
         self._with_credential.release()
-        seconds = self._signs.now() - self._began
+        seconds = self._target_health.now() - self._began
         if isinstance(error, ModelNotFound):
             self._permit.release()
-            self._signs.note_gone(self._key, seconds)
+            self._target_health.record_model_gone(self._key, seconds)
         else:
             self._permit.fail(error)
-            self._signs.note_failure(self._key, seconds)
+            self._target_health.record_failure(self._key, seconds)
 
     def release(self) -> None:
         if self._is_settled:
@@ -297,5 +309,5 @@ class _WatchedPermit:
 
 
 def _name(key: Key) -> str:
-    """As `ModelSpec.key`."""
+    """Returns the same text as `ModelSpec.key`."""
     return f"{key[0]}/{key[1]}"

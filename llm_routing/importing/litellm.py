@@ -16,7 +16,7 @@ from llm_routing.core.types import ModelTier, UseCase
 
 from .litellm_model import model_of, read_parameters
 from .litellm_settings import Links, list_sections, read_links
-from .model_locations import Unmappable, home_of, provider_for
+from .model_locations import Unmappable, location_of, provider_for
 from .plan import Draft, PlannedModel, PlannedRoute, PlannedTarget
 from .text import looks_secret, shown, use_case_name
 
@@ -46,7 +46,7 @@ def read_litellm(draft: Draft, document: Mapping[str, Any]) -> None:
     for number, entry in enumerate(entries if isinstance(entries, list) else []):
         where = f"model_list[{number}]"
         if not isinstance(entry, dict) or not isinstance(entry.get("litellm_params"), dict):
-            draft.leave(where, "it has no litellm_params")
+            draft.skip(where, "it has no litellm_params")
             continue
         deployment = _deployment(draft, entry, where, credentials)
         if deployment is not None:
@@ -57,7 +57,7 @@ def read_litellm(draft: Draft, document: Mapping[str, Any]) -> None:
             groups[alias] = groups[group]
             draft.note(f"model_group_alias.{alias}", f"it leads where {shown(group)} leads")
         elif group not in groups:
-            draft.leave(f"model_group_alias.{alias}", f"there is no group {shown(group)}")
+            draft.skip(f"model_group_alias.{alias}", f"there is no group {shown(group)}")
     for name, deployments in groups.items():
         _group(draft, name, deployments, groups, links)
     list_sections(draft, document)
@@ -72,7 +72,7 @@ def _credentials(draft: Draft, document: Mapping[str, Any]) -> Mapping[str, Mapp
         if isinstance(values, dict):
             found[str(row.get("credential_name"))] = values
         else:
-            draft.leave(f"credential_list[{number}]", "it has no credential_values")
+            draft.skip(f"credential_list[{number}]", "it has no credential_values")
     return found
 
 
@@ -87,32 +87,32 @@ def _deployment(
     place = f"{where}.litellm_params"
     if credential := said.pop("litellm_credential_name", None):
         if str(credential) not in credentials:
-            draft.leave(f"{place}.litellm_credential_name", "there is no such credential")
+            draft.skip(f"{place}.litellm_credential_name", "there is no such credential")
         said = {**credentials.get(str(credential), {}), **said}
     group = entry.get("model_name")
     if not isinstance(group, str) or not group or looks_secret(group):
-        draft.leave(f"{where}.model_name", "this is not a name")
+        draft.skip(f"{where}.model_name", "this is not a name")
         return None
     if "*" in name or "*" in group:
-        draft.leave(
+        draft.skip(
             where,
             f"{shown(name)} stands for every model of a provider; models are rows here: activate "
             "the provider and run llm_discover_models",
         )
         return None
     try:
-        home = home_of(name, str(said.get("custom_llm_provider") or ""))
+        location = location_of(name, str(said.get("custom_llm_provider") or ""))
         provider = provider_for(
             draft,
-            home,
+            location,
             f"{place}.api_key",
             base_url=str(said.get("api_base") or said.get("base_url") or ""),
             api_key=said.get("api_key"),
         )
     except Unmappable as error:
-        draft.leave(where, f"{shown(name)}: {error}")
+        draft.skip(where, f"{shown(name)}: {error}")
         return None
-    model = model_of(draft, provider, home.model_id, entry, where)
+    model = model_of(draft, provider, location.model_id, entry, where)
     draft.add_model(model)
     found = read_parameters(draft, said, place)
     return Deployment(where, model, found.order, found.share, found.values)
@@ -143,7 +143,7 @@ def _group(
         return
     use_case = use_case_name(name)
     if not use_case:
-        draft.leave(where, "this cannot be the name of a use case")
+        draft.skip(where, "this cannot be the name of a use case")
         return
     if use_case != name:
         _renamed(draft, where, name, use_case, targets)
@@ -237,7 +237,7 @@ def _fallbacks(
         if fallback in groups:
             found.append(fallback)
         else:
-            draft.leave(
+            draft.skip(
                 f"fallbacks of {name}", f"there is no group {shown(fallback)} to fall back on"
             )
     if longer:
@@ -255,7 +255,7 @@ def _values(draft: Draft, where: str, deployments: Sequence[Deployment]) -> dict
         said = {deployment.values.get(name) for deployment in deployments}
         (value, *others) = said
         if others:
-            draft.leave(f"{where}.{name}", "its deployments differ; a route has one for all")
+            draft.skip(f"{where}.{name}", "its deployments differ; a route has one for all")
         elif value is not None:
             found[name] = value
     return found

@@ -76,10 +76,10 @@ def read_parameters(draft: Draft, said: Mapping[str, Any], where: str) -> Parame
         if _is_number(value) and least <= float(value or 0) <= most:
             values[name] = float(value or 0)
         elif value is not None:
-            draft.leave(f"{where}.{name}", "this is not a value it can have")
+            draft.skip(f"{where}.{name}", "this is not a value it can have")
     order = said.get("order", 1)
     if not isinstance(order, int) or isinstance(order, bool):
-        draft.leave(f"{where}.order", "this is not a number")
+        draft.skip(f"{where}.order", "this is not a number")
         order = 1
     share = None
     for name in ("weight", "rpm", "tpm"):
@@ -92,10 +92,10 @@ def read_parameters(draft: Draft, said: Mapping[str, Any], where: str) -> Parame
                     "taken as this deployment's share of the load; it limits nothing here",
                 )
         elif said.get(name) is not None:
-            draft.leave(f"{where}.{name}", "this is not a share")
+            draft.skip(f"{where}.{name}", "this is not a share")
     for name, value in said.items():
         if name not in _USED and value not in (None, [], {}) and not names_secret(name):
-            draft.leave(f"{where}.{name}", _REASONS.get(name, _NO_PLACE))
+            draft.skip(f"{where}.{name}", _REASONS.get(name, _NO_PLACE))
     return Parameters(order, share, values)
 
 
@@ -107,13 +107,13 @@ def model_of(
     said: Mapping[str, Any] = info if isinstance(info, dict) else {}
     for name, value in said.items():
         if name not in _USED_INFO and value not in (None, [], {}) and not names_secret(name):
-            draft.leave(f"{where}.model_info.{name}", _REASONS.get(name, _NO_PLACE))
+            draft.skip(f"{where}.model_info.{name}", _REASONS.get(name, _NO_PLACE))
     capabilities = None
     mode = said.get("mode")
     if isinstance(mode, str) and mode in _MODES:
         capabilities = _MODES[mode]
     elif mode is not None:
-        draft.leave(f"{where}.model_info.mode", "models here chat or embed")
+        draft.skip(f"{where}.model_info.mode", "models here chat or embed")
         capabilities = frozenset()
     abilities = {ours for theirs, ours in _ABILITIES.items() if said.get(theirs) is True}
     if abilities and capabilities != _MODES["embedding"]:
@@ -151,6 +151,6 @@ def _price(draft: Draft, value: Any, where: str) -> Decimal | None:
     except ArithmeticError:
         price = Decimal("NaN")
     if not price.is_finite() or not 0 <= price < 1_000_000:
-        draft.leave(where, "a cost per token in it is none")
+        draft.skip(where, "a cost per token in it is none")
         return None
     return price.quantize(Decimal("0.000001"))

@@ -122,13 +122,13 @@ def _lists(draft: Draft, value: Any, where: str) -> dict[str, tuple[str, ...]]:
         return found
     for number, item in enumerate(value if isinstance(value, list) else [value]):
         if not isinstance(item, dict):
-            draft.leave(f"{where}[{number}]", "this is no group with those that follow it")
+            draft.skip(f"{where}[{number}]", "this is no group with those that follow it")
             continue
         for group, others in item.items():
             names = others if isinstance(others, list) else [others]
             found[group] = tuple(name for name in names if isinstance(name, str))
             if len(found[group]) < len(names):
-                draft.leave(
+                draft.skip(
                     f"{where}[{number}].{group}",
                     "a fallback with parameters of its own; only a group can be fallen back on",
                 )
@@ -143,7 +143,7 @@ def list_sections(draft: Draft, document: Mapping[str, Any]) -> None:
             continue
         if section == "environment_variables" and isinstance(said, dict):
             for name in said:
-                draft.leave(
+                draft.skip(
                     f"{section}.{name}", "set it in the environment of the process that serves"
                 )
         elif section in _SECTIONS and isinstance(said, dict):
@@ -151,7 +151,7 @@ def list_sections(draft: Draft, document: Mapping[str, Any]) -> None:
                 if name not in _LINKS:
                     _setting(draft, f"{section}.{name}", name, value)
         else:
-            draft.leave(section, _TOP.get(section, "there is no such section here"))
+            draft.skip(section, _TOP.get(section, "there is no such section here"))
 
 
 def _setting(draft: Draft, where: str, name: str, value: Any) -> None:
@@ -159,9 +159,9 @@ def _setting(draft: Draft, where: str, name: str, value: Any) -> None:
         return
     if name == "routing_strategy":
         if value != "simple-shuffle":
-            draft.leave(where, f"{shown(value)}: the load is shared by weight, in no other way")
+            draft.skip(where, f"{shown(value)}: the load is shared by weight, in no other way")
         return
     reason = _REASONS.get(name)
     if reason is None:
         reason = "secrets are not taken over" if names_secret(name) else _NO_PLACE
-    draft.leave(where, reason)
+    draft.skip(where, reason)

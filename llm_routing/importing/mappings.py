@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from llm_routing.core.types import ModelTier, UseCase
 
-from .model_locations import Unmappable, home_of, provider_for
+from .model_locations import Unmappable, location_of, provider_for
 from .plan import Draft, PlannedModel, PlannedRoute, PlannedTarget
 from .text import looks_secret, names_secret, shown, use_case_name
 
@@ -78,7 +78,7 @@ def _entries(draft: Draft, value: Any, where: str) -> Iterator[_Entry]:
             if isinstance(item, dict) and isinstance(item.get("use_case"), str):
                 yield from _tiers(draft, item["use_case"], item, place)
             else:
-                draft.leave(place, "it does not say which use case it is for")
+                draft.skip(place, "it does not say which use case it is for")
     elif isinstance(value, dict) and value and all(_is_tier(name) for name in value):
         # Tiers on the outside; without use cases inside they are those of general questions.
         for tier, inner in value.items():
@@ -98,11 +98,11 @@ def _entries(draft: Draft, value: Any, where: str) -> Iterator[_Entry]:
                     use_case, tier = reversed(name) if tier_first else name
                     yield from _tier(draft, use_case, tier, said, place)
                 else:
-                    draft.leave(place, "it is not a use case and a tier")
+                    draft.skip(place, "it is not a use case and a tier")
             else:
                 yield from _tiers(draft, name, said, f"{where}[{name}]")
     else:
-        draft.leave(where, "it is no mapping of use cases")
+        draft.skip(where, "it is no mapping of use cases")
 
 
 def _tiers(draft: Draft, use_case: str, said: Any, where: str) -> Iterator[_Entry]:
@@ -117,14 +117,14 @@ def _tiers(draft: Draft, use_case: str, said: Any, where: str) -> Iterator[_Entr
         elif said:
             yield _Entry(where, use_case, standard, {"model": said[0], "fallbacks": said[1:]})
         else:
-            draft.leave(where, "it names no model")
+            draft.skip(where, "it names no model")
     elif isinstance(said, dict) and _is_said(said):
         yield _Entry(where, use_case, str(said.get("tier") or standard), said)
     elif isinstance(said, dict) and said:
         for tier, inner in said.items():
             yield from _tier(draft, use_case, str(tier), inner, f"{where}[{tier}]")
     else:
-        draft.leave(where, "it names no model")
+        draft.skip(where, "it names no model")
 
 
 def _tier(draft: Draft, use_case: str, tier: str, said: Any, where: str) -> Iterator[_Entry]:
@@ -136,7 +136,7 @@ def _tier(draft: Draft, use_case: str, tier: str, said: Any, where: str) -> Iter
     if isinstance(said, dict) and _is_said(said):
         yield _Entry(where, use_case, tier, said)
     else:
-        draft.leave(where, "it names no model")
+        draft.skip(where, "it names no model")
 
 
 def _is_tier(name: Any) -> bool:
@@ -150,7 +150,7 @@ def _is_said(said: Mapping[str, Any]) -> bool:
 def _route(draft: Draft, entry: _Entry, through: str) -> None:
     tier = _TIERS.get(entry.tier.lower())
     if tier is None:
-        draft.leave(
+        draft.skip(
             entry.where,
             f"there is no tier {shown(entry.tier)} here; a use case of its own may stand for it",
         )
@@ -163,7 +163,7 @@ def _route(draft: Draft, entry: _Entry, through: str) -> None:
     said = {name: value for name, value in entry.said.items() if value not in (None, [], {})}
     targets = tuple(_targets(draft, said, entry.where, through))
     if not targets:
-        draft.leave(entry.where, "none of its models has a place here")
+        draft.skip(entry.where, "none of its models has a place here")
         return
     values = _numbers(draft, said, entry.where)
     prompt = _prompt(draft, said, entry.where)
@@ -171,7 +171,7 @@ def _route(draft: Draft, entry: _Entry, through: str) -> None:
     known = {*_MODEL, *_FALLBACKS, *_NUMBERS, *_PROMPTS, *_PLACES, "is_active", "enabled"}
     for name in said:
         if name not in known and not names_secret(name):
-            draft.leave(f"{entry.where}.{name}", "a route has no such field")
+            draft.skip(f"{entry.where}.{name}", "a route has no such field")
     draft.add_route(
         entry.where,
         PlannedRoute(use_case, tier, targets, system_prompt=prompt, is_active=is_active, **values),
@@ -184,7 +184,7 @@ def _use_case(draft: Draft, entry: _Entry) -> str:
         return name.lower()
     found = use_case_name(name)
     if not found or looks_secret(name):
-        draft.leave(entry.where, "this is not the name of a use case")
+        draft.skip(entry.where, "this is not the name of a use case")
         return ""
     if found != name:
         draft.note(entry.where, f"callers write {shown(found)}")
@@ -223,19 +223,26 @@ def _model(draft: Draft, said: Any, where: str, through: str) -> str:
     said = said if isinstance(said, dict) else {}
     name = next((said[n] for n in ("model", *_MODEL) if n in said), None)
     if not isinstance(name, str):
-        draft.leave(where, "it names no model")
+        draft.skip(where, "it names no model")
         return ""
     provider = said.get("provider")
     try:
-        home = home_of(name, provider if isinstance(provider, str) else "", through)
+        location = location_of(name, provider if isinstance(provider, str) else "", through)
         address = said.get("api_base") or said.get("base_url") or ""
-        row = provider_for(draft, home, where, base_url=str(address), api_key=said.get("api_key"))
+        row = provider_for(
+            draft, location, where, base_url=str(address), api_key=said.get("api_key")
+        )
     except Unmappable as error:
-        draft.leave(where, f"{shown(name)}: {error}")
+        draft.skip(where, f"{shown(name)}: {error}")
         return ""
-    if home.vendor == "openrouter" and name == home.model_id and not provider and not through:
+    if (
+        location.vendor == "openrouter"
+        and name == location.model_id
+        and not provider
+        and not through
+    ):
         draft.note(where, f"{shown(name)} is taken for a name of OpenRouter's")
-    model = PlannedModel(row, home.model_id)
+    model = PlannedModel(row, location.model_id)
     draft.add_model(model)
     return model.key
 
@@ -249,9 +256,9 @@ def _numbers(draft: Draft, said: Mapping[str, Any], where: str) -> dict[str, Any
         place = f"{where}.{name}"
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not least <= value <= most or (ours in _WHOLE and value != int(value)):
-            draft.leave(place, f"{ours.replace('_', ' ')} is a number from {least:g} to {most:g}")
+            draft.skip(place, f"{ours.replace('_', ' ')} is a number from {least:g} to {most:g}")
         elif ours in found:
-            draft.leave(place, f"{ours} is said twice")
+            draft.skip(place, f"{ours} is said twice")
         else:
             found[ours] = int(value) if ours in _WHOLE else float(value)
             if ours == "deadline" and name != "deadline":
@@ -264,9 +271,9 @@ def _prompt(draft: Draft, said: Mapping[str, Any], where: str) -> str:
         prompt = said.get(name)
         if isinstance(prompt, str) and prompt:
             if looks_secret(prompt):
-                draft.leave(f"{where}.{name}", "it holds what looks like a key")
+                draft.skip(f"{where}.{name}", "it holds what looks like a key")
                 return ""
             return prompt.replace("\x00", "")
         if prompt is not None and prompt != "":
-            draft.leave(f"{where}.{name}", "it is no text")
+            draft.skip(f"{where}.{name}", "it is no text")
     return ""

@@ -25,7 +25,7 @@ class Unmappable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class ModelLocation:
     """A model at a vendor. `title` names the provider; `base_url` and `api_key_env` are set for a
     service that is no vendor of ours and speaks OpenAI's format."""
 
@@ -85,7 +85,7 @@ _FAMILIES: Final = (
 )  # fmt: skip
 
 
-def home_of(written: str, provider: str = "", through: str = "") -> Home:
+def location_of(written: str, provider: str = "", through: str = "") -> ModelLocation:
     """Where the model lives that a file writes so, beside a provider's name or not. `through` is
     the vendor that serves every name with an author before its slash. Raises `Unmappable`."""
     if not written or len(written) > 200 or not written.isprintable() or " " in written:
@@ -95,14 +95,14 @@ def home_of(written: str, provider: str = "", through: str = "") -> Home:
     if provider:
         return _at(provider, _without_provider(written, provider))
     if written.startswith("@"):
-        return Home("portkey", written, "portkey")
+        return ModelLocation("portkey", written, "portkey")
     author, slash, rest = written.partition("/")
     if not slash:
         return _by_family(written)
     if through and _vendor(author) != through:
-        return Home(through, written, through)
+        return ModelLocation(through, written, through)
     if author in _OPENROUTER_AUTHORS:
-        return Home("openrouter", written, "openrouter")
+        return ModelLocation("openrouter", written, "openrouter")
     return _at(author, rest)
 
 
@@ -111,15 +111,15 @@ def _vendor(name: str) -> str:
     return _SYNONYMS.get(name, name)
 
 
-def _at(provider: str, model_id: str) -> Home:
+def _at(provider: str, model_id: str) -> ModelLocation:
     name = _vendor(provider)
     if not model_id:
         raise Unmappable("there is no model after the slash")
     if name in VENDORS:
-        return Home(name, model_id, name)
+        return ModelLocation(name, model_id, name)
     if name in _COMPATIBLE:
         base_url, api_key_env = _COMPATIBLE[name]
-        return Home(OWN_SERVER, model_id, name.replace("_", "-"), base_url, api_key_env)
+        return ModelLocation(OWN_SERVER, model_id, name.replace("_", "-"), base_url, api_key_env)
     raise Unmappable(
         f"there is no vendor {shown(provider)} here; known: {', '.join(VENDORS)}. If it speaks "
         f"OpenAI's format, make a provider of vendor {OWN_SERVER} with its base URL"
@@ -134,27 +134,29 @@ def _without_provider(written: str, provider: str) -> str:
     return rest if slash and name not in _RELAYS and _vendor(author) == name else written
 
 
-def _by_family(model_id: str) -> Home:
+def _by_family(model_id: str) -> ModelLocation:
     for family, vendor in _FAMILIES:
         if family.match(model_id):
-            return Home(vendor, model_id, vendor)
+            return ModelLocation(vendor, model_id, vendor)
     raise Unmappable("its name does not tell the provider; write provider/model")
 
 
 def provider_for(
-    draft: Draft, home: Home, where: str, *, base_url: str = "", api_key: object = None
+    draft: Draft, location: ModelLocation, where: str, *, base_url: str = "", api_key: object = None
 ) -> str:
-    """The name of the provider that serves a home from `base_url` with `api_key` (as a file writes
-    them), added to the draft where it is new. Raises `Unmappable` for an address that cannot be
-    told."""
-    vendor, address = home.vendor, _address(draft, home, where, base_url)
+    """Returns the name of the provider that serves `location` from `base_url` with `api_key`, both
+    as the file writes them, and adds the provider to the draft if it is new.
+
+    Raises `Unmappable` if the address cannot be determined.
+    """
+    vendor, address = location.vendor, _address(draft, location, where, base_url)
     if address and vendor in ("openai", OWN_SERVER):
         # LiteLLM writes `openai/…` with an address for whatever speaks OpenAI's format.
         vendor = _owner(address) or OWN_SERVER
     row = VENDORS[vendor]
     if address.rstrip("/") == row.base_url.rstrip("/"):
         address = ""
-    env = home.api_key_env if address else ""
+    env = location.api_key_env if address else ""
     secret = None
     if name := variable(api_key):
         env = "" if name == row.api_key_env else _usable(draft, name, vendor, address, where)
@@ -166,23 +168,25 @@ def provider_for(
             found.vendor, found.base_url, found.api_key_env, found.secret,
         ):  # fmt: skip
             return known.name
-    name = _name(draft, home if vendor == home.vendor else Home(vendor, "", vendor), found)
+    name = _name(
+        draft, location if vendor == location.vendor else ModelLocation(vendor, "", vendor), found
+    )
     draft.providers[name] = PlannedProvider(name, vendor, address, env, secret)
     return name
 
 
-def _address(draft: Draft, home: Home, where: str, base_url: str) -> str:
+def _address(draft: Draft, location: ModelLocation, where: str, base_url: str) -> str:
     if not base_url:
-        return home.base_url
+        return location.base_url
     if name := variable(base_url):
         base_url = draft.environ.get(name, "")
         if not base_url:
             raise Unmappable(f"its address is in {shown(name)}, which is not set here")
         draft.note(where, f"the address is taken from {shown(name)} as it is set now")
     address = base_url.strip().rstrip("/")
-    if home.vendor == "ollama" and not address.endswith("/v1"):
+    if location.vendor == "ollama" and not address.endswith("/v1"):
         return f"{address}/v1"
-    if home.vendor == "anthropic":
+    if location.vendor == "anthropic":
         return address.removesuffix("/v1")
     return address
 
@@ -207,7 +211,7 @@ def _host(address: str) -> str:
 def _usable(draft: Draft, name: str, vendor: str, address: str, where: str) -> str:
     """The variable, where a provider there may name it."""
     if not re.fullmatch(key_variable.regex, name) or len(name) > 128:
-        draft.leave(
+        draft.skip(
             where,
             f"the key is in {shown(name)}; a key's variable has API_KEY in its name here: rename "
             "it and name it at the provider",
@@ -216,7 +220,7 @@ def _usable(draft: Draft, name: str, vendor: str, address: str, where: str) -> s
     there = address or VENDORS[vendor].base_url
     for row in VENDORS.values():
         if name in row.api_key_envs and not row.owns(there):
-            draft.leave(
+            draft.skip(
                 where,
                 f"{name} holds a key of {row.title}, and this address is another's: it would be "
                 "given away. Give the provider a variable of its own",
@@ -225,13 +229,13 @@ def _usable(draft: Draft, name: str, vendor: str, address: str, where: str) -> s
     return name
 
 
-def _name(draft: Draft, home: Home, found: PlannedProvider) -> str:
+def _name(draft: Draft, location: ModelLocation, found: PlannedProvider) -> str:
     """A name that stays the same when other entries of the file come and go."""
-    parts = [home.title]
-    if found.api_key_env and found.api_key_env != home.api_key_env:
+    parts = [location.title]
+    if found.api_key_env and found.api_key_env != location.api_key_env:
         own = {*VENDORS[found.vendor].api_key_env.lower().split("_"), "api", "key"}
         parts += [part for part in found.api_key_env.lower().split("_") if part not in own]
-    if found.base_url and found.base_url != home.base_url and len(parts) == 1:
+    if found.base_url and found.base_url != location.base_url and len(parts) == 1:
         parts.append(urlsplit(found.base_url).netloc.rpartition("@")[2])
     stem = re.sub(r"[^A-Za-z0-9_]+", "-", "-".join(parts)).strip("-")[:56]
     name, number = stem, 2

@@ -106,7 +106,7 @@ class Draft:
         self._unmapped: dict[Remark, None] = {}
         self._notes: dict[Remark, None] = {}
 
-    def leave(self, where: str, reason: str) -> None:
+    def skip(self, where: str, reason: str) -> None:
         """What stands at `where` has no place here."""
         self._unmapped[Remark(shown(where, 200), reason)] = None
 
@@ -121,7 +121,7 @@ class Draft:
     def add_route(self, where: str, route: PlannedRoute) -> None:
         """Adds a route; a second one of its name is left out."""
         if route.name in self.routes:
-            self.leave(where, f"the route {shown(route.name)} is there already")
+            self.skip(where, f"the route {shown(route.name)} is there already")
         else:
             self.routes[route.name] = route
 

@@ -118,7 +118,7 @@ class _Reader:
             read = self._value(value, at=name if is_mapping else "")
         except _Unreadable as error:
             if is_mapping:
-                self._draft.leave(f"{name} (line {line})", str(error))
+                self._draft.skip(f"{name} (line {line})", str(error))
             return
         if owner is not None:
             owner.members[name] = owner.defaults[name] = read
@@ -126,7 +126,7 @@ class _Reader:
         if is_mapping and isinstance(read, dict | list):
             self._found[name] = read
         elif name.isupper() and isinstance(read, dict) and read and owner is None:
-            self._draft.leave(
+            self._draft.skip(
                 f"{name} (line {line})", "by its name it is no mapping of use cases; it is not read"
             )
 
@@ -147,7 +147,7 @@ class _Reader:
                 place = place.setdefault(key, {})
             place[last] = self._value(value, at=name)
         except (_Unreadable, AttributeError, TypeError, IndexError):
-            self._draft.leave(f"{name} (line {line})", "it is changed in a way that is not read")
+            self._draft.skip(f"{name} (line {line})", "it is changed in a way that is not read")
 
     def _update(self, call: ast.Call) -> None:
         """`MAPPINGS.update({…})`; other calls change nothing that is read."""
@@ -161,7 +161,7 @@ class _Reader:
                 raise _Unreadable
             self._found[name].update(self._value(call.args[0], at=name))
         except (_Unreadable, AttributeError, TypeError, ValueError):
-            self._draft.leave(
+            self._draft.skip(
                 f"{name} (line {call.lineno})", "it is changed in a way that is not read"
             )
 
@@ -222,7 +222,7 @@ class _Reader:
                 else:
                     yield self._value(item, at)
             except (_Unreadable, TypeError) as error:
-                self._leave(at, item, error)
+                self._skip(at, item, error)
 
     def _dict(self, node: ast.Dict, at: str) -> dict[Any, Any]:
         found: dict[Any, Any] = {}
@@ -235,20 +235,20 @@ class _Reader:
                 name = self._key(key)
                 inside = f"{at}[{shown(name)}]" if at else ""
                 if name in found and at:
-                    self._draft.leave(
+                    self._draft.skip(
                         f"{inside} (line {key.lineno})",
                         "it stands there twice; the later one counts, as in Python",
                     )
                 found[name] = self._value(value, inside)
             except (_Unreadable, TypeError, ValueError) as error:
-                self._leave(inside, value, error)
+                self._skip(inside, value, error)
         return found
 
-    def _leave(self, at: str, node: ast.expr, error: Exception) -> None:
+    def _skip(self, at: str, node: ast.expr, error: Exception) -> None:
         if not at:
             raise _Unreadable(str(error)) from None
         reason = str(error) if isinstance(error, _Unreadable) else "it cannot be read"
-        self._draft.leave(f"{at} (line {node.lineno})", reason)
+        self._draft.skip(f"{at} (line {node.lineno})", reason)
 
     def _key(self, node: ast.expr) -> Any:
         value = self._value(node)
@@ -298,7 +298,7 @@ class _Reader:
         value = self._draft.environ.get(name)
         if names_secret(name) or looks_secret(value or ""):
             if isinstance(default, str) and not is_placeholder(default):
-                self._draft.leave(
+                self._draft.skip(
                     where, f"the default of {shown(name)} is not taken over; set {shown(name)}"
                 )
             return ENVIRONMENT + name
@@ -335,7 +335,7 @@ class _Reader:
             if number < len(names) and not isinstance(item, ast.Starred):
                 self._take(found, names[number], item, at)
             else:
-                self._leave(at, item, _Unreadable(f"the file does not say what it is of {name}"))
+                self._skip(at, item, _Unreadable(f"the file does not say what it is of {name}"))
         for word in node.keywords:
             if word.arg is None:
                 found.update(self._value(word.value, at))
@@ -348,7 +348,7 @@ class _Reader:
             found[name] = self._value(node, at)
         except _Unreadable as error:
             found.pop(name, None)
-            self._leave(f"{at}.{name}" if at else "", node, error)
+            self._skip(f"{at}.{name}" if at else "", node, error)
 
     def _find_unseen(self) -> None:
         """Lists mappings that are made where it depends on something, or bit by bit."""
@@ -364,7 +364,7 @@ class _Reader:
                     continue
             for name in names:
                 if _MAPPING.search(name):
-                    self._draft.leave(
+                    self._draft.skip(
                         f"{name} (line {node.lineno})", "it depends on what runs before it"
                     )
 
@@ -374,7 +374,7 @@ class _Reader:
             named: list[tuple[str, ast.expr | None]] = []
             match node:
                 case ast.Constant(value=str() as text) if looks_secret(text):
-                    self._draft.leave(f"line {node.lineno}", CLEAR)
+                    self._draft.skip(f"line {node.lineno}", CLEAR)
                 case ast.Assign(targets=targets, value=value):
                     named = [(_last_name(target), value) for target in targets]
                 case ast.AnnAssign(target=target, value=value):
@@ -390,7 +390,7 @@ class _Reader:
             for name, value in named:
                 match value:
                     case ast.Constant(value=str() as text) if text and names_secret(name):
-                        self._draft.leave(f"line {value.lineno}", CLEAR)
+                        self._draft.skip(f"line {value.lineno}", CLEAR)
 
 
 def _is_lookup(node: ast.AST) -> bool:

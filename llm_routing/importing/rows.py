@@ -17,10 +17,10 @@ REASON: Final = "migrate_llm_router"
 OURS: Final = frozenset({REASON, set_up.REASON, discovery.REASON})
 
 # A target to be: its model, its position and its weight.
-Wanted = tuple[ModelConfig, int, int]
+TargetToWrite = tuple[ModelConfig, int, int]
 
 
-def path_of(wanted: list[Wanted]) -> str:
+def path_of(wanted: list[TargetToWrite]) -> str:
     """The models of a route as a report shows them: equals beside, fallbacks behind each other."""
     levels: dict[int, list[str]] = {}
     for model, position, weight in wanted:
@@ -33,7 +33,9 @@ def _embeds(model: ModelConfig) -> bool:
     return "embeddings" in model.capabilities
 
 
-def embeddings_beside(wanted: list[Wanted], present: list[RouteTarget]) -> list[Wanted]:
+def embeddings_beside(
+    wanted: list[TargetToWrite], present: list[RouteTarget]
+) -> list[TargetToWrite]:
     """The targets for embeddings that a route has and the file knows nothing of, behind the file's:
     what is asked of chat models does not go there."""
     if any(_embeds(model) for model, _, _ in wanted):

@@ -110,7 +110,7 @@ def _mappings(draft: Draft, document: Any) -> list[tuple[str, Any]]:
         if named:
             for name in document:
                 if name not in named:
-                    draft.leave(name, "by its name it is no mapping of use cases; it is not read")
+                    draft.skip(name, "by its name it is no mapping of use cases; it is not read")
             return [(name, document[name]) for name in named]
     return [("", document)]
 
@@ -123,7 +123,7 @@ def _find_secrets(draft: Draft, value: Any, where: str) -> None:
             if isinstance(inner, str):
                 is_named = names_secret(str(name)) and not variable(inner)
                 if (looks_secret(inner) or is_named) and not is_placeholder(inner):
-                    draft.leave(place, CLEAR)
+                    draft.skip(place, CLEAR)
             else:
                 _find_secrets(draft, inner, place)
     elif isinstance(value, list):
@@ -131,6 +131,6 @@ def _find_secrets(draft: Draft, value: Any, where: str) -> None:
             place = f"{where}[{number}]"
             if isinstance(inner, str):
                 if looks_secret(inner):
-                    draft.leave(place, CLEAR)
+                    draft.skip(place, CLEAR)
             else:
                 _find_secrets(draft, inner, place)

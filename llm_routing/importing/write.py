@@ -20,7 +20,12 @@ from llm_routing.discovery.describe import describe
 from llm_routing.discovery.lists import ListedModel
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
 from llm_routing.models.databases import writes_to
-from llm_routing.models.provenance import lock_configuration, save, signed, untouched
+from llm_routing.models.provenance import (
+    last_written_by,
+    lock_configuration,
+    save,
+    with_change_reason,
+)
 from llm_routing.models.routing import is_use_case
 from llm_routing.setup.report import Action, Change
 from llm_routing.setup.state import wanting
@@ -31,7 +36,7 @@ from .report import MigrationReport
 from .rows import (
     OURS,
     REASON,
-    Wanted,
+    TargetToWrite,
     embeddings_beside,
     path_of,
     removed_since,
@@ -129,7 +134,7 @@ class _Migration:
     def _write_providers(self) -> dict[str, Provider]:
         """The rows that the plan's providers are, by the plan's names."""
         present = {row.name: row for row in Provider.objects.all()}
-        ours = untouched(Provider, OURS)
+        ours = last_written_by(Provider, OURS)
         removed = removed_since(Provider, lambda entry: entry.name)
         found = {}
         for planned in map(_placed, self._plan.providers):
@@ -158,7 +163,7 @@ class _Migration:
         if not self._is_sound("provider", planned.name, row):
             return None
         row.is_active = self._is_usable(row)
-        Provider.objects.bulk_create(signed([row], REASON))
+        Provider.objects.bulk_create(with_change_reason([row], REASON))
         reason = "" if row.is_active else f"inactive: {self._wanting(row)}"
         self._change("provider", row.name, Action.CREATED, reason)
         return row
@@ -238,7 +243,7 @@ class _Migration:
             "provider"
         )
         present = {(row.provider_id, row.model_id): row for row in rows}
-        ours = untouched(ModelConfig, OURS)
+        ours = last_written_by(ModelConfig, OURS)
         removed = removed_since(ModelConfig, lambda entry: (entry.provider_id, entry.model_id))
         found = {}
         for planned in self._plan.models:
@@ -275,7 +280,7 @@ class _Migration:
         if not self._is_sound("model", planned.key, row):
             return None
         self._give_alias(row, planned, is_ours=True)
-        ModelConfig.objects.bulk_create(signed([row], REASON))
+        ModelConfig.objects.bulk_create(with_change_reason([row], REASON))
         self._change(
             "model", planned.key, Action.CREATED, f"alias {row.alias}" if row.alias else ""
         )
@@ -326,7 +331,7 @@ class _Migration:
         present = {
             (row.use_case, row.tier): row for row in UseCaseRoute.objects.all().with_targets()
         }
-        ours = untouched(UseCaseRoute, OURS)
+        ours = last_written_by(UseCaseRoute, OURS)
         touched = routes_with_touched_targets()
         removed = removed_since(UseCaseRoute, lambda entry: (entry.use_case, entry.tier))
         for planned in self._routes:
@@ -346,12 +351,12 @@ class _Migration:
             else:
                 self._adjust_route(row, planned, wanted, row.pk in ours and row.pk not in touched)
 
-    def _new_route(self, planned: PlannedRoute, wanted: list[Wanted]) -> None:
+    def _new_route(self, planned: PlannedRoute, wanted: list[TargetToWrite]) -> None:
         self._free_name(planned)
         row = UseCaseRoute(use_case=planned.use_case, tier=planned.tier, **_values(planned))
         if not self._is_sound("route", planned.name, row):
             return
-        UseCaseRoute.objects.bulk_create(signed([row], REASON))
+        UseCaseRoute.objects.bulk_create(with_change_reason([row], REASON))
         self._add_targets(row, wanted)
         self._change("route", planned.name, Action.CREATED, path_of(wanted))
 
@@ -359,7 +364,7 @@ class _Migration:
         """Takes the route's name from a model that no operator gave it to: set-up makes the
         identifiers of well-known models their aliases, and callers of the name get the route."""
         holder = ModelConfig.objects.filter(
-            alias=planned.use_case, pk__in=untouched(ModelConfig, OURS)
+            alias=planned.use_case, pk__in=last_written_by(ModelConfig, OURS)
         ).first()
         if holder is not None:
             holder.alias = None
@@ -371,7 +376,7 @@ class _Migration:
         self,
         row: UseCaseRoute,
         planned: PlannedRoute,
-        wanted: list[Wanted],
+        wanted: list[TargetToWrite],
         is_ours: bool,
     ) -> None:
         present = {target.model_id: target for target in row.targets.all()}
@@ -395,17 +400,17 @@ class _Migration:
                 return
             save(row, *changed, reason=REASON)
         if targets_differ:
-            for target in signed(present.values(), REASON):
+            for target in with_change_reason(present.values(), REASON):
                 target.delete()
             self._add_targets(row, wanted)
         self._change("route", planned.name, Action.UPDATED, path_of(wanted))
 
-    def _add_targets(self, row: UseCaseRoute, wanted: list[Wanted]) -> None:
+    def _add_targets(self, row: UseCaseRoute, wanted: list[TargetToWrite]) -> None:
         targets = [
             RouteTarget(route=row, model=model, position=position, weight=weight)
             for model, position, weight in wanted
         ]
-        RouteTarget.objects.bulk_create(signed(targets, REASON))
+        RouteTarget.objects.bulk_create(with_change_reason(targets, REASON))
 
 
 def _values(planned: PlannedRoute) -> dict[str, Any]:

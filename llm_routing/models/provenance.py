@@ -22,7 +22,7 @@ def history_of(model: type[Model]) -> Any:
     return model.history.all()  # type: ignore[attr-defined]  # set by simple_history
 
 
-def untouched(model: type[Model], reasons: Collection[str]) -> set[Any]:
+def last_written_by(model: type[Model], reasons: Collection[str]) -> set[Any]:
     """The keys of the rows, deleted ones among them, whose newest entry in the history is signed
     with one of `reasons`: nobody else has written them since."""
     newest = history_of(model).order_by().values("id").annotate(newest=Max("history_id"))
@@ -32,7 +32,7 @@ def untouched(model: type[Model], reasons: Collection[str]) -> set[Any]:
     return set(signatures.values_list("id", flat=True))
 
 
-def signed(rows: Iterable[Any], reason: str) -> list[Any]:
+def with_change_reason(rows: Iterable[Any], reason: str) -> list[Any]:
     """The rows, marked so that their history says who wrote them."""
     rows = list(rows)
     for row in rows:
@@ -42,5 +42,5 @@ def signed(rows: Iterable[Any], reason: str) -> list[Any]:
 
 def save(row: Model, *fields: str, reason: str) -> None:
     """Writes some fields of a row, signed."""
-    signed([row], reason)
+    with_change_reason([row], reason)
     row.save(update_fields=[*fields, "updated_at"])

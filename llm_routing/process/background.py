@@ -21,7 +21,7 @@ from llm_routing.access.known_keys import KnownKeys
 from llm_routing.conf import get_settings
 from llm_routing.configuration.snapshot import DATABASE_ERRORS, SnapshotSource, source
 from llm_routing.core import ids, running
-from llm_routing.health.monitor import watch
+from llm_routing.health.monitor import health_monitor
 from llm_routing.ledger.retention import BATCH, prune_batch
 from llm_routing.ledger.shipping import Ledger
 from llm_routing.metrics import Metrics
@@ -80,7 +80,7 @@ class Background:
             if now >= next_poll:
                 next_poll = now + settings.snapshot_poll_interval
                 self._poll()
-                self._guarded(watch.look)
+                self._guarded(health_monitor.refresh)
                 self._guarded(self.metrics.sample)
                 if settings.usage_retention_days and now >= next_prune and self._prune():
                     next_prune = now + PRUNE_INTERVAL
@@ -95,7 +95,7 @@ class Background:
         # What was kept may be broken, and there is no second try.
         self._guarded(connections.close_all)
         self._guarded(self._close)
-        self._guarded(watch.retract)
+        self._guarded(health_monitor.withdraw_reports)
         self._guarded(partial(self.known_keys.save, at_once=True))
         self.metrics.close()
         connections.close_all()
@@ -130,7 +130,7 @@ class Background:
         # that has only ended the connection we kept is asked again, over another.
         was_kept = any(c.connection is not None for c in connections.all(initialized_only=True))
         if self._guarded(self.look_at_keys) or (was_kept and self._guarded(self.look_at_keys)):
-            for step in (self._snapshots.refresh, watch.poll, self.known_keys.save):
+            for step in (self._snapshots.refresh, health_monitor.sync, self.known_keys.save):
                 self._guarded(step)
         else:
             self._snapshots.mark_unconfirmed()

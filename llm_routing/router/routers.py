@@ -62,7 +62,7 @@ from llm_routing.formats.operations import ChatOperation, CountTokensOperation, 
 from llm_routing.formats.restrictions import RequestT, permitted
 from llm_routing.health.credential_breakers import CredentialBreakers
 from llm_routing.health.status import breaker_counts, health_status
-from llm_routing.health.target_health import HealthSigns, WatchedBreakers
+from llm_routing.health.target_health import HealthRecordingBreakers, TargetHealth
 from llm_routing.metrics import MeasuredSink, Tally
 from llm_routing.process.admission import admission
 
@@ -82,7 +82,7 @@ class BaseLLMRouter(InProcessCalls):
         sink: UsageSink,
         metrics: MetricsSink,
         breakers: BreakerRegistry,
-        signs: HealthSigns,
+        target_health: TargetHealth,
         credential_breakers: CredentialBreakers,
         cache: Shelf,
         idempotency: Shelf,
@@ -102,7 +102,7 @@ class BaseLLMRouter(InProcessCalls):
         self._cache_ttl = settings.cache_ttl
         self._idempotency_ttl = settings.idempotency_ttl
         self._breakers = breakers
-        self._signs = signs
+        self._target_health = target_health
         self._credential_breakers = credential_breakers
         self._cache = cache
         self._idempotency = idempotency
@@ -116,7 +116,7 @@ class BaseLLMRouter(InProcessCalls):
         executor = Executor(
             transport=transport,
             credentials=self,
-            breakers=WatchedBreakers(breakers, signs, credential_breakers, self),
+            breakers=HealthRecordingBreakers(breakers, target_health, credential_breakers, self),
             limits=self._limits,
             sink=MeasuredSink(sink, self._tally),
             clock=clock,
@@ -264,7 +264,7 @@ class BaseLLMRouter(InProcessCalls):
         return health_status(
             self.snapshot,
             self,
-            self._signs,
+            self._target_health,
             self._breakers,
             self._credential_breakers,
             self._records(),
@@ -330,7 +330,7 @@ class BaseLLMRouter(InProcessCalls):
             address,
             operation=operation,
             needs=needs,
-            unhealthy=self._signs.unhealthy,
+            unhealthy=self._target_health.unhealthy,
             default=self._default,
             rng=self._rng,
         )

@@ -18,7 +18,13 @@ from llm_routing.configuration.credentials import find_key
 from llm_routing.configuration.prices import FREE, model_facts, price_fields
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
 from llm_routing.models.databases import writes_to
-from llm_routing.models.provenance import history_of, lock_configuration, save, signed, untouched
+from llm_routing.models.provenance import (
+    history_of,
+    last_written_by,
+    lock_configuration,
+    save,
+    with_change_reason,
+)
 from llm_routing.vendors import VENDORS, Vendor
 
 from .report import Action, Change, Report
@@ -91,7 +97,7 @@ class _SetUp:
     def _set_up_providers(self) -> None:
         present = {provider.name: provider for provider in Provider.objects.all()}
         known = set(history_of(Provider).values_list("name", flat=True))
-        ours = untouched(Provider, {REASON})
+        ours = last_written_by(Provider, {REASON})
         new = []
         for vendor in VENDORS.values():
             if vendor.is_sandbox:
@@ -104,7 +110,7 @@ class _SetUp:
                     new.append(self._new_provider(vendor))
             elif not provider.is_active and provider.pk in ours:
                 self._activate(provider)
-        Provider.objects.bulk_create(_signed(new))
+        Provider.objects.bulk_create(_with_reason(new))
         self._set_up_sandbox(present, known, ours)
 
     def _new_provider(self, vendor: Vendor) -> Provider:
@@ -143,7 +149,7 @@ class _SetUp:
                 is_active=is_wanted,
                 notes=_NOTES[vendor.name],
             )
-            Provider.objects.bulk_create(_signed([sandbox]))
+            Provider.objects.bulk_create(_with_reason([sandbox]))
             reason = "answers until a provider has its key" if is_wanted else "inactive: not needed"
             self._note("provider", vendor.name, Action.CREATED, reason)
             return
@@ -181,7 +187,7 @@ class _SetUp:
             *UseCaseRoute.objects.values_list("use_case", flat=True),
         }
         known = _known_models()
-        ours = untouched(ModelConfig, {REASON})
+        ours = last_written_by(ModelConfig, {REASON})
         new = []
         for entry in MODELS:
             provider = providers.get(entry.provider)
@@ -199,7 +205,7 @@ class _SetUp:
                     alias = None
                 new.append(ModelConfig(provider=provider, alias=alias, **self._facts(entry)))
                 self._note("model", entry.key, Action.CREATED)
-        ModelConfig.objects.bulk_create(_signed(new))
+        ModelConfig.objects.bulk_create(_with_reason(new))
 
     def _facts(self, entry: CatalogueModel) -> dict[str, Any]:
         facts: dict[str, Any] = {
@@ -257,13 +263,13 @@ class _SetUp:
                 system_prompt=entry.system_prompt,
                 allowed_fields=sorted(entry.allowed_fields),
             )
-            UseCaseRoute.objects.bulk_create(_signed([route]))
+            UseCaseRoute.objects.bulk_create(_with_reason([route]))
             targets += (
                 RouteTarget(route=route, model=model, position=position)
                 for position, model in enumerate(chain)
             )
             self._note("route", name, Action.CREATED)
-        RouteTarget.objects.bulk_create(_signed(targets))
+        RouteTarget.objects.bulk_create(_with_reason(targets))
 
 
 _NOTES = {
@@ -307,8 +313,8 @@ def _chain(entry: CatalogueRoute, models: Mapping[str, ModelConfig]) -> list[Mod
     return [models[key] for key in entry.targets if key in models] + real[:1] + sandbox
 
 
-def _signed(rows: Iterable[Any]) -> list[Any]:
-    return signed(rows, REASON)
+def _with_reason(rows: Iterable[Any]) -> list[Any]:
+    return with_change_reason(rows, REASON)
 
 
 def _save(row: Model, *fields: str) -> None:

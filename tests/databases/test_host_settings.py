@@ -36,7 +36,7 @@ assert record.output_tokens > 0
 
 from llm_routing.factory import sweep_health
 from llm_routing.health.sweep import Selection
-assert sweep_health(Selection()).verdicts
+assert sweep_health(Selection()).results
 from llm_routing.models import HealthCheck
 for check in HealthCheck.objects.all():
     age = abs(with_zone(check.checked_at) - datetime.now(UTC))

@@ -9,7 +9,7 @@ import pytest
 
 from llm_routing.core.pricing import Price
 from llm_routing.discovery.describe import describe
-from llm_routing.discovery.lists import MAX_MODELS, ListedModel, offer_of, parse_page
+from llm_routing.discovery.lists import MAX_MODELS, ListedModel, offered_models, parse_page
 
 DAY = date(2026, 11, 23)
 
@@ -136,7 +136,7 @@ def test_mistral_says_capabilities_and_other_names():
         }
     )
     assert model.capabilities == frozenset({"chat", "streaming", "tools"})
-    assert offer_of([model]).has("mistral-acme-latest")
+    assert offered_models([model]).has("mistral-acme-latest")
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_list_says_that_it_is_not_the_whole(more):
     ],
 )
 def test_names_under_which_a_model_is_still_there(offered, wanted, is_there):
-    assert offer_of([ListedModel(offered)]).has(wanted) is is_there
+    assert offered_models([ListedModel(offered)]).has(wanted) is is_there
 
 
 class TestDescription:

@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from llm_routing import close_routers
 from llm_routing.asgi import get_asgi_application
 from llm_routing.conf import get_settings
-from llm_routing.health.monitor import watch
+from llm_routing.health.monitor import health_monitor
 from llm_routing.models import (
     ApiKey,
     ModelConfig,
@@ -64,7 +64,7 @@ class Bench:
     async def ask(self, caller: Caller, model: str = "debugging", **more: Any) -> Reply:
         """See `Client.ask`. What earlier requests taught about the health of targets is forgotten,
         so that the route's own order counts."""
-        watch.signs.clear()
+        health_monitor.target_health.clear()
         return await self.client.ask(caller, model, **more)
 
     async def provider(self, model: str, **fields: Any) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from llm_routing.core.breaker import BreakerState
-from llm_routing.health.monitor import watch
+from llm_routing.health.monitor import health_monitor
 
 from .callers import CALLERS, Client
 from .conftest import Bench
@@ -53,13 +53,13 @@ def routing(outage: Outage) -> Mapping[str, Any]:
 
 def openings() -> int:
     """How often breakers have opened."""
-    assert watch.breakers is not None
-    return sum(status.openings for status in watch.breakers.statuses().values())
+    assert health_monitor.breakers is not None
+    return sum(status.openings for status in health_monitor.breakers.statuses().values())
 
 
 def is_closed() -> bool:
-    assert watch.breakers is not None
-    states = {status.state for status in watch.breakers.statuses().values()}
+    assert health_monitor.breakers is not None
+    states = {status.state for status in health_monitor.breakers.statuses().values()}
     return states <= {BreakerState.CLOSED}
 
 

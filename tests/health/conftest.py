@@ -20,7 +20,7 @@ from llm_routing.access.key_ring import keys
 from llm_routing.conf import get_settings
 from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT, source
 from llm_routing.factory import sweep_health
-from llm_routing.health.monitor import watch
+from llm_routing.health.monitor import health_monitor
 from llm_routing.health.sweep import Selection, SweepReport
 from llm_routing.health.sweeper import stop_sweeper
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
@@ -162,7 +162,7 @@ def clean_process(
         get_settings.cache_clear()
         source.current = EMPTY_SNAPSHOT
         keys.clear()
-        watch.forget()
+        health_monitor.forget()
 
     clear()
     yield
@@ -209,12 +209,12 @@ def swept(*, deep: bool = False, **selection: Any) -> SweepReport:
 
 
 def found(report: SweepReport) -> dict[str, str]:
-    """The verdicts by target; the empty word is good."""
+    """The results by target; the empty word is good."""
     return {
-        f"{verdict.provider}/{verdict.model}".rstrip("/"): (
-            "" if verdict.is_healthy else verdict.error_code
+        f"{result.provider}/{result.model}".rstrip("/"): (
+            "" if result.is_healthy else result.error_code
         )
-        for verdict in report.verdicts
+        for result in report.results
     }
 
 

@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from llm_routing.admin.last_24_hours import HEIGHT, HOURS, Hour, days_of, sparkline
-from llm_routing.health.monitor import watch
+from llm_routing.health.monitor import health_monitor
 from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, Provider, SweepLease
 
 from .conftest import KEY, Answer, Upstream, add_provider
@@ -106,7 +106,7 @@ def test_check_now_needs_its_own_permission(
 def test_check_now_says_why_it_did_not(
     provider: Provider, upstream: Upstream, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llm_routing.admin.check_now.PATIENCE", 0.1)
+    monkeypatch.setattr("llm_routing.admin.check_now.MAX_WAIT", 0.1)
     client = operator()
     assert SweepLease.objects.claim("sweep", "somebody", 60)
     page = act(client, "provider", "check_health", provider)
@@ -211,7 +211,7 @@ class Registry:
 
 def test_a_reset_needs_its_own_permission_and_leaves_its_trace(operator: Operator) -> None:
     registry = Registry()
-    watch.breakers = registry  # type: ignore[assignment]  # as much of one as is needed
+    health_monitor.breakers = registry  # type: ignore[assignment]  # as much of one as is needed
     rows = [report(), report(process="host:2:b"), report("beta")]
     client = operator("view_breakerreport", "change_provider")
     assert "Reset selected" not in client.get(url("breakerreport")).content.decode()

@@ -22,8 +22,12 @@ from llm_routing.core.errors import (
 )
 from llm_routing.factory import get_exposition
 from llm_routing.health import credential_breakers as module
-from llm_routing.health.credential_breakers import CredentialBreakers, CredentialPermit, Turn
-from llm_routing.health.monitor import Watch, reset_breakers, watch
+from llm_routing.health.credential_breakers import (
+    CredentialBreakers,
+    CredentialChange,
+    CredentialPermit,
+)
+from llm_routing.health.monitor import HealthMonitor, health_monitor, reset_breakers
 from llm_routing.models import ApiKey, BreakerReport, BreakerReset, Provider, UsageRecord
 from tests.servers import Server, gateway_server
 
@@ -117,8 +121,8 @@ async def test_another_key_is_used_with_the_next_request(
     row.set_api_key("sk-another-0123456789abcdef")
     await row.asave()
     assert await ask(router) == "first"
-    await eventually(lambda: "has another credential" in caplog.text)
-    assert not watch.credential_breakers.statuses()
+    await eventually(lambda: "has a new credential" in caplog.text)
+    assert not health_monitor.credential_breakers.statuses()
 
 
 async def test_one_probe_finds_out_and_the_other_processes_hear_of_it(
@@ -161,7 +165,7 @@ async def test_it_is_logged_once_and_shown_without_the_key(
     await eventually(BreakerReport.objects.filter(provider="first", model="").exists)
     alerts = [record for record in caplog.records if record.levelno == logging.ERROR]
     (alert,) = (record.getMessage() for record in alerts)
-    assert alert.startswith("The credential of provider first is out of use: credential_rejected.")
+    assert alert.startswith("The credential of provider first is disabled: credential_rejected.")
     assert "FIRST_KEY" in alert
     status = await router.get_health_status()
     first = status["providers"]["first"]
@@ -178,7 +182,7 @@ async def test_it_is_logged_once_and_shown_without_the_key(
     two.answers[FIRST] = GOOD
     await sync_to_async(reset_breakers)([("first", "")], "ada")
     assert await ask(router) == "first"
-    await eventually(lambda: "in use again: reset" in caplog.text)
+    await eventually(lambda: "was reset" in caplog.text)
     text = (await get_exposition()).text("")[0].decode()
     assert 'llm_routing_credential_out{provider="first"} 0.0' in text
 
@@ -189,22 +193,22 @@ async def test_a_process_believes_the_others_until_one_of_them_finds_it_good_aga
     two.answers[FIRST] = REFUSED
     await ask(router)
     await eventually(BreakerReport.objects.filter(provider="first", model="").exists)
-    other = Watch()
-    other.credential_breakers.serve(router)
-    await sync_to_async(other.poll)()
+    other = HealthMonitor()
+    other.credential_breakers.add_store(router)
+    await sync_to_async(other.sync)()
     found = other.credential_breakers.statuses()["first"]
     assert (found.state, found.cause) == (BreakerState.OPEN, "credential_rejected")
-    another_key = Watch()
+    another_key = HealthMonitor()
     store = Credentials({"first": HeaderCredential({"authorization": "Bearer sk-mine"})})
-    another_key.credential_breakers.serve(store)
-    await sync_to_async(another_key.poll)()
+    another_key.credential_breakers.add_store(store)
+    await sync_to_async(another_key.sync)()
     assert not another_key.credential_breakers.statuses()
 
     two.answers[FIRST] = GOOD
     await asyncio.sleep(1.3)
     assert await ask(router) == "first"
     await eventually(BreakerReset.objects.filter(provider="first", model="").exists)
-    await sync_to_async(other.poll)()
+    await sync_to_async(other.sync)()
     assert not other.credential_breakers.statuses()
 
 
@@ -229,7 +233,7 @@ class Process:
     def use(self, key: str) -> None:
         self.credential = HeaderCredential({"authorization": f"Bearer {key}"}, "SOME_KEY")
         self.store = Credentials({"p": self.credential})
-        self.breakers.serve(self.store)
+        self.breakers.add_store(self.store)
 
     def admit(self) -> CredentialPermit | Refusal:
         return self.breakers.admit("p", self.credential)
@@ -254,7 +258,9 @@ def test_the_time_until_a_probe_doubles_up_to_an_hour() -> None:
     for doublings, wait in enumerate(waits[:6]):
         assert 0.8 <= wait / (60 * 2**doublings) <= 1.2
     assert waits[-1] == 3600
-    assert [news.turn for news in process.breakers.take_news()] == [Turn.OUT]
+    assert [event.change for event in process.breakers.drain_events()] == [
+        CredentialChange.DISABLED
+    ]
 
 
 def test_the_provider_s_own_word_for_when_to_return_is_heard() -> None:
@@ -269,7 +275,7 @@ def test_the_late_answer_to_a_key_that_was_replaced_says_nothing_of_the_new_one(
     process.use("sk-two")
     late.refuse(CredentialRejected("No."))
     process.permit().succeed()
-    assert process.breakers.take_news() == ()
+    assert process.breakers.drain_events() == ()
 
 
 def test_without_a_credential_there_is_nothing_to_take_out() -> None:
@@ -281,11 +287,11 @@ def test_without_a_credential_there_is_nothing_to_take_out() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_OUT", 2)
+    monkeypatch.setattr(module, "MAX_DISABLED", 2)
     process = Process()
     names = ("a", "b", "c")
     store = Credentials(dict.fromkeys(names, process.credential))
-    process.breakers.serve(store)
+    process.breakers.add_store(store)
     for name in names:
         admitted = process.breakers.admit(name, process.credential)
         assert isinstance(admitted, CredentialPermit)
@@ -320,8 +326,8 @@ def test_servers_that_share_a_database_share_what_they_know_of_a_key(
         for _ in range(3):
             ask(other)
         assert (two.count(FIRST), two.count(SECOND)) == (1, 6)
-        assert one.output().count("The credential of provider first is out of use") == 1
-        assert "out of use" not in other.output()
+        assert one.output().count("The credential of provider first is disabled") == 1
+        assert "is disabled" not in other.output()
 
         two.answers[FIRST] = GOOD
         reset_breakers([("first", "")], "ada")

@@ -158,6 +158,6 @@ async def test_live_asks_nobody(
 
 def test_sweepers_outside_and_inside_take_turns(client: httpx.Client, two: Upstream) -> None:
     until(lambda: HealthCheck.objects.filter(model="").exists())
-    report = sweep_health(Selection(), patience=20)
+    report = sweep_health(Selection(), max_wait=20)
     assert report is not None
     assert report.is_healthy

@@ -9,7 +9,7 @@ import pytest
 from django.db import connections
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
-from llm_routing.health.monitor import Watch, watch
+from llm_routing.health.monitor import HealthMonitor, health_monitor
 from llm_routing.models import ConfigurationVersion, ModelConfig, Provider
 
 from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion, until
@@ -52,7 +52,7 @@ async def test_a_model_that_is_gone_is_left_marked_and_back_once_it_answers(
     for _ in range(4):
         assert await ask(router) == "second"
     assert upstream.count(FIRST) == 1
-    assert watch.signs.unhealthy == {"first/alpha"}
+    assert health_monitor.target_health.unhealthy == {"first/alpha"}
     assert router.get_metrics()["breakers_open"] == 0
     marked = ModelConfig.objects.filter(vanished_at__isnull=False)
     await eventually(lambda: marked.all().exists())
@@ -64,7 +64,7 @@ async def test_a_model_that_is_gone_is_left_marked_and_back_once_it_answers(
     assert answer.provider == "first"
     await eventually(lambda: not marked.all().exists())
     assert await ask(router) == "first"
-    assert caplog.text.count("does not know the model alpha any more") == 1
+    assert caplog.text.count("no longer knows the model alpha") == 1
     assert caplog.text.count("knows the model alpha again") == 1
     # The mark is an observation and no change of the configuration.
     assert await ConfigurationVersion.objects.aget(area="routing") == version
@@ -78,17 +78,17 @@ def test_of_all_workers_one_logs_that_a_model_has_gone_and_that_it_is_back(
     provider: Provider, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    workers = [Watch() for _ in range(3)]
+    workers = [HealthMonitor() for _ in range(3)]
     key = ("first", "alpha")
     for worker in workers:
-        worker.signs.note_gone(key, 0.1)
-        worker.look()
-        worker.poll()
-    assert told(caplog, "does not know the model alpha any more") == 1
+        worker.target_health.record_model_gone(key, 0.1)
+        worker.refresh()
+        worker.sync()
+    assert told(caplog, "no longer knows the model alpha") == 1
     for worker in workers:
-        worker.signs.note_success(key, 0.1)
-        worker.look()
-        worker.poll()
+        worker.target_health.record_success(key, 0.1)
+        worker.refresh()
+        worker.sync()
     assert told(caplog, "knows the model alpha again") == 1
     assert not ModelConfig.objects.filter(vanished_at__isnull=False).exists()
 
@@ -97,17 +97,17 @@ def test_a_model_without_a_row_and_one_whose_database_is_away_are_logged_too(
     provider: Provider, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
-    worker = Watch()
-    worker.signs.note_gone(("built-in", "omega"), 0.1)
-    worker.look()
-    worker.poll()
-    assert told(caplog, "built-in does not know the model omega") == 1
+    worker = HealthMonitor()
+    worker.target_health.record_model_gone(("built-in", "omega"), 0.1)
+    worker.refresh()
+    worker.sync()
+    assert told(caplog, "built-in no longer knows the model omega") == 1
 
-    monkeypatch.setattr("llm_routing.health.monitor.UNSHARED_SECONDS", -1.0)
-    worker.signs.note_gone(("first", "alpha"), 0.1)
-    worker.look()
-    worker.look()
-    assert told(caplog, "first does not know the model alpha") == 1
-    worker.poll()
-    assert told(caplog, "first does not know the model alpha") == 1
+    monkeypatch.setattr("llm_routing.health.monitor.MAX_UNSHARED_SECONDS", -1.0)
+    worker.target_health.record_model_gone(("first", "alpha"), 0.1)
+    worker.refresh()
+    worker.refresh()
+    assert told(caplog, "first no longer knows the model alpha") == 1
+    worker.sync()
+    assert told(caplog, "first no longer knows the model alpha") == 1
     assert ModelConfig.objects.filter(vanished_at__isnull=False).count() == 1

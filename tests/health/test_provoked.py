@@ -15,7 +15,7 @@ from llm_routing.core.errors import AllTargetsRateLimited, LLMError, RequestReje
 from llm_routing.core.types import Caller
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
-from llm_routing.health.monitor import watch
+from llm_routing.health.monitor import health_monitor
 from llm_routing.models import ModelConfig, RouteTarget
 
 from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion
@@ -79,7 +79,10 @@ async def message(router: BaseLLMRouter, **more: Any) -> str:
 
 
 def nothing_is_known() -> bool:
-    return not watch.signs.unhealthy and not watch.credential_breakers.statuses()
+    return (
+        not health_monitor.target_health.unhealthy
+        and not health_monitor.credential_breakers.statuses()
+    )
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -168,9 +171,9 @@ async def test_counting_tokens_says_nothing_of_a_target(
     gone = {"type": "error", "error": {"type": "not_found_error", "message": "model: alpha"}}
     upstream.answers[CLAUDE] = Answer(404, gone)
     assert await message(router) == "second"
-    assert watch.signs.unhealthy == {"claude/alpha"}
+    assert health_monitor.target_health.unhealthy == {"claude/alpha"}
     assert (await router.count_tokens(request, Caller(), "r1")).input_tokens == 7
-    assert watch.signs.unhealthy == {"claude/alpha"}
+    assert health_monitor.target_health.unhealthy == {"claude/alpha"}
 
 
 async def test_a_caller_who_asks_for_more_than_the_account_affords(
@@ -280,7 +283,7 @@ async def test_requests_that_always_break_the_target_leave_it_to_the_others(
     for _ in range(8):
         for caller in (eve, bob):
             await router.respond(request, caller, "r1")
-    assert watch.signs.unhealthy or router.get_metrics()["breakers_open"]
+    assert health_monitor.target_health.unhealthy or router.get_metrics()["breakers_open"]
 
 
 WORDS = (

@@ -81,7 +81,7 @@ async def test_of_an_error(
 async def test_of_a_check(router: BaseLLMRouter, upstream: Upstream) -> None:
     upstream.answers["/first/models"] = Answer(401, {"error": {"message": f"Wrong: {KEY}"}})
     report = await asyncio.to_thread(swept)
-    messages = [verdict.message for verdict in report.verdicts]
+    messages = [result.message for result in report.results]
     assert any("***" in message for message in messages)
     assert not [piece for piece in pieces() if piece in str(messages)]
 

@@ -13,8 +13,8 @@ from llm_routing import BaseLLMRouter, RouterConfig, close_routers, get_llm_rout
 from llm_routing.conf import get_settings
 from llm_routing.core.breaker import BreakerState
 from llm_routing.core.errors import AllTargetsFailed, LLMError, NoTargetAvailable, RequestRejected
-from llm_routing.health.monitor import reset_breakers, watch
-from llm_routing.health.target_health import FAILURES_IN_A_ROW
+from llm_routing.health.monitor import health_monitor, reset_breakers
+from llm_routing.health.target_health import MAX_CONSECUTIVE_FAILURES
 from llm_routing.models import BreakerReport, HealthCheck, Provider, SweepLease, UsageRecord
 
 from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion, swept, until
@@ -76,7 +76,7 @@ async def test_the_breaker_of_a_dead_target_opens_and_it_is_asked_no_more(
     for _ in range(20):
         assert await ask(router) == "second"
         # The planner would put it last after three; this is about the breaker.
-        watch.signs.clear()
+        health_monitor.target_health.clear()
     assert two.count(FIRST) == 4
     metrics = router.get_metrics()
     assert (metrics["breakers_open"], metrics["breaker_openings_total"]) == (1, 1)
@@ -93,11 +93,11 @@ async def test_probes_find_out_that_a_target_is_well_again(
     failing(two, FIRST)
     for _ in range(10):
         await ask(router)
-        watch.signs.clear()
+        health_monitor.target_health.clear()
     two.answers[FIRST] = Answer(body=completion(), delay=0.3)
     asked = two.count(FIRST)
     await asyncio.sleep(2.5)
-    watch.signs.clear()
+    health_monitor.target_health.clear()
     crowd = await asyncio.gather(*(ask(router) for _ in range(20)))
     # One probe alone is let through, and the others go on.
     assert sorted(crowd) == ["first"] + ["second"] * 19
@@ -129,7 +129,7 @@ async def test_what_the_request_is_to_blame_for_opens_nothing(
         with pytest.raises(RequestRejected):
             await ask(router)
     assert router.get_metrics()["breakers_open"] == 0
-    assert watch.signs.unhealthy == frozenset()
+    assert health_monitor.target_health.unhealthy == frozenset()
 
 
 async def test_callers_who_do_not_wait_open_nothing(router: BaseLLMRouter, two: Upstream) -> None:
@@ -138,7 +138,7 @@ async def test_callers_who_do_not_wait_open_nothing(router: BaseLLMRouter, two: 
         with suppress(LLMError):
             await router.complete("Hi", use_case="debugging", timeout=0.05)
     assert router.get_metrics()["breakers_open"] == 0
-    assert watch.signs.unhealthy == frozenset()
+    assert health_monitor.target_health.unhealthy == frozenset()
 
 
 async def test_streams_count_when_they_have_ended(router: BaseLLMRouter, two: Upstream) -> None:
@@ -154,15 +154,15 @@ async def test_a_target_that_fails_in_a_row_comes_last_until_it_answers_again(
     router: BaseLLMRouter, two: Upstream
 ) -> None:
     failing(two, FIRST)
-    while two.count(FIRST) < FAILURES_IN_A_ROW:
+    while two.count(FIRST) < MAX_CONSECUTIVE_FAILURES:
         await ask(router)
-    assert watch.signs.unhealthy == {"first/alpha"}
+    assert health_monitor.target_health.unhealthy == {"first/alpha"}
     asked = two.count(FIRST)
     assert await ask(router) == "second"
     assert two.count(FIRST) == asked
     # Its circuit is another matter.
-    assert watch.breakers is not None
-    watch.breakers.reset("first", "alpha")
+    assert health_monitor.breakers is not None
+    health_monitor.breakers.reset("first", "alpha")
     two.answers[FIRST] = Answer(body=completion())
     assert (await router.complete("Hi", model_override="first/alpha")).provider == "first"
     assert await ask(router) == "first"
@@ -177,7 +177,7 @@ async def test_a_target_that_recovers_is_asked_again_as_soon_as_its_breaker_allo
     assert two.count(FIRST) < 10, "it comes last"
     # Its breaker opens as well, and a probe fails.
     await trip(router, two)
-    breakers = watch.breakers
+    breakers = health_monitor.breakers
     assert breakers is not None
 
     def state() -> BreakerState:
@@ -189,7 +189,9 @@ async def test_a_target_that_recovers_is_asked_again_as_soon_as_its_breaker_allo
     assert breakers.statuses()["first", "alpha"].retry_after <= 2 * 1.2
     two.answers[FIRST] = Answer(body=completion())
     # No call and no check has said that it is well.
-    await eventually(lambda: state() is BreakerState.HALF_OPEN and not watch.signs.unhealthy)
+    await eventually(
+        lambda: state() is BreakerState.HALF_OPEN and not health_monitor.target_health.unhealthy
+    )
     assert await ask(router) == "first"
     assert state() is BreakerState.CLOSED
 
@@ -201,12 +203,12 @@ async def test_what_a_sweep_finds_is_in_memory_within_two_seconds(
     assert await ask(router) == "first"
     await sync_to_async(swept)()
     began = time.monotonic()
-    await eventually(lambda: "first/alpha" in watch.signs.unhealthy)
+    await eventually(lambda: "first/alpha" in health_monitor.target_health.unhealthy)
     assert time.monotonic() - began < 2
     assert await ask(router) == "second"
     two.answers["/first/models"] = Answer(body=MODELS)
     await sync_to_async(swept)()
-    await eventually(lambda: not watch.signs.unhealthy)
+    await eventually(lambda: not health_monitor.target_health.unhealthy)
     assert await ask(router) == "first"
 
 
@@ -216,11 +218,13 @@ async def test_where_all_are_unhealthy_they_are_tried_anyway(
     for name in ("first", "second"):
         two.answers[f"/{name}/models"] = Answer(503, b"")
     await sync_to_async(swept)()
-    await eventually(lambda: {"first/alpha", "second/alpha"} <= watch.signs.unhealthy)
+    await eventually(
+        lambda: {"first/alpha", "second/alpha"} <= health_monitor.target_health.unhealthy
+    )
     status = await router.get_health_status()
     assert status["status"] == "unhealthy"
     assert await ask(router) == "first"
-    # A call that succeeds is newer news.
+    # A call that succeeds is newer event.
     assert (await router.get_health_status())["status"] == "degraded"
 
 
@@ -231,8 +235,8 @@ async def test_an_old_check_counts_no_more(
     get_settings.cache_clear()
     two.answers["/first/models"] = Answer(503, b"")
     await sync_to_async(swept)()
-    await eventually(lambda: "first/alpha" in watch.signs.unhealthy)
-    await eventually(lambda: "first/alpha" not in watch.signs.unhealthy)
+    await eventually(lambda: "first/alpha" in health_monitor.target_health.unhealthy)
+    await eventually(lambda: "first/alpha" not in health_monitor.target_health.unhealthy)
     assert await ask(router) == "first"
 
 
@@ -240,7 +244,7 @@ async def test_a_sweep_under_other_settings_says_nothing_about_the_targets(
     router: BaseLLMRouter, two: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await sync_to_async(swept)()
-    await eventually(lambda: watch.signs.check_of(("first", "alpha")))
+    await eventually(lambda: health_monitor.target_health.check_of(("first", "alpha")))
     # As a command in a shell that lacks the server's variables has them.
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("LLM_ALLOWED_UPSTREAM_NETWORKS", "10.0.0.0/8")
@@ -250,13 +254,13 @@ async def test_a_sweep_under_other_settings_says_nothing_about_the_targets(
     get_settings.cache_clear()
     for report in (refused, deep):
         assert not report.is_healthy
-        assert {verdict.error_code for verdict in report.verdicts} == {"address_forbidden"}
+        assert {result.error_code for result in report.results} == {"address_forbidden"}
     assert not await HealthCheck.objects.filter(is_healthy=False).aexists()
     lease = await SweepLease.objects.aget()
     assert lease.swept_at is not None
     assert lease.claimed_at is not None
     assert lease.swept_at < lease.claimed_at, "a sweep that asked nobody keeps no other from it"
-    assert not watch.signs.unhealthy
+    assert not health_monitor.target_health.unhealthy
     assert (await router.get_health_status())["status"] == "healthy"
 
 
@@ -269,7 +273,7 @@ async def test_the_status_names_what_is_wrong_and_no_secret(
     await trip(router, two)
     for _ in range(3):
         assert await ask(router) == "second"
-    await eventually(lambda: watch.signs.check_of(("first", "")))
+    await eventually(lambda: health_monitor.target_health.check_of(("first", "")))
     status = await router.get_health_status()
     assert status["status"] == "degraded"
     first, second = status["providers"]["first"], status["providers"]["second"]
@@ -292,18 +296,18 @@ async def test_breakers_are_reported_to_all_and_reset_everywhere(
     failing(two, FIRST)
     for _ in range(5):
         await ask(router)
-        watch.signs.clear()
-    await eventually(lambda: watch._reported)
+        health_monitor.target_health.clear()
+    await eventually(lambda: health_monitor._reported)
     report = await BreakerReport.objects.aget()
     assert (report.provider, report.model, report.cause) == ("first", "alpha", "server_failed")
     assert report.state in ("open", "half_open")
     two.answers[FIRST] = Answer(body=completion())
-    watch.signs.clear()
+    health_monitor.target_health.clear()
     await sync_to_async(reset_breakers)([("first", "alpha")], "ada")
-    assert watch.breakers is not None
-    assert watch.breakers.statuses()["first", "alpha"].state is BreakerState.CLOSED
+    assert health_monitor.breakers is not None
+    assert health_monitor.breakers.statuses()["first", "alpha"].state is BreakerState.CLOSED
     assert await ask(router) == "first"
-    await eventually(lambda: not watch._reported)
+    await eventually(lambda: not health_monitor._reported)
     assert await BreakerReport.objects.acount() == 0
 
 
@@ -311,15 +315,15 @@ async def test_a_reset_that_another_process_ordered_is_obeyed(
     router: BaseLLMRouter, two: Upstream
 ) -> None:
     await trip(router, two)
-    breakers = watch.breakers
+    breakers = health_monitor.breakers
     assert breakers is not None
-    await eventually(lambda: watch._last_reset is not None)
+    await eventually(lambda: health_monitor._last_reset is not None)
     # As if the order came from elsewhere: nobody here is told.
-    watch.breakers = None
+    health_monitor.breakers = None
     await sync_to_async(reset_breakers)([("first", "alpha")], "ada")
     assert breakers.statuses()["first", "alpha"].openings == 1
-    watch.breakers = breakers
-    watch._last_reset = 0
+    health_monitor.breakers = breakers
+    health_monitor._last_reset = 0
     await eventually(lambda: not breakers.statuses()["first", "alpha"].cause)
 
 
@@ -327,7 +331,7 @@ async def test_a_process_that_ends_takes_its_reports_back(
     router: BaseLLMRouter, two: Upstream
 ) -> None:
     await trip(router, two)
-    await eventually(lambda: watch._reported)
+    await eventually(lambda: health_monitor._reported)
     assert await BreakerReport.objects.acount() == 1
     await close_routers()
     assert await BreakerReport.objects.acount() == 0

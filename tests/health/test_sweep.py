@@ -142,11 +142,11 @@ def test_one_that_hangs_or_is_not_there_holds_up_nobody_for_long(
     slow.save()
     upstream.answers["/slow/models"] = Answer(body=MODELS, delay=8)
     began = time.monotonic()
-    verdicts = found(swept())
+    results = found(swept())
     assert time.monotonic() - began < 6
-    assert verdicts["first"] == ""
-    assert verdicts["gone"] == "connection_failed"
-    assert verdicts["slow"] == verdicts["slow/alpha"] == "upstream_timeout"
+    assert results["first"] == ""
+    assert results["gone"] == "connection_failed"
+    assert results["slow"] == results["slow/alpha"] == "upstream_timeout"
 
 
 def test_no_more_checks_run_at_one_time_than_settings_say(
@@ -214,7 +214,7 @@ def test_a_model_that_refuses_our_question_is_well_and_one_that_is_not_there_is_
     upstream.answers["/v1/chat/completions"] = Answer(400, {"error": {"message": "Too short."}})
     report = swept(deep=True, models=("alpha",))
     assert report.is_healthy
-    assert {verdict.error_code for verdict in report.verdicts} == {"", "request_rejected"}
+    assert {result.error_code for result in report.results} == {"", "request_rejected"}
     upstream.answers["/v1/chat/completions"] = Answer(
         404, {"error": {"message": "No such model.", "code": "model_not_found"}}
     )
@@ -234,8 +234,8 @@ def test_a_model_that_hangs_is_found_in_a_deep_sweep(
     monkeypatch.setenv("LLM_HEALTH_CHECK_TIMEOUT", "0.5")
     get_settings.cache_clear()
     upstream.answers["/v1/chat/completions"] = Answer(body={}, delay=5)
-    verdicts = found(swept(deep=True, models=("first/alpha", "vectors")))
-    assert verdicts == {"first": "", "first/alpha": "cut_by_deadline", "first/vectors": ""}
+    results = found(swept(deep=True, models=("first/alpha", "vectors")))
+    assert results == {"first": "", "first/alpha": "cut_by_deadline", "first/vectors": ""}
     stop_background()
 
 

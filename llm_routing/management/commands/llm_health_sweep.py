@@ -18,7 +18,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from llm_routing.conf import get_settings
 from llm_routing.configuration.snapshot import DATABASE_ERRORS
 from llm_routing.factory import sweep_health
-from llm_routing.health.checks import Verdict
+from llm_routing.health.checks import CheckResult
 from llm_routing.health.sweep import (
     LeaseLost,
     NothingToCheck,
@@ -32,7 +32,7 @@ from llm_routing.process.background import stop_background
 
 UNHEALTHY = 1
 COULD_NOT_RUN = 2
-PATIENCE = 60.0
+MAX_WAIT = 60.0
 
 
 class Command(BaseCommand):
@@ -108,7 +108,7 @@ class Command(BaseCommand):
         self, selection: Selection, stopping: threading.Event, options: dict[str, Any]
     ) -> None:
         try:
-            report = sweep_health(selection, patience=PATIENCE, stopping=stopping)
+            report = sweep_health(selection, max_wait=MAX_WAIT, stopping=stopping)
         except NothingToCheck as error:
             raise CommandError(str(error), returncode=COULD_NOT_RUN) from None
         except LeaseLost:
@@ -121,7 +121,7 @@ class Command(BaseCommand):
             raise unusable(error, returncode=COULD_NOT_RUN) from error
         if report is None:
             raise CommandError(
-                f"Another sweeper has been at work for {PATIENCE:.0f} seconds.",
+                f"Another sweeper has been at work for {MAX_WAIT:.0f} seconds.",
                 returncode=COULD_NOT_RUN,
             )
         self._tell(report, options)
@@ -147,11 +147,11 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps(report.as_json(), indent=None if options["loop"] else 2))
         elif options["verbosity"] >= 1:
-            for verdict in report.verdicts:
-                if not verdict.is_healthy:
-                    self.stdout.write(self.style.ERROR(_line(verdict)))
-                elif options["verbosity"] >= 2 or not verdict.model:
-                    self.stdout.write(_line(verdict))
+            for result in report.results:
+                if not result.is_healthy:
+                    self.stdout.write(self.style.ERROR(_line(result)))
+                elif options["verbosity"] >= 2 or not result.model:
+                    self.stdout.write(_line(result))
             self.stdout.write(_summary(report))
             if report.refused:
                 self.stdout.write(self.style.WARNING(_REFUSED))
@@ -178,13 +178,13 @@ def _stopping_on_signal() -> Iterator[threading.Event]:
             signal.signal(signum, handler)
 
 
-def _line(verdict: Verdict) -> str:
-    target = f"{verdict.provider}/{verdict.model}" if verdict.model else verdict.provider
-    latency = "" if verdict.latency_ms is None else f" ({verdict.latency_ms:.0f} ms)"
-    if verdict.is_healthy:
-        note = f", {verdict.error_code}" if verdict.error_code else ""
+def _line(result: CheckResult) -> str:
+    target = f"{result.provider}/{result.model}" if result.model else result.provider
+    latency = "" if result.latency_ms is None else f" ({result.latency_ms:.0f} ms)"
+    if result.is_healthy:
+        note = f", {result.error_code}" if result.error_code else ""
         return f"{target}: healthy{note}{latency}"
-    return f"{target}: {verdict.error_code}{latency}. {verdict.message}"
+    return f"{target}: {result.error_code}{latency}. {result.message}"
 
 
 _REFUSED = (
@@ -194,8 +194,8 @@ _REFUSED = (
 
 
 def _summary(report: SweepReport) -> str:
-    good = sum(verdict.is_healthy for verdict in report.verdicts)
-    bad = len(report.verdicts) - good - report.refused
+    good = sum(result.is_healthy for result in report.results)
+    bad = len(report.results) - good - report.refused
     refused = f", {report.refused} refused by this process" if report.refused else ""
     unchecked = f", {len(report.unchecked)} not checked in time" if report.unchecked else ""
     return f"{good} healthy, {bad} unhealthy{refused}{unchecked}, in {report.seconds:.1f} s."

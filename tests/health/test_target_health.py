@@ -12,11 +12,11 @@ from llm_routing.core.routing_table import Target
 from llm_routing.health import target_health as module
 from llm_routing.health.credential_breakers import CredentialBreakers
 from llm_routing.health.target_health import (
-    FAILURES_IN_A_ROW,
-    LIVE_SECONDS,
+    MAX_CONSECUTIVE_FAILURES,
+    TRAFFIC_SECONDS,
     Check,
-    HealthSigns,
-    WatchedBreakers,
+    HealthRecordingBreakers,
+    TargetHealth,
 )
 from tests.core.fakes import target
 
@@ -27,25 +27,25 @@ FAILURE_MEMORY = 5.0
 class World:
     def __init__(self) -> None:
         self.now = 1000.0
-        self.signs = HealthSigns(lambda: self.now)
-        self.signs.max_age = 180.0
-        self.signs.failure_memory = FAILURE_MEMORY
+        self.health = TargetHealth(lambda: self.now)
+        self.health.max_age = 180.0
+        self.health.failure_memory = FAILURE_MEMORY
 
     def check(self, is_healthy: bool, age: float = 0.0) -> None:
         code = "" if is_healthy else "server_failed"
         check = Check(self.now - age, is_healthy, code, 5.0, "credential")
-        self.signs.take({KEY: check}, {"p": 0.5})
+        self.health.update_checks({KEY: check}, {"p": 0.5})
 
-    def fail(self, times: int = FAILURES_IN_A_ROW) -> None:
+    def fail(self, times: int = MAX_CONSECUTIVE_FAILURES) -> None:
         for _ in range(times):
-            self.signs.note_failure(KEY, 0.1)
+            self.health.record_failure(KEY, 0.1)
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        self.signs.refresh()
+        self.health.refresh()
 
     def healthy(self) -> bool:
-        return "p/m" not in self.signs.unhealthy
+        return "p/m" not in self.health.unhealthy
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_check_counts_until_it_is_too_old(world: World) -> None:
     assert not world.healthy()
     world.wait(1)
     assert world.healthy()
-    assert world.signs.check_of(KEY) is None
+    assert world.health.check_of(KEY) is None
 
 
 def test_a_newer_check_replaces_an_older_one(world: World) -> None:
@@ -74,7 +74,7 @@ def test_a_newer_check_replaces_an_older_one(world: World) -> None:
 def test_a_call_that_succeeds_is_newer_than_the_check(world: World) -> None:
     world.check(False)
     world.wait(1)
-    world.signs.note_success(KEY, 0.1)
+    world.health.record_success(KEY, 0.1)
     assert world.healthy()
     world.wait(1)
     world.check(False)
@@ -82,20 +82,20 @@ def test_a_call_that_succeeds_is_newer_than_the_check(world: World) -> None:
 
 
 def test_a_call_before_the_check_says_nothing_against_it(world: World) -> None:
-    world.signs.note_success(KEY, 0.1)
+    world.health.record_success(KEY, 0.1)
     world.wait(5)
     world.check(False)
     assert not world.healthy()
 
 
 def test_failures_in_a_row_make_a_target_unhealthy_until_it_answers(world: World) -> None:
-    world.fail(FAILURES_IN_A_ROW - 1)
+    world.fail(MAX_CONSECUTIVE_FAILURES - 1)
     assert world.healthy()
     world.fail(1)
     assert not world.healthy()
-    world.signs.note_success(KEY, 0.1)
+    world.health.record_success(KEY, 0.1)
     assert world.healthy()
-    world.fail(FAILURES_IN_A_ROW - 1)
+    world.fail(MAX_CONSECUTIVE_FAILURES - 1)
     assert world.healthy()
 
 
@@ -115,36 +115,36 @@ def test_failures_are_forgiven_by_a_good_check_or_with_time(world: World) -> Non
 
 def test_a_provider_itself_is_nothing_that_could_be_tried(world: World) -> None:
     check = Check(world.now, False, "server_failed", None, "credential")
-    world.signs.take({("p", ""): check}, {})
-    assert world.signs.unhealthy == frozenset()
-    assert world.signs.check_of(("p", "")) == check
+    world.health.update_checks({("p", ""): check}, {})
+    assert world.health.unhealthy == frozenset()
+    assert world.health.check_of(("p", "")) == check
 
 
 def test_traffic_is_that_of_the_last_minutes(world: World) -> None:
     for seconds in (0.1, 0.3, 0.2):
-        world.signs.note_success(KEY, seconds)
-    world.signs.note_failure(KEY, 9.0)
-    traffic = world.signs.traffic([KEY, ("p", "unknown")])
+        world.health.record_success(KEY, seconds)
+    world.health.record_failure(KEY, 9.0)
+    traffic = world.health.traffic([KEY, ("p", "unknown")])
     assert (traffic.calls, traffic.failures, traffic.latency_ms) == (4, 1, 200.0)
-    world.wait(LIVE_SECONDS)
-    assert world.signs.traffic([KEY]).calls == 0
-    assert world.signs.traffic([KEY]).latency_ms is None
+    world.wait(TRAFFIC_SECONDS)
+    assert world.health.traffic([KEY]).calls == 0
+    assert world.health.traffic([KEY]).latency_ms is None
 
 
 def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_TARGETS", 10)
     for n in range(100):
         for _ in range(200):
-            world.signs.note_failure(("p", str(n)), 0.1)
-    assert len(world.signs._live) == 10
-    assert world.signs.traffic([("p", "99")]).calls == module.LIVE_CALLS
-    world.signs.refresh()
-    assert len(world.signs.unhealthy) == 10
+            world.health.record_failure(("p", str(n)), 0.1)
+    assert len(world.health._recent) == 10
+    assert world.health.traffic([("p", "99")]).calls == module.MAX_CALLS
+    world.health.refresh()
+    assert len(world.health.unhealthy) == 10
     world.check(False)
     world.wait(86_400)
-    assert world.signs._checks == {}
-    world.signs.clear()
-    assert world.signs.unhealthy == frozenset()
+    assert world.health._checks == {}
+    world.health.clear()
+    assert world.health.unhealthy == frozenset()
 
 
 class Inner:
@@ -170,8 +170,8 @@ class Inner:
 
 async def test_watched_breakers_tell_both_the_breaker_and_the_signs(world: World) -> None:
     inner = Inner()
-    watched = WatchedBreakers(
-        inner, world.signs, CredentialBreakers(lambda: world.now, Random(1)), Credentials({})
+    watched = HealthRecordingBreakers(
+        inner, world.health, CredentialBreakers(lambda: world.now, Random(1)), Credentials({})
     )
     key = ("a", "m")
 
@@ -184,12 +184,12 @@ async def test_watched_breakers_tell_both_the_breaker_and_the_signs(world: World
     world.now += 2
     first.succeed(0.5)
     first.fail(ServerFailed("No."))
-    assert world.signs.traffic([key]).latency_ms == 2000
+    assert world.health.traffic([key]).latency_ms == 2000
     (await permit()).fail(ServerFailed("No."))
     gone = await permit()
     gone.release()
     gone.succeed()
-    traffic = world.signs.traffic([key])
+    traffic = world.health.traffic([key])
     assert (traffic.calls, traffic.failures) == (2, 1)
     # Until the first content; what is shown is the whole call.
     assert inner.words[0] == "succeed 0.5"
