@@ -11,9 +11,7 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from llm_routing.core.quirks import ANY, ANY_MODEL, Quirks, StrictLimits, ToolIds, words
-
-OPENAI_CHAT = "openai_chat"
-ANTHROPIC_MESSAGES = "anthropic_messages"
+from llm_routing.formats.names import ANTHROPIC_MESSAGES, OPENAI_CHAT
 
 # Fields of other vendors' requests and messages, which OpenAI refuses.
 _FOREIGN_FIELDS = words(
@@ -75,8 +73,8 @@ class Vendor:
     clients read. `headers` go with every request; `setting_headers` maps a header to the setting
     (a field of `conf.Settings`) whose value it carries, left out where that is empty. `models_path`
     is where models are listed, below the base URL; `credential_path`, where the list needs no key,
-    is asked instead to prove one. `names_unlisted`: it takes models that its list does not have.
-    `is_local`: it runs on machines of one's own.
+    is asked instead to prove one. `accepts_unlisted_models`: it accepts models missing from its
+    model list. `is_local`: it runs on machines of one's own.
     `is_sandbox`: its answers are made up.
     """
 
@@ -92,7 +90,7 @@ class Vendor:
     quirks: Quirks = ANY
     models_path: str = "/models"
     credential_path: str = ""
-    names_unlisted: bool = False
+    accepts_unlisted_models: bool = False
     is_local: bool = False
     is_sandbox: bool = False
 
@@ -106,7 +104,7 @@ class Vendor:
         """The environment variables a key is looked for in, the first one first."""
         return (self.api_key_env, *self.api_key_env_fallbacks)
 
-    def owns(self, base_url: str) -> bool:
+    def is_own_host(self, base_url: str) -> bool:
         """Whether an address is this machine or, over https, the vendor's own host or one below
         it. Only there may the key go that the vendor's variable holds, and the values of its
         `setting_headers`."""
@@ -120,7 +118,7 @@ class Vendor:
     def quirks_at(self, base_url: str) -> Quirks:
         """What is taken at an address. A server that only speaks the vendor's format would pay
         `thread` no heed, and answer the end of a conversation as if it were all of it."""
-        if not self.quirks.holds_threads or self.owns(base_url):
+        if not self.quirks.holds_threads or self.is_own_host(base_url):
             return self.quirks
         return replace(self.quirks, holds_threads=False)
 
@@ -149,7 +147,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         api_key_env="PORTKEY_API_KEY",
         auth=Auth.PORTKEY,
         setting_headers={"x-portkey-config": "portkey_config"},
-        names_unlisted=True,
+        accepts_unlisted_models=True,
         quirks=Quirks(
             limit_field="max_completion_tokens",
             reasoning_models="@openai/",
@@ -367,7 +365,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         base_url="http://127.0.0.1:8000/v1",
         api_key_env="VLLM_API_KEY",
         auth=Auth.OPTIONAL_BEARER,
-        names_unlisted=True,
+        accepts_unlisted_models=True,
         is_local=True,
         quirks=Quirks(
             part_types=words(
@@ -389,7 +387,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         base_url="http://127.0.0.1:8099/v1",
         api_key_env="LLM_SANDBOX_API_KEY",
         auth=Auth.OPTIONAL_BEARER,
-        names_unlisted=True,
+        accepts_unlisted_models=True,
         is_local=True,
         is_sandbox=True,
         quirks=Quirks(marks_cache=ANY_MODEL),

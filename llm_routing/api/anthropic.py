@@ -41,11 +41,11 @@ async def messages(request: GatewayRequest) -> HttpResponseBase:
 async def answer_message(request: AuthenticatedRequest) -> EndpointResponse:
     """The answer to a message. Raises `LLMError`."""
     body, idempotency = read_idempotent(request)
-    llm_request = _with_beta(request, MESSAGES.parse_request(body))
+    llm_request = _with_beta(request, MESSAGES.read_request(body))
     return await complete(
         request,
         llm_request,
-        MESSAGES.render_response,
+        MESSAGES.write_response,
         lambda _: MESSAGES.stream_renderer(llm_request),
         idempotency,
     )
@@ -59,11 +59,11 @@ async def answer_message(request: AuthenticatedRequest) -> EndpointResponse:
 )
 async def count_tokens(request: GatewayRequest) -> HttpResponseBase:
     """The tokens of a prompt: the vendor's own count where it has one, else an estimate."""
-    llm_request = _with_beta(request, MESSAGES.parse_count_tokens_request(read_json(request)))
+    llm_request = _with_beta(request, MESSAGES.read_count_tokens_request(read_json(request)))
     llm_request = replace(llm_request, timeout=request_timeout(request.headers))
     gateway = await get_llm_router()
     count = await gateway.count_tokens(llm_request, request.auth, request.request_id)
-    return json_response(MESSAGES.render_count_tokens(count.input_tokens), count.routing)
+    return json_response(MESSAGES.write_count_tokens(count.input_tokens), count.routing)
 
 
 def _with_beta(request: AuthenticatedRequest, llm_request: LLMRequest) -> LLMRequest:

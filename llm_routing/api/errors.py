@@ -116,9 +116,9 @@ def _http_status(error: LLMError) -> int:
 
 
 NATIVE = Envelope(native_status, _native)
-OPENAI = Envelope(_http_status, FORMATS["openai_chat"].render_error)
+OPENAI = Envelope(_http_status, FORMATS["openai_chat"].write_error)
 ANTHROPIC = Envelope(
-    _http_status, FORMATS["anthropic_messages"].render_error, ("x-request-id", "request-id")
+    _http_status, FORMATS["anthropic_messages"].write_error, ("x-request-id", "request-id")
 )
 
 

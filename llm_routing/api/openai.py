@@ -11,7 +11,7 @@ from ninja import Router
 from llm_routing.core.codec import encode
 from llm_routing.factory import get_llm_router
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
-from llm_routing.formats.openai_embeddings import OpenAIEmbeddings
+from llm_routing.formats.openai_embeddings.wire_format import OpenAIEmbeddings
 from llm_routing.serving.exchange import AuthenticatedRequest, EndpointResponse
 
 from . import addresses as models
@@ -44,11 +44,11 @@ async def chat_completions(request: GatewayRequest) -> HttpResponseBase:
 async def answer_chat(request: AuthenticatedRequest) -> EndpointResponse:
     """The answer to a chat completion. Raises `LLMError`."""
     body, idempotency = read_idempotent(request)
-    llm_request = CHAT.parse_request(body)
+    llm_request = CHAT.read_request(body)
     return await complete(
         request,
         llm_request,
-        lambda answer: CHAT.render_response(answer, created=answer.routing.created),
+        lambda answer: CHAT.write_response(answer, created=answer.routing.created),
         lambda stream: CHAT.stream_renderer(llm_request, created=stream.created),
         idempotency,
     )
@@ -63,11 +63,11 @@ async def answer_chat(request: AuthenticatedRequest) -> EndpointResponse:
 async def embeddings(request: GatewayRequest) -> HttpResponseBase:
     """Vectors for one text or several."""
     body, idempotency = read_idempotent(request)
-    wanted = EMBEDDINGS.parse_embedding_request(body)
+    wanted = EMBEDDINGS.read_embedding_request(body)
     wanted = replace(wanted, timeout=request_timeout(request.headers), idempotency=idempotency)
     gateway = await get_llm_router()
     answer = await gateway.respond_embeddings(wanted, request.auth, request.request_id)
-    return json_response(EMBEDDINGS.render_embeddings(answer, wanted), answer.routing)
+    return json_response(EMBEDDINGS.write_embeddings(answer, wanted), answer.routing)
 
 
 @router.get(

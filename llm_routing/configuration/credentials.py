@@ -99,7 +99,7 @@ def build_credential(
     if vendor.needs_key and not api_key:
         return None
     from_settings = {}
-    is_at_vendor = not base_url or vendor.owns(base_url)
+    is_at_vendor = not base_url or vendor.is_own_host(base_url)
     for header, name in vendor.setting_headers.items() if is_at_vendor else ():
         value = setting_values.get(name, "")
         if not fits_header(value):
@@ -154,7 +154,7 @@ def find_key(provider: Provider, environ: Mapping[str, str] = os.environ) -> Pro
     vendor = VENDORS.get(provider.vendor)
     if vendor is None or provider.api_key_env:
         return ProviderKey()
-    if provider.base_url and not vendor.owns(provider.base_url):
+    if provider.base_url and not vendor.is_own_host(provider.base_url):
         return ProviderKey()
     return vendor_key(vendor, environ)
 

@@ -1,6 +1,6 @@
 """How a vendor describes a failure, and what the gateway had sent it: facts to judge an error by.
 
-What follows from them is in `formats.evidence`; the errors themselves are in `errors`.
+What follows from them is in `formats.error_attribution`; the errors themselves are in `errors`.
 """
 
 from collections.abc import Mapping

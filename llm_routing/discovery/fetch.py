@@ -17,8 +17,9 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.ports import Credential, Transport
 from llm_routing.core.redaction import masked_body
+from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.registry import FORMATS
-from llm_routing.vendors import ANTHROPIC_MESSAGES, Vendor
+from llm_routing.vendors import Vendor
 
 from .lists import MAX_MODELS, ListedModel, Page, parse_page
 

@@ -23,7 +23,7 @@ from llm_routing.core.types import (
 )
 
 
-class AnswerHead(Struct, frozen=True):
+class AnswerDefaults(Struct, frozen=True):
     """What an answer is called where its vendor does not say; `created` is in Unix seconds."""
 
     id: str = ""
@@ -31,7 +31,7 @@ class AnswerHead(Struct, frozen=True):
     model: str = ""
 
 
-NO_HEAD: Final = AnswerHead()
+NO_DEFAULTS: Final = AnswerDefaults()
 
 
 class StreamRenderer(Protocol):
@@ -57,17 +57,17 @@ class CallerFormat(Protocol):
 
     name: str
 
-    def parse_request(self, body: Any) -> LLMRequest:
+    def read_request(self, body: Any) -> LLMRequest:
         """The canonical request of a decoded body, with the body as its `source`. Raises
         `InvalidRequest` naming the field. Never mutates `body`."""
 
-    def render_response(self, response: LLMResponse) -> bytes:
+    def write_response(self, response: LLMResponse) -> bytes:
         """The body for the caller: `completion.raw` where it is in this format, else rebuilt."""
 
     def stream_renderer(self, request: LLMRequest) -> StreamRenderer:
         """A renderer for the answer to `request`."""
 
-    def render_error(self, error: LLMError, request_id: str) -> bytes:
+    def write_error(self, error: LLMError, request_id: str) -> bytes:
         """The error's body, in this format's envelope."""
 
 
@@ -76,7 +76,7 @@ class VendorFormat(Protocol):
 
     name: str
 
-    def build_request(self, request: LLMRequest, target: Target) -> WireRequest:
+    def write_request(self, request: LLMRequest, target: Target) -> WireRequest:
         """The request in the vendor's words; `request.stream` says whether to stream.
 
         Starts from `request.source` where it is in this format (only the model, what routes add
@@ -85,13 +85,13 @@ class VendorFormat(Protocol):
         cannot be done without raises `UnsupportedRequest`.
         """
 
-    def parse_response(self, body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
-        """The completion of a 2xx body. What the format demands and the vendor left out is added
-        to `Completion.raw`, from `head` where it cannot be known. Raises `MalformedAnswer` for what
-        cannot be read, and what `map_error` says for an error inside a 200."""
+    def read_response(self, body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Completion:
+        """Returns the completion of a 2xx body. Required fields that the vendor left out are added
+        to `Completion.raw`, from `defaults` if they cannot be derived. Raises `MalformedAnswer` if
+        the body cannot be read, and the error of `map_error` for an error inside a 200."""
 
-    def stream_parser(self, head: AnswerHead = NO_HEAD) -> StreamParser:
-        """A parser for one streamed answer; `head` as in `parse_response`."""
+    def stream_parser(self, defaults: AnswerDefaults = NO_DEFAULTS) -> StreamParser:
+        """A parser for one streamed answer; `defaults` as in `read_response`."""
 
     def map_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """The failure that a non-2xx answer means. `headers` has lower-case names. The message
@@ -103,17 +103,17 @@ class EmbeddingFormat(Protocol):
 
     name: str
 
-    def parse_embedding_request(self, body: Any) -> EmbeddingRequest:
-        """As `CallerFormat.parse_request`."""
+    def read_embedding_request(self, body: Any) -> EmbeddingRequest:
+        """As `CallerFormat.read_request`."""
 
-    def render_embeddings(self, response: EmbeddingResponse, request: EmbeddingRequest) -> bytes:
-        """As `CallerFormat.render_response`."""
+    def write_embeddings(self, response: EmbeddingResponse, request: EmbeddingRequest) -> bytes:
+        """As `CallerFormat.write_response`."""
 
-    def build_embedding_request(self, request: EmbeddingRequest, target: Target) -> WireRequest:
-        """As `VendorFormat.build_request`."""
+    def write_embedding_request(self, request: EmbeddingRequest, target: Target) -> WireRequest:
+        """As `VendorFormat.write_request`."""
 
-    def parse_embeddings(self, body: bytes) -> Embeddings:
-        """As `VendorFormat.parse_response`."""
+    def read_embeddings(self, body: bytes) -> Embeddings:
+        """As `VendorFormat.read_response`."""
 
 
 class WireFormat(CallerFormat, VendorFormat, Protocol):
@@ -121,8 +121,8 @@ class WireFormat(CallerFormat, VendorFormat, Protocol):
 
 
 __all__ = [
-    "NO_HEAD",
-    "AnswerHead",
+    "NO_DEFAULTS",
+    "AnswerDefaults",
     "CallerFormat",
     "EmbeddingFormat",
     "StreamParser",

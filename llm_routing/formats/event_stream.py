@@ -13,7 +13,7 @@ from llm_routing.core.errors import UpstreamError
 from llm_routing.core.events import Frame
 
 from .sse import EventSplitter, ServerSentEvent
-from .text_delta_fast_path import TextRun
+from .text_delta_fast_path import TextDeltaFastPath
 
 # A string begins, and is not empty, in a field that holds a piece of the answer.
 _WORDS: Final = re.compile(
@@ -44,7 +44,7 @@ class EventStreamParser(ABC):
     def __init__(self) -> None:
         self.failure: UpstreamError | None = None
         self._splitter = EventSplitter()
-        self._run = TextRun(self.name)
+        self._run = TextDeltaFastPath(self.name)
         self._is_ended = False
 
     def feed(self, data: bytes) -> Sequence[Frame]:
@@ -82,7 +82,7 @@ def decoded_event(data: bytes) -> tuple[Any, bool]:
     return None, False
 
 
-def may_hold_words(data: bytes) -> bool:
+def may_contain_content(data: bytes) -> bool:
     """Whether an event that cannot be read may have held a piece of the answer, which without it
     has a hole: it begins as the chunks of an answer do, or shows words."""
     first = _FIRST_FIELD.match(data)

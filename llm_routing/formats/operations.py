@@ -36,13 +36,13 @@ from llm_routing.core.types import (
 )
 from llm_routing.core.vendor_details import SentRequest
 
-from .anthropic_messages.thread_answers import SealingParser, with_sealed_id
+from .anthropic_messages.threads import IdSealingParser, with_sealed_id
 from .anthropic_messages.wire_format import AnthropicMessages
-from .base import AnswerHead, EmbeddingFormat
-from .evidence import review
+from .base import AnswerDefaults, EmbeddingFormat
+from .error_attribution import review
 from .prompt_length import part_length, prompt_length, tools_length
 from .registry import EMBEDDING_FORMATS, FORMATS
-from .tool_names import RenamingParser, renamed_tools, with_callers_names
+from .tool_names import ToolRenamingParser, renamed_tools, with_caller_tool_names
 
 _NO_SUCH_ENDPOINT = (404, 405, 501)
 
@@ -50,7 +50,7 @@ MAX_KEPT_BYTES = 1024 * 1024
 """A larger request is built again rather than kept for each of its targets."""
 
 
-class _Spoken(ABC):
+class _FormatOperation(ABC):
     """What every operation leaves to the target's format."""
 
     name: str
@@ -69,10 +69,10 @@ class _Spoken(ABC):
 
     def stream_parser(self, target: Target) -> StreamParser:
         """A parser for one streamed answer."""
-        return FORMATS[target.provider.format].stream_parser(self._head(target))
+        return FORMATS[target.provider.format].stream_parser(self._defaults(target))
 
-    def _head(self, target: Target) -> AnswerHead:
-        return AnswerHead(self._answer_id, self._created, target.model.model_id)
+    def _defaults(self, target: Target) -> AnswerDefaults:
+        return AnswerDefaults(self._answer_id, self._created, target.model.model_id)
 
     def map_error(
         self, target: Target, status: int, headers: Mapping[str, str], body: bytes
@@ -95,7 +95,7 @@ class _Spoken(ABC):
             error.counts_against_breaker = False
 
 
-class ChatOperation(_Spoken):
+class ChatOperation(_FormatOperation):
     """A completion, streamed or whole as the request says. `answer_id` and `created`, in Unix
     seconds, stand in answers whose vendor leaves them out. `thread_ids` seals the ids of answers in
     a thread."""
@@ -132,7 +132,7 @@ class ChatOperation(_Spoken):
         built = self._built.get(id(target))
         if built is not None:
             return built[1]
-        wire = FORMATS[target.provider.format].build_request(self._request, target)
+        wire = FORMATS[target.provider.format].write_request(self._request, target)
         if len(wire.body) <= MAX_KEPT_BYTES:
             self._built[id(target)] = (target, wire)
         return wire
@@ -167,8 +167,8 @@ class ChatOperation(_Spoken):
 
     def parse(self, target: Target, body: bytes) -> Completion:
         """The completion in a 2xx body."""
-        completion = FORMATS[target.provider.format].parse_response(body, self._head(target))
-        completion = with_callers_names(completion, self._renamed_tools(target))
+        completion = FORMATS[target.provider.format].read_response(body, self._defaults(target))
+        completion = with_caller_tool_names(completion, self._renamed_tools(target))
         if self._thread_ids is None:
             return completion
         return with_sealed_id(completion, partial(self._thread_ids.sealed, target=target))
@@ -178,9 +178,9 @@ class ChatOperation(_Spoken):
         parser = super().stream_parser(target)
         names = self._renamed_tools(target)
         if names:
-            parser = RenamingParser(parser, names)
+            parser = ToolRenamingParser(parser, names)
         if self._thread_ids is not None:
-            parser = SealingParser(parser, partial(self._thread_ids.sealed, target=target))
+            parser = IdSealingParser(parser, partial(self._thread_ids.sealed, target=target))
         return parser
 
     def _renamed_tools(self, target: Target) -> Mapping[str, str]:
@@ -199,7 +199,7 @@ class ChatOperation(_Spoken):
         return sum(part_length(part) for choice in result.choices for part in choice.content)
 
 
-class EmbeddingOperation(_Spoken):
+class EmbeddingOperation(_FormatOperation):
     """Vectors for texts."""
 
     name = EMBEDDINGS
@@ -221,14 +221,14 @@ class EmbeddingOperation(_Spoken):
 
     def build(self, target: Target) -> WireRequest:
         """The request in the target's words."""
-        return _embedding_format(target).build_embedding_request(self._request, target)
+        return _embedding_format(target).write_embedding_request(self._request, target)
 
     def continued(self, text: str) -> None:
         """There is nothing to continue."""
 
     def parse(self, target: Target, body: bytes) -> Embeddings:
         """The vectors in a 2xx body."""
-        return _embedding_format(target).parse_embeddings(body)
+        return _embedding_format(target).read_embeddings(body)
 
     def usage(self, result: Embeddings) -> Usage | None:
         """The tokens the vendor counted."""
@@ -243,7 +243,7 @@ class EmbeddingOperation(_Spoken):
         return 0
 
 
-class CountTokensOperation(_Spoken):
+class CountTokensOperation(_FormatOperation):
     """How many tokens a prompt has, by the vendor's own count."""
 
     name = "count_tokens"
@@ -278,14 +278,14 @@ class CountTokensOperation(_Spoken):
 
     def build(self, target: Target) -> WireRequest:
         """The request in the target's words."""
-        return self._format.build_count_tokens_request(self._request, target)
+        return self._format.write_count_tokens_request(self._request, target)
 
     def continued(self, text: str) -> None:
         """There is nothing to continue."""
 
     def parse(self, target: Target, body: bytes) -> int:
         """The count in a 2xx body."""
-        return self._format.parse_count_tokens(body)
+        return self._format.read_count_tokens(body)
 
     def usage(self, result: int) -> Usage | None:
         """Counting is free."""

@@ -28,7 +28,7 @@ IMAGE_OF_LOW_DETAIL: Final = 85 * CHARACTERS_PER_TOKEN
 # https://platform.claude.com/docs/en/build-with-claude/pdf-support: 1 500 to 3 000 tokens a page
 PAGE: Final = 2_000 * CHARACTERS_PER_TOKEN
 BASE64_CHARACTERS_PER_PAGE: Final = 100_000
-MOST_PAGES: Final = 600
+MAX_PAGES: Final = 600
 
 
 def prompt_length(request: LLMRequest) -> int:
@@ -88,7 +88,7 @@ def _document_length(source: Mapping[str, Any]) -> int:
     if isinstance(content, str):
         return len(content)
     size = _text_length(source.get("data")) + _text_length(source.get("file_data"))
-    return PAGE * min(max(math.ceil(size / BASE64_CHARACTERS_PER_PAGE), 1), MOST_PAGES)
+    return PAGE * min(max(math.ceil(size / BASE64_CHARACTERS_PER_PAGE), 1), MAX_PAGES)
 
 
 def _text_length(value: Any) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from .anthropic_messages.wire_format import AnthropicMessages
 from .base import EmbeddingFormat, WireFormat
 from .openai_chat.wire_format import OpenAIChat
-from .openai_embeddings import OpenAIEmbeddings
+from .openai_embeddings.wire_format import OpenAIEmbeddings
 
 FORMATS: Mapping[str, WireFormat] = {
     wire_format.name: wire_format for wire_format in (OpenAIChat(), AnthropicMessages())

@@ -24,7 +24,7 @@ _QUOTE: Final = b'"'
 _PADDING: Final = re.compile(rb'"obfuscation": ?"')
 
 
-class TextRun:
+class TextDeltaFastPath:
     """The bytes around the text, learned from an event that was read in full. One for a stream.
 
     What lies between the quotes of a JSON string and has no quote, backslash or control character

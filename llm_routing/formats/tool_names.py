@@ -39,7 +39,7 @@ def renamed_tools(request: LLMRequest, longest: int | None) -> Mapping[str, str]
     return {new: name for name in names if (new := fitted_name(name, longest)) != name}
 
 
-def with_callers_names(completion: Completion, names: Mapping[str, str]) -> Completion:
+def with_caller_tool_names(completion: Completion, names: Mapping[str, str]) -> Completion:
     """The completion with the caller's names. It is in no format, so that the vendor's bytes, which
     have other names, are not relayed."""
     if not names:
@@ -57,7 +57,7 @@ def _part(part: Part, names: Mapping[str, str]) -> Part:
     return part
 
 
-class RenamingParser:
+class ToolRenamingParser:
     """A parser whose events have the caller's names; its frames are not relayed as they are."""
 
     def __init__(self, parser: StreamParser, names: Mapping[str, str]) -> None:

@@ -13,11 +13,11 @@ from llm_routing.core.types import MOST_TOKENS
 _NUMBER: Final = re.compile(r"\s*([0-9]{1,12})(?:\.([0-9]{0,12}))?\s*", re.ASCII)
 
 
-class ImpossibleCount(ValueError):
+class InvalidCount(ValueError):
     """A count that no answer can have."""
 
 
-def mend_usage(owner: dict[str, Any]) -> bool:
+def repair_usage(owner: dict[str, Any]) -> bool:
     """Makes the counts in `owner["usage"]` whole numbers, and returns whether that changed it.
 
     A usage with a count that cannot be (negative, huge, no number) is not believed at all: it
@@ -28,7 +28,7 @@ def mend_usage(owner: dict[str, Any]) -> bool:
         return False
     try:
         mended = _mended(usage)
-    except ImpossibleCount:
+    except InvalidCount:
         mended = None
     if mended is usage:
         return False
@@ -37,7 +37,7 @@ def mend_usage(owner: dict[str, Any]) -> bool:
 
 
 def _mended(counts: dict[str, Any]) -> dict[str, Any]:
-    """`counts` itself where every count is a whole number or null. Raises `ImpossibleCount`."""
+    """`counts` itself where every count is a whole number or null. Raises `InvalidCount`."""
     changed: dict[str, Any] = {}
     for name, value in counts.items():
         if isinstance(value, dict):
@@ -47,7 +47,7 @@ def _mended(counts: dict[str, Any]) -> dict[str, Any]:
         elif name.endswith("tokens") and value is not None:
             count = read_count(value)
             if count is None:
-                raise ImpossibleCount
+                raise InvalidCount
             if type(value) is not int:
                 changed[name] = count
     return {**counts, **changed} if changed else counts

@@ -30,9 +30,10 @@ from llm_routing.core.redaction import masked_body
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import Caller, EmbeddingRequest, LLMRequest
 from llm_routing.discovery.lists import OfferedModels, offered_models, parse_page
+from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.operations import ChatOperation, EmbeddingOperation
 from llm_routing.formats.registry import FORMATS
-from llm_routing.vendors import ANTHROPIC_MESSAGES, VENDORS, Vendor
+from llm_routing.vendors import VENDORS, Vendor
 
 NO_CREDENTIAL = "no_credential"
 LOCAL_REFUSALS = frozenset((NO_CREDENTIAL, AddressForbidden.code))
@@ -249,7 +250,7 @@ def _offered(checked: ProviderToCheck, body: bytes) -> OfferedModels | None:
     except ValueError:
         raise MalformedAnswer("The answer is not what such a provider says.", status=200) from None
     is_whole = page.models and not page.unreadable and not page.has_more
-    is_last_word = not vendor.names_unlisted and vendor.owns(checked.spec.base_url)
+    is_last_word = not vendor.accepts_unlisted_models and vendor.is_own_host(checked.spec.base_url)
     return offered_models(page.models) if is_whole and is_last_word else None
 
 

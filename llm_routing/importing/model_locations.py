@@ -219,7 +219,7 @@ def _usable(draft: Draft, name: str, vendor: str, address: str, where: str) -> s
         return ""
     there = address or VENDORS[vendor].base_url
     for row in VENDORS.values():
-        if name in row.api_key_envs and not row.owns(there):
+        if name in row.api_key_envs and not row.is_own_host(there):
             draft.skip(
                 where,
                 f"{name} holds a key of {row.title}, and this address is another's: it would be "

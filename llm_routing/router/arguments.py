@@ -39,7 +39,7 @@ def build_request(
         messages = [{"role": "user", "content": messages}]
     given = {name: value for name, value in params.items() if value is not None}
     # OpenAI's requests name a model; what is asked for here is said by the address below.
-    request = _OPENAI.parse_request({"model": "-", "messages": list(messages), **given})
+    request = _OPENAI.read_request({"model": "-", "messages": list(messages), **given})
     if system_prompt is not None and has_system_message(request):
         raise InvalidRequest(
             "There is a system message among the messages and a system prompt beside them; "

@@ -240,8 +240,8 @@ async def test_a_replayed_stream_is_the_original_byte_for_byte(
         "messages": [{"role": "user", "content": "[[comments extra_fields split=7]] Grüße 🎉"}],
         "stream": True,
     }
-    plain = OpenAIChat().parse_request(body)
-    with_usage = OpenAIChat().parse_request({**body, "stream_options": {"include_usage": True}})
+    plain = OpenAIChat().read_request(body)
+    with_usage = OpenAIChat().read_request({**body, "stream_options": {"include_usage": True}})
     first = await read(router, OpenAIChat(), plain)
     second = await read(router, OpenAIChat(), plain)
     assert (first[0], second[0]) == (MISS, HIT)
@@ -276,7 +276,7 @@ async def test_a_hit_is_written_in_the_reader_s_own_format(
         "messages": [{"role": "user", "content": "Hello"}],
         "stream": stream,
     }
-    request = reader.parse_request(body)
+    request = reader.read_request(body)
     if stream:
         one, two = [await read(router, reader, request) for _ in range(2)]
         assert (one[0], two[0]) == (MISS, HIT)
@@ -284,7 +284,7 @@ async def test_a_hit_is_written_in_the_reader_s_own_format(
     else:
         answers = [await router.respond(request, Caller(), "req_1") for _ in range(2)]
         assert [answer.routing.cache for answer in answers] == [MISS, HIT]
-        assert reader.render_response(answers[1]) == reader.render_response(answers[0])
+        assert reader.write_response(answers[1]) == reader.write_response(answers[0])
 
 
 async def test_typed_events_of_a_hit_are_those_of_the_original(router: BaseLLMRouter) -> None:

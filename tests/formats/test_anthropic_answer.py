@@ -25,7 +25,7 @@ from llm_routing.core.types import (
     Usage,
 )
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
-from llm_routing.formats.base import AnswerHead
+from llm_routing.formats.base import AnswerDefaults
 
 FORMAT = AnthropicMessages()
 
@@ -68,7 +68,7 @@ def response(
 
 def rendered(given: LLMResponse) -> dict[str, Any]:
     """What the caller reads, which the official SDK must be able to read too."""
-    body = FORMAT.render_response(given)
+    body = FORMAT.write_response(given)
     SDKMessage.model_validate_json(body, strict=True)
     value: dict[str, Any] = json.loads(body)
     return value
@@ -78,7 +78,7 @@ class TestFromAVendor:
     def test_a_plain_answer(self) -> None:
         raw = answer()
 
-        assert FORMAT.parse_response(raw) == Completion(
+        assert FORMAT.read_response(raw) == Completion(
             id="msg_1",
             model="claude-x",
             choices=(Choice((TextPart("Hello"),), FinishReason.STOP),),
@@ -89,7 +89,7 @@ class TestFromAVendor:
 
     def test_blocks_of_every_kind(self) -> None:
         search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
-        completion = FORMAT.parse_response(
+        completion = FORMAT.read_response(
             answer(
                 content=[
                     {"type": "thinking", "thinking": "Hm", "signature": "sig"},
@@ -124,7 +124,7 @@ class TestFromAVendor:
         ],
     )
     def test_stop_reasons(self, stop_reason: str | None, expected: FinishReason | None) -> None:
-        completion = FORMAT.parse_response(answer(stop_reason=stop_reason, stop_sequence="END"))
+        completion = FORMAT.read_response(answer(stop_reason=stop_reason, stop_sequence="END"))
 
         assert completion.choices[0].finish_reason is expected
         assert completion.choices[0].stop_sequence == "END"
@@ -132,16 +132,16 @@ class TestFromAVendor:
     def test_the_words_of_a_refusal_are_kept(self) -> None:
         details = {"type": "refusal", "category": None, "explanation": "No."}
 
-        completion = FORMAT.parse_response(
+        completion = FORMAT.read_response(
             answer(stop_reason="refusal", content=[], stop_details=details)
         )
-        silent = FORMAT.parse_response(answer(stop_details={**details, "explanation": None}))
+        silent = FORMAT.read_response(answer(stop_details={**details, "explanation": None}))
 
         assert completion.choices[0].content == (RefusalPart("No."),)
         assert silent.choices[0].content == (TextPart("Hello"),)
 
     def test_input_counts_what_went_through_the_cache(self) -> None:
-        completion = FORMAT.parse_response(
+        completion = FORMAT.read_response(
             answer(
                 usage={
                     "input_tokens": 10,
@@ -178,7 +178,7 @@ class TestFromAVendor:
         ],
     )
     def test_counts_that_cannot_be_are_no_counts_and_reach_no_caller(self, usage: Any) -> None:
-        completion = FORMAT.parse_response(answer(usage=usage))
+        completion = FORMAT.read_response(answer(usage=usage))
         assert completion.usage is None
         shown = json.loads(completion.raw or b"")["usage"]
         assert shown["input_tokens"] == shown["output_tokens"] == 0
@@ -191,8 +191,8 @@ class TestFromAVendor:
             {"type": "tool_use", "name": "g", "input": None},
         ]
         body = json.dumps({"content": blocks, "stop_reason": "tool_calls"}).encode()
-        head = AnswerHead("request-1", 1_700_000_000, "model-1")
-        completion = FORMAT.parse_response(body, head)
+        head = AnswerDefaults("request-1", 1_700_000_000, "model-1")
+        completion = FORMAT.read_response(body, head)
         read = SDKMessage.model_validate_json(completion.raw, strict=True)
 
         assert read.id.startswith("msg_")
@@ -202,13 +202,13 @@ class TestFromAVendor:
         assert [part.arguments for part in completion.choices[0].tool_calls] == ['{"a":1}', "{}"]
 
     def test_content_may_be_a_text(self) -> None:
-        completion = FORMAT.parse_response(answer(content="Hello"))
+        completion = FORMAT.read_response(answer(content="Hello"))
         assert completion.choices[0].text == "Hello"
         assert json.loads(completion.raw)["content"] == [{"type": "text", "text": "Hello"}]
 
     @pytest.mark.parametrize("usage", [None, {}])
     def test_no_usage_is_no_usage(self, usage: Any) -> None:
-        assert FORMAT.parse_response(answer(usage=usage)).usage is None
+        assert FORMAT.read_response(answer(usage=usage)).usage is None
 
     @pytest.mark.parametrize(
         "body",
@@ -227,13 +227,13 @@ class TestFromAVendor:
     )
     def test_what_is_no_answer_is_malformed(self, body: bytes) -> None:
         with pytest.raises(MalformedAnswer):
-            FORMAT.parse_response(body)
+            FORMAT.read_response(body)
 
     def test_an_error_inside_a_200_is_that_error(self) -> None:
         body = b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}'
 
         with pytest.raises(UpstreamOverloaded, match="Overloaded"):
-            FORMAT.parse_response(body)
+            FORMAT.read_response(body)
 
 
 class TestToACaller:
@@ -242,7 +242,7 @@ class TestToACaller:
 
         given = response(TextPart("Hi"), format="anthropic_messages", raw=raw)
 
-        assert FORMAT.render_response(given) == raw
+        assert FORMAT.write_response(given) == raw
 
     def test_without_its_bytes_an_answer_is_rebuilt(self) -> None:
         given = response(TextPart("Hi"), format="anthropic_messages", raw=b"", id="msg_9")
@@ -377,17 +377,17 @@ class TestToACaller:
 
 class TestCountingTokens:
     def test_the_number_goes_through(self) -> None:
-        assert FORMAT.parse_count_tokens(b'{"input_tokens":14}') == 14
-        assert FORMAT.parse_count_tokens(FORMAT.render_count_tokens(14)) == 14
-        assert json.loads(FORMAT.render_count_tokens(14)) == {"input_tokens": 14}
+        assert FORMAT.read_count_tokens(b'{"input_tokens":14}') == 14
+        assert FORMAT.read_count_tokens(FORMAT.write_count_tokens(14)) == 14
+        assert json.loads(FORMAT.write_count_tokens(14)) == {"input_tokens": 14}
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"input_tokens":-1}'])
     def test_what_is_no_number_is_malformed(self, body: bytes) -> None:
         with pytest.raises(MalformedAnswer):
-            FORMAT.parse_count_tokens(body)
+            FORMAT.read_count_tokens(body)
 
     def test_an_error_inside_a_200_is_that_error(self) -> None:
         body = b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}'
 
         with pytest.raises(UpstreamOverloaded):
-            FORMAT.parse_count_tokens(body)
+            FORMAT.read_count_tokens(body)

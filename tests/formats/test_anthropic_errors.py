@@ -166,7 +166,7 @@ class TestFromAVendor:
         self, kind: str, expected: type[UpstreamError], status: int
     ) -> None:
         with pytest.raises(UpstreamError) as caught:
-            FORMAT.parse_response(envelope(kind))
+            FORMAT.read_response(envelope(kind))
 
         assert type(caught.value) is expected
         assert caught.value.status == status
@@ -194,7 +194,7 @@ class TestToACaller:
     def test_the_official_client_raises_its_own_error(
         self, error: LLMError, kind: str, raised: str
     ) -> None:
-        body = FORMAT.render_error(error, "req-1")
+        body = FORMAT.write_error(error, "req-1")
         transport = httpx2.MockTransport(
             lambda _: httpx2.Response(
                 error.http_status, content=body, headers={"content-type": "application/json"}
@@ -221,13 +221,13 @@ class TestToACaller:
         error = InvalidRequest("x")
         error.http_status = 422
 
-        assert json.loads(FORMAT.render_error(error, ""))["error"]["type"] == (
+        assert json.loads(FORMAT.write_error(error, ""))["error"]["type"] == (
             "invalid_request_error"
         )
 
     def test_the_field_is_named(self) -> None:
-        body = FORMAT.render_error(InvalidRequest("x", field="messages.0.role"), "")
-        without = FORMAT.render_error(InvalidRequest("x"), "")
+        body = FORMAT.write_error(InvalidRequest("x", field="messages.0.role"), "")
+        without = FORMAT.write_error(InvalidRequest("x"), "")
 
         assert json.loads(body)["error"]["details"]["field"] == "messages.0.role"
         assert "field" not in json.loads(without)["error"]["details"]
@@ -239,7 +239,7 @@ class TestToACaller:
         )
         error = AllTargetsFailed("x", attempts=attempts, last=ServerFailed("y"))
 
-        assert json.loads(FORMAT.render_error(error, ""))["error"]["details"]["attempts"] == [
+        assert json.loads(FORMAT.write_error(error, ""))["error"]["details"]["attempts"] == [
             {"target": "openai/gpt-x", "error_code": "rate_limited"},
             {"target": "anthropic/claude-x", "error_code": "server_failed"},
         ]

@@ -81,13 +81,13 @@ def result(call_id: str, *content: TextPart | ImagePart, is_error: bool = False)
 
 
 def sent(request: LLMRequest, to: Target | None = None) -> tuple[dict[str, Any], tuple[str, ...]]:
-    wire = FORMAT.build_request(request, to or target())
+    wire = FORMAT.write_request(request, to or target())
     return json.loads(wire.body), wire.ignored
 
 
 class TestWhatACallerWrites:
     def test_every_scalar_field_is_read(self) -> None:
-        request = FORMAT.parse_request(
+        request = FORMAT.read_request(
             body(
                 temperature=0.5,
                 top_p=0.9,
@@ -108,7 +108,7 @@ class TestWhatACallerWrites:
         assert request.user == "u-1"
 
     def test_what_is_not_said_stays_unsaid(self) -> None:
-        request = FORMAT.parse_request(body())
+        request = FORMAT.read_request(body())
 
         assert not request.stream
         assert request.user is None
@@ -122,7 +122,7 @@ class TestWhatACallerWrites:
         sent_body = body(system="Be brief.", future={"x": 1})
         before = copy.deepcopy(sent_body)
 
-        request = FORMAT.parse_request(sent_body)
+        request = FORMAT.read_request(sent_body)
 
         assert request.source == Source("anthropic_messages", before)
         assert sent_body == before
@@ -138,23 +138,23 @@ class TestWhatACallerWrites:
         ],
     )
     def test_a_system_prompt_is_the_first_message(self, system: Any, expected: Any) -> None:
-        request = FORMAT.parse_request(body(system=system))
+        request = FORMAT.read_request(body(system=system))
 
         assert request.messages[0] == Message(Role.SYSTEM, expected)
 
     @pytest.mark.parametrize("system", ["", [], None, [{"type": "text", "text": ""}]])
     def test_an_empty_system_prompt_is_none(self, system: Any) -> None:
-        assert FORMAT.parse_request(body(system=system)).messages == (user("Hi"),)
+        assert FORMAT.read_request(body(system=system)).messages == (user("Hi"),)
 
     def test_a_system_message_may_stand_in_the_middle(self) -> None:
-        request = FORMAT.parse_request(said(("user", "Hi"), ("system", "Be brief.")))
+        request = FORMAT.read_request(said(("user", "Hi"), ("system", "Be brief.")))
 
         assert request.messages[1] == Message(Role.SYSTEM, (TextPart("Be brief."),))
 
     def test_blocks_of_every_kind_are_read(self) -> None:
         document = {"type": "document", "source": {"type": "file", "file_id": "f2"}}
         filed = {"type": "image", "source": {"type": "file", "file_id": "f1"}}
-        request = FORMAT.parse_request(
+        request = FORMAT.read_request(
             said(
                 (
                     "user",
@@ -195,7 +195,7 @@ class TestWhatACallerWrites:
         )
 
     def test_results_of_tools_become_messages_of_their_own_in_order(self) -> None:
-        request = FORMAT.parse_request(
+        request = FORMAT.read_request(
             said(
                 (
                     "user",
@@ -231,7 +231,7 @@ class TestWhatACallerWrites:
     def test_results_alone_leave_no_empty_message(self) -> None:
         block = {"type": "tool_result", "tool_use_id": "a", "content": "1"}
 
-        assert FORMAT.parse_request(said(("user", [block]))).messages == (
+        assert FORMAT.read_request(said(("user", [block]))).messages == (
             result("a", TextPart("1")),
         )
 
@@ -242,17 +242,17 @@ class TestWhatACallerWrites:
             "content": [{"type": "search_result", "title": "t"}],
         }
 
-        request = FORMAT.parse_request(said(("user", [block])))
+        request = FORMAT.read_request(said(("user", [block])))
 
         assert request.messages == (user(ForeignPart("anthropic_messages", block)),)
 
     def test_an_empty_user_message_stays_one(self) -> None:
-        assert FORMAT.parse_request(said(("user", []))).messages == (user(),)
+        assert FORMAT.read_request(said(("user", []))).messages == (user(),)
 
     def test_tools_are_read_and_the_vendors_own_kept(self) -> None:
         schema = {"type": "object", "properties": {"q": {"type": "string"}}}
         search = {"type": "web_search_20250305", "name": "web_search"}
-        request = FORMAT.parse_request(
+        request = FORMAT.read_request(
             body(
                 tools=[
                     {"name": "f", "description": "d", "input_schema": schema, "strict": True},
@@ -288,7 +288,7 @@ class TestWhatACallerWrites:
     def test_the_choice_of_tools_is_read(
         self, choice: dict[str, Any], expected: ToolChoice, parallel: bool | None
     ) -> None:
-        request = FORMAT.parse_request(body(tool_choice=choice))
+        request = FORMAT.read_request(body(tool_choice=choice))
 
         assert request.tool_choice == expected
         assert request.parallel_tool_calls is parallel
@@ -307,7 +307,7 @@ class TestWhatACallerWrites:
     def test_a_json_schema_is_read_under_its_new_name_and_its_old(
         self, fields: dict[str, Any]
     ) -> None:
-        assert FORMAT.parse_request(body(**fields)).response_format == ResponseFormat(
+        assert FORMAT.read_request(body(**fields)).response_format == ResponseFormat(
             AnswerFormat.JSON_SCHEMA, schema={"type": "object"}, strict=True
         )
 
@@ -331,7 +331,7 @@ class TestWhatACallerWrites:
     def test_thinking_and_effort_are_read(
         self, fields: dict[str, Any], expected: Reasoning | None
     ) -> None:
-        assert FORMAT.parse_request(body(**fields)).reasoning == expected
+        assert FORMAT.read_request(body(**fields)).reasoning == expected
 
     @pytest.mark.parametrize(
         ("fields", "path"),
@@ -389,7 +389,7 @@ class TestWhatACallerWrites:
     )
     def test_what_is_wrong_is_named(self, fields: dict[str, Any], path: str) -> None:
         with pytest.raises(InvalidRequest) as caught:
-            FORMAT.parse_request(body(**fields))
+            FORMAT.read_request(body(**fields))
 
         assert caught.value.field == path
 
@@ -403,19 +403,19 @@ class TestACallersOwnBody:
         )
         before = copy.deepcopy(original)
 
-        built, ignored = sent(FORMAT.parse_request(original))
+        built, ignored = sent(FORMAT.read_request(original))
 
         assert built == {**before, "model": "claude-x"}
         assert original == before
         assert ignored == ()
 
     def test_stream_is_what_the_request_says(self) -> None:
-        request = FORMAT.parse_request(body(stream=False))
+        request = FORMAT.read_request(body(stream=False))
 
         assert "stream" not in sent(request)[0]
 
     def test_what_a_route_adds_is_added(self) -> None:
-        parsed = FORMAT.parse_request(body())
+        parsed = FORMAT.read_request(body())
         request = LLMRequest(
             parsed.messages,
             source=parsed.source,
@@ -437,13 +437,13 @@ class TestACallersOwnBody:
     def test_a_routes_temperature_gives_way_to_what_it_would_clash_with(
         self, own: dict[str, Any]
     ) -> None:
-        parsed = FORMAT.parse_request(body(**own))
+        parsed = FORMAT.read_request(body(**own))
         request = LLMRequest(parsed.messages, source=parsed.source, temperature=0.7)
 
         assert sent(request)[0].get("temperature") == own.get("temperature")
 
     def test_a_model_without_sampling_gets_none_and_the_caller_is_told(self) -> None:
-        request = FORMAT.parse_request(body(temperature=0.2, top_k=3))
+        request = FORMAT.read_request(body(temperature=0.2, top_k=3))
 
         built, ignored = sent(request, target("no_sampling"))
 
@@ -470,7 +470,7 @@ class TestACallersOwnBody:
         )
         before = copy.deepcopy(original)
 
-        built, _ = sent(FORMAT.parse_request(original))
+        built, _ = sent(FORMAT.read_request(original))
 
         assert [message["content"] for message in built["messages"]] == [
             "Hi",
@@ -488,7 +488,7 @@ class TestACallersOwnBody:
 
 class TestFromCanonicalForm:
     def test_the_request_goes_where_it_should(self) -> None:
-        wire = FORMAT.build_request(ask(), target())
+        wire = FORMAT.write_request(ask(), target())
 
         assert wire.path == "/v1/messages"
         assert wire.method == "POST"
@@ -734,7 +734,7 @@ class TestFromCanonicalForm:
     )
     def test_what_cannot_be_said_is_refused(self, request_: LLMRequest) -> None:
         with pytest.raises(UnsupportedRequest):
-            FORMAT.build_request(request_, target())
+            FORMAT.write_request(request_, target())
 
     def test_what_can_be_done_without_is_left_out_and_named(self) -> None:
         built, ignored = sent(
@@ -1032,8 +1032,8 @@ class TestCountingTokens:
     def test_a_callers_body_needs_no_max_tokens_and_passes_as_it_is(self) -> None:
         counted = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "future": 1}
 
-        request = FORMAT.parse_count_tokens_request(counted)
-        wire = FORMAT.build_count_tokens_request(request, target())
+        request = FORMAT.read_count_tokens_request(counted)
+        wire = FORMAT.write_count_tokens_request(request, target())
 
         assert request.max_tokens is None
         assert wire.path == "/v1/messages/count_tokens"
@@ -1042,35 +1042,35 @@ class TestCountingTokens:
 
     def test_a_route_adds_its_system_prompt_alone(self) -> None:
         counted = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-        parsed = FORMAT.parse_count_tokens_request(counted)
+        parsed = FORMAT.read_count_tokens_request(counted)
         request = LLMRequest(
             parsed.messages, source=parsed.source, system_prompt="S", temperature=0.5
         )
 
-        wire = FORMAT.build_count_tokens_request(request, target())
+        wire = FORMAT.write_count_tokens_request(request, target())
 
         assert json.loads(wire.body) == {**counted, "model": "claude-x", "system": "S"}
 
     def test_of_a_canonical_request_what_counts_is_sent(self) -> None:
         request = ask(system_prompt="S", tools=(Tool("f"),), temperature=0.5, user="u")
 
-        wire = FORMAT.build_count_tokens_request(request, target())
+        wire = FORMAT.write_count_tokens_request(request, target())
 
         assert json.loads(wire.body).keys() == {"model", "messages", "system", "tools"}
 
     def test_a_bad_body_is_refused(self) -> None:
         with pytest.raises(InvalidRequest):
-            FORMAT.parse_count_tokens_request({"model": "m"})
+            FORMAT.read_count_tokens_request({"model": "m"})
 
 
 def test_the_caller_s_beta_header_goes_to_a_vendor_of_the_format_alone():
     body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
     beta = {"anthropic-beta": "context-1m-2025-08-07"}
-    parsed = AnthropicMessages().parse_request(body)
+    parsed = AnthropicMessages().read_request(body)
     source = Source("anthropic_messages", body, beta)
     target = Target(ProviderSpec("p", "v", "anthropic_messages", "https://x"), ModelSpec("p", "m"))
-    wire = AnthropicMessages().build_request(replace(parsed, source=source), target)
+    wire = AnthropicMessages().write_request(replace(parsed, source=source), target)
     assert wire.headers["anthropic-beta"] == "context-1m-2025-08-07"
     foreign = Source("openai_chat", body, beta)
-    wire = AnthropicMessages().build_request(replace(parsed, source=foreign), target)
+    wire = AnthropicMessages().write_request(replace(parsed, source=foreign), target)
     assert "anthropic-beta" not in wire.headers

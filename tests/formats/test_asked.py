@@ -6,7 +6,11 @@ import pytest
 
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.types import Source
-from llm_routing.formats.asked import check_not_needed, lost_fields, named
+from llm_routing.formats.ignored_fields import (
+    bounded_names,
+    check_can_be_ignored,
+    untranslated_fields,
+)
 
 OPENAI = "openai_chat"
 
@@ -24,9 +28,9 @@ OPENAI = "openai_chat"
 )
 def test_what_the_answer_depends_on_is_never_left_out(name: str, value: Any) -> None:
     with pytest.raises(UnsupportedRequest, match=name):
-        check_not_needed(name, value)
+        check_can_be_ignored(name, value)
     with pytest.raises(UnsupportedRequest, match=name):
-        lost_fields(Source(OPENAI, {name: value}))
+        untranslated_fields(Source(OPENAI, {name: value}))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +45,7 @@ def test_what_the_answer_depends_on_is_never_left_out(name: str, value: Any) -> 
     ],
 )
 def test_what_asks_for_nothing_is(name: str, value: Any) -> None:
-    check_not_needed(name, value)
+    check_can_be_ignored(name, value)
 
 
 def test_fields_are_named_by_their_path_in_every_place() -> None:
@@ -50,13 +54,16 @@ def test_fields_are_named_by_their_path_in_every_place() -> None:
         "tools": [{"type": "function", "function": {"name": "f", "odd": 1, "none": None}}, "x"],
     }
 
-    assert lost_fields(Source(OPENAI, body)) == ["messages.content.odd", "tools.function.odd"]
-    assert lost_fields(Source("of tomorrow", body)) == []
-    assert lost_fields(None) == []
+    assert untranslated_fields(Source(OPENAI, body)) == [
+        "messages.content.odd",
+        "tools.function.odd",
+    ]
+    assert untranslated_fields(Source("of tomorrow", body)) == []
+    assert untranslated_fields(None) == []
 
 
 def test_names_are_told_once_and_bounded() -> None:
-    names = named(["a", "b", "a", "x" * 500, *map(str, range(500))])
+    names = bounded_names(["a", "b", "a", "x" * 500, *map(str, range(500))])
 
     assert names[:3] == ("a", "b", "x" * 80)
     assert len(names) == 40

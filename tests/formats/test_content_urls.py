@@ -25,12 +25,12 @@ BAD, GOOD = "http://127.0.0.1:9000/a", "https://example.com/a"
 
 def openai(part: Any) -> LLMRequest:
     messages = [{"role": "user", "content": [{"type": "text", "text": "See:"}, part]}]
-    return OpenAIChat().parse_request({"model": "m", "messages": messages})
+    return OpenAIChat().read_request({"model": "m", "messages": messages})
 
 
 def anthropic(block: Any) -> LLMRequest:
     messages = [{"role": "user", "content": [block]}]
-    return AnthropicMessages().parse_request({"model": "m", "max_tokens": 9, "messages": messages})
+    return AnthropicMessages().read_request({"model": "m", "max_tokens": 9, "messages": messages})
 
 
 def requests_of(url: str) -> list[LLMRequest]:
@@ -69,7 +69,7 @@ def test_what_nobody_fetches_passes() -> None:
         {"role": "assistant", "content": [{"type": "text", "text": BAD}, call]},
     ]
     body = {"model": "m", "max_tokens": 9, "messages": messages}
-    check_content_urls(AnthropicMessages().parse_request(body))
+    check_content_urls(AnthropicMessages().read_request(body))
     check_content_urls(LLMRequest((Message(Role.USER, (ImagePart(data="A", media_type="i/j"),)),)))
     check_content_urls(LLMRequest((Message(Role.USER, (TextPart(BAD),)),)))
     own = ToolCallPart("t", "open", '{"url": "http://localhost"}')

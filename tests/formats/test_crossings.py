@@ -283,24 +283,24 @@ def target(vendor: str) -> Target:
 
 def asked(caller: str, vendor: str, **changes: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What the vendor is sent for a caller's question, and what was left out of it."""
-    request = FORMATS[caller].parse_request({**QUESTIONS[caller], **changes})
-    wire = FORMATS[vendor].build_request(request, target(vendor))
+    request = FORMATS[caller].read_request({**QUESTIONS[caller], **changes})
+    wire = FORMATS[vendor].write_request(request, target(vendor))
     return json.loads(wire.body), wire.ignored
 
 
 def answered(caller: str, vendor: str, body: bytes | None = None) -> bytes:
     """What the caller reads of the vendor's whole answer."""
     raw = body or json.dumps(ANSWERS[vendor]).encode()
-    completion = FORMATS[vendor].parse_response(raw)
+    completion = FORMATS[vendor].read_response(raw)
     facts = RoutingFacts("req-1", "vendor", "vendor/served")
-    return FORMATS[caller].render_response(LLMResponse(completion, facts))
+    return FORMATS[caller].write_response(LLMResponse(completion, facts))
 
 
 def streamed(caller: str, vendor: str, cut: int | None = None) -> bytes:
     """What the caller reads of the vendor's streamed answer, cut into pieces of `cut` bytes."""
     stream = STREAMS[vendor]
     size = cut or len(stream)
-    request = FORMATS[caller].parse_request(
+    request = FORMATS[caller].read_request(
         {**QUESTIONS[caller], "stream": True, **INCLUDE_USAGE[caller]}
     )
     parser = FORMATS[vendor].stream_parser()
@@ -593,7 +593,7 @@ class TestErrors:
     ) -> None:
         envelope = {"type": "error", "error": {"type": "invalid_request_error", "message": "Why."}}
         error = FORMATS[vendor].map_error(status, {}, json.dumps(envelope).encode())
-        body = FORMATS[caller].render_error(error, "req-1")
+        body = FORMATS[caller].write_error(error, "req-1")
 
         with pytest.raises(Exception, match="Why") as caught:
             what_the_client_reads(caller, body, stream=False, status=error.http_status)
@@ -605,7 +605,7 @@ class TestErrors:
     def test_an_error_in_midstream_reaches_the_callers_client(
         self, caller: str, vendor: str
     ) -> None:
-        request = FORMATS[caller].parse_request({**QUESTIONS[caller], "stream": True})
+        request = FORMATS[caller].read_request({**QUESTIONS[caller], "stream": True})
         parser = FORMATS[vendor].stream_parser()
         renderer = FORMATS[caller].stream_renderer(request)
         error = {"type": "error", "error": {"type": "api_error", "message": "Boom."}}
@@ -625,9 +625,9 @@ class TestErrors:
     @pytest.mark.parametrize("caller", BOTH)
     def test_a_wrong_field_is_named(self, caller: str) -> None:
         with pytest.raises(InvalidRequest) as met:
-            FORMATS[caller].parse_request({**QUESTIONS[caller], "temperature": "hot"})
+            FORMATS[caller].read_request({**QUESTIONS[caller], "temperature": "hot"})
 
-        body = FORMATS[caller].render_error(met.value, "req-1")
+        body = FORMATS[caller].write_error(met.value, "req-1")
         assert b"temperature" in body
 
 
@@ -638,6 +638,6 @@ def test_a_stream_adds_up_to_the_whole(vendor: str) -> None:
     for frame in [*parser.feed(STREAMS[vendor]), *parser.close()]:
         for event in frame.events:
             accumulator.add(event)
-    whole = FORMATS[vendor].parse_response(json.dumps(ANSWERS[vendor]).encode())
+    whole = FORMATS[vendor].read_response(json.dumps(ANSWERS[vendor]).encode())
 
     assert accumulator.completion() == replace(whole, format="", raw=b"")

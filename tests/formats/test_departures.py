@@ -17,7 +17,7 @@ from llm_routing.core.errors import MalformedAnswer
 from llm_routing.core.events import Frame
 from llm_routing.core.types import Completion, LLMRequest
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
-from llm_routing.formats.base import AnswerHead, StreamRenderer
+from llm_routing.formats.base import AnswerDefaults, StreamRenderer
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 
 from .streams import (
@@ -38,7 +38,7 @@ from .streams import (
     said,
 )
 
-HEAD = AnswerHead("request-1", 1_700_000_000, "model-1")
+HEAD = AnswerDefaults("request-1", 1_700_000_000, "model-1")
 EVENT: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)
 BOM = b"\xef\xbb\xbf"
 LINE_ENDS = [b"\r\n", b"\r"]
@@ -329,7 +329,7 @@ def test_after_the_finish_there_is_nothing_to_miss(hole: bytes) -> None:
 def test_a_whole_answer_of_a_wrong_shape_is_a_failure(message: dict[str, Any]) -> None:
     body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
     with pytest.raises(MalformedAnswer, match="could not be read"):
-        OpenAIChat().parse_response(json.dumps(body).encode())
+        OpenAIChat().read_response(json.dumps(body).encode())
 
 
 IMPOSSIBLE = {"prompt_tokens": -3, "completion_tokens": 2}

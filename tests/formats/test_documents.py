@@ -26,7 +26,7 @@ FILE = {
 
 
 def parsed(caller: str, messages: list[Any], **more: Any) -> LLMRequest:
-    return FORMATS[caller].parse_request(
+    return FORMATS[caller].read_request(
         {"model": "m", "max_tokens": 9, "messages": messages} | more
     )
 
@@ -35,7 +35,7 @@ def asked(caller: str, vendor: str, messages: list[Any], **more: Any) -> Any:
     """The messages that the vendor is sent."""
     target = Target(ProviderSpec("p", "v", vendor, "https://x"), ModelSpec("p", "m"))
     request = parsed(caller, messages, **more)
-    return json.loads(FORMATS[vendor].build_request(request, target).body)["messages"]
+    return json.loads(FORMATS[vendor].write_request(request, target).body)["messages"]
 
 
 def user(*parts: Any) -> list[Any]:
@@ -218,7 +218,7 @@ def test_a_file_by_url_is_one_that_a_provider_fetches() -> None:
         check_content_urls(LLMRequest((Message(Role.USER, (file,)),)))
     target = Target(ProviderSpec("p", "v", ANTHROPIC, "https://x"), ModelSpec("p", "m"))
     request = LLMRequest((Message(Role.USER, (FilePart(url="https://x/a.pdf"),)),))
-    body = json.loads(FORMATS[ANTHROPIC].build_request(request, target).body)
+    body = json.loads(FORMATS[ANTHROPIC].write_request(request, target).body)
     source = {"type": "url", "url": "https://x/a.pdf"}
     assert body["messages"][0]["content"] == [{"type": "document", "source": source}]
 

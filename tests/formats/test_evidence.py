@@ -22,7 +22,7 @@ from llm_routing.core.errors import (
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import EmbeddingRequest
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
-from llm_routing.formats.evidence import review
+from llm_routing.formats.error_attribution import review
 from llm_routing.formats.openai_chat.errors import error_in_answer
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.formats.operations import (
@@ -86,7 +86,7 @@ def chat(provider: ProviderSpec, **body: Any) -> tuple[ChatOperation, Target]:
     """A request that is relayed to `provider`."""
     body.setdefault("messages", [{"role": "user", "content": "Hi"}])
     speaks = OpenAIChat() if provider is OPENAI else AnthropicMessages()
-    request = speaks.parse_request({"model": "any", "max_tokens": 9, **body})
+    request = speaks.read_request({"model": "any", "max_tokens": 9, **body})
     return ChatOperation(request), Target(
         provider, ModelSpec(provider.name, MODEL, capabilities=CHAT)
     )
@@ -324,7 +324,7 @@ def test_an_error_inside_an_answer_is_believed_by_its_code_alone() -> None:
         ({"message": f"The model `{MODEL}` does not exist", "code": 404}, False),
     ):
         with pytest.raises(UpstreamError) as caught:
-            OpenAIChat().parse_response(json.dumps({"error": fields}).encode())
+            OpenAIChat().read_response(json.dumps({"error": fields}).encode())
         assert caught.value.counts_against_breaker is counts, fields
 
 
@@ -416,9 +416,9 @@ class TestAVendorsOwnCode:
         error = failure(
             400, {"error": {"message": "No.", "type": "t", "code": "c_1", "param": "messages[0]"}}
         )
-        own = json.loads(OpenAIChat().render_error(error, "r"))["error"]
+        own = json.loads(OpenAIChat().write_error(error, "r"))["error"]
         assert (own["type"], own["code"], own["param"]) == ("t", "c_1", "messages[0]")
-        other = json.loads(AnthropicMessages().render_error(error, "r"))["error"]
+        other = json.loads(AnthropicMessages().write_error(error, "r"))["error"]
         assert other["type"] == "invalid_request_error"
         assert other["details"] == {"error_code": "request_rejected", "field": "messages[0]"}
 
@@ -433,10 +433,10 @@ class TestAVendorsOwnCode:
         }
         error = failure(404, answer, ANTHROPIC)
         assert (error.http_status, error.retryable_elsewhere) == (404, False)
-        own = json.loads(AnthropicMessages().render_error(error, "r"))["error"]
+        own = json.loads(AnthropicMessages().write_error(error, "r"))["error"]
         assert own["type"] == "not_found_error"
         assert own["details"] == {"error_code": "thread_not_found", "field": "thread"}
-        other = json.loads(OpenAIChat().render_error(error, "r"))["error"]
+        other = json.loads(OpenAIChat().write_error(error, "r"))["error"]
         assert (other["code"], other["param"]) == ("request_rejected", "thread")
 
     @pytest.mark.parametrize(
@@ -455,15 +455,15 @@ class TestAVendorsOwnCode:
         details = {"error_code": "thread_unsupported_request", "unsupported": named}
         error = {"type": "invalid_request_error", "message": "No.", "details": details}
         refused = failure(400, {"type": "error", "error": error}, ANTHROPIC)
-        own = json.loads(AnthropicMessages().render_error(refused, "r"))["error"]["details"]
+        own = json.loads(AnthropicMessages().write_error(refused, "r"))["error"]["details"]
         assert own["error_code"] == "thread_unsupported_request"
         assert own.get("unsupported") == told
-        assert "unsupported" not in json.loads(OpenAIChat().render_error(refused, "r"))["error"]
+        assert "unsupported" not in json.loads(OpenAIChat().write_error(refused, "r"))["error"]
 
     @pytest.mark.parametrize("odd", [3, None, "a" * 101, "line\nend", {"a": 1}, ""])
     def test_what_is_no_name_is_left_out(self, odd: Any) -> None:
         fields = {"message": "No.", "type": odd, "code": odd, "param": odd}
-        own = json.loads(OpenAIChat().render_error(failure(400, {"error": fields}), "r"))["error"]
+        own = json.loads(OpenAIChat().write_error(failure(400, {"error": fields}), "r"))["error"]
         assert (own["type"], own["code"], own["param"]) == (
             "invalid_request_error",
             "request_rejected",

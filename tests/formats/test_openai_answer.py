@@ -30,7 +30,7 @@ from llm_routing.core.types import (
     RoutingFacts,
     Usage,
 )
-from llm_routing.formats.base import AnswerHead
+from llm_routing.formats.base import AnswerDefaults
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 
 CUSTOM = {"id": "c", "type": "custom", "custom": {"name": "s", "input": ""}}
@@ -47,7 +47,7 @@ def answer(**fields: Any) -> bytes:
 
 
 def parse(**fields: Any) -> Completion:
-    return OpenAIChat().parse_response(answer(**fields))
+    return OpenAIChat().read_response(answer(**fields))
 
 
 def choice_of(message: dict[str, Any], finish_reason: Any = "stop", **fields: Any) -> Choice:
@@ -63,7 +63,7 @@ def call(arguments: Any, **fields: Any) -> dict[str, Any]:
 
 def test_an_answer_is_read_and_its_bytes_kept() -> None:
     body = answer(usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5})
-    assert OpenAIChat().parse_response(body) == Completion(
+    assert OpenAIChat().read_response(body) == Completion(
         id="chatcmpl-1",
         model="m",
         choices=(Choice((TextPart("Hi"),), FinishReason.STOP),),
@@ -136,8 +136,8 @@ def test_a_bare_answer_is_completed_for_strict_clients() -> None:
             "usage": [],
         }
     ).encode()
-    completion = OpenAIChat().parse_response(
-        body, AnswerHead("request-1", 1_700_000_000, "model-1")
+    completion = OpenAIChat().read_response(
+        body, AnswerDefaults("request-1", 1_700_000_000, "model-1")
     )
     read = ChatCompletion.model_validate_json(completion.raw, strict=True)
     assert (read.object, read.created, read.model) == ("chat.completion", 1_700_000_000, "model-1")
@@ -319,7 +319,7 @@ def test_counts_that_cannot_be_are_no_counts_and_reach_no_caller(usage: Any) -> 
 )
 def test_what_is_no_answer_is_named_without_being_quoted(body: bytes, said: str) -> None:
     with pytest.raises(MalformedAnswer, match=said) as caught:
-        OpenAIChat().parse_response(body)
+        OpenAIChat().read_response(body)
     assert "sk-" not in caught.value.message
 
 
@@ -340,7 +340,7 @@ def test_what_is_no_answer_is_named_without_being_quoted(body: bytes, said: str)
 )
 def test_an_error_inside_a_200_is_what_it_says(body: bytes, error: type[Exception]) -> None:
     with pytest.raises(error) as caught:
-        OpenAIChat().parse_response(body)
+        OpenAIChat().read_response(body)
     assert type(caught.value) is error
 
 
@@ -353,7 +353,7 @@ class TestRendering:
 
     def render(self, completion: Completion) -> dict[str, Any]:
         response = LLMResponse(completion, RoutingFacts("req-1", "anthropic", "claude"))
-        body = OpenAIChat().render_response(response, created=1_700_000_000)
+        body = OpenAIChat().write_response(response, created=1_700_000_000)
         # The official client's own type, strictly: no field missing, none of a wrong kind.
         ChatCompletion.model_validate_json(body, strict=True)
         return json.loads(body)
@@ -361,9 +361,9 @@ class TestRendering:
     def test_an_answer_in_this_format_goes_on_byte_by_byte(self) -> None:
         body = answer(service_tier="flex", x_unknown={"a": [1, 2]})
         response = LLMResponse(
-            OpenAIChat().parse_response(body), RoutingFacts("req-1", "openai", "gpt")
+            OpenAIChat().read_response(body), RoutingFacts("req-1", "openai", "gpt")
         )
-        assert OpenAIChat().render_response(response) is body
+        assert OpenAIChat().write_response(response) is body
 
     def test_an_answer_of_another_format_looks_like_openais(self) -> None:
         rendered = self.render(

@@ -48,13 +48,13 @@ def target(*, capabilities: Any = (), limit: Any = None, **quirks: Any) -> Targe
 
 
 def build(request: LLMRequest, aim: Target | None = None) -> tuple[dict[str, Any], WireRequest]:
-    wire = OpenAIChat().build_request(request, aim or target())
+    wire = OpenAIChat().write_request(request, aim or target())
     return json.loads(wire.body), wire
 
 
 def from_body(**fields: Any) -> LLMRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **fields}
-    return OpenAIChat().parse_request(body)
+    return OpenAIChat().read_request(body)
 
 
 def canonical(*messages: Message, **fields: Any) -> LLMRequest:
@@ -94,7 +94,7 @@ class TestOwnFormat:
         message = {"role": "developer", "content": [{"type": "video", "x": unknown}], **unknown}
         body = {"model": "m", "messages": [message], "logit_bias": {"1": 2}, **unknown}
         before = copy.deepcopy(body)
-        request = replace(OpenAIChat().parse_request(body), system_prompt="S", temperature=0.1)
+        request = replace(OpenAIChat().read_request(body), system_prompt="S", temperature=0.1)
         sent, _ = build(request, target(developer_role=False, limit_field="max_completion_tokens"))
         assert body == before
         assert sent == {

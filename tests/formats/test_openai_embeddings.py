@@ -26,7 +26,7 @@ from llm_routing.core.types import (
     RoutingFacts,
     Usage,
 )
-from llm_routing.formats.openai_embeddings import OpenAIEmbeddings
+from llm_routing.formats.openai_embeddings.wire_format import OpenAIEmbeddings
 
 from .vendor_fit import target as vendor_target
 
@@ -48,7 +48,7 @@ def answer(*embeddings: Any, **fields: Any) -> bytes:
 
 
 def test_counts_that_cannot_be_are_no_counts() -> None:
-    found = FORMAT.parse_embeddings(answer([1.0], usage={"prompt_tokens": -4}))
+    found = FORMAT.read_embeddings(answer([1.0], usage={"prompt_tokens": -4}))
     assert found.usage is None
     assert json.loads(found.raw or b"")["usage"] is None
 
@@ -58,7 +58,7 @@ def packed(*values: float) -> str:
 
 
 def sent(request: EmbeddingRequest) -> dict[str, Any]:
-    wire = FORMAT.build_embedding_request(request, TARGET)
+    wire = FORMAT.write_embedding_request(request, TARGET)
     assert (wire.method, wire.path) == ("POST", "/embeddings")
     assert wire.headers["content-type"] == "application/json"
     return json.loads(wire.body)
@@ -74,7 +74,7 @@ def sent(request: EmbeddingRequest) -> dict[str, Any]:
     ],
 )
 def test_inputs_are_texts_or_tokens(given_input: Any, inputs: Any) -> None:
-    request = FORMAT.parse_embedding_request({"model": "m", "input": given_input})
+    request = FORMAT.read_embedding_request({"model": "m", "input": given_input})
     assert (request.inputs, request.model) == (inputs, "m")
     assert sent(request) == {"model": "embed-1", "input": given_input}
 
@@ -98,7 +98,7 @@ def test_inputs_are_texts_or_tokens(given_input: Any, inputs: Any) -> None:
 )
 def test_a_mistake_is_named_by_its_path(fields: dict[str, Any], path: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        FORMAT.parse_embedding_request({"model": "m", "input": "a", **fields})
+        FORMAT.read_embedding_request({"model": "m", "input": "a", **fields})
     assert caught.value.field == path
 
 
@@ -112,7 +112,7 @@ def test_the_callers_body_goes_on_with_what_is_unknown() -> None:
         "input_type": "query",
     }
     before = copy.deepcopy(body)
-    request = FORMAT.parse_embedding_request(body)
+    request = FORMAT.read_embedding_request(body)
     assert (request.dimensions, request.encoding_format, request.user) == (8, "base64", "u")
     assert sent(request) == {**body, "model": "embed-1"}
     assert sent(replace(request, extra={"truncate": True}))["truncate"] is True
@@ -130,21 +130,21 @@ def test_a_request_in_process_is_written_from_its_fields() -> None:
         "user": "u",
     }
     with pytest.raises(UnsupportedRequest):
-        FORMAT.build_embedding_request(EmbeddingRequest(("\ud800",)), TARGET)
+        FORMAT.write_embedding_request(EmbeddingRequest(("\ud800",)), TARGET)
 
 
 def test_vectors_are_floats_or_base64() -> None:
     body = answer([0.5, -1], packed(0.25, 2.0))
-    assert FORMAT.parse_embeddings(body) == Embeddings(
+    assert FORMAT.read_embeddings(body) == Embeddings(
         "m", ((0.5, -1.0), (0.25, 2.0)), Usage(4), "openai_embeddings", body
     )
 
 
 def test_vectors_are_put_in_the_order_of_their_inputs() -> None:
     data = [{"index": 1, "embedding": [1.0]}, {"index": 0, "embedding": [0.0]}]
-    assert FORMAT.parse_embeddings(answer(data=data)).vectors == ((0.0,), (1.0,))
+    assert FORMAT.read_embeddings(answer(data=data)).vectors == ((0.0,), (1.0,))
     unnumbered = [{"embedding": [1.0]}, {"embedding": [0.0]}]
-    assert FORMAT.parse_embeddings(answer(data=unnumbered)).vectors == ((1.0,), (0.0,))
+    assert FORMAT.read_embeddings(answer(data=unnumbered)).vectors == ((1.0,), (0.0,))
 
 
 @pytest.mark.parametrize(
@@ -167,24 +167,24 @@ def test_vectors_are_put_in_the_order_of_their_inputs() -> None:
 )
 def test_what_is_no_answer_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedAnswer):
-        FORMAT.parse_embeddings(body)
+        FORMAT.read_embeddings(body)
 
 
 def test_an_error_inside_a_200_is_what_it_says() -> None:
     with pytest.raises(RateLimited):
-        FORMAT.parse_embeddings(b'{"error": {"code": 429, "message": "slow"}}')
+        FORMAT.read_embeddings(b'{"error": {"code": 429, "message": "slow"}}')
 
 
 def rendered(embeddings: Embeddings, encoding_format: str | None = None) -> bytes:
     response = EmbeddingResponse(embeddings, RoutingFacts("req-1", "vendor", "m"))
-    return FORMAT.render_embeddings(
+    return FORMAT.write_embeddings(
         response, EmbeddingRequest(("a",), encoding_format=encoding_format)
     )
 
 
 def test_an_answer_in_this_format_goes_on_byte_by_byte() -> None:
     body = answer([0.5], x_unknown=1)
-    assert rendered(FORMAT.parse_embeddings(body)) is body
+    assert rendered(FORMAT.read_embeddings(body)) is body
 
 
 def test_an_answer_of_another_format_looks_like_openais() -> None:
@@ -205,7 +205,7 @@ def test_an_answer_of_another_format_looks_like_openais() -> None:
 def test_base64_carries_every_vector(vector: list[float]) -> None:
     body = rendered(Embeddings("m", (tuple(vector),), None), "base64")
     assert isinstance(json.loads(body)["data"][0]["embedding"], str)
-    assert FORMAT.parse_embeddings(body).vectors == (tuple(vector),)
+    assert FORMAT.read_embeddings(body).vectors == (tuple(vector),)
 
 
 @pytest.mark.parametrize(
@@ -221,17 +221,17 @@ def test_a_vendor_is_sent_what_it_takes(
 ) -> None:
     asked = {"dimensions": 8, "encoding_format": "float", "user": "u"}
     body = {"model": "m", "input": "Hi", **asked}
-    request = OpenAIEmbeddings().parse_embedding_request(body)
+    request = OpenAIEmbeddings().read_embedding_request(body)
 
-    wire = OpenAIEmbeddings().build_embedding_request(request, vendor_target(vendor))
+    wire = OpenAIEmbeddings().write_embedding_request(request, vendor_target(vendor))
 
     assert json.loads(wire.body) == {"model": "big-1", "input": "Hi", **expected}
     assert wire.ignored == ignored
 
 
 def test_what_is_not_asked_for_is_not_renamed() -> None:
-    request = OpenAIEmbeddings().parse_embedding_request({"model": "m", "input": "Hi"})
+    request = OpenAIEmbeddings().read_embedding_request({"model": "m", "input": "Hi"})
 
-    wire = OpenAIEmbeddings().build_embedding_request(request, vendor_target("mistral"))
+    wire = OpenAIEmbeddings().write_embedding_request(request, vendor_target("mistral"))
 
     assert json.loads(wire.body) == {"model": "big-1", "input": "Hi"}

@@ -288,7 +288,7 @@ def test_how_long_to_wait_is_read_carefully(headers: dict[str, str], seconds: fl
 )
 def test_an_error_without_a_status_is_known_by_its_name(fields: Any, error: type) -> None:
     with pytest.raises(UpstreamError) as caught:
-        OpenAIChat().parse_response(json.dumps(said("x", **fields)).encode())
+        OpenAIChat().read_response(json.dumps(said("x", **fields)).encode())
     assert type(caught.value) is error
     assert caught.value.status == 200
 
@@ -296,7 +296,7 @@ def test_an_error_without_a_status_is_known_by_its_name(fields: Any, error: type
 @pytest.mark.parametrize("code", [399, 600, "4290", "４２９", "abc", None, True, 429.0])
 def test_a_code_that_is_no_status_is_none(code: Any) -> None:
     with pytest.raises(UpstreamError) as caught:
-        OpenAIChat().parse_response(json.dumps(said("x", code=code)).encode())
+        OpenAIChat().read_response(json.dumps(said("x", code=code)).encode())
     assert caught.value.code == "malformed_answer"
 
 
@@ -367,7 +367,7 @@ class TestEnvelope:
     def test_the_official_client_raises_its_own_class(
         self, error: LLMError, sdk_class: type, kind: str, code: str
     ) -> None:
-        body = OpenAIChat().render_error(error, "req-1")
+        body = OpenAIChat().write_error(error, "req-1")
 
         def answer(request: httpx2.Request) -> httpx2.Response:
             return httpx2.Response(error.http_status, content=body)
@@ -386,7 +386,7 @@ class TestEnvelope:
 
     def test_the_field_is_named_and_the_request_too(self) -> None:
         error = InvalidRequest("messages.0.role is required.", field="messages.0.role")
-        assert json.loads(OpenAIChat().render_error(error, "req-1")) == {
+        assert json.loads(OpenAIChat().write_error(error, "req-1")) == {
             "error": {
                 "message": "messages.0.role is required.",
                 "type": "invalid_request_error",
@@ -402,7 +402,7 @@ class TestEnvelope:
             AttemptSummary("anthropic", "claude", AttemptOutcome.FAILURE, "idle_timeout"),
         ]
         error = AllTargetsFailed("All failed.", attempts=attempts, last=IdleTimeout("silent"))
-        body = json.loads(OpenAIChat().render_error(error, "req-1"))["error"]
+        body = json.loads(OpenAIChat().write_error(error, "req-1"))["error"]
         assert body["param"] is None
         assert body["type"] == "server_error"
         assert body["attempts"] == [

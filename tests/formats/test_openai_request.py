@@ -41,7 +41,7 @@ SEARCH = {"type": "custom", "custom": {"name": "search"}}
 def parse(**fields: Any) -> LLMRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **fields}
     before = copy.deepcopy(body)
-    request = OpenAIChat().parse_request(body)
+    request = OpenAIChat().read_request(body)
     assert body == before
     return request
 
@@ -66,7 +66,7 @@ def test_a_small_request_says_nothing_it_was_not_told() -> None:
 
 def test_the_body_is_kept_as_its_source() -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "new_field": {"a": 1}}
-    source = OpenAIChat().parse_request(body).source
+    source = OpenAIChat().read_request(body).source
     assert source is not None
     assert (source.format, source.body) == ("openai_chat", body)
 

@@ -298,7 +298,7 @@ def test_a_thread_is_written_in_the_vendors_words_or_named() -> None:
         "messages": [],
         "thread": {"type": "continue", "previous_message_id": "sealed"},
     }
-    request = structs.replace(AnthropicMessages().parse_request(body), thread=Thread("msg_1"))
+    request = structs.replace(AnthropicMessages().read_request(body), thread=Thread("msg_1"))
     holder = replace(
         ANTHROPIC, provider=replace(ANTHROPIC.provider, quirks=Quirks(holds_threads=True))
     )
@@ -307,7 +307,7 @@ def test_a_thread_is_written_in_the_vendors_words_or_named() -> None:
         "type": "continue",
         "previous_message_id": "msg_1",
     }
-    created = AnthropicMessages().parse_request(
+    created = AnthropicMessages().read_request(
         body | {"thread": {"type": "create"}, "messages": [{"role": "user", "content": "Hi"}]}
     )
     assert created.cache is False

@@ -8,7 +8,7 @@ from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.types import LLMRequest
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
-from llm_routing.formats.openai_embeddings import OpenAIEmbeddings
+from llm_routing.formats.openai_embeddings.wire_format import OpenAIEmbeddings
 from llm_routing.formats.restrictions import RESTRICTED, permitted
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -17,7 +17,7 @@ FUNCTION = {"type": "function", "function": {"name": "f"}}
 
 
 def asked(**body: Any) -> LLMRequest:
-    return OpenAIChat().parse_request({"model": "m", "messages": HI, **body})
+    return OpenAIChat().read_request({"model": "m", "messages": HI, **body})
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_what_makes_another_answer_is_refused_with_what_opens_it(field: str, val
 )
 def test_a_tool_that_the_vendor_runs_is_refused(tool: Any) -> None:
     body = {"model": "m", "messages": HI, "max_tokens": 9, "tools": [tool]}
-    request = AnthropicMessages().parse_request(body)
+    request = AnthropicMessages().read_request(body)
     with pytest.raises(UnsupportedRequest, match="server_tools"):
         permitted(request, NOTHING)
     assert permitted(request, frozenset({"server_tools"})) == (request, ())
@@ -110,14 +110,14 @@ def test_the_tools_of_anthropic_that_callers_run_pass() -> None:
         {"type": "tool_search_tool_bm25_20251119", "name": "search"},
     ]
     body = {"model": "m", "messages": HI, "max_tokens": 9, "tools": tools}
-    request = AnthropicMessages().parse_request(body)
+    request = AnthropicMessages().read_request(body)
     assert permitted(request, NOTHING) == (request, ())
 
 
 def test_the_same_holds_for_embeddings_and_not_for_code_of_the_operator() -> None:
     body = {"model": "m", "input": "Hi", "provider": {"order": ["x"]}}
     with pytest.raises(UnsupportedRequest):
-        permitted(OpenAIEmbeddings().parse_embedding_request(body), NOTHING)
+        permitted(OpenAIEmbeddings().read_embedding_request(body), NOTHING)
     own = LLMRequest(asked().messages, extra={"provider": {"order": ["x"]}})
     assert permitted(own, NOTHING) == (own, ())
 

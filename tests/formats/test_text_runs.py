@@ -23,7 +23,7 @@ TEXTS = st.text(min_size=0, max_size=6) | st.sampled_from(
 PADDING = st.none() | st.text(alphabet='abcXYZ"\\ü', max_size=4)
 
 
-class ReadInFull(text_runs.TextRun):
+class ReadInFull(text_runs.TextDeltaFastPath):
     """Learns nothing."""
 
     def match(self, raw: bytes) -> Frame | None:

@@ -15,10 +15,15 @@ from llm_routing.formats.anthropic_messages import usage as anthropic_usage
 from llm_routing.formats.openai_chat import usage as openai_usage
 from llm_routing.formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation
 from llm_routing.formats.registry import EMBEDDING_FORMATS, FORMATS
-from llm_routing.formats.usage import mend_usage, read_count
+from llm_routing.formats.usage import read_count, repair_usage
 
 OPENAI, ANTHROPIC = FORMATS["openai_chat"], FORMATS["anthropic_messages"]
 EMBEDDINGS = EMBEDDING_FORMATS["openai_chat"]
+
+
+def embeddings_body(usage: Any) -> bytes:
+    vectors = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
+    return json.dumps({"data": vectors, "model": "m", "usage": usage}).encode()
 
 
 def openai_body(usage: Any) -> bytes:
@@ -29,7 +34,7 @@ def openai_body(usage: Any) -> bytes:
 
 def openai_usage_of(body: bytes) -> Usage | None:
     """Read whole, and the same streamed."""
-    whole = OPENAI.parse_response(body).usage
+    whole = OPENAI.read_response(body).usage
     answer = json.loads(body)
     head, text, tail = body.partition(json.dumps(answer["choices"]).encode())
     chunk = head + b'[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]' + tail
@@ -140,13 +145,13 @@ def test_a_count_is_read_if_it_can_be(value: Any, count: int | None) -> None:
 def test_odd_counts_are_read_and_reach_callers_as_whole_numbers(usage: Any) -> None:
     body = openai_body(usage)
     assert openai_usage_of(body) == Usage(1000, 7)
-    shown = json.loads(OPENAI.parse_response(body).raw)["usage"]
+    shown = json.loads(OPENAI.read_response(body).raw)["usage"]
     assert [type(shown[name]) for name in ("prompt_tokens", "completion_tokens")] == [int, int]
 
 
 def test_odd_counts_of_anthropic_are_read_and_reach_callers_as_whole_numbers() -> None:
     usage = {"input_tokens": "10.0", "cache_read_input_tokens": None, "output_tokens": 5.0}
-    completion = ANTHROPIC.parse_response(anthropic_body(usage))
+    completion = ANTHROPIC.read_response(anthropic_body(usage))
     assert completion.usage == Usage(10, 5)
     assert json.loads(completion.raw)["usage"]["input_tokens"] == 10
     last, shown = anthropic_stream({"input_tokens": 10.0, "output_tokens": "1"}, usage)
@@ -159,17 +164,17 @@ def test_odd_counts_of_anthropic_are_read_and_reach_callers_as_whole_numbers() -
 def test_a_usage_with_an_impossible_count_is_not_believed(place: str, count: Any) -> None:
     body = openai_body({"prompt_tokens": 3, "completion_tokens": 2, place: count})
     assert openai_usage_of(body) is None
-    assert json.loads(OPENAI.parse_response(body).raw)["usage"] is None
+    assert json.loads(OPENAI.read_response(body).raw)["usage"] is None
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_no_number_is_no_count_and_costs_nobody_the_answer(number: float) -> None:
     body = openai_body({"prompt_tokens": 3, "completion_tokens": number})
     assert openai_usage_of(body) == Usage(3)
-    shown = json.loads(OPENAI.parse_response(body).raw)["usage"]
+    shown = json.loads(OPENAI.read_response(body).raw)["usage"]
     assert shown == {"prompt_tokens": 3, "completion_tokens": None}
     usage = {"input_tokens": 3, "output_tokens": number}
-    completion = ANTHROPIC.parse_response(anthropic_body(usage))
+    completion = ANTHROPIC.read_response(anthropic_body(usage))
     assert completion.usage == Usage(3)
     assert anthropic_stream({"input_tokens": 3}, usage)[0] == Usage(3, estimated=True)
     assert b"NaN" not in completion.raw + b"".join(anthropic_stream(usage, usage)[1])
@@ -178,7 +183,7 @@ def test_what_is_no_number_is_no_count_and_costs_nobody_the_answer(number: float
 @pytest.mark.parametrize("usage", [None, {}, [], "none", 7, {"speed": 3}])
 def test_a_usage_without_counts_is_none(usage: Any) -> None:
     assert openai_usage_of(openai_body(usage)) is None
-    assert ANTHROPIC.parse_response(anthropic_body(usage)).usage is None
+    assert ANTHROPIC.read_response(anthropic_body(usage)).usage is None
 
 
 def test_the_last_word_of_a_stream_on_a_count_is_the_count() -> None:
@@ -252,14 +257,14 @@ WRITTEN_USAGE = Usage(
 
 
 def test_cache_writes_of_anthropic_are_told_apart_by_how_long_they_stay() -> None:
-    assert ANTHROPIC.parse_response(anthropic_body(WRITTEN)).usage == WRITTEN_USAGE
+    assert ANTHROPIC.read_response(anthropic_body(WRITTEN)).usage == WRITTEN_USAGE
     assert anthropic_stream(WRITTEN, {"output_tokens": 550})[0] == WRITTEN_USAGE
     assert anthropic_stream({"input_tokens": 1}, WRITTEN)[0] == WRITTEN_USAGE
 
 
 def test_a_split_without_its_sum_is_added_up() -> None:
     usage = {name: value for name, value in WRITTEN.items() if "creation_input" not in name}
-    assert ANTHROPIC.parse_response(anthropic_body(usage)).usage == WRITTEN_USAGE
+    assert ANTHROPIC.read_response(anthropic_body(usage)).usage == WRITTEN_USAGE
 
 
 def test_sampling_beside_the_answer_is_counted_too() -> None:
@@ -273,7 +278,7 @@ def test_sampling_beside_the_answer_is_counted_too() -> None:
         ],
     }
     expected = Usage(203_000, 4500)
-    assert ANTHROPIC.parse_response(anthropic_body(usage)).usage == expected
+    assert ANTHROPIC.read_response(anthropic_body(usage)).usage == expected
     assert anthropic_stream({"input_tokens": 1, "output_tokens": 1}, usage, usage)[0] == expected
 
 
@@ -406,19 +411,17 @@ def test_a_bill_that_cannot_be_read_again_is_none() -> None:
 
 def test_all_tokens_of_an_embedding_are_input() -> None:
     for usage in ({"prompt_tokens": 9, "total_tokens": 9}, {"total_tokens": 9.0}):
-        data = [{"index": 0, "embedding": [0.5]}]
-        body = json.dumps({"data": data, "model": "m", "usage": usage}).encode()
-        assert EMBEDDINGS.parse_embeddings(body).usage == Usage(9)
-    assert openai_usage.read_embedding_usage({}) is None
+        assert EMBEDDINGS.read_embeddings(embeddings_body(usage)).usage == Usage(9)
+    assert EMBEDDINGS.read_embeddings(embeddings_body({})).usage is None
 
 
 def test_recorded_tokens_are_those_that_callers_see() -> None:
     usage = Usage(5, 1, estimated=True)
     chat = ChatOperation(LLMRequest(()))
-    assert chat.with_usage(OPENAI.parse_response(openai_body(None)), usage).usage == usage
+    assert chat.with_usage(OPENAI.read_response(openai_body(None)), usage).usage == usage
     body = b'{"data":[{"index":0,"embedding":[0.5]}]}'
     embedding = EmbeddingOperation(EmbeddingRequest(("a",)))
-    assert embedding.with_usage(EMBEDDINGS.parse_embeddings(body), usage).usage == usage
+    assert embedding.with_usage(EMBEDDINGS.read_embeddings(body), usage).usage == usage
     assert CountTokensOperation(LLMRequest(())).with_usage(14, usage) == 14
 
 
@@ -456,13 +459,13 @@ PRICE = Price(*[Decimal(3)] * 6)
 @given(USAGES)
 def test_whatever_a_vendor_counts_adds_up(usage: dict[str, Any]) -> None:
     owner = {"usage": usage}
-    mend_usage(owner)
+    repair_usage(owner)
     mended = owner["usage"]
-    assert not mend_usage(owner)
+    assert not repair_usage(owner)
     for found in (
         openai_usage.read_usage(mended),
-        openai_usage.read_embedding_usage(mended),
-        ANTHROPIC.parse_response(anthropic_body(json.loads(json.dumps(mended)))).usage,
+        EMBEDDINGS.read_embeddings(embeddings_body(mended)).usage,
+        ANTHROPIC.read_response(anthropic_body(json.loads(json.dumps(mended)))).usage,
     ):
         if found is None:
             continue

@@ -547,9 +547,9 @@ class TestIdsNamesAndMarks:
 def test_a_routes_limit_gives_way_unnamed() -> None:
     aim = target("anthropic", limit=100)
     body = {"model": "m", "messages": [USER]}
-    request = replace(FORMATS[OPENAI].parse_request(body), max_tokens=500)
+    request = replace(FORMATS[OPENAI].read_request(body), max_tokens=500)
 
-    wire = FORMATS[ANTHROPIC].build_request(request, aim)
+    wire = FORMATS[ANTHROPIC].write_request(request, aim)
 
     assert json.loads(wire.body)["max_tokens"] == 100
     assert wire.ignored == ()

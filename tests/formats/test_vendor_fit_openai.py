@@ -142,7 +142,7 @@ class TestOpenAIsExtras:
     def test_a_caller_in_process_is_believed_about_a_field(self) -> None:
         request = LLMRequest((Message(Role.USER, (TextPart("Hi"),)),), extra={"novel": 1})
 
-        assert json.loads(OpenAIChat().build_request(request, target("mistral")).body)["novel"] == 1
+        assert json.loads(OpenAIChat().write_request(request, target("mistral")).body)["novel"] == 1
 
     def test_values_are_fitted(self) -> None:
         assert sent(OPENAI, target("groq"), service_tier="priority")[1] == ("service_tier",)
@@ -687,7 +687,7 @@ class TestNames:
                 **more,
             }
         body = {"model": "m", "messages": messages, **more}
-        return FORMATS[caller].parse_request(body)
+        return FORMATS[caller].read_request(body)
 
     @pytest.mark.parametrize("caller", [OPENAI, ANTHROPIC])
     @pytest.mark.parametrize("vendor", ["openai", "groq", "mistral", "google", "deepseek"])
@@ -717,7 +717,7 @@ class TestNames:
 
         completion = operation.parse(aim, json.dumps(answer).encode())
         facts = RoutingFacts("req-1", "openai", "big-1")
-        shown = FORMATS[caller].render_response(LLMResponse(completion, facts))
+        shown = FORMATS[caller].write_response(LLMResponse(completion, facts))
 
         assert [one.name for one in completion.choices[0].tool_calls] == [LONG, "plain"]
         assert LONG.encode() in shown
@@ -791,7 +791,7 @@ class TestNames:
         assert own == allowed[1]
 
     def test_an_answer_without_renamed_tools_is_relayed(self) -> None:
-        request = FORMATS[OPENAI].parse_request(
+        request = FORMATS[OPENAI].read_request(
             {"model": "m", "messages": [USER], "tools": [function()]}
         )
         answer = (
@@ -810,7 +810,7 @@ SIGNED = {"google": {"thought_signature": "SIG=="}}
 class TestThoughtSignatures:
     def answer(self, *, stream: bool) -> tuple[str, bytes]:
         """What an Anthropic caller reads of Google's call: its id, and all of it."""
-        request = FORMATS[ANTHROPIC].parse_request(
+        request = FORMATS[ANTHROPIC].read_request(
             {"model": "m", "max_tokens": 9, "messages": [USER], "stream": stream}
         )
         operation, aim = ChatOperation(request), target("google")
@@ -820,7 +820,7 @@ class TestThoughtSignatures:
             choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
             completion = operation.parse(aim, json.dumps({"choices": [choice]}).encode())
             facts = RoutingFacts("req-1", "google", "big-1")
-            shown = FORMATS[ANTHROPIC].render_response(LLMResponse(completion, facts))
+            shown = FORMATS[ANTHROPIC].write_response(LLMResponse(completion, facts))
             (block,) = json.loads(shown)["content"]
             return block["id"], shown
         delta = {"role": "assistant", "tool_calls": [{**made, "index": 0}]}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.quirks import NO_MODEL, Quirks
 from llm_routing.core.routing_table import Target
-from llm_routing.formats.asked import asks_for_something
+from llm_routing.formats.ignored_fields import has_effect
 from llm_routing.formats.registry import FORMATS
 from llm_routing.vendors import VENDORS
 
@@ -159,16 +159,16 @@ def test_what_goes_out_obeys_the_row(caller: str, vendor: str, data: st.DataObje
     body = data.draw(BODIES[caller])
     aim = target(vendor, data.draw(CAPABILITIES), limit=data.draw(st.sampled_from([None, 8192])))
     before = copy.deepcopy(body)
-    request = FORMATS[caller].parse_request(body)
+    request = FORMATS[caller].read_request(body)
     try:
-        wire = FORMATS[aim.provider.format].build_request(request, aim)
+        wire = FORMATS[aim.provider.format].write_request(request, aim)
     except UnsupportedRequest:
         assert body == before
         return
     sent = json.loads(wire.body)
 
     assert body == before
-    assert wire == FORMATS[aim.provider.format].build_request(request, aim)
+    assert wire == FORMATS[aim.provider.format].write_request(request, aim)
     if aim.provider.format == OPENAI:
         _check_openai(sent, aim)
     else:
@@ -177,7 +177,7 @@ def test_what_goes_out_obeys_the_row(caller: str, vendor: str, data: st.DataObje
     if caller == aim.provider.format:
         _check_nothing_vanished(body, sent, wire.ignored, aim)
     else:
-        assert not asks_for_something("future", body.get("future")) or "future" in wire.ignored
+        assert not has_effect("future", body.get("future")) or "future" in wire.ignored
 
 
 def _check_openai(sent: dict[str, Any], aim: Target) -> None:
@@ -318,7 +318,7 @@ def _check_nothing_vanished(
     named = {name.split(".")[0] for name in ignored}
     for name, value in body.items():
         is_said = any(word in sent for word in (name, *SAME.get(name, ())))
-        if is_said or not asks_for_something(name, value):
+        if is_said or not has_effect(name, value):
             continue
         if name in ("tools", "tool_choice") and body.get("tool_choice") == "none":
             continue
@@ -335,10 +335,10 @@ def _check_nothing_vanished(
 def test_a_conversation_survives_the_way_there_and_back(body: dict[str, Any]) -> None:
     """What Anthropic's format can express of OpenAI's comes back from it."""
     body = {"model": "m", "messages": body["messages"], "tools": body.get("tools", [])}
-    request = FORMATS[OPENAI].parse_request(body)
-    there = json.loads(FORMATS[ANTHROPIC].build_request(request, target("anthropic")).body)
-    again = FORMATS[ANTHROPIC].parse_request(there)
-    back = json.loads(FORMATS[OPENAI].build_request(again, target("sandbox")).body)
+    request = FORMATS[OPENAI].read_request(body)
+    there = json.loads(FORMATS[ANTHROPIC].write_request(request, target("anthropic")).body)
+    again = FORMATS[ANTHROPIC].read_request(there)
+    back = json.loads(FORMATS[OPENAI].write_request(again, target("sandbox")).body)
 
     assert _ids(back) == _ids(there)
     _check_ids(body, back)

@@ -32,8 +32,8 @@ def sent(caller: str, aim: Target, **fields: Any) -> tuple[dict[str, Any], tuple
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **fields}
     if caller == ANTHROPIC:
         body.setdefault("max_tokens", 4000)
-    request = FORMATS[caller].parse_request(body)
-    wire = FORMATS[aim.provider.format].build_request(request, aim)
+    request = FORMATS[caller].read_request(body)
+    wire = FORMATS[aim.provider.format].write_request(request, aim)
     return json.loads(wire.body), wire.ignored
 
 

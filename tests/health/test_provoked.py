@@ -62,7 +62,7 @@ async def router(clean_process: None, upstream: Upstream) -> AsyncIterator[BaseL
 async def chat(router: BaseLLMRouter, use_case: str = "debugging", **more: Any) -> str:
     """Who answered a request of OpenAI's format."""
     body = {"model": use_case, "messages": [{"role": "user", "content": "Hi"}], **more}
-    answer = await router.respond(OpenAIChat().parse_request(body), Caller(), "r1")
+    answer = await router.respond(OpenAIChat().read_request(body), Caller(), "r1")
     return answer.provider
 
 
@@ -74,7 +74,7 @@ async def message(router: BaseLLMRouter, **more: Any) -> str:
         "messages": [{"role": "user", "content": "Hi"}],
         **more,
     }
-    answer = await router.respond(AnthropicMessages().parse_request(body), Caller(), "r1")
+    answer = await router.respond(AnthropicMessages().read_request(body), Caller(), "r1")
     return answer.provider
 
 
@@ -145,7 +145,7 @@ async def test_a_vendor_that_does_not_count_tokens_has_them_estimated(
     upstream.answers[COUNT] = Answer(status, body)
     asked = {"model": "documentation", "messages": [{"role": "user", "content": "Hi"}]}
     for _ in range(6):
-        request = AnthropicMessages().parse_count_tokens_request(asked)
+        request = AnthropicMessages().read_count_tokens_request(asked)
         count = await router.count_tokens(request, Caller(), "r1")
         assert (count.input_tokens, count.estimated) == (1, True)
     assert await message(router) == "claude"
@@ -159,7 +159,7 @@ async def test_counting_tokens_says_nothing_of_a_target(
 ) -> None:
     upstream.answers[COUNT] = Answer(status, {"error": {"message": "No."}})
     asked = {"model": "documentation", "messages": [{"role": "user", "content": "Hi"}]}
-    request = AnthropicMessages().parse_count_tokens_request(asked)
+    request = AnthropicMessages().read_count_tokens_request(asked)
     for _ in range(6):
         assert (await router.count_tokens(request, Caller(), "r1")).estimated
     assert await message(router) == "claude"
@@ -210,7 +210,7 @@ async def test_the_next_target_is_asked_where_a_feature_is_refused(
     with pytest.raises(RequestRejected) as caught:
         await chat(router, seed=1)
     assert len(caught.value.attempts) == 1
-    told = json.loads(OpenAIChat().render_error(caught.value, "r1"))["error"]
+    told = json.loads(OpenAIChat().write_error(caught.value, "r1"))["error"]
     assert (told["code"], told["param"]) == ("invalid_value", "seed")
     # The gateway wrote it for a caller of another format, or for one in process.
     assert await message_to_openai(router) == "second"
@@ -257,7 +257,7 @@ async def test_a_count_over_another_vendor_counts_images_and_documents(
 ) -> None:
     part["source"]["data"] = "A" * 4000
     asked = {"model": "alone", "messages": [{"role": "user", "content": [part]}]}
-    request = AnthropicMessages().parse_count_tokens_request(asked)
+    request = AnthropicMessages().read_count_tokens_request(asked)
     assert (await router.count_tokens(request, Caller(), "r1")).input_tokens >= 50
 
 
@@ -268,7 +268,7 @@ async def test_requests_that_always_break_the_target_leave_it_to_the_others(
     router: BaseLLMRouter, upstream: Upstream, answer: Answer
 ) -> None:
     body = {"model": "debugging", "messages": [{"role": "user", "content": "Hi"}]}
-    request = OpenAIChat().parse_request(body)
+    request = OpenAIChat().read_request(body)
     eve, bob = Caller("acme", "eve"), Caller("acme", "bob")
     for _ in range(8):
         upstream.answers[FIRST] = GOOD
@@ -350,7 +350,7 @@ async def test_no_echo_of_a_caller_s_words_is_believed(
             for path in (FIRST, CLAUDE):
                 upstream.answers[path] = Answer(status, error)
             for model in ("debugging", "documentation"):
-                request = OpenAIChat().parse_request({**body, "model": model})
+                request = OpenAIChat().read_request({**body, "model": model})
                 with suppress(LLMError):
                     await router.respond(request, eve, "r1")
             assert nothing_is_known(), (words, error, status)

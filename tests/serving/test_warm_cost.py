@@ -65,7 +65,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def begin() -> Cost:
         cost = Cost(watch_hops(monkeypatch))
         here = threading.get_ident()
-        build, append = OpenAIChat.build_request, Segment.append
+        build, append = OpenAIChat.write_request, Segment.append
         ask = RedisLine.ask
 
         def watched_parser(name: str) -> None:
@@ -123,7 +123,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setattr(access, "key_digest", watched_digest)
         for name in ("_decode", "from_json"):
             watched_parser(name)
-        monkeypatch.setattr(OpenAIChat, "build_request", watched_build)
+        monkeypatch.setattr(OpenAIChat, "write_request", watched_build)
         monkeypatch.setattr(Segment, "append", watched_append)
         monkeypatch.setattr(RedisLine, "ask", watched_ask)
         loop = asyncio.get_running_loop()

@@ -77,7 +77,7 @@ def test_each_way_to_authenticate_has_its_header(auth, headers):
     ],
 )
 def test_an_address_belongs_to_a_vendor_by_its_host_alone(base_url, is_own):
-    assert VENDORS["openai"].owns(base_url) is is_own
+    assert VENDORS["openai"].is_own_host(base_url) is is_own
 
 
 @pytest.mark.parametrize(

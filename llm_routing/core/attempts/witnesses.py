@@ -1,7 +1,7 @@
 """Tells the failures of a target from those that one caller's requests provoke.
 
 A prompt that always times out, or that breaks the vendor's server, must not open a circuit breaker
-for everybody. What an error proves by itself is in `formats.evidence`.
+for everybody. What an error proves by itself is in `formats.error_attribution`.
 """
 
 import threading

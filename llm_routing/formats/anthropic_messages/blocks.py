@@ -28,11 +28,10 @@ from llm_routing.core.content import (
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.formats.data_urls import PDF
 from llm_routing.formats.fields import Fields, read_cache_control
+from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.tool_ids import split_signature, with_signature
 
 from .documents import in_words, read_document
-
-NAME: Final = "anthropic_messages"
 
 _SAFE_ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
 _DIGEST_LENGTH: Final = 24
@@ -75,9 +74,9 @@ def read_block(block: Fields) -> Part:
             part = read_document(block)
             if isinstance(part, MARKABLE):
                 part = replace(part, cache_control=read_cache_control(block))
-            return part or ForeignPart(NAME, block.value)
+            return part or ForeignPart(ANTHROPIC_MESSAGES, block.value)
         case _:
-            return ForeignPart(NAME, block.value, in_words(block.value))
+            return ForeignPart(ANTHROPIC_MESSAGES, block.value, in_words(block.value))
 
 
 def _read_image(block: Fields) -> Part:
@@ -93,7 +92,7 @@ def _read_image(block: Fields) -> Part:
         case "url":
             return ImagePart(url=source.required_string("url"), cache_control=mark)
         case _:
-            return ForeignPart(NAME, block.value)
+            return ForeignPart(ANTHROPIC_MESSAGES, block.value)
 
 
 def _read_tool_result(block: Fields) -> Part:
@@ -106,7 +105,7 @@ def _read_tool_result(block: Fields) -> Part:
         if isinstance(said := spoken(part, ""), TextPart | ImagePart | FilePart)
     )
     if len(content) < len(parts):
-        return ForeignPart(NAME, block.value)
+        return ForeignPart(ANTHROPIC_MESSAGES, block.value)
     return ToolResultPart(call_id, content, is_error, read_cache_control(block))
 
 
@@ -123,7 +122,7 @@ def write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
 
 
 def _write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
-    part = spoken(part, NAME)
+    part = spoken(part, ANTHROPIC_MESSAGES)
     match part:
         case TextPart(text) | RefusalPart(text):
             return {"type": "text", "text": text} if text.strip() else None
@@ -148,7 +147,7 @@ def _write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
         case ToolResultPart():
             return _tool_result(part, ignored)
         case _:
-            if part.format != NAME:
+            if part.format != ANTHROPIC_MESSAGES:
                 raise UnsupportedRequest(
                     f"Anthropic Messages has no word for a part of {part.format}."
                 )

@@ -27,7 +27,8 @@ from llm_routing.core.errors import (
     UpstreamTimeout,
 )
 from llm_routing.core.vendor_details import Basis, VendorDetails
-from llm_routing.formats.evidence import counts_by_itself, with_status
+from llm_routing.formats.error_attribution import counts_for_any_request, with_status
+from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.vendor_messages import (
     is_about_a_model,
     read_name,
@@ -35,8 +36,6 @@ from llm_routing.formats.vendor_messages import (
     vendor_reason,
     without_quotes,
 )
-
-from .blocks import NAME
 
 _TYPES_BY_STATUS: Final = {
     400: "invalid_request_error",
@@ -70,7 +69,7 @@ _ERRORS_BY_STATUS: Final[Mapping[int, type[UpstreamError]]] = {
     529: UpstreamOverloaded,
 }
 # What only the words tell. All of them come as invalid_request_error.
-_ERRORS_BY_WORDS: Final[tuple[tuple[str, type[UpstreamError]], ...]] = (
+_ERRORS_BY_PHRASE: Final[tuple[tuple[str, type[UpstreamError]], ...]] = (
     ("prompt is too long", ContextTooLong),
     ("exceed context limit", ContextTooLong),
     ("blocked by content filtering policy", ContentFiltered),
@@ -81,7 +80,7 @@ _ERRORS_BY_WORDS: Final[tuple[tuple[str, type[UpstreamError]], ...]] = (
 # A message about a field begins with its path and a colon.
 _PARAM: Final = re.compile(r"([a-z_]+(?:\.[A-Za-z0-9_]+)*): ")
 _OF_A_MODEL: Final = "model: "
-MOST_UNSUPPORTED: Final = 32
+MAX_UNSUPPORTED_NAMES: Final = 32
 """Names in `details.unsupported` that are read."""
 
 
@@ -118,7 +117,7 @@ def _said(value: Any) -> _Said:
     details = error.get("details")
     details = details if isinstance(details, dict) else {}
     named = details.get("unsupported")
-    names = map(read_name, named[:MOST_UNSUPPORTED] if isinstance(named, list) else ())
+    names = map(read_name, named[:MAX_UNSUPPORTED_NAMES] if isinstance(named, list) else ())
     return _Said(
         read_name(error.get("type")),
         read_text(error.get("message")),
@@ -136,7 +135,7 @@ def _failure(status: int, said: _Said, retry_after: float | None) -> UpstreamErr
         status=status,
         retry_after=retry_after,
         details=VendorDetails(
-            NAME,
+            ANTHROPIC_MESSAGES,
             status,
             basis,
             type=said.type,
@@ -147,7 +146,9 @@ def _failure(status: int, said: _Said, retry_after: float | None) -> UpstreamErr
             unsupported=said.unsupported,
         ),
     )
-    error.counts_against_breaker = counts_by_itself(error_class, status, basis, said.reason.lower())
+    error.counts_against_breaker = counts_for_any_request(
+        error_class, status, basis, said.reason.lower()
+    )
     return with_status(error, status)
 
 
@@ -162,7 +163,7 @@ def _kind(status: int, said: _Said) -> tuple[type[UpstreamError], Basis, str]:
         return RequestRejected, Basis.CODE, ""
     if 400 <= status < 500:
         words = without_quotes(said.reason)
-        for sign, error_class in _ERRORS_BY_WORDS:
+        for sign, error_class in _ERRORS_BY_PHRASE:
             if sign in words:
                 return error_class, Basis.WORDS, sign
     if status == 403 and is_about_a_model(said.reason):
@@ -184,7 +185,7 @@ def error_body(error: LLMError, request_id: str) -> dict[str, Any]:
     status = error.http_status
     kind = "invalid_request_error" if status < 500 else "api_error"
     vendor = error.details if isinstance(error, UpstreamError) and status < 500 else None
-    own = vendor if vendor is not None and vendor.format == NAME else None
+    own = vendor if vendor is not None and vendor.format == ANTHROPIC_MESSAGES else None
     details: dict[str, Any] = {"error_code": (own and own.code) or error.code}
     field = error.field if isinstance(error, InvalidRequest) else None
     if field is None and vendor is not None:
@@ -209,6 +210,6 @@ def error_body(error: LLMError, request_id: str) -> dict[str, Any]:
     }
 
 
-def render_error(error: LLMError, request_id: str) -> bytes:
+def write_error(error: LLMError, request_id: str) -> bytes:
     """The body of an error for callers."""
     return encode(error_body(error, request_id))

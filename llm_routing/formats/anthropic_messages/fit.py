@@ -9,13 +9,13 @@ from typing import Any, Final
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
-from llm_routing.formats.asked import was_asked
+from llm_routing.formats.ignored_fields import was_set_by_caller
 from llm_routing.formats.tool_ids import split_signature
 from llm_routing.formats.tool_names import fitted_name
 from llm_routing.formats.tool_schema import is_refused, object_schema
 
-from .strict import fit_strict_tools
-from .thinking import fit_own_thinking
+from .reasoning import fit_own_thinking
+from .strict_tools import fit_strict_tools
 
 # https://platform.claude.com/docs/en/build-with-claude/prompt-caching
 _MAX_CACHE_MARKS: Final = 4
@@ -34,7 +34,7 @@ def fit_limit(
     asked = request.source.body if request.source else {}
     newer = asked.get("max_completion_tokens") is not None
     name = "max_completion_tokens" if newer else "max_tokens"
-    if was_asked(request, name):
+    if was_set_by_caller(request, name):
         ignored.append(name)
 
 

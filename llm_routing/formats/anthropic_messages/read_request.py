@@ -25,8 +25,9 @@ from llm_routing.core.content import (
 )
 from llm_routing.core.types import LLMRequest, Source, Thread
 from llm_routing.formats.fields import Fields, read_cache_control
+from llm_routing.formats.names import ANTHROPIC_MESSAGES
 
-from .blocks import NAME, read_content
+from .blocks import read_content
 
 _CHOICE_MODES = {
     "auto": ToolChoiceMode.AUTO,
@@ -36,13 +37,13 @@ _CHOICE_MODES = {
 }
 
 
-def parse_request(body: Any) -> LLMRequest:
+def read_request(body: Any) -> LLMRequest:
     """The canonical request of a body of `POST /v1/messages`. Raises `InvalidRequest`."""
     fields = Fields(body)
     return _parse(fields, fields.required_integer("max_tokens", 0))
 
 
-def parse_count_tokens_request(body: Any) -> LLMRequest:
+def read_count_tokens_request(body: Any) -> LLMRequest:
     """The canonical request of a body of `POST /v1/messages/count_tokens`, where no answer and
     so no `max_tokens` is asked for. Raises `InvalidRequest`."""
     return _parse(Fields(body), None)
@@ -70,7 +71,7 @@ def _parse(body: Fields, max_tokens: int | None) -> LLMRequest:
         thread=_read_thread(body),
         # An answer in a thread can be gone on from once.
         cache=False if body.get("thread") is not None else None,
-        source=Source(NAME, body.value),
+        source=Source(ANTHROPIC_MESSAGES, body.value),
     )
 
 
@@ -144,7 +145,7 @@ def _read_user_turn(message: Fields) -> Iterator[Message]:
 
 def _read_tool(tool: Fields) -> Tool | ForeignTool:
     if (tool.string("type") or "custom") != "custom":
-        return ForeignTool(NAME, tool.value)
+        return ForeignTool(ANTHROPIC_MESSAGES, tool.value)
     return Tool(
         name=tool.required_string("name"),
         description=tool.string("description"),

@@ -27,16 +27,16 @@ from llm_routing.core.events import (
     UsageReported,
 )
 from llm_routing.core.unicode import scrubbed
-from llm_routing.formats.base import NO_HEAD, AnswerHead
-from llm_routing.formats.event_stream import EventStreamParser, decoded_event, may_hold_words
+from llm_routing.formats.base import NO_DEFAULTS, AnswerDefaults
+from llm_routing.formats.event_stream import EventStreamParser, decoded_event, may_contain_content
 from llm_routing.formats.fields import Fields
+from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.sse import ServerSentEvent, encode_event
-from llm_routing.formats.usage import mend_usage
+from llm_routing.formats.usage import repair_usage
 
-from .blocks import NAME
 from .errors import error_in_answer
-from .repair import EventRepair, UnreadableEvent
-from .response import decoded, finish_reason, refusal_words
+from .repair import EventRepair, UnexpectedShape
+from .response import decoded, finish_reason, refusal_texts
 from .usage import Counts, counts_output, merged_counts, read_usage, write_usage
 
 _COUNTING: Final = frozenset({"message_start", "message_delta"})
@@ -55,11 +55,11 @@ class AnthropicStreamParser(EventStreamParser):
     there is one an error is the answer's end.
     """
 
-    name = NAME
+    name = ANTHROPIC_MESSAGES
 
-    def __init__(self, head: AnswerHead = NO_HEAD) -> None:
+    def __init__(self, defaults: AnswerDefaults = NO_DEFAULTS) -> None:
         super().__init__()
-        self._repair = EventRepair(head)
+        self._repair = EventRepair(defaults)
         self._counts: Counts = {}
         self._is_miscounted = self._is_counted = False
         self._signatures: dict[int, str] = {}
@@ -99,14 +99,14 @@ class AnthropicStreamParser(EventStreamParser):
             self._refuse_gaps()
             raise TruncatedStream("The stream ended before the answer was finished.")
         if not self._is_ended:
-            frames.append(Frame(NAME, b"", (AnswerEnded(),)))
+            frames.append(Frame(ANTHROPIC_MESSAGES, b"", (AnswerEnded(),)))
         return frames
 
     def _frame(self, event: ServerSentEvent) -> Frame | None:
         if self._is_ended:
             return None
         if event.data is None:
-            return Frame(NAME, event.raw)
+            return Frame(ANTHROPIC_MESSAGES, event.raw)
         if (run := self._run.match(event.raw)) is not None:
             return run
         self._has_data = True
@@ -118,11 +118,13 @@ class AnthropicStreamParser(EventStreamParser):
             if kind == "error":
                 if self._is_finished:
                     self._is_ended = True
-                    return Frame(NAME, b"", (AnswerEnded(),))
+                    return Frame(ANTHROPIC_MESSAGES, b"", (AnswerEnded(),))
                 raise error_in_answer(scrubbed(value))
             frame = self._read(event, kind, value, has_halves=has_halves)
-        except (InvalidRequest, UnreadableEvent) as error:
-            is_missed = kind in _PIECES or (kind not in _WORDLESS and may_hold_words(event.data))
+        except (InvalidRequest, UnexpectedShape) as error:
+            is_missed = kind in _PIECES or (
+                kind not in _WORDLESS and may_contain_content(event.data)
+            )
             if is_missed and not self._is_finished:
                 raise MalformedAnswer("An event of the stream cannot be read.") from error
             self._is_malformed = True
@@ -162,14 +164,14 @@ class AnthropicStreamParser(EventStreamParser):
         for one in values:
             if (reader := self._readers.get(one["type"])) is not None:
                 events += reader(Fields(one))
-        return Frame(NAME, raw, tuple(events))
+        return Frame(ANTHROPIC_MESSAGES, raw, tuple(events))
 
     def _mended_usage(self, owner: Any) -> tuple[Any, bool]:
         """The usage that counts, and whether the vendor's was changed: callers see whole numbers,
         and zeros in the place of counts that cannot be."""
         if not isinstance(owner, dict):
             return None, False
-        is_mended = mend_usage(owner)
+        is_mended = repair_usage(owner)
         counted = owner.get("usage")
         if is_mended and counted is None:
             self._is_miscounted = True
@@ -254,7 +256,7 @@ class AnthropicStreamParser(EventStreamParser):
 
     def _read_message_delta(self, event: Fields) -> Iterator[StreamEvent]:
         delta = event.required_object("delta")
-        for words in refusal_words(delta):
+        for words in refusal_texts(delta):
             yield RefusalDelta(words)
         if stop_reason := delta.string("stop_reason"):
             if self._open_blocks:

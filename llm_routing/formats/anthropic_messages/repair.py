@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from llm_routing.core.codec import decode
 from llm_routing.core.unicode import HalvesJoiner, scrubbed
-from llm_routing.formats.base import AnswerHead
+from llm_routing.formats.base import AnswerDefaults
 
 from .blocks import message_id
 
@@ -34,16 +34,18 @@ _STOP_REASONS: Final = {
 _ZEROS: Final = {"input_tokens": 0, "output_tokens": 0}
 
 
-class UnreadableEvent(ValueError):
+class UnexpectedShape(ValueError):
     """A piece of the answer is not what the format says."""
 
 
-def repair_message(message: dict[str, Any], head: AnswerHead, stop_reason: Any = None) -> bool:
+def repair_message(
+    message: dict[str, Any], defaults: AnswerDefaults, stop_reason: Any = None
+) -> bool:
     """Completes a message, without its blocks; whether anything was missing."""
     changed = False
     for name, kind, value in (
-        ("id", str, message_id(head.id)),
-        ("model", str, head.model),
+        ("id", str, message_id(defaults.id)),
+        ("model", str, defaults.model),
         ("content", list, []),
         ("usage", dict, _ZEROS),
     ):
@@ -78,9 +80,9 @@ def repair_stop(owner: dict[str, Any]) -> bool:
 
 
 def repair_block(block: Any, seed: str) -> bool:
-    """Completes a content block; whether anything was missing. Raises `UnreadableEvent`."""
+    """Completes a content block; whether anything was missing. Raises `UnexpectedShape`."""
     if not isinstance(block, dict):
-        raise UnreadableEvent("A block of the answer could not be read.")
+        raise UnexpectedShape("A block of the answer could not be read.")
     changed = False
     if block.get("type") is None and isinstance(block.get("text"), str):
         block["type"] = "text"
@@ -112,15 +114,15 @@ def _input(given: Any) -> dict[str, Any]:
         except ValueError:
             value = None
     if not isinstance(value, dict):
-        raise UnreadableEvent("The input of a tool could not be read.")
+        raise UnexpectedShape("The input of a tool could not be read.")
     return value
 
 
 class EventRepair:
     """The events of one streamed answer, in order."""
 
-    def __init__(self, head: AnswerHead) -> None:
-        self._head = head
+    def __init__(self, defaults: AnswerDefaults) -> None:
+        self._defaults = defaults
         self._id = ""
         self._numbers: dict[int, int] = {}
         self._blocks = 0
@@ -128,7 +130,7 @@ class EventRepair:
 
     def repair(self, kind: str, event: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
         """Brings an event into Anthropic's form, in place. What has to stand before it, and
-        whether it was changed. Raises `UnreadableEvent`."""
+        whether it was changed. Raises `UnexpectedShape`."""
         changed = event.get("type") != kind
         event["type"] = kind
         before: list[dict[str, Any]] = []
@@ -173,11 +175,11 @@ class EventRepair:
     def _repair_start(self, event: dict[str, Any]) -> bool:
         message = event.get("message")
         if not isinstance(message, dict):
-            raise UnreadableEvent("The start of the answer could not be read.")
-        changed = repair_message(message, self._head)
+            raise UnexpectedShape("The start of the answer could not be read.")
+        changed = repair_message(message, self._defaults)
         if self._id and message["id"] != self._id and self._blocks:
             # Two answers in one stream: what a proxy makes of a retry.
-            raise UnreadableEvent("Another answer began in the middle of the stream.")
+            raise UnexpectedShape("Another answer began in the middle of the stream.")
         self._id = message["id"] or "msg"
         return changed
 
@@ -190,7 +192,7 @@ class EventRepair:
         changed = given != number
         event["index"] = number
         if "content_block" not in event:
-            raise UnreadableEvent("A block of the answer could not be read.")
+            raise UnexpectedShape("A block of the answer could not be read.")
         block = event["content_block"]
         if isinstance(block, dict) and block.get("type") == "text" and block.get("text") is None:
             block["text"] = ""
@@ -207,16 +209,16 @@ class EventRepair:
     def _repair_delta(self, event: dict[str, Any], before: list[dict[str, Any]]) -> bool:
         delta = event.get("delta")
         if not isinstance(delta, dict):
-            raise UnreadableEvent("A delta of the answer could not be read.")
+            raise UnexpectedShape("A delta of the answer could not be read.")
         changed = False
         if delta.get("type") is None:
             found = [kind for kind, name in _TEXTS.items() if isinstance(delta.get(name), str)]
             if len(found) != 1:
-                raise UnreadableEvent("A delta of the answer could not be read.")
+                raise UnexpectedShape("A delta of the answer could not be read.")
             delta["type"] = found[0]
             changed = True
         if not isinstance(delta["type"], str):
-            raise UnreadableEvent("A delta of the answer could not be read.")
+            raise UnexpectedShape("A delta of the answer could not be read.")
         name = _TEXTS.get(delta["type"])
         if name is not None and delta.get(name) is None:
             delta[name] = ""
@@ -225,7 +227,7 @@ class EventRepair:
         if event["index"] >= self._blocks or event["index"] < 0:
             block = _BLOCK_OF.get(delta["type"])
             if block is None and name is not None:
-                raise UnreadableEvent("A delta of the answer belongs to no block.")
+                raise UnexpectedShape("A delta of the answer belongs to no block.")
             if block is None:
                 # Nothing of the answer is in it, and clients would look for its block.
                 event.clear()

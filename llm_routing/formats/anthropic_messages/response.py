@@ -23,13 +23,14 @@ from llm_routing.core.types import (
     FinishReason,
     LLMResponse,
 )
-from llm_routing.formats.base import NO_HEAD, AnswerHead
+from llm_routing.formats.base import NO_DEFAULTS, AnswerDefaults
 from llm_routing.formats.fields import Fields
-from llm_routing.formats.usage import mend_usage
+from llm_routing.formats.names import ANTHROPIC_MESSAGES
+from llm_routing.formats.usage import repair_usage
 
-from .blocks import NAME, message_id, read_block, tool_id_for_caller, tool_input
+from .blocks import message_id, read_block, tool_id_for_caller, tool_input
 from .errors import error_in_answer
-from .repair import UnreadableEvent, repair_block, repair_message
+from .repair import UnexpectedShape, repair_block, repair_message
 from .usage import merged_counts, read_usage, write_usage
 
 _FINISH_REASONS: Final = {
@@ -73,17 +74,17 @@ def _decoded(body: bytes) -> tuple[Any, bool]:
     return value, is_mended
 
 
-def parse_response(body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
+def read_response(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Completion:
     """The completion of a 2xx body. Raises `MalformedAnswer`, or the error inside it."""
     value, is_rewritten = _decoded(body)
     try:
         message = Fields(value)
         answer_id, model = message.string("id") or "", message.string("model") or ""
-        is_rewritten = mend_usage(value) or is_rewritten
+        is_rewritten = repair_usage(value) or is_rewritten
         usage = value.get("usage")
-        is_rewritten = _repair(value, head) or is_rewritten
+        is_rewritten = _repair(value, defaults) or is_rewritten
         content = [read_block(block) for block in _blocks(message)]
-        content += [RefusalPart(words) for words in refusal_words(message)]
+        content += [RefusalPart(words) for words in refusal_texts(message)]
         stop_reason = message.string("stop_reason")
         choice = Choice(
             content=tuple(content),
@@ -95,14 +96,14 @@ def parse_response(body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
             model=model,
             choices=(choice,),
             usage=read_usage(merged_counts({}, usage)),
-            format=NAME,
+            format=ANTHROPIC_MESSAGES,
             raw=encode(value) if is_rewritten else body,
         )
-    except (InvalidRequest, UnreadableEvent) as error:
+    except (InvalidRequest, UnexpectedShape) as error:
         raise MalformedAnswer(f"The answer is no message: {error}") from error
 
 
-def _repair(message: dict[str, Any], head: AnswerHead) -> bool:
+def _repair(message: dict[str, Any], defaults: AnswerDefaults) -> bool:
     """Brings a whole message into Anthropic's form, in place; whether it was not."""
     content = message.get("content")
     if isinstance(content, str):
@@ -111,11 +112,11 @@ def _repair(message: dict[str, Any], head: AnswerHead) -> bool:
     elif isinstance(content, list):
         is_changed = False
     else:
-        raise UnreadableEvent("it has no content")
+        raise UnexpectedShape("it has no content")
     answer_id = message.get("id")
     for number, block in enumerate(content):
         is_changed = repair_block(block, f"{answer_id}/{number}") or is_changed
-    return repair_message(message, head) or is_changed
+    return repair_message(message, defaults) or is_changed
 
 
 def _blocks(message: Fields) -> tuple[Fields, ...]:
@@ -128,7 +129,7 @@ def finish_reason(stop_reason: str) -> FinishReason:
     return _FINISH_REASONS.get(stop_reason, FinishReason.STOP)
 
 
-def refusal_words(owner: Fields) -> tuple[str, ...]:
+def refusal_texts(owner: Fields) -> tuple[str, ...]:
     """The explanation in `stop_details` of a message or a `message_delta`, if there is one."""
     details = owner.object("stop_details")
     words = details.string("explanation") if details else None
@@ -155,10 +156,10 @@ def stop_fields(stop_reason: str, stop_sequence: str | None) -> dict[str, Any]:
     return fields
 
 
-def render_response(response: LLMResponse) -> bytes:
+def write_response(response: LLMResponse) -> bytes:
     """The body for the caller: the vendor's own bytes where it speaks this format."""
     completion = response.completion
-    if completion.format == NAME and completion.raw:
+    if completion.format == ANTHROPIC_MESSAGES and completion.raw:
         return completion.raw
     choice = completion.choices[0] if completion.choices else Choice((), None)
     stop_reason = stop_reason_for(
@@ -195,14 +196,14 @@ def _render_block(part: Part) -> dict[str, Any] | None:
                 "name": name,
                 "input": tool_input(arguments),
             }
-        case ForeignPart(format_name, data) if format_name == NAME:
+        case ForeignPart(format_name, data) if format_name == ANTHROPIC_MESSAGES:
             return dict(data)
         case _:
             return None
 
 
-def parse_count_tokens(body: bytes) -> int:
-    """The number in a 2xx body of `count_tokens`. Raises as `parse_response`."""
+def read_count_tokens(body: bytes) -> int:
+    """The number in a 2xx body of `count_tokens`. Raises as `read_response`."""
     value = decoded(body)
     try:
         return Fields(value).required_integer("input_tokens", 0, MOST_TOKENS)
@@ -210,6 +211,6 @@ def parse_count_tokens(body: bytes) -> int:
         raise MalformedAnswer("The answer holds no number of tokens.") from error
 
 
-def render_count_tokens(count: int) -> bytes:
+def write_count_tokens(count: int) -> bytes:
     """The body of an answer to `count_tokens`."""
     return encode({"input_tokens": count})

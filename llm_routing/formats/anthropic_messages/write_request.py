@@ -22,14 +22,15 @@ from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.ports import WireRequest
 from llm_routing.core.routing_table import ModelSpec
 from llm_routing.core.types import LLMRequest, Thread
-from llm_routing.formats.asked import lost_fields, named
 from llm_routing.formats.base import Target
+from llm_routing.formats.ignored_fields import bounded_names, untranslated_fields
+from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.tool_schema import object_schema
 
-from .blocks import NAME, write_block
+from .blocks import write_block
 from .fit import fit_limit, fit_request
-from .schema import InexpressibleSchemaError, supported_schema
-from .thinking import write_thinking
+from .reasoning import write_thinking
+from .strict_schema import UnsupportedSchemaError, supported_schema
 
 HEADERS: Final = {"anthropic-version": "2023-06-01", "content-type": "application/json"}
 DEFAULT_MAX_TOKENS: Final = 4096
@@ -50,7 +51,7 @@ _ANY_OBJECT: Final = frozenset(("type", "title", "description", "$schema"))
 _JSON_INSTRUCTION: Final = "Answer with a single JSON object and nothing else."
 
 
-def build_request(request: LLMRequest, target: Target) -> WireRequest:
+def write_request(request: LLMRequest, target: Target) -> WireRequest:
     """The request for `POST /v1/messages`. Raises `UnsupportedRequest`."""
     ignored: list[str] = []
     body = _body(request, target, ignored)
@@ -61,7 +62,7 @@ def build_request(request: LLMRequest, target: Target) -> WireRequest:
     return _wire_request(request, "/v1/messages", body, ignored)
 
 
-def build_count_tokens_request(request: LLMRequest, target: Target) -> WireRequest:
+def write_count_tokens_request(request: LLMRequest, target: Target) -> WireRequest:
     """The request for `POST /v1/messages/count_tokens`. Raises `UnsupportedRequest`.
 
     Source: https://platform.claude.com/docs/en/api/messages-count-tokens
@@ -86,17 +87,17 @@ def _wire_request(
     except ValueError as error:
         raise UnsupportedRequest("The request cannot be written as JSON.") from error
     headers = {**HEADERS, **_source_headers(request)}
-    return WireRequest(path, encoded, headers, ignored=named(ignored))
+    return WireRequest(path, encoded, headers, ignored=bounded_names(ignored))
 
 
 def _source_headers(request: LLMRequest) -> Mapping[str, str]:
     source = request.source
-    return source.headers if source is not None and source.format == NAME else {}
+    return source.headers if source is not None and source.format == ANTHROPIC_MESSAGES else {}
 
 
 def _source_body(request: LLMRequest) -> Mapping[str, Any] | None:
     source = request.source
-    return source.body if source is not None and source.format == NAME else None
+    return source.body if source is not None and source.format == ANTHROPIC_MESSAGES else None
 
 
 def _body(request: LLMRequest, target: Target, ignored: list[str]) -> dict[str, Any]:
@@ -186,7 +187,7 @@ class _Builder:
 
     def build(self) -> dict[str, Any]:
         """The body, without `stream`. Raises `UnsupportedRequest`."""
-        self._ignored += lost_fields(self._request.source)
+        self._ignored += untranslated_fields(self._request.source)
         self._refuse_alternatives()
         messages = self._messages()
         self._body.update(
@@ -304,7 +305,7 @@ class _Builder:
             )
         try:
             written, is_told = supported_schema(schema)
-        except InexpressibleSchemaError:
+        except UnsupportedSchemaError:
             raise UnsupportedRequest(
                 "Anthropic's structured outputs cannot say this JSON Schema."
             ) from None
@@ -365,7 +366,7 @@ def _write_system(texts: Sequence[TextPart]) -> str | list[dict[str, Any]]:
 
 def _write_tool(tool: Tool | ForeignTool) -> dict[str, Any]:
     if isinstance(tool, ForeignTool):
-        if tool.format != NAME:
+        if tool.format != ANTHROPIC_MESSAGES:
             raise UnsupportedRequest(f"Anthropic Messages has no word for a tool of {tool.format}.")
         return dict(tool.data)
     schema = object_schema(tool.parameters)

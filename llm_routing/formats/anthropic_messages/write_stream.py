@@ -25,9 +25,10 @@ from llm_routing.core.events import (
     UsageReported,
 )
 from llm_routing.core.types import LLMRequest, Usage
+from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.sse import encode_event
 
-from .blocks import NAME, message_id, tool_id_for_caller
+from .blocks import message_id, tool_id_for_caller
 from .errors import error_body
 from .response import stop_fields, stop_reason_for
 from .usage import write_usage
@@ -78,7 +79,7 @@ class AnthropicStreamRenderer:
 
     def render(self, frame: Frame) -> bytes:
         """See `StreamRenderer.render`."""
-        if frame.format == NAME:
+        if frame.format == ANTHROPIC_MESSAGES:
             self._is_relayed = True
             if frame.events and isinstance(frame.events[-1], AnswerEnded):
                 self._is_ended = bool(frame.raw)

@@ -29,11 +29,11 @@ from llm_routing.core.errors import (
     UpstreamTimeout,
 )
 from llm_routing.core.vendor_details import Basis, VendorDetails
-from llm_routing.formats.evidence import counts_by_itself, with_status
+from llm_routing.formats.error_attribution import counts_for_any_request, with_status
+from llm_routing.formats.names import OPENAI_CHAT
 from llm_routing.formats.vendor_messages import is_about_a_model, vendor_reason, without_quotes
 
-from .error_reading import SaidError, read_error
-from .read_request import NAME
+from .read_error import VendorErrorBody, read_error
 
 _ERRORS_BY_STATUS: Final[Mapping[int, type[UpstreamError]]] = {
     401: CredentialRejected,
@@ -106,7 +106,7 @@ _STATUS_BY_NAME: Final[Mapping[str, int]] = {
 }
 
 # What only the words tell, in an answer of 4xx or 500.
-_ERRORS_BY_WORDS: Final[tuple[tuple[re.Pattern[str], type[UpstreamError]], ...]] = (
+_ERRORS_BY_PHRASE: Final[tuple[tuple[re.Pattern[str], type[UpstreamError]], ...]] = (
     (
         re.compile(
             r"maximum context length|context[_ ]length[_ ]exceeded|(?:prompt|input) is too long"
@@ -143,7 +143,7 @@ _ERRORS_BY_WORDS: Final[tuple[tuple[re.Pattern[str], type[UpstreamError]], ...]]
     ),
 )
 
-_SENTENCES: Final[Mapping[type[UpstreamError], str]] = {
+_MESSAGES: Final[Mapping[type[UpstreamError], str]] = {
     ContentFiltered: "The provider's policy refuses this content",
     ContextTooLong: "The request is too long for the model",
     EndpointNotFound: "The provider has no such endpoint",
@@ -193,7 +193,7 @@ class _Kind:
     phrase: str = ""
 
 
-def _kind(status: int, said: SaidError) -> _Kind:
+def _kind(status: int, said: VendorErrorBody) -> _Kind:
     if said.was_moderated:
         return _Kind(ContentFiltered, Basis.CODE)
     for name in said.names:
@@ -204,7 +204,7 @@ def _kind(status: int, said: SaidError) -> _Kind:
             return _Kind(_ERRORS_BY_NAME[name], Basis.WORDS)
     if status in (400, 403, 404, 413, 422, 500):
         words = without_quotes(said.reason)
-        for pattern, error_class in _ERRORS_BY_WORDS:
+        for pattern, error_class in _ERRORS_BY_PHRASE:
             if found := pattern.search(words):
                 return _Kind(error_class, Basis.WORDS, found.group())
     if status == 403 and is_about_a_model(said.reason):
@@ -219,24 +219,24 @@ def _kind(status: int, said: SaidError) -> _Kind:
     return _Kind(RequestRejected if 400 <= status < 500 and status != 409 else ServerFailed)
 
 
-def _is_about_the_path(said: SaidError) -> bool:
+def _is_about_the_path(said: VendorErrorBody) -> bool:
     words = said.reason.lower().strip(" .")
     return words in _NO_SUCH_PATH or words.startswith("invalid url (")
 
 
 def _failure(
-    kind: _Kind, said: SaidError, meant: int, status: int, retry_after: float | None
+    kind: _Kind, said: VendorErrorBody, meant: int, status: int, retry_after: float | None
 ) -> UpstreamError:
     """The error of `kind`; `meant` is the status that the error stands for, `status` that of the
     HTTP answer."""
     reason = vendor_reason(said.reason)
     ending = f": {reason}" if reason else "."
     error = kind.error_class(
-        f"{_SENTENCES[kind.error_class]} ({status}){ending}",
+        f"{_MESSAGES[kind.error_class]} ({status}){ending}",
         status=status,
         retry_after=retry_after,
         details=VendorDetails(
-            NAME,
+            OPENAI_CHAT,
             meant,
             kind.basis,
             type=said.type,
@@ -247,7 +247,7 @@ def _failure(
         ),
     )
     is_of_another = said.is_relayed and error.takes_credential_out
-    error.counts_against_breaker = not is_of_another and counts_by_itself(
+    error.counts_against_breaker = not is_of_another and counts_for_any_request(
         kind.error_class, meant, kind.basis, said.reason.lower()
     )
     return with_status(error, meant)
@@ -284,7 +284,7 @@ def error_body(error: LLMError, request_id: str) -> dict[str, Any]:
     status = error.http_status
     kind = "invalid_request_error" if status < 500 else "server_error"
     details = error.details if isinstance(error, UpstreamError) and status < 500 else None
-    own = details if details is not None and details.format == NAME else None
+    own = details if details is not None and details.format == OPENAI_CHAT else None
     field = error.field if isinstance(error, InvalidRequest) else None
     body: dict[str, Any] = {
         "message": error.message,
@@ -301,6 +301,6 @@ def error_body(error: LLMError, request_id: str) -> dict[str, Any]:
     return {"error": body}
 
 
-def render_error(error: LLMError, request_id: str) -> bytes:
+def write_error(error: LLMError, request_id: str) -> bytes:
     """The body of an error for callers."""
     return encode(error_body(error, request_id))

@@ -12,7 +12,7 @@ from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.quirks import Quirks, is_model
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
-from llm_routing.formats.asked import asks_for_something, check_not_needed, was_asked
+from llm_routing.formats.ignored_fields import check_can_be_ignored, has_effect, was_set_by_caller
 from llm_routing.formats.tool_names import fitted_name
 from llm_routing.formats.tool_schema import object_schema
 
@@ -68,7 +68,7 @@ class _Fit:
         most = self._model.max_output_tokens
         if most is not None and limit > most:
             name = "max_tokens" if newer is None else "max_completion_tokens"
-            if was_asked(self._request, name):
+            if was_set_by_caller(self._request, name):
                 self._ignored.append(name)
             limit = most
         body[self._quirks.limit_field] = limit
@@ -107,8 +107,8 @@ class _Fit:
             # Without tools it comes to the same.
             self._body.pop("tools", None)
             return
-        check_not_needed(name, value)
-        if asks_for_something(name, value) and was_asked(self._request, name):
+        check_can_be_ignored(name, value)
+        if has_effect(name, value) and was_set_by_caller(self._request, name):
             self._ignored.append(name)
 
     def fit_values(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.quirks import Quirks, is_model
 from llm_routing.core.routing_table import Target
-from llm_routing.formats.asked import check_not_needed, says_something
+from llm_routing.formats.ignored_fields import check_can_be_ignored, has_value
 from llm_routing.formats.tool_ids import fitted_id, signature_in, split_signature
 from llm_routing.formats.tool_names import fitted_name
 
@@ -80,8 +80,8 @@ class _Fit:
                 is_taken = False
             if is_taken and name not in quirks.refused_message_fields:
                 kept[name] = value
-            elif says_something(value):
-                check_not_needed(name, value)
+            elif has_value(value):
+                check_can_be_ignored(name, value)
                 self._ignored.append(name)
         mark, content = kept.get("cache_control"), kept.get("content")
         if mark is not None and isinstance(content, str):
@@ -92,7 +92,7 @@ class _Fit:
 
     def _part(self, part: Mapping[str, Any]) -> Mapping[str, Any]:
         if not self._marks_cache and "cache_control" in part:
-            if says_something(part["cache_control"]):
+            if has_value(part["cache_control"]):
                 self._ignored.append("cache_control")
             part = {name: value for name, value in part.items() if name != "cache_control"}
         types = self._quirks.part_types

@@ -34,8 +34,7 @@ from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.types import LLMRequest, Source
 from llm_routing.formats.data_urls import PDF, part_of_data, split_data_url
 from llm_routing.formats.fields import Fields, read_cache_control
-
-NAME: Final = "openai_chat"
+from llm_routing.formats.names import OPENAI_CHAT
 
 _ROLES: Final[Mapping[str, Role]] = {
     "developer": Role.SYSTEM,
@@ -56,7 +55,7 @@ _CHOICE_MODES: Final[Mapping[str, ToolChoiceMode]] = {
 _ANSWER_FORMATS: Final = tuple(kind.value for kind in AnswerFormat)
 
 
-def parse_request(body: Any) -> LLMRequest:
+def read_request(body: Any) -> LLMRequest:
     """The canonical request of a body of `POST /v1/chat/completions`. Raises `InvalidRequest`."""
     fields = Fields(body)
     model = fields.required_string("model")
@@ -75,7 +74,7 @@ def parse_request(body: Any) -> LLMRequest:
         reader = _READERS.get(name)
         if reader is not None:
             read.update(reader(fields))
-    return LLMRequest(messages, model, source=Source(NAME, fields.value), **read)
+    return LLMRequest(messages, model, source=Source(OPENAI_CHAT, fields.value), **read)
 
 
 def _plain_message(message: Any) -> Message | None:
@@ -98,7 +97,7 @@ def _read_message(message: Fields) -> Message:
             parts = tuple(_read_assistant_parts(message))
         case Role.TOOL if message.get("role") == "function":
             message.required_string("name")
-            parts = (ForeignPart(NAME, message.value),)
+            parts = (ForeignPart(OPENAI_CHAT, message.value),)
         case Role.TOOL:
             parts = (_read_tool_result(message),)
         case _:
@@ -144,7 +143,7 @@ def _read_part(part: Fields) -> Part:
         case "refusal":
             return RefusalPart(part.required_string("refusal"))
         case _:
-            return ForeignPart(NAME, part.value)
+            return ForeignPart(OPENAI_CHAT, part.value)
 
 
 def _read_image(part: Fields) -> Part:
@@ -170,7 +169,7 @@ def _read_file(part: Fields) -> Part:
     file = part.object("file")
     data = file.string("file_data") if file else None
     if file is None or data is None:
-        return ForeignPart(NAME, part.value)
+        return ForeignPart(OPENAI_CHAT, part.value)
     found = split_data_url(data) if data.startswith("data:") else (PDF, data)
     read = found and part_of_data(*found, file.string("filename"))
     if read is None:
@@ -188,18 +187,18 @@ def _read_assistant_parts(message: Fields) -> Iterator[Part]:
         yield RefusalPart(refusal)
     audio = message.object("audio")
     if audio is not None:
-        yield ForeignPart(NAME, {"type": "audio", "audio": audio.value})
+        yield ForeignPart(OPENAI_CHAT, {"type": "audio", "audio": audio.value})
     for call in message.objects("tool_calls"):
         yield _read_tool_call(call)
     function = message.object("function_call")
     if function is not None:
-        yield ForeignPart(NAME, {"type": "function_call", "function_call": function.value})
+        yield ForeignPart(OPENAI_CHAT, {"type": "function_call", "function_call": function.value})
 
 
 def _read_tool_call(call: Fields) -> Part:
     call_id = call.required_string("id")
     if (call.string("type") or "function") != "function":
-        return ForeignPart(NAME, call.value)
+        return ForeignPart(OPENAI_CHAT, call.value)
     function = call.required_object("function")
     return ToolCallPart(
         id=call_id,
@@ -248,7 +247,7 @@ def _tool_name(tool: Fields) -> str:
 
 def _read_tool(tool: Fields) -> Tool | ForeignTool:
     if tool.required_string("type") != "function":
-        return ForeignTool(NAME, tool.value)
+        return ForeignTool(OPENAI_CHAT, tool.value)
     function = tool.required_object("function")
     parameters = function.object("parameters")
     return Tool(
@@ -335,7 +334,7 @@ def _read_top_k(fields: Fields) -> Mapping[str, Any]:
 def _read_tools_and_choice(fields: Fields) -> Mapping[str, Any]:
     tools, tool_choice = _read_tools(fields)
     functions = tuple(
-        ForeignTool(NAME, {"type": "function", "function": function.value})
+        ForeignTool(OPENAI_CHAT, {"type": "function", "function": function.value})
         for function in fields.objects("functions")
     )
     return {"tools": (*tools, *functions), "tool_choice": tool_choice}

@@ -25,14 +25,14 @@ from llm_routing.core.events import (
     UsageReported,
 )
 from llm_routing.core.unicode import scrubbed
-from llm_routing.formats.base import NO_HEAD, AnswerHead
-from llm_routing.formats.event_stream import EventStreamParser, decoded_event, may_hold_words
+from llm_routing.formats.base import NO_DEFAULTS, AnswerDefaults
+from llm_routing.formats.event_stream import EventStreamParser, decoded_event, may_contain_content
+from llm_routing.formats.names import OPENAI_CHAT
 from llm_routing.formats.sse import ServerSentEvent, encode_event
 from llm_routing.formats.tool_ids import signature_in, with_signature
-from llm_routing.formats.usage import mend_usage
+from llm_routing.formats.usage import repair_usage
 
 from .errors import error_in_answer
-from .read_request import NAME
 from .repair import ChunkRepair, made_call_id
 from .response import decode_answer, is_error, read_finish_reason, read_text, repair_finish, text_of
 from .usage import read_usage, read_vendor_cost
@@ -47,11 +47,11 @@ class OpenAIStreamParser(EventStreamParser):
     end well. Once they have, nothing that follows can spoil the answer: an error is its end.
     """
 
-    name = NAME
+    name = OPENAI_CHAT
 
-    def __init__(self, head: AnswerHead = NO_HEAD) -> None:
+    def __init__(self, defaults: AnswerDefaults = NO_DEFAULTS) -> None:
         super().__init__()
-        self._repair = ChunkRepair(head)
+        self._repair = ChunkRepair(defaults)
         self._finished: dict[int, bool] = {}
         self._calling: set[int] = set()
         self._has_data = False
@@ -73,7 +73,7 @@ class OpenAIStreamParser(EventStreamParser):
         if not self._is_ended:
             self._is_malformed = was_malformed
             self._end()
-            frames.append(Frame(NAME, b"", (AnswerEnded(),)))
+            frames.append(Frame(OPENAI_CHAT, b"", (AnswerEnded(),)))
         return frames
 
     def _frame(self, event: ServerSentEvent) -> Frame | None:
@@ -81,7 +81,7 @@ class OpenAIStreamParser(EventStreamParser):
             return None
         data = event.data
         if data is None:
-            return Frame(NAME, event.raw)
+            return Frame(OPENAI_CHAT, event.raw)
         if (run := self._run.match(event.raw)) is not None:
             return run
         self._has_data = True
@@ -91,12 +91,12 @@ class OpenAIStreamParser(EventStreamParser):
             return None
         if said == _DONE:
             self._end()
-            return Frame(NAME, event.raw, (AnswerEnded(),))
+            return Frame(OPENAI_CHAT, event.raw, (AnswerEnded(),))
         chunk, has_halves = decoded_event(data)
         if is_error(chunk) or (event.event == "error" and chunk is not None):
             if self._is_finished:
                 self._end()
-                return Frame(NAME, b"", (AnswerEnded(),))
+                return Frame(OPENAI_CHAT, b"", (AnswerEnded(),))
             raise error_in_answer(scrubbed(chunk) if has_halves else chunk)
         if not isinstance(chunk, dict):
             self._leave_out(data)
@@ -125,7 +125,7 @@ class OpenAIStreamParser(EventStreamParser):
             is_rewritten = True
         has_usage = "usage" in chunk
         vendor_cost = read_vendor_cost(chunk.get("usage"), event.data or b"")
-        if mend_usage(chunk):
+        if repair_usage(chunk):
             is_rewritten = True
         for_usage = has_usage and not chunk["choices"] and not chunk.get("prompt_filter_results")
         events = tuple(self._events(chunk, vendor_cost))
@@ -136,7 +136,7 @@ class OpenAIStreamParser(EventStreamParser):
             # It pads the event that the vendor sent, and would keep the run from being learned.
             chunk.pop("obfuscation", None)
             raw = encode_event(encode(chunk), event.event)
-        return Frame(NAME, raw, events, for_usage)
+        return Frame(OPENAI_CHAT, raw, events, for_usage)
 
     @property
     def _is_finished(self) -> bool:
@@ -145,7 +145,7 @@ class OpenAIStreamParser(EventStreamParser):
     def _leave_out(self, data: bytes) -> None:
         """Notes what is left out. Raises where words may be missed with it."""
         self._is_malformed = True
-        if may_hold_words(data) and not self._is_finished:
+        if may_contain_content(data) and not self._is_finished:
             raise MalformedAnswer("A piece of the answer could not be read.")
 
     def _end(self) -> None:

@@ -9,7 +9,7 @@ from llm_routing.core.content import Reasoning
 from llm_routing.core.quirks import is_model
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
-from llm_routing.formats.asked import says_something
+from llm_routing.formats.ignored_fields import has_value
 
 # Words of other dialects of the format for `reasoning_effort`.
 _OTHER_WORDS: Final = ("reasoning", "thinking")
@@ -50,7 +50,7 @@ class _Fit:
         # As the caller wrote it, else by the word for all of them.
         self._word = "reasoning"
         if is_own:
-            found = (word for word in _ALL_WORDS if says_something(body.get(word)))
+            found = (word for word in _ALL_WORDS if has_value(body.get(word)))
             self._word = next(found, "reasoning")
 
     def run(self) -> None:

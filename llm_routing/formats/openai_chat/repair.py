@@ -13,7 +13,7 @@ from typing import Any, Final
 from llm_routing.core.codec import encode
 from llm_routing.core.errors import MalformedAnswer
 from llm_routing.core.unicode import HalvesJoiner, scrubbed, whole
-from llm_routing.formats.base import AnswerHead
+from llm_routing.formats.base import AnswerDefaults
 
 ANSWER: Final = "chat.completion"
 CHUNK: Final = "chat.completion.chunk"
@@ -36,21 +36,21 @@ def _digest(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
 
 
-def repair_head(owner: dict[str, Any], kind: str, head: AnswerHead) -> bool:
+def repair_envelope(owner: dict[str, Any], kind: str, defaults: AnswerDefaults) -> bool:
     """Completes what says which answer it is; whether anything was missing."""
     changed = False
     if not isinstance(owner.get("id"), str):
-        owner["id"] = answer_id_for_caller(head.id)
+        owner["id"] = answer_id_for_caller(defaults.id)
         changed = True
     if owner.get("object") != kind:
         owner["object"] = kind
         changed = True
     if type(owner.get("created")) is not int:
         created = owner.get("created")
-        owner["created"] = int(created) if isinstance(created, float) else head.created
+        owner["created"] = int(created) if isinstance(created, float) else defaults.created
         changed = True
     if not isinstance(owner.get("model"), str):
-        owner["model"] = head.model
+        owner["model"] = defaults.model
         changed = True
     if owner.get("usage") is not None and not isinstance(owner["usage"], dict):
         owner["usage"] = None
@@ -230,8 +230,8 @@ class _Choice:
 class ChunkRepair:
     """The chunks of one streamed answer, in order."""
 
-    def __init__(self, head: AnswerHead) -> None:
-        self._head = head
+    def __init__(self, defaults: AnswerDefaults) -> None:
+        self._defaults = defaults
         self.answer_id = ""
         self._choices: dict[int, _Choice] = {}
         self.halves = HalvesJoiner()
@@ -239,7 +239,7 @@ class ChunkRepair:
     def repair(self, chunk: dict[str, Any]) -> bool:
         """Brings a chunk into OpenAI's form, in place; whether it was not. Raises
         `MalformedAnswer`."""
-        changed = self._repair_head(chunk)
+        changed = self._repair_envelope(chunk)
         choices = chunk.get("choices")
         if type(choices) is not list:
             if choices is not None or any(
@@ -262,8 +262,8 @@ class ChunkRepair:
         mended: dict[str, Any] = scrubbed(chunk)
         return mended
 
-    def _repair_head(self, chunk: dict[str, Any]) -> bool:
-        changed = repair_head(chunk, CHUNK, self._head)
+    def _repair_envelope(self, chunk: dict[str, Any]) -> bool:
+        changed = repair_envelope(chunk, CHUNK, self._defaults)
         if not self.answer_id:
             self.answer_id = whole(chunk["id"])
         elif chunk["id"] != self.answer_id:

@@ -29,12 +29,12 @@ from llm_routing.core.types import (
     LLMResponse,
     Usage,
 )
-from llm_routing.formats.base import NO_HEAD, AnswerHead
+from llm_routing.formats.base import NO_DEFAULTS, AnswerDefaults
+from llm_routing.formats.names import OPENAI_CHAT
 from llm_routing.formats.tool_ids import signature_in, split_signature, with_signature
-from llm_routing.formats.usage import mend_usage
+from llm_routing.formats.usage import repair_usage
 
 from .errors import error_in_answer
-from .read_request import NAME
 from .repair import (
     ANSWER,
     answer_id_for_caller,
@@ -42,8 +42,8 @@ from .repair import (
     function_of,
     made_call_id,
     repair_choice_extras,
+    repair_envelope,
     repair_function,
-    repair_head,
     repair_index,
     repair_texts,
     unreadable,
@@ -81,17 +81,17 @@ _WRITTEN_REASONS: Final[Mapping[FinishReason | None, str]] = {
 }
 
 
-def parse_response(body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
+def read_response(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Completion:
     """The completion of a 2xx body. Raises `UpstreamError`."""
     answer, is_rewritten = _decoded_answer(body)
     vendor_cost = read_vendor_cost(answer.get("usage"), body)
-    if mend_usage(answer):
+    if repair_usage(answer):
         is_rewritten = True
     given = answer.get("choices")
     if not isinstance(given, list) or not given:
         raise MalformedAnswer("The provider's answer has no choices.")
     answer_id, model = text_of(answer.get("id")), text_of(answer.get("model"))
-    is_rewritten = repair_head(answer, ANSWER, head) or is_rewritten
+    is_rewritten = repair_envelope(answer, ANSWER, defaults) or is_rewritten
     choices: list[Choice] = []
     for position, choice in enumerate(given):
         is_rewritten = _repair_choice(choice, position, answer["id"]) or is_rewritten
@@ -105,7 +105,7 @@ def parse_response(body: bytes, head: AnswerHead = NO_HEAD) -> Completion:
         model=model,
         choices=tuple(choices),
         usage=read_usage(answer.get("usage"), vendor_cost),
-        format=NAME,
+        format=OPENAI_CHAT,
         raw=encode(answer) if is_rewritten else body,
     )
 
@@ -190,7 +190,7 @@ def _read_parts(message: Mapping[str, Any]) -> Iterator[Part]:
         yield RefusalPart(refusal)
     for call in message.get("tool_calls") or ():
         if call["type"] == "custom":
-            yield ForeignPart(NAME, call)
+            yield ForeignPart(OPENAI_CHAT, call)
             continue
         function = call["function"]
         call_id = with_signature(call["id"], signature_in(call))
@@ -261,10 +261,10 @@ def call_id_for_caller(call_id: str) -> str:
     return with_signature(plain if plain.startswith("call_") else made_call_id(plain), signature)
 
 
-def render_response(response: LLMResponse, created: int) -> bytes:
+def write_response(response: LLMResponse, created: int) -> bytes:
     """The body for the caller: the vendor's own where it is in this format."""
     completion = response.completion
-    if completion.format == NAME and completion.raw:
+    if completion.format == OPENAI_CHAT and completion.raw:
         return completion.raw
     answer: dict[str, Any] = {
         "id": answer_id_for_caller(completion.id or response.routing.request_id),

@@ -9,7 +9,7 @@ https://docs.litellm.ai/docs/completion/prompt_caching
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from msgspec import Raw, Struct, field
 
@@ -21,6 +21,11 @@ _XAI_TICKS: Final = Decimal(10_000_000_000)
 _AMOUNT: Final = re.compile(rb'"?([0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?)"?')
 
 
+def has_token_counts(usage: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Returns whether a `usage` object counts any tokens."""
+    return isinstance(usage, dict) and ("prompt_tokens" in usage or "total_tokens" in usage)
+
+
 def read_usage(usage: Any, vendor_cost: Decimal | None = None) -> Usage | None:
     """The tokens of a mended `usage` object; None if there is none.
 
@@ -28,7 +33,7 @@ def read_usage(usage: Any, vendor_cost: Decimal | None = None) -> Usage | None:
     Gemini) leave reasoning out of `completion_tokens`, and bill it. Portkey leaves what went
     through the cache out of `prompt_tokens`, and counts it in the total.
     """
-    if not isinstance(usage, dict) or not ("prompt_tokens" in usage or "total_tokens" in usage):
+    if not has_token_counts(usage):
         return None
     prompt = usage.get("prompt_tokens_details")
     completion = usage.get("completion_tokens_details")
@@ -69,15 +74,6 @@ def _written_for_an_hour(usage: Mapping[str, Any], prompt: Any) -> int:
     return count_of(details, "ephemeral_1h_input_tokens") or count_of(
         usage.get("cache_creation"), "ephemeral_1h_input_tokens"
     )
-
-
-def read_embedding_usage(usage: Any, vendor_cost: Decimal | None = None) -> Usage | None:
-    """As `read_usage`. All tokens of an embedding are input, and vendors that count them in the
-    total alone mean the same."""
-    if not isinstance(usage, dict) or not ("prompt_tokens" in usage or "total_tokens" in usage):
-        return None
-    tokens = count_of(usage, "prompt_tokens", "total_tokens")
-    return Usage(input_tokens=tokens, vendor_cost=vendor_cost)
 
 
 class _Bill(Struct, frozen=True):

@@ -36,21 +36,22 @@ from llm_routing.core.ports import WireRequest
 from llm_routing.core.quirks import Quirks, is_model
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
-from llm_routing.formats.asked import lost_fields, named
+from llm_routing.formats import names
+from llm_routing.formats.ignored_fields import bounded_names, untranslated_fields
+from llm_routing.formats.names import OPENAI_CHAT
 
 from .fit import fit_request
-from .read_request import NAME
 from .strict_schema import is_strict
 
 HEADERS: Final = {"content-type": "application/json"}
 MAX_USER_CHARACTERS: Final = 64
 
 
-def build_request(request: LLMRequest, target: Target) -> WireRequest:
+def write_request(request: LLMRequest, target: Target) -> WireRequest:
     """The request for `POST /v1/chat/completions`. Raises `UnsupportedRequest`."""
     ignored: list[str] = []
     source = request.source
-    is_own = source is not None and source.format == NAME
+    is_own = source is not None and source.format == OPENAI_CHAT
     if source is not None and is_own:
         body = _from_source(source.body, request)
     else:
@@ -68,7 +69,7 @@ def build_request(request: LLMRequest, target: Target) -> WireRequest:
         encoded = encode(body)
     except ValueError as error:
         raise UnsupportedRequest("The request cannot be written as JSON.") from error
-    return WireRequest("/chat/completions", encoded, HEADERS, ignored=named(ignored))
+    return WireRequest("/chat/completions", encoded, HEADERS, ignored=bounded_names(ignored))
 
 
 def _from_source(source: Mapping[str, Any], request: LLMRequest) -> dict[str, Any]:
@@ -118,7 +119,7 @@ class _Builder:
     def build(self) -> dict[str, Any]:
         """The body, without model, reasoning and streaming. Raises `UnsupportedRequest`."""
         request = self._request
-        self._ignored += lost_fields(request.source)
+        self._ignored += untranslated_fields(request.source)
         body: dict[str, Any] = {"messages": self._messages()}
         _set(
             body,
@@ -200,9 +201,9 @@ class _Builder:
                 case ToolCallPart(call_id, name, arguments):
                     self._mark(part)
                     calls.append(write_tool_call(call_id, name, arguments or "{}"))
-                case ForeignPart("openai_chat", {"type": "custom"} as call):
+                case ForeignPart(names.OPENAI_CHAT, {"type": "custom"} as call):
                     calls.append(dict(call))
-                case ForeignPart("openai_chat", {"type": "audio", "audio": audio}):
+                case ForeignPart(names.OPENAI_CHAT, {"type": "audio", "audio": audio}):
                     written["audio"] = audio
                 case _:
                     raise UnsupportedRequest(
@@ -273,7 +274,7 @@ class _Builder:
 
     def _tool(self, tool: Tool | ForeignTool) -> dict[str, Any]:
         if isinstance(tool, ForeignTool):
-            if tool.format != NAME:
+            if tool.format != OPENAI_CHAT:
                 raise UnsupportedRequest(
                     f"OpenAI Chat Completions has no word for a tool of {tool.format}."
                 )
@@ -299,7 +300,7 @@ class _Builder:
 def _in_words(message: Message) -> Message:
     if not any(isinstance(part, ForeignPart) for part in message.content):
         return message
-    return replace(message, content=tuple(spoken(part, NAME) for part in message.content))
+    return replace(message, content=tuple(spoken(part, OPENAI_CHAT) for part in message.content))
 
 
 def _named(message: Message, content: Any) -> dict[str, Any]:
@@ -316,7 +317,7 @@ def _write_part(part: Part) -> dict[str, Any]:
             return _write_image(part)
         case FilePart():
             return _write_file(part)
-        case ForeignPart("openai_chat", data):
+        case ForeignPart(names.OPENAI_CHAT, data):
             return dict(data)
         case _:
             raise UnsupportedRequest(

@@ -23,10 +23,10 @@ from llm_routing.core.events import (
     UsageReported,
 )
 from llm_routing.core.types import LLMRequest, Usage
+from llm_routing.formats.names import OPENAI_CHAT
 from llm_routing.formats.sse import KEEP_ALIVE, encode_event
 
 from .errors import error_body
-from .read_request import NAME
 from .repair import answer_id_for_caller
 from .response import call_id_for_caller, write_finish_reason
 from .usage import write_usage
@@ -52,7 +52,7 @@ class OpenAIStreamRenderer:
     def render(self, frame: Frame) -> bytes:
         """See `StreamRenderer.render`. A chunk of usage alone goes to those alone who asked."""
         events = frame.events
-        if frame.format != NAME:
+        if frame.format != OPENAI_CHAT:
             return b"".join([self._render(event) for event in events])
         self._is_relayed = True
         if events and isinstance(events[-1], AnswerEnded):

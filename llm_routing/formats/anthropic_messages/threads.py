@@ -9,9 +9,10 @@ from llm_routing.core.errors import UpstreamError
 from llm_routing.core.events import AnswerStarted, Frame
 from llm_routing.core.ports import StreamParser
 from llm_routing.core.types import Completion
+from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.sse import EventSplitter, encode_event
 
-from .blocks import NAME, message_id
+from .blocks import message_id
 
 Seal = Callable[[str], str]
 
@@ -20,12 +21,12 @@ def with_sealed_id(completion: Completion, seal: Seal) -> Completion:
     """The completion under its sealed id, in its bytes too."""
     sealed = seal(message_id(completion.id))
     raw = completion.raw
-    if completion.format == NAME:
+    if completion.format == ANTHROPIC_MESSAGES:
         raw = encode({**decode(raw), "id": sealed})
     return replace(completion, id=sealed, raw=raw)
 
 
-class SealingParser:
+class IdSealingParser:
     """A parser whose answers begin with their sealed id."""
 
     def __init__(self, parser: StreamParser, seal: Seal) -> None:
@@ -57,7 +58,7 @@ class SealingParser:
         sealed = self._seal(message_id(started.id))
         events = (replace(started, id=sealed), *frame.events[1:])
         raw = frame.raw
-        if frame.format == NAME:
+        if frame.format == ANTHROPIC_MESSAGES:
             first, *rest = EventSplitter().feed(raw)
             value = decode(first.data or b"{}")
             value["message"]["id"] = sealed

@@ -9,7 +9,7 @@ from typing import Any
 from llm_routing.core.quirks import StrictLimits
 from llm_routing.core.routing_table import Target
 
-from .schema import InexpressibleSchemaError, supported_schema
+from .strict_schema import UnsupportedSchemaError, supported_schema
 
 _SCHEMAS_BY_NAME = ("properties", "$defs", "definitions")
 _SCHEMAS = ("anyOf", "oneOf", "allOf")
@@ -26,7 +26,7 @@ def fit_strict_tools(
         return
     capabilities = target.model.capabilities
     can_enforce = not capabilities or "json_schema" in capabilities
-    room = _Room(target.provider.quirks.strict_limits)
+    room = _StrictBudget(target.provider.quirks.strict_limits)
     room.take(_schema_of_answer(body), is_tool=False)
     body["tools"] = [
         _fitted(tool, room if can_enforce else None, ignored, is_own=is_own) for tool in tools
@@ -40,7 +40,7 @@ def _schema_of_answer(body: Mapping[str, Any]) -> Any:
 
 
 def _fitted(
-    tool: Mapping[str, Any], room: "_Room | None", ignored: list[str], *, is_own: bool
+    tool: Mapping[str, Any], room: "_StrictBudget | None", ignored: list[str], *, is_own: bool
 ) -> Mapping[str, Any]:
     if not tool.get("strict"):
         return tool
@@ -49,7 +49,7 @@ def _fitted(
     if is_possible and not is_own:
         try:
             schema, is_told = supported_schema(schema or {})
-        except InexpressibleSchemaError:
+        except UnsupportedSchemaError:
             is_possible = False
     if room is None or not is_possible or not room.take(schema, is_tool=True):
         ignored.append("tools.strict")
@@ -59,7 +59,7 @@ def _fitted(
     return {**tool, "input_schema": schema}
 
 
-class _Room:
+class _StrictBudget:
     """What is left of the limits."""
 
     def __init__(self, limits: StrictLimits | None) -> None:

@@ -32,7 +32,7 @@ _REFERENCES: Final = ("#/$defs/", "#/definitions/")
 _MAX_MERGED: Final = 20_000
 
 
-class InexpressibleSchemaError(Exception):
+class UnsupportedSchemaError(Exception):
     """A schema that could only be answered wrongly within the limits of structured outputs: one
     with open maps, recursion, references to elsewhere, or branches that contradict each other."""
 
@@ -42,7 +42,7 @@ def supported_schema(schema: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
 
     Every object is closed (`additionalProperties: false`), as the vendor demands. A constraint it
     refuses (`minimum`, `maxLength`, `pattern` …) is told to the model in the description instead.
-    `allOf` is merged. Raises `InexpressibleSchemaError`.
+    `allOf` is merged. Raises `UnsupportedSchemaError`.
     """
     writer = _Writer(schema)
     return writer.written(schema), writer.is_told
@@ -64,7 +64,7 @@ class _Writer:
         if schema is True:
             return {}
         if not isinstance(schema, Mapping):
-            raise InexpressibleSchemaError
+            raise UnsupportedSchemaError
         schema = self._merged(schema)
         result: dict[str, Any] = {}
         told: dict[str, Any] = {}
@@ -93,7 +93,7 @@ class _Writer:
         has_names = "properties" in schema
         is_map = isinstance(others, Mapping) and bool(others)
         if is_map or schema.get("patternProperties") or not (has_names or others is False):
-            raise InexpressibleSchemaError
+            raise UnsupportedSchemaError
         if others is True:
             self.is_told = True
         result["additionalProperties"] = False
@@ -106,7 +106,7 @@ class _Writer:
         whole: dict[str, Any] = {}
         for branch in (*branches, {k: v for k, v in schema.items() if k != "allOf"}):
             if not isinstance(branch, Mapping):
-                raise InexpressibleSchemaError
+                raise UnsupportedSchemaError
             if len(branches) > 1 and "$ref" in branch:
                 rest = {key: value for key, value in branch.items() if key != "$ref"}
                 branch = {**self._definitions[branch["$ref"]], **rest}
@@ -114,7 +114,7 @@ class _Writer:
             self._merges_left -= 1 + len(_mapping(whole.get("properties")))
             self._merges_left -= len(_mapping(merged.get("properties")))
             if self._merges_left < 0:
-                raise InexpressibleSchemaError
+                raise UnsupportedSchemaError
             _merge(whole, merged)
         return whole
 
@@ -126,25 +126,25 @@ def _merge(whole: dict[str, Any], branch: Mapping[str, Any]) -> None:
             whole[key] = value
         elif key in _SCHEMAS_BY_NAME and isinstance(known, Mapping) and isinstance(value, Mapping):
             if any(name in known and known[name] != inner for name, inner in value.items()):
-                raise InexpressibleSchemaError
+                raise UnsupportedSchemaError
             whole[key] = {**known, **value}
         elif key == "required" and isinstance(known, list) and isinstance(value, list):
             whole[key] = [*known, *(name for name in value if name not in known)]
         elif key in ("title", "description"):
             whole[key] = f"{known} {value}"
         else:
-            raise InexpressibleSchemaError
+            raise UnsupportedSchemaError
 
 
 def _refuse_recursion(root: Mapping[str, Any], definitions: Mapping[str, Any]) -> None:
     """Raises for a reference that leads elsewhere than to a definition, or back to where it is."""
     leads_to = {name: set(_references(value)) for name, value in definitions.items()}
     if not definitions.keys() >= set(_references(root)):
-        raise InexpressibleSchemaError
+        raise UnsupportedSchemaError
     try:
         TopologicalSorter(leads_to).prepare()
     except CycleError:
-        raise InexpressibleSchemaError from None
+        raise UnsupportedSchemaError from None
 
 
 def _references(schema: Any) -> Iterable[Any]:

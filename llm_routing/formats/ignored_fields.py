@@ -7,6 +7,8 @@ from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.quirks import words
 from llm_routing.core.types import LLMRequest, Source
 
+from .names import ANTHROPIC_MESSAGES, OPENAI_CHAT
+
 _ROUTE_DEFAULTS: Final = frozenset(("temperature", "max_tokens", "max_completion_tokens"))
 _MAX_NAMES: Final = 40
 _MAX_NAME_LENGTH: Final = 80
@@ -18,7 +20,7 @@ _FUNCTION: Final = {"name": None, "description": None, "parameters": None, "stri
 # What our readers make something of, by format: None where the value is read whole, else the fields
 # that are read of an object, or of each object in an array.
 _READ: Final[Mapping[str, Mapping[str, Any]]] = {
-    "openai_chat": {
+    OPENAI_CHAT: {
         **dict.fromkeys(
             words(
                 "model temperature top_p top_k max_tokens max_completion_tokens stop seed n "
@@ -43,7 +45,7 @@ _READ: Final[Mapping[str, Mapping[str, Any]]] = {
         "thinking": dict.fromkeys(("type", "budget_tokens")),
         "stream_options": {"include_usage": None},
     },
-    "anthropic_messages": {
+    ANTHROPIC_MESSAGES: {
         **dict.fromkeys(
             words("model max_tokens temperature top_p top_k stop_sequences stream output_format")
         ),
@@ -83,17 +85,17 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 
 
-def says_something(value: Any) -> bool:
+def has_value(value: Any) -> bool:
     """Whether a field's value is more than another way to leave the field out."""
     return not (value is None or value is False or value in ("", [], {}))
 
 
-def asks_for_something(name: str, value: Any) -> bool:
+def has_effect(name: str, value: Any) -> bool:
     """Whether it makes a difference to leave out the field at the path `name`."""
-    return says_something(value) and value not in _NEUTRAL.get(name, ())
+    return has_value(value) and value not in _NEUTRAL.get(name, ())
 
 
-def was_asked(request: LLMRequest, name: str) -> bool:
+def was_set_by_caller(request: LLMRequest, name: str) -> bool:
     """Whether the caller wrote the field. What only the route set is not worth a mention."""
     source = request.source
     if source is None:
@@ -101,7 +103,7 @@ def was_asked(request: LLMRequest, name: str) -> bool:
     return source.body.get(name) is not None or name not in _ROUTE_DEFAULTS
 
 
-def named(names: Sequence[str]) -> tuple[str, ...]:
+def bounded_names(names: Sequence[str]) -> tuple[str, ...]:
     """The names for `WireRequest.ignored`: each once, and no more than fit into a header, since
     callers can write any number of fields."""
     if not names:
@@ -110,7 +112,7 @@ def named(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(unique)[:_MAX_NAMES]
 
 
-def check_not_needed(name: str, value: Any) -> None:
+def check_can_be_ignored(name: str, value: Any) -> None:
     """Raises `UnsupportedRequest` for a field without which the caller would get another thing than
     it asked for."""
     match name:
@@ -121,14 +123,14 @@ def check_not_needed(name: str, value: Any) -> None:
         case "mcp_servers" | "functions" | "function_call":
             is_needed = bool(value)
         case "inference_geo":
-            is_needed = asks_for_something(name, value)
+            is_needed = has_effect(name, value)
         case _:
             is_needed = False
     if is_needed:
         raise UnsupportedRequest(f"This target does not take {name}.")
 
 
-def lost_fields(source: Source | None) -> list[str]:
+def untranslated_fields(source: Source | None) -> list[str]:
     """The fields of a body in another format that nothing is made of, by their paths without
     indices. Raises `UnsupportedRequest`."""
     if source is None or source.format not in _READ:
@@ -141,8 +143,8 @@ def _lost(body: Mapping[str, Any], read: Mapping[str, Any], path: str) -> list[s
     for name, value in body.items():
         where = f"{path}{name}"
         if name not in read:
-            check_not_needed(where, value)
-            if asks_for_something(where, value):
+            check_can_be_ignored(where, value)
+            if has_effect(where, value):
                 lost.append(where)
             continue
         inner = read[name]

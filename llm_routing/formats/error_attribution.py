@@ -58,7 +58,7 @@ _FEATURE_WORDS: Final = (
 )
 
 
-def counts_by_itself(
+def counts_for_any_request(
     error_class: type[UpstreamError], status: int, basis: Basis, words: str
 ) -> bool:
     """Whether a failure counts against what requests share, whatever the request was."""

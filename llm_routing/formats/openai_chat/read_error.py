@@ -15,7 +15,7 @@ MAX_VIOLATIONS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class SaidError:
+class VendorErrorBody:
     """What a vendor's error says; names are lower-case. `status` is the one it names itself.
     `relayed_names` are those of an error that the vendor hands on from another one; if it
     `is_relayed`, no account of ours is meant."""
@@ -31,16 +31,16 @@ class SaidError:
     param: str = ""
 
 
-def read_error(value: Any) -> SaidError:
+def read_error(value: Any) -> VendorErrorBody:
     """Returns the error in a decoded body; empty if there is no error."""
     # Google answers with an array of one.
     value = value[0] if isinstance(value, list) and value else value
     if not isinstance(value, dict):
-        return SaidError(read_text(value))
+        return VendorErrorBody(read_text(value))
     # Mistral and FastAPI write the error's fields at the top; Ollama has had a bare string.
     error = value.get("error") or value
     if not isinstance(error, dict):
-        return SaidError(read_text(error))
+        return VendorErrorBody(read_text(error))
     metadata = _mapping(error.get("metadata"))
     inner = _mapping(error.get("innererror"))
     relayed = _relayed(metadata)
@@ -53,7 +53,7 @@ def read_error(value: Any) -> SaidError:
         metadata.get("error_type"),
         *_reasons_of_google(error.get("details")),
     )
-    return SaidError(
+    return VendorErrorBody(
         reason=relayed.reason or reason,
         names=_lower(names),
         relayed_names=relayed.names,
@@ -74,16 +74,16 @@ def _lower(names: Iterable[Any]) -> tuple[str, ...]:
     return tuple(found.lower() for name in names if (found := read_name(name)))
 
 
-def _relayed(metadata: Mapping[str, Any]) -> SaidError:
+def _relayed(metadata: Mapping[str, Any]) -> VendorErrorBody:
     """What the vendor behind the vendor said: OpenRouter says "Provider returned error" and hands
     on what the provider said, whose account and key are not ours."""
     raw = metadata.get("raw")
     if not isinstance(raw, str) or len(raw) > MAX_RAW_CHARACTERS:
-        return SaidError()
+        return VendorErrorBody()
     try:
         return read_error(decode(raw))
     except ValueError:
-        return SaidError()
+        return VendorErrorBody()
 
 
 def _reasons_of_google(details: Any) -> Iterator[Any]:
