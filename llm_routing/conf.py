@@ -27,6 +27,7 @@ from pydantic import (
 
 from .system.private_files import claim_directory
 from .system.redis_address import FORMS, parse_redis_url
+from .vendors import Vendor
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -178,10 +179,20 @@ class Settings(BaseModel):
         (), alias="LLM_ENCRYPTION_KEYS"
     )
 
-    @property
-    def sandbox_base_url(self) -> str:
-        """The sandbox's address as a provider has it."""
-        return self.sandbox_url.rstrip("/") + "/v1"
+    def provider_base_url(self, vendor: Vendor, base_url: str = "") -> str:
+        """Returns the base URL of a provider whose row has `base_url`: that one or, if it is empty,
+        its vendor's; the sandbox's is below LLM_SANDBOX_URL. Without a slash at the end."""
+        if base_url:
+            return base_url.rstrip("/")
+        if vendor.is_sandbox:
+            return self.sandbox_url.rstrip("/") + "/v1"
+        return vendor.base_url.rstrip("/")
+
+    def is_at_vendor(self, vendor: Vendor, base_url: str = "") -> bool:
+        """Whether a provider whose row has `base_url` is reached at its vendor's own address or on
+        this machine. A vendor's key and settings are sent nowhere else."""
+        resolved = self.provider_base_url(vendor, base_url)
+        return resolved == self.provider_base_url(vendor) or vendor.is_own_host(resolved)
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:

@@ -27,7 +27,7 @@ from .backends.redis.guard import GuardedRedis, RedisCalls
 from .conf import Settings, get_settings
 from .configuration.built_in import built_in_snapshot
 from .configuration.credentials import build_credential, setting_values
-from .configuration.snapshot import DATABASE_ERRORS, source
+from .configuration.source import snapshot_source
 from .core.attempts.limits import LimitStatus
 from .core.breaker import BreakerRules
 from .core.caching.single_flight import Shelf
@@ -42,6 +42,7 @@ from .health.sweep import Network, NoLedger, Selection, SweepReport, sweep
 from .health.sweeper import ensure_sweeper, stop_sweeper
 from .ledger.shipping import Ledger
 from .metrics import NoMetrics, Readings
+from .models.databases import DATABASE_ERRORS
 from .process.admission import admission
 from .process.background import ensure_background, stop_background
 from .router.pending import PendingRouter
@@ -200,7 +201,7 @@ def _prepare(dynamic: bool) -> None:
         return
     background.known_keys.load()
     try:
-        source.refresh(last_resort=lambda: built_in_snapshot({}))
+        snapshot_source.refresh(last_resort=lambda: built_in_snapshot({}))
         # Before keys are learned, so that the first look of the thread finds nothing new.
         with suppress(*DATABASE_ERRORS):
             background.look_at_keys()
@@ -238,7 +239,7 @@ def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
     if dynamic:
         overrides = _overrides(config)
         _monitor(settings, overrides)
-        return DynamicLLMRouter(source, overrides, **core)
+        return DynamicLLMRouter(snapshot_source, overrides, **core)
     return StaticLLMRouter(built_in_snapshot(_overrides(config)), **core)
 
 

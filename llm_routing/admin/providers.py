@@ -202,7 +202,7 @@ class ProviderAdmin(WithDay, ConfigurationAdmin[Provider]):
             return status("bad", _("No key"))
         if cause := provider.credential_cause:  # type: ignore[attr-defined]  # annotated
             return status("bad", _("Credential out of use: %s") % cause)
-        address = provider.base_url or _default_address(provider.vendor)
+        address = get_settings().provider_base_url(vendor, provider.base_url)
         try:
             check_base_url(address, get_settings().allowed_upstream_networks)
         except ValueError:
@@ -231,12 +231,6 @@ class ProviderAdmin(WithDay, ConfigurationAdmin[Provider]):
         """How many models are switched on."""
         count: int = provider.active_model_count  # type: ignore[attr-defined]  # annotated
         return count
-
-
-def _default_address(vendor: str) -> str:
-    if VENDORS[vendor].is_sandbox:
-        return get_settings().sandbox_base_url
-    return VENDORS[vendor].base_url
 
 
 def _without(fields: Iterable[Any], hidden: set[str]) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from llm_routing.core.routing_table import (
 from llm_routing.vendors import VENDORS, Vendor
 
 from .catalogue import MODELS, ROUTES
-from .credentials import Credentials, build_credential, setting_values, vendor_key
+from .credentials import ProviderCredentials, build_credential, setting_values, vendor_key
 from .prices import model_facts
 from .snapshot import Snapshot, SnapshotOrigin
 
@@ -45,7 +45,7 @@ def built_in_snapshot(overrides: Mapping[str, Credential]) -> Snapshot:
             allowed_fields=entry.allowed_fields,
         )
     table = RoutingTable(0, providers, models, routes)
-    return Snapshot(table, Credentials(credentials), SnapshotOrigin.STATIC)
+    return Snapshot(table, ProviderCredentials(credentials), SnapshotOrigin.STATIC)
 
 
 def _credentials(overrides: Mapping[str, Credential]) -> dict[str, Credential]:
@@ -70,14 +70,11 @@ def _credentials(overrides: Mapping[str, Credential]) -> dict[str, Credential]:
 
 
 def _provider(vendor: Vendor) -> ProviderSpec:
-    base_url = vendor.base_url
-    if vendor.is_sandbox:
-        base_url = get_settings().sandbox_base_url
     return ProviderSpec(
         name=vendor.name,
         vendor=vendor.name,
         format=vendor.format,
-        base_url=base_url,
+        base_url=get_settings().provider_base_url(vendor),
         quirks=vendor.quirks,
     )
 

@@ -39,7 +39,7 @@ class HeaderCredential:
         return f"<{type(self).__name__}>"
 
 
-class Credentials:
+class ProviderCredentials:
     """A `CredentialStore` over a fixed set of credentials by provider name."""
 
     __slots__ = ("__weakref__", "_by_provider")
@@ -60,7 +60,7 @@ def load_credentials(
     *,
     environ: Mapping[str, str] = os.environ,
     settings: Settings | None = None,
-) -> Credentials:
+) -> ProviderCredentials:
     """The credentials of `providers`. A key that cannot be decrypted is logged by the provider's
     name and counts as missing, so that one bad row stops no other."""
     values = setting_values(settings or get_settings())
@@ -72,11 +72,11 @@ def load_credentials(
             continue
         key = find_key(provider, environ)
         credential = build_credential(
-            vendor, key.value, values, origin=key.origin, base_url=provider.base_url
+            vendor, key.value, values, origin=key.origin, is_at_vendor=provider.is_at_vendor
         )
         if credential is not None:
             found[provider.name] = credential
-    return Credentials(found)
+    return ProviderCredentials(found)
 
 
 def build_credential(
@@ -85,12 +85,12 @@ def build_credential(
     setting_values: Mapping[str, str],
     *,
     origin: str = "",
-    base_url: str = "",
+    is_at_vendor: bool = True,
 ) -> Credential | None:
     """The headers that a vendor wants with `api_key`; None if it needs a key and this is empty.
 
     `setting_values` holds settings by name, for the vendor's `setting_headers`. They are secrets of
-    the vendor's own host, so they are left out if `base_url` (empty: the vendor's) leads elsewhere.
+    the vendor's own host, so they are left out unless the provider `is_at_vendor`.
     A value that no header can carry (line breaks, quotation marks) counts as missing and is logged.
     """
     if not _fits_key(api_key):
@@ -99,7 +99,6 @@ def build_credential(
     if vendor.needs_key and not api_key:
         return None
     from_settings = {}
-    is_at_vendor = not base_url or vendor.is_own_host(base_url)
     for header, name in vendor.setting_headers.items() if is_at_vendor else ():
         value = setting_values.get(name, "")
         if not fits_header(value):
@@ -152,9 +151,7 @@ def find_key(provider: Provider, environ: Mapping[str, str] = os.environ) -> Pro
     if key := _stored_key(provider):
         return ProviderKey(key, STORED)
     vendor = VENDORS.get(provider.vendor)
-    if vendor is None or provider.api_key_env:
-        return ProviderKey()
-    if provider.base_url and not vendor.is_own_host(provider.base_url):
+    if vendor is None or provider.api_key_env or not provider.is_at_vendor:
         return ProviderKey()
     return vendor_key(vendor, environ)
 

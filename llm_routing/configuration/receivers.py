@@ -12,7 +12,8 @@ from llm_routing.models import ApiKey, ModelConfig, Provider, RouteTarget, UseCa
 from llm_routing.models.version import ConfigurationModel, ConfigurationVersion
 from llm_routing.signals import configuration_changed
 
-from .snapshot import EMPTY_SNAPSHOT, source
+from .snapshot import EMPTY_SNAPSHOT
+from .source import snapshot_source
 
 
 def connect() -> None:
@@ -24,8 +25,8 @@ def connect() -> None:
 
 
 def _take_over(area: str, **_: Any) -> None:
-    if area == ConfigurationVersion.Area.ROUTING and source.current is not EMPTY_SNAPSHOT:
-        source.refresh()
+    if area == ConfigurationVersion.Area.ROUTING and snapshot_source.current is not EMPTY_SNAPSHOT:
+        snapshot_source.refresh()
 
 
 def _bump(sender: type[ConfigurationModel], using: str, **_: Any) -> None:

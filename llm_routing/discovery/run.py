@@ -105,7 +105,7 @@ def _sources(
         source = ListSource(
             provider=row.name,
             vendor=vendor,
-            base_url=row.base_url or vendor.base_url,
+            base_url=get_settings().provider_base_url(vendor, row.base_url),
             credential=overrides.get(row.vendor) or credentials.get(row.name),
             connect_timeout=row.connect_timeout or connect_timeout,
             max_connections=row.max_connections,

@@ -19,7 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from llm_routing.conf import Settings
-from llm_routing.configuration.snapshot import compile_snapshot
+from llm_routing.configuration.source import compile_snapshot
 from llm_routing.core.attempts.calls import Timeouts
 from llm_routing.core.attempts.chain import Pacing
 from llm_routing.core.attempts.executor import Executor

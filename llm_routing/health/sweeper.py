@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from django.db import close_old_connections, connections
 
-from llm_routing.configuration.snapshot import DATABASE_ERRORS
+from llm_routing.models.databases import DATABASE_ERRORS
 
 from .sweep import LeaseLost, NothingToCheck, SweepReport, SweepStopped
 

@@ -421,4 +421,4 @@ def _placed(planned: PlannedProvider) -> PlannedProvider:
     """The provider, at the address that the settings give to the sandbox where it is one."""
     if not VENDORS[planned.vendor].is_sandbox or planned.base_url:
         return planned
-    return replace(planned, base_url=get_settings().sandbox_base_url)
+    return replace(planned, base_url=get_settings().provider_base_url(VENDORS["sandbox"]))

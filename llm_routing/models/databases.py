@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import models, router, transaction
+from django.db import DatabaseError, InterfaceError, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Now
 from django.utils import timezone
+
+DATABASE_ERRORS = (DatabaseError, InterfaceError)
+"""What a query raises if the database is away or its content is unusable."""
 
 
 def writes_to(model: type[models.Model]) -> str:

@@ -214,14 +214,15 @@ class Provider(ConfigurationModel):
     def is_at_vendor(self) -> bool:
         """Whether its address is the vendor's own, or this machine."""
         vendor = VENDORS.get(self.vendor)
-        return vendor is not None and vendor.is_own_host(self.base_url or vendor.base_url)
+        return vendor is not None and get_settings().is_at_vendor(vendor, self.base_url)
 
     def _owner_of_variable(self) -> str:
         """The vendor whose variable is named, if the provider's address is not the vendor's."""
-        own = VENDORS.get(self.vendor)
-        address = self.base_url or (own.base_url if own else "")
+        own, settings = VENDORS.get(self.vendor), get_settings()
+        address = settings.provider_base_url(own, self.base_url) if own else self.base_url
         for vendor in VENDORS.values():
-            if self.api_key_env in vendor.api_key_envs and not vendor.is_own_host(address):
+            is_at_vendor = bool(address) and settings.is_at_vendor(vendor, address)
+            if self.api_key_env in vendor.api_key_envs and not is_at_vendor:
                 return vendor.title
         return ""
 

@@ -19,13 +19,14 @@ from django.db import connections
 from llm_routing.access.key_ring import keys
 from llm_routing.access.known_keys import KnownKeys
 from llm_routing.conf import get_settings
-from llm_routing.configuration.snapshot import DATABASE_ERRORS, SnapshotSource, source
+from llm_routing.configuration.source import SnapshotSource, snapshot_source
 from llm_routing.core import ids, running
 from llm_routing.health.monitor import health_monitor
 from llm_routing.ledger.retention import BATCH, prune_batch
 from llm_routing.ledger.shipping import Ledger
 from llm_routing.metrics import Metrics
 from llm_routing.models import ConfigurationVersion
+from llm_routing.models.databases import DATABASE_ERRORS
 from llm_routing.models.gateway_pool import use_gateway_pool
 from llm_routing.system.private_files import tighten
 
@@ -189,7 +190,7 @@ def ensure_background() -> Background:
         if not _running:
             tell_of_crashes()
             tighten(get_settings().state_dir)
-            _running.append(Background(source))
+            _running.append(Background(snapshot_source))
             _running[0].start()
         return _running[0]
 

@@ -13,7 +13,8 @@ from typing import Any, Self
 from msgspec.structs import replace
 
 from llm_routing.conf import Settings
-from llm_routing.configuration.snapshot import Snapshot, SnapshotSource
+from llm_routing.configuration.snapshot import Snapshot
+from llm_routing.configuration.source import SnapshotSource
 from llm_routing.core.attempts.calls import Call, Timeouts
 from llm_routing.core.attempts.chain import Pacing
 from llm_routing.core.attempts.executor import Executor

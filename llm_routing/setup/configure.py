@@ -133,7 +133,7 @@ class _SetUp:
         self, present: Mapping[str, Provider], known: set[str], ours: set[Any]
     ) -> None:
         vendor = VENDORS["sandbox"]
-        base_url = get_settings().sandbox_base_url
+        base_url = get_settings().provider_base_url(vendor)
         is_wanted = not any(
             answers_for_real(provider, self._environ) for provider in Provider.objects.active()
         )

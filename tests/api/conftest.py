@@ -20,7 +20,8 @@ from llm_routing import close_routers
 from llm_routing.access.key_ring import keys
 from llm_routing.asgi import get_asgi_application as lean_application
 from llm_routing.conf import get_settings
-from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT, source
+from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT
+from llm_routing.configuration.source import snapshot_source
 from llm_routing.models import ApiKey, ModelConfig, Provider, RouteTarget, UseCaseRoute
 from llm_routing.sandbox import Sandbox
 
@@ -73,10 +74,10 @@ def clean_process(
     monkeypatch.setenv("LLM_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr("django.conf.settings.LLM_ROUTING", {}, raising=False)
     get_settings.cache_clear()
-    source.current = EMPTY_SNAPSHOT
+    snapshot_source.current = EMPTY_SNAPSHOT
     keys.clear()
     yield
-    source.current = EMPTY_SNAPSHOT
+    snapshot_source.current = EMPTY_SNAPSHOT
     keys.clear()
     get_settings.cache_clear()
 

@@ -18,7 +18,8 @@ from django.db import connection
 
 from llm_routing.access.key_ring import keys
 from llm_routing.conf import get_settings
-from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT, source
+from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT
+from llm_routing.configuration.source import snapshot_source
 from llm_routing.factory import sweep_health
 from llm_routing.health.monitor import health_monitor
 from llm_routing.health.sweep import Selection, SweepReport
@@ -160,7 +161,7 @@ def clean_process(
     def clear() -> None:
         forget_breakers(os.environ.get("REDIS_URL"))
         get_settings.cache_clear()
-        source.current = EMPTY_SNAPSHOT
+        snapshot_source.current = EMPTY_SNAPSHOT
         keys.clear()
         health_monitor.forget()
 

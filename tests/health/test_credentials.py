@@ -12,7 +12,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
-from llm_routing.configuration.credentials import Credentials, HeaderCredential
+from llm_routing.configuration.credentials import HeaderCredential, ProviderCredentials
 from llm_routing.core.breaker import BreakerRules, BreakerState, Refusal
 from llm_routing.core.errors import (
     AllTargetsFailed,
@@ -199,7 +199,7 @@ async def test_a_process_believes_the_others_until_one_of_them_finds_it_good_aga
     found = other.credential_breakers.statuses()["first"]
     assert (found.state, found.cause) == (BreakerState.OPEN, "credential_rejected")
     another_key = HealthMonitor()
-    store = Credentials({"first": HeaderCredential({"authorization": "Bearer sk-mine"})})
+    store = ProviderCredentials({"first": HeaderCredential({"authorization": "Bearer sk-mine"})})
     another_key.credential_breakers.add_store(store)
     await sync_to_async(another_key.sync)()
     assert not another_key.credential_breakers.statuses()
@@ -232,7 +232,7 @@ class Process:
 
     def use(self, key: str) -> None:
         self.credential = HeaderCredential({"authorization": f"Bearer {key}"}, "SOME_KEY")
-        self.store = Credentials({"p": self.credential})
+        self.store = ProviderCredentials({"p": self.credential})
         self.breakers.add_store(self.store)
 
     def admit(self) -> CredentialPermit | Refusal:
@@ -290,7 +290,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_DISABLED", 2)
     process = Process()
     names = ("a", "b", "c")
-    store = Credentials(dict.fromkeys(names, process.credential))
+    store = ProviderCredentials(dict.fromkeys(names, process.credential))
     process.breakers.add_store(store)
     for name in names:
         admitted = process.breakers.admit(name, process.credential)

@@ -10,7 +10,8 @@ import pytest
 from django.test import AsyncClient
 
 from llm_routing import close_routers
-from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT, source
+from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT
+from llm_routing.configuration.source import snapshot_source
 from llm_routing.factory import sweep_health
 from llm_routing.health.sweep import Selection
 from llm_routing.models import ApiKey, HealthCheck
@@ -140,8 +141,8 @@ async def test_a_server_that_drains_is_not_ready_and_still_alive(
 async def test_a_process_without_any_configuration_is_not_ready(
     two: Upstream, async_client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "refresh", lambda **_: False)
-    assert source.current is EMPTY_SNAPSHOT
+    monkeypatch.setattr(snapshot_source, "refresh", lambda **_: False)
+    assert snapshot_source.current is EMPTY_SNAPSHOT
     answer = await async_client.get("/api/llm/health/ready")
     assert answer.status_code == 503
     assert answer.json()["reasons"] == ["no_configuration"]

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from llm_routing.configuration.credentials import Credentials
+from llm_routing.configuration.credentials import ProviderCredentials
 from llm_routing.core.breaker import Refusal
 from llm_routing.core.errors import ServerFailed, UpstreamError
 from llm_routing.core.ports import Permit
@@ -171,7 +171,10 @@ class Inner:
 async def test_watched_breakers_tell_both_the_breaker_and_the_signs(world: World) -> None:
     inner = Inner()
     watched = HealthRecordingBreakers(
-        inner, world.health, CredentialBreakers(lambda: world.now, Random(1)), Credentials({})
+        inner,
+        world.health,
+        CredentialBreakers(lambda: world.now, Random(1)),
+        ProviderCredentials({}),
     )
     key = ("a", "m")
 

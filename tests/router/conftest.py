@@ -11,7 +11,8 @@ from django.db import connections
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
 from llm_routing.access.key_ring import keys
 from llm_routing.conf import get_settings
-from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT, source
+from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT
+from llm_routing.configuration.source import snapshot_source
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
 from tests.conftest import forget_breakers
 from tests.servers import Server
@@ -64,10 +65,10 @@ def clean_process(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("django.conf.settings.LLM_ROUTING", {}, raising=False)
     forget_breakers(os.environ.get("REDIS_URL"))
     get_settings.cache_clear()
-    source.current = EMPTY_SNAPSHOT
+    snapshot_source.current = EMPTY_SNAPSHOT
     keys.clear()
     yield
-    source.current = EMPTY_SNAPSHOT
+    snapshot_source.current = EMPTY_SNAPSHOT
     keys.clear()
     get_settings.cache_clear()
 

@@ -9,8 +9,8 @@ import pytest
 from llm_routing.conf import get_settings, load
 from llm_routing.configuration.credentials import (
     STORED,
-    Credentials,
     HeaderCredential,
+    ProviderCredentials,
     build_credential,
     find_key,
     load_credentials,
@@ -159,7 +159,7 @@ def test_a_vendors_key_is_found_without_a_row():
 
 
 def test_an_unknown_provider_has_no_credential():
-    assert Credentials({}).get("nobody") is None
+    assert ProviderCredentials({}).get("nobody") is None
 
 
 def test_no_representation_shows_a_key():

@@ -12,10 +12,10 @@ from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from llm_routing.configuration.snapshot import DATABASE_ERRORS
 from llm_routing.discovery import DiscoveryReport, ProviderReport, UnknownProvider
 from llm_routing.factory import discover_models
 from llm_routing.management.database import unusable
+from llm_routing.models.databases import DATABASE_ERRORS
 
 PROVIDER_FAILED = 1
 COULD_NOT_RUN = 2

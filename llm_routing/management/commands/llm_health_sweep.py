@@ -16,7 +16,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from llm_routing.conf import get_settings
-from llm_routing.configuration.snapshot import DATABASE_ERRORS
 from llm_routing.factory import sweep_health
 from llm_routing.health.checks import CheckResult
 from llm_routing.health.sweep import (
@@ -28,6 +27,7 @@ from llm_routing.health.sweep import (
 )
 from llm_routing.health.sweeper import sweep_forever
 from llm_routing.management.database import unusable
+from llm_routing.models.databases import DATABASE_ERRORS
 from llm_routing.process.background import stop_background
 
 UNHEALTHY = 1

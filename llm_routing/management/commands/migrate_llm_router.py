@@ -12,13 +12,13 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from llm_routing.configuration.snapshot import DATABASE_ERRORS
 from llm_routing.importing.plan import Remark
 from llm_routing.importing.report import MigrationReport
 from llm_routing.importing.source import read
 from llm_routing.importing.text import CannotRead
 from llm_routing.importing.write import migrate
 from llm_routing.management.database import unusable
+from llm_routing.models.databases import DATABASE_ERRORS
 from llm_routing.setup.report import Action
 from llm_routing.vendors import VENDORS
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from llm_routing.configuration.snapshot import DATABASE_ERRORS
 from llm_routing.core.types import ModelTier
 from llm_routing.management.database import unusable
+from llm_routing.models.databases import DATABASE_ERRORS
 from llm_routing.setup.configure import configure
 from llm_routing.setup.report import Action, Report, RouteState
 

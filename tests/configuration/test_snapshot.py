@@ -9,9 +9,10 @@ from django.core.cache import caches
 from django.db import OperationalError
 
 from llm_routing.conf import get_settings
-from llm_routing.configuration import snapshot
 from llm_routing.configuration.built_in import built_in_snapshot
-from llm_routing.configuration.snapshot import Snapshot, SnapshotOrigin, SnapshotSource
+from llm_routing.configuration.kept_tables import cache_table, table_cache_key
+from llm_routing.configuration.snapshot import Snapshot, SnapshotOrigin
+from llm_routing.configuration.source import SnapshotSource
 from llm_routing.core.quirks import Quirks
 from llm_routing.core.routing_table import route_key, table_to_json
 from llm_routing.models import (
@@ -22,8 +23,7 @@ from llm_routing.models import (
     UseCaseRoute,
 )
 from llm_routing.vendors import VENDORS
-
-from .conftest import Configuration
+from tests.router.conftest import Configuration
 
 pytestmark = pytest.mark.usefixtures("clean_process")
 
@@ -167,15 +167,15 @@ def test_an_older_table_under_the_name_of_the_current_version_is_refused(
     with_shared_cache(monkeypatch)
     cache = caches["default"]
     old = fresh().current.table
-    old_token = cache.get(snapshot._cache_key(old.version, old.stamp))
+    old_token = cache.get(table_cache_key(old.version, old.stamp))
     UseCaseRoute.objects.update(temperature=0.25)
     new = fresh().current.table
     for forger in ("moves the token", "has our keys and seals it anew"):
-        name = snapshot._cache_key(new.version, new.stamp)
+        name = table_cache_key(new.version, new.stamp)
         if forger == "moves the token":
             cache.set(name, old_token)
         else:
-            snapshot._cache(name, old, 60)
+            cache_table(name, old, 60)
         found = fresh().current.table
         assert found == new
         assert found.routes[route_key("debugging", "standard")].temperature == 0.25
@@ -275,9 +275,10 @@ def test_what_a_vendor_takes_is_as_this_release_knows_it(
         with_shared_cache(monkeypatch)
     provider = fresh().current.table.providers["first"]
     row = replace(VENDORS[provider.vendor], quirks=Quirks(max_stops=7))
-    monkeypatch.setattr(
-        "llm_routing.configuration.snapshot.VENDORS", {**VENDORS, provider.vendor: row}
-    )
+    for module in ("compiler", "kept_tables"):
+        monkeypatch.setattr(
+            f"llm_routing.configuration.{module}.VENDORS", {**VENDORS, provider.vendor: row}
+        )
     source = SnapshotSource()
     if is_cached:
         source.refresh()
@@ -287,7 +288,8 @@ def test_what_a_vendor_takes_is_as_this_release_knows_it(
     assert source.current.table.providers["first"].quirks == row.quirks
     # A vendor that only the release knows which kept the table last.
     kept = row.quirks if is_cached else provider.quirks
-    monkeypatch.setattr("llm_routing.configuration.snapshot.VENDORS", {})
+    for module in ("compiler", "kept_tables"):
+        monkeypatch.setattr(f"llm_routing.configuration.{module}.VENDORS", {})
     source = SnapshotSource()
     with away():
         source.refresh()

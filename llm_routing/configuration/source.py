@@ -1,0 +1,121 @@
+"""The configuration of the process: read from the database, replaced whole, last good one kept.
+
+Requests read `snapshot_source.current` and nothing else. `refresh` runs in the background thread,
+and in this process after every commit that changed the configuration.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from llm_routing.core.routing_table import RoutingTable
+from llm_routing.models import ConfigurationVersion, Provider
+from llm_routing.models.databases import DATABASE_ERRORS
+
+from .compiler import compile_table
+from .credentials import load_credentials
+from .kept_tables import (
+    CACHE_SECONDS,
+    cache_table,
+    cached_table,
+    keep_latest,
+    last_known_table,
+    table_cache_key,
+)
+from .snapshot import EMPTY_SNAPSHOT, Snapshot, SnapshotOrigin
+
+logger = logging.getLogger(__name__)
+
+
+class SnapshotSource:
+    """The process's snapshot. `current` is replaced whole and may be read from any thread."""
+
+    def __init__(self) -> None:
+        self.current = EMPTY_SNAPSHOT
+        self._lock = threading.Lock()
+
+    def refresh(self, *, last_resort: Callable[[], Snapshot] | None = None) -> bool:
+        """Loads the configuration if it has changed; returns whether it had.
+
+        If the database is away, the current snapshot stays. A process that has none yet starts
+        from what other processes left in the shared cache or in the file, else from `last_resort`.
+        """
+        with self._lock:
+            try:
+                version, stamp = ConfigurationVersion.objects.stamped("routing")
+                current = self.current
+                if current.origin is SnapshotOrigin.DATABASE and (
+                    (version, stamp) == (current.table.version, current.table.stamp)
+                ):
+                    if not current.is_confirmed:
+                        self.current = replace(current, is_confirmed=True)
+                    return False
+                snapshot = compile_snapshot(version, stamp)
+            except DATABASE_ERRORS as error:
+                # The message of a database error may quote a query's values.
+                logger.warning("The configuration cannot be read: %s", type(error).__name__)
+                self._fall_back(last_resort)
+                return False
+            snapshot.table.index()
+            self.current = snapshot
+            keep_latest(snapshot.table)
+            logger.info("Configuration version %d is in use.", version)
+            return True
+
+    def mark_unconfirmed(self) -> None:
+        """Records that the database is away; the current snapshot stays in use."""
+        with self._lock:
+            self._fall_back(None)
+
+    def _fall_back(self, last_resort: Callable[[], Snapshot] | None) -> None:
+        if self.current.origin is not SnapshotOrigin.NOWHERE:
+            if self.current.is_confirmed:
+                self.current = replace(self.current, is_confirmed=False)
+            return
+        found = last_known_table()
+        if found is not None:
+            origin, table = found
+            table.index()
+            credentials = load_credentials(_providers_of(table))
+            self.current = Snapshot(table, credentials, origin, is_confirmed=False)
+        elif last_resort is not None:
+            self.current = replace(last_resort(), is_confirmed=False)
+        else:
+            return
+        logger.warning(
+            "Starting without the database, from the %s configuration, version %d.",
+            self.current.origin.value,
+            self.current.table.version,
+        )
+
+
+def compile_snapshot(version: int, stamp: str) -> Snapshot:
+    """Returns the active rows of the database as a snapshot. The shared cache is asked for the
+    table first. Raises `django.db.Error`."""
+    providers = list(Provider.objects.active())
+    key = table_cache_key(version, stamp)
+    table = cached_table(key)
+    if table is not None and (table.version, table.stamp) != (version, stamp):
+        logger.warning("The cached configuration is not of version %d and is not used.", version)
+        table = None
+    if table is None:
+        table = replace(compile_table(version, providers), stamp=stamp)
+        cache_table(key, table, CACHE_SECONDS)
+    return Snapshot(table, load_credentials(providers), SnapshotOrigin.DATABASE)
+
+
+def _providers_of(table: RoutingTable) -> list[Provider]:
+    """Returns the rows that a table remembers: without keys, which only the database stores."""
+    return [
+        Provider(
+            name=spec.name,
+            vendor=spec.vendor,
+            base_url=spec.base_url,
+            api_key_env=spec.api_key_env,
+        )
+        for spec in table.providers.values()
+    ]
+
+
+snapshot_source = SnapshotSource()
