@@ -30,7 +30,7 @@ from .configuration.credentials import build_credential, setting_values
 from .configuration.source import snapshot_source
 from .core.attempts.limits import LimitStatus
 from .core.breaker import BreakerRules
-from .core.caching.single_flight import Shelf
+from .core.caching.single_flight import SingleFlightCache
 from .core.config import RouterConfig
 from .core.ports import BreakerRegistry, Clock, Credential
 from .crypto import at_rest as secrets
@@ -308,7 +308,7 @@ def _breakers(settings: Settings, clock: Clock) -> BreakerRegistry:
             slow_call_time=settings.breaker_slow_call_time,
             slow_call_rate=settings.breaker_slow_call_rate,
             open_time=settings.breaker_open_time,
-            longest_open_time=settings.breaker_longest_open_time,
+            max_open_time=settings.breaker_longest_open_time,
             probes=settings.breaker_probes,
             # Each probe costs one call, so a target that recovers is found soon.
             failed_probes_double=False,
@@ -343,7 +343,7 @@ def guarded_redis(settings: Settings, clock: Clock) -> GuardedRedis | None:
     return redis
 
 
-def _shelves(settings: Settings, clock: Clock) -> tuple[Shelf, Shelf]:
+def _shelves(settings: Settings, clock: Clock) -> tuple[SingleFlightCache, SingleFlightCache]:
     """Returns the cache of answers and that of answers under idempotency keys. Both are in memory,
     and in Redis if it is configured. Without Redis, idempotency keys have files that the workers of
     this machine share, and each worker has its own cache of answers."""
@@ -367,7 +367,7 @@ def _shelves(settings: Settings, clock: Clock) -> tuple[Shelf, Shelf]:
     replayed = MemoryCache(
         max_entries=_REPLAYS_IN_MEMORY, max_bytes=_REPLAY_BYTES_IN_MEMORY, clock=clock
     )
-    return Shelf(cached, answers, clock), Shelf(replayed, replays, clock)
+    return SingleFlightCache(cached, answers, clock), SingleFlightCache(replayed, replays, clock)
 
 
 def _overrides(config: RouterConfig) -> Mapping[str, Credential]:

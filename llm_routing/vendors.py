@@ -191,7 +191,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             efforts=("minimal", "low", "medium", "high", "xhigh"),
             knows_no_effort="^" + _SINCE_GPT_5_4,
             tool_ids=ToolIds(40),
-            longest_tool_name=_NAME,
+            max_tool_name_length=_NAME,
         ),
     ),
     # https://platform.claude.com/docs/en/api/versioning
@@ -207,7 +207,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         # https://platform.claude.com/docs/en/build-with-claude/structured-outputs
         quirks=Quirks(
             marks_cache=ANY_MODEL,
-            longest_tool_name=128,
+            max_tool_name_length=128,
             strict_limits=StrictLimits(tools=20, optional_parameters=24, union_parameters=16),
             holds_threads=True,
         ),
@@ -234,7 +234,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             thought_signatures=True,
             tool_types=_FUNCTIONS,
             developer_role=False,
-            longest_tool_name=_NAME,
+            max_tool_name_length=_NAME,
         ),
     ),
     # https://docs.mistral.ai/api: unknown fields are refused; streams end with the usage unasked.
@@ -268,7 +268,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             empty_assistant=False,
             prefix_message=True,
             tool_ids=ToolIds(9, others="", is_exact=True),
-            longest_tool_name=_NAME,
+            max_tool_name_length=_NAME,
             stream_usage=False,
         ),
     ),
@@ -297,7 +297,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             max_stops=4,
             tool_types=_FUNCTIONS | {"browser_search", "code_interpreter", "mcp"},
             developer_role=False,
-            longest_tool_name=_NAME,
+            max_tool_name_length=_NAME,
             one_answer=True,
             json_schema=False,
         ),
@@ -317,7 +317,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             thinking_field="reasoning_content",
             tool_types=_FUNCTIONS,
             developer_role=False,
-            longest_tool_name=_NAME,
+            max_tool_name_length=_NAME,
             json_schema=False,
         ),
     ),

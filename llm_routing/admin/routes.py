@@ -169,7 +169,7 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
         ),
         (
             gettext_lazy("When something fails"),
-            {"fields": ("stream_recovery", ("is_hedged", "asks_when_all_open"))},
+            {"fields": ("stream_recovery", ("is_hedged", "probes_when_all_open"))},
         ),
         (
             gettext_lazy("Dates"),

@@ -97,7 +97,7 @@ async def complete(
         log_reused_response(answer.routing, request.request_id, request.auth)
         return reply
     silence = get_settings().keep_alive_interval
-    is_late = bool(silence) and router.holds_back(llm_request)
+    is_late = bool(silence) and router.buffers_stream(llm_request)
     opening = router.open(llm_request, request.auth, request.request_id)
     stream: RoutedStream | PendingStream
     if is_late:

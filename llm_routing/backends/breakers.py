@@ -14,7 +14,7 @@ from llm_routing.core.breaker import (
     BreakerPermit,
     BreakerRules,
     BreakerStatus,
-    Refusal,
+    Rejected,
 )
 from llm_routing.core.errors import UpstreamError
 from llm_routing.core.ports import Clock, Permit
@@ -36,12 +36,12 @@ class MemoryBreakers:
         self._lock = threading.Lock()
         self._breakers: OrderedDict[Key, Breaker] = OrderedDict()
 
-    async def admit(self, target: Target, *, regardless: bool = False) -> Permit | Refusal:
+    async def admit(self, target: Target, *, force: bool = False) -> Permit | Rejected:
         """Leave to ask `target`, or why not; see `core.ports.BreakerStore`."""
         with self._lock:
             breaker = self._of((target.provider.name, target.model.model_id))
-            admitted = breaker.admit(self._clock.monotonic(), regardless=regardless)
-        if isinstance(admitted, Refusal):
+            admitted = breaker.admit(self._clock.monotonic(), force=force)
+        if isinstance(admitted, Rejected):
             return admitted
         return LockedPermit(admitted, self._lock, self._clock)
 

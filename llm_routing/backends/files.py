@@ -14,7 +14,7 @@ from threading import Lock
 
 from llm_routing.core.caching.rules import CachedAnswer, answer_from_json, answer_to_json, owner_of
 from llm_routing.core.codec import decode, encode
-from llm_routing.core.ports import Cipher, Clock, Found, NoLease
+from llm_routing.core.ports import CacheHit, Cipher, Clock, LeaseUnavailable
 from llm_routing.system.locked_files import open_if_abandoned, try_lock
 from llm_routing.system.private_files import private_directory
 
@@ -70,15 +70,15 @@ class FileCache:
         self._forget_earlier_boots()
         self._sweep()
 
-    async def claim(self, key: str, max_age: float) -> "Found | FileLease | NoLease":
+    async def claim(self, key: str, max_age: float) -> "CacheHit | FileLease | LeaseUnavailable":
         """See `SharedCache.claim`. A few system calls on a small file, without a thread."""
         if self._clock.monotonic() < self._paused_until:
-            return NoLease.UNAVAILABLE
+            return LeaseUnavailable.UNAVAILABLE
         try:
             return self._claim(key, max_age)
         except OSError as error:
             self.pause(error)
-            return NoLease.UNAVAILABLE
+            return LeaseUnavailable.UNAVAILABLE
 
     async def put(self, key: str, answer: CachedAnswer, ttl: float) -> None:
         """See `SharedCache.put`. Where somebody holds the lease, his answer comes instead."""
@@ -109,7 +109,7 @@ class FileCache:
         self._paused_until = self._clock.monotonic() + PAUSE_SECONDS
         logger.warning("Workers do not share answers for %g s: %s", PAUSE_SECONDS, error.strerror)
 
-    def _claim(self, key: str, max_age: float) -> "Found | FileLease | NoLease":
+    def _claim(self, key: str, max_age: float) -> "CacheHit | FileLease | LeaseUnavailable":
         path = self._directory / key
         while True:
             descriptor = _open(path)
@@ -117,13 +117,13 @@ class FileCache:
             found = self._read(key, descriptor, max_age)
             if found is not None or not is_locked:
                 os.close(descriptor)
-                return found or NoLease.BUSY
+                return found or LeaseUnavailable.BUSY
             if os.fstat(descriptor).st_nlink:
                 return FileLease(self, key, path, descriptor)
             # Removed between our open and our lock: nobody else will find it.
             os.close(descriptor)
 
-    def _read(self, key: str, descriptor: int, max_age: float) -> Found | None:
+    def _read(self, key: str, descriptor: int, max_age: float) -> CacheHit | None:
         """What the file holds, if it can be read and is young enough."""
         try:
             entry = decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
@@ -136,7 +136,7 @@ class FileCache:
             answer = answer_from_json(key, self._cipher.decrypt(entry["answer"], name))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return None
-        return Found(answer, age, ttl)
+        return CacheHit(answer, age, ttl)
 
     def _bound_to(self, key: str, stored_at: float, ttl: float) -> str:
         """The associated data of a file's seal: its name, the boot, when it was stored, its TTL."""

@@ -50,7 +50,7 @@ _ROUTE: Final = (
     "idle_timeout",
     "stream_recovery",
     "is_hedged",
-    "asks_when_all_open",
+    "probes_when_all_open",
     "allowed_fields",
 )
 
@@ -93,7 +93,7 @@ def compile_table(version: int, providers: list[Provider]) -> RoutingTable:
             idle_timeout=route.idle_timeout,
             stream_recovery=StreamRecovery(route.stream_recovery),
             is_hedged=route.is_hedged,
-            asks_when_all_open=route.asks_when_all_open,
+            probes_when_all_open=route.probes_when_all_open,
             allowed_fields=frozenset(route.allowed_fields),
         )
     return RoutingTable(version, provider_specs, models, routes)

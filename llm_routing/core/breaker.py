@@ -16,7 +16,7 @@ from .routing_table import Target
 
 MAX_DOUBLINGS = 30
 JITTER = 0.2
-MOST_JITTER_SECONDS = 2.0
+MAX_JITTER_SECONDS = 2.0
 """A target that recovers is asked again soon after its open time, however long that is."""
 
 SLOW_CALLS = "slow_calls"
@@ -45,7 +45,7 @@ class BreakerRules:
 
     A target that flaps is left alone for longer: an opening lasts twice as long for each opening
     before it, the first excepted, and each `window` seconds that the breaker stays closed make up
-    for one of those. No opening is longer than `longest_open_time`.
+    for one of those. No opening is longer than `max_open_time`.
     """
 
     window: float = 60.0
@@ -55,14 +55,14 @@ class BreakerRules:
     slow_call_time: float = 0.0
     slow_call_rate: float = 0.8
     open_time: float = 5.0
-    longest_open_time: float = 300.0
+    max_open_time: float = 300.0
     probes: int = 1
     failed_probes_double: bool = True
 
     @property
-    def most_doublings(self) -> int:
+    def max_doublings(self) -> int:
         """How many make an opening as long as it may be."""
-        return max(0, ceil(log2(self.longest_open_time / self.open_time)))
+        return max(0, ceil(log2(self.max_open_time / self.open_time)))
 
     def is_slow(self, seconds: float) -> bool:
         """Whether a call that succeeded after `seconds` was slow."""
@@ -70,7 +70,7 @@ class BreakerRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejected:
     """A call that may not be made now; `retry_after` seconds from now one may be. `cause` is the
     code of the failure that opened the breaker, or `SLOW_CALLS`."""
 
@@ -80,7 +80,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class BreakerStatus:
-    """A breaker as it is shown. `cause` is as in `Refusal`, empty while it is closed; `opened_for`
+    """A breaker as it is shown. `cause` is as in `Rejected`, empty while it is closed; `opened_for`
     and `retry_after` are in seconds, `calls`, `failures` and `slow_calls` those of the window,
     `openings` all since it was made."""
 
@@ -176,16 +176,16 @@ class Breaker:
         """Whether every call has leave."""
         return self._state is BreakerState.CLOSED
 
-    def admit(self, now: float, *, regardless: bool = False) -> BreakerPermit | Refusal:
-        """Leave for one call, or when to ask again. `regardless`: leave in any case; a success of a
+    def admit(self, now: float, *, force: bool = False) -> BreakerPermit | Rejected:
+        """Leave for one call, or when to ask again. `force`: leave in any case; a success of a
         call that would have been refused counts as a probe's, a failure keeps the breaker open for
         as long as it would have been, or as the vendor asks."""
         if self._state is BreakerState.OPEN and now >= self._retry_at:
             self._change(BreakerState.HALF_OPEN)
-        if self._state is BreakerState.OPEN and not regardless:
-            return Refusal(self._retry_at - now, self._cause)
-        if self._state is BreakerState.HALF_OPEN and not regardless and self._is_full:
-            return Refusal(self._rules.open_time, self._cause)
+        if self._state is BreakerState.OPEN and not force:
+            return Rejected(self._retry_at - now, self._cause)
+        if self._state is BreakerState.HALF_OPEN and not force and self._is_full:
+            return Rejected(self._rules.open_time, self._cause)
         if self._state is not BreakerState.CLOSED:
             self._probing += 1
         return BreakerPermit(self, self.generation)
@@ -225,7 +225,7 @@ class Breaker:
 
     def take_news(self, now: float) -> CallCounts:
         """The calls that ended since the last time, unless the breaker has opened or closed."""
-        wanted = min(self._not_before - now, self._rules.longest_open_time)
+        wanted = min(self._not_before - now, self._rules.max_open_time)
         news = CallCounts(
             self._new_calls,
             self._new_failures,
@@ -301,16 +301,16 @@ class Breaker:
             self._open(now, cause)
         elif self._not_before > self._retry_at:
             # Asked before its time, it is no probe that has failed: the time does not double.
-            self._retry_at = min(self._not_before, now + self._rules.longest_open_time)
+            self._retry_at = min(self._not_before, now + self._rules.max_open_time)
             self.decisions += 1
 
     def _open(self, now: float, cause: str) -> None:
         rules = self._rules
         self._note_opening(now)
         seconds = rules.open_time * 2.0 ** min(self._doublings, MAX_DOUBLINGS)
-        spread = min(JITTER * seconds, MOST_JITTER_SECONDS)
+        spread = min(JITTER * seconds, MAX_JITTER_SECONDS)
         seconds += self._rng.uniform(-spread, spread)
-        seconds = min(max(seconds, self._not_before - now), rules.longest_open_time)
+        seconds = min(max(seconds, self._not_before - now), rules.max_open_time)
         self._retry_at = now + seconds
         self._openings += 1
         self.decisions += 1
@@ -325,7 +325,7 @@ class Breaker:
             earlier = self._earlier_openings - int(made_up)
             self._doublings = max(0, earlier - 1)
             # One that has flapped for hours is forgiven as soon as one at the longest time.
-            self._earlier_openings = min(earlier, rules.most_doublings) + 1
+            self._earlier_openings = min(earlier, rules.max_doublings) + 1
         elif rules.failed_probes_double:
             self._doublings += 1
 
@@ -385,7 +385,7 @@ class Breaker:
 class NoBreakers:
     """`ports.BreakerStore` for calls that are to reach their target in any case."""
 
-    async def admit(self, target: Target, *, regardless: bool = False) -> "NoBreakers":
+    async def admit(self, target: Target, *, force: bool = False) -> "NoBreakers":
         """Leave, always."""
         return self
 

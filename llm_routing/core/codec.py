@@ -11,11 +11,11 @@ from typing import Any, Final, TypeVar
 from msgspec.json import Decoder, Encoder
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from .unicode import scrubbed
+from .unicode import repair_strings
 
 T = TypeVar("T")
 
-MAX_LEVELS: Final = 200
+MAX_NESTING: Final = 200
 
 _decode: Final = Decoder().decode
 
@@ -35,19 +35,19 @@ def decode(data: bytes | str) -> Any:
             raise ValueError(f"lone surrogate at character {error.start}") from None
     # msgspec is twice as fast, and what it takes it reads as pydantic does. But it takes any number
     # of levels, of which there are no more than brackets, and refuses what pydantic explains.
-    if data.count(b"{") + data.count(b"[") <= MAX_LEVELS:
+    if data.count(b"{") + data.count(b"[") <= MAX_NESTING:
         with suppress(ValueError, RecursionError):
             return _decode(data)
     return from_json(data, allow_inf_nan=False, cache_strings="keys")
 
 
-def decode_halves(data: bytes) -> Any:
+def decode_lenient(data: bytes) -> Any:
     """As `decode`, of a text that need not be valid Unicode: a lone surrogate stays in its string,
     bytes that are not UTF-8 become U+FFFD, and NaN and Infinity are null. Raises `ValueError`.
 
-    What it returns cannot be encoded before `core.unicode.whole` or `scrubbed` mended it.
+    What it returns cannot be encoded before `core.unicode.whole` or `repair_strings` mended it.
     """
-    if data.count(b"{") + data.count(b"[") > MAX_LEVELS:
+    if data.count(b"{") + data.count(b"[") > MAX_NESTING:
         raise ValueError("nested too deeply")
     try:
         text = data.decode("utf-8", "surrogatepass")
@@ -56,24 +56,24 @@ def decode_halves(data: bytes) -> Any:
     return json.loads(text, parse_constant=_as_null)
 
 
-def decode_mended(data: bytes) -> Any:
+def decode_repaired(data: bytes) -> Any:
     """As `decode`; a text that is not valid Unicode is read with U+FFFD for what is not, and NaN
     and Infinity are null. For what vendors write. Raises `ValueError`."""
     try:
         return decode(data)
     except ValueError:
-        return scrubbed(decode_halves(data))
+        return repair_strings(decode_lenient(data))
 
 
 def _as_null(_constant: str) -> None:
     """NaN and Infinity, which are not JSON but which Python servers write."""
 
 
-encode_record: Final[Callable[[Any], bytes]] = Encoder(decimal_format="string").encode
-"""The JSON text of a record, or of values made of them, decimals as strings; `reader` reads it."""
+encode_struct: Final[Callable[[Any], bytes]] = Encoder(decimal_format="string").encode
+"""Encodes structs as JSON, with decimals as strings; `struct_decoder` returns the reverse."""
 
 
-def reader(kind: type[T]) -> Callable[[bytes | str], T]:
+def struct_decoder(kind: type[T]) -> Callable[[bytes | str], T]:
     """What reads JSON texts that are a `kind`, a record or made of records; fields it does not know
     are skipped. It raises `ValueError`."""
     decode_kind = Decoder(kind).decode

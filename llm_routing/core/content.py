@@ -84,15 +84,15 @@ class ToolResultPart(Struct, frozen=True):
 
 
 class ForeignPart(Struct, frozen=True):
-    """A part that has a meaning in one wire format alone (audio, a search result). `words` are what
-    it says to a model that is asked in another one; None where it is more than words."""
+    """A part that only one wire format has (audio, a search result). In other formats
+    `fallback_text` takes its place; None if text cannot replace it."""
 
     format: str
     data: Mapping[str, Any]
-    words: str | None = None
+    fallback_text: str | None = None
 
 
-MARKABLE = (TextPart, ImagePart, FilePart, RefusalPart, ToolCallPart, ToolResultPart)
+CACHE_MARKABLE_PARTS = (TextPart, ImagePart, FilePart, RefusalPart, ToolCallPart, ToolResultPart)
 """Parts that may have `cache_control`."""
 
 Part = (
@@ -107,10 +107,14 @@ Part = (
 )
 
 
-def spoken(part: Part, wire_format: str) -> Part:
+def with_fallback_text(part: Part, wire_format: str) -> Part:
     """The part as `wire_format` can have it: in words where only another one has it."""
-    if isinstance(part, ForeignPart) and part.format != wire_format and part.words is not None:
-        return TextPart(part.words)
+    if (
+        isinstance(part, ForeignPart)
+        and part.format != wire_format
+        and part.fallback_text is not None
+    ):
+        return TextPart(part.fallback_text)
     return part
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from .addresses import address_problem
 
-LONGEST_URL = 8_192
+MAX_URL_CHARACTERS = 8_192
 _DATA = re.compile(r"data:", re.IGNORECASE)
 _ODD = re.compile(r"[\x00-\x20\x7f\\]")
 # A name's last label begins with a letter, so that 127.1, 0x7f000001 and the other spellings of an
@@ -35,8 +35,8 @@ def content_url_problem(url: str) -> str:
     """Why a provider must not fetch `url`, as the end of a sentence; empty if it may."""
     if _DATA.match(url):
         return ""
-    if len(url) > LONGEST_URL:
-        return f"has more than {LONGEST_URL} characters"
+    if len(url) > MAX_URL_CHARACTERS:
+        return f"has more than {MAX_URL_CHARACTERS} characters"
     if _ODD.search(url):
         return "has blanks, control characters or backslashes"
     try:

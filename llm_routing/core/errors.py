@@ -29,7 +29,7 @@ LLMError                        500
 │   │   ├── ConnectTimeout      504  no connection in time
 │   │   ├── FirstTokenTimeout   504  connected, but no token in time
 │   │   ├── IdleTimeout         504  a stream that fell silent
-│   │   └── CutByDeadline       504  cut because the request's time was over
+│   │   └── DeadlineCut       504  cut because the request's time was over
 │   ├── RateLimited             429  the vendor asks for patience
 │   ├── QuotaExhausted          502  the account has no money or quota left
 │   ├── CredentialRejected      502  the vendor refuses our key, or there is none to send
@@ -200,7 +200,7 @@ class UpstreamError(LLMError):
     target may. `prefers_elsewhere`: another one is asked first, unless waiting here answers sooner.
     `needs_larger_window`: only a model with a larger context window may. `counts_against_breaker`:
     it says something about what requests share: the target, its model or its credential. It is
-    False for a failure that a caller may have provoked. `takes_credential_out`: what it says is
+    False for a failure that a caller may have provoked. `disables_credential`: what it says is
     about the provider's credential, for all its models. `billed`: the vendor may charge for it.
     `status` is the vendor's HTTP status, None if there was none; `details` are the vendor's own
     words and codes.
@@ -213,7 +213,7 @@ class UpstreamError(LLMError):
     prefers_elsewhere: ClassVar[bool] = False
     needs_larger_window: ClassVar[bool] = False
     counts_against_breaker: bool = True
-    takes_credential_out: ClassVar[bool] = False
+    disables_credential: ClassVar[bool] = False
     billed: ClassVar[bool] = False
 
     def __init__(
@@ -300,7 +300,7 @@ class IdleTimeout(UpstreamTimeout):
     code = "idle_timeout"
 
 
-class CutByDeadline(UpstreamTimeout):
+class DeadlineCut(UpstreamTimeout):
     """The deadline of the whole request ended the attempt, or the attempt's share of it, which
     leaves time for other targets; no limit of the target's own did."""
 
@@ -320,14 +320,14 @@ class QuotaExhausted(UpstreamError):
     """The account at the vendor has no money or quota left."""
 
     code = "quota_exhausted"
-    takes_credential_out = True
+    disables_credential = True
 
 
 class CredentialRejected(UpstreamError):
     """The vendor does not take our key, or there is none to send. Never a 401 to the caller."""
 
     code = "credential_rejected"
-    takes_credential_out = True
+    disables_credential = True
 
 
 class UpstreamOverloaded(UpstreamError):

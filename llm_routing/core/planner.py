@@ -76,16 +76,16 @@ def plan(
                 )
             return RoutePlan((target,))
         route = (route_key(found.use_case, found.tier), "", operation, needs)
-        known = table.plans.get(route) or _Choices.of(table, found, operation, needs)
+        known = table.plans.get(route) or _CompiledRoute.of(table, found, operation, needs)
         table.plans[route] = known
         if is_named:
             table.plans[asked] = known
-    assert isinstance(known, _Choices)
+    assert isinstance(known, _CompiledRoute)
     return known.plan(unhealthy, rng)
 
 
 @dataclass(frozen=True, slots=True)
-class _Choices:
+class _CompiledRoute:
     """What there is to choose from for one operation and its needs, worked out once for a table.
 
     `places` are the able targets by their place, those that lack something after all others;
@@ -100,7 +100,7 @@ class _Choices:
     @classmethod
     def of(
         cls, table: RoutingTable, route: RouteSpec, operation: str, needs: frozenset[str]
-    ) -> "_Choices":
+    ) -> "_CompiledRoute":
         """Those of a route. Raises `InvalidRequest`, `NoTargetAvailable`."""
         present = [
             (spec, _target(table, spec.model))
@@ -155,14 +155,14 @@ def _place(choice: tuple[TargetSpec, Target, bool]) -> tuple[bool, int, int]:
     return lacks, spec.position, target.provider.priority
 
 
-def holds_back(table: RoutingTable, address: Address, default: Address) -> bool:
+def buffers_stream(table: RoutingTable, address: Address, default: Address) -> bool:
     """Whether the route of `address`, or of `default` where it names nothing, holds streams back
     until they are whole. Raises `UnknownModel`."""
     found = _resolve(table, address, default)
     return isinstance(found, RouteSpec) and found.stream_recovery is StreamRecovery.BUFFER
 
 
-def needs_of(request: LLMRequest) -> frozenset[str]:
+def required_capabilities(request: LLMRequest) -> frozenset[str]:
     """The capabilities that a target should have to answer `request`."""
     needs = set()
     if request.tools:

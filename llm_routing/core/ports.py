@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol, Self, TypeVar
 
 from msgspec import Struct, field
 
-from .breaker import BreakerStatus, Refusal
+from .breaker import BreakerStatus, Rejected
 from .caching.rules import CachedAnswer
 from .errors import UpstreamError
 from .events import Frame
@@ -39,7 +39,7 @@ class WireRequest(HidesFields, frozen=True):
     ignored: tuple[str, ...] = ()
 
 
-class Answer(Protocol):
+class UpstreamResponse(Protocol):
     """A vendor's HTTP answer whose head has come. `headers` has lower-case names.
 
     How long to wait is the caller's to say, by cancelling; what was cancelled is closed.
@@ -83,7 +83,7 @@ class Transport(Protocol):
         connect_timeout: float,
         max_connections: int | None,
         on_connected: Callable[[], None] = no_op,
-    ) -> Answer:
+    ) -> UpstreamResponse:
         """The answer, as soon as its head has come. Redirects are not followed. `connect_timeout`
         is in seconds; `max_connections` sizes the provider's pool, None as settings have it.
         `on_connected` is called before the first byte of the request is written.
@@ -263,8 +263,8 @@ class Permit(Protocol):
 class BreakerStore(Protocol):
     """The circuit breakers of all targets, by provider and model."""
 
-    async def admit(self, target: Target, *, regardless: bool = False) -> Permit | Refusal:
-        """Leave to ask `target`, or why not and for how long. `regardless`: leave in any case,
+    async def admit(self, target: Target, *, force: bool = False) -> Permit | Rejected:
+        """Leave to ask `target`, or why not and for how long. `force`: leave in any case,
         also where its breaker is open. Does not raise."""
 
 
@@ -305,7 +305,7 @@ class ResponseCache(Protocol):
         """What it holds now."""
 
 
-class Found(Struct, frozen=True):
+class CacheHit(Struct, frozen=True):
     """An answer from a shared cache: how old it is, and how long it may stay, in seconds."""
 
     answer: CachedAnswer
@@ -324,7 +324,7 @@ class Lease(Protocol):
         """Ends the lease without an answer; somebody else may have it."""
 
 
-class NoLease(Enum):
+class LeaseUnavailable(Enum):
     """Why there is neither an answer nor a lease."""
 
     BUSY = "busy"
@@ -335,7 +335,7 @@ class SharedCache(Protocol):
     """Answers that processes have in common. It never fails: what is wrong, of another release or
     out of reach is not there."""
 
-    async def claim(self, key: str, max_age: float) -> Found | Lease | NoLease:
+    async def claim(self, key: str, max_age: float) -> CacheHit | Lease | LeaseUnavailable:
         """The answer, if there is one younger than `max_age` seconds; else the lease; else `BUSY`
         while somebody has it."""
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from .types import CostSource, Usage
 
-MOST_VENDOR_COST: Final = Decimal(1000)
+MAX_VENDOR_COST: Final = Decimal(1000)
 """USD. No single answer costs more; a vendor that bills more is not believed."""
 
 _MILLION: Final = Decimal(1_000_000)
@@ -44,11 +44,11 @@ _UNKNOWN: Final = Price()
 
 
 def charge(
-    usage: Usage, price: Price | None, *, believes_vendor: bool
+    usage: Usage, price: Price | None, *, trusts_vendor: bool
 ) -> tuple[Decimal | None, CostSource | None]:
     """What an attempt cost and where that number comes from; None for both when it is unknown."""
     billed = usage.vendor_cost
-    if billed is not None and believes_vendor and 0 <= billed <= MOST_VENDOR_COST:
+    if billed is not None and trusts_vendor and 0 <= billed <= MAX_VENDOR_COST:
         return billed, CostSource.VENDOR
     spent = cost(usage, price or _UNKNOWN)
     if spent is None:

@@ -15,9 +15,9 @@ ANY_MODEL = r""
 @dataclass(frozen=True, slots=True)
 class ToolIds:
     """The ids of tool calls: letters and digits, and the characters of `others`; at most
-    `longest` of them, exactly that many if `is_exact`."""
+    `max_length` of them, exactly that many if `is_exact`."""
 
-    longest: int
+    max_length: int
     others: str = "_-"
     is_exact: bool = False
 
@@ -60,12 +60,12 @@ class Quirks:
     message may have neither content nor calls. `prefix_message` and `continue_final_message` are
     ways to ask for the end of an answer begun.
 
-    Tools and answers: `tool_ids`; `longest_tool_name` (of letters, digits, `_` and `-`; None: any
-    name); `tool_types` are the only kinds of tools it takes (None: any); `one_answer`: n must be 1;
-    `stream_usage`: streams give usage if asked; `json_schema`: every model takes it, not only those
-    with the capability; `strict_limits`. `reports_cost`: it states in `usage` what it bills; no
-    other vendor is believed, because an answer may repeat what a caller wrote. `holds_threads`: it
-    holds conversations.
+    Tools and answers: `tool_ids`; `max_tool_name_length` (of letters, digits, `_` and `-`; None:
+    any name); `tool_types` are the only kinds of tools it takes (None: any); `one_answer`: n must
+    be 1; `stream_usage`: streams give usage if asked; `json_schema`: every model takes it, not only
+    those with the capability; `strict_limits`. `reports_cost`: it states in `usage` what it bills;
+    no other vendor is believed, because an answer may repeat what a caller wrote. `holds_threads`:
+    it holds conversations.
     """
 
     fields: frozenset[str] | None = None
@@ -97,7 +97,7 @@ class Quirks:
     prefix_message: bool = False
     continue_final_message: bool = False
     tool_ids: ToolIds | None = None
-    longest_tool_name: int | None = None
+    max_tool_name_length: int | None = None
     tool_types: frozenset[str] | None = None
     one_answer: bool = False
     stream_usage: bool = True

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from .errors import UpstreamError
 
 MASK = "***"
-SHORTEST_SECRET = 8
+MIN_SECRET_CHARACTERS = 8
 """A shorter value is no secret, but a placeholder such as `none`, which is also a word."""
-SHORTEST_PIECE = 6
+MIN_PIECE_CHARACTERS = 6
 _SECRET_HEADERS = ("auth", "key", "token", "secret", "config", "cookie")
 
 
@@ -36,7 +36,7 @@ def masked(text: str, headers: Mapping[str, str]) -> str:
     return text
 
 
-def holds_secret(text: str, headers: Mapping[str, str]) -> bool:
+def contains_secret(text: str, headers: Mapping[str, str]) -> bool:
     """Whether a secret among the headers of a credential stands in `text` as it is."""
     return any(
         secret in text for name, value in headers.items() for secret in _secrets(name, value)
@@ -76,7 +76,7 @@ def _forms(headers: Mapping[str, str]) -> Iterator[str]:
 def _secrets(name: str, value: str) -> Iterator[str]:
     if any(part in name.lower() for part in _SECRET_HEADERS):
         scheme, _, secret = value.rpartition(" ")
-        if len(secret) >= SHORTEST_SECRET:
+        if len(secret) >= MIN_SECRET_CHARACTERS:
             yield secret
             if scheme:
                 yield value
@@ -103,7 +103,7 @@ def _without_beginning(text: str, form: str) -> str:
     if not text.endswith("…"):
         return text
     kept = text[:-1]
-    for length in range(min(len(form) - 1, len(kept)), SHORTEST_PIECE - 1, -1):
+    for length in range(min(len(form) - 1, len(kept)), MIN_PIECE_CHARACTERS - 1, -1):
         if kept.endswith(form[:length]):
             return f"{kept[:-length]}{MASK}…"
     return text

@@ -90,7 +90,7 @@ class RouteSpec:
     the provider.
 
     `is_hedged`: where the first target is slower than usual, the next one is asked beside it.
-    `asks_when_all_open`: where the breakers of all targets are open, the one that would be probed
+    `probes_when_all_open`: where the breakers of all targets are open, the one that would be probed
     first is asked all the same. `allowed_fields`: what callers may ask for although it can change
     the model or the price (`formats.restrictions`).
     """
@@ -108,7 +108,7 @@ class RouteSpec:
     idle_timeout: float | None = None
     stream_recovery: StreamRecovery = StreamRecovery.ERROR
     is_hedged: bool = False
-    asks_when_all_open: bool = False
+    probes_when_all_open: bool = False
     allowed_fields: frozenset[str] = frozenset()
 
 

@@ -58,7 +58,7 @@ class FinishReason(StrEnum):
     PAUSE = "pause"
 
 
-MOST_TOKENS: Final = 2**31 - 1
+MAX_TOKEN_COUNT: Final = 2**31 - 1
 """No answer has more. A vendor who counts more, or less than none, has counted wrong."""
 
 
@@ -150,7 +150,7 @@ class LLMRequest(HidesFields, frozen=True):
     where the messages hold no system message. `extra` are vendor fields given by a caller in
     process, sent as they are. `cache` says whether the response cache may be used, `cache_ttl` how
     many seconds old an answer may be, `cache_refresh` to fill it without reading it. With
-    `idempotency` the same request again gets the same answer. `is_begun`: the last message is an
+    `idempotency` the same request again gets the same answer. `has_prefill`: the last message is an
     answer begun, which is to be continued. None everywhere means: not said, the vendor's default.
     """
 
@@ -185,7 +185,7 @@ class LLMRequest(HidesFields, frozen=True):
     cache_refresh: bool = False
     idempotency: Idempotency | None = None
     timeout: float | None = None
-    is_begun: bool = False
+    has_prefill: bool = False
     thread: Thread | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -283,7 +283,7 @@ class RequestEnded(NamedTuple):
     """How a request ended, for metrics. A tuple, since one is made for every request.
 
     Durations are in seconds; `overhead_seconds` and `cache` are None where there was no answer;
-    `left` are the targets (provider, model) that were left for the next one.
+    `failed_over` are the targets (provider, model) that were left for the next one.
     """
 
     operation: str
@@ -294,7 +294,7 @@ class RequestEnded(NamedTuple):
     seconds: float
     overhead_seconds: float | None
     cache: CacheState | None
-    left: tuple[tuple[str, str], ...]
+    failed_over: tuple[tuple[str, str], ...]
 
 
 class LLMResponse(Struct, frozen=True):

@@ -11,23 +11,23 @@ _PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _LONE: Final = re.compile("[\ud800-\udfff]")
 
 
-def whole(text: str) -> str:
+def repair_text(text: str) -> str:
     """The text with pairs of surrogates joined and U+FFFD for each lone one."""
     return _LONE.sub(REPLACEMENT, _PAIR.sub(_joined, text))
 
 
-def scrubbed(value: Any) -> Any:
+def repair_strings(value: Any) -> Any:
     """A decoded JSON value in which every string is whole."""
     if isinstance(value, str):
-        return whole(value)
+        return repair_text(value)
     if isinstance(value, list):
-        return [scrubbed(item) for item in value]
+        return [repair_strings(item) for item in value]
     if isinstance(value, dict):
-        return {whole(name): scrubbed(item) for name, item in value.items()}
+        return {repair_text(name): repair_strings(item) for name, item in value.items()}
     return value
 
 
-class HalvesJoiner:
+class SurrogateJoiner:
     """Joins characters that a stream cut between two pieces of one text. `key` names the text."""
 
     __slots__ = ("_held",)
@@ -45,7 +45,7 @@ class HalvesJoiner:
         if text and "\ud800" <= text[-1] <= "\udbff":
             self._held[key] = text[-1]
             text = text[:-1]
-        return whole(text)
+        return repair_text(text)
 
     def flush(self, key: Hashable) -> str:
         """Returns U+FFFD if a half is held back at the end of the text, else an empty string."""

@@ -26,7 +26,7 @@ _NOT_IN_AN_ID: Final = re.compile(r"[^A-Za-z0-9._:/+=@-]+")
 _NONE: Final[Mapping[str, str]] = {}
 
 
-def handed_on(headers: Mapping[str, str]) -> Mapping[str, str]:
+def forwarded_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     """The vendor's request id as `x-upstream-request-id`, and its rate-limit headers under their
     own names after `x-upstream-`. Names in `headers` are in lower case."""
     found: dict[str, str] = {}

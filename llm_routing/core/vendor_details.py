@@ -11,12 +11,12 @@ from msgspec import Struct, field
 
 
 class Basis(Enum):
-    """What told the kind of a failure. A vendor alone writes STATUS and CODE; WORDS are taken from
+    """What told the kind of a failure. A vendor alone writes STATUS and CODE; MESSAGE is taken from
     its message, which may repeat what a caller wrote."""
 
     STATUS = "status"
     CODE = "code"
-    WORDS = "words"
+    MESSAGE = "message"
 
 
 class VendorDetails(Struct, frozen=True):

@@ -62,7 +62,7 @@ def counts_for_any_request(
     error_class: type[UpstreamError], status: int, basis: Basis, words: str
 ) -> bool:
     """Whether a failure counts against what requests share, whatever the request was."""
-    if not error_class.counts_against_breaker or basis is Basis.WORDS:
+    if not error_class.counts_against_breaker or basis is Basis.MESSAGE:
         return False
     if error_class is ModelNotFound:
         return False
@@ -87,7 +87,7 @@ def review(error: UpstreamError, sent: SentRequest) -> None:
         return
     if isinstance(error, ModelNotFound):
         error.counts_against_breaker = _is_about_our_model(details, sent)
-    elif isinstance(error, CredentialRejected | QuotaExhausted) and details.basis is Basis.WORDS:
+    elif isinstance(error, CredentialRejected | QuotaExhausted) and details.basis is Basis.MESSAGE:
         error.counts_against_breaker = _are_the_vendors_words(details, sent)
     elif isinstance(error, RequestRejected):
         error.retryable_elsewhere = _may_suit_another(details, sent)
@@ -96,7 +96,7 @@ def review(error: UpstreamError, sent: SentRequest) -> None:
 def _is_about_our_model(details: VendorDetails, sent: SentRequest) -> bool:
     """Whether the model that is missing is the one we asked for, and no other that the request
     speaks of: its name stands nowhere else in the request, as it came and as it was sent."""
-    if details.basis is Basis.WORDS and details.status not in (403, 404):
+    if details.basis is Basis.MESSAGE and details.status not in (403, 404):
         return False
     if details.param not in ("", "model"):
         return False

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final
 
-from llm_routing.core.codec import decode, decode_halves
+from llm_routing.core.codec import decode, decode_lenient
 from llm_routing.core.errors import UpstreamError
 from llm_routing.core.events import Frame
 
@@ -78,7 +78,7 @@ def decoded_event(data: bytes) -> tuple[Any, bool]:
     with suppress(ValueError):
         return decode(data), False
     with suppress(ValueError):
-        return decode_halves(data), True
+        return decode_lenient(data), True
     return None, False
 
 

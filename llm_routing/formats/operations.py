@@ -159,7 +159,7 @@ class ChatOperation(_FormatOperation):
                 max_tokens=limit,
                 reasoning=None,
                 source=None,
-                is_begun=True,
+                has_prefill=True,
             ),
             self._answer_id,
             self._created,
@@ -184,7 +184,7 @@ class ChatOperation(_FormatOperation):
         return parser
 
     def _renamed_tools(self, target: Target) -> Mapping[str, str]:
-        return renamed_tools(self._request, target.provider.quirks.longest_tool_name)
+        return renamed_tools(self._request, target.provider.quirks.max_tool_name_length)
 
     def usage(self, result: Completion) -> Usage | None:
         """The tokens the vendor counted."""

@@ -28,7 +28,7 @@ def fitted_id(call_id: str, rule: ToolIds | None) -> str:
     if not rule.is_exact:
         return f"call_{digest[:_DIGEST_LENGTH]}"
     number, written = int(digest, 16), ""
-    while len(written) < rule.longest:
+    while len(written) < rule.max_length:
         number, rest = divmod(number, len(_LETTERS))
         written += _LETTERS[rest]
     return written
@@ -36,8 +36,8 @@ def fitted_id(call_id: str, rule: ToolIds | None) -> str:
 
 @lru_cache
 def _pattern(rule: ToolIds) -> re.Pattern[str]:
-    shortest = rule.longest if rule.is_exact else 1
-    return re.compile(f"[a-zA-Z0-9{re.escape(rule.others)}]{{{shortest},{rule.longest}}}")
+    shortest = rule.max_length if rule.is_exact else 1
+    return re.compile(f"[a-zA-Z0-9{re.escape(rule.others)}]{{{shortest},{rule.max_length}}}")
 
 
 def signature_in(call: Any) -> str | None:

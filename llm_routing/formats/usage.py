@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llm_routing.core.types import MOST_TOKENS
+from llm_routing.core.types import MAX_TOKEN_COUNT
 
 _NUMBER: Final = re.compile(r"\s*([0-9]{1,12})(?:\.([0-9]{0,12}))?\s*", re.ASCII)
 
@@ -61,8 +61,8 @@ def read_count(value: Any) -> int | None:
             return None
         value = int(match[1]) + (match[2] or "").strip("0").isdigit()
     elif isinstance(value, float):
-        value = math.ceil(value) if 0 <= value <= MOST_TOKENS else None
-    if type(value) is not int or not 0 <= value <= MOST_TOKENS:
+        value = math.ceil(value) if 0 <= value <= MAX_TOKEN_COUNT else None
+    if type(value) is not int or not 0 <= value <= MAX_TOKEN_COUNT:
         return None
     return value
 
@@ -72,6 +72,6 @@ def count_of(counts: Any, *names: str) -> int:
     if isinstance(counts, Mapping):
         for name in names:
             value = counts.get(name)
-            if type(value) is int and 0 < value <= MOST_TOKENS:
+            if type(value) is int and 0 < value <= MAX_TOKEN_COUNT:
                 return value
     return 0

@@ -20,7 +20,7 @@ from llm_routing.core.breaker import (
     BreakerPermit,
     BreakerRules,
     BreakerStatus,
-    Refusal,
+    Rejected,
 )
 from llm_routing.core.errors import UpstreamError
 from llm_routing.core.ports import Credential, CredentialStore
@@ -31,7 +31,7 @@ RULES = BreakerRules(
     minimum_calls=1,
     failure_rate=1.0,
     open_time=60.0,
-    longest_open_time=3600.0,
+    max_open_time=3600.0,
     probes=1,
 )
 """One rejection opens the breaker; the first probe follows after a minute, later ones within an
@@ -95,7 +95,7 @@ class CredentialBreakers:
         """Adds a store whose credentials are in use. It is referenced weakly."""
         self._stores.add(store)
 
-    def admit(self, provider: str, credential: Credential | None) -> "CredentialPermit | Refusal":
+    def admit(self, provider: str, credential: Credential | None) -> "CredentialPermit | Rejected":
         """Returns permission for one call with `credential`, or the refusal with its wait."""
         if credential is None or provider not in self._providers:
             return CredentialPermit(self, provider, credential, None)
@@ -105,7 +105,7 @@ class CredentialBreakers:
             if disabled is None:
                 return CredentialPermit(self, provider, credential, None)
             admitted = disabled.breaker.admit(self._monotonic())
-        if isinstance(admitted, Refusal):
+        if isinstance(admitted, Rejected):
             return admitted
         return CredentialPermit(self, provider, credential, admitted)
 

@@ -21,7 +21,7 @@ from uuid import uuid4
 from llm_routing.conf import Settings
 from llm_routing.configuration.source import compile_snapshot
 from llm_routing.core.attempts.calls import Timeouts
-from llm_routing.core.attempts.chain import Pacing
+from llm_routing.core.attempts.chain import RetryState
 from llm_routing.core.attempts.executor import Executor
 from llm_routing.core.attempts.limits import ProviderLimits
 from llm_routing.core.breaker import NoBreakers
@@ -359,7 +359,7 @@ class _CheckRun:
                 max_answer_bytes=settings.max_answer_bytes,
             ),
             # A check is one attempt, whatever comes of it.
-            pacing=Pacing.of(Random(), retries=0, hedges=0),  # noqa: S311  # it keeps no secret
+            retry_state=RetryState.of(Random(), retries=0, hedges=0),  # noqa: S311  # it keeps no secret
             keeps_messages=settings.ledger_error_messages,
         )
         checker = Checker(

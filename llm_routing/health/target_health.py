@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-from llm_routing.core.breaker import Refusal
+from llm_routing.core.breaker import Rejected
 from llm_routing.core.errors import ModelNotFound, UpstreamError
 from llm_routing.core.ports import BreakerStore, CredentialStore, Permit
 from llm_routing.core.routing_table import Target
@@ -240,18 +240,18 @@ class HealthRecordingBreakers:
         self._credentials = credentials
         credential_breakers.add_store(credentials)
 
-    async def admit(self, target: Target, *, regardless: bool = False) -> Permit | Refusal:
+    async def admit(self, target: Target, *, force: bool = False) -> Permit | Rejected:
         """Returns permission to call `target` or the refusal; see `core.ports.BreakerStore`."""
         provider = target.provider.name
         with_credential = self._credential_breakers.admit(provider, self._credentials.get(provider))
-        if isinstance(with_credential, Refusal):
+        if isinstance(with_credential, Rejected):
             return with_credential
         try:
-            admitted = await self._breakers.admit(target, regardless=regardless)
+            admitted = await self._breakers.admit(target, force=force)
         except BaseException:
             with_credential.release()
             raise
-        if isinstance(admitted, Refusal):
+        if isinstance(admitted, Rejected):
             with_credential.release()
             return admitted
         key = (provider, target.model.model_id)
@@ -287,7 +287,7 @@ class _HealthRecordingPermit:
         if self._is_settled:
             return
         self._is_settled = True
-        if error.takes_credential_out:
+        if error.disables_credential:
             self._permit.release()
             self._with_credential.refuse(error)
             return

@@ -7,26 +7,26 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from llm_routing.core.codec import decode, encode, encode_record, reader
+from llm_routing.core.codec import decode, encode, encode_struct, struct_decoder
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.pricing import Price, cost
-from llm_routing.core.types import MOST_TOKENS, AttemptOutcome, CostSource, Usage
+from llm_routing.core.types import MAX_TOKEN_COUNT, AttemptOutcome, CostSource, Usage
 
 OPENED: Final = b"O"
 _SETTLED: Final = b"S"
 
-_read_opened: Final = reader(AttemptOpened)
-_read_settled: Final = reader(AttemptSettled)
+_read_opened: Final = struct_decoder(AttemptOpened)
+_read_settled: Final = struct_decoder(AttemptSettled)
 
 
 def opened_line(attempt: AttemptOpened) -> bytes:
     """An attempt that is about to reach a provider."""
-    return OPENED + encode_record(attempt) + b"\n"
+    return OPENED + encode_struct(attempt) + b"\n"
 
 
 def settled_line(attempt: AttemptSettled) -> bytes:
     """An attempt that has ended."""
-    return _SETTLED + encode_record(attempt) + b"\n"
+    return _SETTLED + encode_struct(attempt) + b"\n"
 
 
 def read(line: bytes) -> AttemptOpened | AttemptSettled:
@@ -121,4 +121,4 @@ _NOTHING: Final = Usage()
 
 def _tokens(count: int) -> int:
     """A vendor's number, as far as the column goes."""
-    return count if 0 <= count <= MOST_TOKENS else min(max(count, 0), MOST_TOKENS)
+    return count if 0 <= count <= MAX_TOKEN_COUNT else min(max(count, 0), MAX_TOKEN_COUNT)

@@ -146,7 +146,7 @@ class Metrics:
                 values[self._cache[request.cache]] += 1
             if request.error_code:
                 values[self._error(request.error_code)] += 1
-            for target in request.left:
+            for target in request.failed_over:
                 values[self._target(target).fallbacks] += 1
 
     def opened(self, attempt: AttemptOpened) -> None:

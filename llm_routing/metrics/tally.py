@@ -61,7 +61,7 @@ class Tally:
         self._failures += request.outcome is not AttemptOutcome.SUCCESS
         self._seconds += request.seconds
         self._overhead += request.overhead_seconds or 0.0
-        self._fallbacks += len(request.left)
+        self._fallbacks += len(request.failed_over)
         self._onward.request_ended(request)
 
     def opened(self, attempt: AttemptOpened) -> None:

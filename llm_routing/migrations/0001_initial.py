@@ -501,7 +501,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
-                    "asks_when_all_open",
+                    "probes_when_all_open",
                     models.BooleanField(
                         default=False,
                         help_text="Off: callers are refused at once while every target is left alone.",
@@ -1797,7 +1797,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
-                    "asks_when_all_open",
+                    "probes_when_all_open",
                     models.BooleanField(
                         default=False,
                         help_text="Off: callers are refused at once while every target is left alone.",

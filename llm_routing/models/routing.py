@@ -119,7 +119,7 @@ class UseCaseRoute(ConfigurationModel):
             "good answer wins, and both may be billed."
         ),
     )
-    asks_when_all_open = models.BooleanField(
+    probes_when_all_open = models.BooleanField(
         _("ask even when all circuits are open"),
         default=False,
         help_text=_("Off: callers are refused at once while every target is left alone."),

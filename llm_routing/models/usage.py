@@ -14,7 +14,7 @@ from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.backends.utils import CursorWrapper
 from django.utils.translation import gettext_lazy as _
 
-from llm_routing.core.codec import encode_record
+from llm_routing.core.codec import encode_struct
 from llm_routing.core.types import AttemptOutcome, CostSource
 
 from . import fields
@@ -116,7 +116,7 @@ def _insert_json(cursor: CursorWrapper, into: str, columns: _Columns, rows: _Row
     names = [cursor.db.ops.quote_name(str(column.column)) for column in columns]
     row = ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
     values = f"SELECT * FROM json_to_recordset(%s::json) AS arrived({row})"  # noqa: S608  # our names
-    cursor.execute(f"{into} {values} {_UNLESS_THERE}", [encode_record(rows).decode()])
+    cursor.execute(f"{into} {values} {_UNLESS_THERE}", [encode_struct(rows).decode()])
 
 
 def _insert_rows(cursor: CursorWrapper, into: str, columns: _Columns, rows: _Rows) -> None:

@@ -4,7 +4,7 @@ The queue is in `core.attempts.limits`. Connections to providers have limits of 
 """
 
 from llm_routing.conf import Settings
-from llm_routing.core.attempts.limits import ConcurrencyLimit, Full, LimitStatus, Slot
+from llm_routing.core.attempts.limits import ConcurrencyLimit, LimitStatus, QueueFull, Slot
 from llm_routing.core.errors import Overloaded
 from llm_routing.core.ports import Clock
 
@@ -48,22 +48,22 @@ class Admission:
         if refusal is not None:
             raise refusal
 
-    def take(self) -> Slot | None:
+    def try_acquire(self) -> Slot | None:
         """A place for a request until it ends, where there is one at once."""
-        return Slot() if self._limit is None else self._limit.take()
+        return Slot() if self._limit is None else self._limit.try_acquire()
 
-    async def enter(self, deadline: float) -> Slot:
+    async def acquire(self, deadline: float) -> Slot:
         """A place for a request until it ends, waited for until `deadline` (monotonic seconds) if
         need be. Raises `Overloaded`."""
         if self._limit is None:
             return Slot()
-        slot = await self._limit.enter(deadline)
-        if isinstance(slot, Full):
+        slot = await self._limit.acquire(deadline)
+        if isinstance(slot, QueueFull):
             raise _overloaded(slot)
         return slot
 
 
-def _overloaded(full: Full) -> Overloaded:
+def _overloaded(full: QueueFull) -> Overloaded:
     return Overloaded(
         "The gateway has no room for one more request. Ask again later.",
         retry_after=full.retry_after,

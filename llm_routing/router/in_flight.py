@@ -112,7 +112,7 @@ class MeasuredRequest:
                 seconds=self._clock.monotonic() - self.began,
                 overhead_seconds=facts.overhead_ms / 1000 if facts else None,
                 cache=facts.cache if facts else None,
-                left=_left(facts.attempts if facts else attempts),
+                failed_over=_left(facts.attempts if facts else attempts),
             )
         )
 

@@ -16,13 +16,13 @@ from llm_routing.conf import Settings
 from llm_routing.configuration.snapshot import Snapshot
 from llm_routing.configuration.source import SnapshotSource
 from llm_routing.core.attempts.calls import Call, Timeouts
-from llm_routing.core.attempts.chain import Pacing
+from llm_routing.core.attempts.chain import RetryState
 from llm_routing.core.attempts.executor import Executor
 from llm_routing.core.attempts.limits import LimitStatus, ProviderLimits
-from llm_routing.core.caching.executor import Answered, CachedExecutor
+from llm_routing.core.caching.executor import CachedExecutor, CachedResult
 from llm_routing.core.caching.idempotency import IdempotencyRule, idempotency_rule
 from llm_routing.core.caching.rules import cache_rule
-from llm_routing.core.caching.single_flight import Rule, Shelf
+from llm_routing.core.caching.single_flight import Rule, SingleFlightCache
 from llm_routing.core.config import RouterConfig
 from llm_routing.core.errors import RoutingError
 from llm_routing.core.planner import (
@@ -30,9 +30,9 @@ from llm_routing.core.planner import (
     EMBEDDINGS,
     Address,
     RoutePlan,
-    holds_back,
-    needs_of,
+    buffers_stream,
     plan,
+    required_capabilities,
     with_route_defaults,
 )
 from llm_routing.core.ports import (
@@ -85,8 +85,8 @@ class BaseLLMRouter(InProcessCalls):
         breakers: BreakerRegistry,
         target_health: TargetHealth,
         credential_breakers: CredentialBreakers,
-        cache: Shelf,
-        idempotency: Shelf,
+        cache: SingleFlightCache,
+        idempotency: SingleFlightCache,
         cache_secret: bytes,
         clock: Clock,
         settings: Settings,
@@ -128,7 +128,7 @@ class BaseLLMRouter(InProcessCalls):
                 total=settings.total_timeout,
                 max_answer_bytes=settings.max_answer_bytes,
             ),
-            pacing=Pacing.of(rng, settings.retry_budget, settings.hedge_budget),
+            retry_state=RetryState.of(rng, settings.retry_budget, settings.hedge_budget),
             keeps_messages=settings.ledger_error_messages,
         )
         self._executor = CachedExecutor(
@@ -193,11 +193,11 @@ class BaseLLMRouter(InProcessCalls):
             facts = self._facts(result, route_plan, request_id, measured)
             return RoutedStream(result.value, facts, self._clock, measured)
 
-    def holds_back(self, request: LLMRequest) -> bool:
+    def buffers_stream(self, request: LLMRequest) -> bool:
         """Whether the route of a request holds streams back until they are whole, so that `open`
         may take as long as the answer. Raises `UnknownModel`."""
         address = Address(request.model, request.use_case, request.tier)
-        return holds_back(self.table, address, self._default)
+        return buffers_stream(self.table, address, self._default)
 
     async def respond_embeddings(
         self, request: EmbeddingRequest, caller: Caller, request_id: str
@@ -234,7 +234,7 @@ class BaseLLMRouter(InProcessCalls):
                 counting = replace(route_plan, targets=countable)
                 call = await self._admit(counting, request.timeout, caller, request_id, measured)
                 with suppress(RoutingError):
-                    result = await self._executor.ask(operation, counting, call)
+                    result = await self._executor.complete_uncached(operation, counting, call)
                     facts = self._facts(result, counting, request_id, measured)
                     measured.succeed()
                     return TokenCount(result.value, False, facts)
@@ -299,7 +299,7 @@ class BaseLLMRouter(InProcessCalls):
     def _plan_chat(self, request: LLMRequest) -> tuple[RoutePlan, LLMRequest]:
         check_content_urls(request)
         address = Address(request.model, request.use_case, request.tier)
-        route_plan = self._plan(address, CHAT, needs_of(request))
+        route_plan = self._plan(address, CHAT, required_capabilities(request))
         return route_plan, with_route_defaults(request, route_plan.route)
 
     def _permitted(
@@ -354,8 +354,8 @@ class BaseLLMRouter(InProcessCalls):
         for asked in (timeout, caller.deadline):
             if asked and asked < hurry:
                 hurry = asked
-        call = Call(request_id, caller, began + hurry, is_hurried=hurry < limit)
-        measured.slot = admission.take() or await admission.enter(call.deadline)
+        call = Call(request_id, caller, began + hurry, deadline_is_callers=hurry < limit)
+        measured.slot = admission.try_acquire() or await admission.acquire(call.deadline)
         return call
 
     def _now(self) -> int:
@@ -371,7 +371,7 @@ class BaseLLMRouter(InProcessCalls):
 
     def _facts(
         self,
-        result: Answered[Any],
+        result: CachedResult[Any],
         route_plan: RoutePlan,
         request_id: str,
         measured: MeasuredRequest,

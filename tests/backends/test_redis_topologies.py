@@ -15,10 +15,10 @@ from llm_routing.backends.redis.breaker_board import BreakerBoard
 from llm_routing.backends.redis.breakers import SharedBreakers
 from llm_routing.backends.redis.guard import GuardedRedis, RedisCalls, RedisUnavailable
 from llm_routing.backends.redis.trouble import RedisTrouble
-from llm_routing.core.breaker import BreakerRules, Refusal
+from llm_routing.core.breaker import BreakerRules, Rejected
 from llm_routing.core.caching.rules import CachedAnswer
 from llm_routing.core.errors import ServerFailed
-from llm_routing.core.ports import Found
+from llm_routing.core.ports import CacheHit
 from llm_routing.crypto.in_transit import Sealing, Signing
 from llm_routing.system.redis_address import RedisKind, parse_redis_url
 from project.processes import free_port
@@ -78,7 +78,7 @@ async def store(cache: RedisCache, key: str) -> bool:
     claimed = await cache.claim(key, 60)
     if isinstance(claimed, RedisLease):
         await claimed.publish(ANSWER, 60)
-    return isinstance(await cache.claim(key, 60), Found)
+    return isinstance(await cache.claim(key, 60), CacheHit)
 
 
 async def test_answers_and_breakers_are_shared_through_a_cluster(
@@ -103,10 +103,10 @@ async def test_answers_and_breakers_are_shared_through_a_cluster(
     ]
     for number in range(4):
         permit = await workers[0].admit(target("a"))
-        assert not isinstance(permit, Refusal), number
+        assert not isinstance(permit, Rejected), number
         permit.fail(ServerFailed("No."))
     await workers[0]._converse()
-    assert isinstance(await workers[1].admit(target("a")), Refusal)
+    assert isinstance(await workers[1].admit(target("a")), Rejected)
     for worker in workers:
         await worker.aclose()
 
@@ -131,7 +131,7 @@ async def test_a_slot_that_moves_to_another_node_is_followed(
     assert await redis.run("return redis.call('EXISTS', KEYS[1])", [name], []) == 1
     for node in (other, owner, *nodes):
         _say(node, "CLUSTER", "SETSLOT", slot, "NODE", names[other.port])
-    assert isinstance(await cache(redis).claim(key, 60), Found)
+    assert isinstance(await cache(redis).claim(key, 60), CacheHit)
     assert redis.calls.failed == failed
 
 

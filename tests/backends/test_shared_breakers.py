@@ -18,7 +18,7 @@ from llm_routing.backends.redis import breakers as shared_breakers
 from llm_routing.backends.redis.breaker_board import BreakerBoard
 from llm_routing.backends.redis.breakers import SharedBreakers
 from llm_routing.backends.redis.guard import GuardedRedis
-from llm_routing.core.breaker import SLOW_CALLS, BreakerRules, BreakerState, BreakerStatus, Refusal
+from llm_routing.core.breaker import SLOW_CALLS, BreakerRules, BreakerState, BreakerStatus, Rejected
 from llm_routing.core.errors import RateLimited, ServerFailed
 from llm_routing.core.ports import Permit
 from llm_routing.crypto.in_transit import Signing
@@ -29,7 +29,7 @@ from tests.core.fakes import target
 from .redis_servers import MortalRedis
 
 RULES = BreakerRules(minimum_calls=10, open_time=60, slow_call_time=5, slow_call_rate=0.8)
-QUICK = BreakerRules(minimum_calls=4, open_time=0.5, longest_open_time=60)
+QUICK = BreakerRules(minimum_calls=4, open_time=0.5, max_open_time=60)
 A = ("a", "m")
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 
@@ -78,7 +78,7 @@ def mortal(redis_url: str, tmp_path: Path) -> Iterator[MortalRedis]:
 
 async def permit(breakers: SharedBreakers, name: str = "a", **how: bool) -> Permit:
     admitted = await breakers.admit(target(name), **how)
-    assert not isinstance(admitted, Refusal)
+    assert not isinstance(admitted, Rejected)
     return admitted
 
 
@@ -112,11 +112,11 @@ async def test_opened_in_one_it_is_open_in_all_within_a_second(url: str, worker:
     first, *others = [worker(url) for _ in range(4)]
     await used(first, *others)
     await fail(first, 10)
-    assert isinstance(await first.admit(target("a")), Refusal)
+    assert isinstance(await first.admit(target("a")), Rejected)
     await asyncio.sleep(1)
     for breakers in others:
         refusal = await breakers.admit(target("a"))
-        assert isinstance(refusal, Refusal)
+        assert isinstance(refusal, Rejected)
         assert refusal.cause == "server_failed"
         assert status(breakers).retry_after == pytest.approx(status(first).retry_after, abs=0.2)
         assert status(breakers).opened_for == pytest.approx(status(first).opened_for, abs=0.2)
@@ -128,7 +128,7 @@ async def test_a_worker_that_starts_or_was_idle_knows_it_with_its_first_request(
     first = worker(url)
     await fail(first, 10)
     await asyncio.sleep(0.1)
-    assert isinstance(await worker(url).admit(target("a")), Refusal)
+    assert isinstance(await worker(url).admit(target("a")), Rejected)
 
 
 async def test_failures_of_all_workers_add_up(url: str, worker: Make) -> None:
@@ -209,14 +209,14 @@ async def test_over_all_workers_exactly_the_probes_are_let_through(
     let = []
     for _ in range(6):
         asked = [breakers.admit(target("a")) for breakers in workers for _ in range(20)]
-        let += [each for each in await asyncio.gather(*asked) if not isinstance(each, Refusal)]
+        let += [each for each in await asyncio.gather(*asked) if not isinstance(each, Rejected)]
         await asyncio.sleep(0.2)
     assert len(let) == probes
     for number, probe in enumerate(let, 1):
         await asyncio.sleep(0.5)
         # One that has succeeded makes no room for another.
         for breakers in workers if number < probes else []:
-            assert isinstance(await breakers.admit(target("a")), Refusal)
+            assert isinstance(await breakers.admit(target("a")), Rejected)
         probe.succeed()
     await until(lambda: all(state(breakers) is CLOSED for breakers in workers), 1)
     for breakers in workers:
@@ -247,7 +247,7 @@ async def test_a_probe_that_is_cancelled_makes_room_for_another_worker_s(
     await until(lambda: state(first) is state(second) is HALF_OPEN)
     await asyncio.sleep(0.1)
     probe = await permit(first)
-    assert isinstance(await second.admit(target("a")), Refusal)
+    assert isinstance(await second.admit(target("a")), Rejected)
     probe.release()
     await asyncio.sleep(0.6)
     (await permit(second)).succeed()
@@ -267,7 +267,7 @@ async def test_the_probe_of_a_worker_that_died_makes_room_in_time(
     for _ in range(4):
         # It lives, and so does its claim.
         await asyncio.sleep(0.4)
-        assert isinstance(await second.admit(target("a")), Refusal)
+        assert isinstance(await second.admit(target("a")), Rejected)
     assert first._keeper is not None
     first._keeper.cancel()
     await asyncio.sleep(1.2)
@@ -296,9 +296,9 @@ async def test_asked_regardless_its_success_closes_it_for_all(url: str, worker: 
     await used(first, second)
     await fail(first, 10)
     await until(lambda: state(second) is OPEN)
-    (await permit(second, regardless=True)).fail(ServerFailed("No."))
+    (await permit(second, force=True)).fail(ServerFailed("No."))
     assert state(second) is OPEN
-    (await permit(second, regardless=True)).succeed()
+    (await permit(second, force=True)).succeed()
     await until(lambda: state(first) is CLOSED, 1)
 
 
@@ -311,8 +311,8 @@ async def test_asked_regardless_while_it_is_probed_one_more_is_let_through(
     await until(lambda: state(first) is state(second) is HALF_OPEN)
     await asyncio.sleep(0.1)
     await permit(first)
-    assert isinstance(await second.admit(target("a")), Refusal)
-    await permit(second, regardless=True)
+    assert isinstance(await second.admit(target("a")), Rejected)
+    await permit(second, force=True)
 
 
 def reset_in_a_thread(breakers: SharedBreakers) -> None:
@@ -550,11 +550,11 @@ async def test_where_redis_is_away_each_process_is_alone_at_once(
     await used(first, second)
     mortal.kill()
     await fail(first, 4)
-    assert isinstance(await first.admit(target("a")), Refusal)
+    assert isinstance(await first.admit(target("a")), Rejected)
     await permit(second)
     await until(lambda: state(first) is HALF_OPEN)
     probe = await permit(first)
-    assert isinstance(await first.admit(target("a")), Refusal)
+    assert isinstance(await first.admit(target("a")), Rejected)
     probe.succeed()
     assert state(first) is CLOSED
 
@@ -569,7 +569,7 @@ async def test_half_open_when_redis_goes_the_process_probes_by_itself(
     await asyncio.sleep(0.3)
     mortal.kill() if trouble == "killed" else mortal.freeze()
     asked = await asyncio.gather(*(breakers.admit(target("a")) for _ in range(50)))
-    assert sum(not isinstance(each, Refusal) for each in asked) == 1
+    assert sum(not isinstance(each, Rejected) for each in asked) == 1
 
 
 async def test_a_redis_that_is_back_empty_is_told_what_is_open(
@@ -587,8 +587,8 @@ async def test_a_redis_that_is_back_empty_is_told_what_is_open(
     assert state(first) is state(second) is OPEN
     third = worker(mortal.url)
     refusal = await third.admit(target("a"))
-    assert isinstance(refusal, Refusal)
-    (await permit(third, regardless=True)).succeed()
+    assert isinstance(refusal, Rejected)
+    (await permit(third, force=True)).succeed()
     await until(lambda: state(first) is state(second) is CLOSED, 2)
 
 
@@ -658,7 +658,7 @@ async def test_a_loop_that_stands_still_or_ends_is_replaced_by_the_one_that_asks
     other = worker(url)
     await fail(other, 10)
     await asyncio.sleep(1)
-    assert isinstance(await breakers.admit(target("a")), Refusal)
+    assert isinstance(await breakers.admit(target("a")), Rejected)
     assert breakers._keeper is not None
     assert breakers._keeper.get_loop() is asyncio.get_running_loop()
 
@@ -666,7 +666,7 @@ async def test_a_loop_that_stands_still_or_ends_is_replaced_by_the_one_that_asks
 WORKER = """
 import asyncio, sys
 from tests.backends.test_shared_breakers import QUICK, fail, permit, state, store, target
-from llm_routing.core.breaker import Refusal
+from llm_routing.core.breaker import Rejected
 
 async def main():
     breakers = store(sys.argv[1], QUICK)
@@ -677,7 +677,7 @@ async def main():
                 await asyncio.sleep(0.6)
             case "ask":
                 asked = [await breakers.admit(target("a")) for _ in range(20)]
-                permits = [each for each in asked if not isinstance(each, Refusal)]
+                permits = [each for each in asked if not isinstance(each, Rejected)]
             case "succeed":
                 for each in permits:
                     each.succeed()

@@ -26,7 +26,7 @@ from llm_routing.backends.redis import guard as guarded_redis
 from llm_routing.backends.redis.answers import RedisCache
 from llm_routing.backends.redis.guard import GuardedRedis
 from llm_routing.core.caching.rules import CachedAnswer, answer_to_json
-from llm_routing.core.ports import Found, Lease, NoLease, SharedCache
+from llm_routing.core.ports import CacheHit, Lease, LeaseUnavailable, SharedCache
 from llm_routing.core.types import Usage
 from llm_routing.crypto.in_transit import Sealing
 from tests.conftest import with_path
@@ -69,21 +69,21 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         await cache.aclose()
 
 
-def leased(claimed: Found | Lease | NoLease) -> Lease:
-    assert not isinstance(claimed, Found | NoLease)
+def leased(claimed: CacheHit | Lease | LeaseUnavailable) -> Lease:
+    assert not isinstance(claimed, CacheHit | LeaseUnavailable)
     return claimed
 
 
 async def test_one_has_the_lease_the_others_wait_and_all_get_the_answer(make: Make) -> None:
     one, other = make(), make()
     lease = leased(await one.claim(KEY, 60))
-    assert await other.claim(KEY, 60) is NoLease.BUSY
-    assert await one.claim(KEY, 60) is NoLease.BUSY
+    assert await other.claim(KEY, 60) is LeaseUnavailable.BUSY
+    assert await one.claim(KEY, 60) is LeaseUnavailable.BUSY
     another = leased(await other.claim("1" * 64, 60))
     await lease.publish(ANSWER, 60)
     for cache in (one, other):
         found = await cache.claim(KEY, 60)
-        assert isinstance(found, Found)
+        assert isinstance(found, CacheHit)
         assert found.answer == ANSWER
         assert 0 <= found.age < 5
         assert 55 < found.ttl <= 60
@@ -94,7 +94,7 @@ async def test_a_lease_that_is_given_back_is_the_next_one_s(make: Make) -> None:
     one, other = make(), make()
     await leased(await one.claim(KEY, 60)).release()
     lease = leased(await other.claim(KEY, 60))
-    assert await one.claim(KEY, 60) is NoLease.BUSY
+    assert await one.claim(KEY, 60) is LeaseUnavailable.BUSY
     await lease.release()
 
 
@@ -103,11 +103,11 @@ async def test_an_answer_too_old_for_its_reader_is_asked_for_anew_by_one(make: M
     await leased(await one.claim(KEY, 60)).publish(ANSWER, 60)
     await asyncio.sleep(0.02)
     lease = leased(await one.claim(KEY, 0.01))
-    assert await other.claim(KEY, 0.01) is NoLease.BUSY
-    assert isinstance(await other.claim(KEY, 60), Found)
+    assert await other.claim(KEY, 0.01) is LeaseUnavailable.BUSY
+    assert isinstance(await other.claim(KEY, 60), CacheHit)
     await lease.publish(ANSWER, 60)
     found = await other.claim(KEY, 60)
-    assert isinstance(found, Found)
+    assert isinstance(found, CacheHit)
     assert found.age < 5
 
 
@@ -122,7 +122,7 @@ async def test_an_answer_may_come_without_a_lease(make: Make) -> None:
     cache = make()
     await cache.put(KEY, ANSWER, 60)
     found = await make().claim(KEY, 60)
-    assert isinstance(found, Found)
+    assert isinstance(found, CacheHit)
     assert found.answer == ANSWER
 
 
@@ -136,7 +136,7 @@ async def test_an_answer_that_cannot_be_written_ends_the_lease(make: Make) -> No
 async def test_many_processes_claim_at_once_and_one_gets_it(make: Make) -> None:
     caches = [make() for _ in range(8)]
     claims = await asyncio.gather(*(cache.claim(KEY, 60) for cache in caches * 20))
-    leases = [claim for claim in claims if not isinstance(claim, Found | NoLease)]
+    leases = [claim for claim in claims if not isinstance(claim, CacheHit | LeaseUnavailable)]
     assert len(leases) == 1
     await leases[0].release()
 
@@ -176,7 +176,7 @@ async def test_the_lease_of_a_killed_process_is_free_at_once(directory: Path) ->
     with holder.stdout:
         assert holder.stdout.readline() == b"locked\n"
         cache = file_cache(directory)
-        assert await cache.claim(KEY, 60) is NoLease.BUSY
+        assert await cache.claim(KEY, 60) is LeaseUnavailable.BUSY
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     await leased(await cache.claim(KEY, 60)).release()
@@ -200,7 +200,7 @@ async def test_a_broken_file_is_no_answer(directory: Path, content: bytes) -> No
     (directory / KEY).write_bytes(content)
     await leased(await cache.claim(KEY, 60)).publish(ANSWER, 60)
     found = await cache.claim(KEY, 60)
-    assert isinstance(found, Found)
+    assert isinstance(found, CacheHit)
     assert found.answer == ANSWER
 
 
@@ -238,7 +238,7 @@ async def test_an_answer_outlives_a_restart(directory: Path) -> None:
     before = file_cache(directory)
     await leased(await before.claim(KEY, 60)).publish(ANSWER, 60)
     await before.aclose()
-    assert isinstance(await file_cache(directory).claim(KEY, 60), Found)
+    assert isinstance(await file_cache(directory).claim(KEY, 60), CacheHit)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ async def test_the_oldest_leave_where_there_is_no_room_for_all(
     assert 3 <= len(left) <= 5
     assert left == {str(number) for number in range(20 - len(left), 20)}
     await held.publish(ANSWER, 60)
-    assert isinstance(await cache.claim("held", 60), Found)
+    assert isinstance(await cache.claim("held", 60), CacheHit)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ async def test_a_directory_that_cannot_be_used_is_left_alone_for_a_while(
     (tmp_path / "answers").write_text("not a directory")
     cache = file_cache(tmp_path / "answers")
     for _ in range(3):
-        assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
+        assert await cache.claim(KEY, 60) is LeaseUnavailable.UNAVAILABLE
     await cache.put(KEY, ANSWER, 60)
     assert len(caplog.records) == 1
     assert KEY not in caplog.text
@@ -337,7 +337,7 @@ async def test_a_full_disk_costs_the_lease_alone(
     lease = leased(await cache.claim(KEY, 60))
     monkeypatch.setattr(os, "pwrite", full)
     await lease.publish(ANSWER, 60)
-    assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
+    assert await cache.claim(KEY, 60) is LeaseUnavailable.UNAVAILABLE
     await leased(await file_cache(directory).claim(KEY, 60)).release()
 
 
@@ -366,7 +366,7 @@ async def test_a_file_of_another_machine_on_a_shared_volume_is_a_miss(
         return FileCache(tmp_path, cipher=cipher, clock=SystemClock())
 
     await cache().put(KEY, ANSWER, 60)
-    assert isinstance(await cache().claim(KEY, 60), Found)
+    assert isinstance(await cache().claim(KEY, 60), CacheHit)
     monkeypatch.setattr(files, "BOOT", "another machine")
     await leased(await cache().claim(KEY, 60)).release()
 
@@ -412,7 +412,7 @@ async def test_a_wrong_or_old_entry_is_a_miss_and_is_overwritten(
     await client.set(name, change(json.loads(await client.get(name) or b"")), ex=60)
     await leased(await cache.claim(KEY, 60)).publish(ANSWER, 60)
     found = await cache.claim(KEY, 60)
-    assert isinstance(found, Found)
+    assert isinstance(found, CacheHit)
     assert found.answer == ANSWER
 
 
@@ -445,8 +445,8 @@ async def test_an_entry_that_is_put_back_long_after_its_time_is_a_miss(
     await client.pexpire(name, 100_000)
     cache = sealed_cache(url)
     claimed = await cache.claim(KEY, 100)
-    assert isinstance(claimed, Found) is is_served
-    if not isinstance(claimed, Found):
+    assert isinstance(claimed, CacheHit) is is_served
+    if not isinstance(claimed, CacheHit):
         await leased(claimed).release()
     await cache.aclose()
 
@@ -478,7 +478,7 @@ async def test_a_foreign_lease_that_never_ends_holds_nobody_up(
 ) -> None:
     lease = leased(await cache.claim(KEY, 60))
     (name,) = await client.keys()
-    assert await cache.claim(KEY, 60) is NoLease.BUSY
+    assert await cache.claim(KEY, 60) is LeaseUnavailable.BUSY
     for forever in (None, 3600):
         await client.set(name, "somebody", ex=forever)
         await leased(await cache.claim(KEY, 60)).release()
@@ -506,17 +506,17 @@ async def test_a_lease_lives_as_long_as_its_holder_and_no_longer(
     lease = leased(await cache.claim(KEY, 60))
     for _ in range(6):
         await asyncio.sleep(0.15)
-        assert await cache.claim(KEY, 60) is NoLease.BUSY
+        assert await cache.claim(KEY, 60) is LeaseUnavailable.BUSY
     assert isinstance(lease, redis_backend.RedisLease)
     lease._stop_renewing()  # its process has died
     async with asyncio.timeout(10):
-        while (claimed := await cache.claim(KEY, 60)) is NoLease.BUSY:
+        while (claimed := await cache.claim(KEY, 60)) is LeaseUnavailable.BUSY:
             await asyncio.sleep(0.05)
     # Its last words come too late to end another's lease; the answer is as good as any.
     await lease.release()
-    assert await cache.claim(KEY, 60) is NoLease.BUSY
+    assert await cache.claim(KEY, 60) is LeaseUnavailable.BUSY
     await lease.publish(ANSWER, 60)
-    assert await cache.claim(KEY, 0) is NoLease.BUSY
+    assert await cache.claim(KEY, 0) is LeaseUnavailable.BUSY
     await leased(claimed).release()
 
 
@@ -527,7 +527,7 @@ async def test_each_event_loop_has_a_client_of_its_own(redis_url: str, client: "
         await shared.put(key, ANSWER, 60)
         found = await shared.claim(key, 60)
         await shared.aclose()
-        return isinstance(found, Found)
+        return isinstance(found, CacheHit)
 
     def elsewhere() -> bool:
         return asyncio.run(put_and_find("1" * 64))
@@ -545,7 +545,7 @@ async def test_a_redis_that_refuses_is_left_alone_for_a_while(
         url = f"redis://:hunter2@127.0.0.1:{closed.getsockname()[1]}/0"
         cache = redis_cache(url)
         for _ in range(50):
-            assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
+            assert await cache.claim(KEY, 60) is LeaseUnavailable.UNAVAILABLE
         await cache.put(KEY, ANSWER, 60)
         await cache.aclose()
     assert len(caplog.records) == 1
@@ -564,7 +564,7 @@ async def test_a_redis_that_hangs_costs_a_moment_once() -> None:
     async with listening(silent) as port:
         cache = redis_cache(f"redis://127.0.0.1:{port}/0")
         for _ in range(50):
-            assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
+            assert await cache.claim(KEY, 60) is LeaseUnavailable.UNAVAILABLE
         assert asked == 1
         await cache.aclose()
 
@@ -577,10 +577,10 @@ async def test_a_redis_that_is_back_is_used_again(
     await cache.put(KEY, ANSWER, 60)
     with monkeypatch.context() as broken:
         broken.setattr(redis_backend, "_CLAIM", "this is no script")
-        assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
-    assert await cache.claim(KEY, 60) is NoLease.UNAVAILABLE
+        assert await cache.claim(KEY, 60) is LeaseUnavailable.UNAVAILABLE
+    assert await cache.claim(KEY, 60) is LeaseUnavailable.UNAVAILABLE
     await asyncio.sleep(0.07)
-    assert isinstance(await cache.claim(KEY, 60), Found)
+    assert isinstance(await cache.claim(KEY, 60), CacheHit)
     await cache.aclose()
 
 
@@ -589,7 +589,7 @@ async def test_a_redis_that_forgot_our_scripts_learns_them_again(
 ) -> None:
     await cache.put(KEY, ANSWER, 60)
     await client.script_flush()
-    assert isinstance(await cache.claim(KEY, 60), Found)
+    assert isinstance(await cache.claim(KEY, 60), CacheHit)
 
 
 async def test_a_stall_of_our_own_loop_is_not_blamed_on_redis(cache: RedisCache) -> None:
@@ -600,4 +600,4 @@ async def test_a_stall_of_our_own_loop_is_not_blamed_on_redis(cache: RedisCache)
         time.sleep(0.15)
 
     found, _ = await asyncio.gather(cache.claim(KEY, 60), stall())
-    assert isinstance(found, Found)
+    assert isinstance(found, CacheHit)

@@ -28,7 +28,7 @@ from llm_routing.core.errors import (
     TLSFailed,
     UpstreamError,
 )
-from llm_routing.core.ports import Answer
+from llm_routing.core.ports import UpstreamResponse
 from tests.listening import listening
 from tests.tls import self_signed
 
@@ -158,7 +158,7 @@ async def ask(
     method: str = "POST",
     body: bytes = b'{"a":1}',
     max_connections: int | None = None,
-) -> Answer:
+) -> UpstreamResponse:
     return await transport.send(
         provider,
         method,

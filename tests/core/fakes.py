@@ -12,9 +12,9 @@ from random import Random
 from typing import Any
 
 from llm_routing.core.attempts.calls import Call, Timeouts
-from llm_routing.core.attempts.chain import Pacing
+from llm_routing.core.attempts.chain import RetryState
 from llm_routing.core.attempts.executor import Executor
-from llm_routing.core.attempts.latency import ENOUGH_CALLS
+from llm_routing.core.attempts.latency import MIN_CALLS
 from llm_routing.core.attempts.limits import ProviderLimits
 from llm_routing.core.attempts.retry_budget import RetryBudgets
 from llm_routing.core.breaker import NoBreakers
@@ -349,7 +349,9 @@ class World:
         max_queued: int = 100,
         **timeouts: float,
     ) -> None:
-        self.pacing = replace(Pacing.of(Random(1), 0, 0.1), retries=RetryBudgets(0, retries))
+        self.retry_state = replace(
+            RetryState.of(Random(1), 0, 0.1), retries=RetryBudgets(0, retries)
+        )
         self.transport = ScriptedTransport()
         self.ledger = Ledger()
         self.credentials = FakeCredentials()
@@ -368,7 +370,7 @@ class World:
                 total=timeouts.get("total", 60),
                 max_answer_bytes=MAX_ANSWER_BYTES,
             ),
-            pacing=self.pacing,
+            retry_state=self.retry_state,
         )
 
     def script(self, provider: str, *replies: Reply) -> None:
@@ -380,8 +382,8 @@ class World:
         now = LoopClock().monotonic()
         for provider in providers:
             for kind in ("chat whole", "chat stream"):
-                for _ in range(ENOUGH_CALLS):
-                    self.pacing.latencies.note(f"{kind} {provider}/m", now, seconds)
+                for _ in range(MIN_CALLS):
+                    self.retry_state.latencies.note(f"{kind} {provider}/m", now, seconds)
 
     def asked(self) -> list[str]:
         """The providers asked, in order."""

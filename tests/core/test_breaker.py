@@ -15,7 +15,7 @@ from llm_routing.core.breaker import (
     CallCounts,
     NoBreakers,
     Opening,
-    Refusal,
+    Rejected,
 )
 from llm_routing.core.errors import ServerFailed
 
@@ -27,7 +27,7 @@ RULES = BreakerRules(
     minimum_calls=4,
     failure_rate=0.5,
     open_time=10,
-    longest_open_time=100,
+    max_open_time=100,
     probes=1,
 )
 
@@ -43,9 +43,9 @@ def admitted(breaker: Breaker, now: float) -> BreakerPermit:
     return permit
 
 
-def refused(breaker: Breaker, now: float) -> Refusal:
+def refused(breaker: Breaker, now: float) -> Rejected:
     refusal = breaker.admit(now)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, Rejected)
     return refusal
 
 
@@ -179,7 +179,7 @@ def test_exactly_the_configured_number_of_probes_is_let_through() -> None:
 
 
 def test_a_probe_that_fails_opens_it_again_for_twice_as_long() -> None:
-    breaker = opened(longest_open_time=1e9)
+    breaker = opened(max_open_time=1e9)
     now = 0.0
     for turn in range(1, 6):
         now = due(breaker, now)
@@ -245,7 +245,7 @@ def test_what_has_flapped_is_forgiven_slowly() -> None:
 def test_the_worst_is_forgiven_within_as_many_windows_as_it_has_doublings() -> None:
     breaker = new()
     now, _ = flapping(breaker, 0, up=3, times=100)
-    now += 60 * (RULES.most_doublings + 1)
+    now += 60 * (RULES.max_doublings + 1)
     _, lengths = flapping(breaker, now, up=3, times=1)
     assert lengths[0] <= 12
 
@@ -396,7 +396,7 @@ def test_asked_regardless_it_lets_everybody_through_and_a_success_closes_it() ->
     breaker = opened(probes=2)
     calls = []
     for _ in range(5):
-        permit = breaker.admit(1, regardless=True)
+        permit = breaker.admit(1, force=True)
         assert isinstance(permit, BreakerPermit)
         calls.append(permit)
     refused(breaker, 1)
@@ -413,7 +413,7 @@ def test_what_fails_though_asked_regardless_keeps_it_open_and_no_longer() -> Non
     breaker = opened(slow_call_time=2)
     until = due(breaker, 0)
     for seconds in (3.0, None):
-        permit = breaker.admit(1, regardless=True)
+        permit = breaker.admit(1, force=True)
         assert isinstance(permit, BreakerPermit)
         if seconds is None:
             permit.fail(1, "server_failed")
@@ -430,7 +430,7 @@ def test_the_vendor_s_retry_after_is_heard_from_a_call_asked_regardless() -> Non
     breaker = opened()
     decisions = breaker.decisions
     for seconds, expected in ((50.0, 50.0), (1e9, 100.0)):
-        permit = breaker.admit(1, regardless=True)
+        permit = breaker.admit(1, force=True)
         assert isinstance(permit, BreakerPermit)
         permit.fail(1, "rate_limited", seconds)
         assert breaker.status(1).retry_after == pytest.approx(expected)
@@ -441,13 +441,13 @@ def test_asked_regardless_while_it_is_probed_one_more_is_let_through() -> None:
     breaker = opened()
     now = due(breaker, 0)
     probe = admitted(breaker, now)
-    more = breaker.admit(now, regardless=True)
+    more = breaker.admit(now, force=True)
     assert isinstance(more, BreakerPermit)
     more.release()
     refused(breaker, now)
     probe.succeed(now)
     assert breaker.status(now).state is BreakerState.CLOSED
-    assert isinstance(breaker.admit(now, regardless=True), BreakerPermit)
+    assert isinstance(breaker.admit(now, force=True), BreakerPermit)
 
 
 def test_another_process_can_take_over_that_it_is_open_and_goes_on_from_there() -> None:
@@ -478,7 +478,7 @@ def test_another_process_can_take_over_that_it_is_open_and_goes_on_from_there() 
 
 
 def test_calls_are_news_once_and_not_after_a_change() -> None:
-    breaker = new(slow_call_time=2, longest_open_time=30)
+    breaker = new(slow_call_time=2, max_open_time=30)
     succeed(breaker, 0)
     succeed(breaker, 0, seconds=3)
     fail(breaker, 0, retry_after=40)

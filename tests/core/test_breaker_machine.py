@@ -13,7 +13,7 @@ from llm_routing.core.breaker import (
     BreakerPermit,
     BreakerRules,
     BreakerState,
-    Refusal,
+    Rejected,
 )
 
 
@@ -39,7 +39,7 @@ class BreakerMachine(RuleBasedStateMachine):
         seed=st.integers(0, 100),
     )
     def start(self, seed: int, **rules: float) -> None:
-        self.limits = BreakerRules(longest_open_time=60, **rules)  # type: ignore[arg-type]
+        self.limits = BreakerRules(max_open_time=60, **rules)  # type: ignore[arg-type]
         self.breaker = Breaker(self.limits, Random(seed))
         self.now = 1000.0
         self.under: list[Under] = []
@@ -63,7 +63,7 @@ class BreakerMachine(RuleBasedStateMachine):
             made_up = int((self.now - self.closed_at) / self.limits.window)
             self.earlier = max(0, self.earlier - made_up)
             self.doublings = max(0, self.earlier - 1)
-            self.earlier = min(self.earlier, self.limits.most_doublings) + 1
+            self.earlier = min(self.earlier, self.limits.max_doublings) + 1
         else:
             self.doublings += self.limits.failed_probes_double
         base = self.limits.open_time * 2**self.doublings
@@ -75,7 +75,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.turn(BreakerState.OPEN)
 
     def stay_open(self) -> None:
-        """A call that was asked regardless has failed."""
+        """A call that was asked force has failed."""
         if self.not_before > self.retry_at:
             self.retry_at = min(self.not_before, self.now + 60)
 
@@ -113,7 +113,7 @@ class BreakerMachine(RuleBasedStateMachine):
             if self.state is BreakerState.OPEN or (
                 self.state is BreakerState.HALF_OPEN and is_full
             ):
-                assert isinstance(answer, Refusal)
+                assert isinstance(answer, Rejected)
                 assert answer.retry_after > 0
                 assert answer.cause
             else:
@@ -125,7 +125,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def ask_regardless(self) -> None:
         if self.state is BreakerState.OPEN and self.now >= self.retry_at:
             self.turn(BreakerState.HALF_OPEN)
-        answer = self.breaker.admit(self.now, regardless=True)
+        answer = self.breaker.admit(self.now, force=True)
         assert isinstance(answer, BreakerPermit)
         self.under.append(Under(answer, self.era))
         self.probing += self.state is not BreakerState.CLOSED

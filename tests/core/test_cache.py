@@ -19,7 +19,7 @@ from llm_routing.core.caching.rules import (
     answer_to_json,
     cache_rule,
     digest,
-    is_worth_keeping,
+    is_cacheable_completion,
     owned_key,
 )
 from llm_routing.core.content import (
@@ -118,14 +118,14 @@ def test_only_an_answer_that_ended_by_itself_is_kept(
     parts: tuple[Part, ...], reason: FinishReason | None, by_default: bool, if_asked: bool
 ) -> None:
     answer = Completion("a1", "m", (Choice(parts, reason),), None)
-    assert is_worth_keeping(answer, CacheRule(60)) is by_default
-    assert is_worth_keeping(answer, CacheRule(60, keeps_tool_calls=True)) is if_asked
+    assert is_cacheable_completion(answer, CacheRule(60)) is by_default
+    assert is_cacheable_completion(answer, CacheRule(60, keeps_tool_calls=True)) is if_asked
     one_is_cut = replace(answer, choices=(*answer.choices, Choice((TEXT,), FinishReason.LENGTH)))
-    assert not is_worth_keeping(one_is_cut, CacheRule(60))
+    assert not is_cacheable_completion(one_is_cut, CacheRule(60))
 
 
 def test_an_answer_without_choices_is_not_kept() -> None:
-    assert not is_worth_keeping(Completion("a1", "m", (), None), CacheRule(60))
+    assert not is_cacheable_completion(Completion("a1", "m", (), None), CacheRule(60))
 
 
 @given(st.lists(st.text() | st.binary()), st.lists(st.text() | st.binary()))

@@ -12,9 +12,9 @@ from msgspec import structs
 from llm_routing.backends.memory import MemoryCache
 from llm_routing.core.attempts.calls import Call
 from llm_routing.core.caching import executor as cached
-from llm_routing.core.caching.executor import Answered, CachedExecutor
+from llm_routing.core.caching.executor import CachedExecutor, CachedResult
 from llm_routing.core.caching.rules import MAX_ENTRY_BYTES, CachedAnswer, CacheRule
-from llm_routing.core.caching.single_flight import Shelf
+from llm_routing.core.caching.single_flight import SingleFlightCache
 from llm_routing.core.content import TextPart
 from llm_routing.core.errors import (
     AllTargetsFailed,
@@ -27,7 +27,7 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.events import Frame, ToolCallStarted
 from llm_routing.core.planner import RoutePlan
-from llm_routing.core.ports import Found, FrameStream, Lease, NoLease, WireRequest
+from llm_routing.core.ports import CacheHit, FrameStream, Lease, LeaseUnavailable, WireRequest
 from llm_routing.core.pricing import Price
 from llm_routing.core.routing_table import StreamRecovery, Target
 from llm_routing.core.types import CacheState, Caller, Choice, Completion, FinishReason, Usage
@@ -125,25 +125,25 @@ class FakeShared:
     """A `SharedCache` among several executors of one loop."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, Found] = {}
+        self.answers: dict[str, CacheHit] = {}
         self.leases: dict[str, FakeLease] = {}
         self.is_away = False
         self.claims = 0
 
-    async def claim(self, key: str, max_age: float) -> Found | Lease | NoLease:
+    async def claim(self, key: str, max_age: float) -> CacheHit | Lease | LeaseUnavailable:
         await asyncio.sleep(0)
         self.claims += 1
         if self.is_away:
-            return NoLease.UNAVAILABLE
+            return LeaseUnavailable.UNAVAILABLE
         if key in self.answers and self.answers[key].age < max_age:
             return self.answers[key]
         if key in self.leases:
-            return NoLease.BUSY
+            return LeaseUnavailable.BUSY
         self.leases[key] = FakeLease(self, key)
         return self.leases[key]
 
     async def put(self, key: str, answer: CachedAnswer, ttl: float) -> None:
-        self.answers[key] = Found(answer, 0, ttl)
+        self.answers[key] = CacheHit(answer, 0, ttl)
 
     async def aclose(self) -> None:
         raise AssertionError("the executor does not own the cache")
@@ -171,12 +171,12 @@ class Cached(World):
     ) -> None:
         super().__init__()
         self.memory = MemoryCache(max_entries=max_entries, max_bytes=10**8, clock=LoopClock())
-        self.shelf = Shelf(self.memory, shared, LoopClock())
+        self.shelf = SingleFlightCache(self.memory, shared, LoopClock())
         replays = MemoryCache(max_entries=max_entries, max_bytes=10**8, clock=LoopClock())
         self.cached = CachedExecutor(
             self.executor,
             cache=self.shelf,
-            idempotency=Shelf(replays, shared, LoopClock()),
+            idempotency=SingleFlightCache(replays, shared, LoopClock()),
             credentials=self.credentials,
             clock=LoopClock(),
             secret=b"secret",
@@ -189,7 +189,7 @@ class Cached(World):
         plan: RoutePlan | None = None,
         asked: Call | None = None,
         **operation: Any,
-    ) -> Answered[Completion]:
+    ) -> CachedResult[Completion]:
         return await self.cached.complete(
             Chat(question, **operation),
             plan or plan_for([PRICED]),
@@ -199,7 +199,7 @@ class Cached(World):
 
     async def open(
         self, rule: CacheRule | None = RULE, seconds: float = 120.0, **operation: Any
-    ) -> Answered[FrameStream]:
+    ) -> CachedResult[FrameStream]:
         return await self.cached.open_stream(
             Chat("stream!", **operation),
             plan_for([PRICED]),
@@ -218,11 +218,11 @@ async def frames(stream: FrameStream) -> list[Frame]:
     return [frame for batch in [batch async for batch in stream] for frame in batch]
 
 
-def said(answer: Answered[Completion]) -> tuple[str, str]:
+def said(answer: CachedResult[Completion]) -> tuple[str, str]:
     return answer.cache.value, answer.value.choices[0].text
 
 
-def told(stream: Answered[FrameStream]) -> tuple[Usage | None, Decimal | None, Any] | None:
+def told(stream: CachedResult[FrameStream]) -> tuple[Usage | None, Decimal | None, Any] | None:
     """What the end of a stream tells: usage, cost, and the time to its first token."""
     account = stream.value.account
     return (
@@ -257,7 +257,7 @@ async def test_without_a_rule_the_cache_is_left_alone() -> None:
     assert said(await world.ask(rule=None)) == ("bypass", "a")
     assert said(await world.ask()) == ("miss", "b")
     assert (await world.read(rule=None))[0] is CacheState.BYPASS
-    asked = await world.cached.ask(TextOperation(), plan_for([PRICED]), call())
+    asked = await world.cached.complete_uncached(TextOperation(), plan_for([PRICED]), call())
     assert (asked.cache, asked.value) == (CacheState.BYPASS, "c")
     assert (world.shelf.hits, world.shelf.misses) == (0, 1)
 
@@ -266,7 +266,7 @@ async def test_without_a_rule_the_cache_is_left_alone() -> None:
 async def test_targets_of_which_there_is_no_end_are_told_apart_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cached, "MAX_FIXED", 1)
+    monkeypatch.setattr(cached, "MAX_FIXED_SHAPES", 1)
     world = Cached()
     world.script("one", text("a"))
     world.script("two", text("b"))
@@ -530,7 +530,7 @@ async def test_an_entry_that_is_no_longer_read_is_a_miss_and_is_replaced() -> No
     world.script("one", text("hello"), text("hello again"))
     await world.ask()
     (key,) = shared.answers
-    shared.answers[key] = Found(CachedAnswer("one", "m", b""), 0, 60)
+    shared.answers[key] = CacheHit(CachedAnswer("one", "m", b""), 0, 60)
     assert said(await world.ask()) == ("miss", "hello again")
     assert said(await world.ask()) == ("hit", "hello again")
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_routing.core.codec import (
-    MAX_LEVELS,
+    MAX_NESTING,
     decode,
-    decode_halves,
-    decode_mended,
+    decode_lenient,
+    decode_repaired,
     encode,
-    reader,
+    struct_decoder,
 )
 from llm_routing.core.types import Usage
 
@@ -47,13 +47,13 @@ def test_what_is_written_is_read_back(value: Any) -> None:
     ],
 )
 def test_what_is_not_valid_unicode_can_be_mended(body: bytes, value: Any) -> None:
-    assert decode_mended(body) == value
+    assert decode_repaired(body) == value
     assert decode(encode(value)) == value
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
 def test_what_is_no_number_is_null_in_what_vendors_write(constant: str) -> None:
-    assert decode_mended(f'{{"a": {constant}}}'.encode()) == {"a": None}
+    assert decode_repaired(f'{{"a": {constant}}}'.encode()) == {"a": None}
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_what_is_no_number_is_null_in_what_vendors_write(constant: str) -> None:
 )
 def test_what_is_no_json_cannot_be_mended(body: bytes) -> None:
     with pytest.raises(ValueError):
-        decode_halves(body)
+        decode_lenient(body)
     with pytest.raises(ValueError):
-        decode_mended(body)
+        decode_repaired(body)
 
 
 def test_text_is_written_as_utf_8_without_spaces() -> None:
@@ -104,7 +104,7 @@ PIECES = st.text(st.sampled_from('[]{}:,"0129-+.eE\\untrfalsé\ud7ff \t\n\0')).m
 @given(PIECES | VALUES.map(encode))
 def test_a_text_means_the_same_however_many_brackets_follow_it(text: bytes) -> None:
     """Past as many brackets as there may be levels another parser reads it."""
-    many = b"[" + b"[]," * MAX_LEVELS
+    many = b"[" + b"[]," * MAX_NESTING
     try:
         value = decode(b"[" + text + b"]")
     except ValueError:
@@ -165,15 +165,15 @@ def test_what_json_cannot_say_is_not_written(value: Any) -> None:
 
 
 def test_a_deep_stack_takes_no_levels_away() -> None:
-    text = "[" * MAX_LEVELS + "]" * MAX_LEVELS
+    text = "[" * MAX_NESTING + "]" * MAX_NESTING
 
     def at(depth: int) -> Any:
         return at(depth - 1) if depth else decode(text)
 
     # Fewer frames are left than the text has levels.
-    assert at(sys.getrecursionlimit() - len(inspect.stack()) - MAX_LEVELS + 50)
+    assert at(sys.getrecursionlimit() - len(inspect.stack()) - MAX_NESTING + 50)
 
 
 def test_a_record_that_is_nested_without_end_is_refused() -> None:
     with pytest.raises(ValueError):
-        reader(Usage)('{"junk":' + "[" * 100_000 + "]" * 100_000 + "}")
+        struct_decoder(Usage)('{"junk":' + "[" * 100_000 + "]" * 100_000 + "}")

@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from llm_routing.core.attempts.calls import Call
-from llm_routing.core.breaker import Refusal
+from llm_routing.core.breaker import Rejected
 from llm_routing.core.errors import (
     AllTargetsFailed,
     AllTargetsRateLimited,
@@ -61,12 +61,12 @@ class Breakers:
         self.cause = "server_failed"
         self._trips = trips
 
-    async def admit(self, target: Target, *, regardless: bool = False) -> Permit | Refusal:
+    async def admit(self, target: Target, *, force: bool = False) -> Permit | Rejected:
         name = target.provider.name
-        if name in self.open and (not regardless or name in self.shut):
-            return Refusal(self.open[name], self.cause)
+        if name in self.open and (not force or name in self.shut):
+            return Rejected(self.open[name], self.cause)
         if self._trips and f"{name} server_failed" in self.words:
-            return Refusal(5.0, "server_failed")
+            return Rejected(5.0, "server_failed")
         self.permits.append(name)
         return Permit(name, self.words, self.seconds)
 
@@ -264,7 +264,7 @@ async def test_a_stream_that_breaks_is_a_failure_and_one_that_is_left_is_nothing
 def hurried(seconds: float) -> Call:
     """A request whose caller has set the deadline."""
     now = asyncio.get_running_loop().time()
-    return Call("req_1", Caller(), now + seconds, is_hurried=True)
+    return Call("req_1", Caller(), now + seconds, deadline_is_callers=True)
 
 
 @in_virtual_time
@@ -347,7 +347,7 @@ class TestAllOpen:
     async def test_the_least_bad_target_is_asked_where_the_route_says_so(self) -> None:
         world = World(Breakers(a=9, b=2, c=4))
         world.script("b", text("Hello"))
-        plan = plan_for("abc", asks_when_all_open=True)
+        plan = plan_for("abc", probes_when_all_open=True)
         result = await world.executor.complete(OPERATION, plan, call())
         assert world.asked() == ["b"]
         assert [tried.error_code for tried in result.attempts] == ["breaker_open"] * 3 + [""]
@@ -359,7 +359,7 @@ class TestAllOpen:
         breakers.shut.add("a")
         world = World(breakers)
         world.script("b", text("Hello"))
-        await world.executor.complete(OPERATION, plan_for("ab", asks_when_all_open=True), call())
+        await world.executor.complete(OPERATION, plan_for("ab", probes_when_all_open=True), call())
         assert world.asked() == ["b"]
 
     @in_virtual_time
@@ -367,7 +367,7 @@ class TestAllOpen:
         breakers = Breakers(a=1)
         breakers.shut.add("a")
         world = World(breakers)
-        plan = plan_for("a", asks_when_all_open=True)
+        plan = plan_for("a", probes_when_all_open=True)
         with pytest.raises(NoTargetAvailable):
             await world.executor.complete(OPERATION, plan, call())
         assert world.asked() == []
@@ -376,7 +376,7 @@ class TestAllOpen:
     async def test_it_is_asked_once(self) -> None:
         world = World(Breakers(a=9, b=2))
         world.script("b", refusal(500))
-        plan = plan_for("ab", asks_when_all_open=True)
+        plan = plan_for("ab", probes_when_all_open=True)
         with pytest.raises(AllTargetsFailed):
             await world.executor.complete(OPERATION, plan, call())
         assert world.asked() == ["b"]
@@ -392,7 +392,7 @@ class TestAllOpen:
     async def test_a_target_that_is_not_open_is_enough(self) -> None:
         world = World(Breakers(a=9))
         world.script("b", refusal(500))
-        plan = plan_for("ab", asks_when_all_open=True)
+        plan = plan_for("ab", probes_when_all_open=True)
         with pytest.raises(AllTargetsFailed):
             await world.executor.complete(OPERATION, plan, call())
         assert world.asked() == ["b"]

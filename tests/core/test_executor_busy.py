@@ -7,7 +7,7 @@ import pytest
 
 from llm_routing.core.attempts.calls import Result
 from llm_routing.core.attempts.limits import Slot
-from llm_routing.core.breaker import Refusal
+from llm_routing.core.breaker import Rejected
 from llm_routing.core.errors import (
     AllTargetsFailed,
     DeadlineExceeded,
@@ -113,12 +113,12 @@ class Refusing:
     is_open = False
     is_broken = False
 
-    async def admit(self, target: Target, *, regardless: bool = False) -> "Refusing | Refusal":
+    async def admit(self, target: Target, *, force: bool = False) -> "Refusing | Rejected":
         await asyncio.sleep(0)
         if self.is_broken:
             raise asyncio.CancelledError
-        is_refused = self.is_open and not regardless
-        return Refusal(9.0, "server_failed") if is_refused else self
+        is_refused = self.is_open and not force
+        return Rejected(9.0, "server_failed") if is_refused else self
 
     def succeed(self, seconds: float = 0.0) -> None: ...
 
@@ -150,9 +150,9 @@ async def test_a_target_that_is_asked_although_open_waits_for_a_place_like_any_o
     breakers = Refusing()
     breakers.is_open = True
     world = World(breakers, pool_size=1)
-    plan = plan_for("a", asks_when_all_open=True)
+    plan = plan_for("a", probes_when_all_open=True)
     asking = asyncio.create_task(world.executor.complete(OPERATION, plan, call(5)))
-    taking = asyncio.create_task(world.limits.enter(plan.targets[0].provider, 9999.0))
+    taking = asyncio.create_task(world.limits.acquire(plan.targets[0].provider, 9999.0))
     with pytest.raises(DeadlineExceeded):
         await asking
     assert isinstance(await taking, Slot)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from llm_routing.core.attempts.latency import ENOUGH_CALLS
-from llm_routing.core.attempts.retry import BACKOFF_BASE, BACKOFF_OF_CROWD
+from llm_routing.core.attempts.latency import MIN_CALLS
+from llm_routing.core.attempts.retry import BACKOFF_BASE, RATE_LIMIT_BACKOFF_BASE
 from llm_routing.core.errors import (
     AllTargetsFailed,
     AnswerTooLarge,
@@ -118,8 +118,8 @@ async def test_who_is_told_to_wait_waits_where_that_answers_sooner(
 ) -> None:
     world = World(retries=9)
     for provider, delay in (("a", 1.0), ("b", 4.0)):
-        world.script(provider, *(text("Hello", delay=delay) for _ in range(ENOUGH_CALLS)))
-        for _ in range(ENOUGH_CALLS):
+        world.script(provider, *(text("Hello", delay=delay) for _ in range(MIN_CALLS)))
+        for _ in range(MIN_CALLS):
             await world.executor.complete(OPERATION, plan_for(provider), call())
     world.transport.sent.clear()
     world.script("a", refusal(429, retry_after=wait), text("Hello"))
@@ -182,7 +182,7 @@ async def test_a_retry_waits_as_long_as_the_vendor_asks() -> None:
         world.script("a", reply, text("Hello"))
         await world.executor.complete(OPERATION, plan_for("a"), call())
         first, second = (sent.at for sent in world.transport.sent)
-        assert 7 <= second - first <= 7 + BACKOFF_OF_CROWD
+        assert 7 <= second - first <= 7 + RATE_LIMIT_BACKOFF_BASE
 
 
 @in_virtual_time
@@ -191,7 +191,7 @@ async def test_a_retry_after_may_be_a_date() -> None:
     world.script("a", refusal(429, retry_after="Thu, 01 Jan 2026 00:00:30 GMT"), text("Hello"))
     result = await world.executor.complete(OPERATION, plan_for("a"), call())
     waited = world.transport.sent[1].at - world.transport.sent[0].at
-    assert 30 <= waited <= 30 + BACKOFF_OF_CROWD
+    assert 30 <= waited <= 30 + RATE_LIMIT_BACKOFF_BASE
     assert result.attempts[0].latency_ms < 1
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from llm_routing.core.caching.executor import Answered
+from llm_routing.core.caching.executor import CachedResult
 from llm_routing.core.caching.idempotency import (
     IdempotencyRule,
     idempotency,
@@ -55,19 +55,21 @@ async def ask(
     plan: RoutePlan | None = None,
     seconds: float = 120,
     **operation: Any,
-) -> Answered[Completion]:
+) -> CachedResult[Completion]:
     return await world.cached.complete(
         Chat(question, **operation), plan or plan_for([PRICED]), call(seconds), rules or (rule(),)
     )
 
 
-async def open_stream(world: Cached, *rules: Rule, seconds: float = 120) -> Answered[FrameStream]:
+async def open_stream(
+    world: Cached, *rules: Rule, seconds: float = 120
+) -> CachedResult[FrameStream]:
     return await world.cached.open_stream(
         Chat("stream!"), plan_for([PRICED]), call(seconds), rules or (rule(),)
     )
 
 
-def said(answer: Answered[Completion]) -> tuple[str, bool, str]:
+def said(answer: CachedResult[Completion]) -> tuple[str, bool, str]:
     return answer.cache.value, answer.replayed, answer.value.choices[0].text
 
 

@@ -5,9 +5,9 @@ import threading
 
 from llm_routing.core.attempts.limits import (
     ConcurrencyLimit,
-    Full,
     LimitStatus,
     ProviderLimits,
+    QueueFull,
     Slot,
 )
 from llm_routing.core.routing_table import ProviderSpec
@@ -27,7 +27,7 @@ def a_limit(size: int = 1, max_queued: int = 10) -> ConcurrencyLimit:
 
 
 async def entered(limit: ConcurrencyLimit, seconds: float = MINUTE) -> Slot:
-    slot = await limit.enter(now() + seconds)
+    slot = await limit.acquire(now() + seconds)
     assert isinstance(slot, Slot)
     return slot
 
@@ -75,9 +75,9 @@ async def test_a_full_queue_refuses_at_once() -> None:
     waiting = asyncio.create_task(entered(limit))
     await settle()
     began = now()
-    assert limit.refusal(now() + MINUTE, is_final=False) == Full(1.0)
-    assert await limit.enter(now() + MINUTE) == Full(1.0)
-    assert limit.refusal(now() + MINUTE, is_final=True) == Full(1.0)
+    assert limit.refusal(now() + MINUTE, is_final=False) == QueueFull(1.0)
+    assert await limit.acquire(now() + MINUTE) == QueueFull(1.0)
+    assert limit.refusal(now() + MINUTE, is_final=True) == QueueFull(1.0)
     assert now() == began
     assert limit.status == LimitStatus(in_use=1, queued=1, shed=2)
     slot.release()
@@ -89,7 +89,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
 async def test_who_waits_is_refused_at_its_deadline() -> None:
     limit = a_limit()
     slot = await entered(limit)
-    assert await limit.enter(now() + 2) == Full(1.0)
+    assert await limit.acquire(now() + 2) == QueueFull(1.0)
     assert now() == 1002
     assert limit.status == LimitStatus(in_use=1, queued=0, shed=1)
     slot.release()
@@ -103,8 +103,8 @@ async def test_a_deadline_that_others_waits_would_pass_is_refused_at_once() -> N
     patient = asyncio.create_task(entered(limit))
     await asyncio.sleep(20)
     began = now()
-    full = await limit.enter(now() + 10)
-    assert full == Full(20.0)
+    full = await limit.acquire(now() + 10)
+    assert full == QueueFull(20.0)
     assert now() == began
     next_one = asyncio.create_task(entered(limit))
     await settle()
@@ -125,7 +125,7 @@ async def test_what_others_have_waited_is_believed_as_long_as_there_is_a_queue()
     await settle()
     await asyncio.sleep(0.5)
     # The first in the queue has its 100 seconds behind it; smoothed, the wait is 20.
-    assert isinstance(await limit.enter(now() + 10), Full)
+    assert isinstance(await limit.acquire(now() + 10), QueueFull)
     for _ in range(2):
         slots.pop().release()
         slots.append(await waiting.pop(0))
@@ -143,7 +143,7 @@ async def test_nobody_is_told_to_come_back_after_more_than_a_minute() -> None:
     slot = await entered(limit)
     patient = asyncio.create_task(entered(limit, 1000))
     await asyncio.sleep(500)
-    assert await limit.enter(now() + 10) == Full(60.0)
+    assert await limit.acquire(now() + 10) == QueueFull(60.0)
     slot.release()
     (await patient).release()
 
@@ -278,11 +278,11 @@ async def test_each_provider_has_the_size_of_its_own_pool() -> None:
         )
 
     deadline = now() + MINUTE
-    one = [await limits.enter(provider("one", 1), deadline) for _ in range(2)]
-    two = [await limits.enter(provider("two"), deadline) for _ in range(3)]
+    one = [await limits.acquire(provider("one", 1), deadline) for _ in range(2)]
+    two = [await limits.acquire(provider("two"), deadline) for _ in range(3)]
     assert [isinstance(slot, Slot) for slot in (*one, *two)] == [True, False, True, True, False]
     assert limits.statuses() == {
         "one": LimitStatus(in_use=1, queued=0, shed=1),
         "two": LimitStatus(in_use=2, queued=0, shed=1),
     }
-    assert isinstance(await limits.enter(provider("one", 2), deadline), Slot)
+    assert isinstance(await limits.acquire(provider("one", 2), deadline), Slot)

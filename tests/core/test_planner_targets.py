@@ -25,10 +25,10 @@ from llm_routing.core.planner import (
     CHAT,
     EMBEDDINGS,
     Address,
+    buffers_stream,
     has_system_message,
-    holds_back,
-    needs_of,
     plan,
+    required_capabilities,
     with_route_defaults,
 )
 from llm_routing.core.routing_table import (
@@ -204,7 +204,7 @@ def message(*parts: Part) -> Message:
     ],
 )
 def test_a_request_needs_what_it_holds(request_: LLMRequest, needs: set[str]) -> None:
-    assert needs_of(request_) == needs
+    assert required_capabilities(request_) == needs
 
 
 ROUTE = RouteSpec("u", "standard", (), system_prompt="Be kind.", temperature=0.2, max_tokens=100)
@@ -245,6 +245,6 @@ def test_a_route_may_hold_streams_back(recovery: StreamRecovery) -> None:
     route = replace(known.routes["u:standard"], stream_recovery=recovery)
     known = replace(known, routes={"u:standard": route})
     is_held = recovery is StreamRecovery.BUFFER
-    assert holds_back(known, Address(use_case="u"), Address()) is is_held
-    assert holds_back(known, Address(), Address(use_case="u")) is is_held
-    assert not holds_back(known, Address(model="p/a"), Address())
+    assert buffers_stream(known, Address(use_case="u"), Address()) is is_held
+    assert buffers_stream(known, Address(), Address(use_case="u")) is is_held
+    assert not buffers_stream(known, Address(model="p/a"), Address())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_routing.core.pricing import MOST_VENDOR_COST, Price, charge, cost, estimate_tokens
+from llm_routing.core.pricing import MAX_VENDOR_COST, Price, charge, cost, estimate_tokens
 from llm_routing.core.types import CostSource, Usage
 
 TOKENS = st.integers(0, 10**9)
@@ -133,7 +133,7 @@ BILLED = Usage(1000, 10, vendor_cost=Decimal("0.5"))
         (Usage(), None, False, ("0", CostSource.PRICE_LIST)),
         (Usage(1, 0, vendor_cost=Decimal(0)), THREE, True, ("0", CostSource.VENDOR)),
         (
-            Usage(1000, 10, vendor_cost=MOST_VENDOR_COST + 1),
+            Usage(1000, 10, vendor_cost=MAX_VENDOR_COST + 1),
             THREE,
             True,
             ("0.00315", CostSource.PRICE_LIST),
@@ -149,7 +149,7 @@ BILLED = Usage(1000, 10, vendor_cost=Decimal("0.5"))
 def test_the_vendor_s_own_bill_counts_where_the_vendor_is_known_to_send_one(
     usage: Usage, price: Price | None, believes: bool, expected: tuple[str, CostSource] | None
 ) -> None:
-    found = charge(usage, price, believes_vendor=believes)
+    found = charge(usage, price, trusts_vendor=believes)
     assert found == ((None, None) if expected is None else (Decimal(expected[0]), expected[1]))
 
 

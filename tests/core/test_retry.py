@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from llm_routing.core.attempts.retry import (
     BACKOFF_BASE,
-    BACKOFF_CAP,
-    BACKOFF_OF_CROWD,
-    LEAST_SECONDS,
     MAX_ATTEMPTS,
+    MAX_BACKOFF,
     MAX_RETRY_AFTER,
+    MIN_ATTEMPT_SECONDS,
+    RATE_LIMIT_BACKOFF_BASE,
+    NextStep,
     Step,
-    Verdict,
     after_failure,
     backoff,
     parse_retry_after,
@@ -110,7 +110,7 @@ def test_a_date_means_nothing_without_a_clock() -> None:
 
 @given(st.integers(0, 1000), st.randoms(use_true_random=False))
 def test_backoff_is_drawn_from_nothing_to_a_doubling_capped_bound(retry: int, rng: Random) -> None:
-    bound = min(BACKOFF_CAP, BACKOFF_BASE * 2**retry)
+    bound = min(MAX_BACKOFF, BACKOFF_BASE * 2**retry)
     assert 0 <= backoff(retry, rng) <= bound
 
 
@@ -132,7 +132,7 @@ def step(
     may_retry: bool = True,
     patience: float = 0.0,
     rng: Random | None = None,
-) -> Verdict:
+) -> NextStep:
     return after_failure(
         error,
         attempts_made=attempts_made,
@@ -179,7 +179,7 @@ def test_the_step_after_a_failure(
     ("more_targets", "expected"), [(True, Step.NEXT_TARGET), (False, Step.GIVE_UP)]
 )
 def test_without_a_budget_there_is_no_retry(more_targets: bool, expected: Step) -> None:
-    assert step(FLAKY, more_targets=more_targets, may_retry=False) == Verdict(expected)
+    assert step(FLAKY, more_targets=more_targets, may_retry=False) == NextStep(expected)
 
 
 def test_a_rate_limit_is_waited_for_where_this_target_answers_sooner_all_the_same() -> None:
@@ -187,7 +187,7 @@ def test_a_rate_limit_is_waited_for_where_this_target_answers_sooner_all_the_sam
     found = step(limited, more_targets=True, patience=2.1)
     assert found.step is Step.RETRY_HERE
     assert 2.0 <= found.wait <= 2.1
-    assert step(limited, more_targets=True, patience=2.0) == Verdict(Step.NEXT_TARGET)
+    assert step(limited, more_targets=True, patience=2.0) == NextStep(Step.NEXT_TARGET)
 
 
 @pytest.mark.parametrize("more_targets", [True, False])
@@ -196,7 +196,7 @@ def test_attempts_and_time_are_budgets(more_targets: bool) -> None:
         verdict = step(
             FLAKY, attempts_made=attempts_made, remaining=remaining, more_targets=more_targets
         )
-        return verdict == Verdict(Step.GIVE_UP)
+        return verdict == NextStep(Step.GIVE_UP)
 
     assert not given_up(MAX_ATTEMPTS - 1, 100.0)
     assert given_up(MAX_ATTEMPTS, 100.0)
@@ -205,8 +205,8 @@ def test_attempts_and_time_are_budgets(more_targets: bool) -> None:
 
 
 def test_a_vendor_s_wait_is_kept_where_it_is_longer_than_ours() -> None:
-    assert 30 <= step(RateLimited("x", retry_after=30.0)).wait <= 30 + BACKOFF_OF_CROWD
-    assert 0 < step(RateLimited("x", retry_after=0.0)).wait <= BACKOFF_OF_CROWD
+    assert 30 <= step(RateLimited("x", retry_after=30.0)).wait <= 30 + RATE_LIMIT_BACKOFF_BASE
+    assert 0 < step(RateLimited("x", retry_after=0.0)).wait <= RATE_LIMIT_BACKOFF_BASE
 
 
 @pytest.mark.parametrize("retry_after", [None, 0.0, 1.0])
@@ -223,14 +223,14 @@ def test_the_jitter_ends_before_the_deadline() -> None:
     for seed in range(20):
         found = step(RateLimited("x", retry_after=1.0), remaining=1.1, rng=Random(seed))
         assert found.step is Step.RETRY_HERE
-        assert 1.0 <= found.wait <= 1.1 - LEAST_SECONDS
+        assert 1.0 <= found.wait <= 1.1 - MIN_ATTEMPT_SECONDS
 
 
 def test_there_is_no_retry_that_the_deadline_would_cut_off() -> None:
-    assert step(RateLimited("x", retry_after=30.0), remaining=30.0) == Verdict(Step.GIVE_UP)
+    assert step(RateLimited("x", retry_after=30.0), remaining=30.0) == NextStep(Step.GIVE_UP)
     assert step(RateLimited("x", retry_after=30.0), remaining=30.1).step is Step.RETRY_HERE
 
 
 def test_another_target_is_asked_at_once_whatever_this_one_says() -> None:
     waiting = RateLimited("x", retry_after=30.0)
-    assert step(waiting, more_targets=True) == Verdict(Step.NEXT_TARGET)
+    assert step(waiting, more_targets=True) == NextStep(Step.NEXT_TARGET)

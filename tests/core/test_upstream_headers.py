@@ -2,11 +2,11 @@
 
 import pytest
 
-from llm_routing.core.upstream_headers import MAX_HEADERS, handed_on
+from llm_routing.core.upstream_headers import MAX_HEADERS, forwarded_headers
 
 
 def test_request_id_and_limits_are_handed_on_and_nothing_else() -> None:
-    assert handed_on(
+    assert forwarded_headers(
         {
             "content-type": "application/json",
             "set-cookie": "session=1",
@@ -28,14 +28,14 @@ def test_request_id_and_limits_are_handed_on_and_nothing_else() -> None:
         "x-upstream-retry-after": "7",
         "x-upstream-retry-after-ms": "7000",
     }
-    assert not handed_on({"content-type": "text/html", "date": "now"})
+    assert not forwarded_headers({"content-type": "text/html", "date": "now"})
 
 
 @pytest.mark.parametrize(
     "name", ["x-request-id", "request-id", "x-amzn-requestid", "apim-request-id", "x-generation-id"]
 )
 def test_each_vendor_has_its_own_name_for_the_request_id(name: str) -> None:
-    assert handed_on({name: "a-1"}) == {"x-upstream-request-id": "a-1"}
+    assert forwarded_headers({name: "a-1"}) == {"x-upstream-request-id": "a-1"}
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_each_vendor_has_its_own_name_for_the_request_id(name: str) -> None:
 def test_what_a_hostile_vendor_sends_is_cleaned_or_left_out(
     headers: dict[str, str], expected: dict[str, str]
 ) -> None:
-    assert handed_on(headers) == expected
+    assert forwarded_headers(headers) == expected
 
 
 def test_there_are_not_more_than_so_many() -> None:
     many = {f"x-ratelimit-{number}": "1" for number in range(1000)}
-    assert len(handed_on({**many, "x-request-id": "a"})) == MAX_HEADERS + 1
+    assert len(forwarded_headers({**many, "x-request-id": "a"})) == MAX_HEADERS + 1

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from llm_routing.core.attempts.latency import ENOUGH_CALLS
+from llm_routing.core.attempts.latency import MIN_CALLS
 
 from .callers import CALLERS, Caller
 from .conftest import Bench
@@ -17,7 +17,7 @@ async def learned(bench: Bench, caller: Caller) -> None:
     """The route is hedged, and how long its first target takes is known."""
     await bench.route(is_hedged=True)
     faults = f"[[delay={ANSWER} model=alpha]]"
-    await asyncio.gather(*(bench.ask(caller, faults=faults) for _ in range(ENOUGH_CALLS)))
+    await asyncio.gather(*(bench.ask(caller, faults=faults) for _ in range(MIN_CALLS)))
 
 
 def some(*callers: Caller) -> list[object]:

@@ -9,7 +9,7 @@ import pytest
 
 from llm_routing.core.content import FilePart, ForeignPart, Message, Role, TextPart
 from llm_routing.core.errors import InvalidRequest, UnsupportedRequest
-from llm_routing.core.planner import needs_of
+from llm_routing.core.planner import required_capabilities
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import LLMRequest
 from llm_routing.formats.content_urls import check_content_urls
@@ -226,7 +226,7 @@ def test_a_file_by_url_is_one_that_a_provider_fetches() -> None:
 def test_a_file_is_counted_by_its_pages_and_wants_eyes() -> None:
     request = parsed(ANTHROPIC, user(DOCUMENT))
     assert prompt_length(request) == PAGE
-    assert needs_of(request) == {"vision"}
+    assert required_capabilities(request) == {"vision"}
 
 
 def test_words_of_a_part_are_for_other_formats_alone() -> None:

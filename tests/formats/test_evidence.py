@@ -572,6 +572,6 @@ def test_the_key_that_the_vendor_behind_a_vendor_refuses_is_not_ours(
     said = {"message": "Incorrect API key provided.", "code": status}
     answer = {"error": {**said, "metadata": metadata}}
     for error in (failure(status, answer), error_in_answer(answer)):
-        assert error.takes_credential_out
+        assert error.disables_credential
         assert not error.counts_against_breaker
     assert failure(status, {"error": said}).counts_against_breaker

@@ -492,7 +492,7 @@ def test_an_answer_begun_is_marked_as_each_vendor_wants_it(
         Message(Role.ASSISTANT, (TextPart("Because"),)),
     )
     names = ("continue_final_message", "add_generation_prompt")
-    body, _ = build(canonical(*begun, is_begun=True), target(**dict.fromkeys(quirk, True)))
+    body, _ = build(canonical(*begun, has_prefill=True), target(**dict.fromkeys(quirk, True)))
     assert {name: body[name] for name in names if name in body} == body_says
     *_, last = body["messages"]
     assert {"role": "assistant", "content": "Because", **message_says} == last

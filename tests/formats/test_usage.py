@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llm_routing.core.events import UsageReported
 from llm_routing.core.pricing import Price, cost
-from llm_routing.core.types import MOST_TOKENS, EmbeddingRequest, LLMRequest, Usage
+from llm_routing.core.types import MAX_TOKEN_COUNT, EmbeddingRequest, LLMRequest, Usage
 from llm_routing.formats.anthropic_messages import usage as anthropic_usage
 from llm_routing.formats.openai_chat import usage as openai_usage
 from llm_routing.formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation
@@ -104,8 +104,8 @@ def anthropic_stream(start: Any, *deltas: Any) -> tuple[Usage | None, list[bytes
         (" 1000.0 ", 1000),
         ("12.3", 13),
         ("7.", 7),
-        (MOST_TOKENS, MOST_TOKENS),
-        (MOST_TOKENS + 1, None),
+        (MAX_TOKEN_COUNT, MAX_TOKEN_COUNT),
+        (MAX_TOKEN_COUNT + 1, None),
         (1e300, None),
         (float("nan"), None),
         (float("inf"), None),

@@ -207,7 +207,7 @@ def _check_openai(sent: dict[str, Any], aim: Target) -> None:
         assert isinstance(schema["properties"], dict)
         assert not schema.keys() & {"anyOf", "oneOf", "allOf", "enum", "not"}
     for name in _names(sent):
-        _check_name(name, quirks.longest_tool_name)
+        _check_name(name, quirks.max_tool_name_length)
 
 
 def _check_messages(messages: Sequence[dict[str, Any]], quirks: Quirks) -> None:
@@ -229,9 +229,9 @@ def _check_messages(messages: Sequence[dict[str, Any]], quirks: Quirks) -> None:
         for one in calls:
             assert quirks.thought_signatures or "extra_content" not in one
             if rule is not None:
-                least = rule.longest if rule.is_exact else 1
+                least = rule.max_length if rule.is_exact else 1
                 assert re.fullmatch(
-                    f"[a-zA-Z0-9{rule.others}]{{{least},{rule.longest}}}", one["id"]
+                    f"[a-zA-Z0-9{rule.others}]{{{least},{rule.max_length}}}", one["id"]
                 )
     if quirks.marks_cache == NO_MODEL:
         assert '"cache_control": {' not in json.dumps(messages)
@@ -252,7 +252,7 @@ def _check_anthropic(sent: dict[str, Any], aim: Target) -> None:
     strict = [tool for tool in sent.get("tools", ()) if tool.get("strict")]
     assert "json_schema" in capabilities or not strict
     for name in _names(sent):
-        _check_name(name, quirks.longest_tool_name)
+        _check_name(name, quirks.max_tool_name_length)
     assert json.dumps([sent.get("system"), sent["messages"]]).count('"cache_control": {') <= 4
 
 

@@ -9,7 +9,7 @@ import pytest
 from llm_routing.backends import breakers as module
 from llm_routing.backends.breakers import MemoryBreakers
 from llm_routing.backends.clock import SystemClock
-from llm_routing.core.breaker import SLOW_CALLS, BreakerRules, BreakerState, Refusal
+from llm_routing.core.breaker import SLOW_CALLS, BreakerRules, BreakerState, Rejected
 from llm_routing.core.errors import RateLimited, ServerFailed
 from llm_routing.core.ports import Permit
 from tests.core.fakes import target
@@ -30,7 +30,7 @@ def new(probes: int = 1) -> tuple[MemoryBreakers, Clock]:
 
 async def permit(breakers: MemoryBreakers, name: str = "a") -> Permit:
     admitted = await breakers.admit(target(name))
-    assert not isinstance(admitted, Refusal)
+    assert not isinstance(admitted, Rejected)
     return admitted
 
 
@@ -43,7 +43,7 @@ async def test_targets_do_not_share_a_breaker() -> None:
     breakers, _ = new()
     await trip(breakers)
     refusal = await breakers.admit(target("a"))
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, Rejected)
     assert refusal.cause == "server_failed"
     await permit(breakers, "b")
     assert breakers.statuses()["a", "m"].state is BreakerState.OPEN
@@ -55,7 +55,7 @@ async def test_the_vendor_s_retry_after_is_heard() -> None:
     for _ in range(4):
         (await permit(breakers)).fail(RateLimited("Slow down.", retry_after=50))
     clock.now_is += 49
-    assert isinstance(await breakers.admit(target("a")), Refusal)
+    assert isinstance(await breakers.admit(target("a")), Rejected)
     clock.now_is += 2
     (await permit(breakers)).succeed()
     assert breakers.statuses()["a", "m"].state is BreakerState.CLOSED
@@ -68,18 +68,18 @@ async def test_a_reset_closes_one_and_knows_no_others() -> None:
     breakers.reset("a", "m")
     breakers.reset("nobody", "m")
     await permit(breakers, "a")
-    assert isinstance(await breakers.admit(target("b")), Refusal)
+    assert isinstance(await breakers.admit(target("b")), Rejected)
 
 
 async def test_asked_regardless_one_that_is_open_lets_a_call_through() -> None:
     breakers, _ = new()
     await trip(breakers)
-    admitted = await breakers.admit(target("a"), regardless=True)
-    assert not isinstance(admitted, Refusal)
+    admitted = await breakers.admit(target("a"), force=True)
+    assert not isinstance(admitted, Rejected)
     admitted.fail(ServerFailed("No."))
     assert breakers.statuses()["a", "m"].state is BreakerState.OPEN
-    admitted = await breakers.admit(target("a"), regardless=True)
-    assert not isinstance(admitted, Refusal)
+    admitted = await breakers.admit(target("a"), force=True)
+    assert not isinstance(admitted, Rejected)
     admitted.succeed()
     assert breakers.statuses()["a", "m"].state is BreakerState.CLOSED
 
@@ -113,7 +113,7 @@ def test_of_all_event_loops_together_exactly_the_probes_are_let_through(probes: 
         barrier.wait()
         for _ in range(50):
             answer = await breakers.admit(target("a"))
-            if not isinstance(answer, Refusal):
+            if not isinstance(answer, Rejected):
                 admitted.append(answer)
 
     threads = [threading.Thread(target=asyncio.run, args=(ask(),)) for _ in range(8)]

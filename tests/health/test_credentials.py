@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
 from llm_routing.configuration.credentials import HeaderCredential, ProviderCredentials
-from llm_routing.core.breaker import BreakerRules, BreakerState, Refusal
+from llm_routing.core.breaker import BreakerRules, BreakerState, Rejected
 from llm_routing.core.errors import (
     AllTargetsFailed,
     CredentialRejected,
@@ -65,7 +65,7 @@ async def router(two: Upstream) -> AsyncIterator[BaseLLMRouter]:
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes after a second."""
     rules = BreakerRules(
-        window_calls=1, minimum_calls=1, failure_rate=1.0, open_time=1.0, longest_open_time=2.0
+        window_calls=1, minimum_calls=1, failure_rate=1.0, open_time=1.0, max_open_time=2.0
     )
     monkeypatch.setattr(module, "RULES", rules)
 
@@ -235,7 +235,7 @@ class Process:
         self.store = ProviderCredentials({"p": self.credential})
         self.breakers.add_store(self.store)
 
-    def admit(self) -> CredentialPermit | Refusal:
+    def admit(self) -> CredentialPermit | Rejected:
         return self.breakers.admit("p", self.credential)
 
     def permit(self) -> CredentialPermit:
@@ -253,7 +253,7 @@ def test_the_time_until_a_probe_doubles_up_to_an_hour() -> None:
     for _ in range(9):
         process.permit().refuse(CredentialRejected("No."))
         waits.append(process.wait())
-        assert isinstance(process.admit(), Refusal)
+        assert isinstance(process.admit(), Rejected)
         process.now += waits[-1]
     for doublings, wait in enumerate(waits[:6]):
         assert 0.8 <= wait / (60 * 2**doublings) <= 1.2

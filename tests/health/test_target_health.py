@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from llm_routing.configuration.credentials import ProviderCredentials
-from llm_routing.core.breaker import Refusal
+from llm_routing.core.breaker import Rejected
 from llm_routing.core.errors import ServerFailed, UpstreamError
 from llm_routing.core.ports import Permit
 from llm_routing.core.routing_table import Target
@@ -154,9 +154,9 @@ class Inner:
         self.words: list[str] = []
         self.refuses = False
 
-    async def admit(self, target: Target, *, regardless: bool = False) -> Permit | Refusal:
-        refuses = self.refuses and not regardless
-        return Refusal(1.0, "server_failed") if refuses else self
+    async def admit(self, target: Target, *, force: bool = False) -> Permit | Rejected:
+        refuses = self.refuses and not force
+        return Rejected(1.0, "server_failed") if refuses else self
 
     def succeed(self, seconds: float = 0.0) -> None:
         self.words.append(f"succeed {seconds:g}")
@@ -180,7 +180,7 @@ async def test_watched_breakers_tell_both_the_breaker_and_the_signs(world: World
 
     async def permit() -> Permit:
         admitted = await watched.admit(target("a"))
-        assert not isinstance(admitted, Refusal)
+        assert not isinstance(admitted, Rejected)
         return admitted
 
     first = await permit()
@@ -198,5 +198,5 @@ async def test_watched_breakers_tell_both_the_breaker_and_the_signs(world: World
     assert inner.words[0] == "succeed 0.5"
     assert "server_failed" in inner.words
     inner.refuses = True
-    assert isinstance(await watched.admit(target("a")), Refusal)
-    assert not isinstance(await watched.admit(target("a"), regardless=True), Refusal)
+    assert isinstance(await watched.admit(target("a")), Rejected)
+    assert not isinstance(await watched.admit(target("a"), force=True), Rejected)

@@ -42,7 +42,7 @@ hangs up later has worked on the request, and may bill it."""
 
 
 class AiohttpAnswer:
-    """`core.ports.Answer` over a response."""
+    """`core.ports.UpstreamResponse` over a response."""
 
     __slots__ = ("_pool", "_response", "status")
 
@@ -53,11 +53,11 @@ class AiohttpAnswer:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """See `core.ports.Answer`."""
+        """See `core.ports.UpstreamResponse`."""
         return self._response.headers
 
     async def read(self, max_bytes: int) -> bytes:
-        """The whole body; see `core.ports.Answer`."""
+        """The whole body; see `core.ports.UpstreamResponse`."""
         whole = self._response.whole(max_bytes)
         if whole is not None:
             # It has come along with its head.
@@ -71,7 +71,7 @@ class AiohttpAnswer:
         return bytes(body)
 
     async def next_chunk(self) -> bytes:
-        """The bytes that have come; see `core.ports.Answer`."""
+        """The bytes that have come; see `core.ports.UpstreamResponse`."""
         try:
             return await self._response.next_chunk()
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:

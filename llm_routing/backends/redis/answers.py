@@ -11,7 +11,7 @@ from typing import Any
 from llm_routing.core.caching.rules import CachedAnswer, answer_from_json, answer_to_json
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ids import new_id
-from llm_routing.core.ports import Cipher, Clock, Found, NoLease
+from llm_routing.core.ports import CacheHit, Cipher, Clock, LeaseUnavailable
 from llm_routing.core.running import running_loop
 from llm_routing.core.timers import Alarm
 
@@ -84,7 +84,7 @@ class RedisCache:
         self._clock = clock
         self._kind = kind
 
-    async def claim(self, key: str, max_age: float) -> "Found | RedisLease | NoLease":
+    async def claim(self, key: str, max_age: float) -> "CacheHit | RedisLease | LeaseUnavailable":
         """See `SharedCache.claim`."""
         token = new_id()
         # What is there and cannot be read is as good as nothing: it is no answer of any age.
@@ -100,10 +100,10 @@ class RedisCache:
             if said == 1:
                 return RedisLease(self, key, token)
             if said == 0:
-                return NoLease.BUSY
+                return LeaseUnavailable.BUSY
             if (found := self._read(key, said)) is not None:
                 return found
-        return NoLease.UNAVAILABLE
+        return LeaseUnavailable.UNAVAILABLE
 
     async def put(self, key: str, answer: CachedAnswer, ttl: float) -> None:
         """See `SharedCache.put`."""
@@ -139,7 +139,7 @@ class RedisCache:
         with suppress(RedisUnavailable):
             await self._redis.run(_RENEW, (self._lease(key),), (token, int(LEASE_SECONDS * 1000)))
 
-    def _read(self, key: str, said: Any) -> Found | None:
+    def _read(self, key: str, said: Any) -> CacheHit | None:
         """Returns the answer in a reply of Redis; None when it holds none that may be served."""
         try:
             value, left_ms = said
@@ -153,7 +153,7 @@ class RedisCache:
                 return None
             name = self._bound_to(key, stored_at, ttl_ms)
             answer = answer_from_json(key, self._cipher.decrypt(entry["answer"], name))
-            return Found(answer, (ttl_ms - left_ms) / 1000, left_ms / 1000)
+            return CacheHit(answer, (ttl_ms - left_ms) / 1000, left_ms / 1000)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             self._redis.count_forged(1)
             return None

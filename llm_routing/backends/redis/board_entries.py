@@ -75,7 +75,7 @@ class BoardWords:
             signed = found["signed"]
             if not self._signer.is_signed(signed, self._name(key), found["signature"]):
                 raise Forged
-            value, longest = decode(signed), self._rules.longest_open_time
+            value, longest = decode(signed), self._rules.max_open_time
             opening = Opening(
                 cause=str(value["cause"])[:MAX_CAUSE],
                 opened_for=_within((now - value["since"]) / 1000, _YEAR),

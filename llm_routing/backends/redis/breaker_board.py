@@ -237,7 +237,7 @@ class BreakerBoard:
             # What is signed holds its moment, in Redis's time.
             await self.tell(())
         now = self._now_ms()
-        keep = KEEP_SECONDS + self._rules.longest_open_time
+        keep = KEEP_SECONDS + self._rules.max_open_time
         said = {
             **self._common(),
             "era": uuid4().hex,

@@ -14,7 +14,7 @@ from random import Random
 from uuid import uuid4
 
 from llm_routing.backends.breakers import MAX_BREAKERS, Key, LockedPermit, MemoryBreakers
-from llm_routing.core.breaker import Breaker, BreakerPermit, BreakerRules, Refusal
+from llm_routing.core.breaker import Breaker, BreakerPermit, BreakerRules, Rejected
 from llm_routing.core.errors import UpstreamError
 from llm_routing.core.ports import Clock, Permit
 from llm_routing.core.routing_table import Target
@@ -80,7 +80,7 @@ class SharedBreakers(MemoryBreakers):
         self._news = asyncio.Event()
         self._forgetting: set[asyncio.Task[None]] = set()
 
-    async def admit(self, target: Target, *, regardless: bool = False) -> Permit | Refusal:
+    async def admit(self, target: Target, *, force: bool = False) -> Permit | Rejected:
         """Leave to ask `target`, or why not; see `core.ports.BreakerStore`."""
         now = self._used_at = self._clock.monotonic()
         if now - self._heard_at > STALE_SECONDS:
@@ -91,12 +91,12 @@ class SharedBreakers(MemoryBreakers):
             breaker, link = self._of(key), self._links[key]
             is_agreed = self._is_in_touch and link.told == breaker.decisions
             if not (is_agreed and link.id and breaker.is_due(now)):
-                return self._let(key, breaker.admit(now, regardless=regardless))
+                return self._let(key, breaker.admit(now, force=force))
             if link.is_full or len(link.running) + link.claiming >= self.rules.probes:
-                return self._let_no_probe(now, key, regardless=regardless)
+                return self._let_no_probe(now, key, force=force)
             link.claiming += 1
             known = link.id
-        return await self._claim(key, known, regardless=regardless)
+        return await self._claim(key, known, force=force)
 
     def reset(self, provider: str, model: str) -> None:
         """Closes the breaker of a target here and for all; see `core.ports.BreakerRegistry`."""
@@ -140,7 +140,7 @@ class SharedBreakers(MemoryBreakers):
         if token is not None or breaker.decisions != link.told:
             self._hurry()
 
-    async def _claim(self, key: Key, known: str, *, regardless: bool) -> Permit | Refusal:
+    async def _claim(self, key: Key, known: str, *, force: bool) -> Permit | Rejected:
         """Leave for a probe, where there is one left over all workers."""
         token = self._board.token(known)
         claimed, entry = Claimed.UNKNOWN, None
@@ -161,29 +161,29 @@ class SharedBreakers(MemoryBreakers):
             breaker, link = self._pair(key)
             link.claiming -= 1
             if claimed is Claimed.UNKNOWN:
-                return self._let(key, breaker.admit(now, regardless=regardless), token)
+                return self._let(key, breaker.admit(now, force=force), token)
             if claimed is Claimed.GRANTED and link.id == known and breaker.is_due(now):
-                return self._let(key, breaker.admit(now, regardless=True), token)
+                return self._let(key, breaker.admit(now, force=True), token)
             if claimed is Claimed.CHANGED and link.told == breaker.decisions:
                 self._take_over(now, breaker, link, entry)
             if breaker.is_due(now):
                 link.is_full = link.is_full or claimed is Claimed.FULL
-                return self._let_no_probe(now, key, regardless=regardless)
-            return self._let(key, breaker.admit(now, regardless=regardless))
+                return self._let_no_probe(now, key, force=force)
+            return self._let(key, breaker.admit(now, force=force))
 
-    def _let_no_probe(self, now: float, key: Key, *, regardless: bool) -> Permit | Refusal:
+    def _let_no_probe(self, now: float, key: Key, *, force: bool) -> Permit | Rejected:
         """What a request gets that is one too many while its breaker is probed; under the lock."""
         breaker, _ = self._pair(key)
-        if regardless:
-            return self._let(key, breaker.admit(now, regardless=True))
-        return Refusal(self.rules.open_time, breaker.status(now).cause)
+        if force:
+            return self._let(key, breaker.admit(now, force=True))
+        return Rejected(self.rules.open_time, breaker.status(now).cause)
 
     def _let(
-        self, key: Key, admitted: BreakerPermit | Refusal, token: str | None = None
-    ) -> Permit | Refusal:
+        self, key: Key, admitted: BreakerPermit | Rejected, token: str | None = None
+    ) -> Permit | Rejected:
         """What a request gets; under the lock. A call under an entry has a token, so that its
         success counts for all."""
-        if isinstance(admitted, Refusal):
+        if isinstance(admitted, Rejected):
             return admitted
         link = self._links[key]
         if link.id:

@@ -14,7 +14,7 @@ from hashlib import sha1
 from random import Random
 from typing import Any, Protocol
 
-from llm_routing.core.breaker import Breaker, BreakerPermit, BreakerRules, Refusal
+from llm_routing.core.breaker import Breaker, BreakerPermit, BreakerRules, Rejected
 from llm_routing.core.ports import Clock
 from llm_routing.core.running import running_loop
 from llm_routing.system.redis_address import RedisKind, parse_redis_url
@@ -25,7 +25,7 @@ from .trouble import ADVICE, RedisTrouble, trouble_of
 
 logger = logging.getLogger(__name__)
 
-RULES = BreakerRules(window_calls=1, minimum_calls=1, open_time=0.5, longest_open_time=10.0)
+RULES = BreakerRules(window_calls=1, minimum_calls=1, open_time=0.5, max_open_time=10.0)
 """One failure is enough; the pauses grow from half a second to ten."""
 MOST_SLOW = 8
 """Slow answers in a row after which Redis is left alone: each of a request's calls may be one."""
@@ -170,7 +170,7 @@ class GuardedRedis:
     def _admit(self) -> BreakerPermit:
         with self._lock:
             admitted = self._breaker.admit(self._clock.monotonic())
-            if isinstance(admitted, Refusal):
+            if isinstance(admitted, Rejected):
                 self._skipped += 1
                 raise RedisUnavailable(admitted.cause)
             return admitted

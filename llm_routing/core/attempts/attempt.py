@@ -19,18 +19,18 @@ from llm_routing.core.ports import (
     UsageSink,
 )
 from llm_routing.core.pricing import charge, estimate_tokens
-from llm_routing.core.redaction import holds_secret, mask_error
+from llm_routing.core.redaction import contains_secret, mask_error
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import AttemptOutcome, AttemptSummary, Usage
-from llm_routing.core.upstream_headers import REQUEST_ID, handed_on
+from llm_routing.core.upstream_headers import REQUEST_ID, forwarded_headers
 
+from .failure_attribution import FailureAttribution
 from .limits import Slot
-from .witnesses import Witnesses
 
 _NO_HEADERS: Mapping[str, str] = {}
 
 
-class Waiting:
+class Stopwatch:
     """`with waiting:` around what a provider is waited for; `seconds` are all of it so far."""
 
     __slots__ = ("_began", "_clock", "seconds")
@@ -54,7 +54,7 @@ class Attempt:
     attempt without one, releases it. It has been `waited` for so many seconds; those spent in
     `with attempt.waiting:` are the provider's too, not ours. `review` sees every failure before
     anybody acts on it, and the `credential` that was sent is taken out of its words. Unless it
-    `proves_health`, nothing about the target follows from its end; the `witnesses` say whether a
+    `proves_health`, nothing about the target follows from its end; the `attribution` say whether a
     failure is the caller's own. `share` is how many seconds it may take to answer, so that other
     targets have time after it.
     """
@@ -70,7 +70,7 @@ class Attempt:
         clock: Clock,
         review: Callable[[UpstreamError], None],
         proves_health: bool,
-        witnesses: Witnesses,
+        attribution: FailureAttribution,
         waited: float,
         keeps_message: bool,
         share: float = math.inf,
@@ -83,7 +83,7 @@ class Attempt:
         self.settled: AttemptSettled | None = None
         self.is_opened = False
         self._has_left = False
-        self.waiting = Waiting(clock, waited)
+        self.waiting = Stopwatch(clock, waited)
         self.upstream_headers = _NO_HEADERS
         self._record = record
         self._permit = permit
@@ -92,7 +92,7 @@ class Attempt:
         self._review = review
         self._proves_health = proves_health
         self._keeps_message = keeps_message
-        self._witnesses = witnesses
+        self._attribution = attribution
         self._started = clock.monotonic()
         self._first_token_at: float | None = None
 
@@ -113,10 +113,10 @@ class Attempt:
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
         """The head of the provider's answer has come."""
         self.status = status
-        found = handed_on(headers)
+        found = forwarded_headers(headers)
         credential = self.credential
         # A vendor that repeats our key must not show it to callers.
-        if credential is None or not holds_secret(" ".join(found.values()), credential.headers):
+        if credential is None or not contains_secret(" ".join(found.values()), credential.headers):
             self.upstream_headers = found
 
     def first_token(self) -> None:
@@ -130,7 +130,7 @@ class Attempt:
         if self._proves_health:
             now = self._clock.monotonic() if until is None else until
             self._permit.succeed(now - self._started)
-            self._witnesses.note_success(self.target.model.key, self._caller, now)
+            self._attribution.note_success(self.target.model.key, self._caller, now)
         else:
             self._permit.release()
         if usage is None or not is_counted:
@@ -143,7 +143,7 @@ class Attempt:
         usage: Usage | None = None,
         output_length: int = 0,
         *,
-        is_fair: bool = True,
+        counts_against_target: bool = True,
     ) -> None:
         """A failure. What a vendor may bill for is estimated where it gave no `usage`; words that
         came are billed whatever ended them. Not fair is a failure that came of a deadline and says
@@ -151,7 +151,7 @@ class Attempt:
         self._review(error)
         if self.credential is not None:
             mask_error(error, self.credential.headers)
-        is_proof = is_fair and self._proves_health and error.counts_against_breaker
+        is_proof = counts_against_target and self._proves_health and error.counts_against_breaker
         is_first_word = self.is_opened and self.settled is None
         if is_first_word and is_proof and self._is_believed(error):
             self._permit.fail(error)
@@ -189,7 +189,7 @@ class Attempt:
 
     def _is_believed(self, error: UpstreamError) -> bool:
         now = self._clock.monotonic()
-        return self._witnesses.believe(self.target.model.key, self._caller, error, now)
+        return self._attribution.believe(self.target.model.key, self._caller, error, now)
 
     def _partial(self, usage: Usage | None, output_length: int) -> Usage:
         """What an answer has used that did not come to its end. A count from its beginning knows
@@ -223,7 +223,7 @@ class Attempt:
         if usage is not None:
             target = self.target
             cost, source = charge(
-                usage, target.model.price, believes_vendor=target.provider.quirks.reports_cost
+                usage, target.model.price, trusts_vendor=target.provider.quirks.reports_cost
             )
         first_token_at = self._first_token_at
         self.settled = AttemptSettled(

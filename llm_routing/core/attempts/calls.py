@@ -22,7 +22,7 @@ class Timeouts(Struct, frozen=True):
     total: float
     max_answer_bytes: int
 
-    def of(self, route: RouteSpec | None, provider: ProviderSpec) -> "Timeouts":
+    def overridden_by(self, route: RouteSpec | None, provider: ProviderSpec) -> "Timeouts":
         """These, where neither the route nor, after it, the provider sets limits of its own."""
         is_silent = provider.total_timeout is None and _is_silent(provider)
         if is_silent and (route is None or _is_silent(route)):
@@ -47,13 +47,14 @@ def _is_silent(own: RouteSpec | ProviderSpec) -> bool:
 class Call(Struct, frozen=True):
     """One request on its way: who asks, and until when (monotonic seconds).
 
-    `is_hurried`: the deadline is the caller's own, so a target that misses it need not be slow.
+    `deadline_is_callers`: the caller chose the deadline, so a target that misses it need not be
+    slow.
     """
 
     request_id: str
     caller: Caller
     deadline: float
-    is_hurried: bool = False
+    deadline_is_callers: bool = False
     max_attempts: int = MAX_ATTEMPTS
 
 

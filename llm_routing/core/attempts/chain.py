@@ -18,7 +18,7 @@ from llm_routing.core.errors import (
     BreakerOpen,
     ContentFiltered,
     ContextTooLong,
-    CutByDeadline,
+    DeadlineCut,
     DeadlineExceeded,
     LLMError,
     NoTargetAvailable,
@@ -37,7 +37,7 @@ from .attempt import Attempt
 from .calls import Call, Result
 from .gate import Admitted, Gate
 from .latency import Latencies
-from .retry import LEAST_SECONDS, Step, Verdict, after_failure
+from .retry import MIN_ATTEMPT_SECONDS, NextStep, Step, after_failure
 from .retry_budget import RetryBudgets
 
 T = TypeVar("T")
@@ -46,14 +46,14 @@ Ask = Callable[[Attempt], Awaitable[tuple[T, tuple[str, ...]]]]
 
 _NOT_ASKED = (BreakerOpen, ProviderBusy)
 _OF_THE_REQUEST = (ContentFiltered, ContextTooLong, RequestRejected, UnsupportedRequest)
-LEAST_RETRIES = 3
-LEAST_HEDGES = 1
-SLOW = 0.95
+MIN_RETRIES = 3
+MIN_HEDGES = 1
+HEDGE_QUANTILE = 0.95
 """A first target slower than this share of its own calls is hedged."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pacing:
+class RetryState:
     """What the decisions of all requests have in common."""
 
     rng: Random
@@ -62,17 +62,17 @@ class Pacing:
     latencies: Latencies
 
     @classmethod
-    def of(cls, rng: Random, retries: float, hedges: float) -> "Pacing":
+    def of(cls, rng: Random, retries: float, hedges: float) -> "RetryState":
         """For retries and hedges that are at most these shares of the requests."""
         return cls(
             rng,
-            RetryBudgets(retries, LEAST_RETRIES),
-            RetryBudgets(hedges, LEAST_HEDGES),
+            RetryBudgets(retries, MIN_RETRIES),
+            RetryBudgets(hedges, MIN_HEDGES),
             Latencies(),
         )
 
 
-class _Answer(Struct, Generic[T], frozen=True):
+class _Success(Struct, Generic[T], frozen=True):
     value: T
     attempt: Attempt
     ignored: tuple[str, ...]
@@ -98,7 +98,7 @@ class Chain(Generic[T]):
         first_token: Callable[[ProviderSpec], float],
         gate: Gate,
         clock: Clock,
-        pacing: Pacing,
+        retry_state: RetryState,
     ) -> None:
         self._plan = plan
         self._call = call
@@ -109,7 +109,7 @@ class Chain(Generic[T]):
         self._first_token = first_token
         self._gate = gate
         self._clock = clock
-        self._pacing = pacing
+        self._retry_state = retry_state
         self._ahead = deque(plan.targets)
         self._summaries: list[AttemptSummary] = []
         self._errors: list[UpstreamError] = []
@@ -127,11 +127,11 @@ class Chain(Generic[T]):
         route = self._plan.route
         admitted = await self._next()
         if route is not None and route.is_hedged and self._ahead and admitted is not None:
-            answer = await self._race(admitted, route_key(route.use_case, route.tier))
+            answer = await self._hedge(admitted, route_key(route.use_case, route.tier))
         else:
-            answer = await self._lane(admitted)
+            answer = await self._try_in_order(admitted)
         if answer is None:
-            raise self._verdict()
+            raise self._final_error()
         attempt = answer.attempt
         return Result(
             answer.value,
@@ -147,17 +147,17 @@ class Chain(Generic[T]):
         self._ahead = deque(target for target in self._ahead if is_able(target))
         self._ask = ask
         self._summaries.clear()
-        answer = await self._lane(await self._next())
+        answer = await self._try_in_order(await self._next())
         if answer is None:
             return None
         attempts = (*self._summaries, answer.attempt.summary())
         return Result(answer.value, answer.attempt, attempts, 0.0, answer.ignored)
 
-    async def _lane(self, admitted: Admitted | None) -> _Answer[T] | None:
+    async def _try_in_order(self, admitted: Admitted | None) -> _Success[T] | None:
         """Attempt after attempt, one at a time; None where there is nothing left to try."""
         retries_here = 0
         while admitted is not None:
-            if self._left() < LEAST_SECONDS or self._made >= self._call.max_attempts:
+            if self._left() < MIN_ATTEMPT_SECONDS or self._made >= self._call.max_attempts:
                 # The wait for leave took all of the time, or whoever ran beside this one was
                 # quicker.
                 admitted.release()
@@ -169,7 +169,7 @@ class Chain(Generic[T]):
             self._under_way += 1
             began = self._clock.monotonic()
             if not retries_here:
-                self._pacing.retries.note_request(target.provider.name, began)
+                self._retry_state.retries.note_request(target.provider.name, began)
             try:
                 value, ignored = await self._ask(attempt)
             except UpstreamError as error:
@@ -202,27 +202,29 @@ class Chain(Generic[T]):
             else:
                 self._end(attempt)
                 self._note_latency(target, began)
-                return _Answer(value, attempt, ignored)
+                return _Success(value, attempt, ignored)
         return None
 
-    async def _from_next(self) -> _Answer[T] | None:
-        """As `_lane`, once the next target may be asked."""
-        return await self._lane(await self._next())
+    async def _from_next(self) -> _Success[T] | None:
+        """As `_try_in_order`, once the next target may be asked."""
+        return await self._try_in_order(await self._next())
 
-    async def _race(self, admitted: Admitted, route: str) -> _Answer[T] | None:
-        """As `_lane`, with the next target beside it where the first is slower than it usually is.
-        The first good answer wins; what the other one has cost is accounted."""
-        pacing, began = self._pacing, self._clock.monotonic()
-        pacing.hedges.note_request(route, began)
-        usual = pacing.latencies.quantile(self._key(admitted.target), SLOW, began)
-        lanes = [asyncio.create_task(self._lane(admitted))]
-        winner: asyncio.Task[_Answer[T] | None] | None = None
+    async def _hedge(self, admitted: Admitted, route: str) -> _Success[T] | None:
+        """Like `_try_in_order`, but starts the next target too when the first is slower than usual.
+
+        The first good answer wins; the other attempt is settled and accounted.
+        """
+        retry_state, began = self._retry_state, self._clock.monotonic()
+        retry_state.hedges.note_request(route, began)
+        usual = retry_state.latencies.quantile(self._key(admitted.target), HEDGE_QUANTILE, began)
+        lanes = [asyncio.create_task(self._try_in_order(admitted))]
+        winner: asyncio.Task[_Success[T] | None] | None = None
         try:
             if usual is not None:
                 done, _ = await asyncio.wait(lanes, timeout=usual)
                 now = self._clock.monotonic()
                 may_ask = self._ahead and self._made < self._call.max_attempts
-                if not done and may_ask and pacing.hedges.try_spend(route, now):
+                if not done and may_ask and retry_state.hedges.try_spend(route, now):
                     lanes.append(asyncio.create_task(self._from_next()))
             racing = set(lanes)
             while racing and winner is None:
@@ -241,7 +243,7 @@ class Chain(Generic[T]):
                 lane.cancel()
             ends = await asyncio.gather(*lanes, return_exceptions=True)
             for lane, end in zip(lanes, ends, strict=True):
-                if lane is not winner and isinstance(end, _Answer):
+                if lane is not winner and isinstance(end, _Success):
                     await self._drop(end.value)
                     self._summaries.append(end.attempt.summary())
 
@@ -252,7 +254,7 @@ class Chain(Generic[T]):
         while ahead:
             target = ahead.popleft()
             try:
-                admitted = await self._gate.enter(target, self._until(target))
+                admitted = await self._gate.admit(target, self._until(target))
             except BaseException:
                 # Whoever ran beside this one was quicker: it is left for who goes on.
                 ahead.appendleft(target)
@@ -276,12 +278,12 @@ class Chain(Generic[T]):
         """The open target that would be probed first, where nobody has been asked and the route
         would rather ask than refuse."""
         route = self._plan.route
-        if self._made or not self._open or route is None or not route.asks_when_all_open:
+        if self._made or not self._open or route is None or not route.probes_when_all_open:
             return None
         candidates, self._open = sorted(self._open), []
         for *_, target in candidates:
             # One whose credential is out of use is refused all the same.
-            found = await self._gate.enter(target, self._call.deadline, regardless=True)
+            found = await self._gate.admit(target, self._call.deadline, force=True)
             if isinstance(found, Admitted):
                 return found
         return None
@@ -298,18 +300,18 @@ class Chain(Generic[T]):
         """Seconds that the next attempt may take to answer: an equal share of what is left for it
         and each attempt that may follow at another target, so that the last one has time too."""
         may_follow = min(len(self._ahead), self._call.max_attempts - self._made - 1)
-        return max(LEAST_SECONDS, self._left() / (1 + max(0, may_follow)))
+        return max(MIN_ATTEMPT_SECONDS, self._left() / (1 + max(0, may_follow)))
 
     def _left(self) -> float:
         """Seconds until the deadline."""
         return self._call.deadline - self._clock.monotonic()
 
-    def _after(self, error: UpstreamError, target: Target, retries_here: int) -> Verdict:
+    def _after(self, error: UpstreamError, target: Target, retries_here: int) -> NextStep:
         if error.needs_larger_window:
             self._keep_larger_windows(target.model.context_window)
         now = self._clock.monotonic()
 
-        def verdict(may_retry: bool) -> Verdict:
+        def verdict(may_retry: bool) -> NextStep:
             return after_failure(
                 error,
                 attempts_made=self._made,
@@ -317,7 +319,7 @@ class Chain(Generic[T]):
                 retries_here=retries_here,
                 more_targets=bool(self._ahead),
                 remaining=self._left(),
-                rng=self._pacing.rng,
+                rng=self._retry_state.rng,
                 may_retry=may_retry,
                 patience=self._patience(target, now),
             )
@@ -325,7 +327,7 @@ class Chain(Generic[T]):
         found = verdict(may_retry=True)
         if found.step is Step.RETRY_HERE:
             name = target.provider.name
-            if not self._pacing.retries.try_spend(name, now):
+            if not self._retry_state.retries.try_spend(name, now):
                 return verdict(may_retry=False)
         return found
 
@@ -333,7 +335,7 @@ class Chain(Generic[T]):
         """By how many seconds `target` usually answers sooner than the next one."""
         if not self._ahead:
             return 0.0
-        latencies = self._pacing.latencies
+        latencies = self._retry_state.latencies
         here = latencies.quantile(self._key(target), 0.5, now)
         there = latencies.quantile(self._key(self._ahead[0]), 0.5, now)
         return 0.0 if here is None or there is None else max(0.0, there - here)
@@ -350,7 +352,9 @@ class Chain(Generic[T]):
     def _note_failure(self, attempt: Attempt, error: UpstreamError, *, is_first: bool) -> None:
         self._end(attempt)
         attempt.slot.release()
-        attempt.fail(error, is_fair=self._is_fair(error, is_first=is_first))
+        attempt.fail(
+            error, counts_against_target=self._counts_against_target(error, is_first=is_first)
+        )
         self._summaries.append(attempt.summary(error))
         self._errors.append(error)
         self._upstream_seconds += attempt.upstream_seconds
@@ -364,19 +368,21 @@ class Chain(Generic[T]):
         self._under_way -= 1
         self._asked += attempt.is_opened
 
-    def _is_fair(self, error: UpstreamError, *, is_first: bool) -> bool:
+    def _counts_against_target(self, error: UpstreamError, *, is_first: bool) -> bool:
         """Whether a failure says something about its target: the deadline does not where the
         caller's hurry, or the time that other targets took, was to blame."""
-        return not isinstance(error, CutByDeadline) or (is_first and not self._call.is_hurried)
+        return not isinstance(error, DeadlineCut) or (
+            is_first and not self._call.deadline_is_callers
+        )
 
     def _note_latency(self, target: Target, began: float) -> None:
         now = self._clock.monotonic()
-        self._pacing.latencies.note(self._key(target), now, now - began)
+        self._retry_state.latencies.note(self._key(target), now, now - began)
 
     def _key(self, target: Target) -> str:
         return f"{self._kind} {target.model.key}"
 
-    def _verdict(self) -> LLMError:
+    def _final_error(self) -> LLMError:
         """What the caller is told once there is nothing left to try."""
         summaries, errors = tuple(self._summaries), self._errors
         asked = [error for error in errors if not isinstance(error, _NOT_ASKED)]
@@ -385,7 +391,7 @@ class Chain(Generic[T]):
         if final is not None:
             final.attempts = summaries
             return final
-        if last is None or self._left() < LEAST_SECONDS:
+        if last is None or self._left() < MIN_ATTEMPT_SECONDS:
             return DeadlineExceeded("Time ran out before an answer came.", attempts=summaries)
         tried = "; ".join(
             f"{summary.provider}/{summary.model}: {summary.error_code}" for summary in summaries
@@ -433,6 +439,6 @@ def _limits_our_rate(error: UpstreamError) -> bool:
     )
 
 
-def _has_won(lane: "asyncio.Task[_Answer[T] | None]") -> bool:
+def _has_won(lane: "asyncio.Task[_Success[T] | None]") -> bool:
     """Whether a lane that ended decides the race: by an answer, or by a fault of our own."""
     return lane.exception() is not None or lane.result() is not None

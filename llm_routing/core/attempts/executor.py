@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from llm_routing.core.errors import (
     CredentialRejected,
-    CutByDeadline,
+    DeadlineCut,
     DeadlineExceeded,
     FirstTokenTimeout,
     UpstreamError,
@@ -20,7 +20,6 @@ from llm_routing.core.errors import (
 from llm_routing.core.ids import new_id
 from llm_routing.core.planner import PREFILL, RoutePlan
 from llm_routing.core.ports import (
-    Answer,
     AttemptOpened,
     BreakerStore,
     Clock,
@@ -28,6 +27,7 @@ from llm_routing.core.ports import (
     FrameStream,
     Operation,
     Transport,
+    UpstreamResponse,
     UsageSink,
 )
 from llm_routing.core.pricing import estimate_tokens
@@ -37,13 +37,13 @@ from llm_routing.core.timers import TimeLimit
 
 from .attempt import Attempt
 from .calls import Call, Result, Timeouts
-from .chain import Ask, Chain, Pacing
+from .chain import Ask, Chain, RetryState
 from .continuation import ContinuedStream
+from .failure_attribution import FailureAttribution
 from .gate import Admitted, Gate
 from .limits import ProviderLimits
 from .retry import parse_retry_after
 from .stream import AnswerStream
-from .witnesses import Witnesses
 
 ResultT = TypeVar("ResultT")
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class Executor:
         sink: UsageSink,
         clock: Clock,
         timeouts: Timeouts,
-        pacing: Pacing,
+        retry_state: RetryState,
         keeps_messages: bool = True,
     ) -> None:
         self._transport = transport
@@ -74,9 +74,9 @@ class Executor:
         self._sink = sink
         self._clock = clock
         self._timeouts = timeouts
-        self._pacing = pacing
+        self._retry_state = retry_state
         self._keeps_messages = keeps_messages
-        self._witnesses = Witnesses()
+        self._attribution = FailureAttribution()
 
     def complete(
         self, operation: Operation[ResultT], plan: RoutePlan, call: Call
@@ -90,7 +90,7 @@ class Executor:
 
         # Annotations in quotes: these are made anew for every request.
         async def ask(attempt: "Attempt") -> "tuple[ResultT, tuple[str, ...]]":
-            timeouts = self._timeouts.of(plan.route, attempt.target.provider)
+            timeouts = self._timeouts.overridden_by(plan.route, attempt.target.provider)
             left = min(attempt.share, self._left(call))
             limit = min(timeouts.total, left)
             try:
@@ -103,7 +103,7 @@ class Executor:
                         await answer.aclose()
                         attempt.slot.release()
             except TimeoutError:
-                error = CutByDeadline if left < timeouts.total else UpstreamTimeout
+                error = DeadlineCut if left < timeouts.total else UpstreamTimeout
                 raise error(f"No answer within {limit:.3g} s.") from None
             result = operation.parse(attempt.target, body)
             usage = operation.usage(result)
@@ -146,12 +146,12 @@ class Executor:
         self, operation: Operation[Any], plan: RoutePlan, call: Call, *, is_buffered: bool = False
     ) -> Ask[AnswerStream]:
         async def ask(attempt: "Attempt") -> "tuple[AnswerStream, tuple[str, ...]]":
-            timeouts = self._timeouts.of(plan.route, attempt.target.provider)
+            timeouts = self._timeouts.overridden_by(plan.route, attempt.target.provider)
             left = min(attempt.share, self._left(call))
             deadline = self._clock.monotonic() + left if is_buffered else call.deadline
             longest = min(timeouts.first_token, timeouts.total)
             limit = min(longest, left)
-            answer: Answer | None = None
+            answer: UpstreamResponse | None = None
             try:
                 with TimeLimit(limit):
                     answer, ignored = await self._send(operation, attempt, timeouts)
@@ -171,10 +171,10 @@ class Executor:
                 if answer is not None:
                     await answer.aclose()
                 if isinstance(error, TimeoutError):
-                    late = CutByDeadline if left < longest else FirstTokenTimeout
+                    late = DeadlineCut if left < longest else FirstTokenTimeout
                     raise late(f"No first token within {limit:.3g} s.") from None
                 if isinstance(error, DeadlineExceeded):
-                    raise CutByDeadline("The answer was not complete in time.") from None
+                    raise DeadlineCut("The answer was not complete in time.") from None
                 raise
             return stream, ignored
 
@@ -201,7 +201,7 @@ class Executor:
             return self._attempt(operation, plan, admitted, call, number, share)
 
         def first_token(provider: "ProviderSpec") -> float:
-            return self._timeouts.of(plan.route, provider).first_token
+            return self._timeouts.overridden_by(plan.route, provider).first_token
 
         return Chain(
             plan,
@@ -214,7 +214,7 @@ class Executor:
             first_token=first_token,
             gate=self._gate,
             clock=self._clock,
-            pacing=self._pacing,
+            retry_state=self._retry_state,
         )
 
     def _attempt(
@@ -252,7 +252,7 @@ class Executor:
             clock=self._clock,
             review=lambda error: operation.review(target, error),
             proves_health=operation.proves_health,
-            witnesses=self._witnesses,
+            attribution=self._attribution,
             waited=admitted.waited,
             keeps_message=self._keeps_messages,
             share=share,
@@ -260,7 +260,7 @@ class Executor:
 
     async def _send(
         self, operation: Operation[Any], attempt: Attempt, timeouts: Timeouts
-    ) -> tuple[Answer, tuple[str, ...]]:
+    ) -> tuple[UpstreamResponse, tuple[str, ...]]:
         """A 2xx answer, its body still to be read. Raises `UpstreamError`."""
         target = attempt.target
         provider = target.provider
@@ -290,7 +290,7 @@ class Executor:
             await answer.aclose()
 
     async def _failure(
-        self, operation: Operation[Any], attempt: Attempt, answer: Answer
+        self, operation: Operation[Any], attempt: Attempt, answer: UpstreamResponse
     ) -> UpstreamError:
         headers: Mapping[str, str] = answer.headers
         body = b""

@@ -2,12 +2,12 @@
 
 from msgspec import Struct
 
-from llm_routing.core.breaker import Refusal
+from llm_routing.core.breaker import Rejected
 from llm_routing.core.errors import BreakerOpen, ProviderBusy
 from llm_routing.core.ports import BreakerStore, Clock, Permit
 from llm_routing.core.routing_table import Target
 
-from .limits import Full, ProviderLimits, Slot
+from .limits import ProviderLimits, QueueFull, Slot
 
 
 class Admitted(Struct, frozen=True):
@@ -32,26 +32,26 @@ class Gate:
         self._limits = limits
         self._clock = clock
 
-    async def enter(
-        self, target: Target, until: float, *, regardless: bool = False
+    async def admit(
+        self, target: Target, until: float, *, force: bool = False
     ) -> Admitted | ProviderBusy | BreakerOpen:
-        """Leave to ask `target`, waited for `until` then (monotonic seconds). `regardless`: also
+        """Leave to ask `target`, waited for `until` then (monotonic seconds). `force`: also
         where its breaker is open."""
         began = self._clock.monotonic()
         # The place first: the breaker may open while we wait for it.
         provider = target.provider
-        slot = self._limits.take(provider) or await self._limits.enter(provider, until)
-        if isinstance(slot, Full):
+        slot = self._limits.try_acquire(provider) or await self._limits.acquire(provider, until)
+        if isinstance(slot, QueueFull):
             return ProviderBusy(
                 f"All connections to {provider.name} are in use.",
                 retry_after=slot.retry_after,
             )
         try:
-            permit = await self._breakers.admit(target, regardless=regardless)
+            permit = await self._breakers.admit(target, force=force)
         except BaseException:
             slot.release()
             raise
-        if isinstance(permit, Refusal):
+        if isinstance(permit, Rejected):
             slot.release()
             return BreakerOpen(
                 f"{target.model.key} is left alone after failures ({permit.cause}).",

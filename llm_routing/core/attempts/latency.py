@@ -5,7 +5,7 @@ from collections import OrderedDict, deque
 
 WINDOW = 300.0
 MAX_CALLS = 100
-ENOUGH_CALLS = 20
+MIN_CALLS = 20
 MAX_KEYS = 10_000
 
 
@@ -37,6 +37,6 @@ class Latencies:
         with self._lock:
             calls = self._calls.get(key, ())
             seconds = sorted(took for at, took in calls if at > now - WINDOW)
-        if len(seconds) < ENOUGH_CALLS:
+        if len(seconds) < MIN_CALLS:
             return None
         return seconds[min(int(share * len(seconds)), len(seconds) - 1)]

@@ -14,14 +14,14 @@ from llm_routing.core.ports import Clock
 from llm_routing.core.routing_table import ProviderSpec
 from llm_routing.core.timers import TimeLimit
 
-SHORTEST_RETRY_AFTER = 1.0
-LONGEST_RETRY_AFTER = 60.0
+MIN_QUEUE_RETRY_AFTER = 1.0
+MAX_QUEUE_RETRY_AFTER = 60.0
 SMOOTHING = 0.2
 """The weight of the latest wait in the average of those before it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Full:
+class QueueFull:
     """There is no place, and none to be expected in time; try again in `retry_after` seconds."""
 
     retry_after: float
@@ -48,7 +48,7 @@ class Slot:
         """Gives the place to the one who has waited longest."""
         limit, self._limit = self._limit, None
         if limit is not None:
-            limit.leave()
+            limit.release()
 
 
 @dataclass(eq=False, slots=True)
@@ -70,7 +70,7 @@ class ConcurrencyLimit:
     """At most `size` calls at one time; at most `max_queued` wait, each until its deadline.
 
     Where the queue is full, or where what others have waited says that a deadline would pass, the
-    answer is `Full` at once: a caller who hears it early can still go elsewhere.
+    answer is `QueueFull` at once: a caller who hears it early can still go elsewhere.
     """
 
     def __init__(self, size: int, max_queued: int, clock: Clock) -> None:
@@ -95,7 +95,7 @@ class ConcurrencyLimit:
             self.size = size
             self._hand_on()
 
-    def refusal(self, deadline: float, *, is_final: bool) -> Full | None:
+    def refusal(self, deadline: float, *, is_final: bool) -> QueueFull | None:
         """What `enter` would say at once to a call with this deadline (monotonic seconds), None
         where it would be let in or wait. A final one counts as refused."""
         if self._in_use < self.size and not self._queue:
@@ -105,7 +105,7 @@ class ConcurrencyLimit:
             self._shed += is_final and full is not None
             return full
 
-    def take(self) -> Slot | None:
+    def try_acquire(self) -> Slot | None:
         """A place, where there is one at once."""
         with self._lock:
             if self._in_use < self.size and not self._queue:
@@ -113,8 +113,8 @@ class ConcurrencyLimit:
                 return Slot(self)
         return None
 
-    async def enter(self, deadline: float) -> Slot | Full:
-        """A place, as soon as there is one; `Full` where there is none to be expected before
+    async def acquire(self, deadline: float) -> Slot | QueueFull:
+        """A place, as soon as there is one; `QueueFull` where there is none to be expected before
         `deadline` (monotonic seconds), or where it has passed in vain."""
         with self._lock:
             if self._in_use < self.size and not self._queue:
@@ -140,14 +140,14 @@ class ConcurrencyLimit:
             raise
         return Slot(self)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """One call less; `Slot.release` says so."""
         with self._lock:
             self._in_use -= 1
             if self._queue:
                 self._hand_on()
 
-    def _refusal(self, deadline: float) -> Full | None:
+    def _refusal(self, deadline: float) -> QueueFull | None:
         now = self._clock.monotonic()
         wait = self._expected_wait(now)
         if len(self._queue) < self._max_queued and now + wait < deadline:
@@ -198,13 +198,13 @@ class ProviderLimits:
         self._clock = clock
         self._limits: dict[str, ConcurrencyLimit] = {}
 
-    def take(self, provider: ProviderSpec) -> Slot | None:
-        """See `ConcurrencyLimit.take`."""
-        return self._of(provider).take()
+    def try_acquire(self, provider: ProviderSpec) -> Slot | None:
+        """See `ConcurrencyLimit.try_acquire`."""
+        return self._of(provider).try_acquire()
 
-    async def enter(self, provider: ProviderSpec, deadline: float) -> Slot | Full:
-        """See `ConcurrencyLimit.enter`."""
-        return await self._of(provider).enter(deadline)
+    async def acquire(self, provider: ProviderSpec, deadline: float) -> Slot | QueueFull:
+        """See `ConcurrencyLimit.acquire`."""
+        return await self._of(provider).acquire(deadline)
 
     def _of(self, provider: ProviderSpec) -> ConcurrencyLimit:
         """The provider's limit. A changed size is in use at once."""
@@ -223,5 +223,5 @@ class ProviderLimits:
         return {name: limit.status for name, limit in list(self._limits.items())}
 
 
-def _full(wait: float) -> Full:
-    return Full(min(max(wait, SHORTEST_RETRY_AFTER), LONGEST_RETRY_AFTER))
+def _full(wait: float) -> QueueFull:
+    return QueueFull(min(max(wait, MIN_QUEUE_RETRY_AFTER), MAX_QUEUE_RETRY_AFTER))

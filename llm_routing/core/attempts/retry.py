@@ -16,12 +16,12 @@ MAX_ATTEMPTS = 4  # those that reach a provider; a target without a key costs no
 RETRIES_BEFORE_NEXT = 1
 RETRIES_OF_LAST = 2
 MAX_RETRY_AFTER = 60.0
-LEAST_SECONDS = 0.02
+MIN_ATTEMPT_SECONDS = 0.02
 """No attempt begins with less time than this before the deadline: it would be asked in vain."""
 BACKOFF_BASE = 0.25
-BACKOFF_OF_CROWD = 1.0
+RATE_LIMIT_BACKOFF_BASE = 1.0
 """Seconds over which retries are spread when many callers were told to wait at once."""
-BACKOFF_CAP = 8.0
+MAX_BACKOFF = 8.0
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 
@@ -54,12 +54,12 @@ def _seconds_until(text: str, now: datetime | None) -> float | None:
 
 
 def backoff(
-    retry: int, rng: Random, base: float = BACKOFF_BASE, longest: float = BACKOFF_CAP
+    retry: int, rng: Random, base: float = BACKOFF_BASE, longest: float = MAX_BACKOFF
 ) -> float:
     """Seconds before retry number `retry` (from 0): exponential with full jitter, so that callers
     who failed together do not return together (AWS Architecture Blog, "Exponential Backoff And
     Jitter")."""
-    return rng.uniform(0.0, min(BACKOFF_CAP, base * 2.0**retry, longest))
+    return rng.uniform(0.0, min(MAX_BACKOFF, base * 2.0**retry, longest))
 
 
 class Step(Enum):
@@ -71,7 +71,7 @@ class Step(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class NextStep:
     """A step, and the seconds to wait before it."""
 
     step: Step
@@ -89,28 +89,28 @@ def after_failure(
     rng: Random,
     may_retry: bool = True,
     patience: float = 0.0,
-) -> Verdict:
+) -> NextStep:
     """The step after `error`.
 
     A target that may answer if asked again is asked again, once while another one is left and
     twice if none is. While one is left it is not waited for longer than a first backoff, after an
     error that prefers another target not longer than `patience`: by so many seconds this target
-    is faster than the next. No wait leaves less than `LEAST_SECONDS` before the deadline,
+    is faster than the next. No wait leaves less than `MIN_ATTEMPT_SECONDS` before the deadline,
     `remaining` seconds away. `may_retry` says whether the budget of retries allows one.
     """
-    if attempts_made >= max_attempts or remaining < LEAST_SECONDS:
-        return Verdict(Step.GIVE_UP)
+    if attempts_made >= max_attempts or remaining < MIN_ATTEMPT_SECONDS:
+        return NextStep(Step.GIVE_UP)
     goes_on = more_targets and error.retryable_elsewhere
     retries = RETRIES_BEFORE_NEXT if goes_on else RETRIES_OF_LAST
     if may_retry and error.retryable_here and retries_here < retries:
-        longest = remaining - LEAST_SECONDS
+        longest = remaining - MIN_ATTEMPT_SECONDS
         if goes_on:
             longest = min(longest, patience if error.prefers_elsewhere else BACKOFF_BASE)
         # The vendor's time is a minimum, so jitter is added to it.
         least = error.retry_after or 0.0
         was_told = error.retry_after is not None or error.prefers_elsewhere
         if least < longest:
-            base = BACKOFF_OF_CROWD if was_told else BACKOFF_BASE
+            base = RATE_LIMIT_BACKOFF_BASE if was_told else BACKOFF_BASE
             jitter = backoff(retries_here, rng, base, longest - least)
-            return Verdict(Step.RETRY_HERE, least + jitter)
-    return Verdict(Step.NEXT_TARGET if goes_on else Step.GIVE_UP)
+            return NextStep(Step.RETRY_HERE, least + jitter)
+    return NextStep(Step.NEXT_TARGET if goes_on else Step.GIVE_UP)

@@ -12,7 +12,7 @@ from typing import Any, Self
 from llm_routing.core.errors import (
     AnswerTooLarge,
     ConnectionLost,
-    CutByDeadline,
+    DeadlineCut,
     DeadlineExceeded,
     IdleTimeout,
     UpstreamError,
@@ -28,7 +28,7 @@ from llm_routing.core.events import (
     UsageReported,
     with_usage_report,
 )
-from llm_routing.core.ports import Answer, AttemptSettled, Clock, StreamParser
+from llm_routing.core.ports import AttemptSettled, Clock, StreamParser, UpstreamResponse
 from llm_routing.core.types import AttemptSummary, Usage
 from llm_routing.core.wait_limit import WaitLimit
 
@@ -55,7 +55,7 @@ class AnswerStream:
 
     def __init__(
         self,
-        answer: Answer,
+        answer: UpstreamResponse,
         parser: StreamParser,
         attempt: Attempt,
         clock: Clock,
@@ -235,14 +235,16 @@ class AnswerStream:
     def _cut_by_deadline(self) -> Sequence[Frame]:
         """As `_cut`, where it is the request's time that is over."""
         try:
-            return self._cut(CutByDeadline("Time ran out in the middle of the answer."))
-        except CutByDeadline as cut:
+            return self._cut(DeadlineCut("Time ran out in the middle of the answer."))
+        except DeadlineCut as cut:
             raise DeadlineExceeded(cut.message) from None
 
     def _fail(self, error: UpstreamError) -> None:
         self._ended = True
-        is_fair = not isinstance(error, CutByDeadline)
-        self._attempt.fail(error, self._usage, self._output_length, is_fair=is_fair)
+        counts_against_target = not isinstance(error, DeadlineCut)
+        self._attempt.fail(
+            error, self._usage, self._output_length, counts_against_target=counts_against_target
+        )
 
     def _take(self, data: bytes) -> Sequence[Frame]:
         self._size += len(data)

@@ -19,17 +19,17 @@ from llm_routing.core.ports import Clock, Credential, CredentialStore, FrameStre
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import AttemptSummary, CacheState, Usage
 
-from .flight import Flight
+from .flight import InFlight
 from .rules import CachedAnswer, CacheRule, digest, framed, owned_key
-from .single_flight import Rule, Shelf
+from .single_flight import Rule, SingleFlightCache
 from .streams import RecordedStream, ReplayedStream
 
 KEY_VERSION = "3"
-MAX_FIXED = 1_000
+MAX_FIXED_SHAPES = 1_000
 """Targets of which the part of a key is kept that is always the same."""
 
 
-class Whole(Protocol):
+class HasRawBody(Protocol):
     """An answer that keeps its vendor's own words."""
 
     @property
@@ -40,10 +40,10 @@ class Whole(Protocol):
 _NO_HEADERS: Mapping[str, str] = {}
 
 T = TypeVar("T")
-WholeT = TypeVar("WholeT", bound=Whole)
+RawT = TypeVar("RawT", bound=HasRawBody)
 
 
-class Answered(Struct, Generic[T], frozen=True):
+class CachedResult(Struct, Generic[T], frozen=True):
     """An answer and where it is from. `cost` is in USD, None where it is not known (yet);
     `upstream_seconds` went by waiting for providers, or for another request's answer. `replayed`
     and `created` as in `RoutingFacts`."""
@@ -82,8 +82,8 @@ class CachedExecutor:
         self,
         executor: Executor,
         *,
-        cache: Shelf,
-        idempotency: Shelf,
+        cache: SingleFlightCache,
+        idempotency: SingleFlightCache,
         credentials: CredentialStore,
         clock: Clock,
         secret: bytes,
@@ -96,19 +96,21 @@ class CachedExecutor:
         self._secret = secret
         self._fixed: dict[int, _Fixed] = {}
 
-    async def ask(self, operation: Operation[Any], plan: RoutePlan, call: Call) -> Answered[Any]:
+    async def complete_uncached(
+        self, operation: Operation[Any], plan: RoutePlan, call: Call
+    ) -> CachedResult[Any]:
         """The answer to what is never kept. Raises as `Executor.complete` does."""
         result = await self._executor.complete(operation, plan, call)
         return self._answered(result, result.value, CacheState.BYPASS)
 
     async def complete(
         self,
-        operation: Operation[WholeT],
+        operation: Operation[RawT],
         plan: RoutePlan,
         call: Call,
         rules: Sequence[Rule],
         state: CacheState = CacheState.BYPASS,
-    ) -> Answered[WholeT]:
+    ) -> CachedResult[RawT]:
         """A whole answer; `state` is what the rules before have come to. Raises as
         `Executor.complete` does, and `IdempotencyKeyReused`."""
         if not rules:
@@ -116,22 +118,22 @@ class CachedExecutor:
             return self._answered(result, result.value, state)
         rule = rules[0]
 
-        def parse(target: "Target", cached: "CachedAnswer") -> "WholeT":
+        def parse(target: "Target", cached: "CachedAnswer") -> "RawT":
             value, usage = operation.parse(target, cached.body), cached.usage
             if usage is not None and usage.estimated:
                 return operation.with_usage(value, usage)
             return value
 
         found = await self._find(operation, plan, call, rule, parse)
-        if isinstance(found, Answered):
+        if isinstance(found, CachedResult):
             return found
         try:
             answered = await self.complete(operation, plan, call, rules[1:], _missed(rule))
             value = answered.value
-            if rule.keeps(value):
-                found.keep(_kept(answered, rule, value.raw, operation.usage(value)))
+            if rule.is_cacheable(value):
+                found.finish(_kept(answered, rule, value.raw, operation.usage(value)))
             else:
-                found.refuse()
+                found.finish_uncacheable()
         finally:
             await found.close()
         return answered
@@ -143,7 +145,7 @@ class CachedExecutor:
         call: Call,
         rules: Sequence[Rule],
         state: CacheState = CacheState.BYPASS,
-    ) -> Answered[FrameStream]:
+    ) -> CachedResult[FrameStream]:
         """A stream whose first content has come; `state` as for `complete`. Raises as
         `Executor.open_stream` does, and `IdempotencyKeyReused`."""
         if not rules:
@@ -155,7 +157,7 @@ class CachedExecutor:
             return ReplayedStream(cached, operation.stream_parser(target))
 
         found = await self._find(operation, plan, call, rule, replay)
-        if isinstance(found, Answered):
+        if isinstance(found, CachedResult):
             return found
         try:
             answered = await self.open_stream(operation, plan, call, rules[1:], _missed(rule))
@@ -176,12 +178,12 @@ class CachedExecutor:
         call: Call,
         rule: Rule,
         read: Callable[[Target, CachedAnswer], T],
-    ) -> Answered[T] | Flight:
+    ) -> CachedResult[T] | InFlight:
         """What is kept, or what an equal request brings while we wait; else a flight."""
         began = self._clock.monotonic()
 
         # In quotes, for it is made anew, annotations and all, for every request.
-        def hit(cached: "CachedAnswer") -> "Answered[T] | None":
+        def hit(cached: "CachedAnswer") -> "CachedResult[T] | None":
             if cached.fingerprint != rule.fingerprint:
                 raise IdempotencyKeyReused(
                     "This idempotency key was used for another request; take a new one."
@@ -193,7 +195,7 @@ class CachedExecutor:
                 # What an older release wrote and this one does not read.
                 return None
             is_replayed = not isinstance(rule, CacheRule)
-            return Answered(
+            return CachedResult(
                 value,
                 target,
                 CacheState.BYPASS if is_replayed else CacheState.HIT,
@@ -209,9 +211,9 @@ class CachedExecutor:
             return await self._cache.find(key, rule, call.deadline, hit)
         return await self._idempotency.find(rule.key, rule, call.deadline, hit)
 
-    def _answered(self, result: Result[Any], value: T, state: CacheState) -> Answered[T]:
+    def _answered(self, result: Result[Any], value: T, state: CacheState) -> CachedResult[T]:
         settled = result.attempt.settled
-        return Answered(
+        return CachedResult(
             value,
             result.attempt.target,
             state,
@@ -277,7 +279,7 @@ class CachedExecutor:
                 *_flat(credential.headers if credential else _NO_HEADERS),
             )
         )
-        if len(self._fixed) >= MAX_FIXED:
+        if len(self._fixed) >= MAX_FIXED_SHAPES:
             self._fixed.clear()
         self._fixed[id(target)] = _Fixed(target, credential, method, path, headers, shape)
         return shape
@@ -297,7 +299,9 @@ def _target_of(plan: RoutePlan, cached: CachedAnswer) -> Target:
     return Target(provider, ModelSpec(cached.provider, cached.model))
 
 
-def _kept(answered: Answered[Any], rule: Rule, body: bytes, usage: Usage | None) -> CachedAnswer:
+def _kept(
+    answered: CachedResult[Any], rule: Rule, body: bytes, usage: Usage | None
+) -> CachedAnswer:
     target = answered.target
     return CachedAnswer(
         target.provider.name,

@@ -11,7 +11,7 @@ from llm_routing.core.ports import Lease, ResponseCache, SharedCache
 from .rules import MAX_ENTRY_BYTES, CachedAnswer
 
 
-class Landing(Enum):
+class FlightFailure(Enum):
     """Why a flight brought nothing back: another try may help (`FAILED`), or the answer is one
     that is not kept (`NOT_KEPT`)."""
 
@@ -19,11 +19,11 @@ class Landing(Enum):
     NOT_KEPT = "not kept"
 
 
-Outcome = CachedAnswer | Landing
-Flights = dict[str, "asyncio.Future[Outcome]"]
+Outcome = CachedAnswer | FlightFailure
+InFlightByKey = dict[str, "asyncio.Future[Outcome]"]
 
 
-class Flight:
+class InFlight:
     """Tells its outcome once, to the waiters of this event loop and to the shared cache. With
     `flights` there is a future among them under its key. Close it in any case."""
 
@@ -33,7 +33,7 @@ class Flight:
         ttl: float,
         memory: ResponseCache,
         shared: SharedCache | None,
-        flights: Flights | None = None,
+        flights: InFlightByKey | None = None,
     ) -> None:
         self._key = key
         self._ttl = ttl
@@ -42,36 +42,36 @@ class Flight:
         self._flights = flights
         self._lease: Lease | None = None
         self._answer: CachedAnswer | None = None
-        self._has_landed = False
+        self._is_resolved = False
         self._is_closed = False
 
-    def take(self, lease: Lease) -> None:
+    def set_lease(self, lease: Lease) -> None:
         """Flies for other processes too."""
         self._lease = lease
 
-    def keep(self, answer: CachedAnswer) -> None:
+    def finish(self, answer: CachedAnswer) -> None:
         """Brings back an answer. One that is too large is as good as refused."""
         if len(answer.body) > MAX_ENTRY_BYTES:
-            self.refuse()
+            self.finish_uncacheable()
         else:
             self._answer = answer
             self._memory.put(self._key, answer, self._ttl)
-            self._land(answer)
+            self._resolve(answer)
 
-    def hand_on(self, answer: CachedAnswer) -> None:
+    def finish_shared(self, answer: CachedAnswer) -> None:
         """Brings back what another process brought: it is known there already."""
-        self._land(answer)
+        self._resolve(answer)
 
-    def refuse(self) -> None:
+    def finish_uncacheable(self) -> None:
         """Brings back an answer that is not kept."""
-        self._land(Landing.NOT_KEPT)
+        self._resolve(FlightFailure.NOT_KEPT)
 
     async def close(self) -> None:
         """Tells the other processes, or gives the lease back."""
         if self._is_closed:
             return
         self._is_closed = True
-        self._land(Landing.FAILED)
+        self._resolve(FlightFailure.FAILED)
         if self._answer is None:
             if self._lease is not None:
                 await self._lease.release()
@@ -80,9 +80,9 @@ class Flight:
         elif self._shared is not None:
             await self._shared.put(self._key, self._answer, self._ttl)
 
-    def _land(self, outcome: Outcome) -> None:
-        if self._has_landed:
+    def _resolve(self, outcome: Outcome) -> None:
+        if self._is_resolved:
             return
-        self._has_landed = True
+        self._is_resolved = True
         if self._flights is not None:
             self._flights.pop(self._key).set_result(outcome)

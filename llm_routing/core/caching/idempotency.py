@@ -13,11 +13,11 @@ from llm_routing.core.types import FinishReason, Idempotency
 
 from .rules import digest, owned_key
 
-LONGEST_KEY: Final = 255
+MAX_KEY_CHARACTERS: Final = 255
 FIELD: Final = "idempotency-key"
 
 _VERSION: Final = "1"
-_KEY: Final = re.compile(rf"[ -~]{{1,{LONGEST_KEY}}}")
+_KEY: Final = re.compile(rf"[ -~]{{1,{MAX_KEY_CHARACTERS}}}")
 _QUOTED: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _ESCAPED: Final = re.compile(r"\\(.)")
 
@@ -42,7 +42,8 @@ def idempotency(key: str, scope: str, request: Iterable[str | bytes]) -> Idempot
     1 to 255 characters of printable ASCII."""
     if not _KEY.fullmatch(key):
         raise InvalidRequest(
-            f"An idempotency key is 1 to {LONGEST_KEY} characters of printable ASCII.", field=FIELD
+            f"An idempotency key is 1 to {MAX_KEY_CHARACTERS} characters of printable ASCII.",
+            field=FIELD,
         )
     return Idempotency(key, scope, digest(b"", request))
 
@@ -57,13 +58,13 @@ class IdempotencyRule(HidesFields, frozen=True):
     key: str
     fingerprint: str
     reads: ClassVar[bool] = True
-    insists: ClassVar[bool] = True
+    must_wait: ClassVar[bool] = True
 
-    def keeps(self, answer: object) -> bool:
+    def is_cacheable(self, answer: object) -> bool:
         """Every whole answer: the caller may not have got it, and it is paid for."""
         return True
 
-    def keeps_stream(
+    def is_stream_cacheable(
         self, reasons: Iterable[FinishReason | None], *, has_content: bool, calls_tools: bool
     ) -> bool:
         """Every stream that came to its end."""

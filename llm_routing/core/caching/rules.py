@@ -13,7 +13,7 @@ from typing import ClassVar, Final, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llm_routing.core.codec import encode_record, reader
+from llm_routing.core.codec import encode_struct, struct_decoder
 from llm_routing.core.content import ForeignPart, ForeignTool, RefusalPart, ToolCallPart
 from llm_routing.core.hidden_fields import HidesFields
 from llm_routing.core.routing_table import RouteSpec
@@ -36,25 +36,27 @@ class CacheRule(Struct, frozen=True):
     """How one request may use the cache. An answer older than `ttl` seconds does not serve it,
     and its own is kept that long. Without `reads` it fills the cache and takes nothing from it.
 
-    `insists` says whether it must wait for an equal request rather than go alone, `fingerprint`
+    `must_wait` says whether it must wait for an equal request rather than go alone, `fingerprint`
     which requests an answer is for where its key does not say all.
     """
 
     ttl: float
     reads: bool = True
     keeps_tool_calls: bool = False
-    insists: ClassVar[bool] = False
+    must_wait: ClassVar[bool] = False
     fingerprint: ClassVar[str] = ""
 
-    def keeps(self, answer: object) -> bool:
+    def is_cacheable(self, answer: object) -> bool:
         """Whether a whole answer may be served again."""
-        return isinstance(answer, Completion) and is_worth_keeping(answer, self)
+        return isinstance(answer, Completion) and is_cacheable_completion(answer, self)
 
-    def keeps_stream(
+    def is_stream_cacheable(
         self, reasons: Iterable[FinishReason | None], *, has_content: bool, calls_tools: bool
     ) -> bool:
         """Whether a stream that came to its end may be served again."""
-        return ends_well(reasons, has_content=has_content, calls_tools=calls_tools, rule=self)
+        return is_complete_answer(
+            reasons, has_content=has_content, calls_tools=calls_tools, rule=self
+        )
 
 
 def cache_rule(request: LLMRequest, route: RouteSpec | None, default_ttl: int) -> CacheRule | None:
@@ -89,8 +91,8 @@ def is_deterministic(request: LLMRequest) -> bool:
     )
 
 
-def is_worth_keeping(completion: Completion, rule: CacheRule) -> bool:
-    """Whether a whole answer may be served again; see `ends_well`."""
+def is_cacheable_completion(completion: Completion, rule: CacheRule) -> bool:
+    """Whether a whole answer may be served again; see `is_complete_answer`."""
     reasons: list[FinishReason | None] = []
     has_content = calls_tools = False
     for choice in completion.choices:
@@ -101,10 +103,10 @@ def is_worth_keeping(completion: Completion, rule: CacheRule) -> bool:
                 reasons.append(FinishReason.REFUSAL)
             elif isinstance(part, (ToolCallPart, ForeignPart)):
                 calls_tools = True
-    return ends_well(reasons, has_content=has_content, calls_tools=calls_tools, rule=rule)
+    return is_complete_answer(reasons, has_content=has_content, calls_tools=calls_tools, rule=rule)
 
 
-def ends_well(
+def is_complete_answer(
     reasons: Iterable[FinishReason | None],
     *,
     has_content: bool,
@@ -185,13 +187,13 @@ class _Record(Struct, frozen=True):
     body: str
 
 
-_decode: Final = reader(_Record)
+_decode: Final = struct_decoder(_Record)
 
 
 def answer_to_json(key: str, answer: CachedAnswer) -> str:
     """The entry `key` for a shared cache. Raises `ValueError` for a body that is not UTF-8."""
     record = _Record(3, key, _with_body(answer, b""), answer.body.decode())
-    return encode_record(record).decode()
+    return encode_struct(record).decode()
 
 
 def answer_from_json(key: str, text: str) -> CachedAnswer:

@@ -21,7 +21,7 @@ from llm_routing.core.events import (
 from llm_routing.core.ports import FrameStream, StreamAccount, StreamParser
 from llm_routing.core.types import AttemptSummary, FinishReason, Usage
 
-from .flight import Flight
+from .flight import InFlight
 from .rules import MAX_ENTRY_BYTES, CachedAnswer
 from .single_flight import Rule
 
@@ -34,7 +34,7 @@ class RecordedStream:
     def __init__(
         self,
         stream: FrameStream,
-        flight: Flight,
+        flight: InFlight,
         rule: Rule,
         keep_as: Callable[[bytes, Usage | None], CachedAnswer],
     ) -> None:
@@ -81,7 +81,7 @@ class RecordedStream:
         self._size += len(frame.raw)
         if self._size > MAX_ENTRY_BYTES:
             self._body.clear()
-            self._flight.refuse()
+            self._flight.finish_uncacheable()
             return
         self._body += frame.raw
         if not self._has_content:
@@ -100,16 +100,16 @@ class RecordedStream:
                     self._end()
 
     def _end(self) -> None:
-        is_good = self._rule.keeps_stream(
+        is_good = self._rule.is_stream_cacheable(
             self._reasons, has_content=self._has_content, calls_tools=self._calls_tools
         )
         # An answer of several targets is no body that could be read again.
         if is_good and not self._stream.attempts:
             account = self._stream.account
             usage = account.usage if account else None
-            self._flight.keep(self._keep_as(bytes(self._body), usage))
+            self._flight.finish(self._keep_as(bytes(self._body), usage))
         else:
-            self._flight.refuse()
+            self._flight.finish_uncacheable()
 
 
 @dataclass(frozen=True, slots=True)

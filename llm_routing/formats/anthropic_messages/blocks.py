@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.content import (
-    MARKABLE,
+    CACHE_MARKABLE_PARTS,
     FilePart,
     ForeignPart,
     ImagePart,
@@ -23,7 +23,7 @@ from llm_routing.core.content import (
     ThinkingPart,
     ToolCallPart,
     ToolResultPart,
-    spoken,
+    with_fallback_text,
 )
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.formats.data_urls import PDF
@@ -72,7 +72,7 @@ def read_block(block: Fields) -> Part:
             return _read_tool_result(block)
         case "document":
             part = read_document(block)
-            if isinstance(part, MARKABLE):
+            if isinstance(part, CACHE_MARKABLE_PARTS):
                 part = replace(part, cache_control=read_cache_control(block))
             return part or ForeignPart(ANTHROPIC_MESSAGES, block.value)
         case _:
@@ -102,7 +102,7 @@ def _read_tool_result(block: Fields) -> Part:
     content = tuple(
         said
         for part in parts
-        if isinstance(said := spoken(part, ""), TextPart | ImagePart | FilePart)
+        if isinstance(said := with_fallback_text(part, ""), TextPart | ImagePart | FilePart)
     )
     if len(content) < len(parts):
         return ForeignPart(ANTHROPIC_MESSAGES, block.value)
@@ -116,13 +116,17 @@ def write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
     only its own vendor would take back (named in `ignored`). Raises `UnsupportedRequest`.
     """
     block = _write_block(part, ignored)
-    if block is not None and isinstance(part, MARKABLE) and part.cache_control is not None:
+    if (
+        block is not None
+        and isinstance(part, CACHE_MARKABLE_PARTS)
+        and part.cache_control is not None
+    ):
         block["cache_control"] = part.cache_control
     return block
 
 
 def _write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
-    part = spoken(part, ANTHROPIC_MESSAGES)
+    part = with_fallback_text(part, ANTHROPIC_MESSAGES)
     match part:
         case TextPart(text) | RefusalPart(text):
             return {"type": "text", "text": text} if text.strip() else None

@@ -165,11 +165,11 @@ def _kind(status: int, said: _Said) -> tuple[type[UpstreamError], Basis, str]:
         words = without_quotes(said.reason)
         for sign, error_class in _ERRORS_BY_PHRASE:
             if sign in words:
-                return error_class, Basis.WORDS, sign
+                return error_class, Basis.MESSAGE, sign
     if status == 403 and is_about_a_model(said.reason):
-        return ModelNotFound, Basis.WORDS, ""
+        return ModelNotFound, Basis.MESSAGE, ""
     if status == 404 and said.reason.startswith(_OF_A_MODEL):
-        return ModelNotFound, Basis.WORDS, _OF_A_MODEL
+        return ModelNotFound, Basis.MESSAGE, _OF_A_MODEL
     if status == 404 and not said.type:
         return EndpointNotFound, Basis.STATUS, ""
     if status in _ERRORS_BY_STATUS:

@@ -45,7 +45,7 @@ def fit_request(body: dict[str, Any], target: Target, ignored: list[str], *, is_
         _check_answer(body, target)
         fit_own_thinking(body, target.model, ignored)
     fit_strict_tools(body, target, ignored, is_own=is_own)
-    _fit_names_and_ids(body, target.provider.quirks.longest_tool_name)
+    _fit_names_and_ids(body, target.provider.quirks.max_tool_name_length)
     if not is_own:
         _fit_cache_marks(body, ignored)
 

@@ -26,7 +26,7 @@ from llm_routing.core.events import (
     ToolCallStarted,
     UsageReported,
 )
-from llm_routing.core.unicode import scrubbed
+from llm_routing.core.unicode import repair_strings
 from llm_routing.formats.base import NO_DEFAULTS, AnswerDefaults
 from llm_routing.formats.event_stream import EventStreamParser, decoded_event, may_contain_content
 from llm_routing.formats.fields import Fields
@@ -119,7 +119,7 @@ class AnthropicStreamParser(EventStreamParser):
                 if self._is_finished:
                     self._is_ended = True
                     return Frame(ANTHROPIC_MESSAGES, b"", (AnswerEnded(),))
-                raise error_in_answer(scrubbed(value))
+                raise error_in_answer(repair_strings(value))
             frame = self._read(event, kind, value, has_halves=has_halves)
         except (InvalidRequest, UnexpectedShape) as error:
             is_missed = kind in _PIECES or (

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from llm_routing.core.codec import decode
-from llm_routing.core.unicode import HalvesJoiner, scrubbed
+from llm_routing.core.unicode import SurrogateJoiner, repair_strings
 from llm_routing.formats.base import AnswerDefaults
 
 from .blocks import message_id
@@ -126,7 +126,7 @@ class EventRepair:
         self._id = ""
         self._numbers: dict[int, int] = {}
         self._blocks = 0
-        self.halves = HalvesJoiner()
+        self.halves = SurrogateJoiner()
 
     def repair(self, kind: str, event: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
         """Brings an event into Anthropic's form, in place. What has to stand before it, and
@@ -169,7 +169,7 @@ class EventRepair:
                             "delta": {"type": kind, name: lost},
                         }
                     )
-        mended: dict[str, Any] = scrubbed(event)
+        mended: dict[str, Any] = repair_strings(event)
         return before, mended
 
     def _repair_start(self, event: dict[str, Any]) -> bool:

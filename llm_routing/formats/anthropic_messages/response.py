@@ -6,7 +6,7 @@ https://platform.claude.com/docs/en/api/messages
 
 from typing import Any, Final
 
-from llm_routing.core.codec import decode, decode_mended, encode
+from llm_routing.core.codec import decode, decode_repaired, encode
 from llm_routing.core.content import (
     ForeignPart,
     Part,
@@ -17,7 +17,7 @@ from llm_routing.core.content import (
 )
 from llm_routing.core.errors import InvalidRequest, MalformedAnswer
 from llm_routing.core.types import (
-    MOST_TOKENS,
+    MAX_TOKEN_COUNT,
     Choice,
     Completion,
     FinishReason,
@@ -66,7 +66,7 @@ def _decoded(body: bytes) -> tuple[Any, bool]:
         value = decode(body)
     except ValueError:
         try:
-            value, is_mended = decode_mended(body), True
+            value, is_mended = decode_repaired(body), True
         except ValueError as error:
             raise MalformedAnswer("The answer is not JSON.") from error
     if isinstance(value, dict) and value.get("type") == "error":
@@ -206,7 +206,7 @@ def read_count_tokens(body: bytes) -> int:
     """The number in a 2xx body of `count_tokens`. Raises as `read_response`."""
     value = decoded(body)
     try:
-        return Fields(value).required_integer("input_tokens", 0, MOST_TOKENS)
+        return Fields(value).required_integer("input_tokens", 0, MAX_TOKEN_COUNT)
     except InvalidRequest as error:
         raise MalformedAnswer("The answer holds no number of tokens.") from error
 

@@ -201,14 +201,14 @@ def _kind(status: int, said: VendorErrorBody) -> _Kind:
             return _Kind(_ERRORS_BY_NAME[name], Basis.CODE)
     for name in said.relayed_names:
         if name in _ERRORS_BY_NAME:
-            return _Kind(_ERRORS_BY_NAME[name], Basis.WORDS)
+            return _Kind(_ERRORS_BY_NAME[name], Basis.MESSAGE)
     if status in (400, 403, 404, 413, 422, 500):
         words = without_quotes(said.reason)
         for pattern, error_class in _ERRORS_BY_PHRASE:
             if found := pattern.search(words):
-                return _Kind(error_class, Basis.WORDS, found.group())
+                return _Kind(error_class, Basis.MESSAGE, found.group())
     if status == 403 and is_about_a_model(said.reason):
-        return _Kind(ModelNotFound, Basis.WORDS)
+        return _Kind(ModelNotFound, Basis.MESSAGE)
     if status == 404 and _is_about_the_path(said):
         return _Kind(EndpointNotFound)
     if status in _ERRORS_BY_STATUS:
@@ -246,7 +246,7 @@ def _failure(
             phrase="" if said.is_relayed else kind.phrase,
         ),
     )
-    is_of_another = said.is_relayed and error.takes_credential_out
+    is_of_another = said.is_relayed and error.disables_credential
     error.counts_against_breaker = not is_of_another and counts_for_any_request(
         kind.error_class, meant, kind.basis, said.reason.lower()
     )

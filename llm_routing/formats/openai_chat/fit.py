@@ -184,7 +184,7 @@ class _Fit:
 
     def _named(self, function: Mapping[str, Any]) -> Mapping[str, Any]:
         name = function["name"]
-        fitted = fitted_name(name, self._quirks.longest_tool_name)
+        fitted = fitted_name(name, self._quirks.max_tool_name_length)
         return function if fitted == name else {**function, "name": fitted}
 
     def _with_object(self, function: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -131,7 +131,7 @@ class _Fit:
         return fitted
 
     def _tool_name(self, name: str) -> str:
-        return fitted_name(name, self._quirks.longest_tool_name)
+        return fitted_name(name, self._quirks.max_tool_name_length)
 
 
 def _document(part: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from llm_routing.core.content import (
-    MARKABLE,
+    CACHE_MARKABLE_PARTS,
     AnswerFormat,
     FilePart,
     ForeignPart,
@@ -113,7 +113,7 @@ def _marked_at_the_end(parts: tuple[Part, ...], mark: Mapping[str, Any] | None) 
         return parts
     for place in reversed(range(len(parts))):
         part = parts[place]
-        if isinstance(part, MARKABLE):
+        if isinstance(part, CACHE_MARKABLE_PARTS):
             return (*parts[:place], replace(part, cache_control=mark), *parts[place + 1 :])
     return parts
 

@@ -24,7 +24,7 @@ from llm_routing.core.events import (
     ToolCallStarted,
     UsageReported,
 )
-from llm_routing.core.unicode import scrubbed
+from llm_routing.core.unicode import repair_strings
 from llm_routing.formats.base import NO_DEFAULTS, AnswerDefaults
 from llm_routing.formats.event_stream import EventStreamParser, decoded_event, may_contain_content
 from llm_routing.formats.names import OPENAI_CHAT
@@ -97,7 +97,7 @@ class OpenAIStreamParser(EventStreamParser):
             if self._is_finished:
                 self._end()
                 return Frame(OPENAI_CHAT, b"", (AnswerEnded(),))
-            raise error_in_answer(scrubbed(chunk) if has_halves else chunk)
+            raise error_in_answer(repair_strings(chunk) if has_halves else chunk)
         if not isinstance(chunk, dict):
             self._leave_out(data)
             return None

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from llm_routing.core.codec import encode
 from llm_routing.core.errors import MalformedAnswer
-from llm_routing.core.unicode import HalvesJoiner, scrubbed, whole
+from llm_routing.core.unicode import SurrogateJoiner, repair_strings, repair_text
 from llm_routing.formats.base import AnswerDefaults
 
 ANSWER: Final = "chat.completion"
@@ -156,7 +156,7 @@ def repair_function(function: dict[str, Any], arguments: str, *, is_begun: bool)
             function[arguments] = "" if given is None else "{}"
         elif isinstance(given, dict | list):
             # Some servers send the object itself.
-            function[arguments] = encode(scrubbed(given)).decode()
+            function[arguments] = encode(repair_strings(given)).decode()
         else:
             raise unreadable("the arguments of a tool")
         changed = True
@@ -234,7 +234,7 @@ class ChunkRepair:
         self._defaults = defaults
         self.answer_id = ""
         self._choices: dict[int, _Choice] = {}
-        self.halves = HalvesJoiner()
+        self.halves = SurrogateJoiner()
 
     def repair(self, chunk: dict[str, Any]) -> bool:
         """Brings a chunk into OpenAI's form, in place; whether it was not. Raises
@@ -259,13 +259,13 @@ class ChunkRepair:
         """The repaired chunk without a lone surrogate."""
         for choice in chunk["choices"]:
             self._join_in(choice["index"], choice["delta"], is_last=bool(choice["finish_reason"]))
-        mended: dict[str, Any] = scrubbed(chunk)
+        mended: dict[str, Any] = repair_strings(chunk)
         return mended
 
     def _repair_envelope(self, chunk: dict[str, Any]) -> bool:
         changed = repair_envelope(chunk, CHUNK, self._defaults)
         if not self.answer_id:
-            self.answer_id = whole(chunk["id"])
+            self.answer_id = repair_text(chunk["id"])
         elif chunk["id"] != self.answer_id:
             chunk["id"] = self.answer_id
             changed = True

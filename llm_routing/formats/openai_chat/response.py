@@ -7,7 +7,7 @@ leave out.
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from llm_routing.core.codec import decode, decode_mended, encode
+from llm_routing.core.codec import decode, decode_repaired, encode
 from llm_routing.core.content import (
     ForeignPart,
     Part,
@@ -122,7 +122,7 @@ def _decoded_answer(body: bytes) -> tuple[dict[str, Any], bool]:
         answer = decode(body)
     except ValueError:
         try:
-            answer, is_mended = decode_mended(body), True
+            answer, is_mended = decode_repaired(body), True
         except ValueError:
             kind = "a web page" if body.lstrip()[:1] == b"<" else "no JSON"
             raise MalformedAnswer(f"The provider's answer is {kind}.") from None

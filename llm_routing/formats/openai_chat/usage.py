@@ -13,7 +13,7 @@ from typing import Any, Final, TypeGuard
 
 from msgspec import Raw, Struct, field
 
-from llm_routing.core.codec import reader
+from llm_routing.core.codec import struct_decoder
 from llm_routing.core.types import Usage
 from llm_routing.formats.usage import count_of
 
@@ -91,8 +91,8 @@ class _CostDetails(Struct, frozen=True):
     upstream_inference_cost: Raw = field(default_factory=Raw)
 
 
-_read_answer: Final = reader(_Answer)
-_read_details: Final = reader(_CostDetails)
+_read_answer: Final = struct_decoder(_Answer)
+_read_details: Final = struct_decoder(_CostDetails)
 
 
 def read_vendor_cost(usage: Any, body: bytes) -> Decimal | None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from llm_routing.core.codec import encode
 from llm_routing.core.content import (
-    MARKABLE,
+    CACHE_MARKABLE_PARTS,
     AnswerFormat,
     FilePart,
     ForeignPart,
@@ -29,7 +29,7 @@ from llm_routing.core.content import (
     ToolChoice,
     ToolChoiceMode,
     ToolResultPart,
-    spoken,
+    with_fallback_text,
 )
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.ports import WireRequest
@@ -60,7 +60,7 @@ def write_request(request: LLMRequest, target: Target) -> WireRequest:
     body["model"] = target.model.model_id
     fit_request(body, request, target, ignored, is_own=is_own)
     quirks = target.provider.quirks
-    if request.is_begun and quirks.continue_final_message:
+    if request.has_prefill and quirks.continue_final_message:
         # It would not see by itself that the last message is an answer begun:
         # https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
         body.update(continue_final_message=True, add_generation_prompt=False)
@@ -250,7 +250,7 @@ class _Builder:
 
     def _mark(self, part: Part) -> dict[str, Any]:
         """The mark for the vendor's cache, as a field of a part; named where it has no place."""
-        mark = part.cache_control if isinstance(part, MARKABLE) else None
+        mark = part.cache_control if isinstance(part, CACHE_MARKABLE_PARTS) else None
         if mark is None:
             return {}
         if self._marks_cache and not isinstance(part, ToolCallPart | RefusalPart):
@@ -300,7 +300,9 @@ class _Builder:
 def _in_words(message: Message) -> Message:
     if not any(isinstance(part, ForeignPart) for part in message.content):
         return message
-    return replace(message, content=tuple(spoken(part, OPENAI_CHAT) for part in message.content))
+    return replace(
+        message, content=tuple(with_fallback_text(part, OPENAI_CHAT) for part in message.content)
+    )
 
 
 def _named(message: Message, content: Any) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from llm_routing.core.errors import (
 )
 
 MEMORY_SECONDS = 60.0
-MOST_UNCONFIRMED = 2
-MOST_CALLERS = 32
-MOST_TARGETS = 10_000
+MAX_UNCONFIRMED = 2
+MAX_CALLERS = 32
+MAX_TARGETS = 10_000
 
 _PROVOCABLE = (
     AnswerTooLarge,
@@ -43,15 +43,15 @@ class _Seen:
 
     served_at: float = float("-inf")
     failed_at: float = float("-inf")
-    unconfirmed: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_UNCONFIRMED))
+    unconfirmed: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_UNCONFIRMED))
 
 
-class Witnesses:
+class FailureAttribution:
     """What callers have seen of targets, in memory and for any thread.
 
     A failure that a request can provoke counts if no other caller has been served within
     `MEMORY_SECONDS`, or if another one has failed too since it was served last. Otherwise one
-    caller adds `MOST_UNCONFIRMED` failures in that time.
+    caller adds `MAX_UNCONFIRMED` failures in that time.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Witnesses:
             if any(one.failed_at > max(one.served_at, since) for one in others):
                 return True
             counted = seen.unconfirmed
-            if len(counted) == MOST_UNCONFIRMED and counted[0] > since:
+            if len(counted) == MAX_UNCONFIRMED and counted[0] > since:
                 return False
             counted.append(now)
             return True
@@ -86,12 +86,12 @@ class Witnesses:
         callers = self._targets.get(target)
         if callers is None:
             callers = self._targets[target] = OrderedDict()
-            if len(self._targets) > MOST_TARGETS:
+            if len(self._targets) > MAX_TARGETS:
                 self._targets.popitem(last=False)
         seen = callers.get(caller)
         if seen is None:
             seen = callers[caller] = _Seen()
-            if len(callers) > MOST_CALLERS:
+            if len(callers) > MAX_CALLERS:
                 callers.popitem(last=False)
         else:
             callers.move_to_end(caller)

@@ -4,9 +4,13 @@ from typing import Any
 
 import pytest
 
-from llm_routing.core.attempts import witnesses as module
+from llm_routing.core.attempts import failure_attribution as module
 from llm_routing.core.attempts.calls import Call
-from llm_routing.core.attempts.witnesses import MEMORY_SECONDS, MOST_UNCONFIRMED, Witnesses
+from llm_routing.core.attempts.failure_attribution import (
+    MAX_UNCONFIRMED,
+    MEMORY_SECONDS,
+    FailureAttribution,
+)
 from llm_routing.core.errors import (
     AllTargetsFailed,
     AnswerTooLarge,
@@ -30,16 +34,16 @@ PROVOKED: tuple[type[UpstreamError], ...] = (ServerFailed, FirstTokenTimeout, An
 
 class Scene:
     def __init__(self) -> None:
-        self.witnesses = Witnesses()
+        self.attribution = FailureAttribution()
         self.now = 1000.0
 
     def fails(self, caller: Any, error: type[UpstreamError] = ServerFailed, at: str = "t") -> bool:
         self.now += 0.1
-        return self.witnesses.believe(at, caller, error("No."), self.now)
+        return self.attribution.believe(at, caller, error("No."), self.now)
 
     def serves(self, caller: Any, at: str = "t") -> None:
         self.now += 0.1
-        self.witnesses.note_success(at, caller, self.now)
+        self.attribution.note_success(at, caller, self.now)
 
 
 @pytest.mark.parametrize("error", PROVOKED)
@@ -62,7 +66,7 @@ def test_while_others_are_served_one_caller_counts_for_little(
             scene.serves(EVE)
         if number % 10 == 0:
             scene.serves(BOB)
-    assert counted == MOST_UNCONFIRMED
+    assert counted == MAX_UNCONFIRMED
 
 
 def test_what_fails_for_others_too_counts() -> None:
@@ -94,14 +98,14 @@ def test_what_no_request_can_provoke_counts_in_full(error: type[UpstreamError]) 
 
 
 def test_targets_are_apart_and_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_TARGETS", 2)
-    monkeypatch.setattr(module, "MOST_CALLERS", 2)
+    monkeypatch.setattr(module, "MAX_TARGETS", 2)
+    monkeypatch.setattr(module, "MAX_CALLERS", 2)
     scene = Scene()
     for target in ("a", "b", "c"):
         for name in ("x", "y", "z"):
             scene.serves((name, ""), target)
-    assert [len(callers) for callers in scene.witnesses._targets.values()] == [2, 2]
-    assert list(scene.witnesses._targets) == ["b", "c"]
+    assert [len(callers) for callers in scene.attribution._targets.values()] == [2, 2]
+    assert list(scene.attribution._targets) == ["b", "c"]
     assert all(scene.fails(EVE, at="d") for _ in range(9))
 
 
@@ -115,5 +119,5 @@ async def test_through_the_executor() -> None:
         await world.executor.complete(TextOperation(), plan_for("a"), Call("r", bob, 1e9))
         with pytest.raises(AllTargetsFailed):
             await world.executor.complete(TextOperation(), plan_for("a"), Call("r", eve, 1e9))
-    assert breakers.words.count("a server_failed") == MOST_UNCONFIRMED
-    assert breakers.words.count("a released") == 6 - MOST_UNCONFIRMED
+    assert breakers.words.count("a server_failed") == MAX_UNCONFIRMED
+    assert breakers.words.count("a released") == 6 - MAX_UNCONFIRMED
