@@ -211,7 +211,7 @@ OPENAI = (
     ),
     Sample(
         "finish in another vendor's words",
-        _words(FIRST, HI, YOU, chunk(said("MAX_TOKEN_COUNT")), DONE),
+        _words(FIRST, HI, YOU, chunk(said("MAX_TOKENS")), DONE),
         finish="length",
     ),
     Sample("no [DONE]", _words(FIRST, HI, YOU, STOP)),

@@ -152,7 +152,7 @@ def test_a_bare_answer_is_completed_for_strict_clients() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "told"), [("MAX_TOKEN_COUNT", "length"), ("eos", "stop"), ("", "stop")]
+    ("said", "told"), [("MAX_TOKENS", "length"), ("eos", "stop"), ("", "stop")]
 )
 def test_a_finish_in_other_words_is_told_in_openais(said: str, told: str) -> None:
     message = {"role": "assistant", "content": "a"}
@@ -193,7 +193,7 @@ def test_alternatives_and_their_logprobs() -> None:
         ("function_call", FinishReason.TOOL_CALLS),
         ("content_filter", FinishReason.CONTENT_FILTER),
         ("model_length", FinishReason.LENGTH),
-        ("MAX_TOKEN_COUNT", FinishReason.LENGTH),
+        ("MAX_TOKENS", FinishReason.LENGTH),
         ("SAFETY", FinishReason.CONTENT_FILTER),
         ("recitation", FinishReason.CONTENT_FILTER),
         ("prohibited_content", FinishReason.CONTENT_FILTER),
