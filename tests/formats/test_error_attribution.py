@@ -1,4 +1,4 @@
-"""What a caller can provoke counts against nothing that requests share, in every shape of error."""
+"""No error that a caller can provoke counts against state that requests share."""
 
 import json
 from typing import Any
@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_routing.core.errors import (
-    ContextTooLong,
     CredentialRejected,
     EndpointNotFound,
     ModelNotFound,
@@ -21,26 +20,12 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import EmbeddingRequest
-from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
-from llm_routing.formats.error_attribution import review
-from llm_routing.formats.openai_chat.errors import error_in_answer
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.formats.operations import (
-    ChatOperation,
     CountTokensOperation,
     EmbeddingOperation,
 )
-from llm_routing.formats.vendor_messages import (
-    MAX_READ_CHARACTERS,
-    mentions,
-    outside_all_quotes,
-    without_quotes,
-)
-
-MODEL = "gpt-9"
-OPENAI = ProviderSpec("first", "openai", "openai_chat", "http://upstream.test/v1")
-ANTHROPIC = ProviderSpec("claude", "anthropic", "anthropic_messages", "http://upstream.test")
-CHAT = frozenset({"chat"})
+from tests.formats.vendor_failures import ANTHROPIC, MODEL, OPENAI, chat, failure
 
 # What callers could write to be believed for the vendor.
 TEXTS = (
@@ -58,6 +43,8 @@ TEXTS = (
     "invalid model",
     "you do not have access to this model",
 )
+
+
 SHAPES: tuple[Any, ...] = (
     lambda text: {"error": {"message": text, "type": "invalid_request_error", "code": None}},
     lambda text: {"error": {"message": f"Unknown parameter: '{text}'."}},
@@ -79,27 +66,9 @@ SHAPES: tuple[Any, ...] = (
     lambda text: {"type": "error", "error": {"type": "not_found_error", "message": text}},
     lambda text: {"type": "error", "error": {"type": "permission_error", "message": text}},
 )
+
+
 PROVOCABLE = (400, 403, 404, 405, 409, 410, 413, 415, 422, 424, 498)
-
-
-def chat(provider: ProviderSpec, **body: Any) -> tuple[ChatOperation, Target]:
-    """A request that is relayed to `provider`."""
-    body.setdefault("messages", [{"role": "user", "content": "Hi"}])
-    speaks = OpenAIChat() if provider is OPENAI else AnthropicMessages()
-    request = speaks.read_request({"model": "any", "max_tokens": 9, **body})
-    return ChatOperation(request), Target(
-        provider, ModelSpec(provider.name, MODEL, capabilities=CHAT)
-    )
-
-
-def failure(
-    status: int, answer: Any, provider: ProviderSpec = OPENAI, **body: Any
-) -> UpstreamError:
-    """What follows from an answer to a request."""
-    operation, target = chat(provider, **body)
-    error = operation.map_error(target, status, {}, json.dumps(answer).encode())
-    operation.review(target, error)
-    return error
 
 
 @pytest.mark.parametrize("status", PROVOCABLE)
@@ -353,225 +322,3 @@ def test_a_vendor_without_token_counting_has_no_such_endpoint(status: int) -> No
     assert type(error) is RequestRejected
     counting.review(target, error)
     assert not error.retryable_elsewhere
-
-
-class TestWhoIsAskedNext:
-    """A refused request is another target's to judge if the gateway wrote what was refused, or if a
-    feature was refused; not if the caller's own content was."""
-
-    @pytest.mark.parametrize(
-        ("error", "is_asked"),
-        [
-            ({"message": "Invalid image.", "param": "messages.0.content"}, False),
-            ({"message": "Too many.", "param": "messages[3].content"}, False),
-            ({"message": "Wrong.", "code": "invalid_value", "param": "temperature"}, False),
-            ({"message": "x", "code": "unsupported_parameter", "param": "temperature"}, True),
-            ({"message": "x", "code": "unsupported_value", "param": "temperature"}, True),
-            ({"message": "x", "code": "invalid_value", "param": "max_completion_tokens"}, True),
-            ({"message": "property 'store' is unsupported"}, True),
-            ({"message": "'unsupported' is not one of 'text', 'json'"}, False),
-        ],
-    )
-    def test_of_a_request_that_was_relayed(self, error: Any, is_asked: bool) -> None:
-        found = failure(400, {"error": error}, temperature=1)
-        assert isinstance(found, RequestRejected)
-        assert found.retryable_elsewhere is is_asked
-
-    def test_pydantic_s_complaint_about_a_field_is_a_feature(self) -> None:
-        detail = [{"loc": ["body", "store"], "msg": "No", "type": "extra_forbidden"}]
-        assert failure(422, {"detail": detail}, store=True).retryable_elsewhere
-        detail = [{"loc": ["body", "messages", "0"], "msg": "No", "type": "list_type"}]
-        assert not failure(422, {"detail": detail}).retryable_elsewhere
-
-    @pytest.mark.parametrize(
-        ("code", "is_asked"), [("file_not_found", False), ("not_found", True), (None, True)]
-    )
-    def test_a_404_without_a_name_for_what_is_missing_is_about_the_address(
-        self, code: Any, is_asked: bool
-    ) -> None:
-        found = failure(404, {"error": {"message": "There is nothing here.", "code": code}})
-        assert isinstance(found, RequestRejected)
-        assert (found.retryable_elsewhere, found.http_status) == (is_asked, 404)
-
-    def test_of_a_request_that_the_gateway_wrote(self) -> None:
-        operation, _ = chat(ANTHROPIC)
-        target = Target(OPENAI, ModelSpec("first", MODEL))
-        answer = json.dumps({"error": {"message": "Invalid.", "param": "messages"}}).encode()
-        error = operation.map_error(target, 400, {}, answer)
-        operation.review(target, error)
-        assert error.retryable_elsewhere
-
-    def test_what_is_no_vendor_s_error_stays_as_it_is(self) -> None:
-        operation, target = chat(OPENAI)
-        error = ServerFailed("x")
-        operation.review(target, error)
-        review(error, None)  # type: ignore[arg-type]  # not looked at
-        assert error.counts_against_breaker
-
-
-class TestAVendorsOwnCode:
-    """Callers who speak the vendor's format get its type, code and parameter."""
-
-    def test_openai_s(self) -> None:
-        error = failure(
-            400, {"error": {"message": "No.", "type": "t", "code": "c_1", "param": "messages[0]"}}
-        )
-        own = json.loads(OpenAIChat().write_error(error, "r"))["error"]
-        assert (own["type"], own["code"], own["param"]) == ("t", "c_1", "messages[0]")
-        other = json.loads(AnthropicMessages().write_error(error, "r"))["error"]
-        assert other["type"] == "invalid_request_error"
-        assert other["details"] == {"error_code": "request_rejected", "field": "messages[0]"}
-
-    def test_anthropic_s(self) -> None:
-        answer = {
-            "type": "error",
-            "error": {
-                "type": "not_found_error",
-                "message": "thread: not found",
-                "details": {"error_code": "thread_not_found"},
-            },
-        }
-        error = failure(404, answer, ANTHROPIC)
-        assert (error.http_status, error.retryable_elsewhere) == (404, False)
-        own = json.loads(AnthropicMessages().write_error(error, "r"))["error"]
-        assert own["type"] == "not_found_error"
-        assert own["details"] == {"error_code": "thread_not_found", "field": "thread"}
-        other = json.loads(OpenAIChat().write_error(error, "r"))["error"]
-        assert (other["code"], other["param"]) == ("request_rejected", "thread")
-
-    @pytest.mark.parametrize(
-        ("named", "told"),
-        [
-            (["tool_choice", "mcp_servers"], ["tool_choice", "mcp_servers"]),
-            (["a"] * 500, ["a"] * 32),
-            ([5, "line\nend", {"a": 1}, "a"], ["a"]),
-            ("tool_choice", None),
-            ([], None),
-        ],
-    )
-    def test_what_threads_of_anthropic_s_do_not_support_is_named(
-        self, named: Any, told: Any
-    ) -> None:
-        details = {"error_code": "thread_unsupported_request", "unsupported": named}
-        error = {"type": "invalid_request_error", "message": "No.", "details": details}
-        refused = failure(400, {"type": "error", "error": error}, ANTHROPIC)
-        own = json.loads(AnthropicMessages().write_error(refused, "r"))["error"]["details"]
-        assert own["error_code"] == "thread_unsupported_request"
-        assert own.get("unsupported") == told
-        assert "unsupported" not in json.loads(OpenAIChat().write_error(refused, "r"))["error"]
-
-    @pytest.mark.parametrize("odd", [3, None, "a" * 101, "line\nend", {"a": 1}, ""])
-    def test_what_is_no_name_is_left_out(self, odd: Any) -> None:
-        fields = {"message": "No.", "type": odd, "code": odd, "param": odd}
-        own = json.loads(OpenAIChat().write_error(failure(400, {"error": fields}), "r"))["error"]
-        assert (own["type"], own["code"], own["param"]) == (
-            "invalid_request_error",
-            "request_rejected",
-            None,
-        )
-
-
-@pytest.mark.parametrize(
-    ("text", "outside", "outside_all"),
-    [
-        ("A 'b' C", "a   c", "a  c"),
-        ("the model's 'b' limit", "the model's   limit", "the model's  limit"),
-        ('A "b" c `d` e', "a   c   e", "a  e"),
-        ("A “b” c", "a   c", "a  c"),
-        ("A 'b", "a  ", "a "),
-        ("'it's here' now", "  now", " now"),
-        ("plain", "plain", "plain"),
-    ],
-)
-def test_quotes_are_taken_out(text: str, outside: str, outside_all: str) -> None:
-    assert without_quotes(text) == outside
-    assert outside_all_quotes(text).split() == outside_all.split()
-
-
-@pytest.mark.parametrize(
-    ("text", "is_mentioned"),
-    [
-        ("the model gpt-9.", True),
-        ("the model gpt-9", True),
-        ("gpt-9: gone", True),
-        ("gpt-9.1 is gone", False),
-        ("gpt-9-mini is gone", False),
-        ("my-gpt-9 is gone, gpt-9 is not", True),
-        ("my-gpt-9", False),
-        ("", False),
-    ],
-)
-def test_a_name_is_found_as_a_word_of_its_own(text: str, is_mentioned: bool) -> None:
-    assert mentions(text, MODEL) is is_mentioned
-    assert not mentions(text, "")
-
-
-def test_too_long_a_prompt_says_nothing_about_the_model() -> None:
-    error = failure(400, {"error": {"message": "This model's maximum context length is 8 tokens"}})
-    assert type(error) is ContextTooLong
-    assert not error.counts_against_breaker
-
-
-def test_a_code_that_another_vendor_wrote_is_about_no_account_of_ours() -> None:
-    for inner in ({"code": "invalid_api_key"}, {"code": "insufficient_quota"}, {"code": "odd"}):
-        raw = json.dumps({"error": {"message": "x", **inner}})
-        answer = {"error": {"message": "Provider returned error", "metadata": {"raw": raw}}}
-        assert not failure(400, answer).counts_against_breaker
-    assert type(failure(400, answer)) is RequestRejected
-    endless = {"error": {"message": "outer", "metadata": {"raw": "[" * 100_000}}}
-    assert failure(400, endless).message.endswith(": outer")
-
-
-@pytest.mark.parametrize("detail", [[], ["x"], [{"msg": 3}], [{"loc": "x", "msg": "y"}]])
-def test_an_odd_list_of_complaints_is_read_as_far_as_it_goes(detail: Any) -> None:
-    assert type(failure(422, {"detail": detail})) is RequestRejected
-
-
-class TestAHugeError:
-    """Nothing but the beginning of a message is looked at, whatever its shape."""
-
-    HUGE = "a model' " * 1_000_000
-
-    @pytest.mark.parametrize(
-        "answer",
-        [
-            {"error": {"message": HUGE, "code": HUGE, "type": HUGE, "param": HUGE}},
-            {"error": HUGE},
-            {"detail": [{"loc": [HUGE], "msg": HUGE, "type": HUGE}] * 2},
-            {"message": {"message": HUGE}},
-            HUGE,
-        ],
-    )
-    @pytest.mark.parametrize("status", [200, 400, 403, 404])
-    def test_of_openai_s_format(self, status: int, answer: Any) -> None:
-        error = (
-            failure(status, answer)
-            if status != 200
-            else error_in_answer(json.loads(json.dumps(answer)))
-        )
-        self.check(error)
-
-    @pytest.mark.parametrize("status", [400, 403, 404])
-    def test_of_anthropic_s_format(self, status: int) -> None:
-        huge = {"type": self.HUGE, "message": self.HUGE, "details": {"error_code": self.HUGE}}
-        self.check(failure(status, {"type": "error", "error": huge}, ANTHROPIC))
-
-    @staticmethod
-    def check(error: UpstreamError) -> None:
-        assert error.details is not None
-        told = (error.message, *(str(getattr(error.details, name)) for name in ("code", "param")))
-        assert max(map(len, told)) < 600
-        assert len(error.details.reason) <= MAX_READ_CHARACTERS
-
-
-@pytest.mark.parametrize("status", [401, 402, 403])
-@pytest.mark.parametrize("metadata", [{"provider_name": "Acme"}, {"raw": "Incorrect API key"}])
-def test_the_key_that_the_vendor_behind_a_vendor_refuses_is_not_ours(
-    status: int, metadata: Any
-) -> None:
-    said = {"message": "Incorrect API key provided.", "code": status}
-    answer = {"error": {**said, "metadata": metadata}}
-    for error in (failure(status, answer), error_in_answer(answer)):
-        assert error.disables_credential
-        assert not error.counts_against_breaker
-    assert failure(status, {"error": said}).counts_against_breaker

@@ -1,12 +1,8 @@
-"""What vendors of OpenAI Chat Completions are sent."""
+"""Canonical requests, as vendors of OpenAI Chat Completions are sent them."""
 
-import copy
-import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from llm_routing.core.content import (
@@ -29,32 +25,8 @@ from llm_routing.core.content import (
     ToolResultPart,
 )
 from llm_routing.core.errors import UnsupportedRequest
-from llm_routing.core.ports import WireRequest
-from llm_routing.core.quirks import Quirks
-from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import LLMRequest, Source
-from llm_routing.formats.openai_chat.strict_schema import is_strict
-from llm_routing.formats.openai_chat.wire_format import OpenAIChat
-
-OPEN = {"type": "object", "properties": {"city": {"type": "string"}}}
-CLOSED = {**OPEN, "required": ["city"], "additionalProperties": False}
-
-
-def target(*, capabilities: Any = (), limit: Any = None, **quirks: Any) -> Target:
-    return Target(
-        ProviderSpec("vendor", "vendor", "openai_chat", "https://v/v1", quirks=Quirks(**quirks)),
-        ModelSpec("vendor", "big-1", capabilities=frozenset(capabilities), max_output_tokens=limit),
-    )
-
-
-def build(request: LLMRequest, aim: Target | None = None) -> tuple[dict[str, Any], WireRequest]:
-    wire = OpenAIChat().write_request(request, aim or target())
-    return json.loads(wire.body), wire
-
-
-def from_body(**fields: Any) -> LLMRequest:
-    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **fields}
-    return OpenAIChat().read_request(body)
+from tests.formats.openai_chat.written_requests import CLOSED, OPEN, build, target
 
 
 def canonical(*messages: Message, **fields: Any) -> LLMRequest:
@@ -66,130 +38,6 @@ def message_sent(role: Role, *parts: Part, name: str | None = None) -> dict[str,
     body, _ = build(canonical(Message(role, parts, name)))
     (message,) = body["messages"]
     return message
-
-
-class TestOwnFormat:
-    """The caller's own body goes on, but for what must be changed."""
-
-    def test_the_request_goes_to_the_chat_endpoint(self) -> None:
-        _, wire = build(from_body())
-        assert (wire.method, wire.path) == ("POST", "/chat/completions")
-        assert wire.headers["content-type"] == "application/json"
-        assert wire.ignored == ()
-
-    @given(
-        st.dictionaries(
-            st.text(min_size=1).map("x_{}".format),
-            st.recursive(
-                st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
-                lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-                max_leaves=8,
-            ),
-            max_size=4,
-        )
-    )
-    def test_unknown_fields_reach_the_vendor_and_nothing_is_mutated(
-        self, unknown: dict[str, Any]
-    ) -> None:
-        message = {"role": "developer", "content": [{"type": "video", "x": unknown}], **unknown}
-        body = {"model": "m", "messages": [message], "logit_bias": {"1": 2}, **unknown}
-        before = copy.deepcopy(body)
-        request = replace(OpenAIChat().read_request(body), system_prompt="S", temperature=0.1)
-        sent, _ = build(request, target(developer_role=False, limit_field="max_completion_tokens"))
-        assert body == before
-        assert sent == {
-            **before,
-            "model": "big-1",
-            "temperature": 0.1,
-            "messages": [{"role": "system", "content": "S"}, {**message, "role": "system"}],
-        }
-
-    def test_what_the_caller_said_stands_against_the_route(self) -> None:
-        request = replace(from_body(temperature=0.9, max_tokens=5), temperature=0.1, max_tokens=50)
-        sent, _ = build(request)
-        assert (sent["temperature"], sent["max_tokens"]) == (0.9, 5)
-
-    def test_what_the_caller_left_open_the_route_fills(self) -> None:
-        request = replace(
-            from_body(temperature=None),
-            temperature=0.0,
-            top_p=0.5,
-            max_tokens=50,
-            seed=0,
-            frequency_penalty=0.1,
-            presence_penalty=0.2,
-        )
-        sent, _ = build(request)
-        assert sent["temperature"] == 0.0
-        assert (sent["top_p"], sent["max_tokens"], sent["seed"]) == (0.5, 50, 0)
-        assert (sent["frequency_penalty"], sent["presence_penalty"]) == (0.1, 0.2)
-
-    def test_the_routes_limit_gives_way_to_the_models(self) -> None:
-        request = replace(from_body(), max_tokens=5000)
-        assert build(request, target(limit=100))[0]["max_tokens"] == 100
-        sent, wire = build(from_body(max_tokens=5000), target(limit=100))
-        assert sent["max_tokens"] == 100
-        assert wire.ignored == ("max_tokens",)
-
-    def test_fields_given_in_process_are_sent_as_they_are(self) -> None:
-        sent, _ = build(replace(from_body(), extra={"service_tier": "flex", "model": "no"}))
-        assert (sent["service_tier"], sent["model"]) == ("flex", "big-1")
-
-    @pytest.mark.parametrize("said", ["max_tokens", "max_completion_tokens"])
-    def test_the_limit_has_the_name_the_vendor_wants(self, said: str) -> None:
-        request = from_body(**{said: 7})
-        assert build(request)[0].get("max_tokens") == 7
-        assert "max_completion_tokens" not in build(request)[0]
-        sent, _ = build(request, target(limit_field="max_completion_tokens"))
-        assert sent.get("max_completion_tokens") == 7
-        assert "max_tokens" not in sent
-
-    def test_the_route_sets_no_limit_beside_the_callers(self) -> None:
-        request = replace(from_body(max_completion_tokens=7), max_tokens=9)
-        assert build(request)[0]["max_tokens"] == 7
-
-    def test_of_two_limits_the_newer_counts(self) -> None:
-        request = from_body(max_completion_tokens=7, max_tokens=9)
-        assert (
-            build(request, target(limit_field="max_completion_tokens"))[0]["max_completion_tokens"]
-            == 7
-        )
-        assert build(request)[0]["max_tokens"] == 7
-
-    def test_a_stream_is_asked_for_with_its_usage(self) -> None:
-        options = {"include_usage": False, "include_obfuscation": False}
-        sent, _ = build(from_body(stream=True, stream_options=options))
-        assert sent["stream"] is True
-        assert sent["stream_options"] == {"include_usage": True, "include_obfuscation": False}
-
-    def test_a_vendor_that_refuses_the_option_is_not_asked(self) -> None:
-        request = from_body(stream=True, stream_options={"include_usage": True})
-        sent, _ = build(request, target(stream_usage=False))
-        assert sent["stream"] is True
-        assert "stream_options" not in sent
-
-    def test_a_whole_answer_is_asked_for_without_streaming(self) -> None:
-        request = replace(from_body(stream=True, stream_options={}), stream=False)
-        sent, _ = build(request)
-        assert "stream" not in sent
-        assert "stream_options" not in sent
-
-    def test_a_model_that_refuses_sampling_is_not_sent_it(self) -> None:
-        request = from_body(temperature=0.5, top_p=0.5)
-        sent, wire = build(request, target(capabilities=("no_sampling",)))
-        assert "temperature" not in sent
-        assert "top_p" not in sent
-        assert wire.ignored == ("temperature", "top_p")
-
-    def test_a_routes_temperature_is_left_out_silently(self) -> None:
-        request = replace(from_body(), temperature=0.5)
-        sent, wire = build(request, target(capabilities=("no_sampling",)))
-        assert "temperature" not in sent
-        assert wire.ignored == ()
-
-    def test_what_is_no_json_is_refused(self) -> None:
-        with pytest.raises(UnsupportedRequest):
-            build(replace(from_body(), extra={"x": "\ud800"}))
 
 
 class TestOtherFormat:
@@ -498,39 +346,3 @@ def test_an_answer_begun_is_marked_as_each_vendor_wants_it(
     assert {"role": "assistant", "content": "Because", **message_says} == last
     body, _ = build(canonical(*begun), target(**dict.fromkeys(quirk, True)))
     assert not set(names) & set(body)
-
-
-@pytest.mark.parametrize(
-    ("schema", "fits"),
-    [
-        (CLOSED, True),
-        ({"type": "string"}, True),
-        (None, True),
-        ({"type": "object", "additionalProperties": False}, True),
-        (OPEN, False),
-        ({"type": "object"}, False),
-        ({"properties": {"city": {}}}, False),
-        ({"oneOf": [OPEN]}, False),
-        ({"allOf": [OPEN]}, False),
-        ({"definitions": {"x": OPEN}}, False),
-        ({**CLOSED, "required": []}, False),
-        ({**CLOSED, "required": 3}, False),
-        ({**CLOSED, "additionalProperties": True}, False),
-        ({"type": "array", "items": CLOSED}, True),
-        ({"type": "array", "items": OPEN}, False),
-        ({"anyOf": [CLOSED, OPEN]}, False),
-        ({"anyOf": [CLOSED, {"type": "null"}]}, True),
-        ({"$ref": "#/$defs/x", "$defs": {"x": OPEN}}, False),
-        ({**CLOSED, "properties": {"city": OPEN}}, False),
-        ({"properties": ["no"], "type": "string", "enum": ["a"]}, True),
-    ],
-)
-def test_a_strict_schema_is_closed_all_the_way_down(schema: Any, fits: bool) -> None:
-    assert is_strict(schema) is fits
-
-
-def test_a_schema_too_deep_to_look_at_is_not_strict() -> None:
-    schema: dict[str, Any] = {"type": "string"}
-    for _ in range(100):
-        schema = {"type": "array", "items": schema}
-    assert not is_strict(schema)

@@ -19,9 +19,8 @@ from llm_routing.core.types import Completion, LLMRequest
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.base import AnswerDefaults, StreamRenderer
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
-
-from .streams import (
-    ANTHROPIC,
+from tests.formats.anthropic_messages.stream_samples import ANTHROPIC, block, delta
+from tests.formats.openai_chat.stream_samples import (
     CALLED,
     DONE,
     FIRST,
@@ -29,14 +28,11 @@ from .streams import (
     OPENAI,
     STOP,
     YOU,
-    Sample,
-    block,
     called,
     chunk,
-    delta,
-    event,
     said,
 )
+from tests.formats.stream_samples import Sample, event
 
 HEAD = AnswerDefaults("request-1", 1_700_000_000, "model-1")
 EVENT: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)

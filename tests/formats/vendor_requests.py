@@ -11,6 +11,10 @@ OPENAI = "openai_chat"
 ANTHROPIC = "anthropic_messages"
 PLAIN = frozenset({"chat", "streaming", "tools", "vision", "json_schema", "reasoning"})
 REASONING = PLAIN | {"no_sampling"}
+OLD = PLAIN - {"json_schema"}
+USER = {"role": "user", "content": "Hi"}
+MARK = {"type": "ephemeral"}
+IMAGE_SOURCE = {"type": "base64", "media_type": "image/png", "data": "QUFB"}
 
 
 def target(

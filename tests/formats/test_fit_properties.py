@@ -17,8 +17,16 @@ from llm_routing.core.routing_table import Target
 from llm_routing.formats.ignored_fields import has_effect
 from llm_routing.formats.registry import FORMATS
 from llm_routing.vendors import VENDORS
-
-from .vendor_fit import ANTHROPIC, OPENAI, PLAIN, REASONING, call, function, result, target
+from tests.formats.vendor_requests import (
+    ANTHROPIC,
+    OPENAI,
+    PLAIN,
+    REASONING,
+    call,
+    function,
+    result,
+    target,
+)
 
 NAMES = st.text(min_size=1, max_size=80) | st.sampled_from(["f", "a.b", "mcp__x", "x" * 200])
 IDS = st.text(min_size=1, max_size=60) | st.sampled_from(["call_1", "toolu_1", "abcDEF123"])

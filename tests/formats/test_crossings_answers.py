@@ -1,8 +1,4 @@
-"""Callers of one format over vendors of another: every pair, whole and streamed.
-
-One conversation and one answer, written out in both formats. A caller reads the same of them,
-whoever answered.
-"""
+"""Answers of vendors of one format, as callers of another read them."""
 
 import json
 from collections.abc import Iterator
@@ -16,109 +12,10 @@ from msgspec.structs import replace
 from openai import OpenAI
 
 from llm_routing.core.accumulator import Accumulator
-from llm_routing.core.errors import InvalidRequest, UnsupportedRequest, UpstreamError
-from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
+from llm_routing.core.errors import InvalidRequest, UpstreamError
 from llm_routing.core.types import LLMResponse, RoutingFacts
 from llm_routing.formats.registry import FORMATS
-
-OPENAI = "openai_chat"
-ANTHROPIC = "anthropic_messages"
-BOTH = (OPENAI, ANTHROPIC)
-
-PIXEL = "iVBORw0KGgo="
-SCHEMA = {
-    "type": "object",
-    "properties": {"name": {"type": "string"}},
-    "required": ["name"],
-    "additionalProperties": False,
-}
-
-# The same question in the words of both.
-QUESTIONS: dict[str, dict[str, Any]] = {
-    OPENAI: {
-        "model": "debugging:premium",
-        "max_tokens": 3000,
-        "temperature": 0.5,
-        "stop": ["END"],
-        "user": "u-1",
-        "messages": [
-            {"role": "system", "content": "Be brief."},
-            {
-                "role": "user",
-                "content": [
-                    {"type": "text", "text": "What is this?"},
-                    {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
-                ],
-            },
-            {
-                "role": "assistant",
-                "content": "Let me look.",
-                "tool_calls": [
-                    {
-                        "id": "call_1",
-                        "type": "function",
-                        "function": {"name": "look", "arguments": '{"at":"it"}'},
-                    }
-                ],
-            },
-            {"role": "tool", "tool_call_id": "call_1", "content": "A cat."},
-            {"role": "user", "content": "So?"},
-        ],
-        "tools": [
-            {
-                "type": "function",
-                "function": {"name": "look", "description": "Looks.", "parameters": SCHEMA},
-            }
-        ],
-        "tool_choice": "required",
-        "parallel_tool_calls": False,
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
-        },
-    },
-    ANTHROPIC: {
-        "model": "debugging:premium",
-        "max_tokens": 3000,
-        "temperature": 0.5,
-        "stop_sequences": ["END"],
-        "metadata": {"user_id": "u-1"},
-        "system": "Be brief.",
-        "messages": [
-            {
-                "role": "user",
-                "content": [
-                    {"type": "text", "text": "What is this?"},
-                    {
-                        "type": "image",
-                        "source": {"type": "base64", "media_type": "image/png", "data": PIXEL},
-                    },
-                ],
-            },
-            {
-                "role": "assistant",
-                "content": [
-                    {"type": "text", "text": "Let me look."},
-                    {"type": "tool_use", "id": "call_1", "name": "look", "input": {"at": "it"}},
-                ],
-            },
-            {
-                "role": "user",
-                "content": [
-                    {
-                        "type": "tool_result",
-                        "tool_use_id": "call_1",
-                        "content": [{"type": "text", "text": "A cat."}],
-                    },
-                    {"type": "text", "text": "So?"},
-                ],
-            },
-        ],
-        "tools": [{"name": "look", "description": "Looks.", "input_schema": SCHEMA}],
-        "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
-        "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
-    },
-}
+from tests.formats.conversation import ANTHROPIC, BOTH, OPENAI, QUESTIONS, asked
 
 # The same answer in the words of both.
 ANSWERS: dict[str, dict[str, Any]] = {
@@ -274,20 +171,6 @@ def anthropic_stream() -> bytes:
 STREAMS = {OPENAI: openai_stream(), ANTHROPIC: anthropic_stream()}
 
 
-def target(vendor: str) -> Target:
-    return Target(
-        ProviderSpec("vendor", "vendor", vendor, "https://vendor.example"),
-        ModelSpec("vendor", "served"),
-    )
-
-
-def asked(caller: str, vendor: str, **changes: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What the vendor is sent for a caller's question, and what was left out of it."""
-    request = FORMATS[caller].read_request({**QUESTIONS[caller], **changes})
-    wire = FORMATS[vendor].write_request(request, target(vendor))
-    return json.loads(wire.body), wire.ignored
-
-
 def answered(caller: str, vendor: str, body: bytes | None = None) -> bytes:
     """What the caller reads of the vendor's whole answer."""
     raw = body or json.dumps(ANSWERS[vendor]).encode()
@@ -406,87 +289,6 @@ EXPECTED = {
     "output": 20,
     "reasoning": 5,
 }
-
-
-class TestTheQuestion:
-    def test_an_openai_callers_reaches_anthropic(self) -> None:
-        body, ignored = asked(OPENAI, ANTHROPIC)
-
-        assert body == {**QUESTIONS[ANTHROPIC], "model": "served"}
-        assert ignored == ()
-
-    def test_an_anthropic_callers_reaches_openai(self) -> None:
-        body, ignored = asked(ANTHROPIC, OPENAI)
-
-        assert body == {**QUESTIONS[OPENAI], "model": "served"}
-        assert ignored == ()
-
-    @pytest.mark.parametrize("both", BOTH)
-    def test_between_the_same_formats_only_the_model_changes(self, both: str) -> None:
-        body, ignored = asked(both, both, future={"x": 1})
-
-        assert body == {**QUESTIONS[both], "model": "served", "future": {"x": 1}}
-        assert ignored == ()
-
-    @pytest.mark.parametrize("caller", BOTH)
-    @pytest.mark.parametrize("vendor", BOTH)
-    def test_a_stream_is_asked_for_with_its_usage(self, caller: str, vendor: str) -> None:
-        body, _ = asked(caller, vendor, stream=True)
-
-        assert body["stream"] is True
-        assert body.get("stream_options") == ({"include_usage": True} if vendor == OPENAI else None)
-
-    def test_thinking_is_asked_for_in_the_vendors_way(self) -> None:
-        no_tools = {"tools": None, "tool_choice": None, "temperature": None}
-        messages = {
-            OPENAI: [{"role": "user", "content": "Hi"}],
-            ANTHROPIC: [{"role": "user", "content": "Hi"}],
-        }
-
-        to_anthropic, _ = asked(
-            OPENAI, ANTHROPIC, reasoning_effort="medium", messages=messages[OPENAI], **no_tools
-        )
-        to_openai, _ = asked(
-            ANTHROPIC,
-            OPENAI,
-            thinking={"type": "enabled", "budget_tokens": 2000},
-            messages=messages[ANTHROPIC],
-            **no_tools,
-        )
-
-        assert to_anthropic["thinking"] == {"type": "enabled", "budget_tokens": 1500}
-        assert to_openai["reasoning_effort"] == "low"
-
-    @pytest.mark.parametrize("caller", BOTH)
-    def test_what_only_its_own_vendor_understands_is_refused(self, caller: str) -> None:
-        other = ANTHROPIC if caller == OPENAI else OPENAI
-        foreign_part = {
-            OPENAI: {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}},
-            ANTHROPIC: {"type": "container_upload", "file_id": "f"},
-        }
-        foreign_tool = {
-            OPENAI: {"type": "custom", "custom": {"name": "f"}},
-            ANTHROPIC: {"type": "web_search_20250305", "name": "web_search"},
-        }
-
-        with pytest.raises(UnsupportedRequest):
-            asked(caller, other, messages=[{"role": "user", "content": [foreign_part[caller]]}])
-        with pytest.raises(UnsupportedRequest):
-            asked(caller, other, tools=[foreign_tool[caller]])
-
-    def test_several_answers_are_not_for_anthropic(self) -> None:
-        with pytest.raises(UnsupportedRequest):
-            asked(OPENAI, ANTHROPIC, n=2)
-
-    def test_what_anthropic_has_no_word_for_is_named(self) -> None:
-        _, ignored = asked(OPENAI, ANTHROPIC, seed=1, presence_penalty=0.5, temperature=1.5)
-
-        assert ignored == ("seed", "presence_penalty", "temperature")
-
-    def test_what_openai_has_no_word_for_is_named(self) -> None:
-        _, ignored = asked(ANTHROPIC, OPENAI, top_k=5)
-
-        assert ignored == ("top_k",)
 
 
 @pytest.mark.parametrize("caller", BOTH)

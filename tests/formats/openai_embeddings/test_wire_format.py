@@ -27,8 +27,7 @@ from llm_routing.core.types import (
     Usage,
 )
 from llm_routing.formats.openai_embeddings.wire_format import OpenAIEmbeddings
-
-from .vendor_fit import target as vendor_target
+from tests.formats.vendor_requests import target as vendor_target
 
 FORMAT = OpenAIEmbeddings()
 TARGET = Target(

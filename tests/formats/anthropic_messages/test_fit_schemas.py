@@ -1,111 +1,19 @@
-"""What goes to Anthropic holds only what the vendor and the model take."""
+"""JSON Schemas of tools and of answers, fitted to Anthropic."""
 
-import json
-import re
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from llm_routing.core.errors import UnsupportedRequest
-from llm_routing.formats.registry import FORMATS
-from llm_routing.formats.tool_ids import with_signature
-
-from .vendor_fit import (
+from tests.formats.vendor_requests import (
     ANTHROPIC,
+    OLD,
     OPENAI,
-    PLAIN,
-    REASONING,
-    call,
     function,
-    result,
     sent,
     target,
     tool,
-    tool_result,
-    tool_use,
 )
-
-USER = {"role": "user", "content": "Hi"}
-MARK = {"type": "ephemeral"}
-
-
-class TestCacheMarks:
-    def test_an_openai_callers_reach_the_same_blocks(self) -> None:
-        text = {"type": "text", "text": "t", "cache_control": MARK}
-        body, ignored = sent(
-            OPENAI,
-            target("anthropic"),
-            messages=[
-                {"role": "system", "content": [text]},
-                {"role": "user", "content": [text]},
-                {"role": "assistant", "content": "a"},
-                {"role": "user", "content": "whole", "cache_control": MARK},
-            ],
-            tools=[{**function(), "cache_control": MARK}],
-        )
-
-        assert body["system"] == [text]
-        assert body["messages"][0]["content"] == [text]
-        assert body["messages"][2]["content"] == [
-            {"type": "text", "text": "whole", "cache_control": MARK}
-        ]
-        assert body["tools"][0]["cache_control"] == MARK
-        assert ignored == ()
-
-
-class TestOtherFieldsOfOpenAI:
-    @pytest.mark.parametrize(
-        ("field", "value"),
-        [
-            ("logit_bias", {"1": 1}),
-            ("service_tier", "flex"),
-            ("verbosity", "low"),
-            ("prediction", {"type": "content", "content": "x"}),
-            ("store", True),
-            ("audio", {"voice": "alloy", "format": "wav"}),
-            ("prompt_cache_key", "k"),
-            ("min_p", 0.1),
-            ("metadata", {"k": "v"}),
-        ],
-    )
-    def test_what_has_no_word_is_named(self, field: str, value: Any) -> None:
-        body, ignored = sent(OPENAI, target("anthropic"), **{field: value})
-
-        assert field not in body
-        assert ignored == (field,)
-
-    @pytest.mark.parametrize(
-        "fields",
-        [{"service_tier": "auto"}, {"store": False}, {"logit_bias": {}}, {"modalities": ["text"]}],
-    )
-    def test_what_asks_for_nothing_is_not_named(self, fields: Any) -> None:
-        assert sent(OPENAI, target("anthropic"), **fields)[1] == ()
-
-    @pytest.mark.parametrize(
-        "fields", [{"web_search_options": {}}, {"modalities": ["text", "audio"]}]
-    )
-    def test_what_changes_the_answer_is_passed_on(self, fields: Any) -> None:
-        with pytest.raises(UnsupportedRequest):
-            sent(OPENAI, target("anthropic"), **fields)
-
-    def test_thinking_is_anthropics_own_word(self) -> None:
-        thinking = {"type": "enabled", "budget_tokens": 1024}
-
-        body, ignored = sent(OPENAI, target("anthropic"), thinking=thinking, max_tokens=4000)
-
-        assert body["thinking"] == thinking
-        assert ignored == ()
-
-
-class TestAnswersBegun:
-    def test_one_does_not_end_with_white_space(self) -> None:
-        begun = {"role": "assistant", "content": "It \n"}
-
-        body, _ = sent(OPENAI, target("anthropic"), messages=[USER, begun, USER, begun])
-
-        texts = [turn["content"][0]["text"] for turn in body["messages"][1::2]]
-        assert texts == ["It \n", "It"]
 
 
 class TestSchemasOfTools:
@@ -142,112 +50,6 @@ class TestSchemasOfTools:
         body, _ = sent(OPENAI, target("anthropic"), tools=[function("f", schema)])
 
         assert body["tools"][0]["input_schema"] == {"type": "object", "properties": {}}
-
-
-OLD = PLAIN - {"json_schema"}
-CHOICE = {"type": "any"}
-
-
-class TestThinkingOfAnthropicsOwnCallers:
-    def test_an_adaptive_model_gets_no_budget(self) -> None:
-        thinking = {"type": "enabled", "budget_tokens": 1024, "display": "omitted"}
-
-        body, ignored = sent(ANTHROPIC, target("anthropic", REASONING), thinking=thinking)
-
-        assert body["thinking"] == {"type": "adaptive", "display": "omitted"}
-        assert ignored == ("thinking.budget_tokens",)
-
-    def test_an_older_one_gets_what_it_knows_within_its_limit(self) -> None:
-        body, ignored = sent(
-            ANTHROPIC,
-            target("anthropic", OLD, limit=8192),
-            thinking={"type": "adaptive"},
-            output_config={"effort": "xhigh"},
-            max_tokens=32_000,
-            top_k=5,
-        )
-
-        assert body["max_tokens"] == 8192
-        assert body["thinking"]["type"] == "enabled"
-        assert 1024 <= body["thinking"]["budget_tokens"] < 8192
-        assert not body.keys() & {"output_config", "top_k"}
-        assert ignored == ("max_tokens", "output_config.effort", "thinking", "top_k")
-
-    def test_a_budget_stays_below_the_limit(self) -> None:
-        thinking = {"type": "enabled", "budget_tokens": 20_000}
-
-        body, ignored = sent(
-            ANTHROPIC, target("anthropic", OLD, limit=8192), thinking=thinking, max_tokens=32_000
-        )
-
-        assert body["thinking"] == {"type": "enabled", "budget_tokens": 8191}
-        assert ignored == ("max_tokens", "thinking.budget_tokens")
-
-    @pytest.mark.parametrize(
-        ("capabilities", "more"),
-        [
-            (OLD, {"max_tokens": 1000}),
-            (PLAIN, {"tools": [tool()], "tool_choice": CHOICE}),
-            (REASONING, {"tools": [tool()], "tool_choice": CHOICE}),
-            (PLAIN - {"reasoning"}, {"output_config": {"effort": "low"}}),
-        ],
-    )
-    def test_it_gives_way_where_the_vendor_would_refuse_it(
-        self, capabilities: frozenset[str], more: Any
-    ) -> None:
-        thinking = {"type": "enabled", "budget_tokens": 1024}
-
-        body, ignored = sent(
-            ANTHROPIC, target("anthropic", capabilities), thinking=thinking, **more
-        )
-
-        assert not body.keys() & {"thinking", "output_config"}
-        assert ignored[-1] == "thinking"
-
-    @pytest.mark.parametrize(
-        ("capabilities", "fields"),
-        [
-            (REASONING, {"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}),
-            (PLAIN, {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
-            (PLAIN, {"thinking": {"type": "enabled", "budget_tokens": 2000}}),
-            (OLD, {"thinking": {"type": "disabled"}}),
-            (OLD, {"thinking": None}),
-            (OLD, {"output_config": None}),
-            (frozenset(), {"thinking": {"type": "adaptive"}}),
-        ],
-    )
-    def test_what_the_model_takes_passes_as_it_is(
-        self, capabilities: frozenset[str], fields: Any
-    ) -> None:
-        body, ignored = sent(ANTHROPIC, target("anthropic", capabilities), **fields)
-
-        assert {name: body[name] for name in fields} == fields
-        assert ignored == ()
-
-    def test_a_schema_is_passed_on_by_a_model_without_it(self) -> None:
-        wanted = {"type": "json_schema", "schema": {"type": "object", "properties": {}}}
-
-        for fields in ({"output_config": {"format": wanted}}, {"output_format": wanted}):
-            with pytest.raises(UnsupportedRequest):
-                sent(ANTHROPIC, target("anthropic", OLD), **fields)
-            assert sent(ANTHROPIC, target("anthropic"), **fields)[1] == ()
-
-    def test_effort_leaves_the_rest_of_its_object(self) -> None:
-        config = {"effort": "low", "task_budget": 1}
-
-        body, ignored = sent(
-            ANTHROPIC, target("anthropic", OLD), output_config=config, thinking={"type": "disabled"}
-        )
-
-        assert body["output_config"] == {"task_budget": 1}
-        assert ignored == ("output_config.effort",)
-
-    def test_the_limit_of_an_openai_callers_answer_is_named_as_it_wrote_it(self) -> None:
-        aim = target("anthropic", limit=100)
-
-        assert sent(OPENAI, aim, max_tokens=500)[1] == ("max_tokens",)
-        body, ignored = sent(OPENAI, aim, max_completion_tokens=500)
-        assert (body["max_tokens"], ignored) == (100, ("max_completion_tokens",))
 
 
 def parameters(count: int, schema: Any = None, *, required: bool = False) -> dict[str, Any]:
@@ -476,80 +278,3 @@ class TestSchemasOfAnswers:
 
         assert schema == {"type": "object", "additionalProperties": False}
         assert ignored == ()
-
-
-class TestIdsNamesAndMarks:
-    @pytest.mark.parametrize("caller", [OPENAI, ANTHROPIC])
-    def test_a_name_is_one_that_anthropic_takes_in_every_place(self, caller: str) -> None:
-        name = "files.read/" + "x" * 150
-        if caller == OPENAI:
-            fields: dict[str, Any] = {
-                "messages": [
-                    USER,
-                    {"role": "assistant", "tool_calls": [call("call_1", name)]},
-                    result("call_1"),
-                ],
-                "tools": [function(name)],
-                "tool_choice": {"type": "function", "function": {"name": name}},
-            }
-        else:
-            fields = {
-                "messages": [
-                    USER,
-                    {"role": "assistant", "content": [tool_use("toolu_1", name)]},
-                    {"role": "user", "content": [tool_result("toolu_1")]},
-                ],
-                "tools": [tool(name)],
-                "tool_choice": {"type": "tool", "name": name},
-            }
-
-        body, _ = sent(caller, target("anthropic"), **fields)
-
-        fitted = body["tools"][0]["name"]
-        assert re.fullmatch("[a-zA-Z0-9_-]{1,128}", fitted)
-        assert body["tool_choice"]["name"] == fitted
-        assert body["messages"][1]["content"][0]["name"] == fitted
-
-    def test_a_signature_of_another_vendor_is_taken_out_of_ids(self) -> None:
-        carrying = with_signature("toolu_1", "SIG==")
-        messages = [
-            USER,
-            {"role": "assistant", "content": [tool_use(carrying)]},
-            {"role": "user", "content": [tool_result(carrying)]},
-        ]
-
-        body, _ = sent(ANTHROPIC, target("anthropic"), messages=messages)
-
-        assert body["messages"][1]["content"] == [tool_use("toolu_1")]
-        assert body["messages"][2]["content"] == [tool_result("toolu_1")]
-
-    def test_the_last_four_marks_are_left(self) -> None:
-        text = {"type": "text", "text": "t", "cache_control": MARK}
-        answered = {**result("call_1"), "content": [text]}
-
-        body, ignored = sent(
-            OPENAI,
-            target("anthropic"),
-            messages=[
-                {"role": "system", "content": [text]},
-                {"role": "user", "content": [text, text]},
-                {"role": "assistant", "tool_calls": [call("call_1")], "cache_control": MARK},
-                answered,
-            ],
-            tools=[{**function(), "cache_control": MARK}],
-        )
-
-        assert json.dumps(body).count("cache_control") == 4
-        assert "cache_control" not in json.dumps([body["tools"], body["system"]])
-        assert ignored == ("cache_control",)
-
-
-def test_a_routes_limit_gives_way_unnamed() -> None:
-    aim = target("anthropic", limit=100)
-    body = {"model": "m", "messages": [USER]}
-    request = replace(FORMATS[OPENAI].read_request(body), max_tokens=500)
-
-    wire = FORMATS[ANTHROPIC].write_request(request, aim)
-
-    assert json.loads(wire.body)["max_tokens"] == 100
-    assert wire.ignored == ()

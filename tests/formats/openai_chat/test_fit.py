@@ -1,0 +1,288 @@
+"""Fields of requests, fitted to vendors of OpenAI Chat Completions."""
+
+import json
+from typing import Any
+
+import pytest
+
+from llm_routing.core.content import Message, Role, TextPart
+from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.core.types import LLMRequest
+from llm_routing.formats.openai_chat.wire_format import OpenAIChat
+from tests.formats.vendor_requests import (
+    ANTHROPIC,
+    IMAGE_SOURCE,
+    MARK,
+    OPENAI,
+    REASONING,
+    USER,
+    function,
+    sent,
+    target,
+    tool,
+    tool_result,
+    tool_use,
+)
+
+OUR_ANSWER: dict[str, Any] = {
+    "role": "assistant",
+    "content": "a",
+    "reasoning_content": "T",
+    "refusal": None,
+    "annotations": [],
+}
+
+
+class TestOpenAIsExtras:
+    @pytest.mark.parametrize(
+        ("vendor", "named"),
+        [("mistral", ("store", "reasoning_content")), ("groq", ("metadata", "reasoning_content"))],
+    )
+    def test_what_the_vendor_refuses_is_left_out(self, vendor: str, named: tuple[str, ...]) -> None:
+        body, ignored = sent(
+            OPENAI,
+            target(vendor),
+            messages=[USER, OUR_ANSWER, USER],
+            seed=1,
+            store=False,
+            metadata={"k": "v"},
+        )
+
+        assert body["messages"] == [USER, {"role": "assistant", "content": "a"}, USER]
+        seed = {"random_seed": 1, "metadata": {"k": "v"}} if vendor == "mistral" else {"seed": 1}
+        assert {name: body[name] for name in body if name not in ("model", "messages")} == seed
+        assert set(ignored) == set(named) - {"store"}
+
+    def test_openai_itself_is_spared_the_words_of_others_and_given_what_is_unknown(self) -> None:
+        body, ignored = sent(
+            OPENAI, target("openai"), messages=[USER, OUR_ANSWER, USER], top_k=5, future={"x": 1}
+        )
+
+        assert body["future"] == {"x": 1}
+        assert body["messages"][1] == {
+            "role": "assistant",
+            "content": "a",
+            "refusal": None,
+            "annotations": [],
+        }
+        assert ignored == ("top_k", "reasoning_content")
+
+    def test_a_caller_in_process_is_believed_about_a_field(self) -> None:
+        request = LLMRequest((Message(Role.USER, (TextPart("Hi"),)),), extra={"novel": 1})
+
+        assert json.loads(OpenAIChat().write_request(request, target("mistral")).body)["novel"] == 1
+
+    def test_values_are_fitted(self) -> None:
+        assert sent(OPENAI, target("groq"), service_tier="priority")[1] == ("service_tier",)
+        assert sent(OPENAI, target("groq"), service_tier="flex")[0]["service_tier"] == "flex"
+        body, ignored = sent(OPENAI, target("mistral"), temperature=1.8)
+        assert (body["temperature"], ignored) == (1.5, ("temperature",))
+
+    @pytest.mark.parametrize(
+        "fields",
+        [{"web_search_options": {}}, {"modalities": ["text", "audio"]}],
+    )
+    def test_what_would_change_the_answer_is_passed_on(self, fields: dict[str, Any]) -> None:
+        with pytest.raises(UnsupportedRequest):
+            sent(OPENAI, target("groq"), **fields)
+
+    @pytest.mark.parametrize("vendor", ["groq", "deepseek", "ollama"])
+    def test_several_answers_are_passed_on(self, vendor: str) -> None:
+        with pytest.raises(UnsupportedRequest):
+            sent(OPENAI, target(vendor), n=2)
+
+    def test_what_ollama_pays_no_heed_to_is_named(self) -> None:
+        asked = {"tools": [function()], "tool_choice": "required", "user": "u"}
+
+        assert set(sent(OPENAI, target("ollama"), **asked)[1]) == {"tool_choice", "user"}
+        assert sent(OPENAI, target("ollama"), tools=[function()], tool_choice="auto")[1] == ()
+
+    def test_no_choice_of_tools_is_no_tools(self) -> None:
+        body, ignored = sent(OPENAI, target("ollama"), tools=[function()], tool_choice="none")
+
+        assert body.keys() == {"model", "messages"}
+        assert ignored == ()
+
+    @pytest.mark.parametrize("vendor", ["google", "mistral", "deepseek", "vllm"])
+    def test_a_tool_of_a_kind_that_the_vendor_lacks_is_passed_on(self, vendor: str) -> None:
+        with pytest.raises(UnsupportedRequest):
+            sent(OPENAI, target(vendor), tools=[{"type": "custom", "custom": {"name": "f"}}])
+
+
+class TestStopsAndPenalties:
+    def test_a_reasoning_model_gets_no_stop_of_an_anthropic_caller(self) -> None:
+        body, ignored = sent(ANTHROPIC, target("openai", REASONING), stop_sequences=["</x>"])
+
+        assert "stop" not in body
+        assert ignored == ("stop",)
+
+    def test_nor_what_else_it_refuses(self) -> None:
+        refused: dict[str, Any] = {
+            "stop": "x",
+            "presence_penalty": 0.1,
+            "frequency_penalty": 0.1,
+            "logprobs": True,
+            "logit_bias": {"1": 1},
+            "temperature": 0.5,
+            "top_p": 0.5,
+        }
+        body, ignored = sent(OPENAI, target("openai", REASONING), **refused)
+
+        assert not body.keys() & refused.keys()
+        assert set(ignored) == refused.keys()
+
+    def test_other_vendors_reasoning_models_stop(self) -> None:
+        body, ignored = sent(OPENAI, target("openrouter", REASONING), stop="x", temperature=0.5)
+
+        assert body["stop"] == "x"
+        assert ignored == ("temperature",)
+
+    @pytest.mark.parametrize(("vendor", "most"), [("openai", 4), ("groq", 4), ("google", 5)])
+    def test_there_are_as_many_stops_as_the_vendor_takes(self, vendor: str, most: int) -> None:
+        stops = list("abcdef")
+
+        for caller, name in ((ANTHROPIC, "stop_sequences"), (OPENAI, "stop")):
+            body, ignored = sent(caller, target(vendor), **{name: stops})
+            assert body["stop"] == stops[:most]
+            assert ignored == ("stop",)
+
+
+class TestCacheMarks:
+    @pytest.mark.parametrize(
+        ("vendor", "model"), [("openrouter", "anthropic/x"), ("portkey", "@anthropic/x")]
+    )
+    def test_an_anthropic_callers_reach_the_same_parts(self, vendor: str, model: str) -> None:
+        body, ignored = sent(
+            ANTHROPIC,
+            target(vendor, model=model),
+            system=[{"type": "text", "text": "s", "cache_control": MARK}],
+            messages=[
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "u", "cache_control": MARK},
+                        {"type": "image", "source": IMAGE_SOURCE, "cache_control": MARK},
+                    ],
+                },
+                {"role": "assistant", "content": [tool_use("toolu_1")]},
+                {"role": "user", "content": [{**tool_result("toolu_1"), "cache_control": MARK}]},
+            ],
+            tools=[tool(cache_control=MARK)],
+        )
+
+        system, user, _, answer = body["messages"]
+        assert system["content"] == [{"type": "text", "text": "s", "cache_control": MARK}]
+        assert [part["cache_control"] for part in user["content"]] == [MARK, MARK]
+        assert answer["content"] == [{"type": "text", "text": "r", "cache_control": MARK}]
+        assert body["tools"][0]["cache_control"] == MARK
+        assert ignored == ()
+
+    def test_an_openai_callers_whole_message_is_marked_on_its_part(self) -> None:
+        body, _ = sent(OPENAI, target("openrouter"), messages=[{**USER, "cache_control": MARK}])
+
+        assert body["messages"] == [
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "Hi", "cache_control": MARK}],
+            }
+        ]
+
+    @pytest.mark.parametrize("vendor", ["openai", "google", "mistral", "groq", "deepseek", "vllm"])
+    def test_they_are_named_where_there_is_no_place_for_them(self, vendor: str) -> None:
+        part = {"type": "text", "text": "u", "cache_control": MARK}
+        message = {"role": "user", "content": [part]}
+        questions = (
+            (OPENAI, {"messages": [message]}),
+            (OPENAI, {"messages": [{**USER, "cache_control": MARK}]}),
+            (OPENAI, {"tools": [{**function(), "cache_control": MARK}]}),
+            (ANTHROPIC, {"messages": [message]}),
+            (ANTHROPIC, {"tools": [tool(cache_control=MARK)]}),
+            (ANTHROPIC, {"system": [part]}),
+        )
+
+        for caller, fields in questions:
+            body, ignored = sent(caller, target(vendor), **fields)
+            assert "cache_control" not in json.dumps(body)
+            assert ignored == ("cache_control",)
+
+    def test_an_empty_mark_is_left_out_unnamed(self) -> None:
+        part = {"type": "text", "text": "u", "cache_control": None}
+
+        body, ignored = sent(
+            OPENAI, target("openai"), messages=[{"role": "user", "content": [part]}]
+        )
+
+        assert body["messages"][0]["content"] == [{"type": "text", "text": "u"}]
+        assert ignored == ()
+
+    def test_a_call_has_no_place_for_one(self) -> None:
+        used = {**tool_use("toolu_1"), "cache_control": MARK}
+        messages = [
+            USER,
+            {"role": "assistant", "content": [used]},
+            {"role": "user", "content": [tool_result("toolu_1")]},
+        ]
+
+        body, ignored = sent(ANTHROPIC, target("openrouter"), messages=messages)
+
+        assert "cache_control" not in json.dumps(body)
+        assert ignored == ("cache_control",)
+
+
+class TestOtherFieldsOfAnthropic:
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("container", "c"),
+            ("service_tier", "standard_only"),
+            ("context_management", {"edits": [{"type": "clear_tool_uses_20250919"}]}),
+            ("output_config.task_budget", {"type": "tokens", "total": 9}),
+            ("thinking.display", "summarized"),
+            ("tools.defer_loading", True),
+            ("system.citations", [{"type": "char_location"}]),
+        ],
+    )
+    def test_what_has_no_word_is_named(self, field: str, value: Any) -> None:
+        outer, _, inner = field.partition(".")
+        fields: dict[str, Any] = {field: value}
+        if inner:
+            given: dict[str, Any] = {
+                "output_config": {"effort": "high"},
+                "thinking": {"type": "adaptive"},
+                "tools": tool(),
+                "system": {"type": "text", "text": "s"},
+            }[outer]
+            changed = {**given, inner: value}
+            fields = {outer: [changed] if outer in ("tools", "system") else changed}
+
+        body, ignored = sent(ANTHROPIC, target("openai"), **fields)
+
+        assert ignored == (field,)
+        assert not body.keys() & {"container", "service_tier"}
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"service_tier": "auto"},
+            {"container": None},
+            {"context_management": {"edits": []}},
+            {"inference_geo": "global"},
+        ],
+    )
+    def test_what_asks_for_nothing_is_not_named(self, fields: Any) -> None:
+        assert sent(ANTHROPIC, target("openai"), **fields)[1] == ()
+
+    def test_servers_with_tools_are_passed_on(self) -> None:
+        with pytest.raises(UnsupportedRequest):
+            sent(ANTHROPIC, target("openai"), mcp_servers=[{"type": "url", "url": "https://x"}])
+
+    def test_a_place_that_the_target_cannot_promise_is_passed_on(self) -> None:
+        with pytest.raises(UnsupportedRequest, match="inference_geo"):
+            sent(ANTHROPIC, target("openai"), inference_geo="us")
+
+    def test_no_caller_can_fill_the_header(self) -> None:
+        fields = {f"field-{number}-{'x' * 500}": 1 for number in range(500)}
+
+        _, ignored = sent(ANTHROPIC, target("openai"), **fields)
+
+        assert len(", ".join(ignored)) < 4096
