@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 
 # What the tests on MariaDB run: a database may differ in what it stores, compares, locks and refuses.
-ON_EVERY_DATABASE := tests/databases tests/models tests/ledger tests/admin/test_changes.py tests/admin/test_pages.py \
+ON_EVERY_DATABASE := tests/databases tests/models tests/configuration/test_content_check.py tests/ledger tests/admin/test_changes.py tests/admin/test_pages.py \
   tests/setup/test_configure.py tests/health/test_lease.py \
   tests/migrating/test_write.py tests/health/test_credentials.py
 

@@ -225,6 +225,20 @@ class ConfigurationQuerySet(PrimaryQuerySet[T]):
                 self._record(created, created=True)
         return created
 
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """As in Django. Moves the version itself, because rows that the database deletes in a
+        cascade send no signals."""
+        self._for_write = True
+        # With a savepoint: a caller may catch `ProtectedError` in a transaction of its own.
+        with transaction.atomic(using=self.db):
+            deleted = super().delete()
+            if deleted[0]:
+                self._bump()
+        return deleted
+
+    delete.alters_data = True  # type: ignore[attr-defined]  # as in Django
+    delete.queryset_only = True  # type: ignore[attr-defined]  # as in Django
+
     def _rows(self, keys: Sequence[Any]) -> list[T]:
         plain: models.QuerySet[T] = models.QuerySet(self.model, using=self.db)
         size = connections[self.db].features.max_query_params or len(keys)
@@ -234,13 +248,16 @@ class ConfigurationQuerySet(PrimaryQuerySet[T]):
     def _record(self, rows: list[T], *, created: bool) -> None:
         history: Any = self.model.history  # type: ignore[attr-defined]  # set by simple_history
         history.bulk_history_create(rows, update=not created)
+        self._bump()
+
+    def _bump(self) -> None:
         area: str = self.model.area  # type: ignore[attr-defined]  # of ConfigurationModel
         ConfigurationVersion.objects.using(self.db).bump(area)
 
 
 class ConfigurationModel(models.Model):
     """The base of every model of the configuration. `receivers` moves the version of `area` when
-    a row is saved, loaded raw from a fixture or deleted."""
+    a row is saved or loaded raw from a fixture."""
 
     area: ClassVar[str] = ConfigurationVersion.Area.ROUTING
 
@@ -252,3 +269,15 @@ class ConfigurationModel(models.Model):
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
         with transaction.atomic(using=using, savepoint=False):
             super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """As in Django; the version moves in the same transaction, even if rows are deleted by a
+        cascade of the database, which sends no signals."""
+        using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        # With a savepoint: a caller may catch `ProtectedError` in a transaction of its own.
+        with transaction.atomic(using=using):
+            deleted = super().delete(*args, **kwargs)
+            ConfigurationVersion.objects.using(using).bump(self.area)
+        return deleted
+
+    delete.alters_data = True  # type: ignore[attr-defined]  # as in Django

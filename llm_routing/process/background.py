@@ -19,6 +19,7 @@ from django.db import connections
 from llm_routing.access.key_ring import keys
 from llm_routing.access.known_keys import KnownKeys
 from llm_routing.conf import get_settings
+from llm_routing.configuration.content_check import ContentCheck
 from llm_routing.configuration.source import SnapshotSource, snapshot_source
 from llm_routing.core import ids, running
 from llm_routing.health.monitor import health_monitor
@@ -49,6 +50,7 @@ class Background:
         self.metrics = Metrics(None if is_off else settings.state_dir / "metrics")
         self.known_keys = KnownKeys(settings.state_dir / "known_keys", keys)
         self._snapshots = snapshots
+        self._content_checks = [ContentCheck(area) for area in ConfigurationVersion.Area]
         self._stopping = threading.Event()
         self._next_ship = float("-inf")
         self._ship_pause = settings.ledger_flush_interval
@@ -131,7 +133,11 @@ class Background:
         # that has only ended the connection we kept is asked again, over another.
         was_kept = any(c.connection is not None for c in connections.all(initialized_only=True))
         if self._guarded(self.look_at_keys) or (was_kept and self._guarded(self.look_at_keys)):
-            for step in (self._snapshots.refresh, health_monitor.sync, self.known_keys.save):
+            # The content is read before the tables are compiled from it, so that no change between
+            # the two is missed.
+            checks = (check.run for check in self._content_checks)
+            steps = (self._snapshots.refresh, health_monitor.sync, self.known_keys.save)
+            for step in (*checks, *steps):
                 self._guarded(step)
         else:
             self._snapshots.mark_unconfirmed()
