@@ -1,6 +1,5 @@
 """The composition root: the only file that knows Django, the network and the core together."""
 
-import os
 import threading
 from asyncio import get_running_loop
 from collections import Counter
@@ -39,15 +38,17 @@ from .crypto.in_transit import Sealing, Signing
 from .discovery import DiscoveryReport, discover
 from .health.monitor import health_monitor
 from .health.sweep import Network, NoLedger, Selection, SweepReport, sweep
-from .health.sweeper import ensure_sweeper, stop_sweeper
+from .health.sweeper import ensure_sweeper
 from .ledger.shipping import Ledger
 from .metrics import NoMetrics, Readings
 from .models.databases import DATABASE_ERRORS
 from .process.admission import admission
-from .process.background import ensure_background, stop_background
+from .process.background import ensure_background
+from .process.state import process_state, stop_threads
 from .router.pending import PendingRouter
 from .router.routers import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
-from .system.loops import refuse_event_loop, stop_lasting_loop
+from .system.forks import Stage, forks
+from .system.loops import require_no_event_loop
 from .vendors import VENDORS
 
 _DEFAULT = RouterConfig()
@@ -87,7 +88,7 @@ def get_llm_router(dynamic: bool = True, config: RouterConfig | None = None) -> 
 def get_llm_router_sync(dynamic: bool = True, config: RouterConfig | None = None) -> BaseLLMRouter:
     """`get_llm_router` for synchronous code, for `complete_sync`. Raises `RuntimeError` in a thread
     that runs an event loop."""
-    refuse_event_loop()
+    require_no_event_loop()
     key = (dynamic, config or _DEFAULT)
     router = _routers.get(key)
     if router is None:
@@ -129,9 +130,8 @@ async def close_routers() -> None:
         # Whoever spoke last may have opened a connection anew.
         await redis.aclose()
     _redis.clear()
-    await get_running_loop().run_in_executor(None, _stop_threads)
-    health_monitor.forget()
-    admission.forget()
+    await get_running_loop().run_in_executor(None, stop_threads)
+    process_state.close()
 
 
 async def get_exposition() -> "Exposition":
@@ -187,12 +187,6 @@ def _transport(settings: Settings) -> AiohttpTransport:
             bypass=settings.no_proxy,
         ),
     )
-
-
-def _stop_threads() -> None:
-    stop_sweeper()
-    stop_background()
-    stop_lasting_loop()
 
 
 def _prepare(dynamic: bool) -> None:
@@ -404,10 +398,6 @@ def _after_fork() -> None:
     _routers.clear()
     _usual.clear()
     _redis.clear()
-    health_monitor.forget()
-    admission.forget()
-    _lock.release()
 
 
-# Held across the fork, so that the child does not inherit it from a thread that it does not have.
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)
+forks.add(Stage.ROUTERS, _after_fork, locks=[_lock])

@@ -5,7 +5,6 @@ A warm key costs no query and no thread. What a key is, and how it is digested, 
 """
 
 import asyncio
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +27,7 @@ from llm_routing.models.access import KEY_START, key_digest
 from llm_routing.models.databases import with_zone
 from llm_routing.models.gateway_pool import use_gateway_pool
 from llm_routing.signals import configuration_changed
+from llm_routing.system.forks import Stage, forks
 
 from .refused_keys import Reason, refused_keys
 
@@ -282,7 +282,7 @@ def _after_fork() -> None:
 
 
 _executor = _new_executor()
-os.register_at_fork(after_in_child=_after_fork)
+forks.add(Stage.KEY_LOOKUPS, _after_fork)
 
 keys = KeyRing()
 

@@ -35,10 +35,10 @@ class RefusedKeys:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self.clear()
+        self.reset()
 
-    def clear(self) -> None:
-        """Begins anew."""
+    def reset(self) -> None:
+        """Returns to the initial state."""
         self.counts: dict[str, int] = dict.fromkeys((each.value for each in Reason), 0)
         self._logged = dict(self.counts)
         self._next_log = float("-inf")

@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from llm_routing.core.types import Caller
 from llm_routing.serving.exchange import EndpointResponse
 from llm_routing.serving.lifecycle import shutdown_error, was_cancelled_by_shutdown
-from llm_routing.system.loops import run_lasting
+from llm_routing.system.loops import run_in_background_loop
 
 from .completions import GatewayRequest
 from .errors import Envelope, MethodNotAllowed, UnknownEndpoint, as_llm_error, error_response
@@ -40,7 +40,8 @@ def with_error_envelope(view: View, envelope_of: EnvelopeOf) -> View:
             answer = view(request, *args, **kwargs)
             # Under WSGI every request has an event loop of its own, which would take the
             # connections to the providers with it.
-            response = await (run_lasting(answer) if isinstance(request, WSGIRequest) else answer)
+            is_wsgi = isinstance(request, WSGIRequest)
+            response = await (run_in_background_loop(answer) if is_wsgi else answer)
             if isinstance(response, HttpResponseNotAllowed):
                 allow = response.headers["Allow"]
                 raise MethodNotAllowed(f"Only {allow} can be used here.", allow=allow)

@@ -63,6 +63,10 @@ class SnapshotSource:
             logger.info("Configuration version %d is in use.", version)
             return True
 
+    def after_fork(self) -> None:
+        """In a forked child: another thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+
     def mark_unconfirmed(self) -> None:
         """Records that the database is away; the current snapshot stays in use."""
         with self._lock:

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from llm_routing.system.forks import Stage, forks
+
 SALT_BYTES = 16
 NONCE_BYTES = 12
 SIGNATURE_BYTES = 16
@@ -108,4 +110,4 @@ def _renew_all() -> None:
         sealing.renew()
 
 
-os.register_at_fork(after_in_child=_renew_all)
+forks.add(Stage.SEALING, _renew_all)

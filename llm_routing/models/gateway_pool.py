@@ -5,10 +5,11 @@ could use up all of them. A thread that calls `use_gateway_pool` has a small poo
 relies on one private attribute of Django's, which a test holds it to.
 """
 
-import os
 from typing import Any
 
 from django.db import connections
+
+from llm_routing.system.forks import Stage, forks
 
 SIZE = 3
 """One for the background thread, one for key look-ups, one to spare."""
@@ -42,4 +43,4 @@ def _after_fork() -> None:
     _pools.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+forks.add(Stage.DATABASE_POOLS, _after_fork)

@@ -13,10 +13,10 @@ class Admission:
     """One for the process: its routers and event loops share the places."""
 
     def __init__(self) -> None:
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Starts anew: the routers are closed, or this is a forked child."""
+    def reset(self) -> None:
+        """Returns to the initial state, without limits."""
         self._limit: ConcurrencyLimit | None = None
         self._clock: Clock | None = None
         self._longest = 0.0

@@ -1,17 +1,14 @@
-"""The process's one background thread: polls the configuration, ships the ledger, takes samples.
+"""The process's background thread: polls the configuration, ships the ledger, samples metrics.
 
-A thread and not a task, so that the ORM is used without hops and it serves every way of running:
-ASGI, WSGI, commands and workers.
+It is a thread and not a task, so it uses the ORM directly and serves every way of running: ASGI,
+WSGI, commands and workers.
 """
 
 import atexit
-import faulthandler
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
 from django.db import connections
@@ -21,7 +18,6 @@ from llm_routing.access.known_keys import KnownKeys
 from llm_routing.conf import get_settings
 from llm_routing.configuration.content_check import ContentCheck
 from llm_routing.configuration.source import SnapshotSource, snapshot_source
-from llm_routing.core import ids, running
 from llm_routing.health.monitor import health_monitor
 from llm_routing.ledger.retention import BATCH, prune_batch
 from llm_routing.ledger.shipping import Ledger
@@ -29,19 +25,24 @@ from llm_routing.metrics import Metrics
 from llm_routing.models import ConfigurationVersion
 from llm_routing.models.databases import DATABASE_ERRORS
 from llm_routing.models.gateway_pool import use_gateway_pool
+from llm_routing.system.crashes import enable_crash_tracebacks
+from llm_routing.system.forks import Stage
 from llm_routing.system.private_files import tighten
+from llm_routing.system.threads import BackgroundThread, OnePerProcess
 
 logger = logging.getLogger(__name__)
 
 RECOVERY_INTERVAL = 30.0
 CONNECTION_SECONDS = 10.0
-LONGEST_PAUSE = 10.0
+MAX_SHIP_PAUSE = 10.0
 PRUNE_INTERVAL = 600.0
-STOP_TIMEOUT = 10.0
+
+_step_running = threading.Lock()
 
 
 class Background:
-    """Starts with the first router and ends with `stop` or with the process."""
+    """The thread and what it works on. Starts with the first router; ends with `stop` or with the
+    process."""
 
     def __init__(self, snapshots: SnapshotSource) -> None:
         settings = get_settings()
@@ -51,30 +52,42 @@ class Background:
         self.known_keys = KnownKeys(settings.state_dir / "known_keys", keys)
         self._snapshots = snapshots
         self._content_checks = [ContentCheck(area) for area in ConfigurationVersion.Area]
-        self._stopping = threading.Event()
         self._next_ship = float("-inf")
         self._ship_pause = settings.ledger_flush_interval
         self._access_version: tuple[int, str] | None = None
-        self._thread = threading.Thread(target=self._run, name="llm_routing", daemon=True)
+        self._thread = BackgroundThread("llm_routing", self._run)
 
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread, after it has shipped what is settled."""
-        self._stopping.set()
-        self._thread.join(STOP_TIMEOUT)
+        """Stops the thread after it has shipped the settled attempts."""
+        self._thread.stop()
 
-    def _run(self) -> None:
+    def forget(self) -> None:
+        """In a forked child: the ledger and the metrics stay the parent's."""
+        self.ledger.forget()
+        self.metrics.forget()
+
+    def look_at_keys(self) -> None:
+        """Has API keys checked again if any of them has changed since the last look. Raises
+        `django.db.Error`."""
+        version = ConfigurationVersion.objects.stamped("access")
+        if version != self._access_version:
+            self._access_version = version
+            keys.invalidate()
+            self.known_keys.outdate()
+
+    def _run(self, stopping: threading.Event) -> None:
         settings = get_settings()
         use_gateway_pool()
         next_poll = next_recovery = next_connection = next_prune = time.monotonic()
-        while not self._stopping.is_set():
+        while not stopping.is_set():
             now = time.monotonic()
             if now >= next_connection:
-                # To open one costs more than most of the steps, and SQLite writes its log back
-                # where the last one is closed. A step that fails closes it too.
+                # Connections are kept for a while: opening one costs more than most steps, and
+                # SQLite checkpoints its log when the last one closes. A failed step closes it too.
                 next_connection = now + CONNECTION_SECONDS
                 self._guarded(connections.close_all)
             self._guarded(self.ledger.restore)
@@ -91,46 +104,35 @@ class Background:
                 next_recovery = now + RECOVERY_INTERVAL
                 self._guarded(self._recover)
                 self._guarded(self.metrics.tidy)
-            self._guarded(_give_back)
-            self._stopping.wait(
-                min(settings.ledger_flush_interval, settings.snapshot_poll_interval)
-            )
-        # What was kept may be broken, and there is no second try.
+            self._guarded(_release_pooled_connections)
+            stopping.wait(min(settings.ledger_flush_interval, settings.snapshot_poll_interval))
+        # A kept connection may be broken, and the last steps are not repeated.
         self._guarded(connections.close_all)
-        self._guarded(self._close)
+        self._guarded(self.ledger.close)
         self._guarded(health_monitor.withdraw_reports)
         self._guarded(partial(self.known_keys.save, at_once=True))
         self.metrics.close()
         connections.close_all()
 
     def _guarded(self, step: Callable[[], object]) -> bool:
-        """Runs a step, and whether it came to its end; the thread outlives whatever it meets, above
-        all an absent database."""
-        with _working:
+        """Runs a step and returns whether it succeeded. The thread survives every error; the usual
+        one is that the database is unavailable."""
+        with _step_running:
             try:
                 step()
             except DATABASE_ERRORS as error:
                 logger.warning("The database cannot be used: %s", type(error).__name__)
                 connections.close_all()
             except Exception:
-                logger.exception("A background step failed and will be tried again.")
+                logger.exception("A background step failed and will be retried.")
                 connections.close_all()
             else:
                 return True
         return False
 
-    def look_at_keys(self) -> None:
-        """Has keys checked once more if any has changed since the last look. Raises
-        `django.db.Error`."""
-        version = ConfigurationVersion.objects.stamped("access")
-        if version != self._access_version:
-            self._access_version = version
-            keys.invalidate()
-            self.known_keys.outdate()
-
     def _poll(self) -> None:
-        # A database that is silent takes its time to fail; it is asked one thing and no more. One
-        # that has only ended the connection we kept is asked again, over another.
+        # A database that does not respond takes a while to fail, so it gets only one query. If it
+        # has just closed the connection that was kept, the query is repeated over another one.
         was_kept = any(c.connection is not None for c in connections.all(initialized_only=True))
         if self._guarded(self.look_at_keys) or (was_kept and self._guarded(self.look_at_keys)):
             # The content is read before the tables are compiled from it, so that no change between
@@ -144,8 +146,8 @@ class Background:
 
     def _ship(self) -> None:
         if time.monotonic() >= self._next_ship and not self._stores(self.ledger.ship):
-            # Each try asks the database to refuse the same records again.
-            self._ship_pause = min(2 * self._ship_pause, LONGEST_PAUSE)
+            # Each try makes the database reject the same records again.
+            self._ship_pause = min(2 * self._ship_pause, MAX_SHIP_PAUSE)
             self._next_ship = time.monotonic() + self._ship_pause
         elif not self.ledger.trouble:
             self._ship_pause = get_settings().ledger_flush_interval
@@ -153,20 +155,9 @@ class Background:
     def _recover(self) -> None:
         self._stores(self.ledger.recover)
 
-    def _prune(self) -> bool:
-        """Removes one batch of old usage records; whether it was the last for now. The next one
-        comes after the next poll, so that neither polls nor other writers wait."""
-        days = get_settings().usage_retention_days
-        with _working:
-            try:
-                batch = prune_batch(days)
-            except DATABASE_ERRORS:
-                connections.close_all()  # the poll logs it
-                return True
-        return batch < BATCH
-
     def _stores(self, step: Callable[[], object]) -> bool:
-        """Whether the database takes records. The ledger logs when that changes."""
+        """Runs a step that stores records and returns whether it succeeded. The ledger logs when
+        that changes."""
         try:
             step()
         except DATABASE_ERRORS:
@@ -174,73 +165,45 @@ class Background:
             return False
         return True
 
-    def _close(self) -> None:
-        self.ledger.close()
+    def _prune(self) -> bool:
+        """Deletes one batch of old usage records and returns whether it was the last for now. The
+        next batch follows the next poll, so that neither polls nor other writers wait."""
+        days = get_settings().usage_retention_days
+        with _step_running:
+            try:
+                batch = prune_batch(days)
+            except DATABASE_ERRORS:
+                connections.close_all()  # the poll logs it
+                return True
+        return batch < BATCH
 
 
-def _give_back() -> None:
-    """Others may wait for a connection that is from a pool, and one that failed may be broken."""
+def _release_pooled_connections() -> None:
+    """Closes connections that other threads may wait for, and those that may be broken."""
     for connection in connections.all(initialized_only=True):
         if connection.errors_occurred or connection.settings_dict["OPTIONS"].get("pool"):
             connection.close()
 
 
-_lock = threading.Lock()
-_working = threading.Lock()
-_running: list[Background] = []
+_background: OnePerProcess[Background] = OnePerProcess(
+    Stage.BACKGROUND, on_fork=Background.forget, locks=[_step_running]
+)
 
 
 def ensure_background() -> Background:
-    """The process's background thread, started where it was not."""
-    with _lock:
-        if not _running:
-            tell_of_crashes()
-            tighten(get_settings().state_dir)
-            _running.append(Background(snapshot_source))
-            _running[0].start()
-        return _running[0]
+    """Returns the process's background thread; starts it first if there is none."""
+    return _background.ensure(_create)
 
 
-def tell_of_crashes() -> None:
-    """Has a crash of the process (SIGBUS above all, from a truncated file in STATE_DIR) leave a
-    traceback on stderr, unless the host has arranged for it already."""
-    if not faulthandler.is_enabled():
-        # A host may have replaced stderr by an object without a file descriptor.
-        with suppress(AttributeError, ValueError, OSError, RuntimeError):
-            faulthandler.enable()
+def _create() -> Background:
+    enable_crash_tracebacks()
+    tighten(get_settings().state_dir)
+    return Background(snapshot_source)
 
 
 def stop_background() -> None:
-    """Ends the background thread, if there is one."""
-    with _lock:
-        running = _running.copy()
-        _running.clear()
-    for background in running:
-        background.stop()
+    """Stops the background thread, if there is one."""
+    _background.stop()
 
 
-def _before_fork() -> None:
-    _lock.acquire()
-    _working.acquire()
-
-
-def _release() -> None:
-    _working.release()
-    _lock.release()
-
-
-def _after_fork() -> None:
-    """Threads do not survive a fork: the child starts its own when it needs one."""
-    for background in _running:
-        background.ledger.forget()
-        background.metrics.forget()
-    _running.clear()
-    ids.forget()
-    running.forget()
-    _release()
-
-
-# Held across the fork, so that the child inherits neither a lock of ours nor one of the database
-# driver's from a thread that it does not have.
-os.register_at_fork(before=_before_fork, after_in_parent=_release, after_in_child=_after_fork)
 atexit.register(stop_background)

@@ -15,6 +15,10 @@ class BodyBudget:
     """Bytes of request bodies in this process, from their first byte to the end of the request."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Returns to the initial state, for example in a forked child."""
         self._lock = threading.Lock()
         self.bytes = 0
         self._bytes_of: dict[str, int] = {}

@@ -25,7 +25,7 @@ PATHS = ["/v1/chat/completions", "/v1/messages", "/v1/embeddings", "/api/llm/com
 
 @pytest.fixture(autouse=True)
 def fresh() -> None:
-    refused_keys.clear()
+    refused_keys.reset()
 
 
 def bearer(key: str) -> dict[str, str]:

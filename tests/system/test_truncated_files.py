@@ -23,9 +23,9 @@ import os, sys
 from pathlib import Path
 import django
 django.setup()
-from llm_routing.process.background import tell_of_crashes
+from llm_routing.system.crashes import enable_crash_tracebacks
 from llm_routing.metrics.cells import Cells
-tell_of_crashes()
+enable_crash_tracebacks()
 directory = Path(sys.argv[1])
 cells = Cells(directory)
 (values,) = directory.glob("*.values")
