@@ -27,7 +27,7 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-MOST_FAILURES = 10
+MAX_FAILURES = 10
 WINDOW_SECONDS = 300
 
 Handler = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
@@ -65,7 +65,7 @@ class SlowSignIns:
 
     def authenticate(self, request: HttpRequest | None, **_: Any) -> None:
         """Nobody. Raises `PermissionDenied`, which ends the sign-in, from such an address."""
-        if request is not None and cache.get(_key(request), 0) >= MOST_FAILURES:
+        if request is not None and cache.get(_key(request), 0) >= MAX_FAILURES:
             raise PermissionDenied
 
 
@@ -81,7 +81,7 @@ def count_failure(request: HttpRequest | None = None, **_: Any) -> None:
         failures = cache.incr(key)
     except ValueError:  # the window has just ended
         return
-    if failures == MOST_FAILURES:
+    if failures == MAX_FAILURES:
         logger.warning(
             "Sign-ins from %s are refused for up to %d s: %d have failed.",
             _address(request),

@@ -24,7 +24,7 @@ from llm_routing.core.errors import AccessUnavailable
 from llm_routing.core.types import Caller
 from llm_routing.models import ApiKey
 from llm_routing.models.access import KEY_START, key_digest
-from llm_routing.models.databases import with_zone
+from llm_routing.models.databases import as_utc
 from llm_routing.models.gateway_pool import use_gateway_pool
 from llm_routing.signals import configuration_changed
 from llm_routing.system.forks import Stage, forks
@@ -63,7 +63,7 @@ class KnownKey:
     @classmethod
     def of(cls, row: ApiKey) -> Self:
         """The key of a row."""
-        expires_at = None if row.expires_at is None else with_zone(row.expires_at)
+        expires_at = None if row.expires_at is None else as_utc(row.expires_at)
         return cls(row.digest, row.tenant, row.name, row.deadline, expires_at, row.reads_metrics)
 
     def known(self, generation: object) -> _Known:
@@ -116,7 +116,7 @@ class KeyRing:
             self._known.move_to_end(digest)
         except KeyError:  # another thread has pushed it out
             pass
-        if known.expires_at is not None and known.expires_at <= with_zone(timezone.now()):
+        if known.expires_at is not None and known.expires_at <= as_utc(timezone.now()):
             raise refused_keys.refusal(Reason.EXPIRED, address, known.caller.key_name)
         return known.caller
 

@@ -15,9 +15,9 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from llm_routing.models.version import ConfigurationModel, acting
+from llm_routing.models.version import ConfigurationModel, changes_made_by
 
-from .conflicts import GuardedForm
+from .conflicts import EditConflictForm
 from .history import Timeline
 from .lookups import BoundedLookups
 
@@ -48,7 +48,7 @@ class LLMAdmin(BoundedLookups, Generic[M], admin.ModelAdmin):  # type: ignore[ty
 class ConfigurationAdmin(LLMAdmin[C]):
     """A page whose every change is in the history, under the name of who made it."""
 
-    form = GuardedForm
+    form = EditConflictForm
     change_form_template = "llm_routing/admin/change_form.html"
     change_list_template = "llm_routing/admin/change_list.html"
     actions: tuple[str, ...] = ("activate", "deactivate")
@@ -64,7 +64,7 @@ class ConfigurationAdmin(LLMAdmin[C]):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """As in Django; actions are the user's."""
-        with acting(request):
+        with changes_made_by(request):
             return super().changelist_view(request, extra_context)
 
     def changeform_view(
@@ -75,14 +75,14 @@ class ConfigurationAdmin(LLMAdmin[C]):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """As in Django; the change is the user's."""
-        with acting(request):
+        with changes_made_by(request):
             return super().changeform_view(request, object_id, form_url, extra_context)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """As in Django; the deletion is the user's."""
-        with acting(request):
+        with changes_made_by(request):
             return super().delete_view(request, object_id, extra_context)
 
     def history_view(
@@ -107,10 +107,10 @@ class ConfigurationAdmin(LLMAdmin[C]):
 
     def get_form(
         self, request: HttpRequest, obj: C | None = None, change: bool = False, **kwargs: Any
-    ) -> type[GuardedForm]:
+    ) -> type[EditConflictForm]:
         """As in Django; the form notices changes that others make meanwhile."""
         form = super().get_form(request, obj, change, **kwargs)
-        assert issubclass(form, GuardedForm), "it is made from `self.form`"
+        assert issubclass(form, EditConflictForm), "it is made from `self.form`"
         form.timelines_of = self._timelines
         return form
 

@@ -14,7 +14,7 @@ from llm_routing.models import Provider
 MAX_WAIT = 5.0
 """Seconds to wait for a sweep under way."""
 
-MOST_MESSAGES = 10
+MAX_MESSAGES = 10
 
 
 def check_now(request: HttpRequest, providers: Iterable[Provider]) -> Iterator[tuple[int, str]]:
@@ -41,7 +41,7 @@ def check_now(request: HttpRequest, providers: Iterable[Provider]) -> Iterator[t
 
 def _messages(report: SweepReport) -> Iterator[tuple[int, str]]:
     bad = [result for result in report.results if not result.is_healthy]
-    for result in bad[:MOST_MESSAGES]:
+    for result in bad[:MAX_MESSAGES]:
         name = f"{result.provider}/{result.model}" if result.model else result.provider
         text = (
             _("“%(name)s” is unhealthy: %(code)s. %(reason)s")

@@ -21,7 +21,7 @@ class _Mark(forms.CharField):
         return False
 
 
-class GuardedForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run time
+class EditConflictForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run time
     """A form that knows the newest change of its row when it was opened, and is invalid if there is
     a newer one. Saved again, it overwrites knowingly.
 

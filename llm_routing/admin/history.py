@@ -135,7 +135,14 @@ class Timeline:
                 keys[field.related_model] |= {getattr(row, field.attname) for row in rows}
         names: Names = {}
         for model, values in keys.items():
-            found = model.objects.select_related().in_bulk(values - {None})
+            # A row's text may name the row that it belongs to.
+            parents = [
+                field.name
+                for field in model._meta.concrete_fields  # noqa: SLF001  # documented API
+                if isinstance(field, ForeignKey)
+            ]
+            related = model.objects.select_related(*parents) if parents else model.objects.all()
+            found = related.in_bulk(values - {None})
             names[model] = {key: str(row) for key, row in found.items()}
         return names
 

@@ -60,21 +60,21 @@ class Day:
     is_half_open: bool
 
 
-class DayChangeList(ChangeList):
+class Last24HoursChangeList(ChangeList):
     """A list whose rows have a `day`."""
 
     def get_results(self, request: HttpRequest) -> None:
         """As in Django, and the days of the rows on this page."""
         super().get_results(request)
-        target_of = cast("WithDay", self.model_admin).target_of
+        target_of = cast("Last24HoursColumn", self.model_admin).target_of
         rows = list(self.result_list)
-        days = days_of([target_of(row) for row in rows])
+        days = last_24_hours_of([target_of(row) for row in rows])
         for row in rows:
             row.day = days[target_of(row)]
         self.result_list = rows
 
 
-class WithDay:
+class Last24HoursColumn:
     """For the admin of rows that are targets: the column `day`."""
 
     def target_of(self, row: Any) -> Key:
@@ -83,7 +83,7 @@ class WithDay:
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """The list with days."""
-        return DayChangeList
+        return Last24HoursChangeList
 
     @admin.display(description=gettext_lazy("last day"))
     def day(self, row: Any) -> str:
@@ -92,7 +92,7 @@ class WithDay:
         return format_html("{}{}", sparkline(day.hours), _breaker(day))
 
 
-def days_of(keys: Sequence[Key]) -> Mapping[Key, Day]:
+def last_24_hours_of(keys: Sequence[Key]) -> Mapping[Key, Day]:
     """The last day of each target."""
     # The zone that the database keeps moments in: to convert them MySQL needs tables of zones.
     zone = connections[HealthCheck.objects.db].timezone

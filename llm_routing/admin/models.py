@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 from llm_routing.models import Capability, ModelConfig
 
 from .base import ConfigurationAdmin, status
-from .last_24_hours import Key, WithDay
+from .last_24_hours import Key, Last24HoursColumn
 from .reach import has_open_breaker, is_out, is_sandbox
 
 _PRICED = Q(input_price__isnull=False) & (
@@ -68,7 +68,7 @@ class PricedFilter(admin.SimpleListFilter):
 
 
 @admin.register(ModelConfig)
-class ModelConfigAdmin(WithDay, ConfigurationAdmin[ModelConfig]):
+class ModelConfigAdmin(Last24HoursColumn, ConfigurationAdmin[ModelConfig]):
     """The page of models."""
 
     list_display = (

@@ -23,12 +23,12 @@ from llm_routing.vendors import VENDORS
 
 from .base import ConfigurationAdmin, status
 from .check_now import check_now
-from .last_24_hours import Key, WithDay
+from .last_24_hours import Key, Last24HoursColumn
 from .secret_forms import ProviderForm, hides_secrets
 
 
 @admin.register(Provider)
-class ProviderAdmin(WithDay, ConfigurationAdmin[Provider]):
+class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
     """The page of providers."""
 
     form = ProviderForm

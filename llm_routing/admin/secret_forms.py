@@ -13,7 +13,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from llm_routing.crypto.at_rest import SecretUnreadable, decrypt, mask
 from llm_routing.models import Provider
 
-from .conflicts import GuardedForm
+from .conflicts import EditConflictForm
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -48,7 +48,7 @@ def hides_secrets(*parameters: str) -> Callable[[View], View]:
     return decorate
 
 
-class ProviderForm(GuardedForm):
+class ProviderForm(EditConflictForm):
     """A provider with its key, which goes in and never comes out.
 
     `may_send_environment_keys` is the user's permission of that name.

@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy
 
 from llm_routing.core.types import CostSource, ModelTier
 from llm_routing.models import ApiKey, Provider, UsageRecord, UseCaseRoute
-from llm_routing.models.databases import shown
+from llm_routing.models.databases import in_current_time_zone
 from llm_routing.models.usage import OUTCOMES
 
 from .base import NamesFilter, ReadOnlyAdmin, status
@@ -96,7 +96,7 @@ class UsageRecordAdmin(ReadOnlyAdmin[UsageRecord]):
     @admin.display(description=gettext_lazy("started"), ordering="started_at")
     def started(self, record: UsageRecord) -> str:
         """To the second, in the project's time zone."""
-        return f"{shown(record.started_at):%Y-%m-%d %H:%M:%S}"
+        return f"{in_current_time_zone(record.started_at):%Y-%m-%d %H:%M:%S}"
 
     @admin.display(description=gettext_lazy("target"))
     def target(self, record: UsageRecord) -> str:

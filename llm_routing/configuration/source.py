@@ -43,7 +43,7 @@ class SnapshotSource:
         """
         with self._lock:
             try:
-                version, stamp = ConfigurationVersion.objects.stamped("routing")
+                version, stamp = ConfigurationVersion.objects.version_and_stamp("routing")
                 current = self.current
                 if current.origin is SnapshotOrigin.DATABASE and (
                     (version, stamp) == (current.table.version, current.table.stamp)

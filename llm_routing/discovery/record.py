@@ -12,7 +12,7 @@ from django.db import transaction
 
 from llm_routing.core.errors import UpstreamError
 from llm_routing.models import ModelConfig, Provider
-from llm_routing.models.databases import writes_to
+from llm_routing.models.databases import write_database
 from llm_routing.models.provenance import history_of, lock_configuration, with_change_reason
 
 from .describe import describe
@@ -33,7 +33,7 @@ def record(
     """
     descriptions = _describe_new(lists, now)
     reports = []
-    database = writes_to(ModelConfig)
+    database = write_database(ModelConfig)
     with transaction.atomic(using=database):
         lock_configuration()
         providers = {row.name: row for row in Provider.objects.filter(name__in=lists)}

@@ -23,7 +23,7 @@ from llm_routing.configuration.credentials import STORED
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.ports import BreakerRegistry
 from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, ModelConfig
-from llm_routing.models.databases import DatabaseNow, atomic, writes_to
+from llm_routing.models.databases import DatabaseNow, atomic, write_database
 
 from .credential_breakers import CredentialBreakers, CredentialChange, CredentialEvent
 from .target_health import Check, Key, TargetHealth
@@ -226,7 +226,7 @@ def reset_breakers(targets: Iterable[Key], ordered_by: str) -> None:
     This process follows after the commit, the others with their next `sync`.
     """
     keys = sorted(set(targets))
-    database = writes_to(BreakerReset)
+    database = write_database(BreakerReset)
     with transaction.atomic(using=database):
         BreakerReset.objects.bulk_create(
             BreakerReset(

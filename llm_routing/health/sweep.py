@@ -176,7 +176,7 @@ def _check(
     holder: str,
     stopping: threading.Event,
 ) -> SweepReport:
-    snapshot = compile_snapshot(*ConfigurationVersion.objects.stamped("routing"))
+    snapshot = compile_snapshot(*ConfigurationVersion.objects.version_and_stamp("routing"))
     providers = select(snapshot.table, selection)
     credentials = _Credentials(snapshot.table, snapshot.credentials, network.overrides)
     began = time.monotonic()

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from llm_routing.models.fields import key_variable
+from llm_routing.models.fields import api_key_variable
 from llm_routing.vendors import VENDORS
 
 from .plan import Draft, PlannedProvider
@@ -210,7 +210,7 @@ def _host(address: str) -> str:
 
 def _usable(draft: Draft, name: str, vendor: str, address: str, where: str) -> str:
     """The variable, where a provider there may name it."""
-    if not re.fullmatch(key_variable.regex, name) or len(name) > 128:
+    if not re.fullmatch(api_key_variable.regex, name) or len(name) > 128:
         draft.skip(
             where,
             f"the key is in {shown(name)}; a key's variable has API_KEY in its name here: rename "

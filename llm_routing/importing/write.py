@@ -19,14 +19,14 @@ from llm_routing.core.types import ModelTier
 from llm_routing.discovery.describe import describe
 from llm_routing.discovery.lists import ListedModel
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
-from llm_routing.models.databases import writes_to
+from llm_routing.models.databases import write_database
 from llm_routing.models.provenance import (
     last_written_by,
     lock_configuration,
     save,
     with_change_reason,
 )
-from llm_routing.models.routing import is_use_case
+from llm_routing.models.use_cases import is_use_case
 from llm_routing.setup.report import Action, Change
 from llm_routing.setup.state import wanting
 from llm_routing.vendors import VENDORS
@@ -72,7 +72,7 @@ def migrate(
     encrypts keys that stand in the file into the rows of their providers. `dry_run` does all of it
     and rolls it back.
     """
-    database = writes_to(Provider)
+    database = write_database(Provider)
     with transaction.atomic(using=database):
         lock_configuration()
         report = _Migration(plan, environ, store_keys, today or timezone.now().date()).run(dry_run)

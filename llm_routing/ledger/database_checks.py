@@ -14,8 +14,8 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from llm_routing.conf import get_settings
 from llm_routing.models import UsageRecord
-from llm_routing.models.databases import writes_to
-from llm_routing.models.usage import is_strict
+from llm_routing.models.bulk_insert import rejects_invalid_values
+from llm_routing.models.databases import write_database
 
 from .store import FILE
 
@@ -27,7 +27,7 @@ _LEAST = {"MariaDB": (10, 6), "MySQL": (8, 0, 17)}
 @checks.register()
 def check_database_settings(**_: Any) -> Sequence[checks.CheckMessage]:
     """Whether our tables have a database that we support, and changes are committed."""
-    alias = writes_to(UsageRecord)
+    alias = write_database(UsageRecord)
     try:
         connection = connections[alias]
     except ConnectionDoesNotExist:
@@ -61,7 +61,7 @@ def check_database_server(
     databases: Sequence[str] | None = None, **_: Any
 ) -> Sequence[checks.CheckMessage]:
     """Whether the server is one that we support. MySQL's alone: Django looks at the others'."""
-    alias = writes_to(UsageRecord)
+    alias = write_database(UsageRecord)
     if alias not in (databases or ()) or connections[alias].vendor != "mysql":
         return []
     connection: Any = connections[alias]
@@ -76,7 +76,7 @@ def check_database_server(
                 id="llm_routing.E013",
             )
         )
-    if not is_strict(connection):
+    if not rejects_invalid_values(connection):
         found.append(
             checks.Error(
                 f"The database {alias} is not strict: it cuts off values that do not fit.",

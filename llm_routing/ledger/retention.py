@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from llm_routing.models import UsageRecord
-from llm_routing.models.databases import storable
+from llm_routing.models.databases import as_stored
 
 BATCH = 500
 
@@ -11,4 +11,4 @@ BATCH = 500
 def prune_batch(days: float) -> int:
     """Deletes a batch of records older than `days`, the oldest first, and returns how many that
     were; fewer than `BATCH` were the last. Raises `django.db.Error`."""
-    return UsageRecord.objects.prune(storable(datetime.now(UTC) - timedelta(days=days)), BATCH)
+    return UsageRecord.objects.prune(as_stored(datetime.now(UTC) - timedelta(days=days)), BATCH)

@@ -4,7 +4,7 @@ from django.core.management.base import CommandError
 from django.db import OperationalError, ProgrammingError
 
 
-def unusable(error: Exception, *, returncode: int) -> CommandError:
+def database_error(error: Exception, *, returncode: int) -> CommandError:
     """The command's last word. A database error's own message may quote a query's values, so that
     only its class is named."""
     text = f"The database cannot be used: {type(error).__name__}."

@@ -3,7 +3,8 @@
 from .access import ApiKey
 from .breakers import BreakerReport, BreakerReset
 from .health import HealthCheck, SweepLease
-from .providers import Capability, ModelConfig, Provider
+from .model_configs import Capability, ModelConfig
+from .providers import Provider
 from .routing import RouteTarget, UseCaseRoute
 from .usage import UsageRecord
 from .version import ConfigurationVersion

@@ -123,8 +123,8 @@ class ApiKey(ConfigurationModel):
             ),
             fields.between(
                 "deadline",
-                fields.SHORTEST_TIMEOUT,
-                fields.LONGEST_TIMEOUT,
+                fields.MIN_TIMEOUT,
+                fields.MAX_TIMEOUT,
                 "key",
                 _("A deadline is more than 0 and at most 3600 seconds."),
             ),

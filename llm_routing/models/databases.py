@@ -17,14 +17,14 @@ DATABASE_ERRORS = (DatabaseError, InterfaceError)
 """What a query raises if the database is away or its content is unusable."""
 
 
-def writes_to(model: type[models.Model]) -> str:
+def write_database(model: type[models.Model]) -> str:
     """The alias of the database that takes writes of `model`."""
     return router.db_for_write(model)
 
 
 def atomic(model: type[models.Model]) -> transaction.Atomic:
     """A transaction in the database that takes writes of `model`."""
-    return transaction.atomic(using=writes_to(model))
+    return transaction.atomic(using=write_database(model))
 
 
 T = TypeVar("T", bound=models.Model)
@@ -63,20 +63,20 @@ def _offset_seconds(connection: BaseDatabaseWrapper) -> int:
     return 0 if offset is None else int(offset.total_seconds())
 
 
-def storable(moment: datetime) -> datetime:
+def as_stored(moment: datetime) -> datetime:
     """`moment`, which has a time zone, as a field takes it."""
     if settings.USE_TZ:
         return moment
     return timezone.make_naive(moment, timezone.get_default_timezone())
 
 
-def with_zone(moment: datetime) -> datetime:
+def as_utc(moment: datetime) -> datetime:
     """A moment of a row in UTC, also where the project keeps no time zones."""
     if timezone.is_naive(moment):
         moment = timezone.make_aware(moment, timezone.get_default_timezone())
     return moment.astimezone(UTC)
 
 
-def shown(moment: datetime) -> datetime:
+def in_current_time_zone(moment: datetime) -> datetime:
     """A moment of a row in the time zone that people see."""
     return moment if timezone.is_naive(moment) else timezone.localtime(moment)

@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
     Text = str | _StrPromise
 
-LONGEST_TIMEOUT = 3600.0
-SHORTEST_TIMEOUT = 0.001
+MAX_TIMEOUT = 3600.0
+MIN_TIMEOUT = 0.001
 
-no_blanks = RegexValidator(
+no_whitespace = RegexValidator(
     r"^[^\s\x00-\x1f\x7f]+\Z", _("Write this without blanks or line breaks."), code="blanks"
 )
 # A provider's address is the operator's to choose, so the variable whose value is sent there must
 # not be DATABASE_URL or DJANGO_SECRET_KEY.
-key_variable = RegexValidator(
+api_key_variable = RegexValidator(
     r"^(?![0-9])[A-Za-z0-9_]*API_KEY[A-Za-z0-9_]*\Z",
     _(
         "Name an environment variable with API_KEY in its name, such as ACME_API_KEY: letters, "
         "digits and underscores only."
     ),
-    code="key_variable",
+    code="api_key_variable",
 )
 
 
-def callable_name(value: str) -> None:
+def address_name(value: str) -> None:
     """Passes a name that callers can send as a model. Raises `ValidationError`."""
     if not value.isprintable() or value != value.strip():
         raise ValidationError(
@@ -93,7 +93,7 @@ def seconds(name: "Text", help_text: "Text") -> "models.FloatField[Any, Any]":
         name,
         null=True,
         blank=True,
-        validators=[MinValueValidator(SHORTEST_TIMEOUT), MaxValueValidator(LONGEST_TIMEOUT)],
+        validators=[MinValueValidator(MIN_TIMEOUT), MaxValueValidator(MAX_TIMEOUT)],
         help_text=help_text,
     )
 

@@ -11,11 +11,11 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from llm_routing.core.routing_table import StreamRecovery
-from llm_routing.core.types import ModelTier, UseCase
+from llm_routing.core.types import ModelTier
 from llm_routing.formats.restrictions import RESTRICTED
 
 from . import fields
-from .providers import ModelConfig
+from .model_configs import ModelConfig
 from .text import ExactCharField
 from .version import ConfigurationHistory, ConfigurationModel, ConfigurationQuerySet
 
@@ -48,7 +48,7 @@ class UseCaseRoute(ConfigurationModel):
         _("use case"),
         max_length=64,
         db_index=True,
-        validators=[fields.callable_name],
+        validators=[fields.address_name],
         help_text=_("What callers ask for, such as “debugging”. Any name of your own will do."),
     )
     tier = ExactCharField(
@@ -162,8 +162,8 @@ class UseCaseRoute(ConfigurationModel):
             *(
                 fields.between(
                     name,
-                    fields.SHORTEST_TIMEOUT,
-                    fields.LONGEST_TIMEOUT,
+                    fields.MIN_TIMEOUT,
+                    fields.MAX_TIMEOUT,
                     "route",
                     _("Deadlines and timeouts are more than 0 and at most 3600 seconds."),
                 )
@@ -262,16 +262,3 @@ class RouteTarget(ConfigurationModel):
 
     def __str__(self) -> str:
         return f"{self.position}: {self.model}"
-
-
-def is_use_case(name: str) -> bool:
-    """Whether `name` is a built-in use case or that of a route, active or not."""
-    if "\0" in name:
-        return False  # PostgreSQL refuses to look for it
-    return name in set(UseCase) or UseCaseRoute.objects.filter(use_case=name).exists()
-
-
-def is_route_address(name: str) -> bool:
-    """Whether callers who send `name` ask for a use case, with or without a tier."""
-    use_case, _colon, tier = name.rpartition(":")
-    return is_use_case(name) or (tier in set(ModelTier) and is_use_case(use_case))

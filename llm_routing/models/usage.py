@@ -1,32 +1,20 @@
-"""Usage: one row for each attempt at a provider, written by the ledger and never changed.
+"""Usage records: one row per attempt at a provider, written by the ledger and never changed.
 
-No foreign keys: a record outlives the provider, the model, the route and the key it names.
+There are no foreign keys: a record outlives the provider, model, route and API key it names.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from itertools import chain
 from typing import Any, Self
 
-from django.db import NotSupportedError, connections, models, transaction
-from django.db.backends.base.operations import BaseDatabaseOperations
-from django.db.backends.utils import CursorWrapper
+from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
-from llm_routing.core.codec import encode_struct
 from llm_routing.core.types import AttemptOutcome, CostSource
 
 from . import fields
-from .databases import storable
+from .bulk_insert import insert_missing
 from .text import ExactCharField
-
-_Columns = Sequence["models.Field[Any, Any]"]
-_Rows = Sequence[Mapping[str, Any]]
-# Of PostgreSQL and SQLite alike; it forgives that and nothing else.
-_UNLESS_THERE = "ON CONFLICT (attempt_id) DO NOTHING"
-MOST_ROWS = 500
-"""So many in one statement at most, whatever the database can take."""
 
 OUTCOMES = [
     (AttemptOutcome.SUCCESS.value, _("Success")),
@@ -43,131 +31,43 @@ COST_SOURCES = [
 
 
 class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
-    """Reads usage."""
+    """Queries on usage records."""
 
     def between(self, start: datetime, end: datetime) -> Self:
-        """Attempts that began at `start` or later and before `end`."""
+        """Attempts that started at `start` or later and before `end`."""
         return self.filter(started_at__gte=start, started_at__lt=end)
 
     def of_tenant(self, tenant: str) -> Self:
-        """One tenant's attempts."""
+        """Attempts of one tenant."""
         return self.filter(tenant=tenant)
 
-    def prune(self, before: datetime, most: int) -> int:
-        """Deletes attempts that began before a moment, the oldest first and `most` at most, and
-        returns how many there were; of two processes at the same time both count them."""
+    def prune(self, before: datetime, max_rows: int) -> int:
+        """Deletes up to `max_rows` attempts that started before a moment, oldest first.
+
+        Returns how many it selected; two processes that prune at the same time count the same rows.
+        """
         self._for_write = True
         old = self.filter(started_at__lt=before).order_by("started_at")
-        # Keys first: MySQL has no LIMIT in a subquery, and a short statement holds few locks.
-        keys = list(old.values_list("pk", flat=True)[:most])
+        # Keys first: MySQL does not support LIMIT in a subquery, and a short statement holds few
+        # locks.
+        keys = list(old.values_list("pk", flat=True)[:max_rows])
         self.filter(pk__in=keys).delete()
         return len(keys)
 
     def add_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Inserts rows, all with the same columns, but for those whose attempt is there already.
-        Raises `django.db.Error`.
+        """Inserts rows that all have the same columns, skipping attempts that are recorded already.
 
-        On PostgreSQL and SQLite by statements of our own: `bulk_create` comes to the same and takes
-        three times as long, for what precedes the database; the ledger is shipped by the process
-        that answers requests.
+        Raises `django.db.Error`.
         """
         self._for_write = True
-        database = connections[self.db]
-        if not database.settings_dict["AUTOCOMMIT"]:
-            raise NotSupportedError("AUTOCOMMIT is off, so that nothing would be committed")
-        insert = _INSERTS.get(database.vendor)
-        if insert is None:
-            self._insert_instances(rows)
-            return
-        meta = self.model._meta  # noqa: SLF001  # documented API
-        by_name = {column.name: column for column in meta.concrete_fields}
-        columns = [by_name[name] for name in rows[0]]
-        ops = database.ops
-        names = ", ".join(ops.quote_name(str(column.column)) for column in columns)
-        into = f"INSERT INTO {ops.quote_name(meta.db_table)} ({names})"
-        with transaction.atomic(using=self.db), database.cursor() as cursor:
-            insert(cursor, into, columns, rows)
+        insert_missing(self.model, "attempt_id", rows, self.db)
 
     def check_row(self, row: Mapping[str, Any]) -> None:
-        """Inserts a row and takes it back. Raises what `add_rows` raises."""
+        """Inserts a row and rolls back. Raises the errors of `add_rows`."""
         self._for_write = True
         with transaction.atomic(using=self.db):
             self.add_rows([row])
             transaction.set_rollback(True, using=self.db)
-
-    def _insert_instances(self, rows: _Rows) -> None:
-        if not is_strict(connections[self.db]):
-            raise NotSupportedError("the database is not in strict mode and would cut values off")
-        # Not `ignore_conflicts`: MySQL's INSERT IGNORE cuts values off and stores zero for NULL. An
-        # update of the key to itself forgives a row that is there and nothing else.
-        with transaction.atomic(using=self.db):
-            self.bulk_create(
-                [self.model(**{**row, "started_at": storable(row["started_at"])}) for row in rows],
-                batch_size=MOST_ROWS,
-                update_conflicts=True,
-                update_fields=["attempt_id"],
-            )
-
-
-def _insert_json(cursor: CursorWrapper, into: str, columns: _Columns, rows: _Rows) -> None:
-    """One value for all rows: PostgreSQL takes them apart, which its driver would put together."""
-    # Without their lengths, past which a cast would cut off what an insert refuses.
-    types = [str(column.db_type(cursor.db)).partition("(")[0] for column in columns]
-    names = [cursor.db.ops.quote_name(str(column.column)) for column in columns]
-    row = ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
-    values = f"SELECT * FROM json_to_recordset(%s::json) AS arrived({row})"  # noqa: S608  # our names
-    cursor.execute(f"{into} {values} {_UNLESS_THERE}", [encode_struct(rows).decode()])
-
-
-def _insert_rows(cursor: CursorWrapper, into: str, columns: _Columns, rows: _Rows) -> None:
-    """Many to a statement: between two, SQLite lets go of the interpreter and waits for it."""
-    database, ops = cursor.db, cursor.db.ops
-    prepared: list[tuple[int, Callable[[Any], Any]]] = [
-        (index, adapt)
-        for index, column in enumerate(columns)
-        if (adapt := _adapter(ops, column)) is not None
-    ]
-    values = []
-    for row in rows:
-        row_values = list(row.values())
-        for index, adapt in prepared:
-            row_values[index] = adapt(row_values[index])
-        values.append(row_values)
-    one = f"({', '.join('?' * len(columns))})"
-    most = min(ops.bulk_batch_size(columns, values), MOST_ROWS)
-    # SQLite's own way, for Django's looks for the place of each value in a text of many rows.
-    database.validate_no_broken_transaction()
-    with database.wrap_database_errors:
-        for start in range(0, len(values), most):
-            batch = values[start : start + most]
-            sql = f"{into} VALUES {', '.join([one] * len(batch))} {_UNLESS_THERE}"
-            database.connection.execute(sql, tuple(chain.from_iterable(batch))).close()
-
-
-def _adapter(
-    ops: BaseDatabaseOperations, column: "models.Field[Any, Any]"
-) -> Callable[[Any], Any] | None:
-    """What makes of a column's values what the database takes; None where they are that."""
-    if isinstance(column, models.DateTimeField):
-        return lambda moment: ops.adapt_datetimefield_value(storable(moment))
-    if isinstance(column, models.DecimalField):
-        return partial(
-            ops.adapt_decimalfield_value,
-            max_digits=column.max_digits,
-            decimal_places=column.decimal_places,
-        )
-    return None
-
-
-def is_strict(connection: Any) -> bool:
-    """Whether a MySQL or MariaDB refuses values that do not fit. Asks once for each connection."""
-    return bool(connection.sql_mode & {"STRICT_TRANS_TABLES", "STRICT_ALL_TABLES"})
-
-
-_INSERTS: Mapping[str, Callable[[CursorWrapper, str, _Columns, _Rows], None]] = {
-    "postgresql": _insert_json,
-    "sqlite": _insert_rows,
-}
 
 
 class UsageRecord(models.Model):

@@ -33,9 +33,9 @@ class ConfigurationVersionQuerySet(PrimaryQuerySet["ConfigurationVersion"]):
 
     def current(self, area: str) -> int:
         """The version of `area`; 0 where nothing has changed yet."""
-        return self.stamped(area)[0]
+        return self.version_and_stamp(area)[0]
 
-    def stamped(self, area: str) -> tuple[int, str]:
+    def version_and_stamp(self, area: str) -> tuple[int, str]:
         """The version of `area` and its stamp, which no other state of the configuration has: a
         database that was restored, or another one, may well have the same version."""
         return self.filter(area=area).values_list("version", "stamp").first() or (0, "")
@@ -169,7 +169,7 @@ class ConfigurationHistory(HistoricalRecords):  # type: ignore[misc]  # it ships
 
 
 @contextmanager
-def acting(request: HttpRequest) -> Iterator[None]:
+def changes_made_by(request: HttpRequest) -> Iterator[None]:
     """Names the user of `request` in the history written within, also in projects without
     simple_history's middleware."""
     context = HistoricalRecords.context

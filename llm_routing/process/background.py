@@ -73,7 +73,7 @@ class Background:
     def look_at_keys(self) -> None:
         """Has API keys checked again if any of them has changed since the last look. Raises
         `django.db.Error`."""
-        version = ConfigurationVersion.objects.stamped("access")
+        version = ConfigurationVersion.objects.version_and_stamp("access")
         if version != self._access_version:
             self._access_version = version
             keys.invalidate()

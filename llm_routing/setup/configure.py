@@ -17,7 +17,7 @@ from llm_routing.configuration.catalogue import MODELS, ROUTES, CatalogueModel, 
 from llm_routing.configuration.credentials import find_key
 from llm_routing.configuration.prices import FREE, model_facts, price_fields
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
-from llm_routing.models.databases import writes_to
+from llm_routing.models.databases import write_database
 from llm_routing.models.provenance import (
     history_of,
     last_written_by,
@@ -57,7 +57,7 @@ def configure(
 
     `dry_run` does all of it and rolls it back. Two runs at once wait for each other.
     """
-    database = writes_to(Provider)
+    database = write_database(Provider)
     with transaction.atomic(using=database):
         lock_configuration()
         report = _SetUp(environ, today or timezone.now().date(), dry_run).run()

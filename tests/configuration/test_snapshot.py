@@ -36,7 +36,9 @@ def fresh() -> SnapshotSource:
 
 def away() -> "mock._patch[mock.MagicMock]":
     return mock.patch.object(
-        ConfigurationVersion.objects, "stamped", side_effect=OperationalError("password=hunter2")
+        ConfigurationVersion.objects,
+        "version_and_stamp",
+        side_effect=OperationalError("password=hunter2"),
     )
 
 

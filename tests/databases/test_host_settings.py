@@ -30,8 +30,8 @@ answer = get_llm_router_sync().complete_sync("Hi", use_case="debugging")
 assert answer.content
 asyncio.run(close_routers())
 record = UsageRecord.objects.get()
-from llm_routing.models.databases import with_zone
-assert abs(with_zone(record.started_at) - before) < timedelta(minutes=1), record.started_at
+from llm_routing.models.databases import as_utc
+assert abs(as_utc(record.started_at) - before) < timedelta(minutes=1), record.started_at
 assert record.output_tokens > 0
 
 from llm_routing.factory import sweep_health
@@ -39,7 +39,7 @@ from llm_routing.health.sweep import Selection
 assert sweep_health(Selection()).results
 from llm_routing.models import HealthCheck
 for check in HealthCheck.objects.all():
-    age = abs(with_zone(check.checked_at) - datetime.now(UTC))
+    age = abs(as_utc(check.checked_at) - datetime.now(UTC))
     assert age < timedelta(minutes=5), (check.checked_at, timezone.now())
 
 users = get_user_model().objects

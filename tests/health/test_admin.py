@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from llm_routing.admin.last_24_hours import HEIGHT, HOURS, Hour, days_of, sparkline
+from llm_routing.admin.last_24_hours import HEIGHT, HOURS, Hour, last_24_hours_of, sparkline
 from llm_routing.health.monitor import health_monitor
 from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, Provider, SweepLease
 
@@ -181,7 +181,7 @@ def test_hours_are_told_apart_whatever_the_time_zone(provider: Provider, setting
     hours_ago(0)
     hours_ago(1)
     hours_ago(1)
-    day = days_of([("first", ""), ("first", "alpha")])
+    day = last_24_hours_of([("first", ""), ("first", "alpha")])
     assert [hour.total for hour in day["first", ""].hours[-2:]] == [2, 1]
     assert {hour.total for hour in day["first", "alpha"].hours} == {0}
 

@@ -6,7 +6,7 @@ from django.core.management import call_command
 from django.test import RequestFactory
 
 from llm_routing.models import ApiKey, ModelConfig, Provider, RouteTarget, UseCaseRoute
-from llm_routing.models.version import acting
+from llm_routing.models.version import changes_made_by
 from tests import rows
 
 pytestmark = pytest.mark.django_db
@@ -79,9 +79,9 @@ def test_an_api_key_is_on_record_without_its_digest():
 def test_the_user_of_a_request_is_on_record_and_nobody_afterwards():
     user = get_user_model().objects.create_user("ada")
     other = get_user_model().objects.create_user("bob")
-    with acting(request_of(user)):
+    with changes_made_by(request_of(user)):
         rows.provider("a")
-        with acting(request_of(other)):
+        with changes_made_by(request_of(other)):
             Provider.objects.update(notes="x")
         Provider.objects.update(notes="y")
     Provider.objects.update(notes="z")
@@ -94,7 +94,7 @@ def test_the_user_of_a_request_is_on_record_and_nobody_afterwards():
 
 def test_history_survives_its_user():
     user = get_user_model().objects.create_user("ada")
-    with acting(request_of(user)):
+    with changes_made_by(request_of(user)):
         rows.provider()
     user.delete()
     assert Provider.history.get().history_user is None

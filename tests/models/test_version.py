@@ -231,7 +231,7 @@ class TestBulk:
             ModelConfig.objects.update(display_name="y")
 
     def test_more_rows_than_a_query_has_room_for(self, monkeypatch):
-        monkeypatch.setattr(connection.features, "max_query_params", 2)
+        monkeypatch.setattr(type(connection.features), "max_query_params", 2)
         for n in range(5):
             rows.provider(str(n))
         before = Provider.history.count()

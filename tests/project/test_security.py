@@ -93,7 +93,7 @@ def test_an_address_with_many_failures_cannot_sign_in_for_a_while(
     admin: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert sign_in(PASSWORD)
-    for _ in range(security.MOST_FAILURES):
+    for _ in range(security.MAX_FAILURES):
         assert not sign_in("wrong")
     assert not sign_in(PASSWORD)
     assert "Sign-ins from 10.0.0.1 are refused" in caplog.text
@@ -103,14 +103,14 @@ def test_an_address_with_many_failures_cannot_sign_in_for_a_while(
 
 
 def test_a_network_of_ipv6_counts_as_one_address(admin: Any) -> None:
-    for number in range(security.MOST_FAILURES):
+    for number in range(security.MAX_FAILURES):
         assert not sign_in("wrong", f"2001:db8::{number:x}")
     assert not sign_in(PASSWORD, "2001:db8::ffff")
     assert sign_in(PASSWORD, "2001:db8:0:1::1")
 
 
 def test_a_refused_sign_in_hashes_no_password(admin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for _ in range(security.MOST_FAILURES):
+    for _ in range(security.MAX_FAILURES):
         sign_in("wrong")
     monkeypatch.setattr(
         "django.contrib.auth.backends.ModelBackend.authenticate",

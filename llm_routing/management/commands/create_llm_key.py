@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError
 
 from llm_routing.models import ApiKey
-from llm_routing.models.databases import atomic, storable, with_zone
+from llm_routing.models.databases import as_stored, as_utc, atomic
 
 
 def moment(text: str) -> datetime:
@@ -26,7 +26,7 @@ def moment(text: str) -> datetime:
             expires_at = datetime.combine(date.fromisoformat(text), time())
         else:
             expires_at = datetime.fromisoformat(text)
-        expires_at = with_zone(expires_at)
+        expires_at = as_utc(expires_at)
     except (ValueError, OverflowError):
         raise ArgumentTypeError(
             f"{text!r} is neither a number of days nor a date such as 2027-01-31 or "
@@ -34,7 +34,7 @@ def moment(text: str) -> datetime:
         ) from None
     if expires_at <= datetime.now(UTC):
         raise ArgumentTypeError(f"{text!r} does not lie ahead")
-    return storable(expires_at)
+    return as_stored(expires_at)
 
 
 class Command(BaseCommand):

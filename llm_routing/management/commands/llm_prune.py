@@ -7,7 +7,7 @@ from django.db import DatabaseError, InterfaceError
 
 from llm_routing.conf import get_settings
 from llm_routing.ledger.retention import BATCH, prune_batch
-from llm_routing.management.database import unusable
+from llm_routing.management.database import database_error
 
 
 class Command(BaseCommand):
@@ -34,5 +34,5 @@ class Command(BaseCommand):
                 batch = prune_batch(days)
                 removed += batch
         except (DatabaseError, InterfaceError) as error:
-            raise unusable(error, returncode=2) from None
+            raise database_error(error, returncode=2) from None
         self.stdout.write(f"Removed {removed} usage records older than {days:g} days.")

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from llm_routing.core.types import ModelTier
-from llm_routing.management.database import unusable
+from llm_routing.management.database import database_error
 from llm_routing.models.databases import DATABASE_ERRORS
 from llm_routing.setup.configure import configure
 from llm_routing.setup.report import Action, Report, RouteState
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         try:
             report = configure(dry_run=options["dry_run"])
         except DATABASE_ERRORS as error:
-            raise unusable(error, returncode=1) from error
+            raise database_error(error, returncode=1) from error
         if options["json"]:
             self.stdout.write(json.dumps(report.as_json(), indent=2))
             return

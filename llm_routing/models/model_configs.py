@@ -1,0 +1,235 @@
+"""Models: the capabilities and prices of a model at one provider.
+
+The routes that lead a use case to a model are in `routing`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Self
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from . import fields
+from .providers import Provider
+from .text import ExactCharField
+from .use_cases import is_route_address
+from .version import ConfigurationHistory, ConfigurationModel, ConfigurationQuerySet
+
+
+class Capability(models.TextChoices):
+    """What a model can do, as the planner asks it."""
+
+    CHAT = "chat", _("Chat")
+    STREAMING = "streaming", _("Streaming")
+    TOOLS = "tools", _("Tools")
+    VISION = "vision", _("Images")
+    JSON_SCHEMA = "json_schema", _("JSON schema")
+    REASONING = "reasoning", _("Reasoning")
+    EMBEDDINGS = "embeddings", _("Embeddings")
+    PREFILL = "prefill", _("Prefill")
+    NO_SAMPLING = "no_sampling", _("No sampling")
+
+
+def default_capabilities() -> list[str]:
+    """What nearly every chat model can do."""
+    return [Capability.CHAT.value, Capability.STREAMING.value]
+
+
+PRICES = (
+    "input_price",
+    "output_price",
+    "cached_input_price",
+    "cache_write_price",
+    "cache_write_1h_price",
+    "web_search_price",
+)
+"""The fields of a model that hold a price."""
+
+
+class ModelConfigQuerySet(ConfigurationQuerySet["ModelConfig"]):
+    """Reads models."""
+
+    def active(self) -> Self:
+        """Models that are in use, their provider too; the provider is read along."""
+        return self.filter(is_active=True, provider__is_active=True).select_related("provider")
+
+    def mark_vanished(self, keys: Sequence[Any], at: datetime | None) -> int:
+        """Notes since when the models of these keys are missing from their providers' lists; None:
+        they are back. An observation and no configuration: it moves no version, leaves no history,
+        and does not make a row one that an operator has touched. Returns how many changed."""
+        plain: models.QuerySet[ModelConfig] = models.QuerySet(self.model, using=self.db)
+        other = plain.filter(vanished_at__isnull=at is not None)
+        return sum(
+            other.filter(pk__in=keys[start : start + 500]).update(vanished_at=at)
+            for start in range(0, len(keys), 500)
+        )
+
+
+class ModelConfig(ConfigurationModel):
+    """A model as one provider offers it."""
+
+    provider = models.ForeignKey(
+        Provider,
+        verbose_name=_("provider"),
+        on_delete=models.CASCADE,
+        related_name="models",
+        help_text=_("Who runs it."),
+    )
+    model_id = ExactCharField(
+        _("model ID"),
+        max_length=200,
+        validators=[fields.no_whitespace],
+        help_text=_("The provider's own identifier, sent as it is: “gpt-5-mini”."),
+    )
+    alias = ExactCharField(
+        _("alias"),
+        max_length=200,
+        unique=True,
+        null=True,
+        blank=True,
+        validators=[fields.address_name],
+        error_messages={"unique": _("Another model has this alias.")},
+        help_text=_(
+            "Any name callers may use instead of “provider/model ID”, such as “gpt-4o” or "
+            "“team/fast”. It comes before an address of the same spelling."
+        ),
+    )
+    display_name = ExactCharField(
+        _("display name"), max_length=100, blank=True, help_text=_("For people.")
+    )
+    capabilities = models.JSONField(
+        _("capabilities"),
+        default=default_capabilities,
+        blank=True,
+        help_text=_(
+            "A request goes only to models that can do what it asks for. Prefill: the model "
+            "continues an answer that another began. No sampling: the model refuses temperature "
+            "and top_p, so they are left out."
+        ),
+    )
+    context_window = fields.tokens(
+        _("context window"), _("Tokens of prompt and answer together. Empty: unknown.")
+    )
+    max_output_tokens = fields.tokens(
+        _("longest answer"), _("Tokens one answer may have. Empty: unknown.")
+    )
+    input_price = fields.usd_per_million(
+        _("input price"), _("USD for a million tokens of prompt. Empty: costs are not known.")
+    )
+    output_price = fields.usd_per_million(
+        _("output price"),
+        _(
+            "USD for a million tokens of answer. Empty: the cost of an answer is not known. "
+            "Embeddings need none."
+        ),
+    )
+    cached_input_price = fields.usd_per_million(
+        _("cached input price"),
+        _("USD for a million tokens read from the provider's cache. Empty: as the input price."),
+    )
+    cache_write_price = fields.usd_per_million(
+        _("cache write price"),
+        _(
+            "USD for a million tokens written to the provider's cache for five minutes. Empty: "
+            "1.25 times the input price."
+        ),
+    )
+    cache_write_1h_price = fields.usd_per_million(
+        _("1-hour cache write price"),
+        _(
+            "USD for a million tokens written to the provider's cache for an hour. Empty: twice "
+            "the input price."
+        ),
+    )
+    web_search_price = fields.usd_per_million(
+        _("web search price"),
+        _(
+            "USD for a thousand web searches that the provider runs. Empty: costs of answers with "
+            "searches are not known."
+        ),
+    )
+    is_active = fields.is_active(_("Off: no request goes to this model."))
+    vanished_at = models.DateTimeField(
+        _("vanished"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("When the provider's list of models was first seen without it."),
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    objects = ModelConfigQuerySet.as_manager()
+    history = ConfigurationHistory(excluded_fields=["vanished_at", "created_at", "updated_at"])
+
+    class Meta:
+        verbose_name = _("model")
+        verbose_name_plural = _("models")
+        ordering = ("provider", "model_id")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("provider", "model_id"),
+                name="llm_model_unique",
+                violation_error_message=_("This provider already has a model with this ID."),
+            ),
+            fields.filled("model_id", "model", _("A model needs an ID.")),
+            models.CheckConstraint(
+                condition=Q(alias__isnull=True) | ~Q(alias=""),
+                name="llm_model_alias",
+                violation_error_message=_("An alias is not empty."),
+                violation_error_code="alias",
+            ),
+            *(fields.at_least(name, 0, "model", _("A price is not below 0.")) for name in PRICES),
+            *(
+                fields.at_least(name, 1, "model", _("A number of tokens is at least 1."))
+                for name in ("context_window", "max_output_tokens")
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.address
+
+    @property
+    def address(self) -> str:
+        """`provider/model_id`, as callers write it."""
+        return f"{self.provider.name}/{self.model_id}" if self.provider_id else self.model_id
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether what an answer costs can be told. Models that embed alone have no output."""
+        if self.input_price is None:
+            return False
+        return self.output_price is not None or self.capabilities == [Capability.EMBEDDINGS.value]
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As in Django; an empty alias is no alias."""
+        self.alias = self.alias or None
+        super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        """Raises `ValidationError` for unknown capabilities, an alias that names a use case, or an
+        answer longer than the context window."""
+        super().clean()
+        self.alias = self.alias or None
+        errors: dict[str, Any] = {}
+        if not isinstance(self.capabilities, list) or not all(
+            capability in Capability.values for capability in self.capabilities
+        ):
+            errors["capabilities"] = _("A list of known capabilities: %(known)s.") % {
+                "known": ", ".join(Capability.values)
+            }
+        if self.alias and is_route_address(self.alias):
+            errors["alias"] = _("“%(alias)s” addresses a use case, which comes first.") % {
+                "alias": self.alias
+            }
+        if (
+            self.context_window is not None
+            and self.max_output_tokens is not None
+            and self.max_output_tokens > self.context_window
+        ):
+            errors["max_output_tokens"] = _("An answer cannot be longer than the context window.")
+        if errors:
+            raise ValidationError(errors)
