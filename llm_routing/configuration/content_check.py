@@ -46,14 +46,14 @@ class ContentCheck:
         """Moves the version if the rows have changed and it has not; returns whether it did. Reads
         the version alone unless that has moved or a check is due. Raises `django.db.Error`."""
         began = self._monotonic()
-        version = ConfigurationVersion.objects.stamped(self._area)
+        version = ConfigurationVersion.objects.version_and_stamp(self._area)
         has_moved = version != self._version
         if not has_moved and began < self._due:
             return False
         digest = self._content_digest()
         now = self._monotonic()
         self._due = now + max(INTERVAL, (now - began) / MAX_SHARE)
-        if ConfigurationVersion.objects.stamped(self._area) != version:
+        if ConfigurationVersion.objects.version_and_stamp(self._area) != version:
             return False  # the next call compares with the new version
         is_changed = not has_moved and digest != self._digest
         self._version, self._digest = version, digest
@@ -64,7 +64,7 @@ class ContentCheck:
         with atomic(ConfigurationVersion):
             versions.lock(self._area)
             # Another process may have found the same change.
-            if versions.stamped(self._area) != seen:
+            if versions.version_and_stamp(self._area) != seen:
                 return False
             versions.bump(self._area)
         return True

@@ -33,7 +33,7 @@ class Clock:
 
 
 def version(area: str) -> tuple[int, str]:
-    return ConfigurationVersion.objects.stamped(area)
+    return ConfigurationVersion.objects.version_and_stamp(area)
 
 
 def execute(sql: str) -> None:
