@@ -40,7 +40,7 @@ from .health.monitor import health_monitor
 from .health.sweep import Network, NoLedger, Selection, SweepReport, sweep
 from .health.sweeper import ensure_sweeper
 from .ledger.shipping import Ledger
-from .metrics import NoMetrics, Readings
+from .metrics import NoMetrics, ProcessGauges
 from .models.databases import DATABASE_ERRORS
 from .process.admission import admission
 from .process.background import ensure_background
@@ -211,7 +211,7 @@ def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
     clock = SystemClock()
     admission.begin(settings, clock)
     background = ensure_background()
-    background.metrics.readings = partial(_readings, background.ledger)
+    background.metrics.gauges = partial(_gauges, background.ledger)
     cache, idempotency = _shelves(settings, clock)
     core: dict[str, Any] = {
         "transport": _transport(settings),
@@ -237,12 +237,12 @@ def _build(dynamic: bool, config: RouterConfig) -> BaseLLMRouter:
     return StaticLLMRouter(built_in_snapshot(_overrides(config)), **core)
 
 
-def _readings(ledger: Ledger) -> Readings:
+def _gauges(ledger: Ledger) -> ProcessGauges:
     """What there is to be read off in this process, for its metrics."""
     redis = [guarded.calls for guarded in list(_redis.values())]
     routers = list(_routers.values())
     caches = {id(router): router.cache_size for router in routers}
-    return Readings(
+    return ProcessGauges(
         cache_entries=sum(size.entries for size in caches.values()),
         cache_bytes=sum(size.bytes for size in caches.values()),
         evictions={key: size.evictions for key, size in caches.items()},

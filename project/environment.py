@@ -15,7 +15,7 @@ import dj_database_url
 import dotenv
 from django.core.exceptions import ImproperlyConfigured
 
-from llm_routing.system.private_files import private_directory, private_file, tighten
+from llm_routing.system.private_files import private_directory, private_file, restrict_to_owner
 from llm_routing.system.redis_address import FORMS, parse_redis_url
 
 DEVELOPMENT_FILE = "development.env"
@@ -33,7 +33,7 @@ def keep_private(directory: Path) -> None:
     if directory.is_dir():
         with suppress(OSError):
             private_directory(directory)
-        tighten(directory, is_deep=False)
+        restrict_to_owner(directory, is_deep=False)
 
 
 def load(directory: Path) -> None:

@@ -20,7 +20,7 @@ from llm_routing.models import ApiKey
 from llm_routing.system.locked_files import lock_file
 from llm_routing.system.private_files import private_directory, write_private
 
-from .key_ring import MAX_KNOWN, KeyRing, KnownKey
+from .api_keys import MAX_KNOWN, ApiKeyCache, KnownKey
 
 logger = logging.getLogger(__name__)
 
@@ -30,25 +30,25 @@ BATCH = 500
 _KEYS: TypeAdapter[list[KnownKey]] = TypeAdapter(list[KnownKey])
 
 
-class KnownKeys:
+class KnownKeysFile:
     """The file of one machine, which its processes write in turn. Only the database's word gets
     into it, and each time it is written all of it is asked anew: a key that was revoked leaves the
     file, and the memory of this process, with the next look at the keys."""
 
-    def __init__(self, path: Path, ring: KeyRing) -> None:
+    def __init__(self, path: Path, cache: ApiKeyCache) -> None:
         self._path = path
-        self._ring = ring
+        self._cache = cache
         self._is_loaded = False
         self._is_outdated = True
-        self._saved = ring.changes
+        self._saved = cache.version
         self._next_save = time.monotonic()
 
     def load(self) -> None:
-        """Gives the ring what the file knows, once. To be checked, or believed while the database
+        """Gives the cache what the file knows, once. To be checked, or believed while the database
         is away."""
         if not self._is_loaded:
             self._is_loaded = True
-            self._ring.remember(self._read().values())
+            self._cache.remember(self._read().values())
 
     def outdate(self) -> None:
         """Keys have changed: what the file says has to be asked anew."""
@@ -56,8 +56,8 @@ class KnownKeys:
 
     def save(self, *, at_once: bool = False) -> None:
         """Brings the file up to date, if there is a reason to. Raises `django.db.Error`."""
-        changes, now = self._ring.changes, time.monotonic()
-        is_due = changes != self._saved and (at_once or now >= self._next_save)
+        version, now = self._cache.version, time.monotonic()
+        is_due = version != self._saved and (at_once or now >= self._next_save)
         if not is_due and not self._is_outdated:
             return
         with ExitStack() as stack:
@@ -75,17 +75,17 @@ class KnownKeys:
             except BaseException:
                 self._is_outdated = is_outdated
                 raise
-        self._saved, self._next_save = changes, now + SAVE_SECONDS
+        self._saved, self._next_save = version, now + SAVE_SECONDS
 
     def _ask(self, kept: Mapping[str, KnownKey]) -> Sequence[KnownKey]:
         """The keys of the file and of the ring that are good, those used last at the end."""
-        known = self._ring.digests()
+        known = self._cache.digests()
         digests = list(dict.fromkeys((*(kept.keys() - set(known)), *known)))[-MAX_KNOWN:]
         rows: dict[str, KnownKey] = {}
         for start in range(0, len(digests), BATCH):
             usable = ApiKey.objects.usable().filter(digest__in=digests[start : start + BATCH])
             rows.update((row.digest, KnownKey.of(row)) for row in usable)
-        self._ring.forget(digest for digest in known if digest not in rows)
+        self._cache.forget(digest for digest in known if digest not in rows)
         return [rows[digest] for digest in digests if digest in rows]
 
     def _read(self) -> Mapping[str, KnownKey]:

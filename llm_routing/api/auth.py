@@ -1,6 +1,6 @@
 """API keys in the headers of a request: a bearer token or `x-api-key`, on every endpoint alike.
 
-Whether a key is good is for `llm_routing.access.key_ring`.
+Whether a key is good is for `llm_routing.access.api_keys`.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from ninja.security import APIKeyHeader, HttpBearer
 
-from llm_routing.access.key_ring import keys
+from llm_routing.access.api_keys import api_keys
 from llm_routing.core.errors import LLMError
 from llm_routing.core.types import Caller
 from llm_routing.serving.exchange import AddressedRequest
@@ -62,13 +62,13 @@ async def _authenticated(request: HttpRequest | AddressedRequest, key: str) -> C
     a refused key is counted once."""
     if not isinstance(request, HttpRequest):
         refuse_plain_http(request.scope)
-        return await keys.authenticate(key, request.client_address)
+        return await api_keys.authenticate(key, request.client_address)
     known: Caller | LLMError | None = getattr(request, _OUTCOME, None)
     if known is None:
         try:
             if isinstance(request, ASGIRequest):
                 refuse_plain_http(request.scope)
-            known = await keys.authenticate(key, request.META.get("REMOTE_ADDR") or "")
+            known = await api_keys.authenticate(key, request.META.get("REMOTE_ADDR") or "")
         except LLMError as error:
             known = error
         setattr(request, _OUTCOME, known)

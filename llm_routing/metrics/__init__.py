@@ -6,13 +6,14 @@ accounts for money.
 
 from typing import TYPE_CHECKING, Any
 
-from .recorder import Metrics, Readings
-from .tally import MeasuredSink, NoMetrics, Tally
+from .recorder import Metrics, ProcessGauges
+from .router_counters import RouterCounters
+from .sinks import FanOutSink, NoMetrics
 
 if TYPE_CHECKING:
     from .exposition import Exposition
 
-__all__ = ["Exposition", "MeasuredSink", "Metrics", "NoMetrics", "Readings", "Tally"]
+__all__ = ["Exposition", "FanOutSink", "Metrics", "NoMetrics", "ProcessGauges", "RouterCounters"]
 
 
 def __getattr__(name: str) -> Any:

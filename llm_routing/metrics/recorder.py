@@ -37,7 +37,7 @@ OUTCOMES = (AttemptOutcome.SUCCESS, AttemptOutcome.FAILURE, AttemptOutcome.CANCE
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
+class ProcessGauges:
     """What others keep count of in this process, at one moment. `evictions` are by cache; `limits`
     by where (`process`, `provider`), the provider's name, and whose limit it is."""
 
@@ -121,7 +121,7 @@ class Metrics:
     """`core.ports.MetricsSink` over this process's cells, for any of its threads."""
 
     def __init__(self, directory: Path | None) -> None:
-        self.readings: Callable[[], Readings] = Readings
+        self.gauges: Callable[[], ProcessGauges] = ProcessGauges
         self._seen: Mapping[object, int] = {}
         self._shared = None if directory is None else SharedNumbers(directory)
         self._begin(Cells(None) if self._shared is None else self._shared.start())
@@ -193,30 +193,30 @@ class Metrics:
 
     def sample(self) -> None:
         """Takes over what others keep count of in this process."""
-        readings = self.readings()
+        gauges = self.gauges()
         with self._lock:
             values, claim = self._values, self._cells.claim
-            values[claim(families.CACHE_ENTRIES)] = readings.cache_entries
-            values[claim(families.CACHE_BYTES)] = readings.cache_bytes
-            values[claim(families.LEDGER_BACKLOG)] = readings.ledger_backlog_bytes
-            values[claim(families.LEDGER_UNWRITTEN)] = readings.ledger_unwritten
-            values[claim(families.LEDGER_FAILING)] = readings.ledger_is_failing
-            values[claim(families.REDIS_PAUSED)] = readings.redis_is_paused
+            values[claim(families.CACHE_ENTRIES)] = gauges.cache_entries
+            values[claim(families.CACHE_BYTES)] = gauges.cache_bytes
+            values[claim(families.LEDGER_BACKLOG)] = gauges.ledger_backlog_bytes
+            values[claim(families.LEDGER_UNWRITTEN)] = gauges.ledger_unwritten
+            values[claim(families.LEDGER_FAILING)] = gauges.ledger_is_failing
+            values[claim(families.REDIS_PAUSED)] = gauges.redis_is_paused
             counts: dict[object, tuple[int, int]] = {
-                "lost": (claim(families.LEDGER_LOST), readings.ledger_lost),
-                "aside": (claim(families.LEDGER_SET_ASIDE), readings.ledger_set_aside),
-                "forged": (claim(families.REDIS_REFUSED), readings.redis_forged),
+                "lost": (claim(families.LEDGER_LOST), gauges.ledger_lost),
+                "aside": (claim(families.LEDGER_SET_ASIDE), gauges.ledger_set_aside),
+                "forged": (claim(families.REDIS_REFUSED), gauges.redis_forged),
             }
-            for reason, count in readings.refused_keys.items():
+            for reason, count in gauges.refused_keys.items():
                 counts["refused", reason] = (claim(families.REFUSED_KEYS, reason), count)
-            for reason, count in readings.redis_missed.items():
+            for reason, count in gauges.redis_missed.items():
                 counts["redis", reason] = (claim(families.REDIS_MISSED, reason), count)
             evictions = claim(families.CACHE_EVICTIONS)
-            for cache, count in readings.evictions.items():
+            for cache, count in gauges.evictions.items():
                 counts[cache] = (evictions, count)
             for cell in self._queues:
                 values[cell] = 0
-            for (where, provider, owner), limit in readings.limits.items():
+            for (where, provider, owner), limit in gauges.limits.items():
                 labels = (where, self._provider(provider))
                 queue = claim(families.QUEUED, *labels)
                 self._queues.add(queue)
@@ -225,13 +225,13 @@ class Metrics:
             for target in {*self._targets.values()}:
                 for cell in target.breaker.values():
                     values[cell] = 0
-            for key, status in readings.breakers.items():
+            for key, status in gauges.breakers.items():
                 target = self._target(key)
                 values[target.breaker[status.state]] += 1
                 counts[key] = (target.openings, status.openings)
             for cell in self._credential_cells:
                 values[cell] = 0
-            for provider in readings.credentials_out:
+            for provider in gauges.credentials_out:
                 cell = claim(families.CREDENTIAL_OUT, self._provider(provider))
                 values[cell] = 1
                 self._credential_cells.add(cell)

@@ -13,8 +13,8 @@ from functools import partial
 
 from django.db import connections
 
-from llm_routing.access.key_ring import keys
-from llm_routing.access.known_keys import KnownKeys
+from llm_routing.access.api_keys import api_keys
+from llm_routing.access.known_keys import KnownKeysFile
 from llm_routing.conf import get_settings
 from llm_routing.configuration.content_check import ContentCheck
 from llm_routing.configuration.source import SnapshotSource, snapshot_source
@@ -27,7 +27,7 @@ from llm_routing.models.databases import DATABASE_ERRORS
 from llm_routing.models.gateway_pool import use_gateway_pool
 from llm_routing.system.crashes import enable_crash_tracebacks
 from llm_routing.system.forks import Stage
-from llm_routing.system.private_files import tighten
+from llm_routing.system.private_files import restrict_to_owner
 from llm_routing.system.threads import BackgroundThread, OnePerProcess
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Background:
         self.ledger = Ledger(settings.state_dir / "ledger", settings.ledger_max_bytes)
         is_off = settings.metrics_access == "off"
         self.metrics = Metrics(None if is_off else settings.state_dir / "metrics")
-        self.known_keys = KnownKeys(settings.state_dir / "known_keys", keys)
+        self.known_keys = KnownKeysFile(settings.state_dir / "known_keys", api_keys)
         self._snapshots = snapshots
         self._content_checks = [ContentCheck(area) for area in ConfigurationVersion.Area]
         self._next_ship = float("-inf")
@@ -76,7 +76,7 @@ class Background:
         version = ConfigurationVersion.objects.version_and_stamp("access")
         if version != self._access_version:
             self._access_version = version
-            keys.invalidate()
+            api_keys.invalidate()
             self.known_keys.outdate()
 
     def _run(self, stopping: threading.Event) -> None:
@@ -197,7 +197,7 @@ def ensure_background() -> Background:
 
 def _create() -> Background:
     enable_crash_tracebacks()
-    tighten(get_settings().state_dir)
+    restrict_to_owner(get_settings().state_dir)
     return Background(snapshot_source)
 
 

@@ -52,7 +52,7 @@ class BodyBudget:
                 self._bytes_of[key_name] = self._bytes_of.get(key_name, 0) + size
             return problem
 
-    def give_back(self, key_name: str, size: int) -> None:
+    def release(self, key_name: str, size: int) -> None:
         """Subtracts bytes that were freed."""
         with self._lock:
             self.bytes -= size
@@ -89,7 +89,7 @@ class BodyShare:
         """The request has ended."""
         size, self._size = self._size, 0
         if size:
-            self._budget.give_back(self._key_name, size)
+            self._budget.release(self._key_name, size)
 
 
 body_budget = BodyBudget()

@@ -8,7 +8,7 @@ Redis clients are in `factory`.
 
 from dataclasses import dataclass
 
-from llm_routing.access.key_ring import KeyRing, keys
+from llm_routing.access.api_keys import ApiKeyCache, api_keys
 from llm_routing.access.refused_keys import RefusedKeys, refused_keys
 from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT
 from llm_routing.configuration.source import SnapshotSource, snapshot_source
@@ -30,7 +30,7 @@ class ProcessState:
     """Limits the requests under way."""
     body_budget: BodyBudget
     """Limits the bytes of their bodies."""
-    api_keys: KeyRing
+    api_keys: ApiKeyCache
     """API keys that were checked against the database."""
     refused_keys: RefusedKeys
     """Counts and throttles keys that were refused."""
@@ -71,7 +71,7 @@ def stop_threads() -> None:
 process_state = ProcessState(
     admission=admission,
     body_budget=body_budget,
-    api_keys=keys,
+    api_keys=api_keys,
     refused_keys=refused_keys,
     snapshots=snapshot_source,
     health_monitor=health_monitor,

@@ -64,7 +64,7 @@ from llm_routing.formats.restrictions import RequestT, permitted
 from llm_routing.health.credential_breakers import CredentialBreakers
 from llm_routing.health.status import breaker_counts, health_status
 from llm_routing.health.target_health import HealthRecordingBreakers, TargetHealth
-from llm_routing.metrics import MeasuredSink, Tally
+from llm_routing.metrics import FanOutSink, RouterCounters
 from llm_routing.process.admission import admission
 
 from .in_flight import MeasuredRequest, RoutedStream, TokenCount
@@ -112,14 +112,14 @@ class BaseLLMRouter(InProcessCalls):
         self._on_close = on_close
         self._records = records
         self._is_closed = False
-        self._tally = Tally(metrics)
+        self._counters = RouterCounters(metrics)
         self._limits = ProviderLimits(settings.connection_pool_size, settings.max_queued, clock)
         executor = Executor(
             transport=transport,
             credentials=self,
             breakers=HealthRecordingBreakers(breakers, target_health, credential_breakers, self),
             limits=self._limits,
-            sink=MeasuredSink(sink, self._tally),
+            sink=FanOutSink(sink, self._counters),
             clock=clock,
             timeouts=Timeouts(
                 connect=settings.connect_timeout,
@@ -248,7 +248,7 @@ class BaseLLMRouter(InProcessCalls):
         circuit breakers of the process stand (docs/metrics.md)."""
         size = self.cache_size
         return {
-            **self._tally.numbers(),
+            **self._counters.numbers(),
             "cache_hits_total": self._cache.hits,
             "cache_misses_total": self._cache.misses,
             "cache_evictions_total": size.evictions,
@@ -367,7 +367,7 @@ class BaseLLMRouter(InProcessCalls):
 
     def _measured(self, operation: str) -> MeasuredRequest:
         self._refuse_if_closed()
-        return MeasuredRequest(operation, self._tally, self._clock)
+        return MeasuredRequest(operation, self._counters, self._clock)
 
     def _facts(
         self,

@@ -15,7 +15,7 @@ OLD_DRAFT_SECONDS = 3600.0
 _OTHERS = 0o077
 
 
-class NotOurs(OSError):
+class UnsafeDirectory(OSError):
     """Raised for a directory that another user could have prepared; the message says why."""
 
 
@@ -31,16 +31,16 @@ def private_directory(path: Path) -> None:
 
 def claim_directory(path: Path) -> None:
     """Makes `path`, which anybody could have made before us, or takes the one that we made. Raises
-    `NotOurs` for any other, and `OSError`."""
+    `UnsafeDirectory` for any other, and `OSError`."""
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        raise NotOurs("it is a link or a file")
+        raise UnsafeDirectory("it is a link or a file")
     if status.st_uid != os.geteuid():
-        raise NotOurs("it belongs to another user")
+        raise UnsafeDirectory("it belongs to another user")
     if status.st_mode & 0o022:
-        raise NotOurs("others may write to it")
+        raise UnsafeDirectory("others may write to it")
     _close_to_others(path)
 
 
@@ -66,7 +66,7 @@ def private_file(path: Path) -> None:
     _close_to_others(path)
 
 
-def tighten(directory: Path, *, is_deep: bool = True) -> None:
+def restrict_to_owner(directory: Path, *, is_deep: bool = True) -> None:
     """Closes what is in `directory` and ours to others, and removes drafts that dead processes have
     left. What cannot be changed stays as it is."""
     old = datetime.now(UTC).timestamp() - OLD_DRAFT_SECONDS

@@ -17,7 +17,7 @@ import uvicorn
 from django.core.asgi import get_asgi_application as django_application
 
 from llm_routing import close_routers
-from llm_routing.access.key_ring import keys
+from llm_routing.access.api_keys import api_keys
 from llm_routing.asgi import get_asgi_application as lean_application
 from llm_routing.conf import get_settings
 from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT
@@ -75,10 +75,10 @@ def clean_process(
     monkeypatch.setattr("django.conf.settings.LLM_ROUTING", {}, raising=False)
     get_settings.cache_clear()
     snapshot_source.current = EMPTY_SNAPSHOT
-    keys.clear()
+    api_keys.clear()
     yield
     snapshot_source.current = EMPTY_SNAPSHOT
-    keys.clear()
+    api_keys.clear()
     get_settings.cache_clear()
 
 

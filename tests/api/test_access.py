@@ -11,8 +11,8 @@ from asgiref.sync import sync_to_async
 from django.db import OperationalError
 from django.utils import timezone
 
-from llm_routing.access import key_ring as access
-from llm_routing.access.key_ring import KeyRing
+from llm_routing.access import api_keys as access
+from llm_routing.access.api_keys import ApiKeyCache
 from llm_routing.core.errors import AccessUnavailable, Unauthenticated
 from llm_routing.core.types import Caller
 from llm_routing.models import ApiKey
@@ -42,7 +42,7 @@ def database(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterato
     database = Database(access._query)
     monkeypatch.setattr(access, "_query", database)
     yield database
-    access.keys.clear()
+    access.api_keys.clear()
 
 
 @pytest.fixture
@@ -50,17 +50,17 @@ def key(database: Database) -> str:
     return ApiKey.objects.issue("tests", tenant="acme")[1]
 
 
-def ring() -> KeyRing:
+def ring() -> ApiKeyCache:
     """The process's ring, which is the one that changes invalidate."""
-    access.keys.clear()
-    return access.keys
+    access.api_keys.clear()
+    return access.api_keys
 
 
 async def revoke() -> None:
     await ApiKey.objects.aupdate(is_active=False)
 
 
-async def refused(keys: KeyRing, clear_text: str) -> str:
+async def refused(keys: ApiKeyCache, clear_text: str) -> str:
     with pytest.raises(Unauthenticated) as caught:
         await keys.authenticate(clear_text)
     return str(caught.value)
@@ -148,7 +148,7 @@ async def test_while_the_database_is_away_known_keys_hold_and_others_wait(
     database: Database, key: str
 ) -> None:
     now = 0.0
-    keys = KeyRing(monotonic=lambda: now)
+    keys = ApiKeyCache(monotonic=lambda: now)
     await keys.authenticate(key)
     database.is_away = True
     keys.invalidate()
@@ -252,7 +252,7 @@ async def test_memory_is_bounded_and_keeps_what_was_used_last(
 
 
 def test_every_event_loop_has_its_own_queries(database: Database, key: str) -> None:
-    keys: Any = KeyRing()
+    keys: Any = ApiKeyCache()
     for _ in range(2):
         assert asyncio.run(keys.authenticate(key)) == Caller("acme", "tests")
         keys.invalidate()

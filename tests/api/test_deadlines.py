@@ -5,7 +5,7 @@ import json
 import pytest
 from asgiref.sync import sync_to_async
 
-from llm_routing.access.key_ring import keys
+from llm_routing.access.api_keys import api_keys
 from llm_routing.models import ApiKey
 
 from .conftest import Gateway
@@ -65,5 +65,5 @@ async def test_a_header_in_other_digits_or_given_twice_is_refused(gateway: Gatew
 
 async def test_a_key_has_a_deadline_of_its_own(gateway: Gateway) -> None:
     await sync_to_async(ApiKey.objects.update)(deadline=0.3)
-    keys.clear()
+    api_keys.clear()
     assert await _ask_a_slow_provider(gateway) == "deadline_exceeded"

@@ -11,10 +11,10 @@ from asgiref.sync import async_to_sync
 from django.db import OperationalError
 from django.utils import timezone
 
-from llm_routing.access import key_ring as access
+from llm_routing.access import api_keys as access
 from llm_routing.access import known_keys
-from llm_routing.access.key_ring import KeyRing
-from llm_routing.access.known_keys import KnownKeys
+from llm_routing.access.api_keys import ApiKeyCache
+from llm_routing.access.known_keys import KnownKeysFile
 from llm_routing.core.errors import AccessUnavailable, Unauthenticated
 from llm_routing.core.types import Caller
 from llm_routing.models import ApiKey
@@ -26,8 +26,8 @@ class Process:
     """The ring of one process, and the file that it has in common with the others."""
 
     def __init__(self, path: Path) -> None:
-        self.ring = KeyRing()
-        self.file = KnownKeys(path, self.ring)
+        self.ring = ApiKeyCache()
+        self.file = KnownKeysFile(path, self.ring)
         self.file.load()
 
     def ask(self, key: str) -> Caller:

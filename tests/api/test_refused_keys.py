@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from llm_routing.access.key_ring import keys
+from llm_routing.access.api_keys import api_keys
 from llm_routing.access.refused_keys import (
     LOG_SECONDS,
     MOST_ADDRESSES,
@@ -60,7 +60,7 @@ async def test_an_address_with_many_unknown_keys_is_throttled_and_known_keys_go_
     assert 1 <= int(answer.headers["Retry-After"]) <= 20
     assert answer.json()["error"]["code"] == "throttled"
     assert (await gateway.complete()).status_code == 200
-    keys.invalidate()  # each key is checked again, and a known one is not new
+    api_keys.invalidate()  # each key is checked again, and a known one is not new
     assert (await gateway.complete()).status_code == 200
 
 
@@ -102,7 +102,7 @@ def test_addresses_of_one_client_count_together_in_bounded_memory() -> None:
 
 
 async def test_many_requests_with_one_new_key_are_no_reason_to_throttle(gateway: Gateway) -> None:
-    keys.clear()
+    api_keys.clear()
     answers = await asyncio.gather(*(gateway.client.get("/v1/models") for _ in range(100)))
     assert {answer.status_code for answer in answers} == {200}
 

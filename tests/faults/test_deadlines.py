@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llm_routing.access.key_ring import keys
+from llm_routing.access.api_keys import api_keys
 from llm_routing.models import ApiKey
 
 from .callers import CALLERS, Caller
@@ -64,7 +64,7 @@ async def test_a_route_and_a_key_have_deadlines_and_the_shortest_counts(
     assert reply.seconds < 1.5
     await bench.route(deadline=30)
     await ApiKey.objects.aupdate(deadline=0.5)
-    keys.clear()
+    api_keys.clear()
     reply = await bench.ask(caller)
     assert (reply.status, reply.error) == (504, "deadline_exceeded")
     assert reply.seconds < 1.5

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from llm_routing.access.key_ring import keys
+from llm_routing.access.api_keys import api_keys
 from llm_routing.conf import get_settings
 from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT
 from llm_routing.configuration.source import snapshot_source
@@ -162,7 +162,7 @@ def clean_process(
         forget_breakers(os.environ.get("REDIS_URL"))
         get_settings.cache_clear()
         snapshot_source.current = EMPTY_SNAPSHOT
-        keys.clear()
+        api_keys.clear()
         health_monitor.forget()
 
     clear()

@@ -19,7 +19,7 @@ from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.errors import ERRORS_BY_CODE
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.types import AttemptOutcome, CacheState, Caller, RequestEnded, Usage
-from llm_routing.metrics import Exposition, Metrics, Readings
+from llm_routing.metrics import Exposition, Metrics, ProcessGauges
 from llm_routing.metrics import families as f
 from llm_routing.metrics.cells import MAX_CELLS
 from llm_routing.metrics.recorder import MAX_PROVIDERS, MAX_ROUTES, MAX_TARGETS
@@ -276,15 +276,15 @@ def test_counters_only_go_up_whatever_a_vendor_counts(start: Start) -> None:
 def test_breakers_add_up_by_state_and_their_openings_survive_a_reset(start: Start) -> None:
     one, two = start(), start()
     status = BreakerStatus(BreakerState.OPEN, "timeout", 1, 1, 5, 5, openings=3)
-    one.readings = lambda: Readings(breakers={("openai", "gpt"): status})
+    one.gauges = lambda: ProcessGauges(breakers={("openai", "gpt"): status})
     closed = BreakerStatus(BreakerState.CLOSED, "", 0, 0, 5, 0, openings=0)
-    two.readings = lambda: Readings(breakers={("openai", "gpt"): closed})
+    two.gauges = lambda: ProcessGauges(breakers={("openai", "gpt"): closed})
     two.sample()
     numbers = read(one)
     assert numbers.sum("breaker_state", state="open") == 1
     assert numbers.sum("breaker_state", state="closed") == 1
     assert numbers.sum("breaker_openings_total") == 3
-    one.readings = Readings
+    one.gauges = ProcessGauges
     numbers = read(one)
     assert numbers.sum("breaker_state", state="open") == 0
     assert numbers.sum("breaker_openings_total") == 3
@@ -292,8 +292,9 @@ def test_breakers_add_up_by_state_and_their_openings_survive_a_reset(start: Star
 
 def test_calls_that_redis_missed_add_up_and_processes_that_leave_it_alone(start: Start) -> None:
     one, two = start(), start()
-    one.readings = lambda: Readings(redis_missed={"away": 2, "skipped": 30}, redis_is_paused=True)
-    two.readings = lambda: Readings(redis_missed={"away": 1}, redis_forged=4)
+    missed = {"away": 2, "skipped": 30}
+    one.gauges = lambda: ProcessGauges(redis_missed=missed, redis_is_paused=True)
+    two.gauges = lambda: ProcessGauges(redis_missed={"away": 1}, redis_forged=4)
     two.sample()
     numbers = read(one)
     assert numbers.sum("redis_calls_missed_total", reason="away") == 3
@@ -309,13 +310,13 @@ def test_queues_add_up_and_what_was_refused_survives_a_router(start: Start) -> N
         ("provider", "openai", 1): LimitStatus(in_use=9, queued=1, shed=2),
         ("provider", "openai", 2): LimitStatus(in_use=9, queued=1, shed=2),
     }
-    one.readings = two.readings = lambda: Readings(limits=limits)
+    one.gauges = two.gauges = lambda: ProcessGauges(limits=limits)
     two.sample()
     numbers = read(one)
     assert numbers.sum("queued_requests", where="process", provider="") == 6
     assert numbers.sum("queued_requests", where="provider", provider="openai") == 4
     assert numbers.sum("shed_total", where="provider") == 8
-    one.readings = two.readings = Readings
+    one.gauges = two.gauges = ProcessGauges
     two.sample()
     numbers = read(one)
     assert numbers.sum("queued_requests") == 0

@@ -23,7 +23,7 @@ from llm_routing import BaseLLMRouter, RouterConfig, close_routers
 from llm_routing.conf import Settings
 from llm_routing.core import errors
 from llm_routing.core.types import LLMRequest
-from llm_routing.metrics import NoMetrics, Tally
+from llm_routing.metrics import NoMetrics, RouterCounters
 from llm_routing.models import UseCaseRoute
 from tests.router.conftest import Configuration, clean_process, configuration
 
@@ -161,7 +161,7 @@ def is_there(name: str) -> bool:
         parser = load_command_class("llm_routing", "llm_health_sweep").create_parser("", "")
         return name in parser.format_help()
     if name.startswith('["'):
-        counts = Tally(NoMetrics()).numbers()
+        counts = RouterCounters(NoMetrics()).numbers()
         return name[2:-2] in counts or name[1:-1] in inspect.getsource(BaseLLMRouter.get_metrics)
     variable = name.partition("=")[0]
     fields = Settings.model_fields

@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
-from llm_routing.access.key_ring import keys
+from llm_routing.access.api_keys import api_keys
 from llm_routing.conf import get_settings
 from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT
 from llm_routing.configuration.source import snapshot_source
@@ -66,10 +66,10 @@ def clean_process(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forget_breakers(os.environ.get("REDIS_URL"))
     get_settings.cache_clear()
     snapshot_source.current = EMPTY_SNAPSHOT
-    keys.clear()
+    api_keys.clear()
     yield
     snapshot_source.current = EMPTY_SNAPSHOT
-    keys.clear()
+    api_keys.clear()
     get_settings.cache_clear()
 
 

@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.db.backends.utils import CursorWrapper
 
 from llm_routing import BaseLLMRouter
-from llm_routing.access.key_ring import keys
+from llm_routing.access.api_keys import api_keys
 from llm_routing.asgi import get_asgi_application
 from llm_routing.conf import get_settings
 from llm_routing.models import ApiKey, UsageRecord
@@ -153,7 +153,7 @@ async def test_a_warm_completion_starts_no_thread_and_asks_no_database(
 async def test_the_watch_sees_what_a_key_that_is_not_warm_costs(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys.clear()
+    api_keys.clear()
     hops = watch_hops(monkeypatch)
     assert (await Exchange("/v1/chat/completions", chat("Hi"), key).run()).status == 200
     assert any(hop.startswith("executor") for hop in hops)

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from cryptography.fernet import Fernet
 
-from llm_routing.access import key_ring as access
+from llm_routing.access import api_keys as access
 from llm_routing.backends.redis.connection import RedisLine
 from llm_routing.core import codec
 from llm_routing.core.ports import WireRequest
@@ -180,7 +180,7 @@ async def test_the_guard_sees_a_request_that_is_built_for_every_use(
 
 async def test_the_guard_sees_a_key_that_is_looked_at_anew(key: str, watch: Any) -> None:
     await warm(key)
-    access.keys.invalidate()
+    access.api_keys.invalidate()
     cost = watch()
     await Exchange(PATH, chat("three", temperature=0), key).run()
     assert cost.digests == 1

@@ -13,10 +13,10 @@ from django.core.exceptions import ImproperlyConfigured
 from llm_routing.conf import get_settings
 from llm_routing.ledger.segments import Segment
 from llm_routing.system.private_files import (
-    NotOurs,
+    UnsafeDirectory,
     claim_directory,
     private_directory,
-    tighten,
+    restrict_to_owner,
     write_private,
 )
 from project.processes import ROOT
@@ -32,11 +32,11 @@ call_command("setup_llm_configuration", verbosity=0)
 from llm_routing import get_llm_router_sync
 from llm_routing.process.background import stop_background
 from llm_routing.models import ApiKey
-from llm_routing.access.key_ring import keys
+from llm_routing.access.api_keys import api_keys
 from asgiref.sync import async_to_sync
 router = get_llm_router_sync()
 _, key = ApiKey.objects.issue("ann")
-async_to_sync(keys.authenticate)(key)
+async_to_sync(api_keys.authenticate)(key)
 from llm_routing.core.ports import AttemptOpened
 print("running")
 from django.db import connection
@@ -138,7 +138,7 @@ def test_drafts_that_a_killed_process_left_go_in_time(tmp_path: Path) -> None:
     old.touch()
     new.touch()
     os.utime(old, (0, 0))
-    tighten(tmp_path)
+    restrict_to_owner(tmp_path)
     assert not old.exists()
     assert new.exists()
 
@@ -162,7 +162,7 @@ def test_a_state_directory_that_somebody_else_may_have_made_is_refused(
         case "foreign":
             path.mkdir(mode=0o700)
             monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
-    with pytest.raises(NotOurs):
+    with pytest.raises(UnsafeDirectory):
         claim_directory(path)
     settings.LLM_ROUTING = {}
     del settings.BASE_DIR

@@ -1,47 +1,13 @@
-"""The numbers of one router, for `get_metrics`; and ledger and metrics as one sink."""
+"""Counters of one router, for `get_metrics`."""
 
 from collections.abc import Mapping
 
-from llm_routing.core.ports import AttemptOpened, AttemptSettled, MetricsSink, UsageSink
+from llm_routing.core.ports import AttemptOpened, AttemptSettled, MetricsSink
 from llm_routing.core.types import AttemptOutcome, RequestEnded
 
 
-class MeasuredSink:
-    """`core.ports.UsageSink`: tells the ledger first, then the metrics."""
-
-    def __init__(self, ledger: UsageSink, metrics: MetricsSink) -> None:
-        self._ledger = ledger
-        self._metrics = metrics
-
-    def opened(self, attempt: AttemptOpened) -> None:
-        """See `core.ports.UsageSink`."""
-        self._ledger.opened(attempt)
-        self._metrics.opened(attempt)
-
-    def settled(self, attempt: AttemptSettled) -> None:
-        """See `core.ports.UsageSink`."""
-        self._ledger.settled(attempt)
-        self._metrics.settled(attempt)
-
-
-class NoMetrics:
-    """`core.ports.MetricsSink` where nothing is measured."""
-
-    def request_started(self) -> None:
-        """Means nothing here."""
-
-    def request_ended(self, request: RequestEnded) -> None:
-        """Means nothing here."""
-
-    def opened(self, attempt: AttemptOpened) -> None:
-        """Means nothing here."""
-
-    def settled(self, attempt: AttemptSettled) -> None:
-        """Means nothing here."""
-
-
-class Tally:
-    """`core.ports.MetricsSink` that counts for one router and passes everything on."""
+class RouterCounters:
+    """`core.ports.MetricsSink` that counts for one router and passes everything on to `onward`."""
 
     def __init__(self, onward: MetricsSink) -> None:
         self._onward = onward
@@ -83,7 +49,7 @@ class Tally:
         self._onward.settled(attempt)
 
     def numbers(self) -> Mapping[str, float]:
-        """The counts since the router was built; times in seconds."""
+        """Returns the counts since the router was built; times are in seconds."""
         return {
             "requests_total": self._started,
             "requests_in_progress": self._started - self._ended,

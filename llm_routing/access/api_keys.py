@@ -72,8 +72,8 @@ class KnownKey:
         return _Known(caller, self.expires_at, generation)
 
 
-class KeyRing:
-    """The keys this process has seen, in bounded memory. `changes` counts the good ones found.
+class ApiKeyCache:
+    """The keys this process has seen, in bounded memory. `version` counts the good ones found.
 
     Good keys are kept until their entry is pushed out by newer ones. After `invalidate` each is
     checked once more, and believed while the database is away. Keys that were refused are kept
@@ -82,7 +82,7 @@ class KeyRing:
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.changes = 0
+        self.version = 0
         self._monotonic = monotonic
         self._generation = object()
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -187,7 +187,7 @@ class KeyRing:
             return None
         known = KnownKey.of(row).known(generation)
         _keep(self._known, digest, known, MAX_KNOWN)
-        self.changes += 1
+        self.version += 1
         return known
 
     def _lookup(self) -> "_Lookup":
@@ -284,12 +284,12 @@ def _after_fork() -> None:
 _executor = _new_executor()
 forks.add(Stage.KEY_LOOKUPS, _after_fork)
 
-keys = KeyRing()
+api_keys = ApiKeyCache()
 
 
 def _invalidate(area: str, **_: Any) -> None:
     if area == "access":
-        keys.invalidate()
+        api_keys.invalidate()
 
 
-configuration_changed.connect(_invalidate, dispatch_uid="llm_routing.access.key_ring")
+configuration_changed.connect(_invalidate, dispatch_uid="llm_routing.access.api_keys")
