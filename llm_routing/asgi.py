@@ -25,8 +25,7 @@ from django.urls import Resolver404, ResolverMatch, URLResolver, get_resolver
 from .conf import get_settings
 from .core.errors import LLMError, RequestTimedOut, RequestTooLarge
 from .core.ids import new_id
-from .core.running import running_loop
-from .core.timers import Alarm
+from .core.timers import Timer, running_loop
 from .core.types import Caller
 from .process.admission import admission
 from .process.body_budget import BodyShare, body_budget
@@ -259,7 +258,7 @@ async def _caller_of(request: ASGIRequest) -> Caller | None:
         return None
 
 
-class RequestMonitor(Alarm):
+class RequestMonitor(Timer):
     """Looks after the request that `handling` serves where it lasts: a body that does not come is
     waited for no more, and a caller who leaves ends it. A short one costs neither timer nor task.
     """
@@ -272,13 +271,13 @@ class RequestMonitor(Alarm):
         self._is_reading = True
         self._is_long = self._is_late = False
         self._leaving: asyncio.Task[None] | None = None
-        self.set(SHORT_SECONDS, handling.get_loop())
+        self.start(SHORT_SECONDS, handling.get_loop())
 
     def body_has_come(self) -> None:
         """All that can still come from the caller is that it leaves."""
         self._is_reading = False
         if self._is_long:
-            self.clear()
+            self.cancel()
             self._listen()
 
     def is_late(self) -> bool:
@@ -299,11 +298,11 @@ class RequestMonitor(Alarm):
 
     def close(self) -> None:
         """The request has ended."""
-        self.clear()
+        self.cancel()
         if self._leaving is not None:
             self._leaving.cancel()
 
-    def ring(self) -> None:
+    def on_timeout(self) -> None:
         """The request lasts."""
         if not self._is_reading:
             self._is_long = True
@@ -313,12 +312,12 @@ class RequestMonitor(Alarm):
             self._handling.cancel()
         else:
             self._is_long = True
-            self.set(max(0.0, BODY_TIMEOUT - SHORT_SECONDS), self._handling.get_loop())
+            self.start(max(0.0, BODY_TIMEOUT - SHORT_SECONDS), self._handling.get_loop())
 
     def _listen(self) -> None:
         if self._leaving is None:
             leaving = _cancel_on_disconnect(self.receive, self._handling)
-            # The alarm may ring in the context of another request.
+            # The timer may fire in the context of another request.
             self._leaving = asyncio.create_task(leaving, context=Context())
 
 

@@ -1,60 +1,94 @@
-"""Moments that are set often and seldom come: all those of an event loop share one timer."""
+"""Timers and timeouts that rarely fire: cheap to start and cancel, with one asyncio timer for all.
+
+Everything here belongs to one event loop and is used in its thread.
+"""
 
 import asyncio
 import threading
 from contextvars import Context
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-from .running import running_loop
+RESOLUTION = 0.005
+"""Seconds between two searches for due timers, and so the most by which a timer is late."""
 
-COARSE = 0.005
-"""A crowd of alarms is looked through this often at most, in seconds."""
+_local = threading.local()
 
 
-class Alarm:
-    """Rings once, so many seconds after it was set, unless it is cleared before: `call_later` for
-    what is nearly always cleared. For the thread of one event loop."""
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Returns the running event loop of this thread, like `asyncio.get_running_loop`.
 
-    __slots__ = ("_alarms", "rings_at")
+    In Python 3.11 that function makes a system call each time to detect a fork; this one does not,
+    so a forked child calls `forget_running_loop`. Raises `RuntimeError` if no loop is running.
+    """
+    loop: asyncio.AbstractEventLoop | None = getattr(_local, "loop", None)
+    if loop is None or not loop.is_running():
+        loop = _local.loop = asyncio.get_running_loop()
+    return loop
 
-    def set(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
-        """It will ring in `loop`, the running one."""
-        alarms: _Alarms | None = getattr(_local, "alarms", None)
-        if alarms is None or alarms.loop is not loop:
-            alarms = _local.alarms = _Alarms(loop)
-        self._alarms = alarms
-        self.rings_at = at = loop.time() + seconds
-        alarms.waiting.add(self)
-        if at < alarms.looks_at:
-            alarms.look_at(at)
 
-    def clear(self) -> None:
-        """It will not ring."""
-        self._alarms.waiting.discard(self)
+def forget_running_loop() -> None:
+    """Drops what this thread knows of event loops. In a forked child the parent's loop looks as if
+    it were running."""
+    _local.__dict__.clear()
 
-    def ring(self) -> None:
-        """What is to happen then."""
+
+class Timer:
+    """Calls `on_timeout` once, some seconds after `start`, unless it is cancelled before.
+
+    Like `loop.call_later`, for timers that are nearly always cancelled.
+    """
+
+    __slots__ = ("_timers", "due_at")
+
+    def start(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        """Starts the timer, or starts it again. `loop` is the running event loop."""
+        self._timers = timers = _timers_of(loop)
+        self.due_at = due_at = loop.time() + seconds
+        timers.pending.add(self)
+        if due_at < timers.wakes_at:
+            timers.wake_at(due_at)
+
+    def cancel(self) -> None:
+        """Stops the timer; no-op if it has fired. Call it after `start` only."""
+        self._timers.pending.discard(self)
+
+    def on_timeout(self) -> None:
+        """Called when the time is over."""
         raise NotImplementedError
 
 
-class TimeLimit(Alarm):
-    """`with TimeLimit(seconds):` around what the running task waits for raises `TimeoutError` where
-    that takes longer, as `asyncio.timeout` does."""
+class StallTimeout(Timer):
+    """A reusable timeout for one wait after another, never two at a time.
 
-    __slots__ = ("_cancelling", "_has_rung", "_seconds", "_task")
+    `with timeout.within(seconds):` raises `TimeoutError` if the wait in its block takes longer,
+    like `asyncio.timeout`.
+    """
 
-    def __init__(self, seconds: float) -> None:
+    __slots__ = ("_cancelling", "_has_fired", "_loop", "_seconds", "_task")
+
+    def __init__(self) -> None:
+        self._loop = loop = running_loop()
+        self._timers = _timers_of(loop)
+        self._seconds = 0.0
+        self._has_fired = False
+
+    def within(self, seconds: float) -> Self:
+        """Sets the limit of the next wait."""
         self._seconds = seconds
-        self._has_rung = False
+        return self
 
     def __enter__(self) -> None:
-        loop = running_loop()
-        task = asyncio.current_task(loop)
+        task = asyncio.current_task(self._loop)
         assert task is not None
         self._task: asyncio.Task[Any] = task
         self._cancelling = task.cancelling()
-        self.set(self._seconds, loop)
+        # As `start` does, without a call: every piece of a stream is waited for.
+        timers = self._timers
+        self.due_at = due_at = self._loop.time() + self._seconds
+        timers.pending.add(self)
+        if due_at < timers.wakes_at:
+            timers.wake_at(due_at)
 
     def __exit__(
         self,
@@ -62,49 +96,57 @@ class TimeLimit(Alarm):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.clear()
-        # Where somebody else has cancelled as well, it is theirs.
-        if (
-            self._has_rung
-            and self._task.uncancel() <= self._cancelling
-            and kind is asyncio.CancelledError
-        ):
-            raise TimeoutError from error
+        self._timers.pending.discard(self)
+        if self._has_fired:
+            self._has_fired = False
+            # If somebody else has cancelled the task too, the cancellation is theirs.
+            if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+                raise TimeoutError from error
 
-    def ring(self) -> None:
-        """Ends the wait."""
-        self._has_rung = True
+    def on_timeout(self) -> None:
+        """Cancels the wait."""
+        self._has_fired = True
         self._task.cancel()
 
 
-class _Alarms:
-    """Those of one event loop, and when they are looked through next."""
+def timeout(seconds: float) -> StallTimeout:
+    """Returns a context manager that raises `TimeoutError` if its block takes longer."""
+    return StallTimeout().within(seconds)
 
-    __slots__ = ("_timer", "looks_at", "loop", "waiting")
+
+def _timers_of(loop: asyncio.AbstractEventLoop) -> "_LoopTimers":
+    """The pending timers of `loop`, which runs in this thread."""
+    timers: _LoopTimers | None = getattr(_local, "timers", None)
+    if timers is None or timers.loop is not loop:
+        timers = _local.timers = _LoopTimers(loop)
+    return timers
+
+
+class _LoopTimers:
+    """The pending timers of one event loop, and the asyncio timer that serves them all."""
+
+    __slots__ = ("_handle", "loop", "pending", "wakes_at")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.waiting: set[Alarm] = set()
-        self.looks_at = float("inf")
-        self._timer: asyncio.TimerHandle | None = None
+        self.pending: set[Timer] = set()
+        self.wakes_at = float("inf")
+        self._handle: asyncio.TimerHandle | None = None
 
-    def look_at(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self.looks_at = at
-        # It serves all requests, so it must not hold the context of the one that set it.
-        self._timer = self.loop.call_at(at, self._look, context=Context())
+    def wake_at(self, at: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self.wakes_at = at
+        # It serves all requests, so it must not hold the context of the one that started it.
+        self._handle = self.loop.call_at(at, self._fire_due, context=Context())
 
-    def _look(self) -> None:
-        self._timer, self.looks_at = None, float("inf")
+    def _fire_due(self) -> None:
+        self._handle, self.wakes_at = None, float("inf")
         now = self.loop.time()
-        due = [alarm for alarm in self.waiting if alarm.rings_at <= now]
-        self.waiting.difference_update(due)
-        for alarm in due:
-            alarm.ring()
-        if self.waiting:
-            first = min(alarm.rings_at for alarm in self.waiting)
-            self.look_at(max(first, now + COARSE))
-
-
-_local = threading.local()
+        due = [timer for timer in self.pending if timer.due_at <= now]
+        self.pending.difference_update(due)
+        for timer in due:
+            timer.on_timeout()
+        if self.pending:
+            first = min(timer.due_at for timer in self.pending)
+            self.wake_at(max(first, now + RESOLUTION))

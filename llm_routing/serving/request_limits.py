@@ -16,6 +16,7 @@ from django.conf import settings as django_settings
 from django.core.handlers.asgi import ASGIRequest
 
 from llm_routing.conf import Settings, get_settings
+from llm_routing.core import timers
 from llm_routing.core.errors import (
     HeadersTooLarge,
     LLMError,
@@ -23,7 +24,6 @@ from llm_routing.core.errors import (
     RequestTooLarge,
     UrlTooLong,
 )
-from llm_routing.core.timers import TimeLimit
 
 from .sending import abort
 
@@ -67,7 +67,7 @@ async def pass_on(
         has_started = True
         # uvicorn waits without a limit for a client that does not read.
         try:
-            with TimeLimit(BODY_TIMEOUT):
+            with timers.timeout(BODY_TIMEOUT):
                 await send(event)
         except TimeoutError:
             has_stalled = True
@@ -117,7 +117,7 @@ class _BodyOfOthers:
         if not self._is_signed_in:
             seconds = max(0.0, self._deadline - asyncio.get_running_loop().time())
         try:
-            with TimeLimit(seconds):
+            with timers.timeout(seconds):
                 event = await self._receive()
         except TimeoutError:
             self.problem = RequestTimedOut(f"The body took longer than {BODY_TIMEOUT:.0f} s.")

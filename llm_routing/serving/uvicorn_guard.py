@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from llm_routing.conf import get_settings
-from llm_routing.core.timers import Alarm
+from llm_routing.core.timers import Timer
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def _text(release: tuple[int, int]) -> str:
     return ".".join(map(str, release))
 
 
-class _Unread(Alarm):
+class _Unread(Timer):
     """An answer that is written, and that the client has yet to take. It rings again and again
     while the client takes some of it, and drops the connection if not."""
 
@@ -106,9 +106,9 @@ class _Unread(Alarm):
         self._protocol = protocol
         self._left = left
         self._seconds = get_settings().write_timeout
-        self.set(self._seconds, protocol.loop)
+        self.start(self._seconds, protocol.loop)
 
-    def ring(self) -> None:
+    def on_timeout(self) -> None:
         """Whether the client has taken anything since."""
         transport = self._protocol.transport
         left = transport.get_write_buffer_size()
@@ -116,10 +116,10 @@ class _Unread(Alarm):
             transport.abort()
         elif left:
             self._left = left
-            self.set(self._seconds, self._protocol.loop)
+            self.start(self._seconds, self._protocol.loop)
 
 
-class _Head(Alarm):
+class _Head(Timer):
     """The head that a connection is waiting for. It rings when that has taken too long."""
 
     __slots__ = ("_is_set", "_loop", "_protocol", "_seconds", "_unread_answer")
@@ -135,7 +135,7 @@ class _Head(Alarm):
     def answered(self) -> None:
         """An answer is complete for uvicorn, which then waits for the client without a limit."""
         if self._unread_answer is not None:
-            self._unread_answer.clear()
+            self._unread_answer.cancel()
             self._unread_answer = None
         if left := self._protocol.transport.get_write_buffer_size():
             self._unread_answer = _Unread(self._protocol, left)
@@ -144,15 +144,15 @@ class _Head(Alarm):
         """The client owes us a head from now on, if it does not already."""
         if not self._is_set:
             self._is_set = True
-            self.set(self._seconds, self._loop)
+            self.start(self._seconds, self._loop)
 
     def stop(self) -> None:
         """The client owes nothing."""
         if self._is_set:
             self._is_set = False
-            self.clear()
+            self.cancel()
 
-    def ring(self) -> None:
+    def on_timeout(self) -> None:
         """The head has not come."""
         self._is_set = False
         self.end(_TOO_SLOW if self.has_begun else None)
@@ -187,7 +187,7 @@ class _Head(Alarm):
         """The connection is gone; nothing refers back to it from now on."""
         self.stop()
         if self._unread_answer is not None:
-            self._unread_answer.clear()
+            self._unread_answer.cancel()
 
     def after(self, size: int) -> None:
         """So many bytes were parsed."""

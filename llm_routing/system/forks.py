@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 from threading import Lock
 
-from llm_routing.core import ids, running
+from llm_routing.core import ids, timers
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class ForkHandlers:
 
 def _reset_core() -> None:
     ids.forget()
-    running.forget()
+    timers.forget_running_loop()
 
 
 forks = ForkHandlers()

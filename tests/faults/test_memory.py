@@ -12,12 +12,13 @@ import pytest
 from llm_routing.api.streams.events import EventStream
 from llm_routing.core.attempts.attempt import Attempt
 from llm_routing.core.attempts.stream import AnswerStream
+from llm_routing.core.timers import StallTimeout
 
 from .callers import CALLERS, Caller
 from .conftest import Bench
 from .upstream import until
 
-OF_A_REQUEST = (EventStream, AnswerStream, Attempt)
+OF_A_REQUEST = (EventStream, AnswerStream, Attempt, StallTimeout)
 
 
 def left_over() -> Counter[str]:
@@ -32,7 +33,7 @@ def is_of_a_request(found: object) -> bool:
         return type(found) in OF_A_REQUEST
     callback = getattr(found, "_callback", None)
     module = getattr(callback, "__module__", "")
-    return module.startswith(("llm_routing.api", "llm_routing.core.wait_limit"))
+    return module.startswith("llm_routing.api")
 
 
 async def begin(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from django.db import OperationalError
 import llm_routing.factory  # noqa: F401  # imports every module that has a fork handler
 from llm_routing.configuration.snapshot import EMPTY_SNAPSHOT, SnapshotOrigin
 from llm_routing.core.ids import new_id
-from llm_routing.core.running import running_loop
+from llm_routing.core.timers import running_loop
 from llm_routing.models import ConfigurationVersion
 from llm_routing.process.state import process_state
 from llm_routing.system.forks import ForkHandlers, Stage, forks

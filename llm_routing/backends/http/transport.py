@@ -28,7 +28,7 @@ from llm_routing.core.errors import (
     UpstreamError,
 )
 from llm_routing.core.ports import no_op
-from llm_routing.core.running import running_loop
+from llm_routing.core.timers import running_loop
 
 from .direct import AiohttpResponse, Response, Use
 from .pool import Destination, Pool, current_use

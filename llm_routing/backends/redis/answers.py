@@ -12,8 +12,7 @@ from llm_routing.core.caching.rules import CachedAnswer, answer_from_json, answe
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ids import new_id
 from llm_routing.core.ports import CacheHit, Cipher, Clock, LeaseUnavailable
-from llm_routing.core.running import running_loop
-from llm_routing.core.timers import Alarm
+from llm_routing.core.timers import Timer, running_loop
 
 from .guard import GuardedRedis, RedisUnavailable
 
@@ -170,7 +169,7 @@ class RedisCache:
         return f"{PREFIX}:{self._kind}-lease:{{{key}}}"
 
 
-class RedisLease(Alarm):
+class RedisLease(Timer):
     """`core.ports.Lease`: a name with a short life, lengthened for as long as its holder lives."""
 
     __slots__ = ("_cache", "_key", "_loop", "_renewing", "_token")
@@ -182,7 +181,7 @@ class RedisLease(Alarm):
         self._loop = running_loop()
         self._renewing: asyncio.Task[None] | None = None
         # Most answers are there before a lease needs renewing, and pay for no task.
-        self.set(LEASE_SECONDS / 3, self._loop)
+        self.start(LEASE_SECONDS / 3, self._loop)
 
     def publish(self, answer: CachedAnswer, ttl: float) -> Coroutine[Any, Any, None]:
         """See `Lease.publish`."""
@@ -194,12 +193,12 @@ class RedisLease(Alarm):
         self._stop_renewing()
         return self._cache.release(self._key, self._token)
 
-    def ring(self) -> None:
+    def on_timeout(self) -> None:
         """It needs renewing."""
         self._renewing = self._loop.create_task(self._renew())
 
     def _stop_renewing(self) -> None:
-        self.clear()
+        self.cancel()
         if self._renewing is not None:
             self._renewing.cancel()
 

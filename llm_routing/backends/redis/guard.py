@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from llm_routing.core.breaker import Breaker, BreakerPermit, BreakerRules, Rejected
 from llm_routing.core.ports import Clock
-from llm_routing.core.running import running_loop
+from llm_routing.core.timers import running_loop
 from llm_routing.system.redis_address import RedisKind, parse_redis_url
 
 from .cluster import ClusterLine

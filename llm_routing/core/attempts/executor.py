@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from llm_routing.core import timers
 from llm_routing.core.errors import (
     CredentialRejected,
     DeadlineCut,
@@ -33,7 +34,6 @@ from llm_routing.core.ports import (
 from llm_routing.core.pricing import estimate_tokens
 from llm_routing.core.redaction import masked_body
 from llm_routing.core.routing_table import ProviderSpec, StreamRecovery, Target
-from llm_routing.core.timers import TimeLimit
 
 from .attempt import Attempt
 from .calls import Call, Result, Timeouts
@@ -94,7 +94,7 @@ class Executor:
             left = min(attempt.share, self._left(call))
             limit = min(timeouts.total, left)
             try:
-                with TimeLimit(limit):
+                with timers.timeout(limit):
                     answer, ignored = await self._send(operation, attempt, timeouts)
                     try:
                         with attempt.waiting:
@@ -153,7 +153,7 @@ class Executor:
             limit = min(longest, left)
             answer: UpstreamResponse | None = None
             try:
-                with TimeLimit(limit):
+                with timers.timeout(limit):
                     answer, ignored = await self._send(operation, attempt, timeouts)
                     stream = AnswerStream(
                         answer,
@@ -295,7 +295,7 @@ class Executor:
         headers: Mapping[str, str] = answer.headers
         body = b""
         # The status alone says enough where the body is endless, broken or late.
-        limit = TimeLimit(MAX_ERROR_BODY_SECONDS)
+        limit = timers.timeout(MAX_ERROR_BODY_SECONDS)
         with suppress(UpstreamError, TimeoutError), limit, attempt.waiting:
             body = await answer.read(MAX_ERROR_BODY_BYTES)
         assert attempt.credential is not None, "an attempt that was answered was sent with one"

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from llm_routing.core import timers
 from llm_routing.core.ports import Clock
 from llm_routing.core.routing_table import ProviderSpec
-from llm_routing.core.timers import TimeLimit
 
 MIN_QUEUE_RETRY_AFTER = 1.0
 MAX_QUEUE_RETRY_AFTER = 60.0
@@ -127,7 +127,7 @@ class ConcurrencyLimit:
             waiter = _Waiter(asyncio.get_running_loop(), self._clock.monotonic())
             self._queue.append(waiter)
         try:
-            with TimeLimit(deadline - waiter.since):
+            with timers.timeout(deadline - waiter.since):
                 await waiter.woken
         except TimeoutError:
             with self._lock:

@@ -29,8 +29,8 @@ from llm_routing.core.events import (
     with_usage_report,
 )
 from llm_routing.core.ports import AttemptSettled, Clock, StreamParser, UpstreamResponse
+from llm_routing.core.timers import StallTimeout
 from llm_routing.core.types import AttemptSummary, Usage
-from llm_routing.core.wait_limit import WaitLimit
 
 from .attempt import Attempt
 
@@ -69,7 +69,7 @@ class AnswerStream:
         self._attempt = attempt
         self._clock = clock
         self._idle = idle
-        self._silence = WaitLimit()
+        self._stall_timeout = StallTimeout()
         self._deadline = deadline
         self._max_bytes = max_bytes
         self._size = 0
@@ -139,7 +139,6 @@ class AnswerStream:
         if not self._ended:
             self._ended = True
             self._attempt.cancel(self._usage, self._output_length)
-        self._silence.close()
         try:
             if self._has_tail:
                 self._has_tail = False
@@ -167,7 +166,7 @@ class AnswerStream:
             # If data is always available, no wait exists that a timer could end.
             return self._cut_by_deadline()
         try:
-            with self._attempt.waiting, self._silence.within(limit):
+            with self._attempt.waiting, self._stall_timeout.within(limit):
                 data = await self._next_data()
         except TimeoutError:
             if limit < self._idle:

@@ -17,7 +17,7 @@ from llm_routing.core.ports import (
     ResponseCache,
     SharedCache,
 )
-from llm_routing.core.running import running_loop
+from llm_routing.core.timers import running_loop
 
 from .flight import FlightFailure, InFlight, InFlightByKey
 from .idempotency import IdempotencyRule
