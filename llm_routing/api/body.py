@@ -9,6 +9,7 @@ from llm_routing.conf import get_settings
 from llm_routing.core.caching.idempotency import FIELD, idempotency, unquoted
 from llm_routing.core.codec import decode
 from llm_routing.core.errors import InvalidRequest, RequestTooLarge
+from llm_routing.core.json_size import REQUEST_LIMITS, exceeds
 from llm_routing.core.types import Idempotency
 from llm_routing.process.admission import admission
 from llm_routing.serving.exchange import IncomingRequest
@@ -55,6 +56,11 @@ def _read_plain(request: IncomingRequest) -> bytes:
 
 
 def _decoded(body: bytes) -> Any:
+    if exceeds(body, REQUEST_LIMITS):
+        raise RequestTooLarge(
+            f"The body holds more than {REQUEST_LIMITS.containers} objects and arrays or "
+            f"{REQUEST_LIMITS.values} values."
+        )
     try:
         return decode(body)
     except ValueError as error:

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from msgspec.json import Decoder, Encoder
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from .json_size import DECODE_LIMITS, exceeds
 from .unicode import repair_strings
 
 T = TypeVar("T")
@@ -23,16 +24,19 @@ _decode: Final = Decoder().decode
 def decode(data: bytes | str) -> Any:
     """The value of a JSON text (RFC 8259).
 
-    NaN, Infinity, lone surrogates, invalid UTF-8 and nesting deeper than 200 levels are refused;
-    of duplicate keys the last one counts, and since a body is always rebuilt from what was read,
-    no two readers of it can disagree. Raises `ValueError`, whose message gives a position and
-    never a piece of the text.
+    NaN, Infinity, lone surrogates, invalid UTF-8, nesting deeper than 200 levels and texts past
+    `json_size.DECODE_LIMITS` are refused; of duplicate keys the last one counts, and since a body
+    is always rebuilt from what was read, no two readers of it can disagree.
+
+    Raises `ValueError`, whose message gives a position and never a piece of the text.
     """
     if isinstance(data, str):
         try:
             data = data.encode()
         except UnicodeEncodeError as error:
             raise ValueError(f"lone surrogate at character {error.start}") from None
+    if exceeds(data, DECODE_LIMITS):
+        raise ValueError("too many values")
     # msgspec is twice as fast, and what it takes it reads as pydantic does. But it takes any number
     # of levels, of which there are no more than brackets, and refuses what pydantic explains.
     if data.count(b"{") + data.count(b"[") <= MAX_NESTING:

@@ -125,6 +125,19 @@ async def test_a_body_over_the_limit_is_refused_and_one_over_django_s_is_not(
         assert code_of(path, response.json()) == "request_too_large"
 
 
+@pytest.mark.parametrize("path", BODIES)
+async def test_a_body_of_too_many_values_is_refused(gateway: Gateway, path: str) -> None:
+    """A small body can cost seconds and gigabytes once it is decoded."""
+    too_many: tuple[list[Any], ...] = ([[]] * 30_001, [0] * 1_000_001)
+    for value in too_many:
+        response = await gateway.post(path, {**BODIES[path], "metadata": {"padding": value}})
+        assert response.status_code == 413
+        assert code_of(path, response.json()) == "request_too_large"
+    key = "user_id" if path == ANTHROPIC else "padding"
+    response = await gateway.post(path, {**BODIES[path], "metadata": {key: '[",' * 700_000}})
+    assert response.status_code == 200, response.text
+
+
 async def test_every_path_and_method_below_the_prefixes_has_its_envelope(gateway: Gateway) -> None:
     for path in (
         "/api/llm/nothing",

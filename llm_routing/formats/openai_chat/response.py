@@ -64,6 +64,8 @@ _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "recitation": FinishReason.CONTENT_FILTER,
     "prohibited_content": FinishReason.CONTENT_FILTER,
 }
+MAX_CHOICES: Final = 128
+"""The most that a request may ask for."""
 OPENAI_FINISHES: Final = frozenset(
     ("stop", "length", "tool_calls", "function_call", "content_filter")
 )
@@ -90,6 +92,8 @@ def read_response(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Comple
     given = answer.get("choices")
     if not isinstance(given, list) or not given:
         raise MalformedAnswer("The provider's answer has no choices.")
+    if len(given) > MAX_CHOICES:
+        raise MalformedAnswer(f"The provider's answer has more than {MAX_CHOICES} choices.")
     answer_id, model = text_of(answer.get("id")), text_of(answer.get("model"))
     is_rewritten = repair_envelope(answer, ANSWER, defaults) or is_rewritten
     choices: list[Choice] = []

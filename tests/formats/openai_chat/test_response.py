@@ -302,6 +302,7 @@ def test_counts_that_cannot_be_are_no_counts_and_reach_no_caller(usage: Any) -> 
         (answer(choices=[]), "no choices"),
         (answer(choices=None), "no choices"),
         (answer(choices=[{"index": 0}]), "no message"),
+        (answer(choices=[{"index": 0}] * 129), "more than 128 choices"),
         (answer(choices=["x"]), "no message"),
     ],
 )

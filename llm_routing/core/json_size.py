@@ -1,0 +1,40 @@
+"""Bounds what a JSON text costs in memory and time after decoding.
+
+Its size in bytes bounds neither: `[],[],…` takes twenty times as much memory as Python objects, and
+the wire formats spend microseconds on each object.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+# A string, or what is left of one that does not end: it matches at every quote, so that a text
+# takes linear time whether or not it is valid JSON.
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLimits:
+    """The numbers of objects and arrays, and of values of any kind, that a text may hold."""
+
+    containers: int
+    values: int
+
+
+REQUEST_LIMITS: Final = JsonLimits(containers=30_000, values=1_000_000)
+"""A conversation that fills a context of a million tokens stays far below these."""
+DECODE_LIMITS: Final = JsonLimits(containers=1_000_000, values=4_000_000)
+"""An answer with 20 alternatives for each of 32,000 tokens stays below these."""
+
+
+def exceeds(data: bytes, limits: JsonLimits) -> bool:
+    """Returns whether a JSON text holds more than `limits` allow."""
+    if len(data) <= 2 * limits.containers or _fits(data, limits):
+        return False
+    # Brackets and commas in strings are text.
+    return not _fits(_STRING.sub(b"", data), limits)
+
+
+def _fits(data: bytes, limits: JsonLimits) -> bool:
+    containers = data.count(b"{") + data.count(b"[")
+    return containers <= limits.containers and containers + data.count(b",") <= limits.values
