@@ -6,7 +6,7 @@ When a breaker opens and closes is decided in `core.breaker`; how processes shar
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 
 from llm_routing.core.breaker import (
@@ -74,26 +74,42 @@ class MemoryBreakers:
 
 
 class LockedPermit:
-    """`core.ports.Permit` for a breaker that threads have in common."""
+    """`core.ports.Permit` for a breaker that several threads use."""
 
-    __slots__ = ("_clock", "_lock", "_permit")
+    __slots__ = ("_clock", "_lock", "_on_settled", "_permit")
 
-    def __init__(self, permit: BreakerPermit, lock: threading.Lock, clock: Clock) -> None:
+    def __init__(
+        self,
+        permit: BreakerPermit,
+        lock: threading.Lock,
+        clock: Clock,
+        on_settled: Callable[[bool], None] | None = None,
+    ) -> None:
+        """`on_settled` is called once, with the lock held, and with whether the call succeeded."""
         self._permit = permit
         self._lock = lock
         self._clock = clock
+        self._on_settled = on_settled
 
     def succeed(self, seconds: float = 0.0) -> None:
         """See `Permit.succeed`."""
         with self._lock:
             self._permit.succeed(self._clock.monotonic(), seconds)
+            self._settle(is_success=True)
 
     def fail(self, error: UpstreamError) -> None:
         """See `Permit.fail`."""
         with self._lock:
             self._permit.fail(self._clock.monotonic(), error.code, error.retry_after)
+            self._settle()
 
     def release(self) -> None:
         """See `Permit.release`."""
         with self._lock:
             self._permit.release()
+            self._settle()
+
+    def _settle(self, *, is_success: bool = False) -> None:
+        on_settled, self._on_settled = self._on_settled, None
+        if on_settled is not None:
+            on_settled(is_success)

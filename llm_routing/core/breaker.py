@@ -1,8 +1,7 @@
 """The circuit breaker: a target that keeps failing is left alone for a while, then probed.
 
 Pure: the time (monotonic seconds) and the randomness come in. Which breaker belongs to which
-target, and who shares it, is behind `ports.BreakerStore`; what they tell each other are the
-`CallCounts` and the `Opening` of this module.
+target, and who shares it, is behind `ports.BreakerStore`. Processes share an `Opening`.
 """
 
 from collections import deque
@@ -95,26 +94,16 @@ class BreakerStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class CallCounts:
-    """Calls that ended while a breaker was closed. `cause` is the code of the last failure, and
-    `retry_after` how many seconds from now the vendor wants to be left alone, if it said so."""
-
-    calls: int = 0
-    failures: int = 0
-    slow_calls: int = 0
-    cause: str = ""
-    retry_after: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Opening:
-    """That a breaker is not closed, as one process tells another. Durations are in seconds;
-    `level` says how long it opens: each one above 1 for twice as long."""
+    """A breaker that is not closed, as one process describes it to another. Durations are in
+    seconds. Each `level` above 1 doubles the time that it stays open. `proven` is how many probes
+    have succeeded so far."""
 
     cause: str
     opened_for: float
     retry_after: float
     level: int
+    proven: int = 0
 
 
 class BreakerPermit:
@@ -162,8 +151,6 @@ class Breaker:
         self._state = BreakerState.CLOSED
         self._calls: deque[tuple[float, bool, bool]] = deque()
         self._failures = self._slow_calls = 0
-        self._new_calls = self._new_failures = self._new_slow_calls = 0
-        self._new_cause = ""
         self._cause = ""
         self._opened_at = self._retry_at = 0.0
         self._not_before = float("-inf")
@@ -206,6 +193,9 @@ class Breaker:
         self._doublings = max(0, opening.level - 1)
         self._openings += self._state is not BreakerState.OPEN
         self._turn_open(opening.cause)
+        if opening.proven:
+            self._change(BreakerState.HALF_OPEN)
+            self._proven = opening.proven
 
     def is_due(self, now: float) -> bool:
         """Whether it is time for probes."""
@@ -221,34 +211,8 @@ class Breaker:
             now - self._opened_at,
             max(0.0, self._retry_at - now),
             self._doublings + 1,
+            self._proven if self._state is BreakerState.HALF_OPEN else 0,
         )
-
-    def take_news(self, now: float) -> CallCounts:
-        """The calls that ended since the last time, unless the breaker has opened or closed."""
-        wanted = min(self._not_before - now, self._rules.max_open_time)
-        news = CallCounts(
-            self._new_calls,
-            self._new_failures,
-            self._new_slow_calls,
-            self._new_cause,
-            max(0.0, wanted),
-        )
-        self._forget_news()
-        return news
-
-    def judge(self, now: float, seen: CallCounts, total: CallCounts) -> None:
-        """Opens the closed breaker where the calls that were `seen` here make those of all
-        processes together, which are the `total` of the window, too many failures or too slow."""
-        if self._state is not BreakerState.CLOSED:
-            return
-        self._not_before = max(self._not_before, now + total.retry_after)
-        rules = self._rules
-        if total.calls < min(rules.minimum_calls, rules.window_calls):
-            return
-        if seen.failures and total.failures >= rules.failure_rate * total.calls:
-            self._open(now, seen.cause)
-        elif seen.slow_calls and total.slow_calls >= rules.slow_call_rate * total.calls:
-            self._open(now, SLOW_CALLS)
 
     def status(self, now: float) -> BreakerStatus:
         """How the breaker stands. One whose time is over is half open."""
@@ -350,7 +314,6 @@ class Breaker:
         self._probing = self._proven = 0
         self._calls.clear()
         self._failures = self._slow_calls = 0
-        self._forget_news()
 
     def _count(self, now: float, *, cause: str = "", is_slow: bool = False) -> None:
         failed = bool(cause)
@@ -360,17 +323,13 @@ class Breaker:
         self._calls.append((now, failed, is_slow))
         self._failures += failed
         self._slow_calls += is_slow
-        self._new_calls += 1
-        self._new_failures += failed
-        self._new_slow_calls += is_slow
-        self._new_cause = cause or self._new_cause
-        if failed or is_slow:
-            total = CallCounts(len(self._calls), self._failures, self._slow_calls)
-            self.judge(now, CallCounts(1, int(failed), int(is_slow), cause), total)
-
-    def _forget_news(self) -> None:
-        self._new_calls = self._new_failures = self._new_slow_calls = 0
-        self._new_cause = ""
+        rules, calls = self._rules, len(self._calls)
+        if calls < min(rules.minimum_calls, rules.window_calls):
+            return
+        if failed and self._failures >= rules.failure_rate * calls:
+            self._open(now, cause)
+        elif is_slow and self._slow_calls >= rules.slow_call_rate * calls:
+            self._open(now, SLOW_CALLS)
 
     def _forget_before(self, now: float) -> None:
         while self._calls and self._calls[0][0] <= now - self._rules.window:

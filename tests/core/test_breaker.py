@@ -12,7 +12,6 @@ from llm_routing.core.breaker import (
     BreakerPermit,
     BreakerRules,
     BreakerState,
-    CallCounts,
     NoBreakers,
     Opening,
     Rejected,
@@ -477,45 +476,18 @@ def test_another_process_can_take_over_that_it_is_open_and_goes_on_from_there() 
     assert other.opening(now) is None
 
 
-def test_calls_are_news_once_and_not_after_a_change() -> None:
-    breaker = new(slow_call_time=2, max_open_time=30)
-    succeed(breaker, 0)
-    succeed(breaker, 0, seconds=3)
-    fail(breaker, 0, retry_after=40)
-    assert breaker.take_news(0) == CallCounts(3, 1, 1, "server_failed", 30)
-    assert breaker.take_news(35) == CallCounts(retry_after=5)
-    succeed(breaker, 0)
-    breaker.reset()
-    assert breaker.take_news(0) == CallCounts()
-
-
-@pytest.mark.parametrize(
-    ("seen", "total", "cause"),
-    [
-        (CallCounts(1, 1, 0, "timeout"), CallCounts(8, 4), "timeout"),
-        (CallCounts(1, 1, 0, "timeout"), CallCounts(9, 4), ""),
-        (CallCounts(1, 1, 0, "timeout"), CallCounts(3, 3), ""),
-        (CallCounts(1, 0, 1), CallCounts(4, 0, 4), SLOW_CALLS),
-        # It is for those who have seen a failure to draw the conclusion.
-        (CallCounts(3), CallCounts(4, 4, 4), ""),
-    ],
-)
-def test_it_opens_by_the_calls_of_all_processes_together(
-    seen: CallCounts, total: CallCounts, cause: str
-) -> None:
-    breaker = new()
-    breaker.judge(0, seen, total)
-    assert breaker.status(0).cause == cause
-    assert breaker.decisions == bool(cause)
-
-
-def test_a_retry_after_heard_elsewhere_counts_and_one_that_is_open_is_not_judged() -> None:
-    breaker = new()
-    breaker.judge(0, CallCounts(4, 4, 0, "timeout"), CallCounts(4, 4, retry_after=70))
-    assert breaker.status(0).retry_after == pytest.approx(70)
-    breaker.judge(0, CallCounts(4, 4, 0, "server_failed"), CallCounts(4, 4, retry_after=90))
-    assert breaker.status(0).retry_after == pytest.approx(70)
-    assert breaker.status(0).cause == "timeout"
+def test_probes_that_succeeded_in_another_process_count() -> None:
+    one, other = opened(probes=2), opened(probes=2)
+    now = due(one, 0)
+    assert one.opening(0) == Opening("server_failed", 0, now, 1, proven=0)
+    admitted(one, now).succeed(now)
+    opening = one.opening(now)
+    assert opening is not None
+    assert opening.proven == 1
+    other.adopt(500, opening)
+    assert other.is_due(500)
+    succeed(other, 500)
+    assert other.is_closed
 
 
 async def test_without_breakers_every_call_passes() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.backends.redis_servers import MortalRedis
+from tests.backends.redis.servers import MortalRedis
 
 from .callers import CALLERS
 from .conftest import Bench

@@ -1,209 +1,90 @@
-"""The state of circuit breakers that workers share: a board in Redis.
+"""Shared breaker state in Redis. Storage only; decisions are made by `breakers`.
 
-It holds breakers that are not closed, probes and recent calls. It decides nothing
-(`shared_breakers` does), and its time is Redis's own. Everything that could open a breaker is
-signed (`board_words`): what somebody else wrote into Redis is ignored.
+A hash holds the latest decision about each breaker, and a key exists while a breaker is probed.
+Values are signed, so that others who can write to this Redis can neither open breakers nor keep
+workers from probing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from hashlib import sha1
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from llm_routing.backends.breakers import MAX_BREAKERS, Key
-from llm_routing.core.breaker import BreakerRules, CallCounts
-from llm_routing.core.codec import encode
+from llm_routing.backends.breakers import Key
+from llm_routing.core.breaker import BreakerRules, Opening
+from llm_routing.core.codec import decode, encode
 from llm_routing.core.ports import Clock, Signer
 
-from .board_entries import LONGEST_BATCH, LONGEST_ENTRY, BoardWords, Entry, Forged
 from .guard import GuardedRedis, RedisUnavailable
 
-LEASE_SECONDS = 10.0
-KEEP_SECONDS = 3600.0
-MAX_RETIRED = 4096
+LEASE_MS = 10_000
+"""After this time another worker can probe instead of a process that has died."""
+RETENTION_SECONDS = 3600.0
+MAX_BOARD_BYTES = 8 * 1024 * 1024
+MAX_CAUSE_LENGTH = 64
 
-_COMMON = """
-local open, said = KEYS[1], cjson.decode(ARGV[1])
+_SYNC = """
+local request = cjson.decode(ARGV[1])
+for i = 2, #ARGV do
+  redis.call('HDEL', KEYS[1], ARGV[i])
+end
+for name, value in pairs(request.decisions) do
+  redis.call('HSET', KEYS[1], name, value)
+end
+redis.call('PEXPIRE', KEYS[1], request.retention_ms)
+for i, value in ipairs(request.probes) do
+  local holder = redis.call('GET', KEYS[i + 1])
+  if not holder or holder == value then
+    redis.call('SET', KEYS[i + 1], value, 'PX', request.lifetimes_ms[i])
+  end
+end
+local entries, bytes = redis.call('HGETALL', KEYS[1]), 0
+for _, text in ipairs(entries) do
+  bytes = bytes + #text
+end
+if bytes > request.max_bytes then
+  redis.call('DEL', KEYS[1])
+  entries = {}
+end
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
--- Signatures are checked by the processes; here an entry only has to have its shape.
-local function read(raw)
-  if not raw or #raw > said.longest then
-    return nil
-  end
-  local is_json, entry = pcall(cjson.decode, raw)
-  if is_json and type(entry) == 'table' and type(entry.signed) == 'string'
-    and type(entry.signature) == 'string' and type(entry.proven) == 'number'
-    and type(entry.claims) == 'table' then
-    local is_opening, opening = pcall(cjson.decode, entry.signed)
-    if is_opening and type(opening) == 'table' and type(opening.id) == 'string'
-      and type(opening.retry_at) == 'number' then
-      return entry, opening
-    end
-  end
-  return nil
-end
-
-local function write(target, entry)
-  redis.call('HSET', open, target, cjson.encode(entry))
-end
+return {time[1] * 1000 + math.floor(time[2] / 1000), entries}
 """
-
-_TELL = (
-    _COMMON
-    + """
-local era = redis.call('HGET', open, 'era')
-if not era or #era ~= #said.era or string.find(era, '%X') then
-  redis.call('HSET', open, 'era', said.era)
+_CLAIM = """
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  return 1
 end
-redis.call('PEXPIRE', open, said.keep_ms)
-for i = 2, #ARGV, 2 do
-  local raw = redis.call('HGET', open, ARGV[i])
-  if raw and redis.sha1hex(raw) == ARGV[i + 1] then
-    redis.call('HDEL', open, ARGV[i])
-  end
-end
-
-local function share(calls, batch, after)
-  redis.call('RPUSH', calls, batch)
-  redis.call('LTRIM', calls, -said.window_calls, -1)
-  redis.call('PEXPIRE', calls, said.window_ms)
-  local found = {}
-  for _, other in ipairs(redis.call('LRANGE', calls, 0, -1)) do
-    local at = #other <= said.longest_batch and string.match(other, '^(%d+) ')
-    if at and tonumber(at) >= after then
-      found[#found + 1] = other
-    end
-  end
-  return found
-end
-
-local batches = {}
-for i, tell in ipairs(said.tells) do
-  local calls = KEYS[i + 1]
-  local entry, known = read(redis.call('HGET', open, tell.target))
-  local id = entry and known.id or ''
-  if tell.opening and id == tell.was then
-    if entry or redis.call('HLEN', open) <= said.most then
-      entry = {signed = tell.opening.signed, signature = tell.opening.signature,
-        proven = 0, claims = {}}
-      write(tell.target, entry)
-    end
-    redis.call('DEL', calls)
-  elseif entry and id == tell.was then
-    for _, token in ipairs(tell.proven) do
-      entry.claims[token] = nil
-      entry.proven = entry.proven + 1
-    end
-    if tell.is_closing or entry.proven >= said.probes then
-      redis.call('HDEL', open, tell.target)
-      redis.call('DEL', calls)
-      entry = nil
-    else
-      for _, token in ipairs(tell.released) do
-        entry.claims[token] = nil
-      end
-      for _, token in ipairs(tell.running) do
-        entry.claims[token] = now + said.lease_ms
-      end
-      write(tell.target, entry)
-    end
-  end
-  batches[i] = (tell.batch and not entry) and share(calls, tell.batch, tell.after) or 0
-end
-
-local entries = {}
-local all = redis.call('HGETALL', open)
-for i = 1, #all, 2 do
-  if all[i] ~= 'era' then
-    local entry, opening = read(all[i + 1])
-    if entry and opening.retry_at > now - said.keep_ms then
-      entries[#entries + 1] = all[i]
-      entries[#entries + 1] = all[i + 1]
-    else
-      redis.call('HDEL', open, all[i])
-    end
-  end
-end
-return {redis.call('HGET', open, 'era'), now, entries, batches}
-"""
-)
-
-_CLAIM = (
-    _COMMON
-    + """
-if redis.call('HGET', open, 'era') ~= said.era then
-  return {'unknown', now, ''}
-end
-local raw = redis.call('HGET', open, said.target)
-local entry, opening = read(raw)
-if not entry or opening.id ~= said.was or opening.retry_at > now then
-  return {'changed', now, entry and raw or ''}
-end
-local taken = entry.proven
-for token, ends_at in pairs(entry.claims) do
-  if type(ends_at) == 'number' and ends_at > now and ends_at <= now + said.lease_ms then
-    taken = taken + 1
-  else
-    entry.claims[token] = nil
-  end
-end
-if taken >= said.probes then
-  return {'full', now, raw}
-end
-entry.claims[said.token] = now + said.lease_ms
-write(said.target, entry)
-return {'granted', now, raw}
-"""
-)
-
-_FORGET = """
-redis.call('HDEL', KEYS[1], ARGV[1])
-return redis.call('DEL', KEYS[2])
+return {redis.call('GETRANGE', KEYS[1], 0, #ARGV[1]), redis.call('PTTL', KEYS[1])}
 """
 
 
-class Claimed(StrEnum):
-    """What became of asking for a probe. CHANGED: the breaker is not as it was known, or it is not
-    time yet. UNKNOWN: the board was wiped, so it says nothing."""
-
-    GRANTED = "granted"
-    FULL = "full"
-    CHANGED = "changed"
-    UNKNOWN = "unknown"
+class ForgedValue(ValueError):
+    """No process of this installation wrote the value, or it was written under another name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
-    """News about one breaker, last known as the entry `was` (empty: closed): that it has opened
-    (as `opening`) or closed; tokens of probes that succeeded, count for nothing, or run; calls."""
+class Decision:
+    """A breaker has opened, or closed (`opening` is None). The later of two decisions has the
+    higher `version`, in milliseconds of Redis's clock."""
+
+    version: int
+    opening: Opening | None
+    signed: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeUpdate:
+    """A probe under the decision `version` runs, or is released because it counts for nothing."""
 
     key: Key
-    was: str
-    opening: Entry | None = None
-    is_closing: bool = False
-    proven: Sequence[str] = ()
-    released: Sequence[str] = ()
-    running: Sequence[str] = ()
-    news: CallCounts = field(default_factory=CallCounts)
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """The board after telling. Another `era` means that it was wiped meanwhile. `totals` are, for
-    each `Tell`, the calls of all processes in the window, None where none were counted."""
-
-    era: str
-    entries: Mapping[Key, Entry]
-    totals: Sequence[CallCounts | None]
+    version: int
+    is_running: bool
 
 
 class BreakerBoard:
-    """The board of one installation; `namespace` keeps it apart from others in the same Redis.
-    Everything on it ends by itself. Every method that is a coroutine raises `RedisUnavailable`."""
+    """The board of one installation; `namespace` separates installations that share a Redis.
+
+    Everything on it expires. Coroutines raise `RedisUnavailable`.
+    """
 
     def __init__(
         self,
@@ -215,158 +96,138 @@ class BreakerBoard:
         clock: Clock,
     ) -> None:
         self._redis = redis
-        self._rules = rules
-        # The braces keep all names on one node of a Redis cluster.
+        # The braces keep all names on one node of a Redis Cluster.
         self._prefix = f"llm_routing:breaker:{{{namespace}}}"
-        self._open = f"{self._prefix}:open"
-        self._words = BoardWords(rules, self._prefix, signer)
+        self._max_open_ms = int(rules.max_open_time * 1000)
+        self._retention_ms = int(RETENTION_SECONDS * 1000) + self._max_open_ms
+        self._process = uuid4().hex
+        self._signer = signer
         self._clock = clock
-        self._ahead_ms: float | None = None
-        """Milliseconds that Redis's clock is ahead of our monotonic one; None before a reply."""
-        self._ids: dict[Key, str] = {}
-        self._retired: dict[str, None] = {}
-        self._refused: dict[bytes, str] = {}
+        self._clock_offset_ms: float | None = None
+        self._unwanted: list[bytes] = []
 
-    def token(self, entry_id: str) -> str:
-        """Returns a new token for a probe under an entry, which nobody else can make up."""
-        return self._words.token(entry_id)
+    @property
+    def has_clock(self) -> bool:
+        """Whether Redis's time is known; `decision` needs it."""
+        return self._clock_offset_ms is not None
 
-    async def tell(self, tells: Sequence[Tell]) -> Heard:
-        """Says what is new, and hears what is."""
-        if self._ahead_ms is None and tells:
-            # What is signed holds its moment, in Redis's time.
-            await self.tell(())
-        now = self._now_ms()
-        keep = KEEP_SECONDS + self._rules.max_open_time
-        said = {
-            **self._common(),
-            "era": uuid4().hex,
-            "keep_ms": _milliseconds(keep),
-            "window_ms": max(1, _milliseconds(self._rules.window)),
-            "window_calls": self._rules.window_calls,
-            "most": MAX_BREAKERS,
-            "longest_batch": LONGEST_BATCH,
-            "tells": [self._told(tell, now) for tell in tells],
+    def decision(
+        self, key: Key, opening: Opening | None, *, decided_at: float, after: int
+    ) -> Decision:
+        """Returns the decision of the monotonic time `decided_at`, with a version above `after`."""
+        now = self._redis_ms(self._clock.monotonic())
+        value: dict[str, Any] = {"version": max(self._redis_ms(decided_at), after + 1)}
+        if opening is not None:
+            value |= {
+                "cause": opening.cause[:MAX_CAUSE_LENGTH],
+                "level": opening.level,
+                "proven": opening.proven,
+                "since": now - int(opening.opened_for * 1000),
+                "retry_at": now + int(opening.retry_after * 1000),
+            }
+        signed = self._sign(encode(value).decode(), self._decision_name(key))
+        return Decision(value["version"], opening, signed)
+
+    async def sync(
+        self, decisions: Mapping[Key, Decision], probes: Collection[ProbeUpdate]
+    ) -> Mapping[Key, Decision]:
+        """Writes decisions and probes, and returns the decisions that are on the board then."""
+        names = [self._probe_name(probe.key, probe.version) for probe in probes]
+        request = {
+            "decisions": {
+                _field(key): each.signed
+                for key, each in decisions.items()
+                if not self._is_expired(each)
+            },
+            "probes": [self._sign(self._process, name) for name in names],
+            "lifetimes_ms": [LEASE_MS if probe.is_running else 1 for probe in probes],
+            "retention_ms": self._retention_ms,
+            "max_bytes": MAX_BOARD_BYTES,
         }
-        keys = [self._open, *(self._calls(tell.key) for tell in tells)]
-        refused, self._refused = self._refused, {}
-        answer = await self._redis.run(
-            _TELL, keys, [encode(said), *(part for pair in refused.items() for part in pair)]
+        unwanted, self._unwanted = self._unwanted, []
+        reply = await self._redis.run(
+            _SYNC, [f"{self._prefix}:decisions", *names], [encode(request), *unwanted]
         )
         try:
-            era, now, flat, batches = answer
-            self._set_clock(now)
-            entries = self._entries(zip(flat[::2], flat[1::2], strict=True), now)
-            totals = [
-                self._words.total(tell.key, found, now) if isinstance(found, list) else None
-                for tell, found in zip(tells, batches, strict=True)
-            ]
-            self._words.forget_old(now)
-            self._redis.count_forged(self._words.take_forged())
-            return Heard(era.decode(), entries, totals)
-        except (ValueError, TypeError, AttributeError) as error:
+            now, entries = reply
+            self._clock_offset_ms = now - self._clock.monotonic() * 1000
+            return self._read(dict(zip(entries[::2], entries[1::2], strict=True)), now)
+        except (ValueError, TypeError) as error:
             raise RedisUnavailable(type(error).__name__) from None
 
-    async def claim(self, key: Key, was: str, token: str, era: str) -> tuple[Claimed, Entry | None]:
-        """Asks for a probe of the breaker known as `was`; also returns how it stands where it
-        CHANGED."""
-        said = {**self._common(), "era": era, "target": _name(key), "was": was, "token": token}
-        answer = await self._redis.run(_CLAIM, [self._open], [encode(said)])
+    async def claim(self, key: Key, version: int) -> bool:
+        """Returns whether this process may probe a breaker under a decision, and no other one."""
+        name = self._probe_name(key, version)
+        value = self._sign(self._process, name)
+        reply = await self._redis.run(_CLAIM, [name], [value, LEASE_MS])
         try:
-            word, now, raw = answer
-            self._set_clock(now)
-            claimed = Claimed(word.decode())
-            entry = self._words.entry(key, raw, now) if raw else None
-            if claimed is Claimed.FULL:
-                self._words.check_claims(raw, now, LEASE_SECONDS)
-        except Forged:
+            if reply != 1:
+                holder, expires_in_ms = reply
+                self._verify(holder, name)
+                if not 0 < expires_in_ms <= LEASE_MS:
+                    raise ForgedValue
+        except (ValueError, TypeError) as error:
             self._redis.count_forged(1)
-            self._refuse(_name(key).encode(), raw)
-            return Claimed.UNKNOWN, None
-        except (ValueError, TypeError, AttributeError) as error:
             raise RedisUnavailable(type(error).__name__) from None
-        return claimed, entry
-
-    async def forget(self, key: Key) -> None:
-        """Closes a breaker, whatever its state."""
-        await self._redis.run(_FORGET, [self._open, self._calls(key)], [_name(key)])
+        return bool(reply == 1)
 
     async def aclose(self) -> None:
-        """Closes the connections of the running event loop."""
+        """Closes the connection of the running event loop."""
         await self._redis.aclose()
 
-    def _common(self) -> dict[str, Any]:
-        return {
-            "probes": self._rules.probes,
-            "lease_ms": _milliseconds(LEASE_SECONDS),
-            "longest": LONGEST_ENTRY,
-        }
-
-    def _told(self, tell: Tell, now: int) -> dict[str, Any]:
-        said: dict[str, Any] = {
-            "target": _name(tell.key),
-            "was": tell.was,
-            "is_closing": tell.is_closing,
-            "proven": list(tell.proven),
-            "released": list(tell.released),
-            "running": list(tell.running),
-        }
-        if tell.opening is not None:
-            said["opening"] = self._words.opening(tell.key, tell.opening, now)
-        if tell.news.calls:
-            said["batch"] = self._words.batch(tell.key, tell.news, now)
-            said["after"] = self._words.heard_until(tell.key)
-        return said
-
-    def _entries(self, found: Iterable[tuple[bytes, bytes]], now: int) -> Mapping[Key, Entry]:
-        """The entries that are ours. One that was gone and is back is an old one, put there again
-        by somebody else."""
-        entries: dict[Key, Entry] = {}
+    def _read(self, entries: Mapping[bytes, bytes], now: int) -> Mapping[Key, Decision]:
+        """Returns the genuine decisions; the next `sync` removes forged and expired ones."""
+        decisions: dict[Key, Decision] = {}
         forged = 0
-        for name, raw in found:
+        for field, signed in entries.items():
             try:
-                key = _key(name)
-                entry = self._words.entry(key, raw, now)
-                if entry.id in self._retired:
-                    raise Forged
-            except (Forged, ValueError):
+                provider, _, model = field.decode().partition("/")
+                decision = self._read_decision((provider, model), signed, now)
+                if not self._is_expired(decision):
+                    decisions[provider, model] = decision
+                    continue
+            except ValueError:
                 forged += 1
-                self._refuse(name, raw)
-            else:
-                entries[key] = entry
-                self._words.forget(key)
-        for key, entry_id in self._ids.items():
-            if key not in entries or entries[key].id != entry_id:
-                self._retired[entry_id] = None
-        while len(self._retired) > MAX_RETIRED:
-            del self._retired[next(iter(self._retired))]
-        self._ids = {key: entry.id for key, entry in entries.items()}
+            self._unwanted.append(field)
         self._redis.count_forged(forged)
-        return entries
+        return decisions
 
-    def _refuse(self, name: bytes, raw: bytes) -> None:
-        """Has the next exchange remove an entry that is not ours, unless it has changed by then."""
-        if len(self._refused) < MAX_BREAKERS:
-            self._refused[name] = sha1(raw, usedforsecurity=False).hexdigest()
+    def _read_decision(self, key: Key, signed: bytes, now: int) -> Decision:
+        value = decode(self._verify(signed, self._decision_name(key)))
+        opening = None
+        if "retry_at" in value:
+            opening = Opening(
+                cause=value["cause"],
+                opened_for=max(0, now - value["since"]) / 1000,
+                # Other processes may have other settings.
+                retry_after=min(max(0, value["retry_at"] - now), self._max_open_ms) / 1000,
+                level=value["level"],
+                proven=value["proven"],
+            )
+        return Decision(value["version"], opening, signed.decode())
 
-    def _now_ms(self) -> int:
-        return int(self._clock.monotonic() * 1000 + (self._ahead_ms or 0.0))
+    def _sign(self, text: str, name: str) -> str:
+        return f"{self._signer.sign(text, name)} {text}"
 
-    def _set_clock(self, redis_ms: int) -> None:
-        self._ahead_ms = redis_ms - self._clock.monotonic() * 1000
+    def _verify(self, signed: bytes, name: str) -> str:
+        """Returns the text that was signed under a name. Raises `ForgedValue`."""
+        signature, _, text = signed.decode("utf-8", "replace").partition(" ")
+        if not self._signer.is_signed(text, name, signature):
+            raise ForgedValue
+        return text
 
-    def _calls(self, key: Key) -> str:
-        return f"{self._prefix}:calls:{_name(key)}"
+    def _is_expired(self, decision: Decision) -> bool:
+        return decision.version < self._redis_ms(self._clock.monotonic()) - self._retention_ms
+
+    def _redis_ms(self, monotonic: float) -> int:
+        return int(monotonic * 1000 + (self._clock_offset_ms or 0.0))
+
+    def _decision_name(self, key: Key) -> str:
+        return f"{self._prefix}:decision:{_field(key)}"
+
+    def _probe_name(self, key: Key, version: int) -> str:
+        return f"{self._prefix}:probe:{_field(key)}:{version}"
 
 
-def _name(key: Key) -> str:
+def _field(key: Key) -> str:
     return f"{key[0]}/{key[1]}"
-
-
-def _key(name: bytes) -> Key:
-    provider, _, model = name.decode().partition("/")
-    return provider, model
-
-
-def _milliseconds(seconds: float) -> int:
-    return int(seconds * 1000)

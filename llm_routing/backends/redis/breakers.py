@@ -1,394 +1,276 @@
-"""Circuit breakers that all workers have in common, through Redis.
+"""Circuit breakers that all workers share through Redis.
 
-Each process decides from memory, as `breakers` do, and a small task tells the others several times
-a second what it has seen and takes over what they have. Redis is asked on a request's way only for
-a probe, and by the first request after a pause. Where it cannot be used, each process is alone.
+Each worker counts its own calls and decides from memory. A task exchanges decisions with the other
+workers several times a second; the latest decision about a breaker holds in all of them. A request
+waits for Redis only to claim a probe, or if it is the first after a pause. While Redis is
+unavailable, each worker has breakers of its own.
 """
 
 import asyncio
-import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from random import Random
-from uuid import uuid4
 
 from llm_routing.backends.breakers import MAX_BREAKERS, Key, LockedPermit, MemoryBreakers
 from llm_routing.core.breaker import Breaker, BreakerPermit, BreakerRules, Rejected
-from llm_routing.core.errors import UpstreamError
 from llm_routing.core.ports import Clock, Permit
 from llm_routing.core.routing_table import Target
 
-from .board_entries import Entry
-from .breaker_board import BreakerBoard, Claimed, Heard, Tell
+from .breaker_board import BreakerBoard, Decision, ProbeUpdate
 from .guard import RedisUnavailable
 
-TELL_SECONDS = 0.25
+SYNC_SECONDS = 0.25
 STALE_SECONDS = 0.9
 IDLE_SECONDS = 30.0
-REST_SECONDS = 5.0
-CLOSE_SECONDS = 2.0
-_UNTOLD = -1
+IDLE_SYNC_SECONDS = 5.0
 
 
 @dataclass(slots=True)
-class _Link:
-    """How far a breaker here and its entry on the board are the same: the entry's `id` (empty:
-    closed), the breaker's decisions that were `told`, and the tokens of probes under it."""
+class _SyncState:
+    """What this process knows and has to tell about one breaker.
 
-    id: str = ""
-    told: int = 0
-    claiming: int = 0
-    is_full: bool = False
-    running: set[str] = field(default_factory=set)
-    proven: list[str] = field(default_factory=list)
-    released: list[str] = field(default_factory=list)
+    `decided_at` is set while a decision of this process has no version yet. `probe` is the version
+    of the decision under which this process has claimed a probe, 0 without one.
+    """
 
-    def follow(self, entry_id: str) -> None:
-        """From now on it is about another entry; probes under the old one say nothing."""
-        self.id = entry_id
-        self.is_full = False
-        self.running.clear()
-        self.proven.clear()
-        self.released.clear()
+    decision: Decision | None = None
+    decided_at: float | None = None
+    decisions_seen: int = 0
+    may_claim: bool = True
+    probe: int = 0
+    is_probe_running: bool = False
 
-    def settle(self, token: str, *, is_proof: bool) -> None:
-        """A probe has ended."""
-        if token in self.running:
-            self.running.remove(token)
-            (self.proven if is_proof else self.released).append(token)
+    @property
+    def version(self) -> int:
+        return 0 if self.decision is None else self.decision.version
 
 
 class SharedBreakers(MemoryBreakers):
     """`core.ports.BreakerRegistry` over Redis, for all event loops of the process.
 
-    The task that tells and hears runs in the loop that was the first to need it. When nothing has
-    been asked for `IDLE_SECONDS` it slows down, and where every breaker is closed it ends.
+    The task that exchanges decisions runs in the loop that needed it first. After `IDLE_SECONDS`
+    without a request it slows down, and ends if every breaker is closed.
     """
 
     def __init__(
         self, rules: BreakerRules, clock: Clock, rng: Random, *, board: BreakerBoard
     ) -> None:
         super().__init__(rules, clock, rng)
+        self.is_in_touch = False
+        """Whether the last exchange with Redis succeeded."""
         self._board = board
-        self._links: dict[Key, _Link] = {}
-        self._era = ""
-        self._is_in_touch = False
-        self._used_at = self._heard_at = float("-inf")
+        self._states: dict[Key, _SyncState] = {}
+        self._versions_on_board: Mapping[Key, int] = {}
+        self._used_at = self._synced_at = float("-inf")
         self._exchange: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._news = asyncio.Event()
-        self._forgetting: set[asyncio.Task[None]] = set()
+        self._wakeup = asyncio.Event()
 
     async def admit(self, target: Target, *, force: bool = False) -> Permit | Rejected:
-        """Leave to ask `target`, or why not; see `core.ports.BreakerStore`."""
+        """See `core.ports.BreakerStore`."""
         now = self._used_at = self._clock.monotonic()
-        if now - self._heard_at > STALE_SECONDS:
+        if now - self._synced_at > STALE_SECONDS:
             await self._catch_up()
         key = (target.provider.name, target.model.model_id)
         with self._lock:
             now = self._clock.monotonic()
-            breaker, link = self._of(key), self._links[key]
-            is_agreed = self._is_in_touch and link.told == breaker.decisions
-            if not (is_agreed and link.id and breaker.is_due(now)):
-                return self._let(key, breaker.admit(now, force=force))
-            if link.is_full or len(link.running) + link.claiming >= self.rules.probes:
-                return self._let_no_probe(now, key, force=force)
-            link.claiming += 1
-            known = link.id
-        return await self._claim(key, known, force=force)
+            breaker, state = self._pair(key)
+            if not (self.is_in_touch and breaker.is_due(now)):
+                return self._permit(key, breaker.admit(now, force=force))
+            if not state.may_claim or state.probe or state.decided_at is not None:
+                return self._admit_without_probe(key, now, force=force)
+            state.may_claim = False
+            version = state.version
+        return await self._claim(key, version, force=force)
 
     def reset(self, provider: str, model: str) -> None:
-        """Closes the breaker of a target here and for all; see `core.ports.BreakerRegistry`."""
-        super().reset(provider, model)
-        work = self._forget((provider, model))
+        """Closes a breaker in all workers; see `core.ports.BreakerRegistry`."""
+        with self._lock:
+            self._of((provider, model)).reset()
+            self._note_decision((provider, model))
         try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            asyncio.run(work)
-        else:
-            task = loop.create_task(work)
-            self._forgetting.add(task)
-            task.add_done_callback(self._forgetting.discard)
+            self._start_exchange()
+        except RuntimeError:  # this thread has no event loop
+            asyncio.run(self._publish())
+
+    async def sync(self) -> None:
+        """Exchanges decisions with the other workers now; concurrent callers share an exchange."""
+        await asyncio.wait({self._start_exchange()})
 
     async def aclose(self) -> None:
-        """Says its last words, where it is in touch, and closes the connections."""
+        """Publishes what the other workers do not know yet, and closes the connection."""
         keeper, self._keeper = self._keeper, None
-        loop = asyncio.get_running_loop()
-        if keeper is not None and not keeper.done():
-            if keeper.get_loop() is loop:
-                await _ended(keeper)
-            elif keeper.get_loop().is_running():
-                ending = asyncio.run_coroutine_threadsafe(_ended(keeper), keeper.get_loop())
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.wrap_future(ending), CLOSE_SECONDS)
-        if self._is_in_touch:
-            with self._lock:
-                for link in self._links.values():
-                    link.released.extend(link.running)
-                    link.running.clear()
-            await self._converse()
+        self._wake_up(keeper)
+        if keeper is not None and keeper.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait({keeper})
+        if self.is_in_touch:
+            await self._publish()
         await self._board.aclose()
 
-    def heard_of(self, key: Key, token: str | None, *, is_proof: bool) -> None:
-        """A call has ended, as its permit has it; under the lock."""
-        breaker, link = self._breakers.get(key), self._links.get(key)
-        if breaker is None or link is None:
-            return
-        if token is not None:
-            link.settle(token, is_proof=is_proof)
-        if token is not None or breaker.decisions != link.told:
-            self._hurry()
-
-    async def _claim(self, key: Key, known: str, *, force: bool) -> Permit | Rejected:
-        """Leave for a probe, where there is one left over all workers."""
-        token = self._board.token(known)
-        claimed, entry = Claimed.UNKNOWN, None
+    async def _claim(self, key: Key, version: int, *, force: bool) -> Permit | Rejected:
+        """Admits a call as a probe, if no other worker is probing."""
+        is_granted: bool | None = None
         try:
-            claimed, entry = await self._board.claim(key, known, token, self._era)
+            is_granted = await self._board.claim(key, version)
         except RedisUnavailable:
-            self._is_in_touch = False
-        except BaseException:
-            with self._lock:
-                _, link = self._pair(key)
-                link.claiming -= 1
-                if link.id == known:
-                    # Nobody will make the call, but the board may have the claim.
-                    link.released.append(token)
+            self.is_in_touch = False
+        except asyncio.CancelledError:
+            # Redis may have granted the probe, which nobody will make.
+            self._pair(key)[1].probe = version
             raise
         with self._lock:
             now = self._clock.monotonic()
-            breaker, link = self._pair(key)
-            link.claiming -= 1
-            if claimed is Claimed.UNKNOWN:
-                return self._let(key, breaker.admit(now, force=force), token)
-            if claimed is Claimed.GRANTED and link.id == known and breaker.is_due(now):
-                return self._let(key, breaker.admit(now, force=True), token)
-            if claimed is Claimed.CHANGED and link.told == breaker.decisions:
-                self._take_over(now, breaker, link, entry)
-            if breaker.is_due(now):
-                link.is_full = link.is_full or claimed is Claimed.FULL
-                return self._let_no_probe(now, key, force=force)
-            return self._let(key, breaker.admit(now, force=force))
+            breaker, state = self._pair(key)
+            if is_granted is None:
+                return self._permit(key, breaker.admit(now, force=force))
+            if is_granted and state.version == version and breaker.is_due(now):
+                state.probe, state.is_probe_running = version, True
+                return self._permit(key, breaker.admit(now, force=True), version)
+            return self._admit_without_probe(key, now, force=force)
 
-    def _let_no_probe(self, now: float, key: Key, *, force: bool) -> Permit | Rejected:
-        """What a request gets that is one too many while its breaker is probed; under the lock."""
-        breaker, _ = self._pair(key)
-        if force:
-            return self._let(key, breaker.admit(now, force=True))
-        return Rejected(self.rules.open_time, breaker.status(now).cause)
+    def _admit_without_probe(self, key: Key, now: float, *, force: bool) -> Permit | Rejected:
+        breaker = self._of(key)
+        if breaker.is_due(now) and not force:
+            return Rejected(self.rules.open_time, breaker.status(now).cause)
+        return self._permit(key, breaker.admit(now, force=force))
 
-    def _let(
-        self, key: Key, admitted: BreakerPermit | Rejected, token: str | None = None
+    def _permit(
+        self, key: Key, admitted: BreakerPermit | Rejected, probe: int = 0
     ) -> Permit | Rejected:
-        """What a request gets; under the lock. A call under an entry has a token, so that its
-        success counts for all."""
         if isinstance(admitted, Rejected):
             return admitted
-        link = self._links[key]
-        if link.id:
-            token = token or self._board.token(link.id)
-            link.running.add(token)
-        return _SharedPermit(admitted, self._lock, self._clock, self, key, token)
+        settle = partial(self._settle, key, probe)
+        return LockedPermit(admitted, self._lock, self._clock, settle)
+
+    def _settle(self, key: Key, probe: int, is_success: bool) -> None:
+        """Has the next exchange tell what the end of a call changed; the caller holds the lock."""
+        breaker, state = self._breakers.get(key), self._states.get(key)
+        if breaker is None or state is None:
+            return
+        is_probe = probe != 0 and probe == state.probe
+        if is_probe:
+            state.is_probe_running = False
+            self._wake_up(self._keeper)
+        # One of several probes has succeeded: the next one is claimed under a new version.
+        self._note_decision(key, is_new=is_probe and is_success)
+
+    def _note_decision(self, key: Key, *, is_new: bool = False) -> None:
+        breaker, state = self._pair(key)
+        if is_new or breaker.decisions != state.decisions_seen:
+            state.decisions_seen = breaker.decisions
+            state.decided_at = self._clock.monotonic()
+            state.probe = 0
+            self._wake_up(self._keeper)
 
     async def _catch_up(self) -> None:
-        """Hears the board before anything is decided, for the last time was long ago."""
-        keeper = self._keeper
-        await self._converse()
-        if self._keeper is not keeper:
-            return
-        loop = asyncio.get_running_loop()
+        """Exchanges decisions after a pause, and makes sure that a task does so from now on."""
+        await self.sync()
+        keeper, loop = self._keeper, asyncio.get_running_loop()
         if keeper is None or keeper.done() or keeper.get_loop() is not loop:
-            # Also where another loop has one: it rests, or that loop stands still.
-            self._news = asyncio.Event()
-            self._keeper = loop.create_task(self._keep_in_touch())
+            # A task in another loop is replaced: it is idle, or its loop is blocked.
+            self._wakeup = asyncio.Event()
+            self._keeper = loop.create_task(self._keep_in_touch(self._wakeup))
         else:
-            self._news.set()
+            self._wakeup.set()
 
-    async def _keep_in_touch(self) -> None:
-        news = self._news
+    async def _keep_in_touch(self, wakeup: asyncio.Event) -> None:
         try:
-            while self._keeper is asyncio.current_task() and (pace := self._pace()):
+            while self._keeper is asyncio.current_task() and (pause := self._pause()):
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(pace):
-                        await news.wait()
-                news.clear()
-                await self._converse()
-        except asyncio.CancelledError:
-            # The loop may be about to end, and its connections with it.
+                    async with asyncio.timeout(pause):
+                        await wakeup.wait()
+                wakeup.clear()
+                await self.sync()
+        finally:
+            # The loop may be about to end, and its connection with it.
             await self._board.aclose()
-            raise
 
-    def _pace(self) -> float | None:
-        """Seconds from one exchange to the next; None where nothing is worth one."""
-        now = self._clock.monotonic()
-        if now - self._used_at < IDLE_SECONDS:
-            return TELL_SECONDS
+    def _pause(self) -> float | None:
+        """Seconds until the next exchange; None if none is needed before the next request."""
+        if self._clock.monotonic() - self._used_at < IDLE_SECONDS:
+            return SYNC_SECONDS
         with self._lock:
-            is_any_open = any(breaker.opening(now) for breaker in self._breakers.values())
-        return REST_SECONDS if is_any_open else None
+            is_any_open = any(not breaker.is_closed for breaker in self._breakers.values())
+        return IDLE_SYNC_SECONDS if is_any_open else None
 
-    def _hurry(self) -> None:
-        keeper = self._keeper
+    def _wake_up(self, keeper: "asyncio.Task[None] | None") -> None:
         if keeper is not None and not keeper.done():
-            with suppress(RuntimeError):
-                # A loop that is closed takes nothing; the next request finds that out.
-                keeper.get_loop().call_soon_threadsafe(self._news.set)
+            with suppress(RuntimeError):  # the loop is closed; the next request finds that out
+                keeper.get_loop().call_soon_threadsafe(self._wakeup.set)
 
-    async def _converse(self) -> None:
-        """One exchange with the board, shared by those who want one at the same time."""
-        exchange = self._exchange
-        loop = asyncio.get_running_loop()
+    def _start_exchange(self) -> "asyncio.Task[None]":
+        exchange, loop = self._exchange, asyncio.get_running_loop()
         if exchange is None or exchange.done() or exchange.get_loop() is not loop:
-            exchange = self._exchange = loop.create_task(self._exchange_news())
-        await asyncio.wait({exchange})
+            exchange = self._exchange = loop.create_task(self._exchange_decisions())
+        return exchange
 
-    async def _exchange_news(self) -> None:
-        with self._lock:
-            tells, told = self._take_news()
+    async def _exchange_decisions(self) -> None:
         try:
-            heard = await self._board.tell(tells)
+            if not self._board.has_clock:
+                await self._board.sync({}, ())
+            with self._lock:
+                decisions, probes = self._collect()
+            found = await self._board.sync(decisions, probes)
         except RedisUnavailable:
-            self._is_in_touch = False
+            self.is_in_touch = False
         else:
             with self._lock:
-                self._understand(heard, tells, told)
-                self._is_in_touch = True
+                self._apply(found, probes)
+            self.is_in_touch = True
         finally:
-            self._heard_at = self._clock.monotonic()
+            self._synced_at = self._clock.monotonic()
 
-    def _take_news(self) -> tuple[list[Tell], dict[Key, int]]:
-        """What to tell, and the decisions of each breaker with which that is up to date."""
+    def _collect(self) -> tuple[Mapping[Key, Decision], Collection[ProbeUpdate]]:
+        """Returns the decisions that the board lacks, and the probes of this process."""
         now = self._clock.monotonic()
-        tells, told = [], {}
+        decisions, probes = {}, []
         for key, breaker in self._breakers.items():
-            _, link = self._pair(key)
-            told[key] = breaker.decisions
-            opening, is_closing = None, False
-            if breaker.decisions != link.told:
-                standing = breaker.opening(now)
-                opening = None if standing is None else Entry(uuid4().hex, standing)
-                is_closing = standing is None and bool(link.id)
-            news = breaker.take_news(now)
-            link.is_full = False
-            if opening or is_closing or news.calls or link.running or link.proven or link.released:
-                tells.append(
-                    Tell(
-                        key,
-                        link.id,
-                        opening,
-                        is_closing,
-                        tuple(link.proven),
-                        tuple(link.released),
-                        tuple(link.running),
-                        news,
-                    )
+            state = self._states[key]
+            if state.decided_at is not None:
+                state.decision = self._board.decision(
+                    key, breaker.opening(now), decided_at=state.decided_at, after=state.version
                 )
-                link.proven.clear()
-                link.released.clear()
-        return tells, told
+                state.decided_at = None
+            # Also if Redis has lost its data, or another worker has overwritten a later decision.
+            if state.decision and state.version > self._versions_on_board.get(key, 0):
+                decisions[key] = state.decision
+            if state.probe:
+                probes.append(ProbeUpdate(key, state.probe, state.is_probe_running))
+        return decisions, probes
 
-    def _understand(self, heard: Heard, tells: Sequence[Tell], told: dict[Key, int]) -> None:
+    def _apply(self, found: Mapping[Key, Decision], sent_probes: Collection[ProbeUpdate]) -> None:
         now = self._clock.monotonic()
-        is_wiped, self._era = heard.era != self._era, heard.era
-        for tell in tells:
-            if tell.key in self._breakers and tell.opening is not None:
-                entry = heard.entries.get(tell.key)
-                if entry is not None and entry.id == tell.opening.id:
-                    self._pair(tell.key)[1].follow(entry.id)
-        for key in {*heard.entries, *self._breakers}:
-            entry = heard.entries.get(key)
-            if key not in self._breakers and len(self._breakers) >= MAX_BREAKERS:
+        self._versions_on_board = {key: decision.version for key, decision in found.items()}
+        for state in self._states.values():
+            state.may_claim = True
+        for sent in sent_probes:
+            state = self._pair(sent.key)[1]
+            if state.probe == sent.version and not sent.is_running:
+                state.probe = 0
+        for key, decision in found.items():
+            is_known = key in self._breakers
+            if not is_known and (not decision.opening or len(self._breakers) >= MAX_BREAKERS):
                 continue
-            breaker, link = self._pair(key)
-            if breaker.decisions != told.get(key, link.told):
-                # It has decided something since: that is told first.
-                continue
-            if is_wiped and entry is None and breaker.opening(now) is not None:
-                link.follow("")
-                link.told = _UNTOLD
-                self._hurry()
-                continue
-            link.told = breaker.decisions
-            self._take_over(now, breaker, link, entry)
-        for tell, total in zip(tells, heard.totals, strict=True):
-            breaker_of = self._breakers.get(tell.key)
-            if total is not None and breaker_of is not None:
-                breaker_of.judge(now, tell.news, total)
-                if breaker_of.decisions != self._links[tell.key].told:
-                    self._hurry()
+            breaker, state = self._pair(key)
+            if state.decided_at is None and decision.version > state.version:
+                state.decision, state.probe = decision, 0
+                if decision.opening or not breaker.is_closed:
+                    breaker.adopt(now, decision.opening)
 
-    def _take_over(self, now: float, breaker: Breaker, link: _Link, entry: Entry | None) -> None:
-        """Makes a breaker what its entry says, unless it is that already."""
-        entry_id = "" if entry is None else entry.id
-        if link.id == entry_id:
-            return
-        link.follow(entry_id)
-        if entry is not None:
-            breaker.adopt(now, entry.opening)
-        elif breaker.opening(now) is not None:
-            breaker.adopt(now, None)
-
-    async def _forget(self, key: Key) -> None:
-        with suppress(RedisUnavailable):
-            await self._board.forget(key)
-        keeper = self._keeper
-        if keeper is None or keeper.get_loop() is not asyncio.get_running_loop():
-            await self._board.aclose()
+    async def _publish(self) -> None:
+        await self.sync()
+        await self._board.aclose()
 
     def _of(self, key: Key) -> Breaker:
         breaker = super()._of(key)
-        if key not in self._links:
-            for gone in self._links.keys() - self._breakers.keys():
-                del self._links[gone]
-            self._links[key] = _Link()
+        if key not in self._states:
+            for evicted in self._states.keys() - self._breakers.keys():
+                del self._states[evicted]
+            self._states[key] = _SyncState()
         return breaker
 
-    def _pair(self, key: Key) -> tuple[Breaker, _Link]:
-        """The breaker of a target and its link; under the lock."""
-        breaker = self._breakers.get(key) or self._of(key)
-        return breaker, self._links[key]
-
-
-class _SharedPermit(LockedPermit):
-    """`core.ports.Permit` whose end the others hear of."""
-
-    __slots__ = ("_key", "_store", "_token")
-
-    def __init__(
-        self,
-        permit: BreakerPermit,
-        lock: threading.Lock,
-        clock: Clock,
-        store: SharedBreakers,
-        key: Key,
-        token: str | None,
-    ) -> None:
-        super().__init__(permit, lock, clock)
-        self._store = store
-        self._key = key
-        self._token = token
-
-    def succeed(self, seconds: float = 0.0) -> None:
-        with self._lock:
-            self._permit.succeed(self._clock.monotonic(), seconds)
-            self._tell(is_proof=not self._store.rules.is_slow(seconds))
-
-    def fail(self, error: UpstreamError) -> None:
-        with self._lock:
-            self._permit.fail(self._clock.monotonic(), error.code, error.retry_after)
-            self._tell()
-
-    def release(self) -> None:
-        with self._lock:
-            self._permit.release()
-            self._tell()
-
-    def _tell(self, *, is_proof: bool = False) -> None:
-        self._store.heard_of(self._key, self._token, is_proof=is_proof)
-        self._token = None
-
-
-async def _ended(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.wait({task})
+    def _pair(self, key: Key) -> tuple[Breaker, _SyncState]:
+        """Returns the breaker of a target and its state; the caller holds the lock."""
+        return self._of(key), self._states[key]

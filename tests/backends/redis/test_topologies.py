@@ -24,7 +24,7 @@ from llm_routing.system.redis_address import RedisKind, parse_redis_url
 from project.processes import free_port
 from tests.core.fakes import target
 
-from .redis_servers import MortalRedis, Watched, _say, cluster, watched
+from .servers import MortalRedis, Watched, _say, cluster, watched
 
 ANSWER = CachedAnswer("p", "m", b"{}")
 WAIT_SECONDS = 60
@@ -105,7 +105,7 @@ async def test_answers_and_breakers_are_shared_through_a_cluster(
         permit = await workers[0].admit(target("a"))
         assert not isinstance(permit, Rejected), number
         permit.fail(ServerFailed("No."))
-    await workers[0]._converse()
+    await workers[0].sync()
     assert isinstance(await workers[1].admit(target("a")), Rejected)
     for worker in workers:
         await worker.aclose()

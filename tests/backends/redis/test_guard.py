@@ -18,7 +18,7 @@ from project.processes import free_port
 from tests.listening import listening
 from tests.tls import self_signed
 
-from .redis_servers import MortalRedis
+from .servers import MortalRedis
 
 
 class Clock(SystemClock):
