@@ -6,7 +6,6 @@ How an event looks is the caller's format's; here batches become chunks, and an 
 import asyncio
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextvars import Context
 from functools import partial
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from django.http import StreamingHttpResponse
 from llm_routing.api.errors import as_llm_error
 from llm_routing.conf import get_settings
 from llm_routing.core.events import Frame
+from llm_routing.core.timers import Timer
 from llm_routing.formats.base import StreamRenderer
 from llm_routing.serving.lifecycle import shutdown_error, was_cancelled_by_shutdown
 
@@ -62,7 +62,7 @@ class EventStream:
         self._server: asyncio.Task[Any] | None = None
         self._taken_at = self._loop.time()
         self._is_waiting = False
-        self._watch: asyncio.TimerHandle | None = None
+        self._watch: _WriteTimer | None = None
         self._ended = False
         self._closed = False
 
@@ -141,9 +141,9 @@ class EventStream:
             self._server.cancel()
 
     def _watch_for(self, seconds: float) -> None:
-        # One timer for many chunks; it holds nobody who would otherwise be gone.
-        # An empty context, for the one of a request holds what belongs to it.
-        self._watch = self._loop.call_later(seconds, _check, weakref.ref(self), context=Context())
+        # One timer for many chunks.
+        self._watch = _WriteTimer(self)
+        self._watch.start(seconds, self._loop)
 
     def _unwatch(self) -> None:
         if self._watch is not None:
@@ -172,10 +172,18 @@ class EventStreamResponse(StreamingHttpResponse):
         return self._iterator
 
 
-def _check(stream: "weakref.ref[EventStream]") -> None:
-    events = stream()
-    if events is not None:
-        events.check()
+class _WriteTimer(Timer):
+    """Calls `EventStream.check`. A pending timer does not keep its stream alive."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: EventStream) -> None:
+        self._stream = weakref.ref(stream)
+
+    def on_timeout(self) -> None:
+        stream = self._stream()
+        if stream is not None:
+            stream.check()
 
 
 def _close(frames: ReadAhead[Any]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
 
+from llm_routing.core.timers import Timer, running_loop
+
 
 class Listener(Protocol):
     """Whoever may have heard nothing for a while."""
@@ -15,7 +17,7 @@ class Listener(Protocol):
         """Since when, in the loop's time; None where they do not wait for us."""
 
 
-class KeepAliveTimer:
+class KeepAliveTimer(Timer):
     """Runs `send` whenever the listener has waited in silence for `interval` seconds. One timer
     for all of a stream. End it in any case; it ends by itself when the listener is gone."""
 
@@ -28,20 +30,19 @@ class KeepAliveTimer:
         self._send = send
         self._interval = interval
         self._listener: weakref.ref[Listener] = listener
-        self._loop = asyncio.get_running_loop()
+        self._loop = running_loop()
         self._sent_at = 0.0
         self._sending: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = self._loop.call_later(interval, self._check)
+        self.start(interval, self._loop)
 
     def end(self) -> None:
         """Sends nothing more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.cancel()
         if self._sending is not None:
             self._sending.cancel()
 
-    def _check(self) -> None:
+    def on_timeout(self) -> None:
+        """Sends if the listener has waited long enough, else sees when that will be."""
         listener = self._listener()
         if listener is None:
             return
@@ -55,7 +56,7 @@ class KeepAliveTimer:
             if self._sending is None or self._sending.done():
                 self._sending = self._loop.create_task(self._send_one())
             self._sent_at, left = now, self._interval
-        self._timer = self._loop.call_later(left, self._check)
+        self.start(left, self._loop)
 
     async def _send_one(self) -> None:
         # A caller who is gone is noticed by whoever serves them.

@@ -3,8 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Final, Generic, Literal, Protocol, TypeVar
+
+from llm_routing.core.timers import StallTimeout
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -45,8 +48,7 @@ class ReadAhead(Generic[T]):
         self._items: deque[T | BaseException] = deque()
         self._item: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
-        self._waits_since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._idle_timeout = StallTimeout()
 
     @property
     def directly(self) -> Callable[[], Awaitable[T]]:
@@ -72,8 +74,6 @@ class ReadAhead(Generic[T]):
 
     async def aclose(self) -> None:
         """Ends the reading and closes the source."""
-        if self._timer is not None:
-            self._timer.cancel()
         try:
             if self._reading is not None and not self._reading.done():
                 self._reading.cancel()
@@ -83,24 +83,11 @@ class ReadAhead(Generic[T]):
 
     async def _wait(self) -> None:
         self._item = self._loop.create_future()
-        self._waits_since = self._loop.time()
-        # One timer for many waits: data that flows pays for none.
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._silence, self._check)
         try:
-            await self._item
+            with suppress(TimeoutError), self._idle_timeout.within(self._silence):
+                await self._item
         finally:
             self._item = None
-
-    def _check(self) -> None:
-        self._timer = None
-        if self._item is None:
-            return
-        left = self._waits_since + self._silence - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._check)
-        else:
-            _wake(self._item)
 
     async def _read(self) -> None:
         has_more = True
