@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .core.config import RouterConfig
     from .core.types import LLMRequest, LLMResponse, ModelTier, UseCase
     from .factory import close_routers, get_llm_router, get_llm_router_sync
-    from .router.routers import BaseLLMRouter
+    from .router.base import BaseLLMRouter
 
 __version__ = "0.1.0"
 

@@ -132,7 +132,7 @@ async def ready(request: GatewayRequest) -> HttpResponseBase:
     reasons: list[Literal["draining", "no_configuration"]] = []
     if is_draining():
         reasons.append("draining")
-    elif (await get_llm_router()).snapshot.origin is SnapshotOrigin.NOWHERE:
+    elif (await get_llm_router()).configuration_origin is SnapshotOrigin.NOWHERE:
         reasons.append("no_configuration")
     if reasons:
         return _answer(ReadyAnswer(status="not_ready", reasons=reasons), status=503)

@@ -60,7 +60,7 @@ class CurrentCredentials:
     """A `CredentialStore` that reads the snapshot in use. `overrides` are credentials by vendor,
     which take precedence."""
 
-    __slots__ = ("_overrides", "_snapshots")
+    __slots__ = ("__weakref__", "_overrides", "_snapshots")
 
     def __init__(
         self, snapshots: SnapshotReader, overrides: Mapping[str, Credential] = _NO_OVERRIDES

@@ -1,5 +1,6 @@
-"""Routers: what Django code and the HTTP API call."""
+"""Routers, which Django code and the HTTP API call."""
 
-from .routers import BaseLLMRouter, DynamicLLMRouter, StaticLLMRouter
+from .base import BaseLLMRouter
+from .routers import DynamicLLMRouter, StaticLLMRouter
 
 __all__ = ["BaseLLMRouter", "DynamicLLMRouter", "StaticLLMRouter"]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, NoReturn
 
-from .routers import BaseLLMRouter
+from .base import BaseLLMRouter
 
 
 class PendingRouter(Coroutine[Any, Any, BaseLLMRouter]):

@@ -7,7 +7,7 @@ import pytest
 
 from llm_routing.conf import get_settings
 from llm_routing.models import ApiKey, Provider
-from llm_routing.router import routers as router_module
+from llm_routing.router import base as router_module
 
 from .conftest import Gateway
 

@@ -13,6 +13,8 @@ from asgiref.sync import sync_to_async
 
 from llm_routing import BaseLLMRouter, close_routers, get_llm_router
 from llm_routing.configuration.credentials import HeaderCredential, ProviderCredentials
+from llm_routing.configuration.snapshot import CurrentCredentials
+from llm_routing.configuration.source import snapshot_source
 from llm_routing.core.breaker import BreakerRules, BreakerState, Rejected
 from llm_routing.core.errors import (
     AllTargetsFailed,
@@ -194,7 +196,8 @@ async def test_a_process_believes_the_others_until_one_of_them_finds_it_good_aga
     await ask(router)
     await eventually(BreakerReport.objects.filter(provider="first", model="").exists)
     other = HealthMonitor()
-    other.credential_breakers.add_store(router)
+    same_key = CurrentCredentials(snapshot_source)
+    other.credential_breakers.add_store(same_key)
     await sync_to_async(other.sync)()
     found = other.credential_breakers.statuses()["first"]
     assert (found.state, found.cause) == (BreakerState.OPEN, "credential_rejected")

@@ -266,3 +266,15 @@ async def test_a_closed_router_that_somebody_kept_opens_no_connection(
         await kept.discover_available_models()
     answer = await (await get_llm_router()).complete("Hi", use_case="debugging")
     assert answer.content
+
+
+async def test_a_router_hands_out_no_credential(
+    configuration: Configuration, router: BaseLLMRouter
+) -> None:
+    """Code that has a router can send requests but cannot read the providers' keys."""
+    public = [name for name in dir(router) if not name.startswith("_")]
+    assert "get" not in public
+    assert "snapshot" not in public
+    for name in public:
+        value = getattr(router, name)
+        assert not hasattr(value, "credentials")

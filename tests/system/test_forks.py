@@ -220,7 +220,7 @@ def test_a_child_does_not_wait_for_a_refresh_that_its_parent_was_in(
     snapshots = process_state.snapshots
     known = replace(EMPTY_SNAPSHOT, origin=SnapshotOrigin.STATIC)
     monkeypatch.setattr(snapshots, "current", known)
-    monkeypatch.setattr(ConfigurationVersion.objects, "stamped", slow)
+    monkeypatch.setattr(ConfigurationVersion.objects, "version_and_stamp", slow)
     thread = threading.Thread(target=snapshots.refresh)
     thread.start()
     assert reading.wait(30)
