@@ -1,1 +1,1 @@
-"""API keys: which are good, and which were refused."""
+"""Who may call: API keys, and what happens to those that are refused."""

@@ -1,7 +1,7 @@
-"""The good API keys that this machine has seen, kept for a start without the database.
+"""A file of the usable API keys that this machine has seen, for a start without the database.
 
-A sealed file in the state directory holds their digests, never a key. What is believed of it, and
-for how long, is decided in `access`.
+It is sealed, is in the state directory, and holds digests, never a key. `api_keys` decides when a
+key of it is accepted.
 """
 
 import json
@@ -31,33 +31,35 @@ _KEYS: TypeAdapter[list[KnownKey]] = TypeAdapter(list[KnownKey])
 
 
 class KnownKeysFile:
-    """The file of one machine, which its processes write in turn. Only the database's word gets
-    into it, and each time it is written all of it is asked anew: a key that was revoked leaves the
-    file, and the memory of this process, with the next look at the keys."""
+    """The file of one machine, which its processes write in turn.
+
+    Each save checks all keys of the file against the database again, so a revoked key disappears
+    from the file and from the memory of this process.
+    """
 
     def __init__(self, path: Path, cache: ApiKeyCache) -> None:
         self._path = path
         self._cache = cache
         self._is_loaded = False
         self._is_outdated = True
-        self._saved = cache.version
+        self._saved_version = cache.version
         self._next_save = time.monotonic()
 
     def load(self) -> None:
-        """Gives the cache what the file knows, once. To be checked, or believed while the database
-        is away."""
+        """Adds the keys of the file to the cache, once."""
         if not self._is_loaded:
             self._is_loaded = True
             self._cache.remember(self._read().values())
 
     def outdate(self) -> None:
-        """Keys have changed: what the file says has to be asked anew."""
+        """Has the next save check the file, because keys have changed."""
         self._is_outdated = True
 
     def save(self, *, at_once: bool = False) -> None:
-        """Brings the file up to date, if there is a reason to. Raises `django.db.Error`."""
+        """Brings the file up to date if keys have changed or were added; at most every
+        `SAVE_SECONDS` for added ones, unless `at_once`. Raises `django.db.Error`."""
         version, now = self._cache.version, time.monotonic()
-        is_due = version != self._saved and (at_once or now >= self._next_save)
+        is_due = version != self._saved_version and (at_once or now >= self._next_save)
         if not is_due and not self._is_outdated:
             return
         with ExitStack() as stack:
@@ -71,22 +73,23 @@ class KnownKeysFile:
                 return  # another process is writing it; the next save comes soon
             is_outdated, self._is_outdated = self._is_outdated, False
             try:
-                self._write(self._ask(self._read()))
+                self._write(self._usable(self._read()))
             except BaseException:
                 self._is_outdated = is_outdated
                 raise
-        self._saved, self._next_save = version, now + SAVE_SECONDS
+        self._saved_version, self._next_save = version, now + SAVE_SECONDS
 
-    def _ask(self, kept: Mapping[str, KnownKey]) -> Sequence[KnownKey]:
-        """The keys of the file and of the ring that are good, those used last at the end."""
-        known = self._cache.digests()
-        digests = list(dict.fromkeys((*(kept.keys() - set(known)), *known)))[-MAX_KNOWN:]
-        rows: dict[str, KnownKey] = {}
+    def _usable(self, kept: Mapping[str, KnownKey]) -> Sequence[KnownKey]:
+        """Returns the usable keys of the file and the cache, the most recently used last, and
+        removes the others from the cache."""
+        cached = self._cache.digests()
+        digests = list(dict.fromkeys((*(kept.keys() - set(cached)), *cached)))[-MAX_KNOWN:]
+        keys: dict[str, KnownKey] = {}
         for start in range(0, len(digests), BATCH):
-            usable = ApiKey.objects.usable().filter(digest__in=digests[start : start + BATCH])
-            rows.update((row.digest, KnownKey.of(row)) for row in usable)
-        self._cache.forget(digest for digest in known if digest not in rows)
-        return [rows[digest] for digest in digests if digest in rows]
+            rows = ApiKey.objects.usable().filter(digest__in=digests[start : start + BATCH])
+            keys.update((row.digest, KnownKey.of(row)) for row in rows)
+        self._cache.forget(digest for digest in cached if digest not in keys)
+        return [keys[digest] for digest in digests if digest in keys]
 
     def _read(self) -> Mapping[str, KnownKey]:
         try:
@@ -104,7 +107,7 @@ class KnownKeysFile:
         try:
             write_private(self._path, sealed.encode())
         except OSError as error:
-            # Rather none than one with a key that is revoked.
+            # No file is better than one with a revoked key.
             self._path.unlink(missing_ok=True)
             logger.warning("The known API keys cannot be kept: %s", error.strerror)
 

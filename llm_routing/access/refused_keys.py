@@ -1,7 +1,7 @@
 """API keys that were refused: counted, logged without the key, and throttled by client address.
 
-A throttled address is refused only keys that would cost a query; the keys this process knows are
-never affected. Which address a client has is decided by the server, from its own proxy settings.
+A throttled address is refused only keys that would cost a query; keys that this process has cached
+are never affected. The server determines a client's address, from its own proxy settings.
 """
 
 import ipaddress
@@ -17,11 +17,13 @@ from llm_routing.core.errors import Throttled, Unauthenticated
 logger = logging.getLogger(__name__)
 
 LOG_SECONDS = 10.0
-MOST_ADDRESSES = 10_000
+MAX_ADDRESSES = 10_000
+UNUSABLE = "is unknown, revoked or expired"
+"""One text for all three, so that a caller cannot find out which keys exist."""
 
 
 class Reason(StrEnum):
-    """Why a key was refused."""
+    """Why a key was refused. UNKNOWN includes revoked keys."""
 
     MALFORMED = "malformed"
     UNKNOWN = "unknown"
@@ -30,8 +32,8 @@ class Reason(StrEnum):
 
 
 class RefusedKeys:
-    """What this process knows of refused keys, in bounded memory. For the threads of any loop: a
-    lost update costs a count or a token at most."""
+    """Counts and throttles refused keys in this process, in bounded memory. For any thread: a lost
+    update costs at most one count or one token."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -42,57 +44,68 @@ class RefusedKeys:
         self.counts: dict[str, int] = dict.fromkeys((each.value for each in Reason), 0)
         self._logged = dict(self.counts)
         self._next_log = float("-inf")
-        # How many keys of an address may still be refused, and when that was so.
+        # Per address, how many more keys may be refused, and as of when.
         self._budgets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    @property
+    def clients(self) -> int:
+        """How many clients have a budget of their own in memory."""
+        return len(self._budgets)
+
     def refusal(
-        self, reason: Reason, address: str, name: str = "", *, took_query: bool = False
+        self,
+        reason: Reason,
+        address: str,
+        name: str = "",
+        *,
+        problem: str = UNUSABLE,
+        took_query: bool = False,
     ) -> Unauthenticated:
-        """The error for a refused key; `name` is the key's, if it is known. One that took a query
-        counts against the address."""
-        self._note(reason, address, name)
+        """Counts a refused key and returns the error.
+
+        `name` is the key's, if it is known; `problem` completes the sentence "The API key …" for
+        the caller. A key that took a query counts against the address.
+        """
+        self._count(reason, address, name)
         if took_query:
             self._spend(address)
-        expired = reason is Reason.EXPIRED
-        return Unauthenticated(
-            "The API key has expired." if expired else "The API key is not valid."
-        )
+        return Unauthenticated(f"The API key {problem}.")
 
     def check(self, address: str) -> None:
         """Raises `Throttled` if the address has sent too many unknown keys to look up another."""
-        most = get_settings().refused_keys_per_minute
-        if not most or (left := self._left(_source(address), most)) >= 1:
+        limit = get_settings().refused_keys_per_minute
+        if not limit or (left := self._left(_client_of(address), limit)) >= 1:
             return
-        self._note(Reason.THROTTLED, address)
+        self._count(Reason.THROTTLED, address)
         raise Throttled(
             "Too many API keys from this address were refused.",
-            retry_after=(1 - left) * 60 / most,
+            retry_after=(1 - left) * 60 / limit,
         )
 
     def _spend(self, address: str) -> None:
-        most = get_settings().refused_keys_per_minute
-        if not most or not address:
+        limit = get_settings().refused_keys_per_minute
+        if not limit or not address:
             return
-        source = _source(address)
-        # Many at once may pass the check together: a debt, though a bounded one.
-        left = max(self._left(source, most) - 1, float(-most))
-        self._budgets[source] = (left, self._monotonic())
-        self._budgets.move_to_end(source)
-        if len(self._budgets) > MOST_ADDRESSES:
+        client = _client_of(address)
+        # Concurrent requests may pass the check together, so the budget may go below zero.
+        left = max(self._left(client, limit) - 1, float(-limit))
+        self._budgets[client] = (left, self._monotonic())
+        self._budgets.move_to_end(client)
+        if len(self._budgets) > MAX_ADDRESSES:
             self._budgets.popitem(last=False)
 
-    def _left(self, source: str, most: int) -> float:
-        """The keys that may be refused at once as of now; they come back with time."""
-        left, since = self._budgets.get(source, (float(most), 0.0))
-        return min(left + (self._monotonic() - since) * most / 60, float(most))
+    def _left(self, client: str, limit: int) -> float:
+        """Returns how many keys of a client may be refused now. The budget refills with time."""
+        left, since = self._budgets.get(client, (float(limit), 0.0))
+        return min(left + (self._monotonic() - since) * limit / 60, float(limit))
 
-    def _note(self, reason: Reason, address: str, name: str = "") -> None:
+    def _count(self, reason: Reason, address: str, name: str = "") -> None:
         self.counts[reason] += 1
         now = self._monotonic()
         if now < self._next_log:
             return
         self._next_log = now + LOG_SECONDS
-        news = [
+        new = [
             f"{count - self._logged[each]} {each}"
             for each, count in self.counts.items()
             if count > self._logged[each]
@@ -100,15 +113,15 @@ class RefusedKeys:
         self._logged = dict(self.counts)
         logger.warning(
             "API keys refused: %s; the last one from %s%s.",
-            ", ".join(news),
+            ", ".join(new),
             address or "an unknown address",
             f", the key named {name!r}" if name else "",
         )
 
 
-def _source(address: str) -> str:
-    """What is throttled together: an IPv4 address, or the /64 network of an IPv6 address, all of
-    which one client may use."""
+def _client_of(address: str) -> str:
+    """Returns what is throttled together: an IPv4 address, or the /64 network of an IPv6 address,
+    because one client may use all of it."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Good API keys outlive the process: for a start without the database, and never a revoked one."""
+"""Usable API keys are kept on disk for a start without the database; revoked ones are not."""
 
 import fcntl
 import stat
@@ -11,8 +11,7 @@ from asgiref.sync import async_to_sync
 from django.db import OperationalError
 from django.utils import timezone
 
-from llm_routing.access import api_keys as access
-from llm_routing.access import known_keys
+from llm_routing.access import key_lookups, known_keys
 from llm_routing.access.api_keys import ApiKeyCache
 from llm_routing.access.known_keys import KnownKeysFile
 from llm_routing.core.errors import AccessUnavailable, Unauthenticated
@@ -23,15 +22,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Process:
-    """The ring of one process, and the file that it has in common with the others."""
+    """The cache of one process, and the file that it shares with the others."""
 
     def __init__(self, path: Path) -> None:
-        self.ring = ApiKeyCache()
-        self.file = KnownKeysFile(path, self.ring)
+        self.cache = ApiKeyCache()
+        self.file = KnownKeysFile(path, self.cache)
         self.file.load()
 
-    def ask(self, key: str) -> Caller:
-        return async_to_sync(self.ring.authenticate)(key)
+    def authenticate(self, key: str) -> Caller:
+        return async_to_sync(self.cache.authenticate)(key)
 
 
 @pytest.fixture
@@ -47,37 +46,37 @@ def issue(name: str, **values: object) -> str:
     return clear_text
 
 
-def seen(path: Path, *keys: str) -> None:
-    """A process that has served these keys, and has ended."""
+def serve(path: Path, *keys: str) -> None:
+    """Runs a process that serves these keys and ends."""
     process = Process(path)
     for key in keys:
-        process.ask(key)
+        process.authenticate(key)
     process.file.save(at_once=True)
 
 
 @pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> None:
+def unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(digests: Sequence[str]) -> dict[str, ApiKey]:
         raise OperationalError("no connection")
 
-    monkeypatch.setattr(access, "_query", fail)
+    monkeypatch.setattr(key_lookups, "find_usable_keys", fail)
 
 
-def test_a_key_that_was_seen_is_believed_while_the_database_is_away(
+def test_a_known_key_is_accepted_while_the_database_is_unavailable(
     path: Path, request: pytest.FixtureRequest
 ) -> None:
     key, unseen = issue("ann", deadline=7.5), issue("bob")
-    seen(path, key)
-    request.getfixturevalue("away")
+    serve(path, key)
+    request.getfixturevalue("unavailable")
     process = Process(path)
-    assert process.ask(key) == Caller("acme", "ann", 7.5)
+    assert process.authenticate(key) == Caller("acme", "ann", 7.5)
     with pytest.raises(AccessUnavailable):
-        process.ask(unseen)
+        process.authenticate(unseen)
 
 
-def test_nothing_in_the_file_can_be_read_by_others(path: Path) -> None:
+def test_others_can_read_nothing_in_the_file(path: Path) -> None:
     key = issue("ann")
-    seen(path, key)
+    serve(path, key)
     digest = ApiKey.objects.get().digest
     content = path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -86,20 +85,20 @@ def test_nothing_in_the_file_can_be_read_by_others(path: Path) -> None:
     assert {entry.name for entry in path.parent.iterdir()} == {"known_keys", "known_keys.lock"}
 
 
-def test_what_the_file_says_is_checked_where_the_database_is_there(path: Path) -> None:
+def test_keys_from_the_file_are_checked_if_the_database_is_available(path: Path) -> None:
     key = issue("ann")
-    seen(path, key)
+    serve(path, key)
     ApiKey.objects.update(is_active=False)
     with pytest.raises(Unauthenticated):
-        Process(path).ask(key)
+        Process(path).authenticate(key)
 
 
 @pytest.mark.parametrize("how", ["revoked", "deleted", "replaced"])
-def test_a_key_that_is_good_no_more_leaves_the_file_and_the_memory_of_all(
+def test_an_unusable_key_is_removed_from_the_file_and_from_memory(
     path: Path, how: str, request: pytest.FixtureRequest
 ) -> None:
     key, other = issue("ann"), issue("bob")
-    seen(path, key, other)
+    serve(path, key, other)
     running = Process(path)
     row = ApiKey.objects.get(name="ann")
     if how == "deleted":
@@ -112,53 +111,53 @@ def test_a_key_that_is_good_no_more_leaves_the_file_and_the_memory_of_all(
         row.save()
     running.file.outdate()
     running.file.save()
-    request.getfixturevalue("away")
+    request.getfixturevalue("unavailable")
     for process in (running, Process(path)):
         with pytest.raises(AccessUnavailable):
-            process.ask(key)
-        assert process.ask(other).key_name == "bob"
+            process.authenticate(key)
+        assert process.authenticate(other).key_name == "bob"
 
 
-def test_a_key_past_its_date_is_refused_without_the_database_too(
+def test_an_expired_key_is_refused_without_the_database(
     path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = timezone.now()
     key = issue("ann", expires_at=now + timedelta(hours=1))
-    seen(path, key)
-    request.getfixturevalue("away")
-    assert Process(path).ask(key).key_name == "ann"
+    serve(path, key)
+    request.getfixturevalue("unavailable")
+    assert Process(path).authenticate(key).key_name == "ann"
     monkeypatch.setattr(timezone, "now", lambda: now + timedelta(hours=2))
     with pytest.raises(Unauthenticated, match="expired"):
-        Process(path).ask(key)
+        Process(path).authenticate(key)
 
 
-def test_processes_add_to_what_the_others_have_seen(
+def test_every_process_adds_the_keys_it_has_served(
     path: Path, request: pytest.FixtureRequest
 ) -> None:
     first, second = Process(path), Process(path)
     keys = [issue("ann"), issue("bob")]
     for process, key in zip((first, second), keys, strict=True):
-        process.ask(key)
+        process.authenticate(key)
         process.file.save(at_once=True)
-    request.getfixturevalue("away")
+    request.getfixturevalue("unavailable")
     third = Process(path)
-    assert [third.ask(key).key_name for key in keys] == ["ann", "bob"]
+    assert [third.authenticate(key).key_name for key in keys] == ["ann", "bob"]
 
 
-def test_those_used_last_are_kept(
+def test_the_keys_used_last_are_kept(
     path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(known_keys, "MAX_KNOWN", 2)
     keys = [issue(name) for name in ("ann", "bob", "cleo")]
-    seen(path, *keys)
-    request.getfixturevalue("away")
+    serve(path, *keys)
+    request.getfixturevalue("unavailable")
     process = Process(path)
     with pytest.raises(AccessUnavailable):
-        process.ask(keys[0])
-    assert [process.ask(key).key_name for key in keys[1:]] == ["bob", "cleo"]
+        process.authenticate(keys[0])
+    assert [process.authenticate(key).key_name for key in keys[1:]] == ["bob", "cleo"]
 
 
-def test_without_news_nothing_is_written(path: Path) -> None:
+def test_nothing_is_written_without_a_change(path: Path) -> None:
     process = Process(path)
     process.file.save()
     before = path.stat().st_mtime_ns, path.stat().st_ino
@@ -166,9 +165,9 @@ def test_without_news_nothing_is_written(path: Path) -> None:
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
 
 
-def test_a_process_that_finds_another_at_it_comes_back(path: Path) -> None:
+def test_a_process_retries_if_another_holds_the_lock(path: Path) -> None:
     process = Process(path)
-    process.ask(issue("ann"))
+    process.authenticate(issue("ann"))
     path.parent.mkdir(parents=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -178,25 +177,25 @@ def test_a_process_that_finds_another_at_it_comes_back(path: Path) -> None:
     assert path.exists()
 
 
-def test_a_file_of_somebody_else_s_is_none(
+def test_a_file_sealed_with_another_key_is_ignored(
     path: Path, settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = issue("ann")
-    seen(path, key)
-    settings.SECRET_KEY = "another-secret-key-that-opens-nothing-of-the-first"
+    serve(path, key)
+    settings.SECRET_KEY = "another-secret-key-that-cannot-open-the-file"
     process = Process(path)
-    assert process.ring.digests() == ()
+    assert process.cache.digests() == ()
     assert "known API keys cannot be read" in caplog.text
     process.file.save()
-    assert Process(path).ring.digests() == ()
+    assert Process(path).cache.digests() == ()
 
 
-def test_a_directory_that_cannot_be_written_stops_nothing(
+def test_an_unwritable_directory_only_logs_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "state").write_text("a file")
     process = Process(tmp_path / "state" / "known_keys")
     key = issue("ann")
-    assert process.ask(key).key_name == "ann"
+    assert process.authenticate(key).key_name == "ann"
     process.file.save()
     assert "cannot be kept" in caplog.text
