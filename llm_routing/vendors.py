@@ -30,6 +30,9 @@ _REASONING_REFUSES = words(
 # From GPT-5.4 on, Chat Completions takes function tools only with the effort `none`:
 # https://platform.openai.com/docs/guides/reasoning. Older models do not know that effort.
 _SINCE_GPT_5_4 = r"(?!o\d|gpt-5(?:\.[0-3])?(?![.\d]))"
+# The field is unsupported by o1, o3 and o4-mini in all their sizes:
+# https://platform.openai.com/docs/api-reference/chat/create (parallel_tool_calls)
+_O_SERIES = r"o\d"
 _NAME = 64
 # Words for thinking that these vendors pay no heed to; ours is `reasoning_effort`.
 _OTHER_THINKING = frozenset({"thinking", "reasoning"})
@@ -153,6 +156,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             reasoning_models="@openai/",
             reasoning_refuses=_REASONING_REFUSES,
             tools_end_reasoning="@openai/" + _SINCE_GPT_5_4,
+            refuses_parallel_tool_calls="@openai/" + _O_SERIES,
             knows_no_effort="@openai/" + _SINCE_GPT_5_4,
             marks_cache="@anthropic/",
         ),
@@ -188,6 +192,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             reasoning_models=ANY_MODEL,
             reasoning_refuses=_REASONING_REFUSES,
             tools_end_reasoning="^" + _SINCE_GPT_5_4,
+            refuses_parallel_tool_calls="^" + _O_SERIES,
             efforts=("minimal", "low", "medium", "high", "xhigh"),
             knows_no_effort="^" + _SINCE_GPT_5_4,
             tool_ids=ToolIds(40),

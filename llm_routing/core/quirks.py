@@ -44,8 +44,8 @@ class Quirks:
 
     Models are told by patterns that are searched in the model id: `reasoning_models` says which of
     the models with the capability `no_sampling` refuse `reasoning_refuses`, `tools_end_reasoning`
-    which of them take tools only with the effort `none`, `marks_cache` which models take
-    `cache_control`.
+    which of them take tools only with the effort `none`, `refuses_parallel_tool_calls` which models
+    refuse the field `parallel_tool_calls`, `marks_cache` which models take `cache_control`.
 
     Thinking: `efforts` are the named efforts it knows, least first (empty: any), besides `none`,
     which the models of `knows_no_effort` take. `thinking_switch`: it has DeepSeek's field
@@ -82,6 +82,7 @@ class Quirks:
     reasoning_models: str = NO_MODEL
     reasoning_refuses: frozenset[str] = frozenset()
     tools_end_reasoning: str = NO_MODEL
+    refuses_parallel_tool_calls: str = NO_MODEL
     marks_cache: str = NO_MODEL
     efforts: tuple[str, ...] = ()
     knows_no_effort: str = NO_MODEL

@@ -8,6 +8,7 @@ from llm_routing.core.quirks import words
 from llm_routing.core.types import LLMRequest, Source
 
 from .names import ANTHROPIC_MESSAGES, OPENAI_CHAT
+from .restrictions import RESTRICTED_ESSENTIALS
 
 _ROUTE_DEFAULTS: Final = frozenset(("temperature", "max_tokens", "max_completion_tokens"))
 _MAX_NAMES: Final = 40
@@ -85,13 +86,26 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 
 
+# Fields whose `false` says something, and whose `true` does not.
+_TRUE_BY_DEFAULT: Final = frozenset(("parallel_tool_calls",))
+# Without these the caller would get something else than it asked for.
+_ESSENTIAL: Final = RESTRICTED_ESSENTIALS | {
+    "function_call",
+    "functions",
+    "messages.function_call",
+    "moderation",
+}
+
+
 def has_value(value: Any) -> bool:
     """Whether a field's value is more than another way to leave the field out."""
     return not (value is None or value is False or value in ("", [], {}))
 
 
 def has_effect(name: str, value: Any) -> bool:
-    """Whether it makes a difference to leave out the field at the path `name`."""
+    """Returns whether leaving out the field at the path `name` changes the request."""
+    if name in _TRUE_BY_DEFAULT:
+        return value is False
     return has_value(value) and value not in _NEUTRAL.get(name, ())
 
 
@@ -117,16 +131,13 @@ def check_can_be_ignored(name: str, value: Any) -> None:
     it asked for."""
     match name:
         case "web_search_options":
-            is_needed = value is not None
+            # An empty object asks for a search with the default settings.
+            is_essential = value is not None
         case "modalities":
-            is_needed = isinstance(value, list) and any(kind != "text" for kind in value)
-        case "mcp_servers" | "functions" | "function_call":
-            is_needed = bool(value)
-        case "inference_geo":
-            is_needed = has_effect(name, value)
+            is_essential = isinstance(value, list) and any(kind != "text" for kind in value)
         case _:
-            is_needed = False
-    if is_needed:
+            is_essential = name in _ESSENTIAL and has_effect(name, value)
+    if is_essential:
         raise UnsupportedRequest(f"This target does not take {name}.")
 
 

@@ -23,8 +23,7 @@ SERVER_TOOLS: Final = "server_tools"
 _LEFT_OUT: Final = frozenset(
     ("fallbacks", "models", "route", "service_tier", "speed", "transforms")
 )
-# Without these the caller would get another thing than it asked for.
-_REFUSED: Final = frozenset(
+RESTRICTED_ESSENTIALS: Final = frozenset(
     (
         "billing_policy",
         "compound_custom",
@@ -37,7 +36,8 @@ _REFUSED: Final = frozenset(
         "web_search_options",
     )
 )
-RESTRICTED: Final = tuple(sorted((*_LEFT_OUT, *_REFUSED, SERVER_TOOLS)))
+"""Without these the caller would get something else than it asked for, so they are refused."""
+RESTRICTED: Final = tuple(sorted((*_LEFT_OUT, *RESTRICTED_ESSENTIALS, SERVER_TOOLS)))
 """What a route can allow."""
 
 # Values that ask for what the operator pays for in any case.
@@ -46,7 +46,7 @@ _USUAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "speed": ("standard",),
     "inference_geo": ("global",),
 }
-_CLOSED: Final = _LEFT_OUT | _REFUSED
+_CLOSED: Final = _LEFT_OUT | RESTRICTED_ESSENTIALS
 # Tools that the caller runs, by the beginning of their type; and Anthropic's search among them.
 _OF_CALLERS: Final = (
     "function",
@@ -68,7 +68,7 @@ def permitted(request: RequestT, allowed: frozenset[str]) -> tuple[RequestT, tup
     body = source.body
     asked = () if _CLOSED.isdisjoint(body) else _asked(body, allowed)
     for name in asked:
-        if name in _REFUSED:
+        if name in RESTRICTED_ESSENTIALS:
             raise _refusal(f"The field {name}", name)
     if "tools" in body and SERVER_TOOLS not in allowed:
         _check_tools(body["tools"])

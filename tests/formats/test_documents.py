@@ -273,3 +273,13 @@ def test_text_parts_are_as_they_were() -> None:
     assert parsed(OPENAI, user({"type": "text", "text": "Hi"})).messages[0].content == (
         TextPart("Hi"),
     )
+
+
+def test_a_text_document_without_its_text_is_an_invalid_request() -> None:
+    block = {"type": "document", "source": {"type": "text", "media_type": "text/plain"}}
+    body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": [block]}]}
+
+    with pytest.raises(InvalidRequest) as caught:
+        FORMATS[ANTHROPIC].read_request(body)
+
+    assert caught.value.field == "messages.0.content.0.source.data"

@@ -14,6 +14,19 @@ REASONING = PLAIN | {"no_sampling"}
 OLD = PLAIN - {"json_schema"}
 USER = {"role": "user", "content": "Hi"}
 MARK = {"type": "ephemeral"}
+# Fields of OpenAI's callers that change what the caller gets.
+ESSENTIAL: tuple[dict[str, Any], ...] = (
+    {"web_search_options": {}},
+    {"modalities": ["text", "audio"]},
+    {"moderation": {"model": "omni-moderation-latest"}},
+    {"billing_policy": {"type": "billing_policy", "bill_to": "user_profile"}},
+    {"plugins": [{"id": "web"}]},
+    {"provider": {"data_collection": "deny"}},
+    {"preset": "mine"},
+    {"search_parameters": {"mode": "on"}},
+    {"functions": [{"name": "f"}]},
+    {"function_call": {"name": "f"}},
+)
 IMAGE_SOURCE = {"type": "base64", "media_type": "image/png", "data": "QUFB"}
 
 

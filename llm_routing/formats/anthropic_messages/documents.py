@@ -25,7 +25,7 @@ def read_document(block: Fields) -> Part | None:
         case "url":
             return FilePart(url=source.required_string("url"), name=title)
         case "text":
-            return TextPart(_joined(title, block.string("context"), source.string("data")))
+            return TextPart(_joined(title, block.string("context"), source.required_string("data")))
         case "content":
             text = _text(source.get("content"))
             return None if text is None else TextPart(_joined(title, block.string("context"), text))

@@ -22,7 +22,8 @@ from .strict_schema import is_strict
 
 _NOTHING: Final[frozenset[str]] = frozenset()
 _SAMPLING: Final = frozenset(("temperature", "top_p"))
-_ABOUT_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls")
+_PARALLEL: Final = "parallel_tool_calls"
+_ABOUT_TOOLS: Final = ("tools", "tool_choice", _PARALLEL)
 # Said by the gateway itself, in the end.
 _STREAMING: Final = frozenset(("stream", "stream_options"))
 
@@ -95,11 +96,14 @@ class _Fit:
 
     @property
     def _refused_by_model(self) -> frozenset[str]:
-        if "no_sampling" not in self._model.capabilities:
-            return _NOTHING
-        if is_model(self._quirks.reasoning_models, self._model.model_id):
-            return _SAMPLING | self._quirks.reasoning_refuses
-        return _SAMPLING
+        quirks, model = self._quirks, self._model
+        refused = _NOTHING
+        if "no_sampling" in model.capabilities:
+            is_reasoning = is_model(quirks.reasoning_models, model.model_id)
+            refused = _SAMPLING | quirks.reasoning_refuses if is_reasoning else _SAMPLING
+        if _PARALLEL in self._body and is_model(quirks.refuses_parallel_tool_calls, model.model_id):
+            refused |= {_PARALLEL}
+        return refused
 
     def _leave_out(self, name: str) -> None:
         value = self._body.pop(name, None)

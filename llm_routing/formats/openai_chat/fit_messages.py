@@ -81,7 +81,7 @@ class _Fit:
             if is_taken and name not in quirks.refused_message_fields:
                 kept[name] = value
             elif has_value(value):
-                check_can_be_ignored(name, value)
+                check_can_be_ignored(f"messages.{name}", value)
                 self._ignored.append(name)
         mark, content = kept.get("cache_control"), kept.get("content")
         if mark is not None and isinstance(content, str):

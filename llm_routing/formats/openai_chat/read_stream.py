@@ -33,7 +33,7 @@ from llm_routing.formats.tool_ids import signature_in, with_signature
 from llm_routing.formats.usage import repair_usage
 
 from .errors import error_in_answer
-from .repair import ChunkRepair, made_call_id
+from .repair import ChunkRepair, made_call_id, unreadable
 from .response import decode_answer, is_error, read_finish_reason, read_text, repair_finish, text_of
 from .usage import read_usage, read_vendor_cost
 
@@ -54,6 +54,8 @@ class OpenAIStreamParser(EventStreamParser):
         self._repair = ChunkRepair(defaults)
         self._finished: dict[int, bool] = {}
         self._calling: set[int] = set()
+        # Ids of the calls whose name has not come yet, by choice and index.
+        self._unnamed: dict[tuple[int, int], str] = {}
         self._has_data = False
         self._is_malformed = self._is_counted = False
 
@@ -170,6 +172,8 @@ class OpenAIStreamParser(EventStreamParser):
             self._read_delta(given["delta"], index, events)
             reason = read_finish_reason(given, calls_tools=index in self._calling)
             if reason is not None and not is_finished:
+                if any(choice == index for choice, _ in self._unnamed):
+                    raise _nameless_call()
                 self._finished[index] = True
                 events.append(ChoiceFinished(reason, index))
         usage = chunk.get("usage")
@@ -193,24 +197,36 @@ class OpenAIStreamParser(EventStreamParser):
             # Sound has no event of its own, but it is content: nobody may wait for words.
             events.append(TextDelta(text_of(audio.get("transcript")), choice))
         for call in delta.get("tool_calls") or ():
-            function = call.get("function") or call.get("custom") or {}
-            if "id" in call:
-                self._calling.add(choice)
-                call_id = with_signature(call["id"], signature_in(call))
-                name = text_of(function.get("name"))
-                events.append(ToolCallStarted(call["index"], call_id, name, choice))
-            if arguments := function.get("arguments") or function.get("input"):
-                events.append(ToolCallDelta(call["index"], arguments, choice))
+            self._read_call(call, choice, events)
         if function := delta.get("function_call"):
             self._read_function_call(function, choice, events)
+
+    def _read_call(self, call: Mapping[str, Any], choice: int, events: list[StreamEvent]) -> None:
+        function = call.get("function") or call.get("custom") or {}
+        arguments = function.get("arguments") or function.get("input") or ""
+        index = call["index"]
+        if "id" in call:
+            self._calling.add(choice)
+            self._unnamed[choice, index] = with_signature(call["id"], signature_in(call))
+        if self._unnamed and (name := function.get("name")):
+            call_id = self._unnamed.pop((choice, index), None)
+            if call_id is not None:
+                events.append(ToolCallStarted(index, call_id, name, choice))
+        if arguments:
+            if (choice, index) in self._unnamed:
+                raise _nameless_call()
+            events.append(ToolCallDelta(index, arguments, choice))
 
     def _read_function_call(
         self, function: Mapping[str, Any], choice: int, events: list[StreamEvent]
     ) -> None:
-        """What came before tools: one call a choice, and no id."""
+        """Reads a deprecated function call: one a choice, without an id."""
+        call: dict[str, Any] = {"index": 0, "function": function}
         if choice not in self._calling:
-            self._calling.add(choice)
-            call_id = made_call_id(f"{self._repair.answer_id}/{choice}")
-            events.append(ToolCallStarted(0, call_id, text_of(function.get("name")), choice))
-        if arguments := function.get("arguments"):
-            events.append(ToolCallDelta(0, arguments, choice))
+            call["id"] = made_call_id(f"{self._repair.answer_id}/{choice}")
+        self._read_call(call, choice, events)
+
+
+def _nameless_call() -> MalformedAnswer:
+    """Returns the error for a call that names no function: nobody can execute it."""
+    return unreadable("a tool call without a name")

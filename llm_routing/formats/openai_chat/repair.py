@@ -5,7 +5,6 @@ as it is. What cannot be read, and may be a piece of the answer, raises. The mea
 left is for `openai_chat_answer` and `openai_chat_stream`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
@@ -79,13 +78,13 @@ def repair_choice_extras(choice: dict[str, Any]) -> bool:
     return changed
 
 
-def repair_texts(owner: dict[str, Any]) -> bool:
-    """Brings the texts of a message or a delta into strings; whether they were not. Raises
+def repair_texts(owner: dict[str, Any], *, is_delta: bool) -> bool:
+    """Makes the texts of a message or a delta strings. Returns whether anything was changed. Raises
     `MalformedAnswer` for content that cannot be read."""
     changed = False
     content = owner.get("content")
     if type(content) is not str and content is not None:
-        text, thinking = _text_of_parts(content)
+        text, thinking = _text_of_parts(content, is_delta=is_delta)
         owner["content"] = text
         if thinking:
             owner["reasoning_content"] = thinking
@@ -100,9 +99,9 @@ def repair_texts(owner: dict[str, Any]) -> bool:
     return changed
 
 
-def _text_of_parts(content: Any) -> tuple[str, str]:
-    """The text and the thinking of content in parts (Mistral,
-    https://docs.mistral.ai/capabilities/reasoning)."""
+def _text_of_parts(content: Any, *, is_delta: bool) -> tuple[str, str]:
+    """Returns the text and the thinking of content in parts (Mistral,
+    https://docs.mistral.ai/capabilities/reasoning). A text part of a delta may be empty."""
     if not isinstance(content, list):
         raise unreadable("content")
     texts: list[str] = []
@@ -112,17 +111,20 @@ def _text_of_parts(content: Any) -> tuple[str, str]:
             texts.append(part)
         elif isinstance(part, dict) and part.get("type") == "thinking":
             thoughts = part.get("thinking")
-            thinking.append(thoughts if isinstance(thoughts, str) else _text_of_parts(thoughts)[0])
-        elif isinstance(part, dict) and (part.get("text") is None or _is_text(part)):
-            # A part without text is beside the answer, such as a reference to a source.
-            texts.append(part.get("text") or "")
-        elif part is not None:
+            if not isinstance(thoughts, str):
+                thoughts, _ = _text_of_parts(thoughts, is_delta=is_delta)
+            thinking.append(thoughts)
+        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif part is not None and not _is_beside_text(part, is_delta=is_delta):
             raise unreadable("a part of the content")
     return "".join(texts), "".join(thinking)
 
 
-def _is_text(part: Mapping[str, Any]) -> bool:
-    return isinstance(part["text"], str)
+def _is_beside_text(part: Any, *, is_delta: bool) -> bool:
+    """Returns whether a part has no text to read, such as a reference to a source."""
+    is_empty = isinstance(part, dict) and part.get("text") is None
+    return is_empty and (is_delta or part.get("type") != "text")
 
 
 def calls_in(owner: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
@@ -294,7 +296,7 @@ class ChunkRepair:
         return self._repair_delta(delta, choice) or changed
 
     def _repair_delta(self, delta: dict[str, Any], choice: _Choice) -> bool:
-        changed = repair_texts(delta)
+        changed = repair_texts(delta, is_delta=True)
         role = delta.get("role")
         if not choice.has_role:
             choice.has_role = True
@@ -338,6 +340,7 @@ class ChunkRepair:
             if name and name == call.name:
                 del function["name"]
                 changed = True
+            call.name = call.name or name
         if type(slot) is not int or slot != call.number:
             given["index"] = call.number
             changed = True

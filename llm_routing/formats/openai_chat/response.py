@@ -157,11 +157,13 @@ def _repair_choice(choice: Any, position: int, answer_id: str) -> bool:
     if "content" not in message:
         message["content"] = None
         changed = True
-    changed = repair_texts(message) or changed
+    changed = repair_texts(message, is_delta=False) or changed
     calls, dropped = calls_in(message)
     changed = changed or dropped
     for number, call in enumerate(calls):
-        changed = function_of(call, is_begun=True)[1] or changed
+        called, was_repaired = function_of(call, is_begun=True)
+        _require_name(called)
+        changed = was_repaired or changed
         if not isinstance(call.get("id"), str) or not call["id"]:
             call["id"] = made_call_id(f"{answer_id}/{choice['index']}/{number}")
             changed = True
@@ -169,7 +171,14 @@ def _repair_choice(choice: Any, position: int, answer_id: str) -> bool:
         if not isinstance(function, dict):
             raise unreadable("a function call")
         changed = repair_function(function, "arguments", is_begun=True) or changed
+        _require_name(function)
     return changed
+
+
+def _require_name(function: Mapping[str, Any]) -> None:
+    """Raises `MalformedAnswer` for a call that names no function: nobody can execute it."""
+    if not function["name"]:
+        raise unreadable("a tool call without a name")
 
 
 def _read_choice(choice: dict[str, Any]) -> Choice:

@@ -12,6 +12,7 @@ from llm_routing.formats.registry import FORMATS
 from llm_routing.formats.tool_ids import with_signature
 from tests.formats.vendor_requests import (
     ANTHROPIC,
+    ESSENTIAL,
     MARK,
     OLD,
     OPENAI,
@@ -81,9 +82,7 @@ class TestOtherFieldsOfOpenAI:
     def test_what_asks_for_nothing_is_not_named(self, fields: Any) -> None:
         assert sent(OPENAI, target("anthropic"), **fields)[1] == ()
 
-    @pytest.mark.parametrize(
-        "fields", [{"web_search_options": {}}, {"modalities": ["text", "audio"]}]
-    )
+    @pytest.mark.parametrize("fields", ESSENTIAL)
     def test_what_changes_the_answer_is_passed_on(self, fields: Any) -> None:
         with pytest.raises(UnsupportedRequest):
             sent(OPENAI, target("anthropic"), **fields)

@@ -11,6 +11,7 @@ from llm_routing.core.types import LLMRequest
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from tests.formats.vendor_requests import (
     ANTHROPIC,
+    ESSENTIAL,
     IMAGE_SOURCE,
     MARK,
     OPENAI,
@@ -78,13 +79,45 @@ class TestOpenAIsExtras:
         body, ignored = sent(OPENAI, target("mistral"), temperature=1.8)
         assert (body["temperature"], ignored) == (1.5, ("temperature",))
 
-    @pytest.mark.parametrize(
-        "fields",
-        [{"web_search_options": {}}, {"modalities": ["text", "audio"]}],
-    )
+    @pytest.mark.parametrize("fields", ESSENTIAL)
     def test_what_would_change_the_answer_is_passed_on(self, fields: dict[str, Any]) -> None:
         with pytest.raises(UnsupportedRequest):
             sent(OPENAI, target("groq"), **fields)
+
+    @pytest.mark.parametrize(
+        ("vendor", "model"),
+        [("openai", "o1"), ("openai", "o3-mini"), ("openai", "o4-mini"), ("portkey", "@openai/o3")],
+    )
+    @pytest.mark.parametrize("caller", [OPENAI, ANTHROPIC])
+    def test_parallel_tool_calls_are_not_sent_to_models_that_refuse_the_field(
+        self, vendor: str, model: str, caller: str
+    ) -> None:
+        tools: dict[str, Any] = {"tools": [function()], "parallel_tool_calls": False}
+        if caller == ANTHROPIC:
+            choice = {"type": "auto", "disable_parallel_tool_use": True}
+            tools = {"tools": [tool()], "tool_choice": choice}
+
+        body, ignored = sent(caller, target(vendor, REASONING, model=model), **tools)
+
+        assert "parallel_tool_calls" not in body
+        assert ignored == ("parallel_tool_calls",)
+
+    @pytest.mark.parametrize("model", ["gpt-5", "gpt-4.1", "omni-1"])
+    def test_parallel_tool_calls_are_sent_to_other_models(self, model: str) -> None:
+        body, ignored = sent(
+            OPENAI, target("openai", model=model), tools=[function()], parallel_tool_calls=False
+        )
+
+        assert body["parallel_tool_calls"] is False
+        assert ignored == ()
+
+    def test_only_parallel_tool_calls_that_are_switched_off_are_named(self) -> None:
+        """`true` is the default, so leaving it out changes nothing."""
+        for value, named in ((True, ()), (False, ("parallel_tool_calls",))):
+            fields = {"tools": [function()], "parallel_tool_calls": value}
+            body, ignored = sent(OPENAI, target("google"), **fields)
+            assert "parallel_tool_calls" not in body
+            assert ignored == named
 
     @pytest.mark.parametrize("vendor", ["groq", "deepseek", "ollama"])
     def test_several_answers_are_passed_on(self, vendor: str) -> None:

@@ -264,10 +264,33 @@ class TestToolCalls:
         whole = {"index": 0, "id": "c", "function": {"name": "f", "arguments": {"a": 1}}}
         assert calls_of(whole) == [ToolCallStarted(0, "c", "f"), ToolCallDelta(0, '{"a":1}')]
 
-    def test_a_delta_of_nothing(self) -> None:
-        (started,) = calls_of({"function": None})
-        assert isinstance(started, ToolCallStarted)
-        assert started.name == ""
+    def test_a_name_may_follow_the_id(self) -> None:
+        deltas = ({"index": 0, "id": "c"}, call(index=0, name="f"), call("{}", index=0))
+
+        assert calls_of(*deltas) == [ToolCallStarted(0, "c", "f"), ToolCallDelta(0, "{}")]
+
+    @pytest.mark.parametrize(
+        "deltas",
+        [
+            ({"function": None},),
+            (call(index=0, id="c"), call("{}", index=0)),
+            (call(index=0, id="c", name="f"), call(index=1, id="d")),
+        ],
+    )
+    def test_a_call_without_a_name_is_malformed(self, deltas: tuple[dict[str, Any], ...]) -> None:
+        with pytest.raises(MalformedAnswer, match="a tool call without a name"):
+            calls_of(*deltas)
+
+    def test_a_function_call_without_a_name_is_malformed(self) -> None:
+        with pytest.raises(MalformedAnswer, match="a tool call without a name"):
+            events_of(chunk(delta(function_call={"arguments": "{}"})), FINISH, DONE)
+
+    def test_a_text_part_without_text_is_an_empty_piece(self) -> None:
+        parts = [{"type": "text", "text": None}, {"type": "text", "text": "a"}]
+
+        events = events_of(chunk(delta(content=parts)), FINISH, DONE)
+
+        assert TextDelta("a") in events
 
     def test_a_custom_tool_has_an_input(self) -> None:
         custom = {

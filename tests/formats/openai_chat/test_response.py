@@ -85,7 +85,6 @@ def test_an_answer_is_read_and_its_bytes_kept() -> None:
             {"content": "a", "tool_calls": [call('{"x":1}', id="c1"), call({"x": 1}, id="c2")]},
             (TextPart("a"), ToolCallPart("c1", "f", '{"x":1}'), ToolCallPart("c2", "f", '{"x":1}')),
         ),
-        ({"tool_calls": [{"id": "c1", "function": None}]}, (ToolCallPart("c1", "", ""),)),
         ({"tool_calls": None}, ()),
         ({"tool_calls": [None, call("{}", id="c1")]}, (ToolCallPart("c1", "f", "{}"),)),
         (
@@ -100,6 +99,30 @@ def test_an_answer_is_read_and_its_bytes_kept() -> None:
 )
 def test_the_parts_of_an_answer(message: dict[str, Any], parts: tuple[Part, ...]) -> None:
     assert choice_of(message).content == parts
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"tool_calls": [{"id": "c1", "type": "function"}]},
+        {"tool_calls": [{"id": "c1", "function": None}]},
+        {"tool_calls": [{"id": "c1", "function": {"arguments": "{}"}}]},
+        {"tool_calls": [{"id": "c1", "function": {"name": "", "arguments": "{}"}}]},
+        {"tool_calls": [call("{}", id="c1"), {}]},
+        {"tool_calls": [{"id": "c1", "type": "custom"}]},
+        {"function_call": {"arguments": "{}"}},
+    ],
+)
+def test_a_tool_call_without_a_name_is_malformed(message: dict[str, Any]) -> None:
+    """OpenAI's clients require a function and its name; nobody can execute a call named ""."""
+    with pytest.raises(MalformedAnswer, match="a tool call without a name"):
+        choice_of({"content": None, **message})
+
+
+@pytest.mark.parametrize("part", [{"type": "text"}, {"type": "text", "text": None}])
+def test_a_text_part_without_text_is_malformed(part: dict[str, Any]) -> None:
+    with pytest.raises(MalformedAnswer, match="a part of the content"):
+        choice_of({"content": [{"type": "text", "text": "a"}, part]})
 
 
 def test_a_call_from_before_tools_is_a_call() -> None:
