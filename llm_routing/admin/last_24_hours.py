@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from llm_routing.core.breaker import BreakerState
+from llm_routing.core.types import TargetKey
 from llm_routing.health.monitor import open_breakers
 from llm_routing.models import HealthCheck
 
@@ -28,9 +29,6 @@ from .base import status
 
 HOURS = 24
 BAR, GAP, HEIGHT, LEAST = 4, 1, 18, 3
-
-Key = tuple[str, str]
-"""A provider's name and the model's identifier there, empty for the provider itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class Last24HoursChangeList(ChangeList):
 class Last24HoursColumn:
     """For the admin of rows that are targets: the column `day`."""
 
-    def target_of(self, row: Any) -> Key:
+    def target_of(self, row: Any) -> TargetKey:
         """Which target a row is."""
         raise NotImplementedError
 
@@ -92,7 +90,7 @@ class Last24HoursColumn:
         return format_html("{}{}", sparkline(day.hours), _breaker(day))
 
 
-def last_24_hours_of(keys: Sequence[Key]) -> Mapping[Key, Day]:
+def last_24_hours_of(keys: Sequence[TargetKey]) -> Mapping[TargetKey, Day]:
     """The last day of each target."""
     # The zone that the database keeps moments in: to convert them MySQL needs tables of zones.
     zone = connections[HealthCheck.objects.db].timezone
@@ -102,7 +100,7 @@ def last_24_hours_of(keys: Sequence[Key]) -> Mapping[Key, Day]:
     now = now.replace(minute=0, second=0, microsecond=0)
     first = now - timedelta(hours=HOURS - 1)
     providers, models = {key[0] for key in keys}, {key[1] for key in keys}
-    found: dict[Key, dict[datetime, Hour]] = {}
+    found: dict[TargetKey, dict[datetime, Hour]] = {}
     checks = (
         HealthCheck.objects.filter(provider__in=providers, model__in=models, checked_at__gte=first)
         .order_by()
@@ -117,7 +115,7 @@ def last_24_hours_of(keys: Sequence[Key]) -> Mapping[Key, Day]:
     for row in checks:
         hours = found.setdefault((row["provider"], row["model"]), {})
         hours[row["hour"]] = Hour(row["total"], row["good"], row["latency"])
-    states: dict[Key, set[str]] = {}
+    states: dict[TargetKey, set[str]] = {}
     for report in open_breakers().filter(provider__in=providers):
         for key in ((report.provider, report.model), (report.provider, "")):
             states.setdefault(key, set()).add(report.state)

@@ -12,10 +12,11 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from llm_routing.core.types import TargetKey
 from llm_routing.models import Capability, ModelConfig
 
 from .base import ConfigurationAdmin, status
-from .last_24_hours import Key, Last24HoursColumn
+from .last_24_hours import Last24HoursColumn
 from .reach import has_open_breaker, is_out, is_sandbox
 
 _PRICED = Q(input_price__isnull=False) & (
@@ -129,7 +130,7 @@ class ModelConfigAdmin(Last24HoursColumn, ConfigurationAdmin[ModelConfig]):
             )
         )
 
-    def target_of(self, row: ModelConfig) -> Key:
+    def target_of(self, row: ModelConfig) -> TargetKey:
         """The model at its provider."""
         return row.provider.name, row.model_id
 

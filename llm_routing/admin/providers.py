@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 from llm_routing.conf import get_settings
 from llm_routing.configuration.credentials import STORED, find_key
 from llm_routing.core.addresses import check_base_url
+from llm_routing.core.types import TargetKey
 from llm_routing.factory import discover_models
 from llm_routing.health.monitor import open_breakers
 from llm_routing.models import Provider
@@ -23,7 +24,7 @@ from llm_routing.vendors import VENDORS
 
 from .base import ConfigurationAdmin, status
 from .check_now import check_now
-from .last_24_hours import Key, Last24HoursColumn
+from .last_24_hours import Last24HoursColumn
 from .secret_forms import ProviderForm, hides_secrets
 
 
@@ -155,7 +156,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
                 row = rows[found.provider]
                 LogEntry.objects.log_actions(user, [row], CHANGE, f"Discovery: {text}")
 
-    def target_of(self, row: Provider) -> Key:
+    def target_of(self, row: Provider) -> TargetKey:
         """The provider itself."""
         return row.name, ""
 

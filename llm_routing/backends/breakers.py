@@ -19,11 +19,9 @@ from llm_routing.core.breaker import (
 from llm_routing.core.errors import UpstreamError
 from llm_routing.core.ports import Clock, Permit
 from llm_routing.core.routing_table import Target
+from llm_routing.core.types import TargetKey
 
 MAX_BREAKERS = 10_000
-
-Key = tuple[str, str]
-"""A provider's name and the model's identifier there."""
 
 
 class MemoryBreakers:
@@ -34,18 +32,18 @@ class MemoryBreakers:
         self._clock = clock
         self._rng = rng
         self._lock = threading.Lock()
-        self._breakers: OrderedDict[Key, Breaker] = OrderedDict()
+        self._breakers: OrderedDict[TargetKey, Breaker] = OrderedDict()
 
     async def admit(self, target: Target, *, force: bool = False) -> Permit | Rejected:
         """Leave to ask `target`, or why not; see `core.ports.BreakerStore`."""
         with self._lock:
-            breaker = self._of((target.provider.name, target.model.model_id))
+            breaker = self._of(target.key)
             admitted = breaker.admit(self._clock.monotonic(), force=force)
         if isinstance(admitted, Rejected):
             return admitted
         return LockedPermit(admitted, self._lock, self._clock)
 
-    def statuses(self) -> Mapping[Key, BreakerStatus]:
+    def statuses(self) -> Mapping[TargetKey, BreakerStatus]:
         """How every breaker stands that has been used."""
         with self._lock:
             now = self._clock.monotonic()
@@ -61,7 +59,7 @@ class MemoryBreakers:
     async def aclose(self) -> None:
         """There is nobody to tell anything."""
 
-    def _of(self, key: Key) -> Breaker:
+    def _of(self, key: TargetKey) -> Breaker:
         """The breaker of a target, which is new or known; under the lock."""
         breaker = self._breakers.get(key)
         if breaker is None:

@@ -19,7 +19,15 @@ from .errors import UpstreamError
 from .events import Frame
 from .hidden_fields import HidesFields
 from .routing_table import Target
-from .types import AttemptOutcome, AttemptSummary, Caller, CostSource, RequestEnded, Usage
+from .types import (
+    AttemptOutcome,
+    AttemptSummary,
+    Caller,
+    CostSource,
+    RequestEnded,
+    TargetKey,
+    Usage,
+)
 
 ResultT = TypeVar("ResultT")
 
@@ -271,7 +279,7 @@ class BreakerStore(Protocol):
 class BreakerRegistry(BreakerStore, Protocol):
     """Breakers that can be looked at and reset, by provider and model identifier."""
 
-    def statuses(self) -> Mapping[tuple[str, str], BreakerStatus]:
+    def statuses(self) -> Mapping[TargetKey, BreakerStatus]:
         """How every breaker stands that has been used."""
 
     def reset(self, provider: str, model: str) -> None:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from .pricing import Price
 from .quirks import ANY, Quirks
+from .types import TargetKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,11 @@ class Target:
 
     provider: ProviderSpec
     model: ModelSpec
+
+    @property
+    def key(self) -> TargetKey:
+        """Identifies the target across processes and configurations."""
+        return self.provider.name, self.model.model_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,10 @@ class ModelTier(StrEnum):
     ECONOMY = "economy"
 
 
+TargetKey = tuple[str, str]
+"""A provider's name and the id of a model there. An empty id stands for the provider itself."""
+
+
 class FinishReason(StrEnum):
     """Why a model stopped."""
 
@@ -294,7 +298,7 @@ class RequestEnded(NamedTuple):
     seconds: float
     overhead_seconds: float | None
     cache: CacheState | None
-    failed_over: tuple[tuple[str, str], ...]
+    failed_over: tuple[TargetKey, ...]
 
 
 class LLMResponse(Struct, frozen=True):

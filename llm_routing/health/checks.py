@@ -191,7 +191,7 @@ class Checker:
         return _offered(checked, body)
 
     async def _check_model(self, target: Target) -> None:
-        provider, model = target.provider.name, target.model.model_id
+        provider, model = target.key
         code, message, latency, is_healthy = "", "", None, True
         if self._credentials.get(provider) is None:
             code, message = NO_CREDENTIAL, "There is no key for this provider."

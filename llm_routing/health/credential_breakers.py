@@ -41,7 +41,7 @@ MAX_DISABLED = 1_000
 MAX_EVENTS = 1_000
 _FINGERPRINT = b"llm_routing fingerprint of provider credentials"
 
-Key = tuple[str, str]
+CredentialKey = tuple[str, str]
 """A provider's name and the fingerprint of a credential."""
 
 
@@ -86,7 +86,7 @@ class CredentialBreakers:
         self._monotonic = monotonic
         self._rng = rng
         self._lock = threading.Lock()
-        self._disabled: dict[Key, _DisabledCredential] = {}
+        self._disabled: dict[CredentialKey, _DisabledCredential] = {}
         self._providers: frozenset[str] = frozenset()
         self._stores: WeakSet[CredentialStore] = WeakSet()
         self._events: deque[CredentialEvent] = deque(maxlen=MAX_EVENTS)
@@ -135,7 +135,7 @@ class CredentialBreakers:
             provider: status for (provider, _), status in self.statuses_by_fingerprint().items()
         }
 
-    def statuses_by_fingerprint(self) -> Mapping[Key, BreakerStatus]:
+    def statuses_by_fingerprint(self) -> Mapping[CredentialKey, BreakerStatus]:
         """Returns the same as `statuses`, by provider and fingerprint."""
         with self._lock:
             now = self._monotonic()
@@ -183,7 +183,7 @@ class CredentialBreakers:
             probe.release()
 
     def _disable(
-        self, key: Key, cause: str, origin: str, retry_after: float | None
+        self, key: CredentialKey, cause: str, origin: str, retry_after: float | None
     ) -> BreakerStatus:
         now = self._monotonic()
         disabled = self._disabled.get(key)
@@ -198,7 +198,7 @@ class CredentialBreakers:
             permit.fail(now, cause, retry_after)
         return disabled.breaker.status(now)
 
-    def _enable(self, keys: Sequence[Key], change: CredentialChange) -> None:
+    def _enable(self, keys: Sequence[CredentialKey], change: CredentialChange) -> None:
         with self._lock:
             for key in keys:
                 disabled = self._disabled.pop(key, None)

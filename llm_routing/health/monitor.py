@@ -22,11 +22,12 @@ from llm_routing.conf import get_settings
 from llm_routing.configuration.credentials import STORED
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.ports import BreakerRegistry
+from llm_routing.core.types import TargetKey
 from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, ModelConfig
 from llm_routing.models.databases import DatabaseNow, atomic, write_database
 
 from .credential_breakers import CredentialBreakers, CredentialChange, CredentialEvent
-from .target_health import Check, Key, TargetHealth
+from .target_health import Check, TargetHealth
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +77,10 @@ class HealthMonitor:
         self._process = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._last_check: int | None = None
         self._last_reset: int | None = None
-        self._reported: Mapping[Key, tuple[object, ...]] = {}
+        self._reported: Mapping[TargetKey, tuple[object, ...]] = {}
         self._renew_at = 0.0
         self._to_enable: set[str] = set()
-        self._model_changes: dict[Key, _ModelChange] = {}
+        self._model_changes: dict[TargetKey, _ModelChange] = {}
 
     def refresh(self) -> None:
         """Expires old state and logs credential and model changes. Uses no database."""
@@ -220,7 +221,7 @@ def open_breakers() -> QuerySet[BreakerReport]:
     )
 
 
-def reset_breakers(targets: Iterable[Key], ordered_by: str) -> None:
+def reset_breakers(targets: Iterable[TargetKey], ordered_by: str) -> None:
     """Closes the breakers of targets, or of credentials where the model is empty.
 
     This process follows after the commit, the others with their next `sync`.
@@ -242,7 +243,7 @@ def reset_breakers(targets: Iterable[Key], ordered_by: str) -> None:
         transaction.on_commit(lambda: _reset_here(keys), using=database)
 
 
-def _reset_here(keys: Iterable[Key]) -> None:
+def _reset_here(keys: Iterable[TargetKey]) -> None:
     for provider, model in keys:
         health_monitor.reset_breaker(provider, model)
 
@@ -267,7 +268,9 @@ def _log_credential(event: CredentialEvent) -> None:
             logger.warning("The credential of provider %s was reset.", event.provider)
 
 
-def _report_of(process: str, key: Key, status: BreakerStatus, credential: str) -> BreakerReport:
+def _report_of(
+    process: str, key: TargetKey, status: BreakerStatus, credential: str
+) -> BreakerReport:
     provider, model = key
     return BreakerReport(
         process=process,

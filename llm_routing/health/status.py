@@ -7,9 +7,10 @@ from llm_routing.configuration.snapshot import Snapshot
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.ports import BreakerRegistry, CredentialStore
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec
+from llm_routing.core.types import TargetKey
 
 from .credential_breakers import CredentialBreakers
-from .target_health import Check, Key, TargetHealth
+from .target_health import Check, TargetHealth
 
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
 
@@ -72,7 +73,7 @@ def _provider(
     has_credential: bool,
     out: BreakerStatus | None,
     target_health: TargetHealth,
-    breakers: Mapping[Key, BreakerStatus],
+    breakers: Mapping[TargetKey, BreakerStatus],
 ) -> dict[str, Any]:
     entries = {
         model.model_id: _model((spec.name, model.model_id), target_health, breakers)
@@ -100,7 +101,7 @@ def _provider(
 
 
 def _model(
-    key: Key, target_health: TargetHealth, breakers: Mapping[Key, BreakerStatus]
+    key: TargetKey, target_health: TargetHealth, breakers: Mapping[TargetKey, BreakerStatus]
 ) -> dict[str, Any]:
     breaker = breakers.get(key)
     check = target_health.check_of(key)
@@ -120,7 +121,7 @@ def _model(
 
 
 def _traffic(
-    keys: Sequence[Key], check: Check | None, target_health: TargetHealth
+    keys: Sequence[TargetKey], check: Check | None, target_health: TargetHealth
 ) -> dict[str, Any]:
     traffic = target_health.traffic(keys)
     latency = traffic.latency_ms

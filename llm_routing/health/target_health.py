@@ -13,6 +13,7 @@ from llm_routing.core.breaker import Rejected
 from llm_routing.core.errors import ModelNotFound, UpstreamError
 from llm_routing.core.ports import BreakerStore, CredentialStore, Permit
 from llm_routing.core.routing_table import Target
+from llm_routing.core.types import TargetKey
 
 from .credential_breakers import CredentialBreakers, CredentialPermit
 
@@ -21,9 +22,6 @@ MODEL_GONE_SECONDS = 600.0
 TRAFFIC_SECONDS = 300.0
 MAX_CALLS = 100
 MAX_TARGETS = 10_000
-
-Key = tuple[str, str]
-"""A provider's name and the model's identifier there, empty for the provider itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +79,12 @@ class TargetHealth:
         self.now = monotonic
         """Returns monotonic seconds, as in `Check.at`."""
         self._lock = threading.Lock()
-        self._checks: dict[Key, Check] = {}
-        self._recent: OrderedDict[Key, _RecentCalls] = OrderedDict()
+        self._checks: dict[TargetKey, Check] = {}
+        self._recent: OrderedDict[TargetKey, _RecentCalls] = OrderedDict()
         self._availability: Mapping[str, float] = {}
-        self._changes: dict[Key, bool] = {}
+        self._changes: dict[TargetKey, bool] = {}
 
-    def record_success(self, key: Key, seconds: float) -> None:
+    def record_success(self, key: TargetKey, seconds: float) -> None:
         """Records a call that succeeded after `seconds`."""
         with self._lock:
             now = self.now()
@@ -101,7 +99,7 @@ class TargetHealth:
                 # This is the newest evidence, so the target can only become healthy.
                 self.unhealthy -= {_name(key)}
 
-    def record_failure(self, key: Key, seconds: float) -> None:
+    def record_failure(self, key: TargetKey, seconds: float) -> None:
         """Records a call that failed after `seconds` through the target's fault."""
         with self._lock:
             now = self.now()
@@ -111,7 +109,7 @@ class TargetHealth:
             recent.last_failure = now
             self._evaluate(key, now)
 
-    def record_model_gone(self, key: Key, seconds: float) -> None:
+    def record_model_gone(self, key: TargetKey, seconds: float) -> None:
         """Records that the provider answered after `seconds` that it does not know the model."""
         with self._lock:
             now = self.now()
@@ -122,13 +120,15 @@ class TargetHealth:
             recent.gone_at = now
             self._evaluate(key, now)
 
-    def drain_changes(self) -> Mapping[Key, bool]:
+    def drain_changes(self) -> Mapping[TargetKey, bool]:
         """Returns the models that vanished (True) or returned (False) since the last call."""
         with self._lock:
             changes, self._changes = self._changes, {}
             return changes
 
-    def update_checks(self, checks: Mapping[Key, Check], availability: Mapping[str, float]) -> None:
+    def update_checks(
+        self, checks: Mapping[TargetKey, Check], availability: Mapping[str, float]
+    ) -> None:
         """Adds newer checks, and the share of successful ones in the last day by provider."""
         with self._lock:
             self._checks.update(checks)
@@ -155,7 +155,7 @@ class TargetHealth:
             self._changes.clear()
             self.unhealthy = frozenset()
 
-    def check_of(self, key: Key) -> Check | None:
+    def check_of(self, key: TargetKey) -> Check | None:
         """Returns the last check of a target, or None if it has expired."""
         with self._lock:
             return self._check(key, self.now())
@@ -165,7 +165,7 @@ class TargetHealth:
         share = self._availability.get(provider)
         return None if share is None else round(share, 4)
 
-    def traffic(self, keys: Iterable[Key]) -> Traffic:
+    def traffic(self, keys: Iterable[TargetKey]) -> Traffic:
         """Returns this process's recent calls to the targets together."""
         with self._lock:
             since = self.now() - TRAFFIC_SECONDS
@@ -183,7 +183,7 @@ class TargetHealth:
             latency_ms=median(latencies) * 1000 if latencies else None,
         )
 
-    def _calls_to(self, key: Key) -> _RecentCalls:
+    def _calls_to(self, key: TargetKey) -> _RecentCalls:
         recent = self._recent.get(key)
         if recent is None:
             recent = self._recent[key] = _RecentCalls()
@@ -193,18 +193,18 @@ class TargetHealth:
             self._recent.move_to_end(key)
         return recent
 
-    def _evaluate(self, key: Key, now: float) -> None:
+    def _evaluate(self, key: TargetKey, now: float) -> None:
         name, is_healthy = _name(key), self._is_healthy(key, now)
         if is_healthy and name in self.unhealthy:
             self.unhealthy -= {name}
         elif not is_healthy and name not in self.unhealthy:
             self.unhealthy |= {name}
 
-    def _check(self, key: Key, now: float) -> Check | None:
+    def _check(self, key: TargetKey, now: float) -> Check | None:
         check = self._checks.get(key)
         return check if check is not None and now - check.at <= self.max_age else None
 
-    def _is_healthy(self, key: Key, now: float) -> bool:
+    def _is_healthy(self, key: TargetKey, now: float) -> bool:
         check, recent = self._check(key, now), self._recent.get(key)
         checked_at = float("-inf") if check is None else check.at
         if recent is not None:
@@ -266,7 +266,7 @@ class _HealthRecordingPermit:
         permit: Permit,
         with_credential: CredentialPermit,
         target_health: TargetHealth,
-        key: Key,
+        key: TargetKey,
     ) -> None:
         self._permit = permit
         self._with_credential = with_credential
@@ -308,6 +308,6 @@ class _HealthRecordingPermit:
         self._with_credential.release()
 
 
-def _name(key: Key) -> str:
+def _name(key: TargetKey) -> str:
     """Returns the same text as `ModelSpec.key`."""
     return f"{key[0]}/{key[1]}"

@@ -13,7 +13,7 @@ from llm_routing.core.attempts.limits import LimitStatus
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.errors import ERRORS_BY_CODE, INTERNAL_ERROR
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
-from llm_routing.core.types import AttemptOutcome, CacheState, RequestEnded
+from llm_routing.core.types import AttemptOutcome, CacheState, RequestEnded, TargetKey
 
 from . import families
 from .cells import Cells
@@ -23,9 +23,6 @@ from .shared import Numbers, SharedNumbers
 MAX_TARGETS = 200
 MAX_ROUTES = 200
 MAX_PROVIDERS = 100
-
-Key = tuple[str, str]
-"""A provider's name and the model's identifier there."""
 
 _DURATION = families.REQUEST_DURATION.buckets
 _FIRST_TOKEN = families.TIME_TO_FIRST_TOKEN.buckets
@@ -45,7 +42,7 @@ class ProcessGauges:
     cache_bytes: int = 0
     evictions: Mapping[int, int] = field(default_factory=dict)
     limits: Mapping[tuple[str, str, int], LimitStatus] = field(default_factory=dict)
-    breakers: Mapping[Key, BreakerStatus] = field(default_factory=dict)
+    breakers: Mapping[TargetKey, BreakerStatus] = field(default_factory=dict)
     credentials_out: Collection[str] = ()
     refused_keys: Mapping[str, int] = field(default_factory=dict)
     ledger_backlog_bytes: int = 0
@@ -90,7 +87,7 @@ class _Target:
         "tokens",
     )
 
-    def __init__(self, cells: Cells, key: Key) -> None:
+    def __init__(self, cells: Cells, key: TargetKey) -> None:
         claim = cells.claim
         self.in_progress = claim(families.ATTEMPTS_IN_PROGRESS, *key)
         self.outcomes = _Outcomes(cells, families.ATTEMPTS, *key)
@@ -270,7 +267,7 @@ class Metrics:
         self._cells = cells
         self._values = cells.values
         self._routes: dict[tuple[str, str, str], _Route] = {}
-        self._targets: dict[Key, _Target] = {}
+        self._targets: dict[TargetKey, _Target] = {}
         self._providers: set[str] = set()
         self._queues: set[int] = set()
         self._credential_cells: set[int] = set()
@@ -287,7 +284,7 @@ class Metrics:
         values[first + bisect_left(buckets, seconds)] += 1
         values[first + len(buckets) + 1] += seconds
 
-    def _target(self, key: Key) -> _Target:
+    def _target(self, key: TargetKey) -> _Target:
         """As `_route`."""
         if key not in self._targets and len(self._targets) >= MAX_TARGETS:
             key = _OTHER_TARGET

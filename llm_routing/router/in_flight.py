@@ -14,7 +14,14 @@ from llm_routing.core.errors import INTERNAL_ERROR, LLMError
 from llm_routing.core.events import Frame
 from llm_routing.core.ports import Clock, FrameStream, MetricsSink
 from llm_routing.core.routing_table import RouteSpec
-from llm_routing.core.types import AttemptOutcome, AttemptSummary, RequestEnded, RoutingFacts, Usage
+from llm_routing.core.types import (
+    AttemptOutcome,
+    AttemptSummary,
+    RequestEnded,
+    RoutingFacts,
+    TargetKey,
+    Usage,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,7 @@ class MeasuredRequest:
         )
 
 
-def _left(attempts: tuple[AttemptSummary, ...]) -> tuple[tuple[str, str], ...]:
+def _left(attempts: tuple[AttemptSummary, ...]) -> tuple[TargetKey, ...]:
     """The targets that were left for another."""
     if len(attempts) < 2:
         return ()

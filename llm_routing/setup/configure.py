@@ -16,6 +16,7 @@ from llm_routing.conf import get_settings
 from llm_routing.configuration.catalogue import MODELS, ROUTES, CatalogueModel, CatalogueRoute
 from llm_routing.configuration.credentials import find_key
 from llm_routing.configuration.prices import FREE, model_facts, price_fields
+from llm_routing.core.types import TargetKey
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
 from llm_routing.models.databases import write_database
 from llm_routing.models.provenance import (
@@ -292,7 +293,7 @@ def _catalogue_providers() -> dict[str, Provider]:
     }
 
 
-def _known_models() -> set[tuple[str, str]]:
+def _known_models() -> set[TargetKey]:
     """Every model that ever was, by the names its provider ever had and its identifier."""
     names: dict[Any, set[str]] = {}
     for provider_id, name in history_of(Provider).order_by().values_list("id", "name").distinct():

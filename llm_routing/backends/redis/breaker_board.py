@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from llm_routing.backends.breakers import Key
 from llm_routing.core.breaker import BreakerRules, Opening
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ports import Clock, Signer
+from llm_routing.core.types import TargetKey
 
 from .guard import GuardedRedis, RedisUnavailable
 
@@ -75,7 +75,7 @@ class Decision:
 class ProbeUpdate:
     """A probe under the decision `version` runs, or is released because it counts for nothing."""
 
-    key: Key
+    key: TargetKey
     version: int
     is_running: bool
 
@@ -112,7 +112,7 @@ class BreakerBoard:
         return self._clock_offset_ms is not None
 
     def decision(
-        self, key: Key, opening: Opening | None, *, decided_at: float, after: int
+        self, key: TargetKey, opening: Opening | None, *, decided_at: float, after: int
     ) -> Decision:
         """Returns the decision of the monotonic time `decided_at`, with a version above `after`."""
         now = self._redis_ms(self._clock.monotonic())
@@ -129,8 +129,8 @@ class BreakerBoard:
         return Decision(value["version"], opening, signed)
 
     async def sync(
-        self, decisions: Mapping[Key, Decision], probes: Collection[ProbeUpdate]
-    ) -> Mapping[Key, Decision]:
+        self, decisions: Mapping[TargetKey, Decision], probes: Collection[ProbeUpdate]
+    ) -> Mapping[TargetKey, Decision]:
         """Writes decisions and probes, and returns the decisions that are on the board then."""
         names = [self._probe_name(probe.key, probe.version) for probe in probes]
         request = {
@@ -155,7 +155,7 @@ class BreakerBoard:
         except (ValueError, TypeError) as error:
             raise RedisUnavailable(type(error).__name__) from None
 
-    async def claim(self, key: Key, version: int) -> bool:
+    async def claim(self, key: TargetKey, version: int) -> bool:
         """Returns whether this process may probe a breaker under a decision, and no other one."""
         name = self._probe_name(key, version)
         value = self._sign(self._process, name)
@@ -175,9 +175,9 @@ class BreakerBoard:
         """Closes the connection of the running event loop."""
         await self._redis.aclose()
 
-    def _read(self, entries: Mapping[bytes, bytes], now: int) -> Mapping[Key, Decision]:
+    def _read(self, entries: Mapping[bytes, bytes], now: int) -> Mapping[TargetKey, Decision]:
         """Returns the genuine decisions; the next `sync` removes forged and expired ones."""
-        decisions: dict[Key, Decision] = {}
+        decisions: dict[TargetKey, Decision] = {}
         forged = 0
         for field, signed in entries.items():
             try:
@@ -192,7 +192,7 @@ class BreakerBoard:
         self._redis.count_forged(forged)
         return decisions
 
-    def _read_decision(self, key: Key, signed: bytes, now: int) -> Decision:
+    def _read_decision(self, key: TargetKey, signed: bytes, now: int) -> Decision:
         value = decode(self._verify(signed, self._decision_name(key)))
         opening = None
         if "retry_at" in value:
@@ -222,12 +222,12 @@ class BreakerBoard:
     def _redis_ms(self, monotonic: float) -> int:
         return int(monotonic * 1000 + (self._clock_offset_ms or 0.0))
 
-    def _decision_name(self, key: Key) -> str:
+    def _decision_name(self, key: TargetKey) -> str:
         return f"{self._prefix}:decision:{_field(key)}"
 
-    def _probe_name(self, key: Key, version: int) -> str:
+    def _probe_name(self, key: TargetKey, version: int) -> str:
         return f"{self._prefix}:probe:{_field(key)}:{version}"
 
 
-def _field(key: Key) -> str:
+def _field(key: TargetKey) -> str:
     return f"{key[0]}/{key[1]}"

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
-from llm_routing.backends.breakers import MAX_BREAKERS, Key, LockedPermit, MemoryBreakers
+from llm_routing.backends.breakers import MAX_BREAKERS, LockedPermit, MemoryBreakers
 from llm_routing.core.breaker import Breaker, BreakerPermit, BreakerRules, Rejected
 from llm_routing.core.ports import Clock, Permit
 from llm_routing.core.routing_table import Target
+from llm_routing.core.types import TargetKey
 
 from .breaker_board import BreakerBoard, Decision, ProbeUpdate
 from .guard import RedisUnavailable
@@ -61,8 +62,8 @@ class SharedBreakers(MemoryBreakers):
         self.is_in_touch = False
         """Whether the last exchange with Redis succeeded."""
         self._board = board
-        self._states: dict[Key, _SyncState] = {}
-        self._versions_on_board: Mapping[Key, int] = {}
+        self._states: dict[TargetKey, _SyncState] = {}
+        self._versions_on_board: Mapping[TargetKey, int] = {}
         self._used_at = self._synced_at = float("-inf")
         self._exchange: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -73,7 +74,7 @@ class SharedBreakers(MemoryBreakers):
         now = self._used_at = self._clock.monotonic()
         if now - self._synced_at > STALE_SECONDS:
             await self._catch_up()
-        key = (target.provider.name, target.model.model_id)
+        key = target.key
         with self._lock:
             now = self._clock.monotonic()
             breaker, state = self._pair(key)
@@ -109,7 +110,7 @@ class SharedBreakers(MemoryBreakers):
             await self._publish()
         await self._board.aclose()
 
-    async def _claim(self, key: Key, version: int, *, force: bool) -> Permit | Rejected:
+    async def _claim(self, key: TargetKey, version: int, *, force: bool) -> Permit | Rejected:
         """Admits a call as a probe, if no other worker is probing."""
         is_granted: bool | None = None
         try:
@@ -130,21 +131,21 @@ class SharedBreakers(MemoryBreakers):
                 return self._permit(key, breaker.admit(now, force=True), version)
             return self._admit_without_probe(key, now, force=force)
 
-    def _admit_without_probe(self, key: Key, now: float, *, force: bool) -> Permit | Rejected:
+    def _admit_without_probe(self, key: TargetKey, now: float, *, force: bool) -> Permit | Rejected:
         breaker = self._of(key)
         if breaker.is_due(now) and not force:
             return Rejected(self.rules.open_time, breaker.status(now).cause)
         return self._permit(key, breaker.admit(now, force=force))
 
     def _permit(
-        self, key: Key, admitted: BreakerPermit | Rejected, probe: int = 0
+        self, key: TargetKey, admitted: BreakerPermit | Rejected, probe: int = 0
     ) -> Permit | Rejected:
         if isinstance(admitted, Rejected):
             return admitted
         settle = partial(self._settle, key, probe)
         return LockedPermit(admitted, self._lock, self._clock, settle)
 
-    def _settle(self, key: Key, probe: int, is_success: bool) -> None:
+    def _settle(self, key: TargetKey, probe: int, is_success: bool) -> None:
         """Has the next exchange tell what the end of a call changed; the caller holds the lock."""
         breaker, state = self._breakers.get(key), self._states.get(key)
         if breaker is None or state is None:
@@ -156,7 +157,7 @@ class SharedBreakers(MemoryBreakers):
         # One of several probes has succeeded: the next one is claimed under a new version.
         self._note_decision(key, is_new=is_probe and is_success)
 
-    def _note_decision(self, key: Key, *, is_new: bool = False) -> None:
+    def _note_decision(self, key: TargetKey, *, is_new: bool = False) -> None:
         breaker, state = self._pair(key)
         if is_new or breaker.decisions != state.decisions_seen:
             state.decisions_seen = breaker.decisions
@@ -222,7 +223,7 @@ class SharedBreakers(MemoryBreakers):
         finally:
             self._synced_at = self._clock.monotonic()
 
-    def _collect(self) -> tuple[Mapping[Key, Decision], Collection[ProbeUpdate]]:
+    def _collect(self) -> tuple[Mapping[TargetKey, Decision], Collection[ProbeUpdate]]:
         """Returns the decisions that the board lacks, and the probes of this process."""
         now = self._clock.monotonic()
         decisions, probes = {}, []
@@ -240,7 +241,9 @@ class SharedBreakers(MemoryBreakers):
                 probes.append(ProbeUpdate(key, state.probe, state.is_probe_running))
         return decisions, probes
 
-    def _apply(self, found: Mapping[Key, Decision], sent_probes: Collection[ProbeUpdate]) -> None:
+    def _apply(
+        self, found: Mapping[TargetKey, Decision], sent_probes: Collection[ProbeUpdate]
+    ) -> None:
         now = self._clock.monotonic()
         self._versions_on_board = {key: decision.version for key, decision in found.items()}
         for state in self._states.values():
@@ -263,7 +266,7 @@ class SharedBreakers(MemoryBreakers):
         await self.sync()
         await self._board.aclose()
 
-    def _of(self, key: Key) -> Breaker:
+    def _of(self, key: TargetKey) -> Breaker:
         breaker = super()._of(key)
         if key not in self._states:
             for evicted in self._states.keys() - self._breakers.keys():
@@ -271,6 +274,6 @@ class SharedBreakers(MemoryBreakers):
             self._states[key] = _SyncState()
         return breaker
 
-    def _pair(self, key: Key) -> tuple[Breaker, _SyncState]:
+    def _pair(self, key: TargetKey) -> tuple[Breaker, _SyncState]:
         """Returns the breaker of a target and its state; the caller holds the lock."""
         return self._of(key), self._states[key]

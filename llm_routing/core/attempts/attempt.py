@@ -24,7 +24,7 @@ from llm_routing.core.routing_table import Target
 from llm_routing.core.types import AttemptOutcome, AttemptSummary, Usage
 from llm_routing.core.upstream_headers import REQUEST_ID, forwarded_headers
 
-from .failure_attribution import FailureAttribution
+from .failure_attribution import CallerKey, FailureAttribution
 from .limits import Slot
 
 _NO_HEADERS: Mapping[str, str] = {}
@@ -175,15 +175,14 @@ class Attempt:
         else:
             outcome = self.settled.outcome if self.settled else AttemptOutcome.SUCCESS
         return AttemptSummary(
-            provider=self.target.provider.name,
-            model=self.target.model.model_id,
+            *self.target.key,
             outcome=outcome,
             error_code=error.code if error else "",
             latency_ms=(self._clock.monotonic() - self._started) * 1000,
         )
 
     @property
-    def _caller(self) -> tuple[str, str]:
+    def _caller(self) -> CallerKey:
         caller = self._record.caller
         return caller.tenant, caller.key_name
 

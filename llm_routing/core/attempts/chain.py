@@ -265,8 +265,7 @@ class Chain(Generic[T]):
                 self._open.append((admitted.retry_after or 0.0, len(self._open), target))
             self._summaries.append(
                 AttemptSummary(
-                    target.provider.name,
-                    target.model.model_id,
+                    *target.key,
                     AttemptOutcome.FAILURE,
                     admitted.code,
                 )

@@ -33,7 +33,7 @@ _PROVOCABLE = (
     UpstreamTimeout,
 )
 
-Caller = tuple[str, str]
+CallerKey = tuple[str, str]
 """A tenant and the name of its key."""
 
 
@@ -56,14 +56,14 @@ class FailureAttribution:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._targets: OrderedDict[str, OrderedDict[Caller, _Seen]] = OrderedDict()
+        self._targets: OrderedDict[str, OrderedDict[CallerKey, _Seen]] = OrderedDict()
 
-    def note_success(self, target: str, caller: Caller, now: float) -> None:
+    def note_success(self, target: str, caller: CallerKey, now: float) -> None:
         """The target has served the caller."""
         with self._lock:
             self._of(target, caller).served_at = now
 
-    def believe(self, target: str, caller: Caller, error: UpstreamError, now: float) -> bool:
+    def believe(self, target: str, caller: CallerKey, error: UpstreamError, now: float) -> bool:
         """Notes a failure, and returns whether it counts against the target."""
         with self._lock:
             seen = self._of(target, caller)
@@ -82,7 +82,7 @@ class FailureAttribution:
             counted.append(now)
             return True
 
-    def _of(self, target: str, caller: Caller) -> _Seen:
+    def _of(self, target: str, caller: CallerKey) -> _Seen:
         callers = self._targets.get(target)
         if callers is None:
             callers = self._targets[target] = OrderedDict()

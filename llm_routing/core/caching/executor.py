@@ -291,9 +291,9 @@ def _flat(headers: Mapping[str, str]) -> list[str]:
 
 def _target_of(plan: RoutePlan, cached: CachedAnswer) -> Target:
     """The target that gave the answer, even if the route does not lead there any more."""
-    origin = (cached.provider, cached.model, cached.format)
+    origin = ((cached.provider, cached.model), cached.format)
     for target in plan.targets:
-        if (target.provider.name, target.model.model_id, target.provider.format) == origin:
+        if (target.key, target.provider.format) == origin:
             return target
     provider = ProviderSpec(cached.provider, vendor="", format=cached.format, base_url="")
     return Target(provider, ModelSpec(cached.provider, cached.model))
@@ -304,8 +304,7 @@ def _kept(
 ) -> CachedAnswer:
     target = answered.target
     return CachedAnswer(
-        target.provider.name,
-        target.model.model_id,
+        *target.key,
         body,
         usage,
         answered.ignored,
