@@ -25,6 +25,7 @@ from pydantic import (
     ValidationError,
 )
 
+from .system.extras import missing_extra
 from .system.private_files import claim_directory
 from .system.redis_address import FORMS, parse_redis_url
 from .vendors import Vendor
@@ -50,6 +51,8 @@ def _networks(value: object) -> object:
 def _redis_url(value: SecretStr | None) -> SecretStr | None:
     if value is None or not value.get_secret_value():
         return None
+    if message := missing_extra("REDIS_URL", "redis", "redis", "hiredis"):
+        raise ValueError(message)
     try:
         parse_redis_url(value.get_secret_value())
     except ValueError:

@@ -4,11 +4,11 @@ The kinds: a Python file with mappings, the same as JSON or YAML, and LiteLLM's 
 """
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
+from llm_routing.system.extras import missing_extra
 
 from . import litellm, mappings
 from .litellm_settings import SECTIONS
@@ -59,19 +59,24 @@ def _text(path: Path) -> str:
 
 def _document(path: Path, text: str) -> Any:
     suffix = path.suffix.lower()
+    if suffix == ".json":
+        return _json(text)
+    if suffix in (".yaml", ".yml"):
+        if message := missing_extra("Reading YAML", "import", "yaml"):
+            raise CannotRead(message)
+        from .yaml_source import read_yaml
+
+        return read_yaml(text)
+    raise CannotRead("Its name must end in .py, .json, .yaml or .yml.")
+
+
+def _json(text: str) -> Any:
     try:
-        if suffix == ".json":
-            return json.loads(text, object_pairs_hook=_once)
-        if suffix in (".yaml", ".yml"):
-            return yaml.load(text, Loader=_Loader)  # noqa: S506  # a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise CannotRead(f"It is no YAML: line {line} cannot be read.") from None
+        return json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise CannotRead(f"It is no JSON: line {error.lineno} cannot be read.") from None
-    except (yaml.YAMLError, RecursionError, ValueError):
+    except (RecursionError, ValueError):
         raise CannotRead("It cannot be read.") from None
-    raise CannotRead("Its name must end in .py, .json, .yaml or .yml.")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -79,23 +84,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise CannotRead("A name stands twice in one of its objects, so that one would be lost.")
     return found
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's own types alone, and no name twice in a mapping."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """As in PyYAML. Raises `CannotRead` for a name that stands twice."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise CannotRead(
-                        f"A name stands twice in one mapping (line {key.start_mark.line + 1}), so "
-                        "that one would be lost."
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
 
 
 def _mappings(draft: Draft, document: Any) -> list[tuple[str, Any]]:

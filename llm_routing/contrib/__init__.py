@@ -1,0 +1,1 @@
+"""Integrations with other Django apps. Nothing here is imported unless the project asks for it."""
