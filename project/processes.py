@@ -5,6 +5,7 @@ Stdlib only: this file is also run by itself, as the first thing a child does.
 
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,12 +18,16 @@ PR_SET_PDEATHSIG = 1
 ROOT = Path(__file__).resolve().parent.parent
 
 
+PORTS = range(16_384, 32_768)
+"""Below the ports that Linux gives to outgoing connections, which could take one at any time."""
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port of `host` that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Returns a random TCP port of `host` that nobody listens on at this moment. Processes that
+    look for a port at the same time are unlikely to get the same one."""
+    while not is_free(port := random.choice(PORTS), host):  # noqa: S311  # not for cryptography
+        pass
+    return port
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:

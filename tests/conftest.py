@@ -45,7 +45,7 @@ def set_up_django() -> None:
         if name.startswith(("DJANGO_", "LLM_", "DATABASE_", "REDIS_")) or name.endswith("_API_KEY"):
             del os.environ[name]
     directory = Path(_session.enter_context(tempfile.TemporaryDirectory(prefix="llm-routing-")))
-    if (kind := os.environ.get("TEST_SERVICES")) in services.KINDS:
+    if (kind := os.environ.get("TEST_SERVICES")) in services.KINDS and not is_controller():
         try:
             _services = _session.enter_context(services.running(kind))
         except services.CannotStart as error:
@@ -58,6 +58,13 @@ def set_up_django() -> None:
     import django
 
     django.setup()
+
+
+def is_controller() -> bool:
+    """Whether this process only distributes the tests (pytest-xdist), each worker of which has
+    services of its own."""
+    distributes = any(argument.startswith(("-n", "--numprocesses")) for argument in sys.argv[1:])
+    return distributes and "PYTEST_XDIST_WORKER" not in os.environ
 
 
 def pytest_unconfigure() -> None:
