@@ -10,6 +10,9 @@ ON_EVERY_DATABASE := tests/databases tests/models tests/configuration/test_conte
   tests/setup/test_configure.py tests/health/test_lease.py \
   tests/migrating/test_write.py tests/health/test_credentials.py
 
+# Most tests wait for servers, so more of them than cores run at a time; a file stays in one process.
+PARALLEL := -n 3 --dist loadfile
+
 # The checks see neither an operator's database nor his secrets.
 CHECKS := env -u REDIS_URL DJANGO_SECRET_KEY=checks DATABASE_URL=sqlite://:memory:
 
@@ -48,19 +51,19 @@ docs: install-dev ## Build the site of docs/ in build/docs; a warning is an erro
 	$(CHECKS) $(PY) -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
 
 test-pure: install-dev ## core and formats: without Django, every branch
-	$(PY) -m pytest -p no:django tests/core tests/formats --cov=llm_routing.core --cov=llm_routing.formats --cov-fail-under=100
+	$(PY) -m pytest -p no:django -n 2 tests/core tests/formats --cov=llm_routing.core --cov=llm_routing.formats --cov-fail-under=100
 
 test-sqlite: install-dev ## Everything else on SQLite, state in memory
-	TEST_SERVICES=none $(PY) -m pytest --ignore=tests/core --ignore=tests/formats -m "not faults"
+	TEST_SERVICES=none $(PY) -m pytest $(PARALLEL) --ignore=tests/core --ignore=tests/formats -m "not faults"
 
-test-postgres: install-dev services ## Everything else on PostgreSQL and Redis
-	TEST_SERVICES=servers $(PY) -m pytest --ignore=tests/core --ignore=tests/formats -m "not faults"
+test-postgres: install-dev services ## What uses a database or Redis, on PostgreSQL and Redis
+	TEST_SERVICES=servers $(PY) -m pytest $(PARALLEL) --ignore=tests/core --ignore=tests/formats -m "services and not faults"
 
 test-mariadb: install-dev services ## What touches the database, on MariaDB
-	TEST_SERVICES=mariadb $(PY) -m pytest $(ON_EVERY_DATABASE) -m "not faults"
+	TEST_SERVICES=mariadb $(PY) -m pytest $(PARALLEL) $(ON_EVERY_DATABASE) -m "not faults"
 
 test-faults: install-dev services ## Every fault, the slow ones too, on PostgreSQL and Redis
-	TEST_SERVICES=servers $(PY) -m pytest tests/faults
+	TEST_SERVICES=servers $(PY) -m pytest $(PARALLEL) tests/faults
 
 bench: install-dev services ## Measure it beside other gateways, on an idle machine; writes bench/RESULTS.md
 	@scripts/bench.sh

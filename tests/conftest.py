@@ -75,6 +75,16 @@ def pytest_report_header() -> str:
     return f"services: {os.environ.get('TEST_SERVICES', 'none')}"
 
 
+USES_SERVICES = {"db", "transactional_db", "services", "redis_url", "gateway", "live_gateway"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        names = set(getattr(item, "fixturenames", ()))
+        if names & USES_SERVICES or any(map(item.get_closest_marker, ("django_db", "servers"))):
+            item.add_marker("services")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("servers") and (_services is None or not _services.redis_url):
         pytest.skip("needs TEST_SERVICES=servers")

@@ -38,7 +38,7 @@ CHUNKED = (
         (plain(b""), 200, b""),
         (CHUNKED, 200, b"hello"),
         (CHUNKED.replace(b"3;note=1", b"3  ").replace(b"2\r\n", b"2 \r\n"), 200, b"hello"),
-        (plain(gzip.compress(b"hello"), b"Content-Encoding: gzip"), 200, b"hello"),
+        (plain(gzip.compress(b"hello", mtime=0), b"Content-Encoding: gzip"), 200, b"hello"),
         (plain(b"hello", b"Content-Encoding: identity"), 200, b"hello"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + plain(b"hello"), 200, b"hello"),
         (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + CHUNKED, 200, b"hello"),
@@ -142,7 +142,7 @@ async def test_a_body_where_there_is_none_is_no_answer_to_the_next_request(
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("first", [plain(gzip.compress(b"a"), b"Content-Encoding: gzip")])
+@pytest.mark.parametrize("first", [plain(gzip.compress(b"a", mtime=0), b"Content-Encoding: gzip")])
 async def test_what_comes_while_nobody_asks_is_no_answer_after_one_that_aiohttp_read(
     transport: AiohttpTransport, first: bytes
 ) -> None:
