@@ -5,7 +5,6 @@ Which count means what is in `openai_usage` and `anthropic_usage`.
 
 import math
 import re
-from collections.abc import Mapping
 from typing import Any, Final
 
 from llm_routing.core.types import MAX_TOKEN_COUNT
@@ -40,6 +39,8 @@ def _mended(counts: dict[str, Any]) -> dict[str, Any]:
     """`counts` itself where every count is a whole number or null. Raises `InvalidCount`."""
     changed: dict[str, Any] = {}
     for name, value in counts.items():
+        if type(value) is int and 0 <= value <= MAX_TOKEN_COUNT:
+            continue
         if isinstance(value, dict):
             mended = _mended(value)
             if mended is not value:
@@ -48,8 +49,7 @@ def _mended(counts: dict[str, Any]) -> dict[str, Any]:
             count = read_count(value)
             if count is None:
                 raise InvalidCount
-            if type(value) is not int:
-                changed[name] = count
+            changed[name] = count
     return {**counts, **changed} if changed else counts
 
 
@@ -69,7 +69,7 @@ def read_count(value: Any) -> int | None:
 
 def count_of(counts: Any, *names: str) -> int:
     """The first of these counts that is there and not zero, else 0; of a mended usage."""
-    if isinstance(counts, Mapping):
+    if isinstance(counts, dict):
         for name in names:
             value = counts.get(name)
             if type(value) is int and 0 < value <= MAX_TOKEN_COUNT:

@@ -7,6 +7,7 @@ other one is left to aiohttp, with all the bytes that have come of it.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -85,7 +86,7 @@ class Incoming:
     @property
     def headers(self) -> Mapping[str, str]:
         """The HTTP headers, by names in lower case; of those that are repeated the last one."""
-        return {_text(name).lower(): _text(value) for name, value in self._head}
+        return {_name(name): _text(value) for name, value in self._head}
 
     def whole(self, max_bytes: int) -> bytes | None:
         """The body, where all of it has come and it is no larger."""
@@ -278,6 +279,12 @@ class AnswerReader:
     def on_message_complete(self) -> None:
         """The end of the answer. What comes of it waits for the end of the bytes at hand."""
         self._has_ended = True
+
+
+@lru_cache(maxsize=512)
+def _name(name: bytes) -> str:
+    """A header's name in lower case. Vendors send the same ones with every answer."""
+    return _text(name).lower()
 
 
 def _text(value: bytes) -> str:

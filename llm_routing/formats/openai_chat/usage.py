@@ -17,6 +17,8 @@ from llm_routing.core.codec import struct_decoder
 from llm_routing.core.types import Usage
 from llm_routing.formats.usage import count_of
 
+# Most answers count nothing else, and need not be searched for it.
+_TOTALS: Final = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
 _XAI_TICKS: Final = Decimal(10_000_000_000)
 _AMOUNT: Final = re.compile(rb'"?([0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?)"?')
 
@@ -35,11 +37,17 @@ def read_usage(usage: Any, vendor_cost: Decimal | None = None) -> Usage | None:
     """
     if not has_token_counts(usage):
         return None
-    prompt = usage.get("prompt_tokens_details")
-    completion = usage.get("completion_tokens_details")
     input_tokens = count_of(usage, "prompt_tokens")
     output_tokens = count_of(usage, "completion_tokens")
     total = count_of(usage, "total_tokens")
+    if len(usage) == len(_TOTALS) and _TOTALS.issuperset(usage):
+        return Usage(
+            input_tokens=input_tokens,
+            output_tokens=max(output_tokens, total - input_tokens),
+            vendor_cost=vendor_cost,
+        )
+    prompt = usage.get("prompt_tokens_details")
+    completion = usage.get("completion_tokens_details")
     # DeepSeek, Moonshot and gateways in front of Anthropic have names of their own.
     cached = count_of(prompt, "cached_tokens") or count_of(
         usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"
