@@ -1,6 +1,6 @@
-"""How the ledger writes an attempt down, and reads it again: a line of JSON, `O` or `S` before it.
+"""The lines of the ledger: an attempt as JSON after `O` (opened) or `S` (settled).
 
-Where lines are kept, and when they are shipped, is in `ledger`.
+Files of lines are in `segments`.
 """
 
 from collections.abc import Mapping
@@ -20,18 +20,18 @@ _read_settled: Final = struct_decoder(AttemptSettled)
 
 
 def opened_line(attempt: AttemptOpened) -> bytes:
-    """An attempt that is about to reach a provider."""
+    """Returns the line of an attempt that is about to call a provider."""
     return OPENED + encode_struct(attempt) + b"\n"
 
 
 def settled_line(attempt: AttemptSettled) -> bytes:
-    """An attempt that has ended."""
+    """Returns the line of an attempt that has ended."""
     return _SETTLED + encode_struct(attempt) + b"\n"
 
 
 def read(line: bytes) -> AttemptOpened | AttemptSettled:
-    """What a line says; of what an earlier version did not write, the default. Raises `ValueError`
-    for what is none."""
+    """Returns the attempt of a line. A field that an earlier version did not write has its default.
+    Raises `ValueError`."""
     # Zero bytes stand where another program has truncated the file that the line is in.
     line = line.lstrip(b"\0")
     match line[:1]:
@@ -43,23 +43,23 @@ def read(line: bytes) -> AttemptOpened | AttemptSettled:
             except ValueError:
                 return _read_opened(_without_price(line[1:]))
         case _:
-            raise ValueError("this is no line of the ledger")
+            raise ValueError("not a line of the ledger")
 
 
 def _without_price(text: bytes) -> bytes:
-    """Where the price alone is damaged, what was asked counts all the same."""
-    said = decode(text)
-    if isinstance(said, dict):
-        said.pop("input_price", None)
-    return encode(said)
+    """Returns the JSON without the price: if only that is damaged, the attempt still counts."""
+    value = decode(text)
+    if isinstance(value, dict):
+        value.pop("input_price", None)
+    return encode(value)
 
 
 def interrupted(opened: AttemptOpened) -> AttemptSettled:
-    """The end of an attempt whose process died before it. The provider has its prompt, and may bill
-    it; what it said nobody has counted."""
+    """Returns the end of an attempt whose process ended first. The provider has the prompt and may
+    bill it; the tokens of its answer are not known."""
     usage = Usage(opened.input_tokens, 0, estimated=True)
     spent, price = None, opened.input_price
-    # A line may have been damaged.
+    # The line may be damaged.
     if price is not None and price.is_finite():
         with suppress(ArithmeticError):
             spent = cost(usage, Price(price))
@@ -77,13 +77,13 @@ def interrupted(opened: AttemptOpened) -> AttemptSettled:
 
 
 def columns(attempt: AttemptSettled) -> Mapping[str, Any]:
-    """The row of `models.UsageRecord` for an attempt that has ended. Raises `ValueError`."""
+    """Returns the `models.UsageRecord` row of an attempt that has ended. Raises `ValueError`."""
     opened, spent = attempt.opened, attempt.cost
     caller, usage = opened.caller, attempt.usage or _NOTHING
     if spent is not None and not spent.is_finite():
-        raise ValueError("this costs no amount of money")
+        raise ValueError("cost is not finite")
     if opened.started_at.tzinfo is None:
-        raise ValueError("this is no moment")
+        raise ValueError("timestamp has no time zone")
     return {
         "attempt_id": opened.id,
         "request_id": opened.request_id,
@@ -120,5 +120,5 @@ _NOTHING: Final = Usage()
 
 
 def _tokens(count: int) -> int:
-    """A vendor's number, as far as the column goes."""
+    """Returns a vendor's count, limited to the range of the column."""
     return count if 0 <= count <= MAX_TOKEN_COUNT else min(max(count, 0), MAX_TOKEN_COUNT)

@@ -1,4 +1,4 @@
-"""Removes usage records that are older than the settings keep them, in small batches."""
+"""Removes usage records that have reached the age limit of the settings, in small batches."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +9,6 @@ BATCH = 500
 
 
 def prune_batch(days: float) -> int:
-    """Deletes a batch of records older than `days`, the oldest first, and returns how many that
-    were; fewer than `BATCH` were the last. Raises `django.db.Error`."""
+    """Deletes a batch of records older than `days`, the oldest first, and returns how many. Fewer
+    than `BATCH` means that none are left. Raises `django.db.Error`."""
     return UsageRecord.objects.prune(as_stored(datetime.now(UTC) - timedelta(days=days)), BATCH)

@@ -1,6 +1,7 @@
 """Segments of the ledger: append-only files of lines, each locked by the process that writes it.
 
-What a line contains is in `lines`; when lines are shipped, in `shipping`.
+What a line contains is in `lines`; which segment is written, in `journal`; when lines are shipped,
+in `shipping`.
 """
 
 import logging
@@ -65,6 +66,11 @@ class Segment:
         end = _end_of_lines(descriptor)
         return cls(path, descriptor, end, end)
 
+    @property
+    def is_shipped(self) -> bool:
+        """Whether all lines were shipped."""
+        return self.shipped == self.size
+
     def append(self, line: bytes) -> bool:
         """Writes a line and returns True, or False if there is no room for it. Raises `OSError`."""
         end = self.size + len(line)
@@ -99,13 +105,13 @@ class Segment:
         return lines
 
     def close(self, *, remove: bool) -> None:
-        """Closes the file and, if all its lines have been shipped, removes it."""
+        """Closes the file; removes it first if all its lines were shipped."""
         if remove:
             self.path.unlink(missing_ok=True)
         self.abandon()
 
     def abandon(self) -> None:
-        """Closes the file, which releases this process's hold on its lock."""
+        """Closes the file, which releases the lock unless a forked process still has it open."""
         os.close(self._descriptor)
 
 

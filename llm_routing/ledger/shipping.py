@@ -1,6 +1,6 @@
 """Accounts of attempts: appended to a file at once, shipped to the database in bulk.
 
-What is written survives a crash of the process; whoever comes next ships what a dead process left.
+What was written survives a crash of the process: another process ships it (`recovery`).
 """
 
 import logging
@@ -8,68 +8,65 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from django.db import DatabaseError, InterfaceError
-
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
-from llm_routing.system.locked_files import remove_if_abandoned
+from llm_routing.models.databases import DATABASE_ERRORS
 
-from .lines import OPENED, interrupted, opened_line, read, settled_line
-from .segments import BATCH, SEGMENTS, UNFINISHED_SEGMENTS, DiskLimitReached, Segment
-from .store import RecordStore, reason_of, takes_records
+from .journal import Journal
+from .lines import OPENED, opened_line, settled_line
+from .recovery import recover
+from .segments import BATCH, Segment
+from .store import RecordStore, accepts_records, reason_of
 
 logger = logging.getLogger(__name__)
 
-SEGMENT_BYTES = 4 * 1024 * 1024
 MAX_BYTES = 1024 * 1024 * 1024
 MAX_IN_MEMORY = 10_000
-PAUSE_SECONDS = 1.0
 _T = TypeVar("_T")
 
 
 class Ledger:
-    """`core.ports.UsageSink` over append-only segments in `directory`, one writer a process.
+    """`core.ports.UsageSink` over append-only segments in `directory`, which each process writes
+    by itself.
 
-    A segment is locked by its writer as long as that lives, so a segment that can be locked is a
-    dead process's. Records carry the id of their attempt, on which the database is unique: what
-    is shipped twice arrives once.
-
-    What was settled since the last time is shipped from memory; where that is too much, or the
-    database was away, it is read from the segments.
+    A record carries the id of its attempt, which is unique in the database: a record that is
+    shipped twice is stored once. What was settled since the last shipment is shipped from memory;
+    if that is too much, or a shipment failed, it is read from the segments.
     """
 
-    def __init__(self, directory: Path, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        max_bytes: int = MAX_BYTES,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._directory = directory
-        self._max_bytes = max_bytes
+        self._journal = Journal(directory, max_bytes, monotonic)
         self._store = RecordStore(directory)
         self._trouble = ""
         self._lock = threading.Lock()
         self._shipping = threading.Lock()
         self._open: dict[str, AttemptOpened] = {}
         self._settled: list[AttemptSettled] | None = []
-        """All that the segments hold and that has not been shipped; None where that is unknown."""
+        """Everything in the segments that was not shipped; None if it has to be read from them."""
         self._unwritten: deque[bytes] = deque(maxlen=MAX_IN_MEMORY)
-        self._segment: Segment | None = None
-        self._full: list[Segment] = []
         self._lost = 0
-        self._paused_until = float("-inf")
 
     def opened(self, attempt: AttemptOpened) -> None:
-        """An attempt is about to reach a provider."""
+        """See `UsageSink.opened`."""
         line = opened_line(attempt)
         with self._lock:
             self._open[attempt.id] = attempt
-            self._append(line)
+            self._journal.append(line, self._open_lines)
 
     def settled(self, attempt: AttemptSettled) -> None:
-        """The attempt ended."""
+        """See `UsageSink.settled`."""
         line = settled_line(attempt)
         with self._lock:
             self._open.pop(attempt.opened.id, None)
-            if self._append(line):
+            if self._journal.append(line, self._open_lines):
                 if self._settled is not None:
                     self._settled.append(attempt)
                     if len(self._settled) > BATCH:
@@ -80,18 +77,23 @@ class Ledger:
                 self._unwritten.append(line)
 
     @property
+    def open_attempts(self) -> int:
+        """How many attempts have not ended."""
+        return len(self._open)
+
+    @property
     def backlog_bytes(self) -> int:
-        """Bytes written by this process that have not been shipped."""
-        return sum(segment.size - segment.shipped for segment in self._segments())
+        """Bytes written by this process that were not shipped."""
+        return sum(segment.size - segment.shipped for segment in self._journal.segments)
 
     @property
     def unwritten(self) -> int:
-        """Records in memory alone, since the disk did not take them."""
+        """Records that are only in memory, because the disk did not take them."""
         return len(self._unwritten)
 
     @property
     def lost(self) -> int:
-        """Records given up because neither the disk nor the database could take them."""
+        """Records lost because neither the disk nor the database took them."""
         return self._lost + self._store.lost
 
     @property
@@ -105,7 +107,7 @@ class Ledger:
         return self._trouble
 
     def status(self) -> Mapping[str, Any]:
-        """How records stand, for the health endpoint."""
+        """Returns the state of the records, for the health endpoint."""
         return {
             "trouble": self._trouble or None,
             "backlog_bytes": self.backlog_bytes,
@@ -115,32 +117,58 @@ class Ledger:
         }
 
     def restore(self) -> None:
-        """Repairs segments that another program has truncated. Raises `OSError`."""
+        """Restores segments that another program has truncated. Raises `OSError`."""
         with self._lock:
-            for segment in self._segments():
-                segment.restore()
+            self._journal.restore()
 
     def ship(self) -> int:
-        """Moves what was settled into the database and returns how many records that was.
+        """Stores the settled attempts in the database and returns how many.
 
-        Runs in the background thread. Raises `django.db.Error` where the database is away;
-        nothing is lost by that.
+        Runs in the background thread. Raises `django.db.Error` if the database takes no records;
+        they then wait for the next call.
         """
         with self._shipping:
             return self._watched(self._ship)
 
+    def recover(self) -> int:
+        """Stores what processes that have ended left, and returns how many records. Raises as
+        `ship` does."""
+        own = {segment.path for segment in self._journal.segments}
+        return self._watched(lambda: recover(self._directory, own, self._store))
+
+    def close(self) -> None:
+        """Ships the rest and removes the segments. They stay for the next process if attempts are
+        still open, or the database takes no records. Raises as `ship` does."""
+        self.ship()
+        with self._lock:
+            for segment in self._journal.release():
+                segment.close(remove=segment.is_shipped and not self._open)
+
+    def forget(self) -> None:
+        """In a forked child: the segments and everything in memory stay the parent's."""
+        self._lock = threading.Lock()
+        self._shipping = threading.Lock()
+        self._open.clear()
+        self._settled = []
+        self._unwritten.clear()
+        for segment in self._journal.release():
+            segment.abandon()
+
+    def _open_lines(self) -> Sequence[bytes]:
+        return list(map(opened_line, self._open.values()))
+
     def _watched(self, work: Callable[[], _T]) -> _T:
-        """Does what stores records, and logs when that begins to fail and when it works again."""
+        """Runs work that stores records, and logs when storing starts to fail and works again."""
         try:
             done = work()
-        except (DatabaseError, InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             reason = reason_of(error)
             if reason != self._trouble:
-                logger.error("Usage records wait, for the database does not take them: %s", reason)
+                logger.error("Usage records wait, because the database takes none: %s", reason)
             self._trouble = reason
             raise
-        # What had nothing to store has not shown that it could.
-        if self._trouble and takes_records():
+        # Work without records succeeds even if the database takes none.
+        if self._trouble and accepts_records():
             logger.warning("The database takes usage records again.")
             self._trouble = ""
         return done
@@ -148,7 +176,7 @@ class Ledger:
     def _ship(self) -> int:
         shipped = self._ship_unwritten()
         with self._lock:
-            settled, segments = self._settled, self._segments()
+            settled, segments = self._settled, self._journal.segments
             ends = [segment.size for segment in segments]
             if settled is not None:
                 self._settled = []
@@ -159,106 +187,17 @@ class Ledger:
         else:
             shipped += sum(map(self._ship_segment, segments))
             with self._lock:
-                if all(segment.shipped == segment.size for segment in self._segments()):
+                if all(segment.is_shipped for segment in self._journal.segments):
                     self._settled = []
-        while self._full and self._full[0].shipped == self._full[0].size:
-            self._full.pop(0).close(remove=True)
+        self._journal.remove_shipped()
         return shipped
-
-    def recover(self) -> int:
-        """Ships what dead processes left and returns how many records that was. An attempt that
-        was opened and never settled is recorded as interrupted. Raises as `ship` does."""
-        return self._watched(self._recover)
-
-    def _recover(self) -> int:
-        own = {segment.path for segment in self._segments()}
-        paths = [path for path in sorted(self._directory.glob(SEGMENTS)) if path not in own]
-        segments = [segment for path in paths if (segment := Segment.claim(path)) is not None]
-        try:
-            # All before any: an attempt may be opened in one segment and settled in the next.
-            opened: dict[str, AttemptOpened] = {}
-            settled: set[str] = set()
-            for segment in segments:
-                self._recover_one(segment, opened, settled)
-            lost = [attempt for name, attempt in opened.items() if name not in settled]
-            self._store.add(map(interrupted, lost))
-        except BaseException:
-            for segment in segments:
-                segment.close(remove=False)
-            raise
-        for segment in segments:
-            segment.close(remove=True)
-        for path in self._directory.glob(UNFINISHED_SEGMENTS):
-            remove_if_abandoned(path)
-        return len(settled) + len(lost)
-
-    def close(self) -> None:
-        """Ships the rest and removes the segment, unless attempts are still open in it or the
-        database is away: then it stays for the next process."""
-        self.ship()
-        with self._lock:
-            segments = self._take_segments()
-            for segment in segments:
-                segment.close(remove=segment.shipped == segment.size and not self._open)
-
-    def forget(self) -> None:
-        """In a forked child: the parent's segment stays the parent's."""
-        self._lock = threading.Lock()
-        self._shipping = threading.Lock()
-        self._open.clear()
-        self._settled = []
-        self._unwritten.clear()
-        for segment in self._take_segments():
-            segment.abandon()
-
-    def _segments(self) -> Sequence[Segment]:
-        """All that are ours, oldest first."""
-        return [*self._full, *((self._segment,) if self._segment is not None else ())]
-
-    def _take_segments(self) -> Sequence[Segment]:
-        """All that are ours, which are ours no more."""
-        segments = self._segments()
-        self._full.clear()
-        self._segment = None
-        return segments
-
-    def _append(self, line: bytes) -> bool:
-        try:
-            if self._segment is not None and self._segment.append(line):
-                return True
-            if time.monotonic() < self._paused_until:
-                return False
-            return self._begin_segment(line).append(line)
-        except OSError as error:
-            now = time.monotonic()
-            if now >= self._paused_until:
-                # Otherwise each record would ask a full disk for a file.
-                self._paused_until = now + PAUSE_SECONDS
-                logger.error("The ledger cannot be written: %s", error.strerror)
-            return False
-
-    def _begin_segment(self, line: bytes) -> Segment:
-        """A new segment with room for `line`, into which the open attempts are carried over. The
-        full one stays ours until all of it is in the database."""
-        carried = list(map(opened_line, self._open.values()))
-        needed = sum(map(len, carried)) + len(line)
-        capacity = max(SEGMENT_BYTES, 2 * needed)
-        if _size_of(self._directory) + capacity > self._max_bytes:
-            raise DiskLimitReached(self._max_bytes)
-        new = Segment.create(self._directory, capacity)
-        for attempt in carried:
-            new.append(attempt)
-        if self._segment is not None:
-            self._full.append(self._segment)
-        self._segment = new
-        return new
 
     def _ship_unwritten(self) -> int:
         with self._lock:
             batch = list(self._unwritten)
             self._unwritten.clear()
         try:
-            self._store.add(self._settled_of(batch))
+            self._store.add(self._settled_in(batch))
         except BaseException:
             with self._lock:
                 room = MAX_IN_MEMORY - len(self._unwritten)
@@ -280,44 +219,13 @@ class Ledger:
     def _ship_segment(self, segment: Segment) -> int:
         shipped = 0
         while lines := segment.unshipped():
-            settled = self._settled_of(lines)
+            settled = self._settled_in(lines)
             self._store.add(settled)
             segment.shipped += sum(map(len, lines))
             shipped += len(settled)
         return shipped
 
-    def _recover_one(
-        self, segment: Segment, opened: dict[str, AttemptOpened], settled: set[str]
-    ) -> None:
-        while lines := segment.unshipped():
-            batch = []
-            for attempt in map(self._read, lines):
-                if isinstance(attempt, AttemptSettled):
-                    opened.pop(attempt.opened.id, None)
-                    settled.add(attempt.opened.id)
-                    batch.append(attempt)
-                elif attempt is not None:
-                    opened[attempt.id] = attempt
-            self._store.add(batch)
-            segment.shipped += sum(map(len, lines))
-
-    def _settled_of(self, lines: Iterable[bytes]) -> Sequence[AttemptSettled]:
-        # A line that opens an attempt is of no use here.
-        found = map(self._read, (line for line in lines if line[:1] != OPENED))
-        return [attempt for attempt in found if isinstance(attempt, AttemptSettled)]
-
-    def _read(self, line: bytes) -> AttemptOpened | AttemptSettled | None:
-        try:
-            return read(line)
-        except ValueError:
-            self._store.put_aside_line(line)
-            return None
-
-
-def _size_of(directory: Path) -> int:
-    """The bytes of all segments, whosever they are."""
-    total = 0
-    for path in directory.glob(SEGMENTS):
-        with suppress(OSError):  # it has just been shipped
-            total += path.stat().st_size
-    return total
+    def _settled_in(self, lines: Iterable[bytes]) -> Sequence[AttemptSettled]:
+        # Lines that open an attempt are not decoded: only its end is shipped.
+        attempts = self._store.decode(line for line in lines if line[:1] != OPENED)
+        return [attempt for attempt in attempts if isinstance(attempt, AttemptSettled)]

@@ -1,13 +1,13 @@
-"""Stores records in the database, and sets aside in a file those that it does not take.
+"""Stores records in the database, and sets aside in a file those that the database refuses.
 
-Where records wait until then is in `ledger`.
+Records wait in `segments` until then.
 """
 
 import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,58 +19,64 @@ from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.types import AttemptOutcome, Caller, Usage
 from llm_routing.models import UsageRecord
 
-from .lines import columns, settled_line
+from .lines import columns, read, settled_line
 
 logger = logging.getLogger(__name__)
 
 _Row = tuple[AttemptSettled, Mapping[str, Any]]
 
-FILE: Final = "set_aside"
+SET_ASIDE: Final = "set_aside"
+"""The file of records that were set aside."""
 MAX_FILE_BYTES = 16 * 1024 * 1024
-LONGEST_REFUSAL = 5.0
-TRIES = 3
-"""So often is a record tried whose error may have been the database's: a deadlock, a lock."""
+MAX_REFUSAL_SECONDS = 5.0
+MAX_TRIES = 3
+"""Tries of a record whose error may be the database's: a deadlock, a lock."""
 
 
 class RecordStore:
-    """Stores records. `set_aside` and `lost` count those that are in the file and nowhere.
+    """Stores records. `set_aside` counts those in the file, `lost` those that it did not take.
 
-    A record is set aside only if the database takes another one right after it has refused this
-    one. If it takes none, the table or its permissions are at fault, and all records wait.
+    A record is set aside only if the database accepts another one right after it refused this one.
+    If it accepts none, the table or its permissions are at fault, and all records wait.
     """
 
     def __init__(self, directory: Path) -> None:
         self.set_aside = 0
         self.lost = 0
-        self._path = directory / FILE
+        self._path = directory / SET_ASIDE
         self._tries: dict[str, int] = {}
-        self._untold = 0
+        self._unlogged = 0
         self._example = ""
 
     def add(self, attempts: Iterable[AttemptSettled]) -> None:
-        """Stores what is not there yet. Raises `django.db.Error` if the database takes nothing."""
+        """Stores records that are not stored yet. Raises `django.db.Error` if the database accepts
+        none."""
         good: list[_Row] = []
         for attempt in attempts:
             try:
                 good.append((attempt, columns(attempt)))
             except ValueError as error:
-                self._put_aside(settled_line(attempt), error)
+                self._set_aside(settled_line(attempt), error)
         try:
             if good:
                 self._add(good)
         finally:
-            self._tell()
+            self._log()
 
-    def put_aside_line(self, line: bytes) -> None:
-        """Sets aside a line that cannot be read."""
-        self._put_aside(line, ValueError())
+    def decode(self, lines: Iterable[bytes]) -> Iterator[AttemptOpened | AttemptSettled]:
+        """Yields the attempts of lines, and sets aside lines that cannot be read."""
+        for line in lines:
+            try:
+                yield read(line)
+            except ValueError as error:
+                self._set_aside(line, error)
 
     def _add(self, batch: Sequence[_Row]) -> None:
         began = time.monotonic()
         try:
             UsageRecord.objects.add_rows([row for _attempt, row in batch])
-        except Exception as error:  # any fault: the row's, the table's or the connection's
-            if _is_wait(error, time.monotonic() - began) or not takes_records():
+        except Exception as error:  # the row's, the table's or the connection's
+            if _is_wait(error, time.monotonic() - began) or not accepts_records():
                 raise
             if len(batch) > 1:
                 middle = len(batch) // 2
@@ -87,45 +93,45 @@ class RecordStore:
         if isinstance(error, OperationalError | InterfaceError):
             name = attempt.opened.id
             self._tries[name] = self._tries.get(name, 0) + 1
-            if self._tries[name] < TRIES:
+            if self._tries[name] < MAX_TRIES:
                 raise error
             del self._tries[name]
-        self._put_aside(settled_line(attempt), error, attempt.opened.id)
+        self._set_aside(settled_line(attempt), error, attempt.opened.id)
 
-    def _put_aside(self, line: bytes, error: Exception, name: str = "") -> None:
-        # The error's own words may quote values.
+    def _set_aside(self, line: bytes, error: Exception, name: str = "") -> None:
+        # The message of the error may quote values.
         reason = type(error).__name__
         try:
             is_kept = _append(self._path, line)
         except OSError as failure:
-            is_kept, reason = False, f"{reason}, and then {failure.strerror}"
+            is_kept, reason = False, f"{reason}; then {failure.strerror}"
         if is_kept:
             self.set_aside += 1
         else:
             self.lost += 1
-        if not self._untold:
+        if not self._unlogged:
             self._example = f"attempt {name or 'unknown'}, {reason}"
-        self._untold += 1
+        self._unlogged += 1
 
-    def _tell(self) -> None:
-        """One line in the log, however many records it is about."""
-        if self._untold:
+    def _log(self) -> None:
+        """Logs one line for all records since the last call."""
+        if self._unlogged:
             logger.error(
-                "%d usage records do not fit into the database, such as that of %s. %d are set "
-                "aside in %s, %d are lost.",
-                self._untold,
+                "%d usage records could not be stored, for example that of %s. %d are set aside in "
+                "%s, %d are lost.",
+                self._unlogged,
                 self._example,
                 self.set_aside,
                 self._path,
                 self.lost,
             )
-            self._untold = 0
+            self._unlogged = 0
 
 
 def reason_of(error: Exception) -> str:
-    """Why the database takes no records, in words that hold no values."""
+    """Returns why the database accepts no records, without any of their values."""
     if isinstance(error, NotSupportedError):
-        return str(error)  # Django's words or ours, which hold no values
+        return str(error)  # Django's message or ours, neither of which quotes values
     name = type(error).__name__
     cause = getattr(error.__cause__, "args", ())
     number = cause[0] if cause and isinstance(cause[0], int) else None
@@ -134,20 +140,20 @@ def reason_of(error: Exception) -> str:
     of_sqlite = ("no such table", "no such column", "has no column named", "readonly database")
     if (
         isinstance(error, ProgrammingError)
-        or number in (1054, 1142)  # of MySQL: an unknown column, a command that is denied
-        or any(words in str(error) for words in of_sqlite)
+        or number in (1054, 1142)  # MySQL: unknown column, command denied
+        or any(text in str(error) for text in of_sqlite)
     ):
         return f"{known}: the table or a column is missing, or may not be written to"
     return known
 
 
 def _is_wait(error: Exception, seconds: float) -> bool:
-    """Whether the database was waited for, in vain: another record would wait as long."""
-    return isinstance(error, OperationalError | InterfaceError) and seconds > LONGEST_REFUSAL
+    """Whether the database did not respond in time: another record would wait as long."""
+    return isinstance(error, OperationalError | InterfaceError) and seconds > MAX_REFUSAL_SECONDS
 
 
-def takes_records() -> bool:
-    """Whether the database takes a plain record; the record is not kept."""
+def accepts_records() -> bool:
+    """Returns whether the database accepts a plain record, which is rolled back."""
     plain = AttemptSettled(
         opened=AttemptOpened(
             id=f"probe-{uuid4().hex}",
@@ -179,7 +185,7 @@ def takes_records() -> bool:
 
 
 def _append(path: Path, line: bytes) -> bool:
-    """Whether there was room for the line. Raises `OSError`."""
+    """Appends a line and returns whether there was room for it. Raises `OSError`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(path, flags, 0o600)

@@ -10,7 +10,7 @@ from django.db import NotSupportedError, connection, connections
 
 from llm_routing.ledger.database_checks import check_database_server, check_database_settings
 from llm_routing.ledger.lines import columns
-from llm_routing.ledger.store import FILE, RecordStore, reason_of
+from llm_routing.ledger.store import SET_ASIDE, RecordStore, reason_of
 from llm_routing.models import UsageRecord
 from tests.ledger.attempts import opened, settled
 
@@ -20,9 +20,9 @@ from .conftest import NewHost
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ('DATABASES["default"] = {}', "which is empty"),
+        ('DATABASES["default"] = {}', "has no engine"),
         ('DATABASES["default"]["AUTOCOMMIT"] = False', "AUTOCOMMIT off"),
-        ('DATABASE_ROUTERS = ["host_router.Router"]', "which is not there"),
+        ('DATABASE_ROUTERS = ["host_router.Router"]', "which DATABASES lacks"),
     ],
 )
 def test_a_project_that_would_lose_records_does_not_start(
@@ -104,5 +104,5 @@ def test_what_was_set_aside_is_told(settings: Any, tmp_path: Path) -> None:
     settings.LLM_ROUTING = {"STATE_DIR": tmp_path}
     assert check_database_settings() == []
     (tmp_path / "ledger").mkdir()
-    (tmp_path / "ledger" / FILE).write_bytes(b"S{}\n")
+    (tmp_path / "ledger" / SET_ASIDE).write_bytes(b"S{}\n")
     assert [found.id for found in check_database_settings()] == ["llm_routing.W007"]

@@ -86,7 +86,7 @@ class Bench:
     async def records(self, reply: Reply) -> list[UsageRecord]:
         """The attempts of a request as they are accounted, once all of them are."""
         ledger = ensure_background().ledger
-        assert await until(lambda: not ledger._open and ledger.backlog_bytes == 0)
+        assert await until(lambda: not ledger.open_attempts and ledger.backlog_bytes == 0)
         records = UsageRecord.objects.filter(request_id=reply.request_id).order_by("attempt")
         return [record async for record in records]
 

@@ -51,7 +51,7 @@ def write(ledger: Ledger) -> AttemptOpened:
     return attempt
 
 
-def leave_alone(patch: pytest.MonkeyPatch, away: Callable[..., None]) -> None:
-    """The database takes no record, whoever brings it."""
-    patch.setattr(UsageRecord.objects, "add_rows", away)
-    patch.setattr(UsageRecordQuerySet, "check_row", away)
+def refuse_records(patch: pytest.MonkeyPatch, query: Callable[..., None]) -> None:
+    """Has the database refuse every record: `query` is called in place of the queries."""
+    patch.setattr(UsageRecord.objects, "add_rows", query)
+    patch.setattr(UsageRecordQuerySet, "check_row", query)

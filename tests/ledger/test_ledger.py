@@ -1,4 +1,4 @@
-"""The ledger: what was written arrives in the database, once, whatever dies in between."""
+"""Every attempt written to the ledger is stored in the database, once, whatever is killed."""
 
 import json
 import os
@@ -18,18 +18,18 @@ from django.db.transaction import TransactionManagementError
 from msgspec.structs import replace
 
 from llm_routing.core.types import Usage
-from llm_routing.ledger import shipping as ledger_module
+from llm_routing.ledger import journal, shipping
 from llm_routing.ledger.lines import columns, opened_line, settled_line
 from llm_routing.ledger.shipping import Ledger
 from llm_routing.models import UsageRecord
 from llm_routing.models.usage import UsageRecordQuerySet
 
-from .attempts import leave_alone, opened, settled, write
+from .attempts import opened, refuse_records, settled, write
 
 pytestmark = pytest.mark.django_db
 
 
-def test_a_settled_attempt_arrives_with_all_that_is_known_of_it(ledger: Ledger) -> None:
+def test_a_settled_attempt_is_stored_with_all_its_fields(ledger: Ledger) -> None:
     attempt = write(ledger)
     assert ledger.ship() == 1
     record = UsageRecord.objects.get()
@@ -42,7 +42,7 @@ def test_a_settled_attempt_arrives_with_all_that_is_known_of_it(ledger: Ledger) 
     assert ledger.ship() == 0
 
 
-def test_an_attempt_under_way_waits_for_its_end(ledger: Ledger) -> None:
+def test_an_open_attempt_is_stored_when_it_ends(ledger: Ledger) -> None:
     attempt = opened()
     ledger.opened(attempt)
     assert ledger.ship() == 0
@@ -50,15 +50,15 @@ def test_an_attempt_under_way_waits_for_its_end(ledger: Ledger) -> None:
     assert ledger.ship() == 1
 
 
-def test_nothing_is_lost_while_the_database_is_away(
+def test_nothing_is_lost_while_the_database_is_unavailable(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object, **__: object) -> None:
+    def unavailable(*_: object, **__: object) -> None:
         raise OperationalError
 
     write(ledger)
     with monkeypatch.context() as patch:
-        leave_alone(patch, away)
+        refuse_records(patch, unavailable)
         with pytest.raises(OperationalError):
             ledger.ship()
         write(ledger)
@@ -68,10 +68,10 @@ def test_nothing_is_lost_while_the_database_is_away(
     assert UsageRecord.objects.count() == 2
 
 
-def test_more_than_there_is_memory_for_is_read_from_the_disk(
+def test_records_past_the_limit_of_memory_are_read_from_disk(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llm_routing.ledger.shipping.BATCH", 2)
+    monkeypatch.setattr(shipping, "BATCH", 2)
     for number in range(3, 8):
         for _ in range(number):
             write(ledger)
@@ -82,7 +82,7 @@ def test_more_than_there_is_memory_for_is_read_from_the_disk(
     assert UsageRecord.objects.count() == 26
 
 
-def test_what_is_settled_while_the_rest_is_shipped_comes_with_the_next(
+def test_an_attempt_settled_during_a_shipment_is_in_the_next_one(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_rows = UsageRecord.objects.add_rows
@@ -103,17 +103,17 @@ def test_what_is_settled_while_the_rest_is_shipped_comes_with_the_next(
     assert ledger.backlog_bytes == 0
 
 
-def test_what_a_broken_shipment_held_is_not_passed_over_by_another(
+def test_a_shipment_that_fails_loses_nothing_to_a_concurrent_one(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where two ship at one time, such as the background thread and who closes the ledger."""
+    """For example when the background thread ships while another thread closes the ledger."""
     under_way, may_fail = threading.Event(), threading.Event()
     add_rows = UsageRecord.objects.add_rows
 
     def failing(rows: Sequence[Mapping[str, Any]]) -> None:
         patch.setattr(UsageRecord.objects, "add_rows", add_rows)
         under_way.set()
-        assert may_fail.wait(10)
+        assert may_fail.wait(30)
         raise OperationalError
 
     def ship() -> None:
@@ -126,7 +126,7 @@ def test_what_a_broken_shipment_held_is_not_passed_over_by_another(
         patch.setattr(UsageRecordQuerySet, "check_row", failing)
         first = threading.Thread(target=ship)
         first.start()
-        assert under_way.wait(10)
+        assert under_way.wait(30)
         write(ledger)
         threading.Timer(0.1, may_fail.set).start()
         ledger.ship()
@@ -136,7 +136,7 @@ def test_what_a_broken_shipment_held_is_not_passed_over_by_another(
     assert ledger.backlog_bytes == 0
 
 
-def test_what_is_shipped_twice_arrives_once(directory: Path) -> None:
+def test_a_record_shipped_twice_is_stored_once(directory: Path) -> None:
     first = Ledger(directory)
     write(first)
     (path,) = directory.glob("*.jsonl")
@@ -148,7 +148,7 @@ def test_what_is_shipped_twice_arrives_once(directory: Path) -> None:
     assert UsageRecord.objects.count() == 1
 
 
-def test_a_killed_process_leaves_what_it_settled_and_what_it_had_asked(directory: Path) -> None:
+def test_the_attempts_of_a_killed_process_are_recovered(directory: Path) -> None:
     script = dedent(
         """
         import django, sys; django.setup()
@@ -169,7 +169,7 @@ def test_a_killed_process_leaves_what_it_settled_and_what_it_had_asked(directory
     assert process.stdout is not None
     assert process.stdout.readline() == b"written\n"
     survivor = Ledger(directory)
-    assert survivor.recover() == 0, "a living process's segment is its own"
+    assert survivor.recover() == 0, "the segment of a running process is not recovered"
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert survivor.recover() == 3
@@ -200,7 +200,7 @@ def test_an_attempt_without_a_price_is_interrupted_without_a_cost(
     assert UsageRecord.objects.get().cost is None
 
 
-def test_a_torn_or_foreign_line_costs_itself_alone(directory: Path) -> None:
+def test_an_unreadable_line_loses_only_itself(directory: Path) -> None:
     first = Ledger(directory)
     write(first)
     (path,) = directory.glob("*.jsonl")
@@ -215,10 +215,10 @@ def test_a_torn_or_foreign_line_costs_itself_alone(directory: Path) -> None:
     assert UsageRecord.objects.count() == 1
 
 
-def test_a_full_segment_is_followed_by_another_and_open_attempts_move_along(
+def test_open_attempts_are_carried_over_to_the_next_segment(
     ledger: Ledger, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 2000)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 2000)
     pending = opened()
     ledger.opened(pending)
     (first,) = directory.glob("*.jsonl")
@@ -235,10 +235,10 @@ def test_a_full_segment_is_followed_by_another_and_open_attempts_move_along(
     assert UsageRecord.objects.count() == 6
 
 
-def test_open_attempts_that_fill_a_segment_get_a_larger_one(
+def test_a_segment_has_room_for_all_open_attempts(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 1000)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 1000)
     pending = [opened() for _ in range(20)]
     for attempt in pending:
         ledger.opened(attempt)
@@ -248,7 +248,7 @@ def test_open_attempts_that_fill_a_segment_get_a_larger_one(
     assert UsageRecord.objects.count() == 20
 
 
-def test_records_of_many_threads_all_arrive(ledger: Ledger) -> None:
+def test_records_of_many_threads_are_all_stored(ledger: Ledger) -> None:
     threads = [
         threading.Thread(target=lambda: [write(ledger) for _ in range(50)]) for _ in range(8)
     ]
@@ -260,49 +260,48 @@ def test_records_of_many_threads_all_arrive(ledger: Ledger) -> None:
     assert UsageRecord.objects.count() == 400
 
 
-def test_a_full_disk_sends_records_through_memory(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+def no_space(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_records_wait_in_memory_while_the_disk_is_full(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked = 0
-
-    def full(*_: object) -> None:
-        nonlocal asked
-        asked += 1
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 1000)
+    now = 0.0
+    ledger = Ledger(directory, monotonic=lambda: now)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 1000)
     write(ledger)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "posix_fallocate", full)
+        patch.setattr(os, "posix_fallocate", no_space)
         for _ in range(20):
             write(ledger)
         assert ledger.unwritten
-        assert asked == 1, "a full disk is left alone for a while"
-    monkeypatch.setattr(ledger_module, "PAUSE_SECONDS", 0.0)
-    ledger._paused_until = 0.0
+        assert caplog.text.count("The ledger cannot be written") == 1, "it pauses after a failure"
+    now += journal.PAUSE_SECONDS
     write(ledger)
     assert ledger.ship() == 22
     assert UsageRecord.objects.count() == 22
     assert ledger.lost == 0
+    ledger.close()
 
 
-def test_records_in_memory_survive_a_database_that_goes_away_meanwhile(
-    ledger: Ledger, directory: Path, monkeypatch: pytest.MonkeyPatch
+def test_records_in_memory_survive_a_failed_shipment(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object, **__: object) -> None:
+    def write_another(*_: object, **__: object) -> None:
         write(ledger)
         raise OperationalError
 
-    def refuses(*_: object, **__: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OperationalError
 
-    monkeypatch.setattr(ledger_module, "MAX_IN_MEMORY", 5)
-    ledger._paused_until = float("inf")
+    monkeypatch.setattr(shipping, "MAX_IN_MEMORY", 5)
+    monkeypatch.setattr(os, "posix_fallocate", no_space)
     for _ in range(5):
         write(ledger)
     with monkeypatch.context() as patch:
-        leave_alone(patch, refuses)
-        patch.setattr(UsageRecord.objects, "add_rows", away)
+        refuse_records(patch, refuse)
+        patch.setattr(UsageRecord.objects, "add_rows", write_another)
         with pytest.raises(OperationalError):
             ledger.ship()
     assert (ledger.unwritten, ledger.lost) == (5, 1)
@@ -322,7 +321,7 @@ def test_records_in_memory_survive_a_database_that_goes_away_meanwhile(
         ("outcome", "splendid"),
     ],
 )
-def test_a_line_with_a_wrong_value_costs_itself_alone(
+def test_a_line_with_an_invalid_value_loses_only_itself(
     directory: Path, caplog: pytest.LogCaptureFixture, path: str, value: object
 ) -> None:
     lines = []
@@ -346,31 +345,31 @@ def test_a_line_with_a_wrong_value_costs_itself_alone(
     assert aside.read_bytes().count(b"\n") == 1
 
 
-def test_what_a_process_left_before_it_had_a_name_is_removed(directory: Path) -> None:
+def test_an_unfinished_segment_of_an_ended_process_is_removed(directory: Path) -> None:
     directory.mkdir()
     (directory / "1-dead.new").write_bytes(bytes(4096))
     assert Ledger(directory).recover() == 0
     assert not list(directory.iterdir())
 
 
-def test_segments_are_their_owner_s_alone_to_read(ledger: Ledger, directory: Path) -> None:
+def test_only_the_owner_can_read_segments(ledger: Ledger, directory: Path) -> None:
     write(ledger)
     (path,) = directory.glob("*.jsonl")
     assert path.stat().st_mode & 0o777 == 0o600
     assert directory.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_full_segment_outlives_a_database_that_goes_away_meanwhile(
+def test_a_full_segment_survives_a_failed_shipment(
     ledger: Ledger, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object, **__: object) -> None:
+    def unavailable(*_: object, **__: object) -> None:
         raise OperationalError
 
-    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 2000)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 2000)
     for _ in range(3):
         write(ledger)
     with monkeypatch.context() as patch:
-        leave_alone(patch, away)
+        refuse_records(patch, unavailable)
         with pytest.raises(OperationalError):
             ledger.ship()
         write(ledger)
@@ -380,7 +379,7 @@ def test_a_full_segment_outlives_a_database_that_goes_away_meanwhile(
     assert len(list(directory.glob("*.jsonl"))) == 1
 
 
-def test_an_attempt_opened_in_one_dead_segment_and_settled_in_the_next_has_one_outcome(
+def test_an_attempt_in_two_abandoned_segments_is_stored_once(
     directory: Path,
 ) -> None:
     first = Ledger(directory)
@@ -398,7 +397,7 @@ def test_an_attempt_opened_in_one_dead_segment_and_settled_in_the_next_has_one_o
     assert UsageRecord.objects.get().outcome == "success"
 
 
-def test_an_absurd_count_is_capped_and_stops_no_other_record(ledger: Ledger) -> None:
+def test_a_count_that_is_too_large_is_capped(ledger: Ledger) -> None:
     write(ledger)
     attempt = opened()
     ledger.opened(attempt)
@@ -408,7 +407,7 @@ def test_an_absurd_count_is_capped_and_stops_no_other_record(ledger: Ledger) -> 
     assert UsageRecord.objects.filter(input_tokens=2**31 - 1).count() == 1
 
 
-def test_a_record_the_database_cannot_hold_costs_itself_alone(
+def test_a_record_that_the_database_refuses_loses_only_itself(
     ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(ledger)
@@ -424,7 +423,7 @@ def test_a_record_the_database_cannot_hold_costs_itself_alone(
     assert UsageRecord.objects.count() == 3
 
 
-def test_what_is_no_segment_stops_no_recovery(directory: Path) -> None:
+def test_a_directory_named_like_a_segment_is_skipped(directory: Path) -> None:
     first = Ledger(directory)
     write(first)
     (path,) = directory.glob("*.jsonl")
@@ -437,8 +436,8 @@ def test_what_is_no_segment_stops_no_recovery(directory: Path) -> None:
     assert UsageRecord.objects.count() == 1
 
 
-def test_rows_are_refused_in_a_transaction_that_is_lost_already(ledger: Ledger) -> None:
-    """Or they would be gone with its end, and nobody told."""
+def test_rows_are_refused_in_a_transaction_that_will_be_rolled_back(ledger: Ledger) -> None:
+    """They would be lost without an error."""
     write(ledger)
     with transaction.atomic():
         transaction.set_rollback(True)

@@ -1,4 +1,4 @@
-"""What the database does not take is not lost silently: it waits, or is set aside, and is told."""
+"""Records that the database refuses wait or are set aside, and the log says so."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,20 +10,19 @@ import pytest
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 from msgspec.structs import replace
 
-from llm_routing.ledger import shipping as ledger_module
-from llm_routing.ledger import store as ledger_store
+from llm_routing.ledger import journal, shipping, store
 from llm_routing.ledger.shipping import Ledger
-from llm_routing.ledger.store import FILE
+from llm_routing.ledger.store import SET_ASIDE
 from llm_routing.models import UsageRecord
 from llm_routing.models.usage import UsageRecordQuerySet
 
-from .attempts import leave_alone, opened, settled, write
+from .attempts import opened, refuse_records, settled, write
 
 DATABASE_ERRORS = (DatabaseError, InterfaceError)
 
 
 def write_bad(ledger: Ledger) -> str:
-    """Writes a record that no column holds; the id of its attempt."""
+    """Writes a record that fits no column and returns the id of its attempt."""
     attempt = opened()
     ledger.opened(attempt)
     ledger.settled(replace(settled(attempt), status=2**70))
@@ -32,7 +31,7 @@ def write_bad(ledger: Ledger) -> str:
 
 @contextmanager
 def renamed_column() -> Iterator[None]:
-    """The table is another version's."""
+    """Has the table lack a column, as one of another version does."""
     field = UsageRecord._meta.get_field("cost")
     other = field.clone()
     other.set_attributes_from_name("other")
@@ -51,7 +50,7 @@ def renamed_column() -> Iterator[None]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_all_records_wait_for_a_column_that_is_missing(
+def test_all_records_wait_while_a_column_is_missing(
     ledger: Ledger, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with renamed_column():
@@ -61,7 +60,7 @@ def test_all_records_wait_for_a_column_that_is_missing(
             with pytest.raises(DATABASE_ERRORS):
                 ledger.ship()
         assert "column is missing" in ledger.trouble
-        assert ledger.recover() == 0, "nothing to store is no sign that it works"
+        assert ledger.recover() == 0, "a recovery without records does not show that storing works"
         assert "column is missing" in ledger.trouble
         assert caplog.text.count("Usage records wait") == 1
         assert ledger.backlog_bytes > 0
@@ -70,11 +69,11 @@ def test_all_records_wait_for_a_column_that_is_missing(
     assert "takes usage records again" in caplog.text
     assert UsageRecord.objects.count() == 3
     assert (ledger.set_aside, ledger.lost) == (0, 0)
-    assert not (directory / FILE).exists()
+    assert not (directory / SET_ASIDE).exists()
 
 
 @pytest.mark.django_db
-def test_a_bad_record_among_many_is_found_by_halving(
+def test_refused_records_are_found_by_bisection(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked = 0
@@ -101,12 +100,12 @@ def test_a_bad_record_among_many_is_found_by_halving(
 
 
 @pytest.mark.django_db
-def test_what_was_set_aside_is_shipped_again_once_its_file_is_renamed(
+def test_records_set_aside_are_shipped_again_after_their_file_is_renamed(
     ledger: Ledger, directory: Path
 ) -> None:
     bad = write_bad(ledger)
     ledger.ship()
-    aside = directory / FILE
+    aside = directory / SET_ASIDE
     assert aside.stat().st_mode & 0o777 == 0o600
     line = json.loads(aside.read_bytes()[1:])
     line["status"] = 200
@@ -117,34 +116,34 @@ def test_what_was_set_aside_is_shipped_again_once_its_file_is_renamed(
 
 
 @pytest.mark.django_db
-def test_the_file_of_what_is_set_aside_is_bounded(
+def test_the_file_of_records_set_aside_is_bounded(
     ledger: Ledger, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_store, "MAX_FILE_BYTES", 2_000)
+    monkeypatch.setattr(store, "MAX_FILE_BYTES", 2_000)
     for _ in range(10):
         write_bad(ledger)
     ledger.ship()
-    assert (directory / FILE).stat().st_size <= 2_000
+    assert (directory / SET_ASIDE).stat().st_size <= 2_000
     assert ledger.set_aside > 0
     assert ledger.set_aside + ledger.lost == 10
 
 
 @pytest.mark.django_db
-def test_an_error_that_may_be_the_database_s_is_tried_three_times(
+def test_a_record_with_an_error_of_the_database_is_tried_three_times(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_rows = UsageRecordQuerySet.add_rows
-    cursed = opened()
+    refused = opened()
 
     def locked(self: UsageRecordQuerySet, rows: Sequence[Mapping[str, Any]]) -> None:
-        if any(row["attempt_id"] == cursed.id for row in rows):
+        if any(row["attempt_id"] == refused.id for row in rows):
             raise OperationalError(1205, "Lock wait timeout exceeded")
         add_rows(self, rows)
 
     monkeypatch.setattr(UsageRecordQuerySet, "add_rows", locked)
     write(ledger)
-    ledger.opened(cursed)
-    ledger.settled(settled(cursed))
+    ledger.opened(refused)
+    ledger.settled(settled(refused))
     write(ledger)
     for _ in range(2):
         with pytest.raises(OperationalError):
@@ -156,18 +155,18 @@ def test_an_error_that_may_be_the_database_s_is_tried_three_times(
 
 
 @pytest.mark.django_db
-def test_segments_are_bounded_while_the_database_takes_nothing(
+def test_segments_are_bounded_while_the_database_accepts_nothing(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object, **__: object) -> None:
+    def unavailable(*_: object, **__: object) -> None:
         raise OperationalError
 
-    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 4_000)
-    monkeypatch.setattr(ledger_module, "MAX_IN_MEMORY", 10)
-    monkeypatch.setattr(ledger_module, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 4_000)
+    monkeypatch.setattr(shipping, "MAX_IN_MEMORY", 10)
+    monkeypatch.setattr(journal, "PAUSE_SECONDS", 0.0)
     ledger = Ledger(directory, max_bytes=20_000)
     with monkeypatch.context() as patch:
-        leave_alone(patch, away)
+        refuse_records(patch, unavailable)
         for _ in range(100):
             write(ledger)
         with pytest.raises(OperationalError):

@@ -19,7 +19,7 @@ from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
 from llm_routing.formats import operations
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
-from llm_routing.ledger import shipping
+from llm_routing.ledger import journal
 from llm_routing.ledger.segments import Segment
 from llm_routing.models.access import key_digest
 
@@ -190,7 +190,7 @@ async def test_the_guard_sees_a_key_that_is_looked_at_anew(key: str, watch: Any)
 async def test_the_guard_sees_a_ledger_that_begins_another_file(
     key: str, watch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipping, "SEGMENT_BYTES", 1)  # each attempt needs a segment of its own
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 1)  # each attempt needs a segment of its own
     await warm(key)
     cost = watch()
     await Exchange(PATH, chat(f"three {uuid4()}", temperature=0), key).run()
