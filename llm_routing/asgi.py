@@ -29,13 +29,14 @@ from .core.timers import Timer, running_loop
 from .core.types import Caller
 from .process.admission import admission
 from .process.body_budget import BodyShare, body_budget
-from .serving import uvicorn_guard
 from .serving.cors import cors_request_headers, cors_rules
 from .serving.lifecycle import Lifecycle, was_cancelled_by_shutdown
 from .serving.readiness import is_draining
 from .serving.request_limits import BODY_TIMEOUT, head_error, pass_on
-from .serving.sending import Send, abort, closing_connection, send_endpoint_response, send_response
+from .serving.sending import Send, closing_connection, send_endpoint_response, send_response
 from .serving.transport_security import security_headers
+from .serving.uvicorn_internals import parser_limits
+from .serving.uvicorn_internals.writes import abort
 
 if TYPE_CHECKING:
     # Models can be imported only after `django.setup`.
@@ -98,7 +99,7 @@ class GatewayApplication:
         self, django_application: Application, *, lifecycle: Lifecycle | None = None
     ) -> None:
         django.setup()
-        uvicorn_guard.install()
+        parser_limits.install()
         self._django = django_application
         self._lifecycle = lifecycle or Lifecycle()
         self._endpoints: dict[str, Endpoint] = {}
@@ -393,7 +394,7 @@ async def _lifespan(lifecycle: Lifecycle, receive: Receive, send: Send) -> None:
         event = await receive()
         if event["type"] == "lifespan.startup":
             # Again, for a program that imports the application before its server.
-            uvicorn_guard.install()
+            parser_limits.install()
             lifecycle.start()
             try:
                 await get_llm_router()

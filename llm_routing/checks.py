@@ -15,7 +15,7 @@ from .conf import Settings, get_settings
 from .configuration.credentials import fits_header, setting_values, unusable_variables
 from .core.codec import decode
 from .models import UsageRecord
-from .serving import uvicorn_guard
+from .serving.uvicorn_internals import versions as uvicorn_versions
 
 
 @checks.register()
@@ -79,7 +79,7 @@ def check_deployment(**_: Any) -> Sequence[checks.CheckMessage]:
                 id="llm_routing.W004",
             )
         )
-    if problems := uvicorn_guard.problems():
+    if problems := uvicorn_versions.problems():
         found.append(
             checks.Warning(
                 f"uvicorn cannot be extended: {'; '.join(problems)}.",

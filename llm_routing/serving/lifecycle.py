@@ -18,7 +18,7 @@ from llm_routing.conf import get_settings
 from llm_routing.core.errors import Overloaded
 
 from . import readiness
-from .server_sockets import ServerSockets
+from .uvicorn_internals.sockets import ServerSockets
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Limits on what an unauthenticated client may send, on every path of the server.
 
 Bodies of the app's own endpoints are limited in `asgi`, where the key is known; limits that an ASGI
-application cannot see, because its server has not parsed the head yet, are in `uvicorn_guard`.
+application cannot see, because its server has not parsed the head yet, are in `uvicorn_internals`.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from llm_routing.core.errors import (
     UrlTooLong,
 )
 
-from .sending import abort
+from .uvicorn_internals.writes import abort
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]

@@ -16,8 +16,9 @@ from llm_routing.asgi import get_asgi_application
 from llm_routing.conf import get_settings
 from llm_routing.core.errors import LLMError
 from llm_routing.models import ApiKey
-from llm_routing.serving import request_limits, uvicorn_guard
+from llm_routing.serving import request_limits
 from llm_routing.serving.request_limits import Send, pass_on
+from llm_routing.serving.uvicorn_internals import parser_limits, versions
 from tests.api.conftest import serving
 
 from .test_lean import chat, clean_process, configuration, connections_given_back, key, router
@@ -230,7 +231,7 @@ async def test_pipelined_requests_are_bounded(router: object) -> None:
         with contextlib.suppress(ConnectionResetError):
             while more := await asyncio.wait_for(reader.read(65_536), WAIT):
                 answers += more
-        assert answers.count(b"200 OK") <= uvicorn_guard.MOST_PIPELINED + 1
+        assert answers.count(b"200 OK") <= parser_limits.MAX_PIPELINED + 1
 
 
 @pytest.mark.parametrize("http", HTTP)
@@ -408,7 +409,7 @@ async def test_a_client_that_does_not_read_is_dropped(
 
 
 def test_the_installed_uvicorn_has_what_the_guard_extends() -> None:
-    assert uvicorn_guard.problems() == []
+    assert versions.problems() == []
 
 
 async def test_an_unknown_uvicorn_is_left_alone_and_named(
@@ -419,12 +420,12 @@ async def test_an_unknown_uvicorn_is_left_alone_and_named(
     from llm_routing.checks import check_deployment
 
     monkeypatch.setattr(uvicorn, "__version__", "9.9.9")
-    uvicorn_guard.install()
+    parser_limits.install()
     assert "uvicorn 9.9.9 is not between" in caplog.text
     assert "llm_routing.W006" in [message.id for message in check_deployment()]
     monkeypatch.undo()
     monkeypatch.delattr("uvicorn.protocols.http.httptools_impl.HttpToolsProtocol.on_body")
-    assert any("has no on_body" in problem for problem in uvicorn_guard.problems())
+    assert any("has no on_body" in problem for problem in versions.problems())
 
 
 async def test_bodies_under_way_are_bounded_for_a_key_and_for_the_process(

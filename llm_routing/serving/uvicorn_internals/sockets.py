@@ -1,8 +1,5 @@
-"""The sockets of the server that runs the application: listening ones and open connections.
-
-ASGI has no word for them, so what is particular to uvicorn (alone, with workers or under gunicorn)
-is here. Of another server nothing is known, and it keeps its sockets until it gets the signal.
-"""
+"""The sockets of uvicorn, alone, with workers or under gunicorn: those that listen, and open
+connections. Other servers keep their sockets until they get the signal to stop."""
 
 import asyncio
 import select
@@ -13,7 +10,7 @@ MAX_ACCEPT_ROUNDS = 100
 
 
 class ServerSockets:
-    """Finds uvicorn's server through its handler of SIGTERM, which is a method of it."""
+    """Finds uvicorn's server through its SIGTERM handler, which is a method of the server."""
 
     def __init__(self, signal_handler: Callable[..., Any] | None) -> None:
         server = getattr(signal_handler, "__self__", None)
@@ -22,25 +19,25 @@ class ServerSockets:
 
     @property
     def idle_seconds(self) -> float:
-        """How long the server keeps a connection open that asks for nothing."""
+        """How long the server keeps an idle connection open."""
         return 0.0 if self._server is None else float(self._server.config.timeout_keep_alive)
 
     @property
     def has_connections(self) -> bool:
-        """Whether a caller is connected who may still send a request."""
+        """Whether a caller is connected and may still send a request."""
         return self._server is not None and bool(self._server.server_state.connections)
 
     async def stop_listening(self) -> None:
-        """Accepts what is in the queue and closes the listening sockets. Where other processes
-        listen on the same socket, the queue is theirs from then on."""
+        """Accepts the queued connections and closes the listening sockets. If other processes
+        listen on the same socket, later connections are theirs."""
         for listener in () if self._server is None else self._server.servers:
-            await _accept_queue(listener.sockets)
+            await _accept_queued(listener.sockets)
             listener.close()
 
 
-async def _accept_queue(sockets: Any) -> None:
-    """Lets the event loop accept until nothing is left: the kernel resets connections that are in
-    the queue of a socket when its last owner closes it."""
+async def _accept_queued(sockets: Any) -> None:
+    """Lets the event loop accept until no connection is queued. The kernel resets connections that
+    are queued on a socket when its last owner closes it."""
     poll = select.poll()
     for listening in sockets:
         poll.register(listening.fileno(), select.POLLIN)
