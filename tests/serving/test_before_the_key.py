@@ -18,7 +18,7 @@ from llm_routing.core.errors import LLMError
 from llm_routing.models import ApiKey
 from llm_routing.serving import request_limits
 from llm_routing.serving.request_limits import Send, pass_on
-from llm_routing.serving.uvicorn_internals import parser_limits, versions
+from llm_routing.serving.uvicorn_internals import parser_limits
 from tests.api.conftest import serving
 
 from .test_lean import chat, clean_process, configuration, connections_given_back, key, router
@@ -406,26 +406,6 @@ async def test_a_client_that_does_not_read_is_dropped(
                         await asyncio.sleep(0.01)
                     while states[-1].connections or states[-1].tasks:
                         await asyncio.sleep(0.05)
-
-
-def test_the_installed_uvicorn_has_what_the_guard_extends() -> None:
-    assert versions.problems() == []
-
-
-async def test_an_unknown_uvicorn_is_left_alone_and_named(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    import uvicorn
-
-    from llm_routing.checks import check_deployment
-
-    monkeypatch.setattr(uvicorn, "__version__", "9.9.9")
-    parser_limits.install()
-    assert "uvicorn 9.9.9 is not between" in caplog.text
-    assert "llm_routing.W006" in [message.id for message in check_deployment()]
-    monkeypatch.undo()
-    monkeypatch.delattr("uvicorn.protocols.http.httptools_impl.HttpToolsProtocol.on_body")
-    assert any("has no on_body" in problem for problem in versions.problems())
 
 
 async def test_bodies_under_way_are_bounded_for_a_key_and_for_the_process(
