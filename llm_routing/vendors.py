@@ -1,7 +1,6 @@
-"""Vendors as rows: format, address, how to authenticate, quirks, where models are listed.
+"""Vendors as rows: format, address, authentication, quirks, and where models are listed.
 
-What differs between vendors and fits into a row is here; keys and settings are not. What the
-fields of `Quirks` mean is said there.
+Keys and settings are elsewhere. The fields of `Quirks` are explained in `core.quirks`.
 """
 
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 from llm_routing.core.quirks import ANY, ANY_MODEL, Quirks, StrictLimits, ToolIds, words
 from llm_routing.formats.names import ANTHROPIC_MESSAGES, OPENAI_CHAT
 
-# Fields of other vendors' requests and messages, which OpenAI refuses.
+# Fields of other vendors' requests and messages that OpenAI refuses.
 _FOREIGN_FIELDS = words(
     "cache_control chat_template_kwargs guardrails include_reasoning min_p "
     "mm_processor_kwargs models plugins prompt_mode provider random_seed reasoning "
@@ -23,18 +22,19 @@ _FOREIGN_FIELDS = words(
 _FOREIGN_MESSAGE_FIELDS = words(
     "cache_control prefix reasoning reasoning_content reasoning_details thinking_blocks"
 )
-# What OpenAI's reasoning models refuse: the reasoning guide, and `stop` in the API reference.
+# Fields that OpenAI's reasoning models refuse: the reasoning guide, and `stop` in the API
+# reference.
 _REASONING_REFUSES = words(
     "temperature top_p presence_penalty frequency_penalty logprobs top_logprobs logit_bias stop"
 )
-# From GPT-5.4 on, Chat Completions takes function tools only with the effort `none`:
+# From GPT-5.4 on, Chat Completions accepts function tools only with the effort `none`:
 # https://platform.openai.com/docs/guides/reasoning. Older models do not know that effort.
 _SINCE_GPT_5_4 = r"(?!o\d|gpt-5(?:\.[0-3])?(?![.\d]))"
-# The field is unsupported by o1, o3 and o4-mini in all their sizes:
-# https://platform.openai.com/docs/api-reference/chat/create (parallel_tool_calls)
+# o1, o3 and o4-mini refuse `parallel_tool_calls`, in all their sizes:
+# https://platform.openai.com/docs/api-reference/chat/create
 _O_SERIES = r"o\d"
 _NAME = 64
-# Words for thinking that these vendors pay no heed to; ours is `reasoning_effort`.
+# Reasoning fields that these vendors ignore; they read `reasoning_effort`.
 _OTHER_THINKING = frozenset({"thinking", "reasoning"})
 _FUNCTIONS = frozenset({"function"})
 
@@ -42,7 +42,7 @@ _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Auth(StrEnum):
-    """How a vendor reads our key. OPTIONAL_BEARER sends one where there is one."""
+    """How a vendor expects our key. OPTIONAL_BEARER sends one if there is one."""
 
     BEARER = "bearer"
     OPTIONAL_BEARER = "optional_bearer"
@@ -51,11 +51,11 @@ class Auth(StrEnum):
 
     @property
     def needs_key(self) -> bool:
-        """Whether a request without a key is pointless."""
+        """Whether requests need a key."""
         return self is not Auth.OPTIONAL_BEARER
 
     def headers(self, api_key: str) -> dict[str, str]:
-        """The header that carries the key; none for an empty one."""
+        """Returns the header that carries the key; empty for an empty key."""
         if not api_key:
             return {}
         match self:
@@ -72,13 +72,12 @@ class Vendor:
     """One vendor.
 
     `format` names a wire format and `base_url` is what its paths are appended to. `api_key_env`
-    names the environment variable of the key, `api_key_env_fallbacks` others the vendor's own
-    clients read. `headers` go with every request; `setting_headers` maps a header to the setting
-    (a field of `conf.Settings`) whose value it carries, left out where that is empty. `models_path`
-    is where models are listed, below the base URL; `credential_path`, where the list needs no key,
-    is asked instead to prove one. `accepts_unlisted_models`: it accepts models missing from its
-    model list. `is_local`: it runs on machines of one's own.
-    `is_sandbox`: its answers are made up.
+    names the environment variable of the key, `api_key_env_fallbacks` those that the vendor's own
+    clients read. `headers` go with every request; `setting_headers` maps a header to the setting (a
+    field of `conf.Settings`) whose value it carries, unless that is empty. `models_path` is where
+    models are listed, below the base URL; `credential_path` is requested to check a key if the
+    model list is public. `accepts_unlisted_models`: it accepts models missing from its model list.
+    `is_local`: it runs on the operator's own machines. `is_sandbox`: its answers are made up.
     """
 
     name: str
@@ -99,18 +98,18 @@ class Vendor:
 
     @property
     def needs_key(self) -> bool:
-        """Whether a request without a key is pointless."""
+        """Whether requests need a key."""
         return self.auth.needs_key
 
     @property
     def api_key_envs(self) -> tuple[str, ...]:
-        """The environment variables a key is looked for in, the first one first."""
+        """The environment variables of the key, in order of preference."""
         return (self.api_key_env, *self.api_key_env_fallbacks)
 
     def is_own_host(self, base_url: str) -> bool:
-        """Whether an address is this machine or, over https, the vendor's own host or one below
-        it. Only there may the key go that the vendor's variable holds, and the values of its
-        `setting_headers`."""
+        """Returns whether an address is this machine or, over https, the vendor's own host or a
+        subdomain. The key in the vendor's variable and the values of its `setting_headers` may
+        be sent only there."""
         parts = urlsplit(base_url)
         host = parts.hostname or ""
         if host in _LOOPBACK_HOSTS:
@@ -119,15 +118,16 @@ class Vendor:
         return parts.scheme == "https" and (host == own or host.endswith(f".{own}"))
 
     def quirks_at(self, base_url: str) -> Quirks:
-        """What is taken at an address. A server that only speaks the vendor's format would pay
-        `thread` no heed, and answer the end of a conversation as if it were all of it."""
+        """Returns the quirks that apply at an address. A server that only speaks the vendor's
+        format would ignore `thread`, and answer the last turn as if it were the whole
+        conversation."""
         if not self.quirks.holds_threads or self.is_own_host(base_url):
             return self.quirks
         return replace(self.quirks, holds_threads=False)
 
     def path_hint(self, base_url: str) -> str:
-        """A sentence if `base_url` seems to lack the vendor's path, or to repeat a part of it that
-        the wire format adds; empty otherwise."""
+        """Returns a hint if `base_url` seems to lack the vendor's path or to repeat a part that the
+        wire format adds; empty otherwise."""
         path = urlsplit(base_url).path.rstrip("/")
         own = urlsplit(self.base_url).path
         if own and base_url and not path:
@@ -161,8 +161,8 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             marks_cache="@anthropic/",
         ),
     ),
-    # https://openrouter.ai/docs/app-attribution; anybody may read its list of models:
-    # https://openrouter.ai/docs/api/api-reference/api-keys/get-current-key
+    # https://openrouter.ai/docs/app-attribution; its model list is public, so the key is checked
+    # at: https://openrouter.ai/docs/api/api-reference/api-keys/get-current-key
     Vendor(
         name="openrouter",
         title="OpenRouter",
@@ -242,7 +242,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             max_tool_name_length=_NAME,
         ),
     ),
-    # https://docs.mistral.ai/api: unknown fields are refused; streams end with the usage unasked.
+    # https://docs.mistral.ai/api: unknown fields are refused; streams always end with the usage.
     Vendor(
         name="mistral",
         title="Mistral AI",
@@ -349,7 +349,7 @@ VENDORS: Mapping[str, Vendor] = _by_name(
         api_key_env="OLLAMA_API_KEY",
         auth=Auth.OPTIONAL_BEARER,
         is_local=True,
-        # What it pays no heed to is left out, so that it is named.
+        # Fields that it ignores are left out, so that they are named.
         quirks=Quirks(
             part_types=words("text image_url"),
             refused_fields=_OTHER_THINKING | words("logit_bias user tool_choice"),
@@ -361,9 +361,9 @@ VENDORS: Mapping[str, Vendor] = _by_name(
             tool_types=_FUNCTIONS,
         ),
     ),
-    # https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html: roles and their order
-    # are up to the model's chat template. Few know `developer`, and some refuse a system message in
-    # any place but the first.
+    # https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html: the model's chat
+    # template decides about roles and their order. Few know `developer`, and some accept a system
+    # message only as the first message.
     Vendor(
         name="vllm",
         title="vLLM, or another OpenAI-compatible server of your own",

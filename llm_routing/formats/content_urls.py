@@ -1,4 +1,7 @@
-"""The URLs in a conversation that a provider would fetch. What is sound is in `core`."""
+"""Checks the URLs in a conversation that a provider would fetch.
+
+Which URLs are allowed is decided in `core.content_addresses`.
+"""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -16,12 +19,12 @@ _SKIPPED: Final = frozenset(("input",))
 
 
 def check_content_urls(request: LLMRequest) -> None:
-    """Raises `InvalidRequest` for a URL that no provider may be asked to fetch."""
+    """Raises `InvalidRequest` for a URL that no provider may fetch."""
     parts = [
         part
         for message in request.messages
         for part in message.content
-        # Nearly all are text, and this is done for every request.
+        # Nearly all parts are text, and this runs for every request.
         if type(part) is not TextPart
     ]
     if not parts:
@@ -47,7 +50,7 @@ def _in_parts(parts: list[Any]) -> Iterator[str]:
 
 
 def _in_json(value: Any) -> Iterator[str]:
-    """The strings under the names of URLs, at any depth."""
+    """Yields the strings under names of URL fields, at any depth."""
     ahead = [value]
     while ahead:
         value = ahead.pop()

@@ -1,4 +1,4 @@
-"""Inline data as `data:` URLs (RFC 2397), and the part that it is by its media type."""
+"""Inline data as `data:` URLs (RFC 2397), and the content part that its media type stands for."""
 
 from base64 import b64decode
 from binascii import Error
@@ -9,7 +9,7 @@ PDF = "application/pdf"
 
 
 def split_data_url(url: str) -> tuple[str, str] | None:
-    """The media type and the base64 data of a `data:` URL; None for anything else."""
+    """Returns the media type and the base64 data of a `data:` URL, or None for anything else."""
     head, comma, data = url.partition(",")
     scheme, colon, described = head.partition(":")
     media_type, *parameters = described.split(";")
@@ -21,7 +21,7 @@ def split_data_url(url: str) -> tuple[str, str] | None:
 
 
 def part_of_data(media_type: str, data: str, name: str | None = None) -> Part | None:
-    """An image, a text or a file; None for a text that is not one."""
+    """Returns an image, text or file part, or None for a text that cannot be decoded."""
     if media_type.startswith("image/"):
         return ImagePart(data=data, media_type=media_type)
     if not media_type.startswith("text/"):

@@ -1,9 +1,9 @@
-"""What a vendor's error proves, and for whom: whether it counts against what requests share, and
-whether another target may take a request that one has refused.
+"""Decides what a vendor's error counts against, and whether another target may serve the request.
 
-Callers choose their words, and vendors repeat them. So an error counts against a credential, a
-model or a breaker only if no caller can have provoked it: by the vendor's status or documented
-code, or by words of a status that answers no content, if the request does not hold those words.
+Callers choose their texts, and vendors quote them. An error therefore counts against a credential,
+a model or a circuit breaker only if no caller can provoke it: if it follows from the vendor's
+status or documented code, or from a phrase that comes with an account status and does not occur in
+the request.
 """
 
 from typing import Final
@@ -21,11 +21,12 @@ from llm_routing.core.vendor_details import Basis, SentRequest, VendorDetails
 
 from .vendor_messages import mentions, outside_all_quotes, without_quotes
 
-# Statuses about the key or its account. 403 is among them, but on its own it proves nothing:
-# OpenRouter answers it to flagged content, Together to a long prompt, Google to a foreign file.
+# Statuses about the key or its account. 403 alone proves nothing: OpenRouter answers it for flagged
+# content, Together for a long prompt, Google for somebody else's file.
 _OF_THE_ACCOUNT: Final = (401, 402, 403)
 
-# These depend on what one request asks for: https://openrouter.ai/docs/api/reference/errors,
+# Phrases for limits that depend on a single request:
+# https://openrouter.ai/docs/api/reference/errors,
 # https://platform.openai.com/docs/guides/rate-limits
 _ABOUT_ONE_REQUEST: Final[dict[type[UpstreamError], tuple[str, ...]]] = {
     QuotaExhausted: ("fewer max_tokens", "can only afford", "in_flight_budget", "weight_exceeds"),
@@ -61,27 +62,27 @@ _FEATURE_WORDS: Final = (
 def counts_for_any_request(
     error_class: type[UpstreamError], status: int, basis: Basis, words: str
 ) -> bool:
-    """Whether a failure counts against what requests share, whatever the request was."""
+    """Returns whether a failure counts against shared state, whatever the request was."""
     if not error_class.counts_against_breaker or basis is Basis.MESSAGE:
         return False
     if error_class is ModelNotFound:
         return False
     if basis is Basis.STATUS and status in (403, 409, 498):
-        # A conflict is about a resource that a caller names; 498 about a tier that a caller chose.
+        # 409 is about a resource that a caller names; 498 about a tier that a caller chose.
         return False
     return not any(sign in words for sign in _ABOUT_ONE_REQUEST.get(error_class, ()))
 
 
 def with_status(error: UpstreamError, status: int) -> UpstreamError:
-    """`error`, which reaches a caller with the vendor's 404 if it has one: clients have a class of
-    their own for what they named and does not exist."""
+    """Returns `error`, with HTTP status 404 for the caller if the vendor's was 404: client
+    libraries have a class for a missing resource."""
     if isinstance(error, RequestRejected) and status == 404:
         error.http_status = 404
     return error
 
 
 def review(error: UpstreamError, sent: SentRequest) -> None:
-    """Decides, knowing the request, what only the request can tell."""
+    """Decides about `error` what depends on the request."""
     details = error.details
     if details is None:
         return
@@ -94,8 +95,8 @@ def review(error: UpstreamError, sent: SentRequest) -> None:
 
 
 def _is_about_our_model(details: VendorDetails, sent: SentRequest) -> bool:
-    """Whether the model that is missing is the one we asked for, and no other that the request
-    speaks of: its name stands nowhere else in the request, as it came and as it was sent."""
+    """Returns whether the missing model is the target's own: its name occurs nowhere else in the
+    request, as it came and as it was sent."""
     if details.basis is Basis.MESSAGE and details.status not in (403, 404):
         return False
     if details.param not in ("", "model"):
@@ -109,7 +110,8 @@ def _is_about_our_model(details: VendorDetails, sent: SentRequest) -> bool:
 
 
 def _are_the_vendors_words(details: VendorDetails, sent: SentRequest) -> bool:
-    """Whether a vendor has said it of its own accord. Without a phrase, it was another one."""
+    """Returns whether the phrase that classified the error is the vendor's and not the caller's. An
+    error without a phrase was relayed from another vendor."""
     return (
         details.phrase != ""
         and details.status in _OF_THE_ACCOUNT
@@ -120,14 +122,14 @@ def _are_the_vendors_words(details: VendorDetails, sent: SentRequest) -> bool:
 
 
 def _may_suit_another(details: VendorDetails, sent: SentRequest) -> bool:
-    """Whether a request that one vendor has refused is another one's to judge: because the gateway
-    wrote it, or the part of it that is refused, or because a feature is refused."""
+    """Returns whether another vendor may accept a request that this one rejected: because the
+    gateway wrote the request or the rejected part, or because a feature is missing."""
     if not sent.is_relayed:
         return True
     if details.code in _FEATURE_CODES:
         return True
     if details.status == 404:
-        # What the caller refers to is not there (`file_not_found`), or else the address is wrong.
+        # A resource of the caller's is missing (`file_not_found`), or the address is wrong.
         return not details.code.endswith("_not_found")
     field = details.param.partition(".")[0].partition("[")[0]
     if field and field not in sent.asked:

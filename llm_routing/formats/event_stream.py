@@ -1,5 +1,6 @@
-"""What the parsers of streamed answers have in common: events in, frames out, and an order in which
-a failure comes after the frames before it, however the bytes were cut.
+"""The base of stream parsers: events in, frames out.
+
+A failure is raised after the frames before it, however the bytes were cut.
 """
 
 import re
@@ -15,12 +16,12 @@ from llm_routing.core.events import Frame
 from .sse import EventSplitter, ServerSentEvent
 from .text_delta_fast_path import TextDeltaFastPath
 
-# A string begins, and is not empty, in a field that holds a piece of the answer.
+# The beginning of a non-empty string in a field that holds answer content.
 _WORDS: Final = re.compile(
     rb'"(?:content|text|reasoning|reasoning_content|thinking|refusal|arguments|partial_json'
     rb'|transcript)"\s*:\s*"(?!")'
 )
-# An object, as far as the name of its first field, which may be cut off too.
+# The beginning of an object up to the name of its first field, which may be cut off.
 _FIRST_FIELD: Final = re.compile(rb'\s*\{\s*(?:"(\w*)(")?|$)')
 _FIELDS: Final = (
     b"id",
@@ -37,7 +38,7 @@ _FIELDS: Final = (
 
 
 class EventStreamParser(ABC):
-    """See `StreamParser`. Formats say what one event means."""
+    """See `StreamParser`. Subclasses say what one event means."""
 
     name: ClassVar[str]
 
@@ -60,7 +61,7 @@ class EventStreamParser(ABC):
                 if frame is not None:
                     frames.append(frame)
         except UpstreamError as error:
-            # What follows the end is nobody's.
+            # Errors after the end of the answer are ignored.
             if not self._is_ended:
                 self.failure = error
                 if not frames:
@@ -69,11 +70,11 @@ class EventStreamParser(ABC):
 
     @abstractmethod
     def _frame(self, event: ServerSentEvent) -> Frame | None:
-        """The event as a frame; None where nobody is to see it. Raises `UpstreamError`."""
+        """Returns the event as a frame, or None if it is dropped. Raises `UpstreamError`."""
 
 
 def decoded_event(data: bytes) -> tuple[Any, bool]:
-    """The value of an event's data, None where it is not JSON, and whether it may hold lone
+    """Returns the value of an event's data, or None if it is not JSON, and whether it may hold lone
     surrogates."""
     with suppress(ValueError):
         return decode(data), False
@@ -83,8 +84,8 @@ def decoded_event(data: bytes) -> tuple[Any, bool]:
 
 
 def may_contain_content(data: bytes) -> bool:
-    """Whether an event that cannot be read may have held a piece of the answer, which without it
-    has a hole: it begins as the chunks of an answer do, or shows words."""
+    """Returns whether an unreadable event may hold a piece of the answer, so that dropping it would
+    leave a gap: it begins like a chunk of an answer, or has a content field."""
     first = _FIRST_FIELD.match(data)
     if first is not None:
         name, is_whole = first[1] or b"", first[2] is not None

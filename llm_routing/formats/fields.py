@@ -1,6 +1,6 @@
-"""Typed readers of a decoded request body; whatever is wrong is named by its path.
+"""Typed readers of a decoded request body. Errors name the field by its path.
 
-What a field means is for the wire format; nothing here knows one. No message repeats a value.
+The meaning of fields is up to the wire formats. No error message repeats a value.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,62 +10,62 @@ from llm_routing.core.errors import InvalidRequest
 
 
 class Fields:
-    """An object of the body and where it stands (`messages.0`; empty for the body itself).
+    """An object of the body and its path (`messages.0`; empty for the body itself).
 
-    Every reader takes null for a missing field, and raises `InvalidRequest` naming the path for a
-    value of the wrong kind.
+    Every reader treats null as a missing field. Raises `InvalidRequest`, which names the path, for
+    a value of the wrong type.
     """
 
     __slots__ = ("path", "value")
 
     def __init__(self, value: Any, path: str = "") -> None:
-        """Raises `InvalidRequest` where `value` is not a JSON object."""
+        """Raises `InvalidRequest` if `value` is not a JSON object."""
         if not isinstance(value, dict):
             raise InvalidRequest(f"{path or 'The body'} must be an object.", field=path or None)
         self.value: Mapping[str, Any] = value
         self.path = path
 
     def at(self, name: str) -> str:
-        """The path of the field `name`."""
+        """Returns the path of the field `name`."""
         return f"{self.path}.{name}" if self.path else name
 
     def invalid(self, name: str, expected: str) -> InvalidRequest:
-        """The error to raise for the field `name`; `expected` goes on from its path."""
+        """Returns the error for the field `name`; `expected` continues the sentence after its path."""
         path = self.at(name)
         return InvalidRequest(f"{path} {expected}.", field=path)
 
     def get(self, name: str) -> Any:
-        """The value as it is, None where it is missing."""
+        """Returns the value as it is, or None if it is missing."""
         return self.value.get(name)
 
     def required(self, name: str) -> Any:
-        """The value as it is; it must be there and not null."""
+        """Returns the value as it is. Raises `InvalidRequest` if it is missing or null."""
         value = self.value.get(name)
         if value is None:
             raise self.invalid(name, "is required")
         return value
 
     def string(self, name: str) -> str | None:
-        """A string."""
+        """Returns a string."""
         value = self.value.get(name)
         if value is not None and not isinstance(value, str):
             raise self.invalid(name, "must be a string")
         return value
 
     def required_string(self, name: str) -> str:
-        """A string that must be there."""
+        """Returns a string. Raises `InvalidRequest` if it is missing."""
         self.required(name)
         return self.string(name) or ""
 
     def choice(self, name: str, allowed: Collection[str]) -> str | None:
-        """A string that is one of `allowed`."""
+        """Returns a string that is one of `allowed`."""
         value = self.value.get(name)
         if value is not None and not (isinstance(value, str) and value in allowed):
             raise self.invalid(name, f"must be one of {', '.join(allowed)}")
         return value
 
     def boolean(self, name: str) -> bool | None:
-        """True or false."""
+        """Returns a boolean."""
         value = self.value.get(name)
         if value is not None and not isinstance(value, bool):
             raise self.invalid(name, "must be true or false")
@@ -74,7 +74,7 @@ class Fields:
     def integer(
         self, name: str, minimum: int | None = None, maximum: int | None = None
     ) -> int | None:
-        """A whole number within the bounds, both of which may be met."""
+        """Returns an integer within the bounds, which are inclusive."""
         value = self.value.get(name)
         if value is None:
             return None
@@ -86,14 +86,14 @@ class Fields:
     def required_integer(
         self, name: str, minimum: int | None = None, maximum: int | None = None
     ) -> int:
-        """A whole number that must be there, within the bounds."""
+        """Returns an integer within the bounds. Raises `InvalidRequest` if it is missing."""
         self.required(name)
         return self.integer(name, minimum, maximum) or 0
 
     def number(
         self, name: str, minimum: float | None = None, maximum: float | None = None
     ) -> float | None:
-        """A number within the bounds, both of which may be met; never infinite."""
+        """Returns a finite number within the bounds, which are inclusive."""
         value = self.value.get(name)
         if value is None:
             return None
@@ -109,14 +109,14 @@ class Fields:
         return number
 
     def array(self, name: str) -> list[Any] | None:
-        """An array, of whatever."""
+        """Returns an array of any items."""
         value = self.value.get(name)
         if value is not None and not isinstance(value, list):
             raise self.invalid(name, "must be an array")
         return value
 
     def strings(self, name: str) -> tuple[str, ...]:
-        """An array of strings; empty where it is missing."""
+        """Returns an array of strings, empty if it is missing."""
         values = self.array(name) or []
         for index, value in enumerate(values):
             if not isinstance(value, str):
@@ -124,22 +124,22 @@ class Fields:
         return tuple(values)
 
     def object(self, name: str) -> "Fields | None":
-        """An object, to read on from."""
+        """Returns an object as `Fields`."""
         value = self.value.get(name)
         return None if value is None else Fields(value, self.at(name))
 
     def required_object(self, name: str) -> "Fields":
-        """An object that must be there."""
+        """Returns an object as `Fields`. Raises `InvalidRequest` if it is missing."""
         return Fields(self.required(name), self.at(name))
 
     def objects(self, name: str) -> tuple["Fields", ...]:
-        """An array of objects; empty where it is missing."""
+        """Returns an array of objects, empty if it is missing."""
         path = self.at(name)
         values = self.array(name) or []
         return tuple(Fields(value, f"{path}.{index}") for index, value in enumerate(values))
 
     def required_objects(self, name: str) -> tuple["Fields", ...]:
-        """An array of objects with one at least."""
+        """Returns a non-empty array of objects. Raises `InvalidRequest` if it is missing."""
         self.required(name)
         found = self.objects(name)
         if not found:
@@ -156,6 +156,6 @@ class Fields:
 
 
 def read_cache_control(owner: Fields) -> Mapping[str, Any] | None:
-    """The mark of a prompt that is to be cached up to here, as Anthropic has it."""
+    """Returns Anthropic's `cache_control` of a part, or None."""
     mark = owner.value.get("cache_control")
     return mark if isinstance(mark, dict) and mark else None

@@ -1,4 +1,4 @@
-"""What the caller asked for, and what is named because it is left out."""
+"""Finds request fields that a target ignores, to be named in `x-llm-ignored`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -18,7 +18,7 @@ _CACHE: Final = {"cache_control": None}
 _TEXT_OF_ANTHROPIC: Final = {"type": None, "text": None, **_CACHE}
 _FUNCTION: Final = {"name": None, "description": None, "parameters": None, "strict": None}
 
-# What our readers make something of, by format: None where the value is read whole, else the fields
+# The fields that our readers translate, by format: None if the whole value is read, else the fields
 # that are read of an object, or of each object in an array.
 _READ: Final[Mapping[str, Mapping[str, Any]]] = {
     OPENAI_CHAT: {
@@ -74,7 +74,7 @@ _READ: Final[Mapping[str, Mapping[str, Any]]] = {
         "output_config": dict.fromkeys(("effort", "format")),
     },
 }
-# Values that ask for nothing, by the path of their field.
+# Values that change nothing, by the path of their field.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "service_tier": ("auto", "default"),
     "modalities": (["text"],),
@@ -86,9 +86,9 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 
 
-# Fields whose `false` says something, and whose `true` does not.
+# Fields whose default is `true`, so that only `false` has an effect.
 _TRUE_BY_DEFAULT: Final = frozenset(("parallel_tool_calls",))
-# Without these the caller would get something else than it asked for.
+# Without these the caller would get something other than it asked for.
 _ESSENTIAL: Final = RESTRICTED_ESSENTIALS | {
     "function_call",
     "functions",
@@ -98,7 +98,7 @@ _ESSENTIAL: Final = RESTRICTED_ESSENTIALS | {
 
 
 def has_value(value: Any) -> bool:
-    """Whether a field's value is more than another way to leave the field out."""
+    """Returns whether a field's value differs from leaving the field out."""
     return not (value is None or value is False or value in ("", [], {}))
 
 
@@ -110,7 +110,7 @@ def has_effect(name: str, value: Any) -> bool:
 
 
 def was_set_by_caller(request: LLMRequest, name: str) -> bool:
-    """Whether the caller wrote the field. What only the route set is not worth a mention."""
+    """Returns whether the caller set the field. Settings of the route are not reported."""
     source = request.source
     if source is None:
         return True
@@ -118,8 +118,8 @@ def was_set_by_caller(request: LLMRequest, name: str) -> bool:
 
 
 def bounded_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names for `WireRequest.ignored`: each once, and no more than fit into a header, since
-    callers can write any number of fields."""
+    """Returns the names for `WireRequest.ignored`: each once, and only as many as fit into a
+    header, because callers can write any number of fields."""
     if not names:
         return ()
     unique = dict.fromkeys(name[:_MAX_NAME_LENGTH] for name in names)
@@ -127,8 +127,8 @@ def bounded_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_can_be_ignored(name: str, value: Any) -> None:
-    """Raises `UnsupportedRequest` for a field without which the caller would get another thing than
-    it asked for."""
+    """Raises `UnsupportedRequest` for a field that cannot be ignored: without it the caller would
+    get something other than it asked for."""
     match name:
         case "web_search_options":
             # An empty object asks for a search with the default settings.
@@ -142,8 +142,8 @@ def check_can_be_ignored(name: str, value: Any) -> None:
 
 
 def untranslated_fields(source: Source | None) -> list[str]:
-    """The fields of a body in another format that nothing is made of, by their paths without
-    indices. Raises `UnsupportedRequest`."""
+    """Returns the fields of a body in another format that are not translated, by their paths
+    without indices. Raises `UnsupportedRequest`."""
     if source is None or source.format not in _READ:
         return []
     return _lost(source.body, _READ[source.format], "")

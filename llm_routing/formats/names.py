@@ -1,4 +1,4 @@
-"""The names of the wire formats: of their folders, in the registry, and in stored rows."""
+"""Names of the wire formats: of their folders, in the registry, and in stored rows."""
 
 from typing import Final
 

@@ -1,6 +1,7 @@
-"""What the executor can be asked to do, put together from the wire formats.
+"""The operations that the executor can run, built from the wire formats.
 
-Each class is `core.ports.Operation` for one kind of request; the target's own format does the work.
+Each class implements `core.ports.Operation` for one kind of request; the target's format does the
+work.
 """
 
 from abc import ABC, abstractmethod
@@ -47,11 +48,11 @@ from .tool_names import ToolRenamingParser, renamed_tools, with_caller_tool_name
 _NO_SUCH_ENDPOINT = (404, 405, 501)
 
 MAX_KEPT_BYTES = 1024 * 1024
-"""A larger request is built again rather than kept for each of its targets."""
+"""A larger request is written again for each attempt instead of being kept."""
 
 
 class _FormatOperation(ABC):
-    """What every operation leaves to the target's format."""
+    """What operations share: they delegate to the target's format."""
 
     name: str
     proves_health = True
@@ -60,7 +61,7 @@ class _FormatOperation(ABC):
 
     @abstractmethod
     def build(self, target: Target) -> WireRequest:
-        """The request in the target's words."""
+        """Returns the request in the target's format."""
 
     @property
     @abstractmethod
@@ -68,7 +69,7 @@ class _FormatOperation(ABC):
         """The body that the caller sent."""
 
     def stream_parser(self, target: Target) -> StreamParser:
-        """A parser for one streamed answer."""
+        """Returns a parser for one streamed answer."""
         return FORMATS[target.provider.format].stream_parser(self._defaults(target))
 
     def _defaults(self, target: Target) -> AnswerDefaults:
@@ -77,7 +78,7 @@ class _FormatOperation(ABC):
     def map_error(
         self, target: Target, status: int, headers: Mapping[str, str], body: bytes
     ) -> UpstreamError:
-        """The failure that a non-2xx answer means."""
+        """Returns the failure that a non-2xx answer means."""
         return FORMATS[target.provider.format].map_error(status, headers, body)
 
     def review(self, target: Target, error: UpstreamError) -> None:
@@ -90,15 +91,17 @@ class _FormatOperation(ABC):
         review(error, SentRequest(target.model.model_id, wire.body, is_relayed, asked))
         is_offered = self.name in target.model.capabilities
         if isinstance(error, ModelNotFound) and not (is_offered or self.name == CHAT):
-            # Whoever lists no capabilities is believed to have them; that it lacks this one says
-            # nothing about the others.
+            # A model without listed capabilities is assumed to have all of them. That it lacks this
+            # one says nothing about the others.
             error.counts_against_breaker = False
 
 
 class ChatOperation(_FormatOperation):
-    """A completion, streamed or whole as the request says. `answer_id` and `created`, in Unix
-    seconds, stand in answers whose vendor leaves them out. `thread_ids` seals the ids of answers in
-    a thread."""
+    """A completion, streamed or complete as the request says.
+
+    `answer_id` and `created` (Unix seconds) fill in what vendors leave out. `thread_ids` seals the
+    ids of answers in a thread.
+    """
 
     name = CHAT
     is_billed = True
@@ -126,9 +129,8 @@ class ChatOperation(_FormatOperation):
         return prompt_length(self._request)
 
     def build(self, target: Target) -> WireRequest:
-        """The request in the target's words, built once: it is asked for again to be sent, and
-        again for a retry."""
-        # By identity, which costs nothing; the target is kept, so that none takes its place.
+        """Returns the request in the target's format. It is written once and kept for retries."""
+        # By identity, which is cheap; keeping the target prevents the id from being reused.
         built = self._built.get(id(target))
         if built is not None:
             return built[1]
@@ -138,9 +140,10 @@ class ChatOperation(_FormatOperation):
         return wire
 
     def continued(self, text: str) -> "ChatOperation | None":
-        """The conversation with `text` as the answer begun, whose end is asked for.
+        """Returns a request that continues the answer `text`.
 
-        None where the answer is not one plain text, such as one that has to fit a schema.
+        Returns None if the answer is more than one plain text, for example if it must match a
+        schema.
         """
         request = self._request
         is_text = request.response_format is None or (
@@ -166,7 +169,7 @@ class ChatOperation(_FormatOperation):
         )
 
     def parse(self, target: Target, body: bytes) -> Completion:
-        """The completion in a 2xx body."""
+        """Returns the completion in a 2xx body."""
         completion = FORMATS[target.provider.format].read_response(body, self._defaults(target))
         completion = with_caller_tool_names(completion, self._renamed_tools(target))
         if self._thread_ids is None:
@@ -174,7 +177,7 @@ class ChatOperation(_FormatOperation):
         return with_sealed_id(completion, partial(self._thread_ids.sealed, target=target))
 
     def stream_parser(self, target: Target) -> StreamParser:
-        """A parser for one streamed answer."""
+        """Returns a parser for one streamed answer."""
         parser = super().stream_parser(target)
         names = self._renamed_tools(target)
         if names:
@@ -187,20 +190,20 @@ class ChatOperation(_FormatOperation):
         return renamed_tools(self._request, target.provider.quirks.max_tool_name_length)
 
     def usage(self, result: Completion) -> Usage | None:
-        """The tokens the vendor counted."""
+        """Returns the tokens that the vendor counted."""
         return result.usage
 
     def with_usage(self, result: Completion, usage: Usage) -> Completion:
-        """The completion with the tokens that were recorded for it."""
+        """Returns the completion with the tokens that were recorded for it."""
         return replace(result, usage=usage)
 
     def output_length(self, result: Completion) -> int:
-        """Characters of the answer."""
+        """Returns the characters of the answer."""
         return sum(part_length(part) for choice in result.choices for part in choice.content)
 
 
 class EmbeddingOperation(_FormatOperation):
-    """Vectors for texts."""
+    """Embeddings of texts."""
 
     name = EMBEDDINGS
     is_billed = True
@@ -220,37 +223,37 @@ class EmbeddingOperation(_FormatOperation):
         )
 
     def build(self, target: Target) -> WireRequest:
-        """The request in the target's words."""
+        """Returns the request in the target's format."""
         return _embedding_format(target).write_embedding_request(self._request, target)
 
     def continued(self, text: str) -> None:
-        """There is nothing to continue."""
+        """Returns None: embeddings cannot be continued."""
 
     def parse(self, target: Target, body: bytes) -> Embeddings:
-        """The vectors in a 2xx body."""
+        """Returns the vectors in a 2xx body."""
         return _embedding_format(target).read_embeddings(body)
 
     def usage(self, result: Embeddings) -> Usage | None:
-        """The tokens the vendor counted."""
+        """Returns the tokens that the vendor counted."""
         return result.usage
 
     def with_usage(self, result: Embeddings, usage: Usage) -> Embeddings:
-        """The vectors with the tokens that were recorded for them."""
+        """Returns the vectors with the tokens that were recorded for them."""
         return replace(result, usage=usage)
 
     def output_length(self, result: Embeddings) -> int:
-        """Vectors are not billed as output."""
+        """Returns 0: vectors are not billed as output."""
         return 0
 
 
 class CountTokensOperation(_FormatOperation):
-    """How many tokens a prompt has, by the vendor's own count."""
+    """Counts the tokens of a prompt at the vendor."""
 
     name = "count_tokens"
     proves_health = False
     is_billed = False
     format = AnthropicMessages.name
-    """The wire format whose vendors count tokens."""
+    """The wire format whose vendors can count tokens."""
 
     def __init__(self, request: LLMRequest) -> None:
         self._request = request
@@ -263,7 +266,8 @@ class CountTokensOperation(_FormatOperation):
     def map_error(
         self, target: Target, status: int, headers: Mapping[str, str], body: bytes
     ) -> UpstreamError:
-        """As of every operation; but servers that do not count tokens say so in many ways."""
+        """Returns the failure that a non-2xx answer means. Servers that cannot count tokens answer
+        with one of several statuses."""
         error = super().map_error(target, status, headers, body)
         names_what_is_missing = error.details is not None and error.details.code
         if status in _NO_SUCH_ENDPOINT and not names_what_is_missing:
@@ -273,30 +277,30 @@ class CountTokensOperation(_FormatOperation):
 
     @cached_property
     def input_length(self) -> int:
-        """Characters of the prompt, its tools included."""
+        """Characters of the prompt, including its tools."""
         return prompt_length(self._request) + tools_length(self._request)
 
     def build(self, target: Target) -> WireRequest:
-        """The request in the target's words."""
+        """Returns the request in the target's format."""
         return self._format.write_count_tokens_request(self._request, target)
 
     def continued(self, text: str) -> None:
-        """There is nothing to continue."""
+        """Returns None: a count cannot be continued."""
 
     def parse(self, target: Target, body: bytes) -> int:
-        """The count in a 2xx body."""
+        """Returns the count in a 2xx body."""
         return self._format.read_count_tokens(body)
 
     def usage(self, result: int) -> Usage | None:
-        """Counting is free."""
+        """Returns no tokens: counting is free."""
         return Usage()
 
     def with_usage(self, result: int, usage: Usage) -> int:
-        """The count; what it cost is in the record alone."""
+        """Returns the count itself; its usage is only recorded."""
         return result
 
     def output_length(self, result: int) -> int:
-        """Nothing is written."""
+        """Returns 0: there is no output."""
         return 0
 
 

@@ -1,6 +1,6 @@
-"""How long a prompt is, in characters of text that would cost as many tokens.
+"""Estimates the length of a prompt, in characters of text that would cost as many tokens.
 
-It is for estimates, where no vendor has counted.
+For estimates where no vendor has counted.
 """
 
 import math
@@ -32,17 +32,17 @@ MAX_PAGES: Final = 600
 
 
 def prompt_length(request: LLMRequest) -> int:
-    """The length of the conversation."""
+    """Returns the length of the conversation."""
     length = len(request.system_prompt or "")
     for message in request.messages:
         for part in message.content:
-            # Nearly all are text.
+            # Nearly all parts are text.
             length += len(part.text) if type(part) is TextPart else part_length(part)
     return length
 
 
 def tools_length(request: LLMRequest) -> int:
-    """The length of the tools that a request describes, which is part of what vendors count."""
+    """Returns the length of the request's tools, which vendors count as input."""
     length = 0
     for tool in request.tools:
         if isinstance(tool, Tool):
@@ -53,7 +53,7 @@ def tools_length(request: LLMRequest) -> int:
 
 
 def part_length(part: Part) -> int:
-    """The length of one part of a message."""
+    """Returns the length of one part of a message."""
     match part:
         case TextPart() | RefusalPart() | ThinkingPart():
             return len(part.text)
@@ -70,7 +70,7 @@ def part_length(part: Part) -> int:
 
 
 def _foreign_length(data: Mapping[str, Any]) -> int:
-    """A document by its text or its pages, anything else by its text."""
+    """Measures a document by its text or its pages, anything else by its text."""
     length = _text_length(data.get("text")) + _text_length(data.get("title"))
     for name in ("source", "file"):
         inner = data.get(name)

@@ -1,4 +1,8 @@
-"""Wire formats by name: a row each."""
+"""The wire formats by name, which is also the name of their folder.
+
+A provider's row names the format of its completions. Its embedding format is found under the same
+name, because vendors offer both at one base URL.
+"""
 
 from collections.abc import Mapping
 

@@ -1,9 +1,9 @@
-"""Fields by which a caller could leave the model, the provider or the price that the operator has
-chosen, or have a vendor reach out. They are closed unless a route allows them.
+"""Request fields that a route must allow, because they change the model, provider or price that the
+operator chose, or make a vendor call out to other servers.
 
 Sources: https://openrouter.ai/docs/guides/routing/model-fallbacks and the pages beside it,
-https://platform.openai.com/docs/api-reference/chat/create, https://platform.claude.com/docs/en/api/messages,
-https://console.groq.com/docs/compound
+https://platform.openai.com/docs/api-reference/chat/create,
+https://platform.claude.com/docs/en/api/messages, https://console.groq.com/docs/compound
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from llm_routing.core.types import EmbeddingRequest, LLMRequest
 RequestT = TypeVar("RequestT", LLMRequest, EmbeddingRequest)
 
 SERVER_TOOLS: Final = "server_tools"
-"""Tools that the vendor runs: a search of the web, code, a server of the caller's."""
+"""Tools that the vendor runs: web search, code execution, the caller's MCP servers."""
 
-# Without these the answer is of the same kind; they are left out, and named.
+# Without these the answer is of the same kind. They are left out and named.
 _LEFT_OUT: Final = frozenset(
     ("fallbacks", "models", "route", "service_tier", "speed", "transforms")
 )
@@ -36,18 +36,18 @@ RESTRICTED_ESSENTIALS: Final = frozenset(
         "web_search_options",
     )
 )
-"""Without these the caller would get something else than it asked for, so they are refused."""
+"""Without these the caller would get something other than it asked for, so they are refused."""
 RESTRICTED: Final = tuple(sorted((*_LEFT_OUT, *RESTRICTED_ESSENTIALS, SERVER_TOOLS)))
-"""What a route can allow."""
+"""The fields that a route can allow."""
 
-# Values that ask for what the operator pays for in any case.
+# Values that do not change the price.
 _USUAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "service_tier": ("auto", "default", "standard", "standard_only"),
     "speed": ("standard",),
     "inference_geo": ("global",),
 }
 _CLOSED: Final = _LEFT_OUT | RESTRICTED_ESSENTIALS
-# Tools that the caller runs, by the beginning of their type; and Anthropic's search among them.
+# Prefixes of the types of tools that callers run themselves, and of Anthropic's tool search.
 _OF_CALLERS: Final = (
     "function",
     "custom",
@@ -60,8 +60,8 @@ _OF_CALLERS: Final = (
 
 
 def permitted(request: RequestT, allowed: frozenset[str]) -> tuple[RequestT, tuple[str, ...]]:
-    """The request without what its caller may not ask for, and the names of what was left out.
-    Raises `UnsupportedRequest` for what cannot be left out."""
+    """Returns the request without its restricted fields, and the names of those left out. Raises
+    `UnsupportedRequest` for a restricted field that cannot be left out."""
     source = request.source
     if source is None:
         return request, ()

@@ -1,6 +1,6 @@
-"""Server-sent events, sans-IO: a vendor's bytes become whole events, however they are cut.
+"""Server-sent events, sans-IO: splits a vendor's bytes into complete events, however they are cut.
 
-What an event's data means is for the wire format that reads it.
+The meaning of an event's data is up to the wire format.
 """
 
 import re
@@ -13,16 +13,16 @@ KEEP_ALIVE: Final = b": keep-alive\n\n"
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 BOM: Final = b"\xef\xbb\xbf"
 
-# Two line ends in a row; atomic, so that one CRLF is never taken for a CR and an LF.
+# Two line ends in a row; atomic, so that a CRLF is never matched as a CR and an LF.
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LONGEST_BLANK_LINE: Final = 4
 
 
 class ServerSentEvent(NamedTuple):
-    """One event: its bytes with LF as line end, blank line included, and what they say.
+    """One event: its bytes, with LF line ends and the blank line, and its fields.
 
-    `data` is None where no data line came (a comment, a lone blank line). `event` is empty where
-    the stream names none. `id` and `retry` are for clients that reconnect, which we are not.
+    `data` is None without a data line (a comment, a lone blank line). `event` is empty if the
+    stream names none. `id` and `retry` are for clients that reconnect, so they are not read.
     """
 
     raw: bytes
@@ -33,10 +33,10 @@ class ServerSentEvent(NamedTuple):
 class EventSplitter:
     """Splits one event stream by the rules of the WHATWG HTML standard, section 9.2.6.
 
-    The `raw` of all events, joined, is the input with every line end written as LF and without a
-    byte order mark at its start: clients that split on LF alone read it too. CR, LF and CRLF end a
-    line. How the input was cut makes no difference, and no event waits for what follows it: the LF
-    of a CRLF that was cut in two is dropped when it comes.
+    The joined `raw` of all events is the input with LF for every line end and without a byte order
+    mark at its start, so that clients that split on LF only can read it. CR, LF and CRLF end a
+    line. The result does not depend on how the input was cut, and no event waits for the next one:
+    the LF of a CRLF that was cut in two is dropped when it arrives.
     """
 
     __slots__ = ("_at_start", "_drops_lf", "_limit", "_only_lf", "_pending", "_scanned")
@@ -51,12 +51,12 @@ class EventSplitter:
 
     @property
     def is_between_events(self) -> bool:
-        """Whether what is fed next begins an event."""
+        """Whether the next bytes begin a new event."""
         return not self._pending and not self._drops_lf
 
     def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
-        """The events that `data` completes. Raises `AnswerTooLarge` for an event past the limit,
-        after those before it; has to be iterated to its end."""
+        """Yields the events that `data` completes. Raises `AnswerTooLarge` for an event above the
+        limit, after the events before it. The caller must exhaust the iterator."""
         if self._drops_lf and data:
             self._drops_lf = False
             data = data.removeprefix(b"\n")
@@ -90,10 +90,10 @@ class EventSplitter:
         self._only_lf = only_lf or not size
 
     def close(self) -> list[ServerSentEvent]:
-        """What was left when the stream ended, as one event or none.
+        """Returns the rest of the stream as one event, or an empty list.
 
-        The standard drops an event without its blank line; it is given here all the same, since
-        vendors forget the one after their last event. Its `raw` may lack the blank line.
+        The standard drops an event without its blank line. It is returned here because some vendors
+        omit the blank line after their last event. Its `raw` may lack the blank line.
         """
         rest = bytes(self._pending)
         self._pending = bytearray()
@@ -112,8 +112,8 @@ class EventSplitter:
 
 
 def _only_event(data: bytes) -> ServerSentEvent | None:
-    """`data` as one whole event in the shape that nearly every vendor gives to all of them: a line
-    of data, at most its name before it, LF at their ends. None for anything else."""
+    """Returns `data` as one complete event if it has the shape that most vendors use: one data
+    line, optionally preceded by an event line, with LF line ends. Returns None otherwise."""
     if not data.endswith(b"\n\n") or b"\r" in data:
         return None
     start, event = 0, ""
@@ -138,19 +138,19 @@ def _any_event(raw: bytes) -> ServerSentEvent:
 
 
 def _end_with_lf(buffer: bytes | bytearray, position: int) -> int:
-    """Where the first event after `position` ends, in a stream without CR; 0 where it does not."""
+    """Returns the end of the first event after `position` in a stream without CR, or 0."""
     found = buffer.find(b"\n\n", position)
     return found + 2 if found >= 0 else 0
 
 
 def _end_with_any(buffer: bytes | bytearray, position: int) -> int:
-    """Where the first event after `position` ends; 0 where it does not."""
+    """Returns the end of the first event after `position`, or 0."""
     match = _BLANK_LINE.search(buffer, position)
     return match.end() if match is not None else 0
 
 
 def encode_event(data: bytes, event: str = "") -> bytes:
-    """One event with `data`, which holds no line end, under the name `event` where there is one."""
+    """Encodes one event. `data` holds no line end; `event` is its optional name."""
     if event:
         return b"event: %s\ndata: %s\n\n" % (event.encode(), data)
     return b"data: %s\n\n" % data

@@ -1,7 +1,7 @@
-"""Runs of events that differ in their text alone, read without taking each one's JSON apart.
+"""A fast path for events that differ only in their text: their JSON is not parsed.
 
-In nearly every stream nearly every event is one more piece of text, and around the text are the
-same bytes as in the event before.
+In most streams most events are one more piece of text, surrounded by the same bytes as in the event
+before.
 """
 
 import re
@@ -15,22 +15,22 @@ from llm_routing.core.events import Frame, TextDelta
 
 from .sse import ServerSentEvent
 
-# Events to learn from in a row without meeting another of their kind: each costs one more reading.
+# How many events in a row to learn from without a match; each attempt costs one more parse.
 _ATTEMPTS: Final = 4
 _PROBE: Final = b"zq7zq"
 _QUOTE: Final = b'"'
-# OpenAI fills each event up with random letters, so that its size does not tell the text's:
+# OpenAI pads events with random letters to hide the size of their text:
 # https://platform.openai.com/docs/api-reference/chat/create (include_obfuscation).
 _PADDING: Final = re.compile(rb'"obfuscation": ?"')
 
 
 class TextDeltaFastPath:
-    """The bytes around the text, learned from an event that was read in full. One for a stream.
+    """The bytes around the text, learned from an event that was parsed. One per stream.
 
-    What lies between the quotes of a JSON string and has no quote, backslash or control character
-    of its own is that string's value, whatever it is: so of two events that are equal but for such
-    a piece, the second means what the first does, with the other text. Where the first was shown
-    to callers in other words, so is the second.
+    A run of bytes between the quotes of a JSON string without quote, backslash or control character
+    is the value of that string. Two events that differ only in such a run therefore mean the same,
+    except for their text. If the first event was rewritten for callers, the second one is rewritten
+    likewise.
     """
 
     __slots__ = ("_after", "_attempts", "_before", "_choice", "_end", "_name", "_shown")
@@ -45,7 +45,8 @@ class TextDeltaFastPath:
         self._shown: tuple[bytes, bytes] | None = None
 
     def match(self, raw: bytes) -> Frame | None:
-        """The event `raw` as a frame where it belongs to the run; None where it has to be read."""
+        """Returns the event `raw` as a frame if it fits the learned pattern, or None if it must be
+        parsed."""
         before = self._before
         if not before or not raw.startswith(before):
             return None
@@ -76,10 +77,9 @@ class TextDeltaFastPath:
         frame: Frame,
         read: Callable[[ServerSentEvent], Frame],
     ) -> None:
-        """Takes `event`, which was read as `frame`, for one of a new run, if it can be.
+        """Learns the pattern of `event`, which was parsed as `frame`, if possible.
 
-        `read` has to give what it gave, however often; it is asked what the event would mean with a
-        probe in the text's place.
+        `read` must be free of side effects; it is called with a probe in place of the text.
         """
         data, raw = event.data, event.raw
         if data is None or not self._attempts or len(frame.events) != 1:
@@ -99,7 +99,7 @@ class TextDeltaFastPath:
             after, end = after[:padded], after[after.find(_QUOTE, padded) :]
             probe = before + _PROBE + after + _PROBE + end
         head, tail = raw.split(data)
-        # What is no JSON any more, or an error, had the words of the text in another place.
+        # If the probe breaks the JSON or causes an error, the text also stood in another place.
         with suppress(ValueError, LLMError):
             probed = ServerSentEvent(head + probe + tail, probe, event.event)
             found = read(probed)
@@ -113,12 +113,12 @@ class TextDeltaFastPath:
                 self._after, self._end = (after, end + tail) if end else (after + tail, b"")
 
     def forget(self) -> None:
-        """What follows may mean something else."""
+        """Forgets the pattern, because the next events may mean something else."""
         self._before = b""
 
 
 def _plain(data: bytes) -> str | None:
-    """The text that `data` is within a JSON string; None where it has to be read to be known."""
+    """Returns the text of `data` within a JSON string, or None if it must be parsed."""
     if b"\\" in data:
         return None
     try:

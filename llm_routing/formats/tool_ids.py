@@ -1,7 +1,7 @@
-"""Ids of tool calls: fitted to a vendor, and with the thought signature that they carry.
+"""Fits ids of tool calls to a vendor, and carries Gemini's thought signatures in them.
 
-Whoever holds the conversation gives every id back, in the call and in its result, so an id is what
-a signature of Gemini can travel in through callers of any format.
+Clients return every id, in the call and in its result. A signature inside the id therefore survives
+clients of any format.
 """
 
 import re
@@ -19,8 +19,8 @@ _LETTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 
 
 def fitted_id(call_id: str, rule: ToolIds | None) -> str:
-    """The id as a vendor takes it: the same for the same `call_id`, so that a call and its result
-    stay together, and another one for another. What it carries is left out."""
+    """Returns the id in the form that a vendor accepts, without its signature. Equal ids give equal
+    results, so a call and its result stay together; different ids give different results."""
     plain, _ = split_signature(call_id)
     if rule is None or _pattern(rule).fullmatch(plain):
         return plain
@@ -41,7 +41,7 @@ def _pattern(rule: ToolIds) -> re.Pattern[str]:
 
 
 def signature_in(call: Any) -> str | None:
-    """The thought signature of a call in Gemini's OpenAI format:
+    """Returns the thought signature of a call in Gemini's OpenAI format:
     https://ai.google.dev/gemini-api/docs/thought-signatures"""
     found = call
     for name in ("extra_content", "google", "thought_signature"):
@@ -50,7 +50,7 @@ def signature_in(call: Any) -> str | None:
 
 
 def with_signature(call_id: str, signature: str | None) -> str:
-    """The id that carries the signature, in letters that ids of all formats have."""
+    """Returns the id with the signature inside, in characters that all formats accept in ids."""
     if signature is None:
         return call_id
     if _MARK in call_id:
@@ -60,7 +60,7 @@ def with_signature(call_id: str, signature: str | None) -> str:
 
 
 def split_signature(call_id: str) -> tuple[str, str | None]:
-    """The id without what it carries, and the signature, if it carries one."""
+    """Returns the id without its signature, and the signature or None."""
     plain, mark, rest = call_id.partition(_MARK)
     if not mark:
         return call_id, None

@@ -1,7 +1,7 @@
-"""Names of tools: fitted to a vendor, and given back to the caller as it knows them.
+"""Fits tool names to a vendor, and restores the caller's names in the answer.
 
-The fitted name follows from the name alone, so every place of a conversation has the same one and
-the request says which name an answer means.
+The fitted name depends on the name alone, so it is the same everywhere in a conversation, and the
+request tells which name an answer means.
 """
 
 import re
@@ -22,8 +22,8 @@ _DIGEST_LENGTH: Final = 8
 
 
 def fitted_name(name: str, longest: int | None) -> str:
-    """The name in letters, digits, `_` and `-`, at most `longest` of them; the name itself if it is
-    so, or if there is no such rule."""
+    """Returns the name reduced to letters, digits, `_` and `-` and to `longest` characters. Returns
+    it unchanged if it already fits or if there is no limit."""
     if longest is None or (name and len(name) <= longest and not _OTHERS.search(name)):
         return name
     digest = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
@@ -32,7 +32,7 @@ def fitted_name(name: str, longest: int | None) -> str:
 
 
 def renamed_tools(request: LLMRequest, longest: int | None) -> Mapping[str, str]:
-    """What the caller calls the tools that had to be renamed, by the vendor's name."""
+    """Returns the caller's names of renamed tools, by the vendor's names."""
     if longest is None or not request.tools:
         return {}
     names = (tool.name for tool in request.tools if isinstance(tool, Tool))
@@ -40,8 +40,8 @@ def renamed_tools(request: LLMRequest, longest: int | None) -> Mapping[str, str]
 
 
 def with_caller_tool_names(completion: Completion, names: Mapping[str, str]) -> Completion:
-    """The completion with the caller's names. It is in no format, so that the vendor's bytes, which
-    have other names, are not relayed."""
+    """Returns the completion with the caller's tool names. Its format is empty, so that the
+    vendor's bytes, which have other names, are not relayed."""
     if not names:
         return completion
     choices = tuple(
@@ -58,7 +58,7 @@ def _part(part: Part, names: Mapping[str, str]) -> Part:
 
 
 class ToolRenamingParser:
-    """A parser whose events have the caller's names; its frames are not relayed as they are."""
+    """A parser that restores the caller's tool names; its frames are not relayed as they are."""
 
     def __init__(self, parser: StreamParser, names: Mapping[str, str]) -> None:
         self._parser = parser

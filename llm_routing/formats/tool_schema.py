@@ -1,6 +1,6 @@
-"""The schema of a tool's arguments as vendors take it: one object, with its properties named.
+"""Rewrites the schema of a tool's arguments as one object with named properties.
 
-OpenAI and Anthropic refuse a schema whose top is not an object, or is a choice of several:
+OpenAI and Anthropic refuse a schema whose top level is not an object or is a combination:
 https://platform.openai.com/docs/guides/function-calling,
 https://platform.claude.com/docs/en/agents-and-tools/tool-use/define-tools
 """
@@ -13,23 +13,23 @@ from llm_routing.core.codec import encode
 COMBINATIONS: Final = ("anyOf", "oneOf", "allOf")
 _REFUSED_AT_TOP: Final = (*COMBINATIONS, "enum", "const", "not", "if", "then", "else")
 _MAX_LEVELS: Final = 16
-# Branches and properties that are looked at: references can multiply them without end.
+# How many branches and properties are visited: references can multiply them without bound.
 _MAX_STEPS: Final = 20_000
-# What a branch may say besides its properties and still be told in full by the merged object.
+# What a branch may hold besides its properties and still be fully expressed by the merged object.
 _MERGED: Final = frozenset(
     ("type", "properties", "required", "additionalProperties", "title", "description")
 )
-# What is told instead where it is too much to be merged.
+# What is described instead if it is too large to merge.
 _MERGED_WORDS: Final = ("allOf", "$ref")
 _DEFINITIONS: Final = ("$defs", "definitions")
 
 
 def object_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A schema for the same arguments that is one object; `schema` itself if it is so already.
+    """Returns an equivalent schema that is one object, or `schema` itself if it is one already.
 
-    Branches of `anyOf` and `oneOf` become properties of one object, of which only those are
-    required that every branch requires; those of `allOf` are all required. What cannot be said so
-    is told in the description.
+    Branches of `anyOf` and `oneOf` become properties of one object; only properties that every
+    branch requires stay required. Branches of `allOf` are merged with all their requirements. The
+    rest is written into the description.
     """
     properties = schema.get("properties")
     if (
@@ -42,12 +42,12 @@ def object_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_refused(schema: Mapping[str, Any]) -> bool:
-    """Whether Anthropic refuses the schema of a tool for what stands at its top."""
+    """Returns whether Anthropic refuses a tool's schema because of its top level."""
     return schema.get("type") != "object" or any(name in schema for name in COMBINATIONS)
 
 
 class _Merged:
-    """One object out of a schema and the branches at its top."""
+    """Merges a schema and the branches at its top into one object."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._root = schema
@@ -57,7 +57,7 @@ class _Merged:
         self._steps_left = _MAX_STEPS
 
     def written(self) -> dict[str, Any]:
-        """The object."""
+        """Returns the object."""
         root = self._root
         self._add(root, _MAX_LEVELS)
         if root.get("type") not in (None, "object"):
@@ -72,7 +72,7 @@ class _Merged:
             result["required"] = list(dict.fromkeys(self._required))
         result.update(written)
         if self._is_combined and result.get("additionalProperties") is not None:
-            # It was meant for the properties beside the branches alone.
+            # It applied only to the properties beside the branches.
             del result["additionalProperties"]
         description = _description(root.get("description"), self._told)
         if description:
@@ -84,7 +84,7 @@ class _Merged:
         return "$ref" in self._root or any(name in self._root for name in COMBINATIONS)
 
     def _add(self, schema: Mapping[str, Any], levels: int) -> None:
-        """Adds what always holds: the schema's own properties, and its branches'."""
+        """Adds what always holds: the schema's own properties, and those of its branches."""
         required, properties = _strings(schema.get("required")), schema.get("properties")
         found = properties if isinstance(properties, dict) else {}
         self._steps_left -= 1 + len(required) + len(found)
@@ -106,7 +106,7 @@ class _Merged:
             self._add_choice(_branches(schema, name), levels - 1)
 
     def _add_choice(self, branches: Sequence[Mapping[str, Any]], levels: int) -> None:
-        """Adds what one of the branches may hold, and requires what each of them does."""
+        """Adds the properties of all branches, and requires those that every branch requires."""
         outer, everywhere = self._required, None
         for branch in branches:
             self._required = []
@@ -126,7 +126,7 @@ class _Merged:
                 self._properties[name] = {"anyOf": [*choices, value]}
 
     def _resolved(self, reference: Any) -> Mapping[str, Any] | None:
-        """The definition that a reference within this schema means."""
+        """Returns the definition within this schema that a reference points to."""
         if not isinstance(reference, str):
             return None
         for owner in _DEFINITIONS:

@@ -1,6 +1,6 @@
-"""Counts of tokens as vendors write them, made whole numbers.
+"""Token counts of vendors, converted to integers.
 
-Which count means what is in `openai_usage` and `anthropic_usage`.
+What each count means is in the `usage` modules of the formats.
 """
 
 import math
@@ -17,10 +17,9 @@ class InvalidCount(ValueError):
 
 
 def repair_usage(owner: dict[str, Any]) -> bool:
-    """Makes the counts in `owner["usage"]` whole numbers, and returns whether that changed it.
+    """Converts the counts in `owner["usage"]` to integers. Returns whether anything was changed.
 
-    A usage with a count that cannot be (negative, huge, no number) is not believed at all: it
-    becomes None.
+    A usage with an impossible count (negative, huge, not a number) is discarded: it becomes None.
     """
     usage = owner.get("usage")
     if not isinstance(usage, dict):
@@ -36,7 +35,7 @@ def repair_usage(owner: dict[str, Any]) -> bool:
 
 
 def _mended(counts: dict[str, Any]) -> dict[str, Any]:
-    """`counts` itself where every count is a whole number or null. Raises `InvalidCount`."""
+    """Returns `counts` itself if every count is an integer or null. Raises `InvalidCount`."""
     changed: dict[str, Any] = {}
     for name, value in counts.items():
         if type(value) is int and 0 <= value <= MAX_TOKEN_COUNT:
@@ -54,7 +53,7 @@ def _mended(counts: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_count(value: Any) -> int | None:
-    """The whole number that a JSON value means, a fraction rounded up; None if it is no count."""
+    """Returns the integer that a JSON value means, rounded up, or None if it is not a count."""
     if isinstance(value, str):
         match = _NUMBER.fullmatch(value)
         if match is None:
@@ -68,7 +67,8 @@ def read_count(value: Any) -> int | None:
 
 
 def count_of(counts: Any, *names: str) -> int:
-    """The first of these counts that is there and not zero, else 0; of a mended usage."""
+    """Returns the first of these counts that is present and not zero, else 0. `counts` must be
+    repaired."""
     if isinstance(counts, dict):
         for name in names:
             value = counts.get(name)

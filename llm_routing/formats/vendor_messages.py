@@ -1,6 +1,7 @@
-"""A vendor's own words in our errors: bounded, on one line, and without anything like a key.
+"""Vendors' error messages in ours: bounded, on one line, and without anything like a key.
 
-Which words mean which error is for the wire formats; what an error proves is in `evidence`.
+Which phrase means which error is up to the wire formats; what an error counts against is in
+`error_attribution`.
 """
 
 import re
@@ -8,24 +9,24 @@ from typing import Any, Final
 
 MAX_REASON_CHARACTERS: Final = 300
 MAX_READ_CHARACTERS: Final = 2_000
-"""So much of a message is looked at. The cut comes before any regular expression."""
+"""How much of a message is read. It is cut before any regular expression runs."""
 MAX_NAME_CHARACTERS: Final = 100
 
 _MASK: Final = "***"
 _NOT_PRINTED: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _SECRETS: Final = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|key|tok|hf|r8|pplx)[-_][\w*.-]{8,}"  # as vendors shape their keys
+    r"\b(?:sk|pk|rk|gsk|xai|key|tok|hf|r8|pplx)[-_][\w*.-]{8,}"  # the vendors' key formats
     r"|\b(?:AIza|AKIA|eyJ)[\w*.-]{12,}"  # Google, AWS, a JWT
-    r"|\b(?=[A-Za-z]*[0-9])[A-Za-z0-9]{32,}\b"  # a long run of letters and digits: no word
+    r"|\b(?=[A-Za-z]*[0-9])[A-Za-z0-9]{32,}\b"  # a long run of letters and digits is not a word
 )
 _NAMED_SECRETS: Final = re.compile(
     r"(\b(?:bearer|(?:api[_ -]?key|secret|password)[\"']?\s?[:=])\s?)[^\s,;]+", re.IGNORECASE
 )
-# Not in the name of a permission, like OpenAI's "model.request".
+# Not within the name of a permission, such as OpenAI's "model.request".
 _ONE_MODEL: Final = re.compile(r"(?<![.\w])model\b(?!\.\w)", re.IGNORECASE)
 _QUERIES: Final = re.compile(r"(https?://[^\s?]+)\?\S+")
 _NAME: Final = re.compile(r"[\w.:/\[\]-]+(?: [\w.:/\[\]-]+)*", re.ASCII)
-# An apostrophe within a word is no quote. A quote that is never closed lasts until the end.
+# An apostrophe within a word is not a quote. A quote that is never closed lasts until the end.
 _QUOTED: Final = re.compile(
     r"\"[^\"]*(?:\"|$)|`[^`]*(?:`|$)|(?<!\w)'(?:[^']|'(?=\w))*(?:'|$)|[“«‘][^”»’]*(?:[”»’]|$)"
 )
@@ -33,8 +34,8 @@ _QUOTE: Final = re.compile(r"[\"`“”«»‘]|(?<!\w)'|'(?!\w)")
 
 
 def vendor_reason(text: str) -> str:
-    """`text` fit to be shown to a caller, at most `MAX_REASON_CHARACTERS` long."""
-    # Twice the length is looked at, so that a key at the edge is whole when it is masked.
+    """Returns `text` fit for a caller, at most `MAX_REASON_CHARACTERS` long."""
+    # Twice the length is read, so that a key at the edge is masked as a whole.
     words = _NOT_PRINTED.sub(" ", text[: 2 * MAX_REASON_CHARACTERS]).strip()
     words = _QUERIES.sub(rf"\1?{_MASK}", words)
     words = _NAMED_SECRETS.sub(rf"\1{_MASK}", words)
@@ -45,25 +46,25 @@ def vendor_reason(text: str) -> str:
 
 
 def read_text(value: Any) -> str:
-    """The beginning of a message; empty if `value` is not text."""
+    """Returns the beginning of a message, or an empty string if `value` is not text."""
     return value[:MAX_READ_CHARACTERS] if isinstance(value, str) else ""
 
 
 def read_name(value: Any) -> str:
-    """A code, type or parameter that a vendor names; empty if `value` is not a name."""
+    """Returns a code, type or parameter that a vendor names, or an empty string."""
     if not isinstance(value, str) or len(value) > MAX_NAME_CHARACTERS:
         return ""
     return value if _NAME.fullmatch(value) else ""
 
 
 def without_quotes(text: str) -> str:
-    """`text` in lower case without what it quotes: vendors put a caller's words in quotes."""
+    """Returns `text` in lower case without its quotations: vendors quote the caller's text."""
     return _QUOTED.sub(" ", text).lower()
 
 
 def outside_all_quotes(text: str) -> str:
-    """What stands before the first and after the last quote of `text`, in lower case: whoever is
-    quoted may have written quotes too."""
+    """Returns what stands before the first and after the last quote of `text`, in lower case: the
+    quoted text may itself contain quotes."""
     marks = [match.start() for match in _QUOTE.finditer(text)]
     if not marks:
         return text.lower()
@@ -72,20 +73,20 @@ def outside_all_quotes(text: str) -> str:
 
 
 def is_about_a_model(text: str) -> bool:
-    """Whether a 403 says that one model is not for us. Its key may still use others, so it is not
-    to be given up for one."""
+    """Returns whether a 403 is about one model. The key may still work for other models, so it must
+    not be disabled."""
     return _ONE_MODEL.search(text) is not None
 
 
 def mentions(text: str, name: str) -> bool:
-    """Whether `text` holds `name` as a word of its own."""
+    """Returns whether `text` contains `name` as a word of its own."""
     if not name:
         return False
     start = text.find(name)
     while start >= 0:
         end = start + len(name)
         before, after = text[:start][-1:], text[end : end + 2]
-        # A full stop may end a sentence, or go on with a longer name.
+        # A full stop may end a sentence or continue a longer name.
         goes_on = _is_in_name(after[:1]) or (after[:1] in (".", ":") and _is_in_name(after[1:]))
         if not _is_in_name(before) and not goes_on:
             return True

@@ -1,7 +1,6 @@
-"""Content blocks of Anthropic Messages, read and written, and the ids that tie them together.
+"""Reads and writes content blocks of Anthropic Messages, and the ids that connect them.
 
-Source: https://platform.claude.com/docs/en/api/messages. Whole messages are in `anthropic_request`
-and `anthropic_answer`.
+Source: https://platform.claude.com/docs/en/api/messages
 """
 
 import re
@@ -38,7 +37,7 @@ _DIGEST_LENGTH: Final = 24
 
 
 def read_content(owner: Fields, name: str) -> tuple[Part, ...]:
-    """The parts of a field that is a string or an array of blocks. Raises `InvalidRequest`."""
+    """Returns the parts of a string or an array of blocks. Raises `InvalidRequest`."""
     value = owner.required(name)
     if isinstance(value, str):
         return (TextPart(value),)
@@ -48,7 +47,7 @@ def read_content(owner: Fields, name: str) -> tuple[Part, ...]:
 
 
 def read_block(block: Fields) -> Part:
-    """The part a block means; a `ForeignPart` for what no other format has. Raises
+    """Returns the part of a block; a `ForeignPart` for what no other format has. Raises
     `InvalidRequest`."""
     match block.required_string("type"):
         case "text":
@@ -110,10 +109,10 @@ def _read_tool_result(block: Fields) -> Part:
 
 
 def write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
-    """The block to send to the vendor; None for what is left out.
+    """Returns the block for the vendor, or None if it is left out.
 
-    Left out are empty texts, which the vendor refuses, and thinking without a signature, which
-    only its own vendor would take back (named in `ignored`). Raises `UnsupportedRequest`.
+    Empty texts, which the vendor refuses, are left out, and so is reasoning without a signature,
+    which only its own vendor accepts (named in `ignored`). Raises `UnsupportedRequest`.
     """
     block = _write_block(part, ignored)
     if (
@@ -193,9 +192,9 @@ def _tool_result(part: ToolResultPart, ignored: list[str]) -> dict[str, Any]:
 
 
 def tool_input(arguments: str) -> Mapping[str, Any]:
-    """A call's arguments as the object that `tool_use` wants.
+    """Returns a call's arguments as the object that `tool_use` requires.
 
-    What is no JSON object is wrapped as Anthropic advises for broken input:
+    Anything but a JSON object is wrapped as Anthropic advises for invalid input:
     https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming
     """
     if not arguments.strip():
@@ -208,14 +207,14 @@ def tool_input(arguments: str) -> Mapping[str, Any]:
 
 
 def tool_id_for_vendor(call_id: str) -> str:
-    """The id as Anthropic takes it (`^[a-zA-Z0-9_-]+$`): the same for the same `call_id`, so that
-    a call and its result stay together."""
+    """Returns the id in the form that Anthropic accepts (`^[a-zA-Z0-9_-]+$`). Equal ids give equal
+    results, so a call and its result stay together."""
     call_id, _ = split_signature(call_id)
     return call_id if _SAFE_ID.fullmatch(call_id) else _derived("toolu_", call_id)
 
 
 def tool_id_for_caller(call_id: str) -> str:
-    """The id as Anthropic's own look, the same for the same `call_id`."""
+    """Returns a call id that looks like Anthropic's; equal ids give equal results."""
     plain, signature = split_signature(call_id)
     if not (plain.startswith("toolu_") and _SAFE_ID.fullmatch(plain)):
         plain = _derived("toolu_", plain)
@@ -223,7 +222,7 @@ def tool_id_for_caller(call_id: str) -> str:
 
 
 def message_id(answer_id: str) -> str:
-    """The id of an answer as Anthropic's own look, the same for the same `answer_id`."""
+    """Returns an answer id that looks like Anthropic's; equal ids give equal results."""
     return answer_id if answer_id.startswith("msg_") else _derived("msg_", answer_id)
 
 

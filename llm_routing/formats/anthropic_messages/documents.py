@@ -1,4 +1,4 @@
-"""Blocks of Anthropic Messages that are read as files, or as what they say in words.
+"""Reads blocks of Anthropic Messages as files or as text that other formats can carry.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/pdf-support, /search-results and
 /agents-and-tools/tool-use/tool-search-tool.
@@ -13,7 +13,7 @@ from llm_routing.formats.fields import Fields
 
 
 def read_document(block: Fields) -> Part | None:
-    """The file or the text of a `document`; None where only its own vendor can read it."""
+    """Returns the file or the text of a `document`, or None if only its own vendor can read it."""
     source = block.object("source")
     if source is None:
         return None
@@ -34,7 +34,7 @@ def read_document(block: Fields) -> Part | None:
 
 
 def in_words(block: Mapping[str, Any]) -> str | None:
-    """What a block without a counterpart elsewhere says; None where that is more than words."""
+    """Returns the text that stands for a block in other formats, or None if there is none."""
     match block.get("type"):
         case "tool_reference":
             return f"The tool {block.get('tool_name')} is available."
@@ -51,7 +51,7 @@ def in_words(block: Mapping[str, Any]) -> str | None:
 
 
 def _text(content: Any) -> str | None:
-    """The text of a string or of blocks that are all text."""
+    """Returns the text of a string or of blocks that are all text."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -62,7 +62,7 @@ def _text(content: Any) -> str | None:
 
 
 def _said(value: Any) -> Iterator[str]:
-    """The words in the result of a server's tool, such as titles and addresses of pages."""
+    """Yields the texts in the result of a server tool, such as titles and addresses of pages."""
     if isinstance(value, str):
         yield value
     for item in value if isinstance(value, list) else [value]:

@@ -1,4 +1,4 @@
-"""Errors of Anthropic Messages: the vendor's mapped to ours, and ours in its envelope.
+"""Maps errors of Anthropic-format vendors to ours, and writes ours in Anthropic's envelope.
 
 Source: https://platform.claude.com/docs/en/api/errors
 """
@@ -49,7 +49,7 @@ _TYPES_BY_STATUS: Final = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-# An error inside a 200 has a type alone; the status it would have had otherwise.
+# An error inside a 200 has only a type; this is the status that it stands for.
 _STATUS_BY_TYPE: Final = {
     **{name: status for status, name in _TYPES_BY_STATUS.items()},
     "api_error": 500,
@@ -61,14 +61,14 @@ _ERRORS_BY_STATUS: Final[Mapping[int, type[UpstreamError]]] = {
     404: RequestRejected,
     405: EndpointNotFound,
     408: UpstreamTimeout,
-    # By bytes it does not fit here; another vendor's limit may be wider.
+    # The request has too many bytes for this vendor; another one's limit may be higher.
     413: ContextTooLong,
     429: RateLimited,
     503: UpstreamOverloaded,
     504: UpstreamTimeout,
     529: UpstreamOverloaded,
 }
-# What only the words tell. All of them come as invalid_request_error.
+# Phrases of messages. All of these come as invalid_request_error.
 _ERRORS_BY_PHRASE: Final[tuple[tuple[str, type[UpstreamError]], ...]] = (
     ("prompt is too long", ContextTooLong),
     ("exceed context limit", ContextTooLong),
@@ -81,7 +81,7 @@ _ERRORS_BY_PHRASE: Final[tuple[tuple[str, type[UpstreamError]], ...]] = (
 _PARAM: Final = re.compile(r"([a-z_]+(?:\.[A-Za-z0-9_]+)*): ")
 _OF_A_MODEL: Final = "model: "
 MAX_UNSUPPORTED_NAMES: Final = 32
-"""Names in `details.unsupported` that are read."""
+"""How many names in `details.unsupported` are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class _Said:
 
 
 def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
-    """The failure that a non-2xx answer means, with the vendor's own reason."""
+    """Returns the failure that a non-2xx answer means, with the vendor's own reason."""
     try:
         value = decode(body)
     except ValueError:
@@ -105,7 +105,7 @@ def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamE
 
 
 def error_in_answer(value: Mapping[str, Any]) -> UpstreamError:
-    """The failure that an error envelope inside a 200 means."""
+    """Returns the failure that an error envelope inside a 200 means."""
     said = _said(value)
     return _failure(_STATUS_BY_TYPE.get(said.type, 500), said, None)
 
@@ -153,13 +153,13 @@ def _failure(status: int, said: _Said, retry_after: float | None) -> UpstreamErr
 
 
 def _kind(status: int, said: _Said) -> tuple[type[UpstreamError], Basis, str]:
-    """The class of an error, what told it, and the words that did."""
+    """Returns the class of an error, what decided it, and the matched phrase."""
     if said.type == "billing_error" or said.code.endswith("spend_limit_reached"):
         return QuotaExhausted, Basis.CODE, ""
     if said.type == "overloaded_error":
         return UpstreamOverloaded, Basis.CODE, ""
     if 400 <= status < 500 and said.code.startswith("thread_"):
-        # Clients act on these codes, also on those that come with a 409.
+        # Clients act on these codes, also if they come with a 409.
         return RequestRejected, Basis.CODE, ""
     if 400 <= status < 500:
         words = without_quotes(said.reason)
@@ -174,14 +174,15 @@ def _kind(status: int, said: _Said) -> tuple[type[UpstreamError], Basis, str]:
         return EndpointNotFound, Basis.STATUS, ""
     if status in _ERRORS_BY_STATUS:
         return _ERRORS_BY_STATUS[status], Basis.STATUS, ""
-    # A conflict or a redirect of theirs says nothing against the request.
+    # A conflict or a redirect says nothing against the request.
     is_rejected = 400 <= status < 500 and status != 409
     return RequestRejected if is_rejected else ServerFailed, Basis.STATUS, ""
 
 
 def error_body(error: LLMError, request_id: str) -> dict[str, Any]:
-    """The envelope for callers. `details.error_code`, where Anthropic's own SDK looks for one, is
-    the vendor's if it is one of this format, for clients act on it, else our stable code."""
+    """Returns the envelope for callers. `details.error_code`, where Anthropic's own SDK looks for a
+    code, is the vendor's if it speaks this format, because clients act on it; otherwise it is
+    our stable code."""
     status = error.http_status
     kind = "invalid_request_error" if status < 500 else "api_error"
     vendor = error.details if isinstance(error, UpstreamError) and status < 500 else None
@@ -211,5 +212,5 @@ def error_body(error: LLMError, request_id: str) -> dict[str, Any]:
 
 
 def write_error(error: LLMError, request_id: str) -> bytes:
-    """The body of an error for callers."""
+    """Returns the body of an error for callers."""
     return encode(error_body(error, request_id))

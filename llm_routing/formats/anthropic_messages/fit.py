@@ -1,6 +1,6 @@
 """Fits a request of Anthropic Messages to the model it goes to.
 
-How much to think is in `anthropic_thinking`, which schemas are enforced in `anthropic_strict`.
+Reasoning settings are fitted in `reasoning`, enforced schemas in `strict_tools`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ _IDS: Final = ("id", "tool_use_id")
 def fit_limit(
     body: dict[str, Any], request: LLMRequest, target: Target, ignored: list[str]
 ) -> None:
-    """The longest answer within the model's limit."""
+    """Keeps `max_tokens` within the model's limit."""
     most = target.model.max_output_tokens
     if most is None or body["max_tokens"] <= most:
         return
@@ -39,8 +39,8 @@ def fit_limit(
 
 
 def fit_request(body: dict[str, Any], target: Target, ignored: list[str], *, is_own: bool) -> None:
-    """Changes `body`, of which only the outermost object is ours to change where it `is_own`, the
-    caller's, and adds what is left out to `ignored`. Raises `UnsupportedRequest`."""
+    """Fits `body` in place and adds the names of ignored fields to `ignored`. If the body `is_own`,
+    the caller's, only its outermost object is changed. Raises `UnsupportedRequest`."""
     if is_own and not _ASKING.isdisjoint(body):
         _check_answer(body, target)
         fit_own_thinking(body, target.model, ignored)
@@ -68,7 +68,7 @@ def _fit_names_and_ids(body: dict[str, Any], longest: int | None) -> None:
 
 
 def _named(owner: Mapping[str, Any], longest: int | None) -> Mapping[str, Any]:
-    """A tool, a call or a choice under a name that the vendor takes."""
+    """Returns a tool, a call or a choice with a name that the vendor accepts."""
     name = owner.get("name")
     if not isinstance(name, str) or (fitted := fitted_name(name, longest)) == name:
         return owner
@@ -76,7 +76,7 @@ def _named(owner: Mapping[str, Any], longest: int | None) -> Mapping[str, Any]:
 
 
 def _with_object(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The tool with a schema that is one object."""
+    """Returns the tool with a schema that is one object."""
     schema = tool.get("input_schema")
     if not isinstance(schema, Mapping) or not is_refused(schema):
         return tool
@@ -102,8 +102,8 @@ def _block(block: Mapping[str, Any], longest: int | None) -> Mapping[str, Any]:
 
 
 def _fit_cache_marks(body: dict[str, Any], ignored: list[str]) -> None:
-    """Leaves the last marks, where there are more than the vendor takes: the last one caches all
-    that the ones before it do."""
+    """Keeps the last cache marks if there are more than the vendor accepts: the last one caches
+    everything before it."""
     marked = [block for block in _blocks(body) if "cache_control" in block]
     for block in marked[:-_MAX_CACHE_MARKS]:
         del block["cache_control"]

@@ -1,7 +1,6 @@
-"""Requests as callers of Anthropic Messages write them, read into canonical form.
+"""Reads callers' requests of Anthropic Messages into canonical form.
 
-Writing one for a vendor is in `anthropic_build`. Source:
-https://platform.claude.com/docs/en/api/messages (anthropic-version 2023-06-01).
+Source: https://platform.claude.com/docs/en/api/messages (anthropic-version 2023-06-01).
 """
 
 from collections.abc import Iterator
@@ -38,14 +37,14 @@ _CHOICE_MODES = {
 
 
 def read_request(body: Any) -> LLMRequest:
-    """The canonical request of a body of `POST /v1/messages`. Raises `InvalidRequest`."""
+    """Returns the canonical request of a body of `POST /v1/messages`. Raises `InvalidRequest`."""
     fields = Fields(body)
     return _parse(fields, fields.required_integer("max_tokens", 0))
 
 
 def read_count_tokens_request(body: Any) -> LLMRequest:
-    """The canonical request of a body of `POST /v1/messages/count_tokens`, where no answer and
-    so no `max_tokens` is asked for. Raises `InvalidRequest`."""
+    """Returns the canonical request of a body of `POST /v1/messages/count_tokens`, which needs no
+    `max_tokens`. Raises `InvalidRequest`."""
     return _parse(Fields(body), None)
 
 
@@ -69,7 +68,7 @@ def _parse(body: Fields, max_tokens: int | None) -> LLMRequest:
         stream=body.boolean("stream") or False,
         include_usage=True,
         thread=_read_thread(body),
-        # An answer in a thread can be gone on from once.
+        # An answer in a thread can be continued only once.
         cache=False if body.get("thread") is not None else None,
         source=Source(ANTHROPIC_MESSAGES, body.value),
     )
@@ -96,7 +95,7 @@ def _read_messages(body: Fields) -> Iterator[Message]:
 
 
 def _messages(body: Fields) -> tuple[Fields, ...]:
-    """The messages, of which there may be none where a thread holds the earlier ones."""
+    """Returns the messages, which may be empty if a thread holds the earlier ones."""
     thread = _read_thread(body)
     if thread is not None and thread.previous is not None:
         body.required("messages")
@@ -116,7 +115,8 @@ def _read_thread(body: Fields) -> Thread | None:
 
 
 def _read_system(owner: Fields, name: str) -> tuple[Part, ...]:
-    """The parts of a system message. What is not text is for vendors of this format."""
+    """Returns the parts of a system message. Only vendors of this format accept parts other than
+    text."""
     parts = read_content(owner, name)
     if any(isinstance(part, ToolCallPart | ToolResultPart | ThinkingPart) for part in parts):
         raise owner.invalid(name, "may not hold tool_use, tool_result and thinking")
@@ -124,7 +124,8 @@ def _read_system(owner: Fields, name: str) -> tuple[Part, ...]:
 
 
 def _read_user_turn(message: Fields) -> Iterator[Message]:
-    """One message of the user; canonically, each result of a tool is a message of its own."""
+    """Yields the messages of a user's turn. In canonical form each tool result is a message of its
+    own."""
     said: list[Part] = []
     parts = read_content(message, "content")
     for part in parts:
@@ -169,7 +170,7 @@ def _read_parallel(choice: Fields) -> bool | None:
 
 
 def _read_response_format(body: Fields) -> ResponseFormat | None:
-    """`output_config.format`, or `output_format` as it was called in the beta."""
+    """Reads `output_config.format`, or `output_format`, its name in the beta."""
     config = body.object("output_config")
     wanted = (config.object("format") if config else None) or body.object("output_format")
     if wanted is None:

@@ -1,7 +1,6 @@
-"""Streamed answers of Anthropic Messages, read from a vendor.
+"""Reads streamed answers of vendors of Anthropic Messages.
 
-Writing them for callers is in `anthropic_render`. Source:
-https://platform.claude.com/docs/en/build-with-claude/streaming
+Source: https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -41,18 +40,18 @@ from .usage import Counts, counts_output, merged_counts, read_usage, write_usage
 
 _COUNTING: Final = frozenset({"message_start", "message_delta"})
 _BLANK_LINE: Final = b"\n\n"
-# Without one of these the answer has a hole, or what follows makes no sense.
+# If one of these is missing, the answer has a gap or the rest makes no sense.
 _PIECES: Final = frozenset({"message_start", "content_block_start", "content_block_delta"})
-# These hold no words; where one is missed, the answer does not end well.
+# These hold no content; if one is missing, the answer does not end properly.
 _WORDLESS: Final = frozenset({"ping", "content_block_stop", "message_delta", "message_stop"})
 
 
 class AnthropicStreamParser(EventStreamParser):
-    """See `StreamParser`. One for each answer. What follows `message_stop` is left out.
+    """See `StreamParser`. One per answer. Events after `message_stop` are dropped.
 
-    An event that cannot be read is left out too, and forgiven where it is no piece of the answer
-    and the rest proves complete: every block began and ended, and there is a stop reason. Once
-    there is one an error is the answer's end.
+    An unreadable event is dropped too, and forgiven if it holds no content and the rest is
+    complete: every block began and ended, and there is a stop reason. After the stop reason an
+    error ends the answer.
     """
 
     name = ANTHROPIC_MESSAGES
@@ -87,10 +86,10 @@ class AnthropicStreamParser(EventStreamParser):
             if not self._has_data and event.raw.lstrip()[:1] in (b"{", b"<"):
                 decoded(event.raw)
                 raise MalformedAnswer("The provider answered without a stream.")
-            # Its blank line is missing, and more will follow it where it is relayed.
+            # Its blank line is missing, but more events follow if it is relayed.
             whole = event._replace(raw=event.raw + _BLANK_LINE)
             was_malformed = self._is_malformed
-            # What cannot be read at the very end is no more than cut off.
+            # An unreadable last event was merely cut off.
             with suppress(MalformedAnswer):
                 if (frame := self._frame(whole)) is not None:
                     frames.append(frame)
@@ -135,14 +134,14 @@ class AnthropicStreamParser(EventStreamParser):
                 event, frame, lambda probe: self._read(probe, kind, decode(probe.data or b""))
             )
         else:
-            # Which blocks are open may have changed, and with it what a delta means.
+            # The set of open blocks may have changed, and with it the meaning of a delta.
             self._run.forget()
         return frame
 
     def _read(
         self, event: ServerSentEvent, kind: str, value: dict[str, Any], *, has_halves: bool = False
     ) -> Frame:
-        """The event as a frame. Its bytes are the vendor's where they are complete."""
+        """Returns the event as a frame, with the vendor's own bytes if they are complete."""
         owner = value.get("message") if kind == "message_start" else value
         counted, is_mended = self._mended_usage(owner) if kind in _COUNTING else (None, False)
         values, is_rewritten = self._repair.repair(kind, value)
@@ -167,8 +166,8 @@ class AnthropicStreamParser(EventStreamParser):
         return Frame(ANTHROPIC_MESSAGES, raw, tuple(events))
 
     def _mended_usage(self, owner: Any) -> tuple[Any, bool]:
-        """The usage that counts, and whether the vendor's was changed: callers see whole numbers,
-        and zeros in the place of counts that cannot be."""
+        """Returns the usage that counts, and whether the vendor's was changed: callers see
+        integers, and zeros in place of impossible counts."""
         if not isinstance(owner, dict):
             return None, False
         is_mended = repair_usage(owner)
@@ -179,7 +178,7 @@ class AnthropicStreamParser(EventStreamParser):
         return counted, is_mended
 
     def _refuse_gaps(self) -> None:
-        """Raises where an event that could not be read may be one that is missed."""
+        """Raises `MalformedAnswer` if a dropped event may be one that is missing."""
         if self._is_malformed:
             raise MalformedAnswer("A piece of the stream could not be read, and it is missed.")
 
@@ -215,7 +214,7 @@ class AnthropicStreamParser(EventStreamParser):
                 else:
                     self._without_input.add(index)
             case _:
-                # A block of this format alone; whoever speaks it is sent the bytes.
+                # A block that only this format has; its callers receive the bytes.
                 pass
 
     def _read_delta(self, event: Fields) -> Iterator[StreamEvent]:
@@ -250,7 +249,7 @@ class AnthropicStreamParser(EventStreamParser):
         if signature is not None:
             yield ThinkingEnded(signature=signature or None)
         if index in self._without_input:
-            # A call without input, which streams as nothing at all and is an empty object.
+            # A call without input streams no delta, and means an empty object.
             self._without_input.discard(index)
             yield ToolCallDelta(self._tool_calls[index], "{}")
 

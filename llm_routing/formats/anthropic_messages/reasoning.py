@@ -1,7 +1,7 @@
-"""How much Claude may think, as the model takes it.
+"""Writes reasoning settings as each Claude model accepts them.
 
-Models that refuse sampling parameters (Claude Opus 4.7 and later) are those that refuse a budget;
-models without structured outputs are older than effort and adaptive thinking. Sources:
+Models that refuse sampling parameters (Claude Opus 4.7 and later) also refuse a budget; models
+without structured outputs are older than effort and adaptive thinking. Sources:
 https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking, /extended-thinking, /effort
 """
 
@@ -13,7 +13,7 @@ from llm_routing.core.routing_table import ModelSpec
 
 MIN_BUDGET: Final = 1024
 
-# Which share of the answer's tokens an effort may spend on thinking.
+# The share of the answer's tokens that an effort may spend on reasoning.
 _SHARES: Final = {
     "minimal": 0.1,
     "low": 0.2,
@@ -22,14 +22,14 @@ _SHARES: Final = {
     "xhigh": 0.9,
     "max": 0.95,
 }
-# Beside a budget the vendor refuses these.
+# The vendor refuses these beside a budget.
 _SAMPLING: Final = ("temperature", "top_k", "top_p")
 
 
 def write_thinking(
     body: dict[str, Any], reasoning: Reasoning | None, model: ModelSpec, ignored: list[str]
 ) -> None:
-    """Writes into `body` what a caller of another format asks for."""
+    """Writes the reasoning settings of a caller of another format into `body`."""
     if reasoning is None:
         return
     if not _offers(model, "reasoning"):
@@ -46,7 +46,7 @@ def write_thinking(
 
 
 def _write_adaptive(body: dict[str, Any], reasoning: Reasoning, ignored: list[str]) -> None:
-    """Some of these models cannot be told not to think."""
+    """Writes adaptive thinking. Some of these models cannot be told not to reason."""
     effort = reasoning.effort if reasoning.enabled else "minimal"
     if not reasoning.enabled or _forces_a_tool(body):
         ignored.append("reasoning")
@@ -62,7 +62,7 @@ def _write_adaptive(body: dict[str, Any], reasoning: Reasoning, ignored: list[st
 
 
 def fit_own_thinking(body: dict[str, Any], model: ModelSpec, ignored: list[str]) -> None:
-    """Fits what a caller of Anthropic's own format asks for, whose body this is, to the model."""
+    """Fits the reasoning settings in a body of Anthropic's own format to the model."""
     thinking = body.get("thinking")
     kind = thinking.get("type") if isinstance(thinking, Mapping) else None
     can_think = _offers(model, "reasoning")
@@ -95,7 +95,7 @@ def fit_own_thinking(body: dict[str, Any], model: ModelSpec, ignored: list[str])
 
 
 def _take_effort(body: dict[str, Any], ignored: list[str]) -> str | None:
-    """Takes the effort out of a body, for a model that does not know it."""
+    """Removes the effort from a body, for a model that does not know it."""
     config = body.get("output_config")
     if not isinstance(config, Mapping) or config.get("effort") is None:
         return None
@@ -109,8 +109,8 @@ def _take_effort(body: dict[str, Any], ignored: list[str]) -> str | None:
 
 
 def _budget(body: Mapping[str, Any], asked: int | None, effort: str | None) -> int | None:
-    """The tokens to think with, where the vendor takes it: not beside a forced tool, not in the
-    midst of tool calls that began without thinking, and with room for an answer; else None."""
+    """Returns the reasoning budget that the vendor accepts. Returns None beside a forced tool,
+    after tool calls that began without reasoning, or without room for an answer."""
     max_tokens: int = body["max_tokens"]
     if (
         _forces_a_tool(body)
@@ -129,7 +129,7 @@ def _forces_a_tool(body: Mapping[str, Any]) -> bool:
 
 
 def _continues_without_thinking(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the last turn gives results to calls that no thinking came before."""
+    """Returns whether the last turn holds results of calls that no reasoning preceded."""
     if len(messages) < 2 or _first_type(messages[-1]) != "tool_result":
         return False
     return _first_type(messages[-2]) not in ("thinking", "redacted_thinking")
@@ -141,5 +141,5 @@ def _first_type(message: Mapping[str, Any]) -> str:
 
 
 def _offers(model: ModelSpec, capability: str) -> bool:
-    """A model that says nothing of its capabilities is believed to have them."""
+    """Returns whether a model has a capability. A model that lists none is assumed to have all."""
     return not model.capabilities or capability in model.capabilities

@@ -1,7 +1,7 @@
-"""Brings a vendor's messages and events into the form that Anthropic documents.
+"""Repairs vendors' messages and events to the form that Anthropic documents.
 
-Many servers speak Anthropic's format nearly; its own client parses it strictly. What is complete
-stays as it is. What it means is for `anthropic_answer` and `anthropic_stream`.
+Many servers nearly speak Anthropic's format; its own client parses it strictly. What is complete is
+not changed. The meaning of the repaired form is read in `response` and `read_stream`.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from llm_routing.formats.base import AnswerDefaults
 
 from .blocks import message_id
 
-# The text of a block and of a delta, by the delta's type.
+# The text field of a block and of a delta, by the delta's type.
 _TEXTS: Final = {
     "text_delta": "text",
     "thinking_delta": "thinking",
@@ -24,7 +24,7 @@ _BLOCK_OF: Final[Mapping[str, Mapping[str, str]]] = {
     "text_delta": {"type": "text", "text": ""},
     "thinking_delta": {"type": "thinking", "thinking": "", "signature": ""},
 }
-# OpenAI's words for the end, from servers that mix the formats up.
+# OpenAI's finish reasons, from servers that mix up the formats.
 _STOP_REASONS: Final = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -35,13 +35,13 @@ _ZEROS: Final = {"input_tokens": 0, "output_tokens": 0}
 
 
 class UnexpectedShape(ValueError):
-    """A piece of the answer is not what the format says."""
+    """A piece of the answer does not have the shape that the format documents."""
 
 
 def repair_message(
     message: dict[str, Any], defaults: AnswerDefaults, stop_reason: Any = None
 ) -> bool:
-    """Completes a message, without its blocks; whether anything was missing."""
+    """Completes a message, except for its blocks. Returns whether anything was missing."""
     changed = False
     for name, kind, value in (
         ("id", str, message_id(defaults.id)),
@@ -71,7 +71,7 @@ def repair_message(
 
 
 def repair_stop(owner: dict[str, Any]) -> bool:
-    """Brings OpenAI's words for the end into Anthropic's; whether they were."""
+    """Replaces OpenAI's finish reason by Anthropic's. Returns whether it was replaced."""
     reason = owner.get("stop_reason")
     if isinstance(reason, str) and reason in _STOP_REASONS:
         owner["stop_reason"] = _STOP_REASONS[reason]
@@ -80,7 +80,7 @@ def repair_stop(owner: dict[str, Any]) -> bool:
 
 
 def repair_block(block: Any, seed: str) -> bool:
-    """Completes a content block; whether anything was missing. Raises `UnexpectedShape`."""
+    """Completes a content block. Returns whether anything was missing. Raises `UnexpectedShape`."""
     if not isinstance(block, dict):
         raise UnexpectedShape("A block of the answer could not be read.")
     changed = False
@@ -106,7 +106,7 @@ def repair_block(block: Any, seed: str) -> bool:
 
 
 def _input(given: Any) -> dict[str, Any]:
-    """A call's input where it is not the object that it should be: its JSON text, or nothing."""
+    """Returns a call's input that is not an object as one: parsed from JSON text, or empty."""
     value: Any = given or {}
     if isinstance(given, str) and given:
         try:
@@ -119,7 +119,7 @@ def _input(given: Any) -> dict[str, Any]:
 
 
 class EventRepair:
-    """The events of one streamed answer, in order."""
+    """Repairs the events of one streamed answer, in order."""
 
     def __init__(self, defaults: AnswerDefaults) -> None:
         self._defaults = defaults
@@ -129,8 +129,8 @@ class EventRepair:
         self.halves = SurrogateJoiner()
 
     def repair(self, kind: str, event: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
-        """Brings an event into Anthropic's form, in place. What has to stand before it, and
-        whether it was changed. Raises `UnexpectedShape`."""
+        """Repairs an event in place. Returns the events to insert before it, and whether anything
+        was changed. Raises `UnexpectedShape`."""
         changed = event.get("type") != kind
         event["type"] = kind
         before: list[dict[str, Any]] = []
@@ -152,7 +152,8 @@ class EventRepair:
         return before, changed or bool(before)
 
     def join_halves(self, event: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """The repaired event without a lone surrogate, and what has to stand before it."""
+        """Returns the events to insert before the repaired event, and the event without lone
+        surrogates."""
         before: list[dict[str, Any]] = []
         if event["type"] == "content_block_delta":
             delta = event["delta"]
@@ -178,7 +179,7 @@ class EventRepair:
             raise UnexpectedShape("The start of the answer could not be read.")
         changed = repair_message(message, self._defaults)
         if self._id and message["id"] != self._id and self._blocks:
-            # Two answers in one stream: what a proxy makes of a retry.
+            # Two answers in one stream: a proxy has retried.
             raise UnexpectedShape("Another answer began in the middle of the stream.")
         self._id = message["id"] or "msg"
         return changed
@@ -200,7 +201,7 @@ class EventRepair:
         return repair_block(block, f"{self._id}/{number}") or changed
 
     def _repair_index(self, event: dict[str, Any]) -> bool:
-        """Numbers blocks as clients do, who add them to a list: from 0, in order of their start."""
+        """Numbers blocks from 0 in order of their start, because clients append them to a list."""
         given = event.get("index")
         number = self._numbers.get(given, given) if type(given) is int else self._blocks - 1
         event["index"] = number
@@ -229,7 +230,7 @@ class EventRepair:
             if block is None and name is not None:
                 raise UnexpectedShape("A delta of the answer belongs to no block.")
             if block is None:
-                # Nothing of the answer is in it, and clients would look for its block.
+                # It holds no content, and clients would look for its block.
                 event.clear()
                 event["type"] = "ping"
                 return True

@@ -1,7 +1,6 @@
-"""Whole answers of Anthropic Messages, read from vendors and written for callers.
+"""Reads and writes complete answers of Anthropic Messages, with helpers for streams.
 
-Streamed ones are in `anthropic_stream` and `anthropic_render`. Source:
-https://platform.claude.com/docs/en/api/messages
+Source: https://platform.claude.com/docs/en/api/messages
 """
 
 from typing import Any, Final
@@ -54,13 +53,12 @@ _STOP_REASONS: Final = {
 
 
 def decoded(body: bytes) -> Any:
-    """The value of a 2xx body. Raises `MalformedAnswer`, and what `map_error` says for an error
-    inside it."""
+    """Returns the value of a 2xx body. Raises `MalformedAnswer`, or the error inside it."""
     return _decoded(body)[0]
 
 
 def _decoded(body: bytes) -> tuple[Any, bool]:
-    """As `decoded`, and whether it had to be mended to be read."""
+    """Returns the value of a 2xx body, and whether it had to be repaired to be decoded."""
     is_mended = False
     try:
         value = decode(body)
@@ -75,7 +73,7 @@ def _decoded(body: bytes) -> tuple[Any, bool]:
 
 
 def read_response(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Completion:
-    """The completion of a 2xx body. Raises `MalformedAnswer`, or the error inside it."""
+    """Returns the completion of a 2xx body. Raises `MalformedAnswer`, or the error inside it."""
     value, is_rewritten = _decoded(body)
     try:
         message = Fields(value)
@@ -104,7 +102,7 @@ def read_response(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Comple
 
 
 def _repair(message: dict[str, Any], defaults: AnswerDefaults) -> bool:
-    """Brings a whole message into Anthropic's form, in place; whether it was not."""
+    """Repairs a complete message in place. Returns whether anything was changed."""
     content = message.get("content")
     if isinstance(content, str):
         message["content"] = content = [{"type": "text", "text": content}]
@@ -125,19 +123,19 @@ def _blocks(message: Fields) -> tuple[Fields, ...]:
 
 
 def finish_reason(stop_reason: str) -> FinishReason:
-    """What a `stop_reason` means; one of tomorrow is an end like any other."""
+    """Returns what a `stop_reason` means; an unknown one means a normal end."""
     return _FINISH_REASONS.get(stop_reason, FinishReason.STOP)
 
 
 def refusal_texts(owner: Fields) -> tuple[str, ...]:
-    """The explanation in `stop_details` of a message or a `message_delta`, if there is one."""
+    """Returns the explanation in `stop_details` of a message or a `message_delta`, if there is one."""
     details = owner.object("stop_details")
     words = details.string("explanation") if details else None
     return (words,) if words else ()
 
 
 def stop_reason_for(reason: FinishReason | None, *, called_tools: bool, refused: bool) -> str:
-    """The `stop_reason` to give a caller. Some vendors call tools or refuse and say `stop`."""
+    """Returns the `stop_reason` for a caller. Some vendors call tools or refuse and say `stop`."""
     if reason in (None, FinishReason.STOP):
         if refused:
             return "refusal"
@@ -148,8 +146,8 @@ def stop_reason_for(reason: FinishReason | None, *, called_tools: bool, refused:
 
 
 def stop_fields(stop_reason: str, stop_sequence: str | None) -> dict[str, Any]:
-    """What a message and a `message_delta` say of the stop. A refusal has its details; its words,
-    where there are any, are text, as they were when they streamed."""
+    """Returns the fields of a message or a `message_delta` about the stop. The text of a refusal is
+    in the content, as it was when it streamed."""
     fields: dict[str, Any] = {"stop_reason": stop_reason, "stop_sequence": stop_sequence}
     if stop_reason == "refusal":
         fields["stop_details"] = {"type": "refusal", "category": None, "explanation": None}
@@ -157,7 +155,7 @@ def stop_fields(stop_reason: str, stop_sequence: str | None) -> dict[str, Any]:
 
 
 def write_response(response: LLMResponse) -> bytes:
-    """The body for the caller: the vendor's own bytes where it speaks this format."""
+    """Returns the caller's body: the vendor's own bytes if they are in this format."""
     completion = response.completion
     if completion.format == ANTHROPIC_MESSAGES and completion.raw:
         return completion.raw
@@ -181,7 +179,7 @@ def write_response(response: LLMResponse) -> bytes:
 
 
 def _render_block(part: Part) -> dict[str, Any] | None:
-    """The block for the caller; None for what an answer of this format cannot hold."""
+    """Returns the block for the caller, or None for what an answer of this format cannot hold."""
     match part:
         case TextPart(text) | RefusalPart(text):
             return {"type": "text", "text": text} if text else None
@@ -203,7 +201,7 @@ def _render_block(part: Part) -> dict[str, Any] | None:
 
 
 def read_count_tokens(body: bytes) -> int:
-    """The number in a 2xx body of `count_tokens`. Raises as `read_response`."""
+    """Returns the number in a 2xx body of `count_tokens`. Raises as `read_response`."""
     value = decoded(body)
     try:
         return Fields(value).required_integer("input_tokens", 0, MAX_TOKEN_COUNT)
@@ -212,5 +210,5 @@ def read_count_tokens(body: bytes) -> int:
 
 
 def write_count_tokens(count: int) -> bytes:
-    """The body of an answer to `count_tokens`."""
+    """Returns the body of an answer to `count_tokens`."""
     return encode({"input_tokens": count})

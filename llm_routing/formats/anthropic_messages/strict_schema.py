@@ -1,4 +1,4 @@
-"""JSON Schema as Anthropic's structured outputs take it: a part of the standard.
+"""Rewrites a JSON Schema to the subset that Anthropic's structured outputs accept.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 """
@@ -27,22 +27,23 @@ _FORMATS: Final = frozenset(
     )
 )
 _REFERENCES: Final = ("#/$defs/", "#/definitions/")
-# Branches of `allOf` and properties in them that are merged: references can multiply them without
-# end.
+# How many branches of `allOf` and properties in them are merged: references can multiply them
+# without bound.
 _MAX_MERGED: Final = 20_000
 
 
 class UnsupportedSchemaError(Exception):
-    """A schema that could only be answered wrongly within the limits of structured outputs: one
-    with open maps, recursion, references to elsewhere, or branches that contradict each other."""
+    """A schema that structured outputs could only answer wrongly: one with open maps, recursion,
+    external references, or branches that contradict each other."""
 
 
 def supported_schema(schema: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-    """`schema` within the limits of structured outputs, and whether something of it is only told.
+    """Returns `schema` within the limits of structured outputs, and whether a part of it is only
+    described.
 
-    Every object is closed (`additionalProperties: false`), as the vendor demands. A constraint it
-    refuses (`minimum`, `maxLength`, `pattern` …) is told to the model in the description instead.
-    `allOf` is merged. Raises `UnsupportedSchemaError`.
+    Every object is closed (`additionalProperties: false`), as the vendor requires. Constraints that
+    it refuses (`minimum`, `maxLength`, `pattern` …) are written into the description. `allOf` is
+    merged. Raises `UnsupportedSchemaError`.
     """
     writer = _Writer(schema)
     return writer.written(schema), writer.is_told
@@ -60,7 +61,7 @@ class _Writer:
         _refuse_recursion(root, self._definitions)
 
     def written(self, schema: Any) -> dict[str, Any]:
-        """One schema, with all that is in it."""
+        """Returns one schema, rewritten with all its subschemas."""
         if schema is True:
             return {}
         if not isinstance(schema, Mapping):
@@ -88,7 +89,7 @@ class _Writer:
         return result
 
     def _close(self, schema: Mapping[str, Any], result: dict[str, Any]) -> None:
-        """Closes an object. One whose names are not known beforehand cannot be."""
+        """Closes an object. Raises `UnsupportedSchemaError` if its property names are not known."""
         others = schema.get("additionalProperties")
         has_names = "properties" in schema
         is_map = isinstance(others, Mapping) and bool(others)
@@ -99,7 +100,7 @@ class _Writer:
         result["additionalProperties"] = False
 
     def _merged(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The schema with its `allOf` in one."""
+        """Returns the schema with the branches of its `allOf` merged."""
         branches = schema.get("allOf")
         if not isinstance(branches, list):
             return schema
@@ -137,7 +138,7 @@ def _merge(whole: dict[str, Any], branch: Mapping[str, Any]) -> None:
 
 
 def _refuse_recursion(root: Mapping[str, Any], definitions: Mapping[str, Any]) -> None:
-    """Raises for a reference that leads elsewhere than to a definition, or back to where it is."""
+    """Raises `UnsupportedSchemaError` for a reference that is external or recursive."""
     leads_to = {name: set(_references(value)) for name, value in definitions.items()}
     if not definitions.keys() >= set(_references(root)):
         raise UnsupportedSchemaError

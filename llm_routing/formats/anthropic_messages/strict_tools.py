@@ -1,4 +1,4 @@
-"""How many schemas of one request Anthropic enforces, and which tools are among them.
+"""Limits how many schemas of one request are enforced, and chooses the tools whose schemas are.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/structured-outputs (limits)
 """
@@ -18,9 +18,9 @@ _SCHEMAS = ("anyOf", "oneOf", "allOf")
 def fit_strict_tools(
     body: dict[str, Any], target: Target, ignored: list[str], *, is_own: bool
 ) -> None:
-    """Leaves `strict` on as many tools as vendor and model take, the first ones first; the others
-    are sent without it. Schemas of a caller of another format are written as the vendor enforces
-    them."""
+    """Keeps `strict` on as many tools as vendor and model accept, in their order, and removes it
+    from the others. Schemas of callers of another format are rewritten to the subset that the
+    vendor enforces."""
     tools = body.get("tools")
     if not tools or not any(tool.get("strict") for tool in tools):
         return
@@ -60,14 +60,14 @@ def _fitted(
 
 
 class _StrictBudget:
-    """What is left of the limits."""
+    """What is left of the vendor's limits."""
 
     def __init__(self, limits: StrictLimits | None) -> None:
         self._limits = limits
         self._tools = self._optional = self._unions = 0
 
     def take(self, schema: Any, *, is_tool: bool) -> bool:
-        """Whether the schema still fits in; if it does, it is counted."""
+        """Returns whether the schema still fits. If it does, it is counted."""
         limits = self._limits
         optional = unions = 0
         for is_required, parameter in _parameters(schema):
@@ -90,7 +90,7 @@ class _StrictBudget:
 
 
 def _parameters(schema: Any) -> Iterator[tuple[bool, Any]]:
-    """The properties of all objects in a schema, and whether they are required."""
+    """Yields the properties of all objects in a schema, and whether they are required."""
     if not isinstance(schema, Mapping):
         return
     properties = schema.get("properties")

@@ -1,4 +1,4 @@
-"""Answers in threads: their ids say which target gave them (`core.threads`)."""
+"""Seals the ids of answers in threads, so that they tell which target answered (`core.threads`)."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -18,7 +18,7 @@ Seal = Callable[[str], str]
 
 
 def with_sealed_id(completion: Completion, seal: Seal) -> Completion:
-    """The completion under its sealed id, in its bytes too."""
+    """Returns the completion with its sealed id, also in its bytes."""
     sealed = seal(message_id(completion.id))
     raw = completion.raw
     if completion.format == ANTHROPIC_MESSAGES:
@@ -27,7 +27,7 @@ def with_sealed_id(completion: Completion, seal: Seal) -> Completion:
 
 
 class IdSealingParser:
-    """A parser whose answers begin with their sealed id."""
+    """A parser that replaces the id of the answer by its sealed id."""
 
     def __init__(self, parser: StreamParser, seal: Seal) -> None:
         self._parser = parser

@@ -1,4 +1,4 @@
-"""The `usage` of Anthropic Messages, read from vendors and written for callers.
+"""Reads and writes the `usage` of Anthropic Messages.
 
 Sources: https://platform.claude.com/docs/en/api/messages,
 https://platform.claude.com/docs/en/build-with-claude/streaming,
@@ -26,14 +26,14 @@ _OUTPUT: Final = (
     "output_tokens_details.thinking_tokens",
     "server_tool_use.web_search_requests",
 )
-# Sampling that the counts at the top leave out:
+# Iterations that the counts at the top leave out:
 # https://platform.claude.com/docs/en/build-with-claude/compaction
 _BESIDE: Final = frozenset({"compaction", "advisor_message"})
 
 
 def merged_counts(counts: Counts, usage: Any) -> Counts:
-    """The counts after one more report. Counts are cumulative and a later one corrects an earlier
-    one; a report may leave out what it has no news of, or write zeros for it."""
+    """Returns the counts after one more report. Counts are cumulative, and a later one corrects an
+    earlier one. A report may leave out counts that have not changed, or write zeros for them."""
     if not isinstance(usage, dict):
         return counts
     merged = dict(counts)
@@ -49,7 +49,7 @@ def merged_counts(counts: Counts, usage: Any) -> Counts:
 
 
 def counts_output(usage: Any) -> bool:
-    """Whether a report counts the answer."""
+    """Returns whether a report counts the answer."""
     return isinstance(usage, dict) and bool(_count(usage, "output_tokens"))
 
 
@@ -64,8 +64,8 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 
 def read_usage(counts: Counts) -> Usage | None:
-    """The usage in the wire's counts, whose `input_tokens` leave out what went through the
-    vendor's cache; None if there are none."""
+    """Returns the usage for the wire's counts, whose `input_tokens` exclude cached tokens; None if
+    there are none."""
     if not counts:
         return None
 
@@ -89,7 +89,8 @@ def read_usage(counts: Counts) -> Usage | None:
 
 
 def write_usage(usage: Usage | None) -> dict[str, Any]:
-    """The usage as the wire counts it, zeros where nothing is known: callers expect numbers."""
+    """Returns the usage as the wire counts it, with zeros for unknown counts: callers expect
+    numbers."""
     usage = usage or Usage()
     through_cache = usage.cached_input_tokens + usage.cache_write_tokens
     written: dict[str, Any] = {

@@ -1,7 +1,7 @@
-"""Requests as Anthropic Messages wants them, from the caller's body or from canonical form.
+"""Writes requests for vendors of Anthropic Messages, from the caller's body or canonical form.
 
-Reading a caller's is in `anthropic_request`. Source: https://platform.claude.com/docs/en/api/messages
-and the pages it links to (anthropic-version 2023-06-01).
+Source: https://platform.claude.com/docs/en/api/messages and the pages it links to
+(anthropic-version 2023-06-01).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ HEADERS: Final = {"anthropic-version": "2023-06-01", "content-type": "applicatio
 DEFAULT_MAX_TOKENS: Final = 4096
 
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
-# What POST /v1/messages/count_tokens knows of a request.
+# The fields of a request that POST /v1/messages/count_tokens accepts.
 _COUNTED: Final = frozenset(
     ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config")
 )
@@ -46,13 +46,13 @@ _CHOICE_TYPES: Final = {
     ToolChoiceMode.NAMED: "tool",
     ToolChoiceMode.NONE: "none",
 }
-# A schema that says no more than this is one for any object.
+# A schema with only these keywords accepts any object.
 _ANY_OBJECT: Final = frozenset(("type", "title", "description", "$schema"))
 _JSON_INSTRUCTION: Final = "Answer with a single JSON object and nothing else."
 
 
 def write_request(request: LLMRequest, target: Target) -> WireRequest:
-    """The request for `POST /v1/messages`. Raises `UnsupportedRequest`."""
+    """Returns the request for `POST /v1/messages`. Raises `UnsupportedRequest`."""
     ignored: list[str] = []
     body = _body(request, target, ignored)
     if request.stream:
@@ -63,7 +63,7 @@ def write_request(request: LLMRequest, target: Target) -> WireRequest:
 
 
 def write_count_tokens_request(request: LLMRequest, target: Target) -> WireRequest:
-    """The request for `POST /v1/messages/count_tokens`. Raises `UnsupportedRequest`.
+    """Returns the request for `POST /v1/messages/count_tokens`. Raises `UnsupportedRequest`.
 
     Source: https://platform.claude.com/docs/en/api/messages-count-tokens
     """
@@ -114,7 +114,7 @@ def _body(request: LLMRequest, target: Target, ignored: list[str]) -> dict[str, 
 def _from_source(
     source: Mapping[str, Any], request: LLMRequest, target: Target, ignored: list[str]
 ) -> dict[str, Any]:
-    """The caller's own body, with only what the route asks for changed."""
+    """Returns the caller's own body with the route's settings applied."""
     body, model = dict(source), target.model
     body["model"] = model.model_id
     if request.thread is not None:
@@ -130,7 +130,7 @@ def _from_source(
     elif (
         request.temperature is not None
         and body.get("temperature") is None
-        # A route's temperature gives way: beside these the vendor refuses it.
+        # A route's temperature is dropped, because the vendor refuses it beside these.
         and body.get("thinking") is None
         and body.get("top_p") is None
     ):
@@ -139,8 +139,8 @@ def _from_source(
 
 
 def _write_thread(body: dict[str, Any], thread: Thread, target: Target, ignored: list[str]) -> None:
-    """Names the answer to go on from as the vendor knows it; without a vendor that holds threads
-    there is none to begin."""
+    """Writes the vendor's own id of the answer to continue. At a vendor that does not hold threads,
+    none is begun."""
     if not target.provider.quirks.holds_threads:
         del body["thread"]
         ignored.append("thread")
@@ -149,8 +149,8 @@ def _write_thread(body: dict[str, Any], thread: Thread, target: Target, ignored:
 
 
 def _without_unsigned_thinking(messages: Sequence[Any]) -> Sequence[Any]:
-    """The messages without thinking that no vendor of this format wrote: we give callers that of
-    other vendors with an empty signature, they send it back, and Anthropic would refuse it."""
+    """Returns the messages without unsigned reasoning. Callers receive the reasoning of other
+    vendors with an empty signature and send it back, and Anthropic would refuse it."""
     cleaned: list[Any] = []
     for message in messages:
         content = message["content"]
@@ -175,7 +175,7 @@ def _max_tokens(request: LLMRequest, model: ModelSpec) -> int:
 
 
 class _Builder:
-    """Writes one canonical request; what has no word here goes to `ignored`."""
+    """Writes one canonical request; what the format lacks is added to `ignored`."""
 
     def __init__(self, request: LLMRequest, target: Target, ignored: list[str]) -> None:
         self._request = request
@@ -186,7 +186,7 @@ class _Builder:
         self._body: dict[str, Any] = {}
 
     def build(self) -> dict[str, Any]:
-        """The body, without `stream`. Raises `UnsupportedRequest`."""
+        """Returns the body, without `stream`. Raises `UnsupportedRequest`."""
         self._ignored += untranslated_fields(self._request.source)
         self._refuse_alternatives()
         messages = self._messages()
@@ -221,10 +221,11 @@ class _Builder:
         self._ignored += [name for name, is_asked in unspoken.items() if is_asked]
 
     def _messages(self) -> list[dict[str, Any]]:
-        """The turns, consecutive ones of a role merged, as the vendor would merge them itself.
+        """Returns the turns, with consecutive turns of one role merged as the vendor would merge
+        them.
 
-        System messages are moved to the front, joined by a line end: so does Anthropic's own
-        https://platform.claude.com/docs/en/api/openai-sdk.
+        System messages are moved to the front and joined by a line end, as Anthropic's own
+        compatibility layer does: https://platform.claude.com/docs/en/api/openai-sdk.
         """
         if self._request.system_prompt:
             self._system.append(TextPart(self._request.system_prompt))
@@ -244,18 +245,18 @@ class _Builder:
             else:
                 turns.append({"role": role, "content": blocks})
         if not turns and self._system:
-            # Instructions alone are what the user says; the vendor wants a turn of the user.
+            # The vendor requires a user turn, so instructions alone are sent as the user's.
             said = [write_block(part, self._ignored) for part in self._system]
             turns.append({"role": "user", "content": said})
             self._system = []
         if not turns:
             raise UnsupportedRequest("Anthropic Messages needs a message with words in it.")
         for turn in turns:
-            # The results of tools come first in the turn that answers the calls.
+            # Tool results come first in the turn that answers the calls.
             turn["content"].sort(key=lambda block: block["type"] != "tool_result")
         last = turns[-1]["content"][-1]
         if turns[-1]["role"] == "assistant" and last["type"] == "text":
-            # The vendor refuses an answer begun that ends with white space.
+            # The vendor refuses a prefill that ends with white space.
             last["text"] = last["text"].rstrip()
         return turns
 
@@ -295,7 +296,7 @@ class _Builder:
             return
         schema = wanted.schema or {}
         if wanted.kind is AnswerFormat.JSON_OBJECT or schema.keys() <= _ANY_OBJECT:
-            # Without a schema the vendor guarantees nothing; asking is the nearest thing.
+            # Without a schema the vendor enforces nothing, so the model is asked for JSON.
             self._system.append(TextPart(_JSON_INSTRUCTION))
             self._ignored.append("response_format")
             return
@@ -328,7 +329,7 @@ class _Builder:
             refused = (
                 "no_sampling" in self._model.capabilities
                 or "thinking" in self._body
-                # Since Claude 4.5, one of the two alone.
+                # Since Claude 4.5 only one of the two is accepted.
                 or (name == "top_p" and request.temperature is not None)
             )
             if not refused:
@@ -340,7 +341,7 @@ class _Builder:
             self._ignored.append("temperature")
 
     def _was_asked(self, name: str) -> bool:
-        """What only the route set is not worth a mention."""
+        """Returns whether the caller set the field. Settings of the route are not reported."""
         source = self._request.source
         return source is None or source.body.get(name) is not None
 
@@ -352,13 +353,14 @@ class _Builder:
             self._body["stop_sequences"] = stop
 
     def _offers(self, capability: str) -> bool:
-        """A model that says nothing of its capabilities is believed to have them."""
+        """Returns whether the model has a capability. A model that lists none is assumed to have
+        all."""
         capabilities = self._model.capabilities
         return not capabilities or capability in capabilities
 
 
 def _write_system(texts: Sequence[TextPart]) -> str | list[dict[str, Any]]:
-    """One text, or blocks where one of them ends what is to be cached."""
+    """Returns one text, or blocks if one of them has a cache mark."""
     if all(part.cache_control is None for part in texts):
         return "\n".join(part.text for part in texts)
     return [block for part in texts if (block := write_block(part, []))]

@@ -1,7 +1,6 @@
-"""Streamed answers of Anthropic Messages, written for a caller.
+"""Writes streamed answers for callers of Anthropic Messages.
 
-Reading a vendor's is in `anthropic_stream`. Source:
-https://platform.claude.com/docs/en/build-with-claude/streaming
+Source: https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
 from collections import deque
@@ -36,7 +35,7 @@ from .usage import write_usage
 
 @dataclass(slots=True)
 class _Call:
-    """A tool call and as much of its arguments as has come."""
+    """A tool call and the arguments received so far."""
 
     index: int
     id: str
@@ -55,10 +54,10 @@ class _Call:
 
 
 class AnthropicStreamRenderer:
-    """See `StreamRenderer`. One for each answer.
+    """See `StreamRenderer`. One per answer.
 
-    Blocks are opened and closed one after another, as callers know it. Vendors that write several
-    tool calls at once are put in order: a call waits until the one before it is complete.
+    Blocks are opened and closed one after another, as callers expect. If a vendor interleaves tool
+    calls, a call waits until the previous one is complete.
     """
 
     keep_alive = encode_event(b'{"type":"ping"}', "ping")
@@ -143,7 +142,7 @@ class AnthropicStreamRenderer:
                 return self._continue_call(event.index, event.arguments)
 
     def _start(self, answer_id: str, model: str, usage: Usage | None) -> bytes:
-        """`message_start`, once."""
+        """Returns `message_start`, once."""
         if self._is_started:
             return b""
         self._is_started = True
@@ -235,7 +234,7 @@ class AnthropicStreamRenderer:
         return closed + _event("content_block_start", index=self._block, content_block=block)
 
     def _close_all(self) -> bytes:
-        """Ends the open block, and gives the calls that waited for it."""
+        """Closes the open block, and writes the calls that waited for it."""
         closed = self._close()
         while self._waiting:
             closed += self._open_call(self._waiting.popleft()) + self._close()

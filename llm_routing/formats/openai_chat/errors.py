@@ -1,7 +1,8 @@
-"""Errors of OpenAI's format: vendors' answers mapped to ours, and ours in OpenAI's envelope.
+"""Maps errors of OpenAI-format vendors to ours, and writes ours in OpenAI's envelope.
 
 Sources: https://platform.openai.com/docs/guides/error-codes, https://openrouter.ai/docs/api/errors,
-https://api-docs.deepseek.com/quick_start/error_codes, https://docs.mistral.ai/resources/error-glossary
+https://api-docs.deepseek.com/quick_start/error_codes,
+https://docs.mistral.ai/resources/error-glossary
 """
 
 import re
@@ -42,7 +43,7 @@ _ERRORS_BY_STATUS: Final[Mapping[int, type[UpstreamError]]] = {
     404: RequestRejected,
     405: EndpointNotFound,
     408: UpstreamTimeout,
-    # By bytes it does not fit here; another vendor's limit may be wider.
+    # The request has too many bytes for this vendor; another one's limit may be higher.
     413: ContextTooLong,
     429: RateLimited,
     498: UpstreamOverloaded,
@@ -52,7 +53,7 @@ _ERRORS_BY_STATUS: Final[Mapping[int, type[UpstreamError]]] = {
     529: UpstreamOverloaded,
 }
 
-# What codes and types say, whatever the status. The names of several vendors; Google's reasons:
+# What codes and types mean, whatever the status. Names of several vendors; Google's reasons:
 # https://docs.cloud.google.com/service-infrastructure/docs/service-management/reference/rpc/google.api#errorreason
 _ERRORS_BY_NAME: Final[Mapping[str, type[UpstreamError]]] = {
     "context_length_exceeded": ContextTooLong,
@@ -80,7 +81,7 @@ _ERRORS_BY_NAME: Final[Mapping[str, type[UpstreamError]]] = {
     "overloaded_error": UpstreamOverloaded,
 }
 
-# The status that an error without one would have had: inside a 200, in the midst of a stream.
+# The status that an error inside a 200 or inside a stream stands for.
 _STATUS_BY_NAME: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,
     "badrequesterror": 400,
@@ -105,7 +106,7 @@ _STATUS_BY_NAME: Final[Mapping[str, int]] = {
     "timeout": 504,
 }
 
-# What only the words tell, in an answer of 4xx or 500.
+# Phrases of messages, in answers with a 4xx status or 500.
 _ERRORS_BY_PHRASE: Final[tuple[tuple[re.Pattern[str], type[UpstreamError]], ...]] = (
     (
         re.compile(
@@ -159,12 +160,12 @@ _MESSAGES: Final[Mapping[type[UpstreamError], str]] = {
 }
 
 
-# What servers say of a path that they do not have; nothing of it is a caller's.
+# What servers answer for a path that they do not have; it never quotes the caller.
 _NO_SUCH_PATH: Final = ("", "not found", "404 not found", "404 page not found", "page not found")
 
 
 def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
-    """The failure that a non-2xx answer means, with the vendor's own reason."""
+    """Returns the failure that a non-2xx answer means, with the vendor's own reason."""
     try:
         value = decode(body)
     except ValueError:
@@ -175,8 +176,8 @@ def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamE
 
 
 def error_in_answer(value: Any) -> UpstreamError:
-    """The failure that an error inside a 200, or in the midst of a stream, means. Without a sign
-    of what it is, `MalformedAnswer`."""
+    """Returns the failure that an error inside a 200 or inside a stream means; `MalformedAnswer` if
+    the error does not say."""
     said = read_error(value)
     status = said.status or next(
         (_STATUS_BY_NAME[name] for name in said.names if name in _STATUS_BY_NAME), 0
@@ -186,7 +187,7 @@ def error_in_answer(value: Any) -> UpstreamError:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """The class of an error, what told it, and the words that did."""
+    """The class of an error, what decided it, and the matched phrase."""
 
     error_class: type[UpstreamError]
     basis: Basis = Basis.STATUS
@@ -215,7 +216,7 @@ def _kind(status: int, said: VendorErrorBody) -> _Kind:
         return _Kind(_ERRORS_BY_STATUS[status])
     if status == 0:
         return _Kind(MalformedAnswer)
-    # A conflict or a redirect of theirs says nothing against the request.
+    # A conflict or a redirect says nothing against the request.
     return _Kind(RequestRejected if 400 <= status < 500 and status != 409 else ServerFailed)
 
 
@@ -227,8 +228,8 @@ def _is_about_the_path(said: VendorErrorBody) -> bool:
 def _failure(
     kind: _Kind, said: VendorErrorBody, meant: int, status: int, retry_after: float | None
 ) -> UpstreamError:
-    """The error of `kind`; `meant` is the status that the error stands for, `status` that of the
-    HTTP answer."""
+    """Returns the error of `kind`. `meant` is the status that the error stands for, `status` that
+    of the HTTP answer."""
     reason = vendor_reason(said.reason)
     ending = f": {reason}" if reason else "."
     error = kind.error_class(
@@ -254,7 +255,7 @@ def _failure(
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, by `retry-after-ms` (OpenAI, Azure: the finer one) or by `retry-after`."""
+    """Returns the seconds in `retry-after-ms` (OpenAI, Azure; it is more precise) or `retry-after`."""
     try:
         seconds = float(headers.get("retry-after-ms", "")) / 1000
     except ValueError:
@@ -262,7 +263,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return parse_retry_after(str(seconds))
 
 
-# OpenAI's own codes where it has one for the same thing; else ours.
+# OpenAI's own codes where they exist, else ours.
 _CODES: Final[Mapping[str, str]] = {
     "unauthenticated": "invalid_api_key",
     "unknown_model": "model_not_found",
@@ -279,8 +280,9 @@ _TYPES: Final[Mapping[int, str]] = {
 
 
 def error_body(error: LLMError, request_id: str) -> dict[str, Any]:
-    """OpenAI's envelope. `attempts` lists what was tried, by target and reason. A vendor of this
-    format has its own `type`, `code` and `param` repeated, for clients act on them."""
+    """Returns OpenAI's envelope. `attempts` lists the targets that were tried and why they failed.
+    The `type`, `code` and `param` of a vendor of this format are kept, because clients act on
+    them."""
     status = error.http_status
     kind = "invalid_request_error" if status < 500 else "server_error"
     details = error.details if isinstance(error, UpstreamError) and status < 500 else None
@@ -302,5 +304,5 @@ def error_body(error: LLMError, request_id: str) -> dict[str, Any]:
 
 
 def write_error(error: LLMError, request_id: str) -> bytes:
-    """The body of an error for callers."""
+    """Returns the body of an error for callers."""
     return encode(error_body(error, request_id))

@@ -1,8 +1,8 @@
 """Fits a request of OpenAI Chat Completions to the vendor and the model it goes to.
 
-What a vendor takes is data (`Quirks`); here is what is done about it: a field or value that would
-be refused is fitted, or left out and named, or another target is asked (`UnsupportedRequest`). How
-much to think is in `openai_chat_reasoning`, messages are in `openai_chat_fit_messages`.
+What a vendor accepts is data (`Quirks`). A field or value that it would refuse is changed, or left
+out and named, or `UnsupportedRequest` is raised so that another target is asked. Reasoning settings
+are fitted in `reasoning`, messages in `fit_messages`.
 """
 
 from collections.abc import Mapping
@@ -24,15 +24,15 @@ _NOTHING: Final[frozenset[str]] = frozenset()
 _SAMPLING: Final = frozenset(("temperature", "top_p"))
 _PARALLEL: Final = "parallel_tool_calls"
 _ABOUT_TOOLS: Final = ("tools", "tool_choice", _PARALLEL)
-# Said by the gateway itself, in the end.
+# Written by the gateway itself at the end.
 _STREAMING: Final = frozenset(("stream", "stream_options"))
 
 
 def fit_request(
     body: dict[str, Any], request: LLMRequest, target: Target, ignored: list[str], *, is_own: bool
 ) -> None:
-    """Changes `body`, of which only the outermost object is ours to change, and adds what is left
-    out to `ignored`. `is_own`: the body is the caller's own. Raises `UnsupportedRequest`."""
+    """Fits `body` in place and adds the names of ignored fields to `ignored`. Only the outermost
+    object is changed. `is_own`: the body is the caller's own. Raises `UnsupportedRequest`."""
     fit = _Fit(body, request, target, ignored)
     fit_reasoning(body, request, target, ignored, is_own=is_own)
     fit.write_limit()
@@ -42,7 +42,7 @@ def fit_request(
     if body.get("tools"):
         fit.fit_tools()
     if body.get("tools") == []:
-        # Vendors refuse an empty list, and a choice among nothing.
+        # Vendors refuse an empty list, and a tool choice without tools.
         for name in _ABOUT_TOOLS:
             body.pop(name, None)
     fit_messages(body, target, ignored)
@@ -59,8 +59,8 @@ class _Fit:
         self._ignored = ignored
 
     def write_limit(self) -> None:
-        """The longest answer, under the vendor's name for it and within the model's limit. Where a
-        caller says both names, the newer one counts."""
+        """Writes the token limit under the vendor's name and within the model's limit. If the
+        caller set both names, the newer one wins."""
         body = self._body
         newer, older = body.pop("max_completion_tokens", None), body.pop("max_tokens", None)
         limit = older if newer is None else newer
@@ -75,8 +75,8 @@ class _Fit:
         body[self._quirks.limit_field] = limit
 
     def leave_out_fields(self) -> None:
-        """Renames fields, and leaves out what vendor or model refuses. What a caller in process
-        gives as a field of the vendor's own is believed to be one."""
+        """Renames fields, and leaves out what the vendor or the model refuses. Fields that a caller
+        in process gives as the vendor's own are kept."""
         body, quirks = self._body, self._quirks
         for name, theirs in quirks.field_names:
             value = body.pop(name, None)
@@ -108,7 +108,7 @@ class _Fit:
     def _leave_out(self, name: str) -> None:
         value = self._body.pop(name, None)
         if name == "tool_choice" and value == "none":
-            # Without tools it comes to the same.
+            # Having no tools is equivalent.
             self._body.pop("tools", None)
             return
         check_can_be_ignored(name, value)
@@ -116,7 +116,7 @@ class _Fit:
             self._ignored.append(name)
 
     def fit_values(self) -> None:
-        """Values within what the vendor takes."""
+        """Changes values to what the vendor accepts."""
         body, quirks = self._body, self._quirks
         for name, values in quirks.field_values:
             if isinstance(body.get(name), str) and body[name] not in values:
@@ -131,7 +131,7 @@ class _Fit:
             self._ignored.append("stop")
 
     def check_answer(self) -> None:
-        """Raises `UnsupportedRequest` where the vendor cannot give what is asked for."""
+        """Raises `UnsupportedRequest` if the vendor cannot give the requested kind of answer."""
         body, quirks = self._body, self._quirks
         if quirks.one_answer and (body.get("n") or 1) > 1:
             raise UnsupportedRequest(f"The vendor of {self._model.key} gives one answer.")
@@ -147,7 +147,7 @@ class _Fit:
             )
 
     def fit_tools(self) -> None:
-        """Tools under names and with schemas that the vendor takes."""
+        """Gives tools the names and schemas that the vendor accepts."""
         body = self._body
         choice = body.get("tool_choice")
         if isinstance(choice, dict):
@@ -155,8 +155,8 @@ class _Fit:
         body["tools"] = [self._tool(tool) for tool in body["tools"]]
 
     def _choice(self, choice: Mapping[str, Any]) -> Any:
-        """The choice as the vendor takes it. Only OpenAI has `allowed_tools`; for others the tools
-        that are not allowed are left out, which comes to the same."""
+        """Returns the tool choice in the vendor's form. Only OpenAI has `allowed_tools`; for others
+        the tools that are not allowed are left out, which is equivalent."""
         if choice.get("type") != "allowed_tools":
             return self._chosen(choice)
         allowed = choice["allowed_tools"]

@@ -1,5 +1,7 @@
-"""Fits the messages of OpenAI Chat Completions to the vendor they go to: roles and their order,
-fields, ids of tool calls, and the thinking that has to come back."""
+"""Fits the messages of OpenAI Chat Completions to the vendor they go to.
+
+It fits roles and their order, fields, ids of tool calls, and the reasoning that must be sent back.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -14,17 +16,17 @@ from llm_routing.formats.tool_names import fitted_name
 Message = Mapping[str, Any]
 
 _PLAIN_ROLES: Final = frozenset(("system", "user", "assistant"))
-# Google takes it for a call that it did not make:
+# Google accepts it for a call that another vendor made:
 # https://ai.google.dev/gemini-api/docs/thought-signatures
 FOREIGN_SIGNATURE: Final = "skip_thought_signature_validator"
-# What stands between a tool's result and a user's words where something has to.
+# An assistant turn between a tool's result and a user's message, for vendors that require one.
 _BETWEEN: Final = {"role": "assistant", "content": "OK."}
-# Words of other dialects for an assistant's thinking.
+# Other names for the reasoning of an assistant's message.
 _THINKING_FIELDS: Final = ("reasoning_content", "reasoning")
 
 
 def fit_messages(body: dict[str, Any], target: Target, ignored: list[str]) -> None:
-    """Puts fitted messages into `body`; those that are right already are left as they are."""
+    """Puts fitted messages into `body`; messages that already fit are not copied."""
     quirks = target.provider.quirks
     messages: Sequence[Message] = body["messages"]
     if not all(map(_is_plain, messages)):
@@ -42,7 +44,7 @@ def fit_messages(body: dict[str, Any], target: Target, ignored: list[str]) -> No
 
 
 def _is_plain(message: Message) -> bool:
-    """Whether a message is a text that every vendor takes, as nearly all are."""
+    """Returns whether a message is plain text that every vendor accepts. Most are."""
     is_short = len(message) == 2 and type(message.get("content")) is str
     return is_short and message["role"] in _PLAIN_ROLES
 
@@ -54,7 +56,7 @@ class _Fit:
         self._marks_cache = is_model(quirks.marks_cache, model_id)
 
     def message(self, message: Message) -> Message:
-        """The message, itself where it is right as it is."""
+        """Returns the fitted message, itself if it already fits."""
         if _is_plain(message):
             return message
         role = message["role"]
@@ -85,7 +87,7 @@ class _Fit:
                 self._ignored.append(name)
         mark, content = kept.get("cache_control"), kept.get("content")
         if mark is not None and isinstance(content, str):
-            # The mark's place is a part.
+            # `cache_control` belongs on a part.
             del kept["cache_control"]
             kept["content"] = [{"type": "text", "text": content, "cache_control": mark}]
         return kept
@@ -108,7 +110,7 @@ class _Fit:
 
     def _fit_calls(self, fitted: dict[str, Any], message: Message) -> None:
         fitted["tool_calls"] = calls = [self._call(call) for call in fitted["tool_calls"]]
-        # Of calls made at once the first one has it, and one that it did not make has a stand-in.
+        # Of parallel calls the first one has a signature; if none has, the first gets a stand-in.
         if self._quirks.thought_signatures and not any(map(signature_in, calls)):
             calls[0] = {**calls[0], "extra_content": _signed(FOREIGN_SIGNATURE)}
         field = self._quirks.thinking_field
@@ -135,8 +137,9 @@ class _Fit:
 
 
 def _document(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A `file` of OpenAI's as Mistral takes it: https://docs.mistral.ai/capabilities/document_ai.
-    Raises `UnsupportedRequest` for one that only OpenAI has."""
+    """Converts an OpenAI `file` part to Mistral's:
+    https://docs.mistral.ai/capabilities/document_ai. Raises `UnsupportedRequest` for a file
+    known only by its id at OpenAI."""
     file = part.get("file")
     data = file.get("file_data") if isinstance(file, dict) else None
     if not isinstance(data, str) or not isinstance(file, dict):
@@ -152,14 +155,14 @@ def _signed(signature: str) -> dict[str, Any]:
 
 
 def _system_first(messages: Sequence[Message]) -> Sequence[Message]:
-    """One system message with the words of all of them, before the others."""
+    """Merges all system messages into one, before the other messages."""
     places = [place for place, message in enumerate(messages) if message["role"] == "system"]
     if places in ([], [0]):
         return messages
     parts = [part for place in places for part in _parts(messages[place].get("content"))]
     content: str | list[Any] = parts
     if all(part.keys() == {"type", "text"} for part in parts):
-        # Templates of models mostly read a string alone.
+        # Chat templates mostly read only a string.
         content = "\n\n".join(part["text"] for part in parts)
     others = [message for message in messages if message["role"] != "system"]
     return [{"role": "system", "content": content}, *others]
@@ -178,7 +181,7 @@ def _is_empty(message: Message) -> bool:
 
 
 def _assistant_after_tools(messages: Sequence[Message]) -> Sequence[Message]:
-    """A short word of the assistant's where a user would speak straight after a tool."""
+    """Inserts a short assistant message where a user's message follows a tool's directly."""
     fitted: list[Message] = []
     for message in messages:
         if fitted and fitted[-1]["role"] == "tool" and message["role"] == "user":

@@ -1,6 +1,6 @@
-"""An error as vendors of OpenAI's format write it, read into one form and bounded.
+"""Reads an error body of an OpenAI-format vendor into one bounded form.
 
-What it means is in `openai_errors`.
+What it means is decided in `errors`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,9 +16,11 @@ MAX_VIOLATIONS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class VendorErrorBody:
-    """What a vendor's error says; names are lower-case. `status` is the one it names itself.
-    `relayed_names` are those of an error that the vendor hands on from another one; if it
-    `is_relayed`, no account of ours is meant."""
+    """The content of a vendor's error; names are in lower case.
+
+    `status` is the one that the body names. `relayed_names` are those of an error that the vendor
+    relays from another vendor; `is_relayed` says that the account concerned is not ours.
+    """
 
     reason: str = ""
     names: tuple[str, ...] = ()
@@ -33,11 +35,11 @@ class VendorErrorBody:
 
 def read_error(value: Any) -> VendorErrorBody:
     """Returns the error in a decoded body; empty if there is no error."""
-    # Google answers with an array of one.
+    # Google answers with an array of one error.
     value = value[0] if isinstance(value, list) and value else value
     if not isinstance(value, dict):
         return VendorErrorBody(read_text(value))
-    # Mistral and FastAPI write the error's fields at the top; Ollama has had a bare string.
+    # Mistral and FastAPI write the error's fields at the top; Ollama has written a bare string.
     error = value.get("error") or value
     if not isinstance(error, dict):
         return VendorErrorBody(read_text(error))
@@ -75,8 +77,8 @@ def _lower(names: Iterable[Any]) -> tuple[str, ...]:
 
 
 def _relayed(metadata: Mapping[str, Any]) -> VendorErrorBody:
-    """What the vendor behind the vendor said: OpenRouter says "Provider returned error" and hands
-    on what the provider said, whose account and key are not ours."""
+    """Reads the error of the vendor behind the vendor: OpenRouter says "Provider returned error"
+    and relays the provider's own error, whose account and key are not ours."""
     raw = metadata.get("raw")
     if not isinstance(raw, str) or len(raw) > MAX_RAW_CHARACTERS:
         return VendorErrorBody()
@@ -99,7 +101,7 @@ class _Violation:
 
 
 def _reason(error: Mapping[str, Any]) -> tuple[str, _Violation]:
-    """The message, and the first of pydantic's complaints if it is a list of those."""
+    """Returns the message, and the first of pydantic's violations if it is a list of those."""
     message = error.get("message") or error.get("detail")
     if isinstance(message, dict):
         message = message.get("detail") or message.get("message")
@@ -123,7 +125,7 @@ def _place(item: Mapping[str, Any]) -> str:
 
 
 def _status(code: Any) -> int:
-    """An HTTP status written as a code, as number or as text; 0 for anything else."""
+    """Returns an HTTP status that is written as a code, number or text; 0 for anything else."""
     if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) == 3:
         code = int(code)
     return code if isinstance(code, int) and 400 <= code <= 599 else 0

@@ -1,7 +1,6 @@
-"""Requests as callers of OpenAI Chat Completions write them, read into canonical form.
+"""Reads callers' requests of OpenAI Chat Completions into canonical form.
 
-Writing one for a vendor is in `openai_chat_build`. Source:
-https://platform.openai.com/docs/api-reference/chat/create
+Source: https://platform.openai.com/docs/api-reference/chat/create
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -42,8 +41,8 @@ _ROLES: Final[Mapping[str, Role]] = {
     "user": Role.USER,
     "assistant": Role.ASSISTANT,
     "tool": Role.TOOL,
-    # Of the time before tools, as are `functions` and `function_call`: relayed, and said nowhere
-    # else.
+    # Deprecated, like `functions` and `function_call`. It is relayed to vendors of this format;
+    # others cannot be asked, because the answer would need a `function_call` too.
     "function": Role.TOOL,
 }
 _PLAIN_ROLES: Final = frozenset(("developer", "system", "user"))
@@ -56,7 +55,8 @@ _ANSWER_FORMATS: Final = tuple(kind.value for kind in AnswerFormat)
 
 
 def read_request(body: Any) -> LLMRequest:
-    """The canonical request of a body of `POST /v1/chat/completions`. Raises `InvalidRequest`."""
+    """Returns the canonical request of a body of `POST /v1/chat/completions`. Raises
+    `InvalidRequest`."""
     fields = Fields(body)
     model = fields.required_string("model")
     if not model:
@@ -69,7 +69,7 @@ def read_request(body: Any) -> LLMRequest:
     if not messages:
         raise fields.invalid("messages", "must not be empty")
     read: dict[str, Any] = {}
-    # Most of what may be said is not, and costs nothing.
+    # Fields that are absent cost nothing.
     for name in fields.value:
         reader = _READERS.get(name)
         if reader is not None:
@@ -78,7 +78,7 @@ def read_request(body: Any) -> LLMRequest:
 
 
 def _plain_message(message: Any) -> Message | None:
-    """A message that is a text and nothing else, as nearly all are; None for any other."""
+    """Returns a message that is plain text, as most are, or None for any other."""
     if type(message) is not dict or len(message) != 2:
         return None
     role, content = message.get("role"), message.get("content")
@@ -107,8 +107,8 @@ def _read_message(message: Fields) -> Message:
 
 
 def _marked_at_the_end(parts: tuple[Part, ...], mark: Mapping[str, Any] | None) -> tuple[Part, ...]:
-    """The parts with the mark of a whole message on the last one that can have it; where there is
-    none, there is nothing to cache."""
+    """Returns the parts with the `cache_control` of the whole message on the last part that can
+    have one. Without such a part there is nothing to cache."""
     if mark is None:
         return parts
     for place in reversed(range(len(parts))):
@@ -119,7 +119,7 @@ def _marked_at_the_end(parts: tuple[Part, ...], mark: Mapping[str, Any] | None) 
 
 
 def _read_content(message: Fields) -> Iterator[Part]:
-    """The parts of `content`: a string, or an array of typed parts; none where it is missing."""
+    """Yields the parts of `content`: a string or an array of typed parts; none if it is missing."""
     content = message.get("content")
     if content is None:
         return
@@ -164,8 +164,8 @@ def _read_image(part: Fields) -> Part:
 
 
 def _read_file(part: Fields) -> Part:
-    """https://platform.openai.com/docs/guides/pdf-files; a file known by its id alone is the
-    vendor's."""
+    """Reads a file (https://platform.openai.com/docs/guides/pdf-files). A file that is known only
+    by its id stays with its vendor."""
     file = part.object("file")
     data = file.string("file_data") if file else None
     if file is None or data is None:
@@ -218,8 +218,8 @@ def _read_tool_result(message: Fields) -> ToolResultPart:
 
 
 def _read_tools(fields: Fields) -> tuple[tuple[Tool | ForeignTool, ...], ToolChoice | None]:
-    """The tools and how to choose among them. Where `allowed_tools` narrows them, the others are
-    left out: it comes to the same for the model."""
+    """Returns the tools and the tool choice. Tools that `allowed_tools` excludes are left out,
+    which is equivalent for the model."""
     tools = tuple(_read_tool(tool) for tool in fields.objects("tools"))
     choice = fields.get("tool_choice")
     if choice is None or isinstance(choice, str):
@@ -288,7 +288,7 @@ def _read_response_format(fields: Fields) -> ResponseFormat | None:
 
 
 def _read_reasoning(fields: Fields) -> Reasoning | None:
-    """`reasoning_effort`, OpenRouter's `reasoning`
+    """Reads `reasoning_effort`, OpenRouter's `reasoning`
     (https://openrouter.ai/docs/use-cases/reasoning-tokens) or the `thinking` of Anthropic and
     DeepSeek (https://api-docs.deepseek.com/guides/thinking_mode)."""
     effort = fields.string("reasoning_effort")
@@ -327,7 +327,7 @@ def _read_max_tokens(fields: Fields) -> Mapping[str, Any]:
 
 def _read_top_k(fields: Fields) -> Mapping[str, Any]:
     top_k = fields.integer("top_k")
-    # vLLM has -1 for no limit.
+    # vLLM writes -1 for no limit.
     return {"top_k": top_k if top_k is not None and top_k > 0 else None}
 
 
@@ -387,4 +387,4 @@ _READERS: Final[Mapping[str, Callable[[Fields], Mapping[str, Any]]]] = {
     "stream_options": _read_stream_options,
     "metadata": lambda fields: {"metadata": _read_metadata(fields)},
 }
-"""What a field of the body makes of the request, by its name."""
+"""How each field of the body is read, by its name."""

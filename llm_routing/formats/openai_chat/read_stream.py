@@ -1,7 +1,7 @@
-"""Streamed answers of OpenAI Chat Completions, read from a vendor.
+"""Reads streamed answers of vendors of OpenAI Chat Completions.
 
-Writing one for a caller is in `openai_chat_render`. Source:
-https://platform.openai.com/docs/api-reference/chat-streaming, and what vendors make of it.
+Source: https://platform.openai.com/docs/api-reference/chat-streaming, and the deviations of
+vendors.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,10 +41,10 @@ _DONE = b"[DONE]"
 
 
 class OpenAIStreamParser(EventStreamParser):
-    """See `StreamParser`. One for each answer.
+    """See `StreamParser`. One per answer.
 
-    What cannot be read is left out, and forgiven where it is no piece of the answer and all choices
-    end well. Once they have, nothing that follows can spoil the answer: an error is its end.
+    An unreadable event is dropped, and forgiven if it holds no content and all choices finish.
+    After the finish nothing can fail the answer: an error then ends it.
     """
 
     name = OPENAI_CHAT
@@ -54,7 +54,7 @@ class OpenAIStreamParser(EventStreamParser):
         self._repair = ChunkRepair(defaults)
         self._finished: dict[int, bool] = {}
         self._calling: set[int] = set()
-        # Ids of the calls whose name has not come yet, by choice and index.
+        # Ids of calls whose name has not arrived yet, by choice and index.
         self._unnamed: dict[tuple[int, int], str] = {}
         self._has_data = False
         self._is_malformed = self._is_counted = False
@@ -67,7 +67,7 @@ class OpenAIStreamParser(EventStreamParser):
             if not self._has_data and event.raw.lstrip()[:1] in (b"{", b"[", b"<"):
                 decode_answer(event.raw)
                 raise MalformedAnswer("The provider answered without a stream.")
-            # What cannot be read at the very end is no more than cut off.
+            # An unreadable last event was merely cut off.
             with suppress(MalformedAnswer):
                 frame = self._frame(event._replace(raw=event.raw + b"\n\n"))
                 if frame is not None:
@@ -89,7 +89,7 @@ class OpenAIStreamParser(EventStreamParser):
         self._has_data = True
         said = data.strip()
         if not said:
-            # A ping that clients would choke on.
+            # An empty event, which clients fail on.
             return None
         if said == _DONE:
             self._end()
@@ -108,7 +108,7 @@ class OpenAIStreamParser(EventStreamParser):
         except MalformedAnswer:
             if not self._is_finished:
                 raise
-            # All that belongs to the answer has come.
+            # The answer is already complete.
             return None
         if has_halves or self._repair.halves:
             self._run.forget()
@@ -135,7 +135,7 @@ class OpenAIStreamParser(EventStreamParser):
             is_rewritten = repair_finish(choice) or is_rewritten
         raw = event.raw
         if is_rewritten:
-            # It pads the event that the vendor sent, and would keep the run from being learned.
+            # It pads the vendor's event, and would prevent the fast path.
             chunk.pop("obfuscation", None)
             raw = encode_event(encode(chunk), event.event)
         return Frame(OPENAI_CHAT, raw, events, for_usage)
@@ -145,13 +145,13 @@ class OpenAIStreamParser(EventStreamParser):
         return bool(self._finished) and all(self._finished.values())
 
     def _leave_out(self, data: bytes) -> None:
-        """Notes what is left out. Raises where words may be missed with it."""
+        """Records that an event is dropped. Raises `MalformedAnswer` if it may hold content."""
         self._is_malformed = True
         if may_contain_content(data) and not self._is_finished:
             raise MalformedAnswer("A piece of the answer could not be read.")
 
     def _end(self) -> None:
-        """Nothing follows. Raises where the answer is not complete."""
+        """Ends the answer. Raises `UpstreamError` if it is incomplete."""
         if self._is_finished:
             self._is_ended = True
             self._run.forget()
@@ -161,7 +161,7 @@ class OpenAIStreamParser(EventStreamParser):
         raise TruncatedStream("The stream ended before the answer was finished.")
 
     def _events(self, chunk: Mapping[str, Any], vendor_cost: Decimal | None) -> list[StreamEvent]:
-        """What a repaired chunk says."""
+        """Returns the events of a repaired chunk."""
         events: list[StreamEvent] = []
         for given in chunk["choices"]:
             # Azure's first chunk has no choices and no id yet.
@@ -178,7 +178,7 @@ class OpenAIStreamParser(EventStreamParser):
                 events.append(ChoiceFinished(reason, index))
         usage = chunk.get("usage")
         if usage is not None and (counted := read_usage(usage, vendor_cost)) is not None:
-            # Zeros after a count are no news.
+            # Zeros after a count are ignored.
             if counted.total_tokens or not self._is_counted:
                 events.append(UsageReported(counted))
             self._is_counted = self._is_counted or counted.total_tokens > 0
@@ -194,7 +194,7 @@ class OpenAIStreamParser(EventStreamParser):
             events.append(RefusalDelta(refusal, choice))
         audio = delta.get("audio")
         if isinstance(audio, dict):
-            # Sound has no event of its own, but it is content: nobody may wait for words.
+            # Audio has no event of its own, but it counts as content.
             events.append(TextDelta(text_of(audio.get("transcript")), choice))
         for call in delta.get("tool_calls") or ():
             self._read_call(call, choice, events)

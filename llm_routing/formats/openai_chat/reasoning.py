@@ -1,6 +1,6 @@
-"""How much the model may think, in the words of a vendor of OpenAI Chat Completions.
+"""Writes reasoning settings as each vendor of OpenAI Chat Completions accepts them.
 
-The sources of what each vendor takes are beside its row in `llm_routing.vendors`.
+The sources are beside the vendors' rows in `llm_routing.vendors`.
 """
 
 from typing import Any, Final
@@ -11,23 +11,23 @@ from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
 from llm_routing.formats.ignored_fields import has_value
 
-# Words of other dialects of the format for `reasoning_effort`.
+# Other names for `reasoning_effort`.
 _OTHER_WORDS: Final = ("reasoning", "thinking")
-# What DeepSeek's `thinking` may hold.
+# The values of DeepSeek's `thinking`.
 _SWITCHES: Final = ({"type": "enabled"}, {"type": "disabled"})
 _ALL_WORDS: Final = ("reasoning_effort", *_OTHER_WORDS)
 _WORDS: Final = frozenset(_ALL_WORDS)
 _EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-# A budget of thinking tokens up to which an effort is meant.
+# The effort that a budget of reasoning tokens stands for, up to this number of tokens.
 _EFFORTS_BY_BUDGET: Final = ((4096, "low"), (16_384, "medium"))
 
 
 def fit_reasoning(
     body: dict[str, Any], request: LLMRequest, target: Target, ignored: list[str], *, is_own: bool
 ) -> None:
-    """Writes how much to think into `body`, as vendor and model take it. `is_own`: the body is the
-    caller's own, in this format."""
-    # Most callers say nothing of it.
+    """Writes the reasoning settings into `body` as vendor and model accept them. `is_own`: the body
+    is the caller's own, in this format."""
+    # Most callers set nothing.
     if request.reasoning is not None or body.get("tools") or not _WORDS.isdisjoint(body):
         _Fit(body, request, target, ignored, is_own).run()
 
@@ -47,7 +47,7 @@ class _Fit:
         self._model = target.model
         self._ignored = ignored
         self._is_own = is_own
-        # As the caller wrote it, else by the word for all of them.
+        # The field that the caller used, else the common name.
         self._word = "reasoning"
         if is_own:
             found = (word for word in _ALL_WORDS if has_value(body.get(word)))
@@ -68,7 +68,7 @@ class _Fit:
 
     @property
     def _can_think(self) -> bool:
-        # A model that says nothing of its capabilities is believed to have them.
+        # A model without listed capabilities is assumed to have all of them.
         return not self._model.capabilities or "reasoning" in self._model.capabilities
 
     def _fit_own(self, asked: Reasoning | None) -> None:
@@ -112,7 +112,7 @@ class _Fit:
             self._body["reasoning_effort"] = fitted
 
     def _write_none(self) -> None:
-        """Asks the model not to think, if it can be asked."""
+        """Switches reasoning off, if the model allows it."""
         if self._quirks.thinking_switch:
             self._body["thinking"] = {"type": "disabled"}
         elif is_model(self._quirks.knows_no_effort, self._model.model_id):
@@ -124,7 +124,7 @@ class _Fit:
         """Returns the vendor's nearest effort, or None."""
         known = self._quirks.efforts
         if effort == "none":
-            # An effort of its own where we know nothing about the vendor.
+            # An effort of its own at a vendor whose efforts are unknown.
             takes = not known or is_model(self._quirks.knows_no_effort, self._model.model_id)
             return effort if takes and not self._quirks.thinking_switch else None
         if not known or effort in known:

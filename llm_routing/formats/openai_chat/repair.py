@@ -1,8 +1,8 @@
-"""Brings a vendor's answers and chunks into the form that OpenAI documents.
+"""Repairs vendors' answers and chunks to the form that OpenAI documents.
 
-Clients parse strictly, and vendors leave fields out or write them otherwise. What is complete stays
-as it is. What cannot be read, and may be a piece of the answer, raises. The meaning of what is
-left is for `openai_chat_answer` and `openai_chat_stream`.
+Clients parse strictly, and vendors leave fields out or write them differently. What is complete is
+not changed. Raises `MalformedAnswer` for unreadable content. The meaning of the repaired form is
+read in `response` and `read_stream`.
 """
 
 from dataclasses import dataclass, field
@@ -22,12 +22,12 @@ _DIGEST_LENGTH: Final = 24
 
 
 def made_call_id(seed: str) -> str:
-    """An id for a tool call that came without one, the same for the same `seed`."""
+    """Returns an id for a tool call that came without one; equal seeds give equal ids."""
     return "call_" + _digest(seed)
 
 
 def answer_id_for_caller(answer_id: str) -> str:
-    """The id of an answer as OpenAI's own look, the same for the same `answer_id`."""
+    """Returns an answer id that looks like OpenAI's; equal ids give equal results."""
     return answer_id if answer_id.startswith("chatcmpl-") else "chatcmpl-" + _digest(answer_id)
 
 
@@ -36,7 +36,7 @@ def _digest(text: str) -> str:
 
 
 def repair_envelope(owner: dict[str, Any], kind: str, defaults: AnswerDefaults) -> bool:
-    """Completes what says which answer it is; whether anything was missing."""
+    """Completes the fields around the choices. Returns whether any was missing."""
     changed = False
     if not isinstance(owner.get("id"), str):
         owner["id"] = answer_id_for_caller(defaults.id)
@@ -58,7 +58,7 @@ def repair_envelope(owner: dict[str, Any], kind: str, defaults: AnswerDefaults) 
 
 
 def repair_index(choice: dict[str, Any], position: int) -> bool:
-    """Numbers a choice that has no number; whether it did."""
+    """Numbers a choice that has no number. Returns whether it was missing."""
     index = choice.get("index")
     if type(index) is int and index >= 0:
         return False
@@ -67,7 +67,7 @@ def repair_index(choice: dict[str, Any], position: int) -> bool:
 
 
 def repair_choice_extras(choice: dict[str, Any]) -> bool:
-    """Takes out what is beside the answer and cannot be read; whether it did."""
+    """Removes unreadable fields beside the answer. Returns whether there were any."""
     changed = False
     if choice.get("logprobs") is not None and not isinstance(choice["logprobs"], dict):
         choice["logprobs"] = None
@@ -128,8 +128,8 @@ def _is_beside_text(part: Any, *, is_delta: bool) -> bool:
 
 
 def calls_in(owner: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
-    """The tool calls of a message or a delta, in its own list, and whether that was changed.
-    Raises `MalformedAnswer` for what cannot be read."""
+    """Returns the tool calls of a message or a delta, in its own list, and whether that was
+    changed. Raises `MalformedAnswer`."""
     calls = owner.get("tool_calls")
     if calls is None:
         return [], False
@@ -144,7 +144,7 @@ def calls_in(owner: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
 
 
 def repair_function(function: dict[str, Any], arguments: str, *, is_begun: bool) -> bool:
-    """Brings a function's name and arguments into strings; whether they were not."""
+    """Makes a function's name and arguments strings. Returns whether anything was changed."""
     changed = False
     if type(function.get("name")) is not str and (is_begun or function.get("name") is not None):
         if function.get("name") is not None:
@@ -166,8 +166,8 @@ def repair_function(function: dict[str, Any], arguments: str, *, is_begun: bool)
 
 
 def function_of(call: dict[str, Any], *, is_begun: bool) -> tuple[dict[str, Any], bool]:
-    """What a call calls, with name and arguments as strings, and whether that was changed. A custom
-    tool has a name and an input in place of a function's arguments."""
+    """Returns the function of a call, with name and arguments as strings, and whether anything was
+    changed. A custom tool has an input in place of arguments."""
     kind, arguments = ("custom", "input") if call.get("custom") else ("function", "arguments")
     function = call.get(kind)
     if function is not None and not isinstance(function, dict):
@@ -183,13 +183,13 @@ def function_of(call: dict[str, Any], *, is_begun: bool) -> tuple[dict[str, Any]
 
 
 def unreadable(what: str) -> MalformedAnswer:
-    """What to raise for a piece of the answer of a wrong shape."""
+    """Returns the error for a malformed piece of the answer."""
     return MalformedAnswer(f"A piece of the answer could not be read: {what}.")
 
 
 @dataclass(slots=True)
 class _Call:
-    """A tool call under way: its number among the calls of its choice, and its id on the wire."""
+    """A tool call in progress: its number among the calls of its choice, and its id on the wire."""
 
     number: int
     id: str
@@ -198,7 +198,7 @@ class _Call:
 
 @dataclass(slots=True)
 class _Choice:
-    """One alternative answer under way."""
+    """The state of one choice."""
 
     index: int
     has_role: bool = False
@@ -206,11 +206,11 @@ class _Choice:
     slots: dict[int, _Call] = field(default_factory=dict)
 
     def call(self, slot: Any, call_id: str, name: str) -> _Call | None:
-        """The call that a delta goes on with, None where it begins another one.
+        """Returns the call that a delta continues, or None if it begins another one.
 
-        By OpenAI's own rule `index` decides. Vendors have left it out, have written 0 for every
-        call (Ollama, Gemini), repeat id and name in every delta, or make up a new id for each: so
-        a slot is taken anew only by an id and a name that are both there, the id a different one.
+        In OpenAI's format `index` decides. Vendors have left it out, have written 0 for every call
+        (Ollama, Gemini), repeat id and name in every delta, or make up a new id for each. A slot is
+        therefore reused only if both an id and a name are present and the id differs.
         """
         if type(slot) is int:
             known = self.slots.get(slot)
@@ -221,7 +221,7 @@ class _Choice:
         return self.calls[-1] if self.calls and not name else None
 
     def begin(self, slot: Any, call_id: str, name: str) -> _Call:
-        """One more call."""
+        """Adds a call."""
         call = _Call(len(self.calls), call_id, name)
         self.calls.append(call)
         if type(slot) is int:
@@ -230,7 +230,7 @@ class _Choice:
 
 
 class ChunkRepair:
-    """The chunks of one streamed answer, in order."""
+    """Repairs the chunks of one streamed answer, in order."""
 
     def __init__(self, defaults: AnswerDefaults) -> None:
         self._defaults = defaults
@@ -239,8 +239,7 @@ class ChunkRepair:
         self.halves = SurrogateJoiner()
 
     def repair(self, chunk: dict[str, Any]) -> bool:
-        """Brings a chunk into OpenAI's form, in place; whether it was not. Raises
-        `MalformedAnswer`."""
+        """Repairs a chunk in place. Returns whether anything was changed. Raises `MalformedAnswer`."""
         changed = self._repair_envelope(chunk)
         choices = chunk.get("choices")
         if type(choices) is not list:
@@ -258,7 +257,7 @@ class ChunkRepair:
         return changed
 
     def join_halves(self, chunk: dict[str, Any]) -> dict[str, Any]:
-        """The repaired chunk without a lone surrogate."""
+        """Returns the repaired chunk without lone surrogates."""
         for choice in chunk["choices"]:
             self._join_in(choice["index"], choice["delta"], is_last=bool(choice["finish_reason"]))
         mended: dict[str, Any] = repair_strings(chunk)
@@ -285,7 +284,7 @@ class ChunkRepair:
             choice = self._choices[index] = _Choice(index)
         delta = given.get("delta")
         if type(delta) is not dict:
-            # A whole message is what servers give that do not really stream.
+            # Servers that do not really stream send a complete message.
             delta = given.pop("message", None) if delta is None else delta
             if delta is None and not given.get("text"):
                 delta = {}
@@ -304,7 +303,7 @@ class ChunkRepair:
                 delta["role"] = "assistant"
                 changed = True
         elif role is not None:
-            # Clients add up strings: one that is said again becomes "assistantassistant".
+            # Clients concatenate strings: a repeated role becomes "assistantassistant".
             del delta["role"]
             changed = True
         if "tool_calls" in delta:
@@ -333,7 +332,7 @@ class ChunkRepair:
                 changed = True
         else:
             function, changed = function_of(given, is_begun=False)
-            # What was said when the call began is not said again, for clients would add it up.
+            # What the first delta of a call said is not repeated, because clients concatenate it.
             for said_once in ("id", "type"):
                 if given.pop(said_once, None) is not None:
                     changed = True
@@ -349,7 +348,7 @@ class ChunkRepair:
     def _join_in(self, index: int, delta: dict[str, Any], *, is_last: bool) -> None:
         for name in _TEXTS:
             text = delta.get(name)
-            # An empty piece says nothing yet of what follows.
+            # An empty piece says nothing about the next one.
             if isinstance(text, str) and text:
                 delta[name] = self.halves.join((index, name), text)
             elif (text is None or is_last) and (lost := self.halves.flush((index, name))):

@@ -1,7 +1,6 @@
-"""Whole answers of OpenAI Chat Completions, read and written, and what streams share with them.
+"""Reads and writes complete answers of OpenAI Chat Completions, with helpers for streams.
 
-Source: https://platform.openai.com/docs/api-reference/chat/object, and what vendors add to it or
-leave out.
+Source: https://platform.openai.com/docs/api-reference/chat/object, and the deviations of vendors.
 """
 
 from collections.abc import Iterator, Mapping
@@ -57,7 +56,7 @@ _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "tool_calls": FinishReason.TOOL_CALLS,
     "function_call": FinishReason.TOOL_CALLS,
     "content_filter": FinishReason.CONTENT_FILTER,
-    # Mistral; Gemini and its kin.
+    # Mistral; Gemini and similar.
     "model_length": FinishReason.LENGTH,
     "max_tokens": FinishReason.LENGTH,
     "safety": FinishReason.CONTENT_FILTER,
@@ -65,11 +64,11 @@ _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "prohibited_content": FinishReason.CONTENT_FILTER,
 }
 MAX_CHOICES: Final = 128
-"""The most that a request may ask for."""
+"""The most choices that a request may ask for."""
 OPENAI_FINISHES: Final = frozenset(
     ("stop", "length", "tool_calls", "function_call", "content_filter")
 )
-# A finish that is none: OpenRouter and Mistral, vLLM, DeepSeek.
+# Finish reasons that are failures: of OpenRouter and Mistral, vLLM, DeepSeek.
 _FAILED_FINISHES: Final[Mapping[str, type[UpstreamError]]] = {
     "error": ServerFailed,
     "abort": ServerFailed,
@@ -84,7 +83,7 @@ _WRITTEN_REASONS: Final[Mapping[FinishReason | None, str]] = {
 
 
 def read_response(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Completion:
-    """The completion of a 2xx body. Raises `UpstreamError`."""
+    """Returns the completion of a 2xx body. Raises `UpstreamError`."""
     answer, is_rewritten = _decoded_answer(body)
     vendor_cost = read_vendor_cost(answer.get("usage"), body)
     if repair_usage(answer):
@@ -115,12 +114,12 @@ def read_response(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Comple
 
 
 def decode_answer(body: bytes) -> dict[str, Any]:
-    """The object in a 2xx body. Raises `MalformedAnswer`, or the error inside it."""
+    """Returns the object in a 2xx body. Raises `MalformedAnswer`, or the error inside it."""
     return _decoded_answer(body)[0]
 
 
 def _decoded_answer(body: bytes) -> tuple[dict[str, Any], bool]:
-    """The object in a 2xx body, and whether it had to be mended to be read."""
+    """Returns the object in a 2xx body, and whether it had to be repaired to be decoded."""
     is_mended = False
     try:
         answer = decode(body)
@@ -139,12 +138,12 @@ def _decoded_answer(body: bytes) -> tuple[dict[str, Any], bool]:
 
 
 def is_error(answer: Any) -> bool:
-    """Whether an answer, or a chunk of one, is an error."""
+    """Returns whether an answer, or a chunk of one, is an error."""
     return isinstance(answer, dict) and bool(answer.get("error") or answer.get("object") == "error")
 
 
 def _repair_choice(choice: Any, position: int, answer_id: str) -> bool:
-    """Brings a choice of a whole answer into OpenAI's form; whether it was not. Raises
+    """Repairs a choice of a complete answer in place. Returns whether anything was changed. Raises
     `MalformedAnswer`."""
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
@@ -176,7 +175,7 @@ def _repair_choice(choice: Any, position: int, answer_id: str) -> bool:
 
 
 def _require_name(function: Mapping[str, Any]) -> None:
-    """Raises `MalformedAnswer` for a call that names no function: nobody can execute it."""
+    """Raises `MalformedAnswer` for a call without a function name: nobody can execute it."""
     if not function["name"]:
         raise unreadable("a tool call without a name")
 
@@ -214,9 +213,9 @@ def _read_parts(message: Mapping[str, Any]) -> Iterator[Part]:
 
 
 def read_text(message: Mapping[str, Any]) -> tuple[str, str]:
-    """The thinking and the text of a repaired message or delta, each possibly empty.
+    """Returns the reasoning and the text of a repaired message or delta; both may be empty.
 
-    Thinking is `reasoning_content` (DeepSeek, vLLM), `reasoning` (OpenRouter, Groq, newer vLLM) or
+    Reasoning is `reasoning_content` (DeepSeek, vLLM), `reasoning` (OpenRouter, Groq, newer vLLM) or
     `thinking` (Ollama).
     """
     thinking = (
@@ -226,8 +225,8 @@ def read_text(message: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def repair_finish(choice: dict[str, Any]) -> bool:
-    """Brings the finish of a choice into OpenAI's words; whether it was not. To be called once it
-    has been read: other vendors' words say more."""
+    """Replaces another vendor's finish reason by OpenAI's. Returns whether it was replaced. Call it
+    after reading the reason, because the vendor's own says more."""
     reason = choice.get("finish_reason")
     if reason is None or reason in OPENAI_FINISHES:
         return False
@@ -240,10 +239,10 @@ def repair_finish(choice: dict[str, Any]) -> bool:
 
 
 def read_finish_reason(choice: Mapping[str, Any], calls_tools: bool) -> FinishReason | None:
-    """Why the choice ended; None where it says nothing. Raises `UpstreamError` for a finish that
-    is a failure.
+    """Returns why the choice ended, or None if it has not. Raises `UpstreamError` for a finish
+    reason that is a failure.
 
-    Some vendors say `stop` after tool calls, and OpenAI does where a tool was forced.
+    Some vendors say `stop` after tool calls, and OpenAI does if a tool was forced.
     """
     if is_error(choice):
         raise error_in_answer(choice)
@@ -259,23 +258,23 @@ def read_finish_reason(choice: Mapping[str, Any], calls_tools: bool) -> FinishRe
 
 
 def text_of(value: Any) -> str:
-    """The string, or an empty one for anything else."""
+    """Returns the string, or an empty one for anything else."""
     return value if isinstance(value, str) else ""
 
 
 def objects_of(value: Any) -> list[dict[str, Any]]:
-    """The objects of an array; none for anything else."""
+    """Returns the objects of an array, or an empty list for anything else."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def call_id_for_caller(call_id: str) -> str:
-    """The id as OpenAI's own look, the same for the same `call_id`."""
+    """Returns a call id that looks like OpenAI's; equal ids give equal results."""
     plain, signature = split_signature(call_id)
     return with_signature(plain if plain.startswith("call_") else made_call_id(plain), signature)
 
 
 def write_response(response: LLMResponse, created: int) -> bytes:
-    """The body for the caller: the vendor's own where it is in this format."""
+    """Returns the caller's body: the vendor's own bytes if they are in this format."""
     completion = response.completion
     if completion.format == OPENAI_CHAT and completion.raw:
         return completion.raw
@@ -318,5 +317,5 @@ def _write_choice(choice: Choice) -> dict[str, Any]:
 
 
 def write_finish_reason(reason: FinishReason | None) -> str:
-    """The reason in OpenAI's words, of which there are four."""
+    """Returns the reason as one of OpenAI's four."""
     return _WRITTEN_REASONS.get(reason, "stop")

@@ -1,4 +1,4 @@
-"""Whether a JSON Schema is one that OpenAI takes with `strict: true`.
+"""Checks whether OpenAI accepts a JSON Schema with `strict: true`.
 
 Source: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
 """
@@ -13,8 +13,8 @@ _SCHEMAS_BY_NAME: Final = ("properties", "$defs", "definitions")
 
 
 def is_strict(schema: Any) -> bool:
-    """Whether every object in `schema` is closed and requires all its properties, and no word that
-    OpenAI refuses is in it."""
+    """Returns whether every object in `schema` is closed and requires all its properties, and no
+    keyword is one that OpenAI refuses."""
     return _is_strict(schema, _MAX_DEPTH)
 
 

@@ -1,8 +1,7 @@
-"""The `usage` of OpenAI Chat Completions and embeddings, read from vendors and written for callers.
+"""Reads and writes the `usage` of OpenAI Chat Completions, and reads what vendors bill.
 
 Sources: https://platform.openai.com/docs/api-reference/chat/object,
-https://openrouter.ai/docs/use-cases/usage-accounting,
-https://docs.x.ai/developers/cost-tracking,
+https://openrouter.ai/docs/use-cases/usage-accounting, https://docs.x.ai/developers/cost-tracking,
 https://docs.litellm.ai/docs/completion/prompt_caching
 """
 
@@ -29,11 +28,11 @@ def has_token_counts(usage: Any) -> TypeGuard[Mapping[str, Any]]:
 
 
 def read_usage(usage: Any, vendor_cost: Decimal | None = None) -> Usage | None:
-    """The tokens of a mended `usage` object; None if there is none.
+    """Returns the tokens of a repaired `usage` object, or None if there is none.
 
-    What the total counts beyond prompt and completion is output as well: some vendors (xAI,
-    Gemini) leave reasoning out of `completion_tokens`, and bill it. Portkey leaves what went
-    through the cache out of `prompt_tokens`, and counts it in the total.
+    If the total exceeds prompt and completion, the rest is output: some vendors (xAI, Gemini) leave
+    reasoning out of `completion_tokens` and bill it. Portkey leaves cached tokens out of
+    `prompt_tokens` and counts them in the total.
     """
     if not has_token_counts(usage):
         return None
@@ -48,7 +47,7 @@ def read_usage(usage: Any, vendor_cost: Decimal | None = None) -> Usage | None:
         )
     prompt = usage.get("prompt_tokens_details")
     completion = usage.get("completion_tokens_details")
-    # DeepSeek, Moonshot and gateways in front of Anthropic have names of their own.
+    # DeepSeek, Moonshot and gateways in front of Anthropic use names of their own.
     cached = count_of(prompt, "cached_tokens") or count_of(
         usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"
     )
@@ -77,7 +76,8 @@ def read_usage(usage: Any, vendor_cost: Decimal | None = None) -> Usage | None:
 
 
 def _written_for_an_hour(usage: Mapping[str, Any], prompt: Any) -> int:
-    """LiteLLM keeps Anthropic's split in the details, other gateways pass it on as it is."""
+    """Reads Anthropic's split of cache writes: LiteLLM moves it into the details, other gateways
+    pass it on."""
     details = prompt.get("cache_creation_token_details") if isinstance(prompt, dict) else None
     return count_of(details, "ephemeral_1h_input_tokens") or count_of(
         usage.get("cache_creation"), "ephemeral_1h_input_tokens"
@@ -104,11 +104,11 @@ _read_details: Final = struct_decoder(_CostDetails)
 
 
 def read_vendor_cost(usage: Any, body: bytes) -> Decimal | None:
-    """What the vendor bills for an answer, in USD, from the digits in its `body`; None where
-    `usage` says nothing of it.
+    """Returns what the vendor bills for an answer, in USD, from the digits in its `body`; None if
+    `usage` does not say.
 
-    OpenRouter's `cost` is its own charge; for a request with the customer's own key
-    (`is_byok`) what the provider behind it bills comes on top. xAI counts in ticks.
+    OpenRouter's `cost` is its own charge; for a request with the customer's own key (`is_byok`) the
+    provider's charge is added. xAI counts in ticks.
     """
     if not isinstance(usage, dict) or not ("cost" in usage or "cost_in_usd_ticks" in usage):
         return None
@@ -135,8 +135,8 @@ def _amount(text: Raw) -> Decimal | None:
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:
-    """A `usage` object. `prompt_tokens` counts what was read from the vendor's cache and written
-    to it; the writes stand under OpenAI's and OpenRouter's name, and under LiteLLM's."""
+    """Returns a `usage` object. `prompt_tokens` includes the tokens read from and written to the
+    vendor's cache; writes are given under the names of OpenAI, OpenRouter and LiteLLM."""
     prompt: dict[str, Any] = {
         "cached_tokens": usage.cached_input_tokens,
         "audio_tokens": usage.input_audio_tokens,

@@ -1,7 +1,6 @@
-"""Requests as vendors of OpenAI Chat Completions want them, from the caller's body or canonical.
+"""Writes requests for vendors of OpenAI Chat Completions, from the caller's body or canonical form.
 
-Reading a caller's is in `openai_chat_request`. Source:
-https://platform.openai.com/docs/api-reference/chat/create
+Source: https://platform.openai.com/docs/api-reference/chat/create
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +47,7 @@ MAX_USER_CHARACTERS: Final = 64
 
 
 def write_request(request: LLMRequest, target: Target) -> WireRequest:
-    """The request for `POST /v1/chat/completions`. Raises `UnsupportedRequest`."""
+    """Returns the request for `POST /v1/chat/completions`. Raises `UnsupportedRequest`."""
     ignored: list[str] = []
     source = request.source
     is_own = source is not None and source.format == OPENAI_CHAT
@@ -61,7 +60,7 @@ def write_request(request: LLMRequest, target: Target) -> WireRequest:
     fit_request(body, request, target, ignored, is_own=is_own)
     quirks = target.provider.quirks
     if request.has_prefill and quirks.continue_final_message:
-        # It would not see by itself that the last message is an answer begun:
+        # vLLM does not detect by itself that the last message is to be continued:
         # https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
         body.update(continue_final_message=True, add_generation_prompt=False)
     _apply_streaming(body, request.stream, quirks)
@@ -73,7 +72,7 @@ def write_request(request: LLMRequest, target: Target) -> WireRequest:
 
 
 def _from_source(source: Mapping[str, Any], request: LLMRequest) -> dict[str, Any]:
-    """The caller's own body, and what the route adds where it says nothing."""
+    """Returns the caller's own body with the route's settings where the caller set nothing."""
     body = dict(source)
     if request.system_prompt:
         system = {"role": "system", "content": request.system_prompt}
@@ -107,7 +106,7 @@ def _set(body: dict[str, Any], **values: Any) -> None:
 
 
 class _Builder:
-    """Writes one canonical request; what has no word here goes to `ignored`."""
+    """Writes one canonical request; what the format lacks is added to `ignored`."""
 
     def __init__(self, request: LLMRequest, target: Target, ignored: list[str]) -> None:
         self._request = request
@@ -117,7 +116,7 @@ class _Builder:
         self._ignored = ignored
 
     def build(self) -> dict[str, Any]:
-        """The body, without model, reasoning and streaming. Raises `UnsupportedRequest`."""
+        """Returns the body, without model, reasoning and streaming. Raises `UnsupportedRequest`."""
         request = self._request
         self._ignored += untranslated_fields(request.source)
         body: dict[str, Any] = {"messages": self._messages()}
@@ -151,8 +150,8 @@ class _Builder:
         messages: list[dict[str, Any]] = []
         if self._request.system_prompt:
             messages.append({"role": "system", "content": self._request.system_prompt})
-        # Results of tools are text here; their images follow as the user's, once the run of
-        # results is over, since nothing may stand between those.
+        # Tool results are text in this format. Their images follow in a user message after the last
+        # result of the turn, because nothing may stand between the results.
         images: list[dict[str, Any]] = []
         for message in self._request.messages:
             message = _in_words(message)
@@ -214,12 +213,12 @@ class _Builder:
         if thoughts and calls and self._thinking_field:
             written[self._thinking_field] = "".join(thoughts)
         elif thoughts:
-            # Vendors of this format refuse it or pay it no heed.
+            # Vendors of this format refuse or ignore it.
             self._ignored.append("thinking")
         if calls:
             written["tool_calls"] = calls
         elif written["content"] is None and not refusals:
-            # Null is for turns of calls alone.
+            # Null is valid only beside tool calls.
             written["content"] = ""
         return written
 
@@ -239,7 +238,8 @@ class _Builder:
         return written if is_marked else "\n".join(texts)
 
     def _content(self, parts: Sequence[Part]) -> str | list[dict[str, Any]]:
-        """A user's content: a string where it is one text, which every vendor reads, else parts."""
+        """Returns a user's content: a string if it is a single text, which every vendor reads, else
+        parts."""
         if not parts:
             return ""
         written = [{**_write_part(part), **self._mark(part)} for part in parts]
@@ -249,7 +249,8 @@ class _Builder:
         return written
 
     def _mark(self, part: Part) -> dict[str, Any]:
-        """The mark for the vendor's cache, as a field of a part; named where it has no place."""
+        """Returns the `cache_control` field of a part, or names it as ignored if it cannot be
+        written."""
         mark = part.cache_control if isinstance(part, CACHE_MARKABLE_PARTS) else None
         if mark is None:
             return {}
@@ -266,7 +267,7 @@ class _Builder:
         schema: dict[str, Any] = {"name": wanted.name or "answer"}
         strict = wanted.strict
         if strict and not is_strict(wanted.schema):
-            # OpenAI refuses a strict schema that leaves anything open.
+            # OpenAI refuses a strict schema that is not closed.
             self._ignored.append("response_format.strict")
             strict = False
         _set(schema, schema=wanted.schema, strict=strict, description=wanted.description)
@@ -347,7 +348,7 @@ def _write_image(image: ImagePart) -> dict[str, Any]:
 
 
 def write_tool_call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
-    """A call of a function, as requests and answers write it."""
+    """Returns a function call as requests and answers write it."""
     return {
         "id": call_id,
         "type": "function",

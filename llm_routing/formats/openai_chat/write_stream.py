@@ -1,7 +1,6 @@
-"""Streamed answers of OpenAI Chat Completions, written for a caller.
+"""Writes streamed answers for callers of OpenAI Chat Completions.
 
-Reading a vendor's is in `openai_chat_stream`. Source:
-https://platform.openai.com/docs/api-reference/chat-streaming
+Source: https://platform.openai.com/docs/api-reference/chat-streaming
 """
 
 from typing import Any
@@ -35,7 +34,7 @@ _DONE = encode_event(b"[DONE]")
 
 
 class OpenAIStreamRenderer:
-    """See `StreamRenderer`. One for each answer; `created` is its moment in Unix seconds."""
+    """See `StreamRenderer`. One per answer; `created` is its time in Unix seconds."""
 
     keep_alive = KEEP_ALIVE
 
@@ -50,7 +49,8 @@ class OpenAIStreamRenderer:
         self._is_ended = False
 
     def render(self, frame: Frame) -> bytes:
-        """See `StreamRenderer.render`. A chunk of usage alone goes to those alone who asked."""
+        """See `StreamRenderer.render`. A chunk that holds only usage is for callers who asked for
+        it."""
         events = frame.events
         if frame.format != OPENAI_CHAT:
             return b"".join([self._render(event) for event in events])
@@ -92,7 +92,7 @@ class OpenAIStreamRenderer:
         return self._start(event.choice) + self._delta(event.choice, _write_delta(event))
 
     def _start(self, choice: int) -> bytes:
-        """The chunk that opens a choice, once."""
+        """Returns the chunk that opens a choice, once."""
         if choice in self._started:
             return b""
         self._started.add(choice)
