@@ -3,7 +3,7 @@
 Every object that lives as long as its process is listed here. Each is created in the module of its
 class, because some are used before Django is set up. The background thread is in `background`, the
 sweeper in `health.sweeper`, the event loop for synchronous code in `system.loops`; routers and
-Redis clients are in `factory`.
+Redis clients are in `factory` and `composition`.
 """
 
 from dataclasses import dataclass

@@ -44,7 +44,7 @@ async def test_what_is_no_json_is_told_by_its_position(gateway: Gateway, path: s
         b'{"model": NaN}',
         b'{"model": "\xff sk-secret"}',
         b'{"model": "\\ud800"}',
-        b"[" * 100_000,
+        b"[" * 5_000,
         b"\x1f\x8b\x08",
     ):
         response = await gateway.post(path, body)
