@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import io
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from django.http import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, URLResolver, get_resolver
 
 from .conf import get_settings
-from .core.errors import LLMError, RequestTimedOut, RequestTooLarge
+from .core.errors import LLMError, RequestTimedOut
 from .core.ids import new_id
 from .core.timers import Timer, running_loop
 from .core.types import Caller
@@ -32,7 +32,7 @@ from .process.body_budget import BodyShare, body_budget
 from .serving.cors import cors_request_headers, cors_rules
 from .serving.lifecycle import Lifecycle, was_cancelled_by_shutdown
 from .serving.readiness import is_draining
-from .serving.request_limits import BODY_TIMEOUT, head_error, pass_on
+from .serving.request_limits import BODY_TIMEOUT, body_too_large, head_error, pass_on
 from .serving.sending import Send, closing_connection, send_endpoint_response, send_response
 from .serving.transport_security import security_headers
 from .serving.uvicorn_internals import parser_limits
@@ -137,8 +137,12 @@ class GatewayApplication:
         endpoint = self._endpoints.get(path)
         if endpoint is not None and scope["method"] == "POST":
             return _serve_endpoint(endpoint, scope, receive, send, task, _headers_of_all(scope))
-        match = _lean_match(get_resolver(), path)
-        if match is None:
+        match = _resolve(get_resolver(), path)
+        if match is None and _sends_our_key(scope["headers"]):
+            from .api import unknown_path_error
+
+            return _send_error(unknown_path_error(path), send)
+        if match is None or not _is_served_here(match):
             if is_draining():
                 send = closing_connection(send)
             return pass_on(self._django, scope, receive, send, send_error=_send_error)
@@ -160,13 +164,28 @@ class GatewayApplication:
             self._endpoints.clear()
 
 
-def _lean_match(resolver: URLResolver, path: str) -> ResolverMatch | None:
+def _resolve(resolver: URLResolver, path: str) -> ResolverMatch | None:
     try:
-        match = resolver.resolve(path)
+        return resolver.resolve(path)
     except Resolver404:
         return None
+
+
+def _is_served_here(match: ResolverMatch) -> bool:
     is_ours = bool(match.namespaces) and match.namespaces[0].startswith(NAMESPACE)
-    return match if is_ours and inspect.iscoroutinefunction(match.func) else None
+    return is_ours and inspect.iscoroutinefunction(match.func)
+
+
+def _sends_our_key(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request is meant for this app, by the form of its API key."""
+    from .models.access import KEY_START
+
+    start = KEY_START.encode()
+    return any(
+        value.removeprefix(b"Bearer ").startswith(start)
+        for name, value in headers
+        if name in (b"authorization", b"x-api-key")
+    )
 
 
 async def _refuse_websocket(receive: Receive, send: Send) -> None:
@@ -361,7 +380,7 @@ class _Body(io.BytesIO):
                 raise
             self._problem = RequestTimedOut(f"The body took longer than {BODY_TIMEOUT:.0f} s.")
         if is_too_large:
-            self._problem = RequestTooLarge(f"The body is larger than {limit} bytes.")
+            self._problem = body_too_large(limit)
         self._watch.body_has_come()
         self.seek(0)
         return True

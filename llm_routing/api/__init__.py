@@ -1,9 +1,9 @@
 """The HTTP API: native under `/api/llm`, for OpenAI's and Anthropic's clients under `/v1`.
 
-Built here; what an endpoint does is in the module named after its format.
+The API is built here; each endpoint is in the module named after its format.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,61 +16,67 @@ from ninja.openapi.schema import OpenAPISchema
 
 from . import anthropic, health, metrics, native, openai
 from .direct import Endpoint, register_direct_endpoint
-from .error_envelope import EnvelopeOf, unknown_endpoint, with_error_envelope, without_transactions
-from .errors import ANTHROPIC, NATIVE, OPENAI, Envelope
+from .error_envelope import EnvelopeOf, with_error_envelope, without_transactions
+from .errors import ANTHROPIC, NATIVE, OPENAI, Envelope, UnknownEndpoint
 from .openapi.document import DESCRIPTION, complete_document, list_endpoints
+from .unknown_paths import NATIVE_PREFIX, WIRE_PREFIX, unknown_endpoint_error, unknown_endpoint_view
 
 NAMESPACE = "llm_routing"
-NATIVE_PREFIX = "api/llm/"
-WIRE_PREFIX = "v1/"
 MESSAGES_PREFIX = "v1/messages/"
 
 
-def build_api(urls_namespace: str = NAMESPACE) -> NinjaAPI:
-    """A new API. `urls_namespace` keeps several apart in one project."""
+def build_api(urls_namespace: str = NAMESPACE) -> "GatewayAPI":
+    """Returns a new API. `urls_namespace` tells several APIs of one project apart."""
     api = GatewayAPI(
         title="LLM gateway",
         description=DESCRIPTION,
         urls_namespace=urls_namespace,
         openapi_url=f"/{NATIVE_PREFIX}openapi.json",
         docs_url=f"/{NATIVE_PREFIX}docs",
-        docs=RelativeSwagger(),
-        # Seen from the document itself, so that it is right under any prefix.
+        docs=LocalSwagger(),
+        # Relative to the document, so that it is right under any prefix.
         servers=[{"url": "../.."}],
     )
     api.add_router(f"/{NATIVE_PREFIX}", native.router)
     api.add_router(f"/{NATIVE_PREFIX}", health.router)
     api.add_router("", metrics.router)
     api.add_router(f"/{WIRE_PREFIX}", openai.router)
-    # A router for itself, so that both have their tags.
+    # A separate router, so that both formats have tags of their own.
     api.add_router(f"/{WIRE_PREFIX}", anthropic.router)
     return api
 
 
 @cache
-def get_api() -> NinjaAPI:
-    """The API of `llm_routing.urls`."""
+def get_api() -> "GatewayAPI":
+    """Returns the API of `llm_routing.urls`."""
     return build_api()
 
 
-_ANSWERS = {
+def unknown_path_error(path: str) -> UnknownEndpoint:
+    """Returns the error for a request to `path` outside our prefixes that bears one of our keys."""
+    return unknown_endpoint_error(path, get_api().endpoints, NAMESPACE)
+
+
+_DIRECT_ENDPOINTS = {
     f"{WIRE_PREFIX}chat/completions": openai.answer_chat,
     f"{MESSAGES_PREFIX[:-1]}": anthropic.answer_message,
     f"{NATIVE_PREFIX}complete": native.answer_prompt,
 }
 """The endpoints that `llm_routing.asgi` serves without Django's requests and responses."""
 
-_OPENAI_ALONE = {f"{WIRE_PREFIX}chat/completions", f"{WIRE_PREFIX}embeddings"}
-"""Endpoints that Anthropic's API does not have; a header of its clients means nothing here."""
+_OPENAI_ONLY = {f"{WIRE_PREFIX}chat/completions", f"{WIRE_PREFIX}embeddings"}
+"""Endpoints that Anthropic's API does not have; the header of its clients has no effect on them."""
 
 
-class RelativeSwagger(Swagger):
-    """Swagger UI that finds the document beside itself, whatever the URLs are included under. Its
-    files come from the static files of ninja's app; without that there is a page that needs none,
-    where ninja would load them from somebody else's server."""
+class LocalSwagger(Swagger):
+    """Swagger UI without scripts, styles or images from other servers or inside the page.
+
+    Its files come from the static files of ninja's app. Without that app, ninja would load them
+    from a CDN; our page is plain HTML instead.
+    """
 
     def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
-        """The page."""
+        """Returns the page."""
         if apps.is_installed("ninja"):
             return super().render_page(request, api, **kwargs)
         context = {
@@ -81,14 +87,16 @@ class RelativeSwagger(Swagger):
         return render(request, "llm_routing/api_docs.html", context)
 
     def get_openapi_url(self, api: NinjaAPI, path_params: dict[str, Any]) -> str:
-        """The document's URL, relative to the page's."""
+        """Returns the document's URL relative to the page's, which is right under any prefix."""
         return "openapi.json"
 
 
 class GatewayAPI(NinjaAPI):
-    """An API whose every answer, to whatever request below its prefixes, is in the envelope that
+    """An API that answers every request below its prefixes, unknown paths too, in the envelope that
     the endpoint's clients read."""
 
+    endpoints: Sequence[str] = ()
+    """The paths of the endpoints without parameters, once `urls` was read."""
     _document: OpenAPISchema | None = None
 
     @property
@@ -98,26 +106,28 @@ class GatewayAPI(NinjaAPI):
         found: list[URLResolver | URLPattern] = []
         for pattern in patterns:
             assert isinstance(pattern, URLPattern)
-            # ninja's root would stand where a project has its home page.
+            # ninja's root would take the place of the project's home page.
             if pattern.name == "api-root":
                 continue
             if pattern.name in ("openapi-json", "openapi-view"):
                 pattern.callback = without_transactions(pattern.callback)
             else:
                 route = str(pattern.pattern)
-                pattern.callback = with_error_envelope(pattern.callback, _envelope_of(route))
-                if route in _ANSWERS:
-                    register_direct_endpoint(
-                        pattern.callback, Endpoint(_ANSWERS[route], _envelope_of(route))
-                    )
+                envelope_of = _envelope_of(route)
+                pattern.callback = with_error_envelope(pattern.callback, envelope_of)
+                if route in _DIRECT_ENDPOINTS:
+                    endpoint = Endpoint(_DIRECT_ENDPOINTS[route], envelope_of)
+                    register_direct_endpoint(pattern.callback, endpoint)
             found.append(pattern)
+        self.endpoints = _paths_without_parameters(found)
+        view = unknown_endpoint_view(self.endpoints)
         for prefix in (NATIVE_PREFIX, MESSAGES_PREFIX, WIRE_PREFIX):
-            unknown = with_error_envelope(unknown_endpoint, _envelope_of(prefix))
+            unknown = with_error_envelope(view, _envelope_of(prefix))
             found += (path(prefix, unknown), path(f"{prefix}<path:rest>", unknown))
         return found, app_name, namespace
 
     def on_exception(self, request: HttpRequest, exc: Any) -> HttpResponse:
-        """Leaves every exception to the edge."""
+        """Leaves every exception to `with_error_envelope`."""
         raise exc
 
     def get_root_path(self, path_params: dict[str, Any]) -> str:
@@ -125,22 +135,27 @@ class GatewayAPI(NinjaAPI):
         return "/"
 
     def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
-        """The document, with the bodies that the formats read. Made once: it takes a fifth of a
-        second, and anybody may ask for it."""
+        """Returns the document with the bodies that the formats read. It is built once, because
+        that takes a fifth of a second and anybody may request it."""
         if self._document is None:
             self._document = super().get_openapi_schema()
             complete_document(self._document)
         return self._document
 
 
+def _paths_without_parameters(patterns: Sequence[URLResolver | URLPattern]) -> Sequence[str]:
+    routes = dict.fromkeys(str(pattern.pattern) for pattern in patterns)
+    return [route for route in routes if "<" not in route and not route.endswith("/")]
+
+
 def _envelope_of(route: str) -> EnvelopeOf:
-    """How the errors of a route look, by request where the clients of both formats come: both list
-    models, and both may be lost."""
+    """Returns the error envelope of a route. Where clients of both formats come (they list models
+    and request unknown paths) it depends on the request's headers."""
     if route.startswith(NATIVE_PREFIX) or not route.startswith(WIRE_PREFIX):
         return lambda headers: NATIVE
     if f"{route}/".startswith(MESSAGES_PREFIX):
         return lambda headers: ANTHROPIC
-    if route in _OPENAI_ALONE:
+    if route in _OPENAI_ONLY:
         return lambda headers: OPENAI
 
     def by_header(headers: Mapping[str, str]) -> Envelope:

@@ -9,6 +9,7 @@ from typing import Any
 from django.http import QueryDict
 
 from llm_routing.core.errors import InvalidRequest, UnknownModel
+from llm_routing.core.planner import inactive_reason
 from llm_routing.core.routing_table import RoutingTable
 
 OWNER = "llm_routing"
@@ -37,6 +38,8 @@ def find(table: RoutingTable, address: str) -> tuple[str, str]:
     """The owner and name of one address. Raises `UnknownModel`, which names what exists."""
     known = addresses(table)
     if address not in known:
+        if reason := inactive_reason(table, address):
+            raise UnknownModel(reason, known=tuple(known))
         shown = address if len(address) <= 80 else address[:80] + "…"
         use_cases = ", ".join(sorted(table.use_cases)) or "none yet"
         raise UnknownModel(

@@ -13,6 +13,7 @@ from llm_routing.core.json_size import REQUEST_LIMITS, exceeds
 from llm_routing.core.types import Idempotency
 from llm_routing.process.admission import admission
 from llm_routing.serving.exchange import IncomingRequest
+from llm_routing.serving.request_limits import body_too_large
 
 
 def read_json(request: IncomingRequest) -> Any:
@@ -44,7 +45,7 @@ def read_body(request: IncomingRequest, limit: int) -> bytes:
         body = request.read(limit + 1)
         if len(body) <= limit:
             return body
-    raise RequestTooLarge(f"The body is larger than {limit} bytes.")
+    raise body_too_large(limit)
 
 
 def _read_plain(request: IncomingRequest) -> bytes:
@@ -59,7 +60,7 @@ def _decoded(body: bytes) -> Any:
     if exceeds(body, REQUEST_LIMITS):
         raise RequestTooLarge(
             f"The body holds more than {REQUEST_LIMITS.containers} objects and arrays or "
-            f"{REQUEST_LIMITS.values} values."
+            f"{REQUEST_LIMITS.values} values. Send a smaller request."
         )
     try:
         return decode(body)

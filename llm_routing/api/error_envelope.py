@@ -15,7 +15,7 @@ from llm_routing.serving.lifecycle import shutdown_error, was_cancelled_by_shutd
 from llm_routing.system.loops import run_in_background_loop
 
 from .completions import GatewayRequest
-from .errors import Envelope, MethodNotAllowed, UnknownEndpoint, as_llm_error, error_response
+from .errors import Envelope, MethodNotAllowed, as_llm_error, error_response
 from .headers import request_id_of
 
 View = Callable[..., Any]
@@ -77,8 +77,3 @@ def _caller_of(request: HttpRequest) -> Caller | None:
     """The caller, once the key has been checked."""
     caller = getattr(request, "auth", None)
     return caller if isinstance(caller, Caller) else None
-
-
-async def unknown_endpoint(request: HttpRequest, **_: str) -> HttpResponseBase:
-    """Stands where there is no endpoint."""
-    raise UnknownEndpoint("There is nothing at this path.")

@@ -7,6 +7,7 @@ from typing import Any, Final
 from llm_routing.conf import get_settings
 from llm_routing.core.pricing import Price
 from llm_routing.core.routing_table import (
+    Inactive,
     ModelSpec,
     ProviderSpec,
     RouteSpec,
@@ -35,6 +36,7 @@ _MODEL: Final = (
     "cache_write_1h_price",
     "web_search_price",
 )
+_STATE: Final = ("is_active", "provider__is_active")
 _TARGET: Final = ("route_id", "model__provider__name", "model__model_id", "position", "weight")
 _ROUTE: Final = (
     "pk",
@@ -65,12 +67,19 @@ def compile_table(version: int, providers: list[Provider]) -> RoutingTable:
     }
     # Named tuples instead of model instances: with twenty thousand routes the instances would hold
     # the interpreter's lock, and so the event loop, for seconds.
-    models = {
-        spec.key: spec
-        for row in ModelConfig.objects.active().values_list(*_MODEL, named=True)
-        if row.provider__name in provider_specs
-        for spec in [_model_spec(row)]
-    }
+    models: dict[str, ModelSpec] = {}
+    inactive_models: dict[str, Inactive] = {}
+    inactive_aliases: dict[str, str] = {}
+    for row in ModelConfig.objects.values_list(*_MODEL, *_STATE, named=True):
+        reason = _inactive_reason(row, provider_specs)
+        if reason is None:
+            model = _model_spec(row)
+            models[model.key] = model
+        else:
+            key = f"{row.provider__name}/{row.model_id}"
+            inactive_models[key] = reason
+            if row.alias:
+                inactive_aliases[row.alias] = key
     targets_of: dict[Any, list[TargetSpec]] = {}
     for target in RouteTarget.objects.values_list(*_TARGET, named=True):
         if (key := f"{target.model__provider__name}/{target.model__model_id}") in models:
@@ -96,7 +105,24 @@ def compile_table(version: int, providers: list[Provider]) -> RoutingTable:
             probes_when_all_open=route.probes_when_all_open,
             allowed_fields=frozenset(route.allowed_fields),
         )
-    return RoutingTable(version, provider_specs, models, routes)
+    all_use_cases = UseCaseRoute.objects.values_list("use_case", flat=True).distinct()
+    return RoutingTable(
+        version,
+        provider_specs,
+        models,
+        routes,
+        inactive_models=inactive_models,
+        inactive_aliases=inactive_aliases,
+        inactive_use_cases=frozenset(all_use_cases) - {route.use_case for route in routes.values()},
+    )
+
+
+def _inactive_reason(row: Any, providers: Mapping[str, ProviderSpec]) -> Inactive | None:
+    if not row.provider__is_active:
+        return Inactive.PROVIDER
+    if not row.is_active:
+        return Inactive.MODEL
+    return None if row.provider__name in providers else Inactive.VENDOR
 
 
 def _without_sandbox(

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from .content import AnswerFormat, FilePart, ImagePart, Message, Role, TextPart, ToolResultPart
 from .errors import InvalidRequest, NoTargetAvailable, UnknownModel
 from .routing_table import (
+    Inactive,
     RouteSpec,
     RoutingTable,
     StreamRecovery,
@@ -218,6 +219,8 @@ def _resolve(table: RoutingTable, address: Address, default: Address) -> RouteSp
     key = table.aliases.get(name, name)
     if key in table.models:
         return key
+    if reason := inactive_reason(table, name):
+        raise UnknownModel(reason, known=tuple(table.use_cases))
     raise UnknownModel(
         f"There is no model or use case {_shown(name)}. {_known_use_cases(table)} A model is "
         "addressed as provider/model_id or by its alias.",
@@ -230,6 +233,8 @@ def _route(
 ) -> RouteSpec:
     tiers = table.use_cases.get(use_case)
     if tiers is None:
+        if use_case in table.inactive_use_cases:
+            raise UnknownModel(_inactive_use_case(use_case), known=tuple(table.use_cases))
         raise UnknownModel(
             f"There is no use case {_shown(use_case)}. {_known_use_cases(table)}",
             known=tuple(table.use_cases),
@@ -251,6 +256,31 @@ def _route(
         f"The use case {use_case} {lacks}. Its tiers: {', '.join(tiers)}.",
         known=tiers,
     )
+
+
+def inactive_reason(table: RoutingTable, name: str) -> str:
+    """Returns a sentence that says why the model, alias or use case `name` is not in use; an empty
+    text if the configuration does not have it."""
+    for use_case in (name, name.rpartition(":")[0]):
+        if use_case in table.inactive_use_cases:
+            return _inactive_use_case(use_case)
+    key = table.inactive_aliases.get(name, name)
+    reason = table.inactive_models.get(key)
+    if reason is None:
+        return ""
+    subject = f"The model {key}" if key == name else f"The alias {name} names the model {key}. It"
+    provider = key.partition("/")[0]
+    match reason:
+        case Inactive.MODEL:
+            return f"{subject} is inactive."
+        case Inactive.PROVIDER:
+            return f"{subject} is not in use, because its provider {provider} is inactive."
+        case Inactive.VENDOR:
+            return f"{subject} is not in use, because its provider {provider} has no known vendor."
+
+
+def _inactive_use_case(use_case: str) -> str:
+    return f"All routes of the use case {use_case} are inactive."
 
 
 def _shown(name: str) -> str:

@@ -118,12 +118,21 @@ class RouteSpec:
     allowed_fields: frozenset[str] = frozenset()
 
 
+class Inactive(StrEnum):
+    """Why a model of the configuration is not in use."""
+
+    MODEL = "model"
+    PROVIDER = "provider"
+    VENDOR = "vendor"
+
+
 @dataclass(frozen=True)
 class RoutingTable:
     """Everything active, in one immutable piece.
 
     `version` grows with every change, and `stamp` is another one each time. Providers are keyed by
-    name, models by `provider/model_id`, routes by `use_case:tier`. An inactive row is absent.
+    name, models by `provider/model_id`, routes by `use_case:tier`. Inactive rows are absent; of
+    those only the addresses are known, so that an error can name the reason.
     """
 
     version: int
@@ -131,6 +140,9 @@ class RoutingTable:
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     routes: Mapping[str, RouteSpec] = field(default_factory=dict)
     stamp: str = ""
+    inactive_models: Mapping[str, Inactive] = field(default_factory=dict)
+    inactive_aliases: Mapping[str, str] = field(default_factory=dict)
+    inactive_use_cases: frozenset[str] = frozenset()
 
     @cached_property
     def aliases(self) -> Mapping[str, str]:
@@ -176,6 +188,7 @@ def route_key(use_case: str, tier: str) -> str:
 
 
 __all__ = [
+    "Inactive",
     "ModelSpec",
     "Price",
     "ProviderSpec",

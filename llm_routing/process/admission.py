@@ -65,7 +65,8 @@ class Admission:
 
 def _overloaded(full: QueueFull) -> Overloaded:
     return Overloaded(
-        "The gateway has no room for one more request. Ask again later.",
+        "The gateway has as many requests under way and waiting as the settings MAX_CONCURRENCY "
+        "and MAX_QUEUED allow. Retry later.",
         retry_after=full.retry_after,
     )
 

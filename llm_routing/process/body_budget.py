@@ -32,13 +32,16 @@ class BodyBudget:
         settings = get_settings()
         if self._bytes_of.get(key_name, 0) + size > settings.body_bytes_per_key:
             return Throttled(
-                f"The requests under way with this API key have {settings.body_bytes_per_key} "
-                "bytes of bodies together, which is the most for one key.",
+                "The bodies of the requests under way with this API key would exceed "
+                f"{settings.body_bytes_per_key} bytes, the limit of the setting "
+                "BODY_BYTES_PER_KEY. Wait until some of them have ended, or send fewer at once.",
                 retry_after=RETRY_SECONDS,
             )
         if self.bytes + size > settings.body_bytes_per_process:
             return Overloaded(
-                "The gateway has no room for a body of this size. Ask again later.",
+                "The bodies of all requests under way would exceed "
+                f"{settings.body_bytes_per_process} bytes, the limit of the setting "
+                "BODY_BYTES_PER_PROCESS. Retry later.",
                 retry_after=RETRY_SECONDS,
             )
         return None

@@ -38,19 +38,33 @@ BODY_TIMEOUT = 60.0
 leave an answer unread for so long."""
 
 
+def body_too_large(limit: int) -> RequestTooLarge:
+    """Returns the error for a body of more than `limit` bytes, which MAX_BODY_BYTES sets."""
+    return RequestTooLarge(
+        f"The body is larger than {limit} bytes, the limit of the setting MAX_BODY_BYTES. Send a "
+        "smaller request, for example fewer or smaller images, or ask the operator to raise the "
+        "setting."
+    )
+
+
 def head_error(scope: Scope, settings: Settings) -> LLMError | None:
     """Why the head of a request is refused whatever else is in it. Takes linear time."""
     headers = scope["headers"]
     if len(headers) > settings.max_header_lines:
         return HeadersTooLarge(
-            f"The request has more than {settings.max_header_lines} header lines."
+            f"The request has more than {settings.max_header_lines} header lines, the limit of the "
+            "setting MAX_HEADER_LINES. Send fewer headers."
         )
     if sum(map(len, chain.from_iterable(headers))) > settings.max_header_bytes:
         return HeadersTooLarge(
-            f"The request's headers are larger than {settings.max_header_bytes} bytes."
+            f"The request's headers are larger than {settings.max_header_bytes} bytes, the limit "
+            "of the setting MAX_HEADER_BYTES. Send smaller headers, for example fewer cookies."
         )
     if len(scope["path"]) + len(scope.get("query_string", b"")) > settings.max_header_bytes:
-        return UrlTooLong(f"The URL is longer than {settings.max_header_bytes} bytes.")
+        return UrlTooLong(
+            f"The URL is longer than {settings.max_header_bytes} bytes, the limit of the setting "
+            "MAX_HEADER_BYTES."
+        )
     return None
 
 
@@ -133,7 +147,9 @@ class _BodyOfOthers:
             self._is_signed_in = await _is_signed_in(self._scope)
         if not self._is_signed_in:
             self.problem = RequestTooLarge(
-                f"The body is larger than {self._limit} bytes, and nobody is signed in."
+                f"The body is larger than {self._limit} bytes, the limit of the setting "
+                "ANONYMOUS_BODY_BYTES for requests without a signed-in user. Sign in, or ask the "
+                "operator to raise the setting."
             )
         return self._is_signed_in
 

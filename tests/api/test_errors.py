@@ -138,6 +138,52 @@ async def test_a_body_of_too_many_values_is_refused(gateway: Gateway, path: str)
     assert response.status_code == 200, response.text
 
 
+@pytest.mark.parametrize(
+    ("path", "right"),
+    [
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/api/llm/complete/", "/api/llm/complete"),
+        ("/api/llm/v1/messages", "/v1/messages"),
+        ("/v1/messages/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+        ("/api/llm/chat/completions", "/v1/chat/completions"),
+        ("/api/llm/complete//", "/api/llm/complete"),
+        ("/v1/embeddings/", "/v1/embeddings"),
+    ],
+)
+async def test_a_path_that_nearly_fits_is_answered_with_the_right_one(
+    gateway: Gateway, path: str, right: str
+) -> None:
+    response = await gateway.post(path, {})
+    assert response.status_code == 404
+    assert code_of(path, response.json()) == "unknown_endpoint"
+    assert f"Use {right} instead." in response.text
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/messages", "/complete", "/llm/complete/"])
+async def test_a_path_without_prefix_is_answered_with_the_right_one(
+    gateway: Gateway, path: str
+) -> None:
+    """On `llm_routing.asgi`, for requests with one of our keys; other paths are the project's."""
+    if gateway.application != "lean":
+        pytest.skip("Django's own handler serves the project's 404 page.")
+    response = await gateway.post(path, {})
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "unknown_endpoint"
+    assert "instead." in response.json()["error"]["message"]
+    without_key = await gateway.client.post(path, headers={"Authorization": "Bearer other"})
+    assert without_key.status_code == 404
+    assert "instead." not in without_key.text
+
+
+async def test_a_hint_repeats_nothing_of_the_request(gateway: Gateway) -> None:
+    for path in ("/v1/<script>/chat/completions", f"/v1/{'x/' * 200}chat/completions"):
+        response = await gateway.post(path, {})
+        assert response.status_code == 404
+        assert "script" not in response.text
+        assert "x/" not in response.text
+
+
 async def test_every_path_and_method_below_the_prefixes_has_its_envelope(gateway: Gateway) -> None:
     for path in (
         "/api/llm/nothing",

@@ -14,7 +14,7 @@ from llm_routing.configuration.kept_tables import cache_table, table_cache_key
 from llm_routing.configuration.snapshot import Snapshot, SnapshotOrigin
 from llm_routing.configuration.source import SnapshotSource
 from llm_routing.core.quirks import Quirks
-from llm_routing.core.routing_table import route_key, table_to_json
+from llm_routing.core.routing_table import Inactive, route_key, table_to_json
 from llm_routing.models import (
     ConfigurationVersion,
     ModelConfig,
@@ -296,3 +296,29 @@ def test_what_a_vendor_takes_is_as_this_release_knows_it(
     with away():
         source.refresh()
     assert source.current.table.providers["first"].quirks == kept
+
+
+def test_the_table_says_why_a_model_is_not_in_use(configuration: Configuration) -> None:
+    """Errors about inactive addresses name the row that is inactive."""
+    table = fresh().current.table
+    assert not (table.inactive_models)
+    assert not (table.inactive_aliases)
+    assert not (table.inactive_use_cases)
+    ModelConfig.objects.filter(model_id="alpha").update(is_active=False)
+    UseCaseRoute.objects.update(is_active=False)
+    table = fresh().current.table
+    assert table.inactive_models == {"first/alpha": Inactive.MODEL}
+    assert table.inactive_aliases == {"the-best": "first/alpha"}
+    assert table.inactive_use_cases == {"debugging"}
+    Provider.objects.filter(name="first").update(is_active=False)
+    Provider.objects.filter(name="second").update(vendor="gone")
+    table = fresh().current.table
+    assert table.inactive_models == {
+        "first/alpha": Inactive.PROVIDER,
+        "second/beta": Inactive.VENDOR,
+        "second/vectors": Inactive.VENDOR,
+    }
+    with away():
+        started_without = SnapshotSource()
+        started_without.refresh()
+    assert started_without.current.table == table

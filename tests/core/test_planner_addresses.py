@@ -7,8 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_routing.core.errors import InvalidRequest, UnknownModel
-from llm_routing.core.planner import CHAT, EMBEDDINGS, Address, RoutePlan, plan
+from llm_routing.core.planner import (
+    CHAT,
+    EMBEDDINGS,
+    Address,
+    RoutePlan,
+    inactive_reason,
+    plan,
+)
 from llm_routing.core.routing_table import (
+    Inactive,
     ModelSpec,
     ProviderSpec,
     RouteSpec,
@@ -227,3 +235,56 @@ def test_a_name_leads_somewhere_or_is_unknown_and_cannot_break_the_line(
             message = str(error)
         assert message.isprintable()
         assert len(message) < 1200
+
+
+INACTIVE = RoutingTable(
+    1,
+    inactive_models={
+        "openai/gpt": Inactive.MODEL,
+        "mistral/large": Inactive.PROVIDER,
+        "old/model": Inactive.VENDOR,
+    },
+    inactive_aliases={"best": "openai/gpt", "large": "mistral/large"},
+    inactive_use_cases=frozenset({"sketching"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("openai/gpt", "The model openai/gpt is inactive."),
+        ("best", "The alias best names the model openai/gpt. It is inactive."),
+        (
+            "mistral/large",
+            "The model mistral/large is not in use, because its provider mistral is inactive.",
+        ),
+        (
+            "large",
+            (
+                "The alias large names the model mistral/large. It is not in use, because its "
+                "provider mistral is inactive."
+            ),
+        ),
+        (
+            "old/model",
+            "The model old/model is not in use, because its provider old has no known vendor.",
+        ),
+        ("sketching", "All routes of the use case sketching are inactive."),
+        ("sketching:premium", "All routes of the use case sketching are inactive."),
+    ],
+)
+def test_an_inactive_address_is_said_to_be_inactive(address: str, message: str) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        planned(address, table=INACTIVE)
+    assert caught.value.message == message
+    assert inactive_reason(INACTIVE, address) == message
+
+
+def test_an_inactive_use_case_is_said_to_be_inactive() -> None:
+    with pytest.raises(UnknownModel, match="All routes of the use case sketching are inactive"):
+        planned(use_case="sketching", table=INACTIVE)
+
+
+def test_an_address_that_nobody_configured_has_no_reason() -> None:
+    assert inactive_reason(INACTIVE, "openai/other") == ""
+    assert inactive_reason(TABLE, "ollama/llama3:8b") == ""
