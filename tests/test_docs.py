@@ -5,8 +5,11 @@ from pathlib import Path
 
 from django.core.management import get_commands
 
+import llm_routing
+from llm_routing import errors, events
 from llm_routing.api import get_api, headers
 from llm_routing.conf import Settings
+from llm_routing.core import events as core_events
 from llm_routing.core.errors import ERRORS_BY_CODE, LLMError, RoutingError, UpstreamError
 from llm_routing.metrics.families import FAMILIES
 from llm_routing.vendors import VENDORS
@@ -107,6 +110,18 @@ def test_every_endpoint_and_header_has_its_row() -> None:
     assert {name for name in found if "/" in name} == endpoints
     described = set(re.findall(r"^ *(x-[a-z-]+) ", str(headers.__doc__), re.MULTILINE))
     assert {name for name in found if name.startswith("x-")} == described
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = (DOCS / "api.md").read_text()
+    assert [name for name in llm_routing.__all__ if f"llm_routing.{name}\n" not in page] == []
+    assert set(errors.__all__) == {error.__name__ for error in ERRORS_BY_CODE.values()}
+    defined = {name for name, kind in vars(core_events).items() if isinstance(kind, type)}
+    assert {name for name in defined if name.endswith(("Delta", "Started", "Ended"))} <= set(
+        events.__all__
+    )
+    for module in (errors, events):
+        assert f".. automodule:: {module.__name__}\n" in page
 
 
 def test_every_command_is_named_in_the_readme() -> None:
