@@ -1,16 +1,14 @@
-"""The ASGI application: the API without a thread started for a request, the rest by Django.
+"""The ASGI application: serves the API without threads for a request, and the rest by Django.
 
-Django's own handler sends signals, middleware and file closing through threads; an endpoint of
-this app needs none of them. To an API request both handlers give the same answers; a project's
+Django's own handler runs signals, middleware and the closing of files in threads; endpoints of this
+app need none of them. Both handlers give the same responses to API requests, but a project's
 middleware runs in Django's alone.
 """
 
 import asyncio
 import inspect
-import io
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -23,20 +21,20 @@ from django.http import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, URLResolver, get_resolver
 
 from .conf import get_settings
-from .core.errors import LLMError, RequestTimedOut
+from .core.errors import LLMError
 from .core.ids import new_id
-from .core.timers import Timer, running_loop
+from .core.timers import running_loop
 from .core.types import Caller
-from .process.admission import admission
-from .process.body_budget import BodyShare, body_budget
+from .process.request_body import RequestBody
 from .serving.cors import cors_request_headers, cors_rules
-from .serving.lifecycle import Lifecycle, was_cancelled_by_shutdown
+from .serving.lifecycle import Lifecycle
 from .serving.readiness import is_draining
-from .serving.request_limits import BODY_TIMEOUT, body_too_large, head_error, pass_on
+from .serving.request_limits import head_error, serve_with_limits
+from .serving.request_monitor import Receive, RequestMonitor
 from .serving.sending import Send, closing_connection, send_endpoint_response, send_response
+from .serving.shutdown import was_cancelled_by_shutdown
 from .serving.transport_security import security_headers
 from .serving.uvicorn_internals import parser_limits
-from .serving.uvicorn_internals.writes import abort
 
 if TYPE_CHECKING:
     # Models can be imported only after `django.setup`.
@@ -46,12 +44,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 NAMESPACE = "llm_routing"
-SHORT_SECONDS = 0.1
-"""So long nobody listens for a caller who leaves."""
 
 
 def get_asgi_application(
@@ -69,8 +64,8 @@ def get_asgi_application(
 
 
 def _django_application() -> Application:
-    """Django's application; with DEBUG it serves static files too, as `runserver` does, so that the
-    admin of a new project is not without its style sheets."""
+    """Returns Django's application. With DEBUG it also serves static files, as `runserver` does, so
+    that the admin of a new project has its style sheets."""
     application = get_django_application()
     if django_settings.DEBUG and apps.is_installed("django.contrib.staticfiles"):
         from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
@@ -80,14 +75,14 @@ def _django_application() -> Application:
 
 
 async def _send_error(error: LLMError, send: Send) -> None:
-    """Answers a request that no endpoint has seen."""
+    """Sends an error in response to a request that reached no endpoint."""
     # Models can be imported only after `django.setup`.
     from .api.errors import NATIVE, error_response
 
     request_id = new_id()
-    reply = error_response(error, NATIVE, request_id, None)
-    reply.headers["x-request-id"] = request_id
-    await send_endpoint_response(reply, send)
+    response = error_response(error, NATIVE, request_id, None)
+    response.headers["x-request-id"] = request_id
+    await send_endpoint_response(response, send)
 
 
 class GatewayApplication:
@@ -124,12 +119,12 @@ class GatewayApplication:
     def _serving(
         self, scope: Scope, receive: Receive, send: Send, task: "asyncio.Task[Any]"
     ) -> Coroutine[Any, Any, None]:
-        """What serves a connection in `task`."""
+        """Returns the coroutine that serves a connection in `task`."""
         if scope["type"] == "websocket":
             return _refuse_websocket(receive, send)
-        refusal = head_error(scope, get_settings())
-        if refusal is not None:
-            return _send_error(refusal, send)
+        error = head_error(scope, get_settings())
+        if error is not None:
+            return _send_error(error, send)
         path = scope["path"]
         root = scope.get("root_path")
         if root and path.startswith(root):
@@ -145,7 +140,7 @@ class GatewayApplication:
         if match is None or not _is_served_here(match):
             if is_draining():
                 send = closing_connection(send)
-            return pass_on(self._django, scope, receive, send, send_error=_send_error)
+            return serve_with_limits(self._django, scope, receive, send, send_error=_send_error)
         if scope["method"] == "OPTIONS" and not cors_rules().are_off:
             asked = cors_request_headers(scope["headers"])
             if "access-control-request-method" in asked:
@@ -153,13 +148,13 @@ class GatewayApplication:
         from .api.direct import direct_endpoint_of
 
         endpoint = direct_endpoint_of(match.func)
-        # With arguments there is no end of paths.
+        # Paths with arguments are unbounded, so they are not remembered.
         if endpoint is not None and not match.args and not match.kwargs:
             self._endpoints[path] = endpoint
         return _serve_view(match, scope, receive, send, task, _headers_of_all(scope))
 
     def _forget_endpoints(self, *, setting: str, **_: Any) -> None:
-        """In a test with another URL configuration."""
+        """For tests with another URL configuration."""
         if setting == "ROOT_URLCONF":
             self._endpoints.clear()
 
@@ -189,7 +184,7 @@ def _sends_our_key(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 async def _refuse_websocket(receive: Receive, send: Send) -> None:
-    # Django knows none, and would raise.
+    # Django does not support them and would raise an exception.
     await receive()
     await send({"type": "websocket.close"})
 
@@ -221,19 +216,19 @@ async def _serve_endpoint(
     task: "asyncio.Task[Any]",
     headers: Mapping[str, str],
 ) -> None:
-    watch = RequestMonitor(receive, task)
-    body = _Body(watch)
-    reply: EndpointResponse | None = None
+    monitor = RequestMonitor(receive, task)
+    body = RequestBody(monitor)
+    response: EndpointResponse | None = None
     try:
-        reply = await endpoint.respond(scope, body)
-        if reply is not None:
-            reply.headers.update(headers)
-            await send_endpoint_response(reply, send)
+        response = await endpoint.respond(scope, body)
+        if response is not None:
+            response.headers.update(headers)
+            await send_endpoint_response(response, send)
     except asyncio.CancelledError:
-        if not await watch.takes(send, None if reply is None else reply.content):
+        if not await monitor.caller_is_gone(send, None if response is None else response.content):
             raise
     finally:
-        watch.close()
+        monitor.close()
         body.close()
 
 
@@ -245,26 +240,26 @@ async def _serve_view(
     task: "asyncio.Task[Any]",
     headers: Mapping[str, str],
 ) -> None:
-    watch = RequestMonitor(receive, task)
-    body = _Body(watch)
+    monitor = RequestMonitor(receive, task)
+    body = RequestBody(monitor)
     response: HttpResponseBase | None = None
     try:
         request = ASGIRequest(scope, body)
         request.resolver_match = match
-        # Nobody fills our memory without a key; the view tells them what is missing.
+        # Without a valid key no body is received; the view answers what is missing.
         caller = await _caller_of(request)
         if caller is not None and not await body.fill(request.headers, caller):
             return
-        watch.body_has_come()
+        monitor.body_has_come()
         response = await match.func(request, *match.args, **match.kwargs)
         for name, value in headers.items():
             response.headers[name] = value
         await send_response(response, send)
     except asyncio.CancelledError:
-        if not await watch.takes(send, response):
+        if not await monitor.caller_is_gone(send, response):
             raise
     finally:
-        watch.close()
+        monitor.close()
         body.close()
 
 
@@ -278,141 +273,14 @@ async def _caller_of(request: ASGIRequest) -> Caller | None:
         return None
 
 
-class RequestMonitor(Timer):
-    """Looks after the request that `handling` serves where it lasts: a body that does not come is
-    waited for no more, and a caller who leaves ends it. A short one costs neither timer nor task.
-    """
-
-    __slots__ = ("_handling", "_is_late", "_is_long", "_is_reading", "_leaving", "receive")
-
-    def __init__(self, receive: Receive, handling: "asyncio.Task[Any]") -> None:
-        self.receive = receive
-        self._handling = handling
-        self._is_reading = True
-        self._is_long = self._is_late = False
-        self._leaving: asyncio.Task[None] | None = None
-        self.start(SHORT_SECONDS, handling.get_loop())
-
-    def body_has_come(self) -> None:
-        """All that can still come from the caller is that it leaves."""
-        self._is_reading = False
-        if self._is_long:
-            self.cancel()
-            self._listen()
-
-    def is_late(self) -> bool:
-        """Whether the task was cancelled because the body did not come; it goes on, to say so."""
-        if self._is_late:
-            self._handling.uncancel()
-        return self._is_late
-
-    async def takes(self, send: Send, answer: object) -> bool:
-        """Whether the task was cancelled because the caller left, or does not read `answer`."""
-        if getattr(answer, "has_stalled", False):
-            self.close()
-            await abort(send)
-        elif self._leaving is None or not self._leaving.done():
-            return False
-        self._handling.uncancel()
-        return True
-
-    def close(self) -> None:
-        """The request has ended."""
-        self.cancel()
-        if self._leaving is not None:
-            self._leaving.cancel()
-
-    def on_timeout(self) -> None:
-        """The request lasts."""
-        if not self._is_reading:
-            self._is_long = True
-            self._listen()
-        elif self._is_long:
-            self._is_late = True
-            self._handling.cancel()
-        else:
-            self._is_long = True
-            self.start(max(0.0, BODY_TIMEOUT - SHORT_SECONDS), self._handling.get_loop())
-
-    def _listen(self) -> None:
-        if self._leaving is None:
-            leaving = _cancel_on_disconnect(self.receive, self._handling)
-            # The timer may fire in the context of another request.
-            self._leaving = asyncio.create_task(leaving, context=Context())
-
-
-class _Body(io.BytesIO):
-    """A body within its limits of size and time. What passes one is not read on, and `read` says
-    so: the view answers in its own format."""
-
-    def __init__(self, watch: RequestMonitor) -> None:
-        super().__init__()
-        self._watch = watch
-        self._problem: LLMError | None = None
-        self._share: BodyShare | None = None
-
-    async def fill(self, headers: Mapping[str, str], caller: Caller) -> bool:
-        """Takes the body in; False where the caller left meanwhile. Where there is no room for the
-        request there is none for its body."""
-        self._problem = admission.refusal()
-        if self._problem is not None:
-            self._watch.body_has_come()
-            return True
-        limit = get_settings().max_body_bytes
-        self._share = share = body_budget.share(caller.key_name)
-        announced = headers.get("content-length", "")
-        size = int(announced[:20]) if announced.isdecimal() else 0
-        is_too_large = size > limit
-        self._problem = share.refusal(size)
-        receive, more = self._watch.receive, True
-        try:
-            while more and not is_too_large and self._problem is None:
-                event = await receive()
-                if event["type"] == "http.disconnect":
-                    return False
-                piece = event.get("body", b"")
-                self._problem = share.take(len(piece))
-                self.write(piece)
-                more = event.get("more_body", False)
-                is_too_large = self.tell() > limit
-        except asyncio.CancelledError:
-            if not self._watch.is_late():
-                raise
-            self._problem = RequestTimedOut(f"The body took longer than {BODY_TIMEOUT:.0f} s.")
-        if is_too_large:
-            self._problem = body_too_large(limit)
-        self._watch.body_has_come()
-        self.seek(0)
-        return True
-
-    def close(self) -> None:
-        """The request has ended, and the body is no longer in memory."""
-        super().close()
-        if self._share is not None:
-            self._share.release()
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """As of every file. Raises `RequestTooLarge`, `RequestTimedOut`, `Overloaded`,
-        `Throttled`."""
-        if self._problem is not None:
-            raise self._problem
-        return super().read(size)
-
-
-async def _cancel_on_disconnect(receive: Receive, handling: "asyncio.Task[Any]") -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    handling.cancel()
-
-
 async def _lifespan(lifecycle: Lifecycle, receive: Receive, send: Send) -> None:
-    """Opens the router before the first request and closes all of them after the last."""
+    """Opens the router before the first request and closes all routers after the last one."""
     from .factory import close_routers, get_llm_router
 
     while True:
         event = await receive()
         if event["type"] == "lifespan.startup":
-            # Again, for a program that imports the application before its server.
+            # Repeated, because a program may import the application before its server.
             parser_limits.install()
             lifecycle.start()
             try:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from llm_routing.core.types import Caller
 from llm_routing.serving.exchange import AuthenticatedRequest, EndpointResponse
-from llm_routing.serving.lifecycle import shutdown_error, was_cancelled_by_shutdown
+from llm_routing.serving.shutdown import shutdown_error, was_cancelled_by_shutdown
 
 from .auth import optional_caller
 from .error_envelope import EnvelopeOf

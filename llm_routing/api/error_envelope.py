@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 
 from llm_routing.core.types import Caller
 from llm_routing.serving.exchange import EndpointResponse
-from llm_routing.serving.lifecycle import shutdown_error, was_cancelled_by_shutdown
+from llm_routing.serving.shutdown import shutdown_error, was_cancelled_by_shutdown
 from llm_routing.system.loops import run_in_background_loop
 
 from .completions import GatewayRequest

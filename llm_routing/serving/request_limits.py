@@ -34,8 +34,8 @@ Application = Callable[[Any, Receive, Send], Awaitable[None]]
 SendError = Callable[[LLMError, Send], Awaitable[None]]
 
 BODY_TIMEOUT = 60.0
-"""How long a body may take; one of a signed-in user may be silent for so long, and a client may
-leave an answer unread for so long."""
+"""Seconds that a body may take; also the longest silence within a signed-in user's body, and the
+longest time that a client may leave a response unread."""
 
 
 def body_too_large(limit: int) -> RequestTooLarge:
@@ -48,7 +48,7 @@ def body_too_large(limit: int) -> RequestTooLarge:
 
 
 def head_error(scope: Scope, settings: Settings) -> LLMError | None:
-    """Why the head of a request is refused whatever else is in it. Takes linear time."""
+    """Returns the error if the head of a request exceeds a limit. Takes linear time."""
     headers = scope["headers"]
     if len(headers) > settings.max_header_lines:
         return HeadersTooLarge(
@@ -68,18 +68,18 @@ def head_error(scope: Scope, settings: Settings) -> LLMError | None:
     return None
 
 
-async def pass_on(
+async def serve_with_limits(
     application: Application, scope: Scope, receive: Receive, send: Send, *, send_error: SendError
 ) -> None:
-    """Serves a request by an application that may read its body without a limit, as Django does,
-    which writes large bodies to disk before a view sees them. Errors are sent by `send_error`."""
-    body = _BodyOfOthers(scope, receive)
+    """Serves a request by an application that itself reads bodies without a limit. Django is one:
+    it writes large bodies to disk before a view sees them. Errors are sent with `send_error`."""
+    body = _LimitedBody(scope, receive)
     has_started = has_stalled = False
 
     async def watched_send(event: Mapping[str, Any]) -> None:
         nonlocal has_started, has_stalled
         has_started = True
-        # uvicorn waits without a limit for a client that does not read.
+        # uvicorn itself waits without limit for a client that does not read.
         try:
             with timers.timeout(BODY_TIMEOUT):
                 await send(event)
@@ -92,16 +92,16 @@ async def pass_on(
         try:
             await application(scope, body.receive, watched_send)
         except Exception:
-            # Its body ended early, or its answer did.
+            # An expected error: its body or its response was cut off here.
             if not has_stalled and (body.problem is None or has_started):
                 raise
     if body.problem is not None and not has_started:
         await send_error(body.problem, send)
 
 
-class _BodyOfOthers:
-    """The body of a request to a path that is not ours. One that passes a limit ends for the
-    application as if the client had left, and `problem` says why."""
+class _LimitedBody:
+    """The body of a request to a path outside this app. If it exceeds a limit, the application sees
+    a disconnect, and `problem` holds the error."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.problem: LLMError | None = None
@@ -114,7 +114,7 @@ class _BodyOfOthers:
         self._deadline = asyncio.get_running_loop().time() + BODY_TIMEOUT
 
     async def refuses_announced(self) -> bool:
-        """Whether Content-Length says already that the body is too large."""
+        """Returns whether Content-Length announces a body that is too large."""
         for name, value in self._scope["headers"]:
             is_length = name == b"content-length" and value.isdigit()
             if is_length and not await self._takes(int(value[:20])):
@@ -155,7 +155,7 @@ class _BodyOfOthers:
 
 
 async def _is_signed_in(scope: Scope) -> bool:
-    """Whether the request has the session of a user."""
+    """Returns whether the request has the session of a signed-in user."""
     if not (
         apps.is_installed("django.contrib.auth") and apps.is_installed("django.contrib.sessions")
     ):

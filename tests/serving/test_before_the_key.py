@@ -17,7 +17,7 @@ from llm_routing.conf import get_settings
 from llm_routing.core.errors import LLMError
 from llm_routing.models import ApiKey
 from llm_routing.serving import request_limits
-from llm_routing.serving.request_limits import Send, pass_on
+from llm_routing.serving.request_limits import Send, serve_with_limits
 from llm_routing.serving.uvicorn_internals import parser_limits
 from tests.api.conftest import serving
 
@@ -342,7 +342,7 @@ async def test_a_signed_in_user_may_send_a_larger_body(
             "query_string": b"",
             "headers": headers,
         }
-        await pass_on(upload, scope, receive, send, send_error=send_error)
+        await serve_with_limits(upload, scope, receive, send, send_error=send_error)
         return int(sent[0]["status"])
 
     assert await post(session) == 200

@@ -197,7 +197,7 @@ async def test_nobody_without_a_key_fills_the_memory(router: BaseLLMRouter) -> N
 async def test_a_body_that_does_not_arrive_is_not_waited_for_forever(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llm_routing.asgi.BODY_TIMEOUT", 0.1)
+    monkeypatch.setattr("llm_routing.serving.request_monitor.BODY_TIMEOUT", 0.1)
     exchange = Exchange("/v1/chat/completions", b"", key)
 
     async def slow() -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from llm_routing.conf import get_settings
 from llm_routing.core.events import Frame
 from llm_routing.core.timers import Timer
 from llm_routing.formats.base import StreamRenderer
-from llm_routing.serving.lifecycle import shutdown_error, was_cancelled_by_shutdown
+from llm_routing.serving.shutdown import shutdown_error, was_cancelled_by_shutdown
 
 from .keep_alive import KeepAliveTimer
 from .pending import ResponseStream

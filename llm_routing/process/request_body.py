@@ -1,0 +1,72 @@
+"""The body of a request to the app's own endpoints, received within limits of size and time."""
+
+import asyncio
+import io
+from collections.abc import Mapping
+
+from llm_routing.conf import get_settings
+from llm_routing.core.errors import LLMError, RequestTimedOut
+from llm_routing.core.types import Caller
+from llm_routing.serving.request_limits import BODY_TIMEOUT, body_too_large
+from llm_routing.serving.request_monitor import RequestMonitor
+
+from .admission import admission
+from .body_budget import BodyShare, body_budget
+
+
+class RequestBody(io.BytesIO):
+    """A body in memory. If it exceeds a limit the rest is not received, and `read` raises the
+    error, so that the endpoint answers in its own format."""
+
+    def __init__(self, monitor: RequestMonitor) -> None:
+        super().__init__()
+        self._monitor = monitor
+        self._error: LLMError | None = None
+        self._share: BodyShare | None = None
+
+    async def fill(self, headers: Mapping[str, str], caller: Caller) -> bool:
+        """Receives the body; returns False if the caller disconnected. Nothing is received if the
+        gateway has no capacity for the request."""
+        self._error = admission.refusal()
+        if self._error is not None:
+            self._monitor.body_has_come()
+            return True
+        limit = get_settings().max_body_bytes
+        self._share = share = body_budget.share(caller.key_name)
+        announced = headers.get("content-length", "")
+        size = int(announced[:20]) if announced.isdecimal() else 0
+        is_too_large = size > limit
+        self._error = share.refusal(size)
+        receive, more = self._monitor.receive, True
+        try:
+            while more and not is_too_large and self._error is None:
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    return False
+                piece = event.get("body", b"")
+                self._error = share.take(len(piece))
+                self.write(piece)
+                more = event.get("more_body", False)
+                is_too_large = self.tell() > limit
+        except asyncio.CancelledError:
+            if not self._monitor.body_is_late():
+                raise
+            self._error = RequestTimedOut(f"The body took longer than {BODY_TIMEOUT:.0f} s.")
+        if is_too_large:
+            self._error = body_too_large(limit)
+        self._monitor.body_has_come()
+        self.seek(0)
+        return True
+
+    def close(self) -> None:
+        """Frees the memory, at the end of the request."""
+        super().close()
+        if self._share is not None:
+            self._share.release()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """See `io.BytesIO.read`. Raises `RequestTooLarge`, `RequestTimedOut`, `Overloaded`,
+        `Throttled`."""
+        if self._error is not None:
+            raise self._error
+        return super().read(size)
