@@ -104,7 +104,7 @@ async def test_a_provider_s_connections_are_kept_and_used_again(
     await configure(monkeypatch)
     await asyncio.gather(*(gateway.complete(f"Hi {number}") for number in range(10)))
     router = await get_llm_router()
-    pools = router._transport._pools  # type: ignore[attr-defined]  # to see its connections
+    pools = router._parts.transport._pools  # type: ignore[attr-defined]  # to see its connections
     pool = pools[asyncio.get_running_loop()].current["first"]
     assert [connection.protocol.uses for _, connection in pool._idle] == [10]
 
