@@ -62,7 +62,7 @@ class CallerFormat(Protocol):
         `InvalidRequest`, which names the field. Does not change `body`."""
 
     def write_response(self, response: LLMResponse) -> bytes:
-        """Returns the caller's body: `completion.raw` if it is in this format, else written anew."""
+        """Returns the caller's body: `completion.raw` if it is in this format, else a new one."""
 
     def stream_renderer(self, request: LLMRequest) -> StreamRenderer:
         """Returns a renderer for the answer to `request`."""

@@ -30,7 +30,7 @@ class Fields:
         return f"{self.path}.{name}" if self.path else name
 
     def invalid(self, name: str, expected: str) -> InvalidRequest:
-        """Returns the error for the field `name`; `expected` continues the sentence after its path."""
+        """Returns the error for the field `name`; `expected` continues the sentence after it."""
         path = self.at(name)
         return InvalidRequest(f"{path} {expected}.", field=path)
 

@@ -128,7 +128,7 @@ def finish_reason(stop_reason: str) -> FinishReason:
 
 
 def refusal_texts(owner: Fields) -> tuple[str, ...]:
-    """Returns the explanation in `stop_details` of a message or a `message_delta`, if there is one."""
+    """Returns the explanation in `stop_details` of a message or a `message_delta`, if any."""
     details = owner.object("stop_details")
     words = details.string("explanation") if details else None
     return (words,) if words else ()

@@ -255,7 +255,7 @@ def _failure(
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Returns the seconds in `retry-after-ms` (OpenAI, Azure; it is more precise) or `retry-after`."""
+    """Returns the seconds in `retry-after-ms` (OpenAI, Azure; more precise) or `retry-after`."""
     try:
         seconds = float(headers.get("retry-after-ms", "")) / 1000
     except ValueError:

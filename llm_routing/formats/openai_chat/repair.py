@@ -239,7 +239,7 @@ class ChunkRepair:
         self.halves = SurrogateJoiner()
 
     def repair(self, chunk: dict[str, Any]) -> bool:
-        """Repairs a chunk in place. Returns whether anything was changed. Raises `MalformedAnswer`."""
+        """Repairs a chunk in place. Returns whether it was changed. Raises `MalformedAnswer`."""
         changed = self._repair_envelope(chunk)
         choices = chunk.get("choices")
         if type(choices) is not list:
