@@ -159,7 +159,7 @@ def _encryption_keys(settings: Settings) -> Sequence[checks.CheckMessage]:
         except ValueError:
             return [
                 checks.Error(
-                    f"Key {number} of ENCRYPTION_KEYS is no Fernet key.",
+                    f"Key {number} of ENCRYPTION_KEYS is not a Fernet key.",
                     hint="Make one with cryptography's Fernet.generate_key().",
                     id="llm_routing.E005",
                 )
@@ -178,7 +178,9 @@ def _headers(settings: Settings) -> Sequence[checks.CheckMessage]:
     ]
     if settings.or_site_url and not _is_site(settings.or_site_url):
         found.append(
-            checks.Error("OR_SITE_URL is no http:// or https:// address.", id="llm_routing.E007")
+            checks.Error(
+                "OR_SITE_URL is not an http:// or https:// address.", id="llm_routing.E007"
+            )
         )
     if settings.portkey_config.lstrip().startswith("{"):
         try:
@@ -186,7 +188,7 @@ def _headers(settings: Settings) -> Sequence[checks.CheckMessage]:
         except ValueError:
             found.append(
                 checks.Error(
-                    "PORTKEY_CONFIG begins as JSON and is none.",
+                    "PORTKEY_CONFIG looks like JSON but does not parse.",
                     hint="Give the id of a config (pc-…), or its JSON whole.",
                     id="llm_routing.E008",
                 )

@@ -1,6 +1,6 @@
-"""A request's body, read within its limit and decoded.
+"""Reads and decodes a request's body within its limits.
 
-What is in it is for the endpoints and the wire formats.
+Endpoints and wire formats interpret it.
 """
 
 from typing import Any
@@ -17,9 +17,9 @@ from llm_routing.serving.request_limits import body_too_large
 
 
 def read_json(request: IncomingRequest) -> Any:
-    """The decoded body, whatever Content-Type says. Raises `Overloaded`, `RequestTooLarge` (both
-    before reading, where Content-Length tells), `InvalidRequest` with the position of what is no
-    JSON."""
+    """Returns the decoded body, whatever Content-Type says. Raises `Overloaded` and
+    `RequestTooLarge`, both before reading if Content-Length tells, and `InvalidRequest` with the
+    position of a syntax error."""
     return _decoded(_read_plain(request))
 
 

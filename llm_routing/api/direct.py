@@ -22,10 +22,10 @@ _MARK = "llm_routing_direct"
 
 
 class Body(Protocol):
-    """A body that is taken in when it is known whose it is."""
+    """A body that is received once its caller is known."""
 
     async def fill(self, headers: Mapping[str, str], caller: Caller) -> bool:
-        """Takes it in, within its limits; False where the caller left meanwhile."""
+        """Receives it, within its limits; returns False if the caller disconnected."""
 
     def read(self, size: int, /) -> bytes:
         """See `exchange.IncomingRequest`."""
@@ -76,7 +76,7 @@ class Endpoint:
             if caller is None:
                 raise missing_key_error()
             request.auth = caller
-            # Nobody fills our memory without a key.
+            # Without a valid key no body is received.
             if not await body.fill(headers, caller):
                 return None
             reply = await self.answer(request)
@@ -92,12 +92,12 @@ class Endpoint:
 
 
 def register_direct_endpoint(view: Callable[..., Any], endpoint: Endpoint) -> None:
-    """Has `endpoint` answer in place of Django's `view`."""
+    """Registers `endpoint` to answer in place of Django's `view`."""
     setattr(view, _MARK, endpoint)
 
 
 def direct_endpoint_of(view: Callable[..., Any]) -> Endpoint | None:
-    """What answers in place of a view, if anything does."""
+    """Returns the endpoint that answers in place of a view, if there is one."""
     endpoint: Endpoint | None = getattr(view, _MARK, None)
     return endpoint
 

@@ -3,7 +3,7 @@
 x-request-timeout  seconds that the caller gives the request
 idempotency-key    the same request again under the same key gets the same answer
 
-x-request-id       the caller's own where it sent a sane one, else a new one
+x-request-id       the caller's own if it sent a valid one, else a new one
 x-llm-provider     the provider that answered
 x-llm-model        the model that answered, as its provider calls it
 x-llm-attempts     how many attempts it took, on errors too where there were any
@@ -32,7 +32,7 @@ _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
-    """The id the caller sent, where it may stand in a header and a log, else a new one."""
+    """Returns the caller's id if it is valid in a header and a log, else a new one."""
     given = headers.get(REQUEST_ID)
     return given if given is not None and _VALID_REQUEST_ID.fullmatch(given) else new_id()
 

@@ -1,4 +1,4 @@
-"""One line in the log for each request that is answered with an error, or without a provider.
+"""Logs a line for each request that is answered with an error or without a provider.
 
 Requests that reach no provider have no usage record; by this line their request id is found.
 """
@@ -13,9 +13,9 @@ from llm_routing.core.types import CacheState, Caller, RoutingFacts
 logger = logging.getLogger("llm_routing.api")
 
 MAX_LINES = 100
-"""In one second, in each process."""
+"""Lines of one second, in each process."""
 MAX_ANONYMOUS_LINES = 5
-"""The same, of requests without a good key."""
+"""The same, for requests without a valid key."""
 
 
 class LogRateLimit:
@@ -33,7 +33,7 @@ class LogRateLimit:
         self._written = self._anonymous = self._left_out = 0
 
     def take(self, *, is_anonymous: bool) -> bool:
-        """Whether one more may be written."""
+        """Returns whether one more line may be written."""
         second = int(self._clock())
         if second != self._second:
             if self._left_out:

@@ -183,7 +183,7 @@ class InProcessCalls(ABC):
         `LLMError`."""
         texts = (inputs,) if isinstance(inputs, str) else tuple(inputs)
         if not texts:
-            raise InvalidRequest("There is nothing to embed.", field="input")
+            raise InvalidRequest("No input to embed.", field="input")
         once = None
         if idempotency_key is not None:
             once = idempotency_of(

@@ -1,4 +1,4 @@
-"""What `get_llm_router()` gives before it is awaited: a coroutine that explains itself."""
+"""The coroutine that `get_llm_router()` returns; using it like a router explains the mistake."""
 
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, NoReturn
@@ -17,15 +17,15 @@ class PendingRouter(Coroutine[Any, Any, BaseLLMRouter]):
         return self._coroutine().__await__()
 
     def send(self, value: Any, /) -> Any:
-        """As of every coroutine."""
+        """See `Coroutine.send`."""
         return self._coroutine().send(value)
 
     def throw(self, *error: Any) -> Any:
-        """As of every coroutine."""
+        """See `Coroutine.throw`."""
         return self._coroutine().throw(*error)
 
     def close(self) -> None:
-        """As of every coroutine."""
+        """See `Coroutine.close`."""
         if self._started is not None:
             self._started.close()
 

@@ -39,7 +39,7 @@ LIBRARY_HEADERS = (
     "x-csrftoken",
     "x-requested-with",
 )
-"""What django-cors-headers allows where its settings say nothing."""
+"""The defaults of django-cors-headers."""
 
 MAX_ORIGIN_LENGTH = 300
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,2000}")
@@ -61,11 +61,11 @@ class CorsRules:
 
     @property
     def are_off(self) -> bool:
-        """Whether no page of another origin may call."""
+        """Whether pages of other origins may not call at all."""
         return not (self.origins or self.patterns or self.allows_all)
 
     def headers_for(self, path: str, origin: str) -> dict[str, str]:
-        """What every answer says to a page of `origin`, which is empty if the request has none."""
+        """Returns the headers of every response to a page of `origin`, which may be empty."""
         if self.paths is not None and not self.paths.match(path):
             return {}
         headers = {"Vary": "Origin"}
@@ -78,7 +78,7 @@ class CorsRules:
         return headers
 
     def preflight(self, path: str, origin: str, asked_headers: str) -> dict[str, str]:
-        """What the answer says to the question whether a request may follow."""
+        """Returns the headers of the response to a preflight request."""
         headers = self.headers_for(path, origin)
         if "Access-Control-Allow-Origin" in headers:
             del headers["Access-Control-Expose-Headers"]
@@ -105,7 +105,7 @@ _rules: list[tuple[Settings, CorsRules]] = []
 
 
 def cors_rules() -> CorsRules:
-    """The rules of the project."""
+    """Returns the rules of the project."""
     settings = get_settings()
     if not _rules or _rules[0][0] is not settings:
         is_theirs = apps.is_installed("corsheaders")
@@ -114,7 +114,7 @@ def cors_rules() -> CorsRules:
 
 
 def cors_request_headers(raw_headers: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
-    """The headers of a request that CORS is about."""
+    """Returns the headers of a request that matter for CORS."""
     names = (b"origin", b"access-control-request-method", b"access-control-request-headers")
     return {name.decode(): value.decode("latin-1") for name, value in raw_headers if name in names}
 

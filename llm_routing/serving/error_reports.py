@@ -1,4 +1,4 @@
-"""What Django's error reports (the debug page, mail to ADMINS) show of settings and requests.
+"""Filters secrets out of Django's error reports (the debug page, mail to ADMINS).
 
 Django hides settings by their names. A URL may hold a password under any name.
 """

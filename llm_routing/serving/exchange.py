@@ -1,5 +1,5 @@
-"""A request and its answer as the endpoints of completions know them, whichever handler there is
-around them: Django's own, or `llm_routing.asgi` with nothing in between.
+"""The request and the response that the endpoints of completions work with, whichever handler
+serves them: Django's own, or `llm_routing.asgi`.
 """
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -10,7 +10,7 @@ from llm_routing.core.types import Caller
 
 
 class IncomingRequest(Protocol):
-    """A request as far as anybody may read it. Names of headers are asked for in lower case."""
+    """The parts of a request that endpoints may read. Header names are in lower case."""
 
     @property
     def method(self) -> str | None:
@@ -25,7 +25,7 @@ class IncomingRequest(Protocol):
         """The HTTP headers."""
 
     def read(self, size: int, /) -> bytes:
-        """At most so many bytes of the body. Raises `RequestTooLarge`, `RequestTimedOut`,
+        """Returns at most `size` bytes of the body. Raises `RequestTooLarge`, `RequestTimedOut`,
         `Overloaded`, `Throttled`."""
 
 
@@ -38,19 +38,19 @@ class AddressedRequest(IncomingRequest, Protocol):
 
     @property
     def scope(self) -> Mapping[str, Any]:
-        """As ASGI has it."""
+        """The ASGI scope."""
 
 
 class AuthenticatedRequest(IncomingRequest, Protocol):
-    """A request whose key is good: what the edge and the check of its key have added."""
+    """A request with a valid API key: the attributes that authentication adds."""
 
     @property
     def auth(self) -> Caller:
-        """On whose behalf it is."""
+        """The owner of the key."""
 
     @property
     def request_id(self) -> str:
-        """The caller's or a new one."""
+        """The caller's id for the request, or a new one."""
 
 
 class ByteStream(Protocol):
@@ -71,7 +71,7 @@ class ByteStream(Protocol):
 
 @dataclass(slots=True)
 class EndpointResponse:
-    """An answer: whole, or as a stream of events."""
+    """A response: a whole body, or a stream of events."""
 
     content: bytes | ByteStream
     headers: dict[str, str] = field(default_factory=dict)

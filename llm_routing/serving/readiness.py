@@ -1,4 +1,4 @@
-"""Whether this process takes requests: it does until it begins to drain."""
+"""Holds whether this process accepts requests, which it does until it drains."""
 
 import threading
 
@@ -6,15 +6,15 @@ _draining = threading.Event()
 
 
 def start_draining() -> None:
-    """From now on the process is not ready: it finishes what it has and takes nothing new."""
+    """Marks the process as not ready: it finishes its requests and accepts no new ones."""
     _draining.set()
 
 
 def stop_draining() -> None:
-    """The process takes requests (again)."""
+    """Marks the process as ready."""
     _draining.clear()
 
 
 def is_draining() -> bool:
-    """Whether the process is about to end."""
+    """Returns whether the process drains before it ends."""
     return _draining.is_set()

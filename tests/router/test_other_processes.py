@@ -8,7 +8,7 @@ import httpx
 from llm_routing.models import ApiKey, ModelConfig, UseCaseRoute
 from tests.servers import Gateway
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 
 def until(happened: Callable[[], bool]) -> None:

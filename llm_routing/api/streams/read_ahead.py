@@ -1,4 +1,4 @@
-"""Reading from something slow without being held by it: items, and silences between them."""
+"""Reads ahead from a slow stream, so that keep-alives can be sent in between."""
 
 import asyncio
 from collections import deque
@@ -20,11 +20,11 @@ class Idle(Enum):
 
 
 IDLE: Final = Idle.IDLE
-"""Nothing has come for a while; the wait goes on with the next call."""
+"""No item has arrived for a while; the next call goes on waiting."""
 
 
 class Source(Protocol[T_co]):
-    """What is read, to be closed in any case."""
+    """The stream that is read. It is always closed."""
 
     def __anext__(self) -> Awaitable[T_co]:
         """The next item."""
