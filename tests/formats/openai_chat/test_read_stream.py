@@ -269,6 +269,20 @@ class TestToolCalls:
 
         assert calls_of(*deltas) == [ToolCallStarted(0, "c", "f"), ToolCallDelta(0, "{}")]
 
+    def test_a_call_starts_once_while_another_waits_for_its_name(self) -> None:
+        deltas = (
+            {"index": 0, "id": "c"},
+            call(index=1, id="d", name="g"),
+            call("{}", index=1, name="other"),
+            call(index=0, name="f"),
+        )
+
+        assert calls_of(*deltas) == [
+            ToolCallStarted(1, "d", "g"),
+            ToolCallDelta(1, "{}"),
+            ToolCallStarted(0, "c", "f"),
+        ]
+
     @pytest.mark.parametrize(
         "deltas",
         [
