@@ -58,6 +58,9 @@ def set_up_django() -> None:
     import django
 
     django.setup()
+    if is_controller():
+        # Else pytest-django loads the settings in the workers before they have their services.
+        del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
 def is_controller() -> bool:
