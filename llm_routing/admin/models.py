@@ -12,8 +12,9 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.types import TargetKey
-from llm_routing.models import Capability, ModelConfig
+from llm_routing.models import CAPABILITY_LABELS, QUIRK_LABELS, ModelConfig
 
 from .base import ConfigurationAdmin, status
 from .last_24_hours import Last24HoursColumn
@@ -24,6 +25,9 @@ _PRICED = Q(input_price__isnull=False) & (
 )
 
 
+_CHECK_BOXES = {"capabilities": CAPABILITY_LABELS, "quirks": QUIRK_LABELS}
+
+
 class CapabilityFilter(admin.SimpleListFilter):
     """Models that can do one thing."""
 
@@ -32,13 +36,13 @@ class CapabilityFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Every capability."""
-        return [(capability.value, str(capability.label)) for capability in Capability]
+        return [(value, str(label)) for value, label in CAPABILITY_LABELS.items()]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[ModelConfig]
     ) -> QuerySet[ModelConfig]:
         """Models with the chosen one. SQLite has no operator for it, so the JSON is searched."""
-        if self.value() not in Capability.values:
+        if self.value() not in CAPABILITY_LABELS:
             return queryset
         text = Cast("capabilities", TextField())
         return queryset.alias(capability_text=text).filter(
@@ -97,7 +101,7 @@ class ModelConfigAdmin(Last24HoursColumn, ConfigurationAdmin[ModelConfig]):
         (None, {"fields": ("provider", "model_id", "alias", "display_name", "is_active")}),
         (
             gettext_lazy("Abilities"),
-            {"fields": ("capabilities", ("context_window", "max_output_tokens"))},
+            {"fields": ("capabilities", "quirks", ("context_window", "max_output_tokens"))},
         ),
         (
             gettext_lazy("Prices"),
@@ -137,11 +141,11 @@ class ModelConfigAdmin(Last24HoursColumn, ConfigurationAdmin[ModelConfig]):
     def formfield_for_dbfield(
         self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any
     ) -> forms.Field | None:
-        """Capabilities to tick."""
-        if db_field.name == "capabilities":
+        """Check boxes for capabilities and quirks."""
+        if db_field.name in _CHECK_BOXES:
             return forms.TypedMultipleChoiceField(
                 label=capfirst(db_field.verbose_name),
-                choices=Capability.choices,
+                choices=list(_CHECK_BOXES[db_field.name].items()),
                 coerce=str,
                 required=False,
                 initial=db_field.get_default(),
@@ -174,10 +178,11 @@ class ModelConfigAdmin(Last24HoursColumn, ConfigurationAdmin[ModelConfig]):
 
     @admin.display(description=gettext_lazy("beyond chat"))
     def abilities(self, model: ModelConfig) -> str:
-        """What it can do that not every model can, in words."""
-        labels = dict(Capability.choices)
-        usual = (Capability.CHAT.value, Capability.STREAMING.value)
-        names = (str(labels.get(name, name)) for name in model.capabilities if name not in usual)
+        """Capabilities that not every model has, and quirks."""
+        usual = (Capability.CHAT, Capability.STREAMING)
+        labels = {**CAPABILITY_LABELS, **QUIRK_LABELS}
+        beyond = (name for name in [*model.capabilities, *model.quirks] if name not in usual)
+        names = (str(labels.get(name, name)) for name in beyond)
         return ", ".join(names) or "—"
 
     @admin.display(description=gettext_lazy("USD per million"), ordering="input_price")

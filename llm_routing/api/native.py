@@ -90,6 +90,7 @@ def _model(spec: ModelSpec) -> schemas.ModelAnswer:
         alias=spec.alias or None,
         display_name=spec.display_name or spec.model_id,
         capabilities=sorted(spec.capabilities),
+        quirks=sorted(spec.quirks),
         context_window=spec.context_window,
         max_output_tokens=spec.max_output_tokens,
         input_price=price.input,

@@ -272,6 +272,7 @@ class ModelAnswer(BaseModel):
     alias: str | None
     display_name: str
     capabilities: Sequence[str]
+    quirks: Sequence[str]
     context_window: int | None
     max_output_tokens: int | None
     input_price: Decimal | None

@@ -99,5 +99,6 @@ def _models(providers: frozenset[str]) -> dict[str, ModelSpec]:
             context_window=context_window,
             max_output_tokens=entry.max_output_tokens,
             price=price,
+            quirks=entry.quirks,
         )
     return models

@@ -5,14 +5,16 @@ Data alone. Prices and context windows come from `prices`; what is written, from
 
 from dataclasses import dataclass
 
+from llm_routing.core.capabilities import Capability
+from llm_routing.core.quirks import ModelQuirk
 from llm_routing.core.types import ModelTier, UseCase
 
-TEXT = frozenset({"chat", "streaming", "tools", "reasoning"})
-TEXT_SCHEMA = TEXT | {"json_schema"}
-VISION = TEXT_SCHEMA | {"vision"}
-VISION_NO_SAMPLING = VISION | {"no_sampling"}
-SANDBOX_CHAT = frozenset({"chat", "streaming", "tools", "vision", "json_schema"})
-EMBEDDING = frozenset({"embeddings"})
+TEXT = frozenset({Capability.CHAT, Capability.STREAMING, Capability.TOOLS, Capability.REASONING})
+TEXT_SCHEMA = TEXT | {Capability.JSON_SCHEMA}
+VISION = TEXT_SCHEMA | {Capability.VISION}
+SANDBOX_CHAT = VISION - {Capability.REASONING}
+EMBEDDING = frozenset({Capability.EMBEDDINGS})
+NO_SAMPLING = frozenset({ModelQuirk.NO_SAMPLING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,11 @@ class CatalogueModel:
     provider: str
     model_id: str
     display_name: str
-    capabilities: frozenset[str]
+    capabilities: frozenset[Capability]
     priced_as: tuple[str, str] | None
     max_output_tokens: int | None = None
     has_alias: bool = False
+    quirks: frozenset[ModelQuirk] = frozenset()
 
     @property
     def key(self) -> str:
@@ -55,8 +58,9 @@ def _model(
     provider: str,
     model_id: str,
     display_name: str,
-    capabilities: frozenset[str],
+    capabilities: frozenset[Capability],
     *,
+    quirks: frozenset[ModelQuirk] = frozenset(),
     max_output_tokens: int | None = None,
     has_alias: bool = False,
     priced_as: tuple[str, str] | None = None,
@@ -69,12 +73,21 @@ def _model(
         priced_as=priced_as or (provider, model_id),
         max_output_tokens=max_output_tokens,
         has_alias=has_alias,
+        quirks=quirks,
     )
 
 
 # OpenAI's reasoning models and Claude from Opus 4.7 and Sonnet 5 on refuse temperature and top_p.
 _OPENAI = tuple(
-    _model("openai", model_id, name, VISION_NO_SAMPLING, max_output_tokens=128_000, has_alias=True)
+    _model(
+        "openai",
+        model_id,
+        name,
+        VISION,
+        quirks=NO_SAMPLING,
+        max_output_tokens=128_000,
+        has_alias=True,
+    )
     for model_id, name in (
         ("gpt-6-astra", "GPT-6 Astra"),
         ("gpt-6.1-sol", "GPT-6.1 Sol"),
@@ -90,7 +103,15 @@ _OPENAI = tuple(
 )
 
 _ANTHROPIC = tuple(
-    _model("anthropic", model_id, name, VISION_NO_SAMPLING, max_output_tokens=limit, has_alias=True)
+    _model(
+        "anthropic",
+        model_id,
+        name,
+        VISION,
+        quirks=NO_SAMPLING,
+        max_output_tokens=limit,
+        has_alias=True,
+    )
     for model_id, name, limit in (
         ("claude-fable-5-2", "Claude Fable 5.2", 128_000),
         ("claude-opus-5-5", "Claude Opus 5.5", 128_000),
@@ -117,16 +138,20 @@ _OTHERS = (
     _model("mistral", "mistral-small-2603", "Mistral Small 4", VISION),
     _model("mistral", "mistral-embed", "Mistral Embed", EMBEDDING),
     _model("deepseek", "deepseek-v4-pro", "DeepSeek V4 Pro", TEXT),
-    _model("deepseek", "deepseek-flash", "DeepSeek V4.1 Flash", TEXT | {"vision"}),
+    _model("deepseek", "deepseek-flash", "DeepSeek V4.1 Flash", TEXT | {Capability.VISION}),
     _model("together", "moonshotai/Kimi-K3.1-Pro", "Kimi K3.1 Pro", TEXT_SCHEMA),
     _model("together", "zai-org/GLM-5.3", "GLM-5.3", TEXT_SCHEMA),
     _model("together", "Qwen/Qwen3.8-Flash", "Qwen3.8 Flash", TEXT_SCHEMA),
     _model("groq", "openai/gpt-oss-120b", "GPT-OSS 120B", TEXT_SCHEMA),
     _model("groq", "openai/gpt-oss-20b", "GPT-OSS 20B", TEXT_SCHEMA),
-    _model("openrouter", "anthropic/claude-opus-5.5", "Claude Opus 5.5", VISION_NO_SAMPLING),
-    _model("openrouter", "openai/gpt-6.1-sol", "GPT-6.1 Sol", VISION_NO_SAMPLING),
+    _model(
+        "openrouter", "anthropic/claude-opus-5.5", "Claude Opus 5.5", VISION, quirks=NO_SAMPLING
+    ),
+    _model("openrouter", "openai/gpt-6.1-sol", "GPT-6.1 Sol", VISION, quirks=NO_SAMPLING),
     _model("openrouter", "google/gemini-3.8-flash", "Gemini 3.8 Flash", VISION),
-    _model("openrouter", "anthropic/claude-haiku-5.5", "Claude Haiku 5.5", VISION_NO_SAMPLING),
+    _model(
+        "openrouter", "anthropic/claude-haiku-5.5", "Claude Haiku 5.5", VISION, quirks=NO_SAMPLING
+    ),
 )
 
 # `@integration/model`: the name that Portkey gives an integration unless its owner chose another.
@@ -135,7 +160,8 @@ _PORTKEY = tuple(
         "portkey",
         f"@{vendor}/{model_id}",
         name,
-        VISION_NO_SAMPLING,
+        VISION,
+        quirks=NO_SAMPLING,
         priced_as=(vendor, model_id),
     )
     for vendor, model_id, name in (

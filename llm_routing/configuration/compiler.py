@@ -27,6 +27,7 @@ _MODEL: Final = (
     "alias",
     "display_name",
     "capabilities",
+    "quirks",
     "context_window",
     "max_output_tokens",
     "input_price",
@@ -179,4 +180,5 @@ def _model_spec(model: Any) -> ModelSpec:
         context_window=model.context_window,
         max_output_tokens=model.max_output_tokens,
         price=price if price.is_known else None,
+        quirks=frozenset(model.quirks),
     )

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from .capabilities import Capability
 from .content import AnswerFormat, FilePart, ImagePart, Message, Role, TextPart, ToolResultPart
 from .errors import InvalidRequest, NoTargetAvailable, UnknownModel
 from .routing_table import (
@@ -23,10 +24,6 @@ from .routing_table import (
     route_key,
 )
 from .types import LLMRequest, ModelTier
-
-CHAT = "chat"
-EMBEDDINGS = "embeddings"
-PREFILL = "prefill"
 
 _TIERS = tuple(tier.value for tier in ModelTier)
 
@@ -71,7 +68,7 @@ def plan(
         found = _resolve(table, address, default)
         if isinstance(found, str):
             target = _target(table, found)
-            if not _can(target, operation):
+            if not target.model.offers(operation):
                 raise InvalidRequest(
                     f"The model {found} does not offer {operation}.", field="model"
                 )
@@ -114,7 +111,7 @@ class _CompiledRoute:
         able = [
             (spec, target, bool(needs - target.model.capabilities))
             for spec, target in present
-            if _can(target, operation)
+            if target.model.offers(operation)
         ]
         if not able:
             raise InvalidRequest(
@@ -163,15 +160,15 @@ def buffers_stream(table: RoutingTable, address: Address, default: Address) -> b
     return isinstance(found, RouteSpec) and found.stream_recovery is StreamRecovery.BUFFER
 
 
-def required_capabilities(request: LLMRequest) -> frozenset[str]:
+def required_capabilities(request: LLMRequest) -> frozenset[Capability]:
     """The capabilities that a target should have to answer `request`."""
-    needs = set()
+    needs: set[Capability] = set()
     if request.tools:
-        needs.add("tools")
+        needs.add(Capability.TOOLS)
     if request.response_format and request.response_format.kind is AnswerFormat.JSON_SCHEMA:
-        needs.add("json_schema")
+        needs.add(Capability.JSON_SCHEMA)
     if _shows_image(request.messages):
-        needs.add("vision")
+        needs.add(Capability.VISION)
     return frozenset(needs)
 
 
@@ -295,8 +292,3 @@ def _known_use_cases(table: RoutingTable) -> str:
 def _target(table: RoutingTable, key: str) -> Target:
     model = table.models[key]
     return Target(table.providers[model.provider], model)
-
-
-def _can(target: Target, operation: str) -> bool:
-    """A model that says nothing of its capabilities is believed to have them."""
-    return not target.model.capabilities or operation in target.model.capabilities

@@ -6,10 +6,21 @@ The rows are in `llm_routing.vendors`; the formats fit requests to them (`openai
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 
 NO_MODEL = r"(?!)"
 ANY_MODEL = r""
+
+
+class ModelQuirk(StrEnum):
+    """What one model refuses, as operators and catalogues state it.
+
+    NO_SAMPLING: it refuses `temperature` and `top_p`, like OpenAI's reasoning models and Claude
+    from Opus 4.7 and Sonnet 5 on, which refuse thinking budgets too.
+    """
+
+    NO_SAMPLING = "no_sampling"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +54,7 @@ class Quirks:
     `max_stops` are upper limits.
 
     Models are told by patterns that are searched in the model id: `reasoning_models` says which of
-    the models with the capability `no_sampling` refuse `reasoning_refuses`, `tools_end_reasoning`
+    the models with the quirk NO_SAMPLING refuse `reasoning_refuses`, `tools_end_reasoning`
     which of them take tools only with the effort `none`, `refuses_parallel_tool_calls` which models
     refuse the field `parallel_tool_calls`, `marks_cache` which models take `cache_control`.
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pydantic import TypeAdapter
 
 from .pricing import Price
-from .quirks import ANY, Quirks
+from .quirks import ANY, ModelQuirk, Quirks
 from .types import TargetKey
 
 
@@ -39,7 +39,11 @@ class ProviderSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model of a provider; `key` addresses it."""
+    """A model of a provider; `key` addresses it.
+
+    `capabilities` holds values of `Capability`, `quirks` values of `ModelQuirk`, and both may hold
+    others that a newer release has written.
+    """
 
     provider: str
     model_id: str
@@ -49,6 +53,16 @@ class ModelSpec:
     context_window: int | None = None
     max_output_tokens: int | None = None
     price: Price | None = None
+    quirks: frozenset[str] = frozenset()
+
+    def offers(self, capability: str) -> bool:
+        """Whether the model has a capability. One that lists none is assumed to have it."""
+        return not self.capabilities or capability in self.capabilities
+
+    @property
+    def refuses_sampling(self) -> bool:
+        """Whether temperature and top_p must be left out of requests."""
+        return ModelQuirk.NO_SAMPLING in self.quirks
 
     @property
     def key(self) -> str:

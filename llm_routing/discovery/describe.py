@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from llm_routing.configuration.catalogue import MODELS, SANDBOX_CHAT
 from llm_routing.configuration.prices import FREE, ModelFacts, model_facts, price_fields
+from llm_routing.core.capabilities import Capability
+from llm_routing.core.quirks import ModelQuirk
 from llm_routing.vendors import VENDORS
 
 from .lists import ListedModel
@@ -36,6 +38,7 @@ def describe(vendor: str, model: ListedModel, today: date) -> dict[str, Any]:
     entry = _CATALOGUE.get((vendor, model.model_id))
     facts = _facts(vendor, model.model_id, today)
     price = model.price if facts.price.input is None else facts.price
+    abilities = entry.capabilities if entry else capabilities(vendor, model)
     context_window = facts.context_window or model.context_window
     longest = (entry.max_output_tokens if entry else None) or model.max_output_tokens
     if longest and context_window and longest > context_window:
@@ -43,33 +46,36 @@ def describe(vendor: str, model: ListedModel, today: date) -> dict[str, Any]:
     return {
         "model_id": model.model_id,
         "display_name": entry.display_name if entry else model.display_name,
-        "capabilities": sorted(entry.capabilities if entry else capabilities(vendor, model)),
+        "capabilities": sorted(abilities),
+        "quirks": sorted(entry.quirks if entry else _quirks(model, abilities)),
         "context_window": context_window,
         "max_output_tokens": longest,
         **price_fields(price),
     }
 
 
-def capabilities(vendor: str, model: ListedModel) -> frozenset[str]:
+def capabilities(vendor: str, model: ListedModel) -> frozenset[Capability]:
     """What a model can do: what its list says, else what its name does. A model of another trade
     can do nothing that is asked for here."""
-    name = model.model_id.lower()
-    found = model.capabilities
-    if found is None:
-        found = _by_name(vendor, name)
-    if "chat" in found and _NO_SAMPLING.search(name):
-        found |= {"no_sampling"}
-    return found
+    if model.capabilities is not None:
+        return model.capabilities
+    return _by_name(vendor, model.model_id.lower())
 
 
-def _by_name(vendor: str, name: str) -> frozenset[str]:
+def _quirks(model: ListedModel, abilities: frozenset[Capability]) -> frozenset[ModelQuirk]:
+    if Capability.CHAT in abilities and _NO_SAMPLING.search(model.model_id.lower()):
+        return model.quirks | {ModelQuirk.NO_SAMPLING}
+    return model.quirks
+
+
+def _by_name(vendor: str, name: str) -> frozenset[Capability]:
     if _EMBEDS.search(name):
-        return frozenset({"embeddings"})
+        return frozenset({Capability.EMBEDDINGS})
     if _OTHER_TRADE.search(name):
         return frozenset()
     if VENDORS[vendor].is_sandbox:
         return SANDBOX_CHAT
-    return frozenset({"chat", "streaming"})
+    return frozenset({Capability.CHAT, Capability.STREAMING})
 
 
 def _facts(vendor: str, model_id: str, today: date) -> ModelFacts:

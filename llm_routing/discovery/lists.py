@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.codec import decode
 from llm_routing.core.pricing import Price
+from llm_routing.core.quirks import ModelQuirk
 
 MAX_MODELS: Final = 10_000
 MAX_ID: Final = 200
@@ -40,10 +42,11 @@ class ListedModel:
     model_id: str
     display_name: str = ""
     other_names: tuple[str, ...] = ()
-    capabilities: frozenset[str] | None = None
+    capabilities: frozenset[Capability] | None = None
     context_window: int | None = None
     max_output_tokens: int | None = None
     price: Price = field(default_factory=Price)
+    quirks: frozenset[ModelQuirk] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,7 @@ def _model(entry: Any) -> ListedModel | None:
         )
         or (_tokens(entry.get("max_tokens")) if entry.get("max_input_tokens") else None),
         price=_prices(entry.get("pricing")),
+        quirks=_quirks(entry),
     )  # fmt: skip
 
 
@@ -247,13 +251,13 @@ def _price(value: Any, factor: Decimal) -> Decimal | None:
     return price.quantize(_SMALLEST_PRICE)
 
 
-_CHAT: Final = frozenset({"chat", "streaming"})
-_EMBEDDINGS: Final = frozenset({"embeddings"})
-_NOTHING: Final[frozenset[str]] = frozenset()
-_TYPES: Final[Mapping[str, frozenset[str]]] = {
+_CHAT: Final = frozenset({Capability.CHAT, Capability.STREAMING})
+_EMBEDDINGS: Final = frozenset({Capability.EMBEDDINGS})
+_NOTHING: Final[frozenset[Capability]] = frozenset()
+_TYPES: Final[Mapping[str, frozenset[Capability]]] = {
     "chat": _CHAT,
     "llm": _CHAT,
-    "vlm": _CHAT | {"vision"},
+    "vlm": _CHAT | {Capability.VISION},
     "embedding": _EMBEDDINGS,
     "embeddings": _EMBEDDINGS,
     **dict.fromkeys(
@@ -263,7 +267,7 @@ _TYPES: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
-def _capabilities(entry: Mapping[str, Any]) -> frozenset[str] | None:
+def _capabilities(entry: Mapping[str, Any]) -> frozenset[Capability] | None:
     """What the list itself says a model can do, as far as we have words for it."""
     kind = entry.get("type")
     if isinstance(kind, str) and kind in _TYPES:
@@ -278,7 +282,7 @@ def _capabilities(entry: Mapping[str, Any]) -> frozenset[str] | None:
     return None
 
 
-def _from_architecture(entry: Mapping[str, Any]) -> frozenset[str] | None:
+def _from_architecture(entry: Mapping[str, Any]) -> frozenset[Capability] | None:
     """OpenRouter's `architecture` and `supported_parameters`."""
     architecture = entry["architecture"]
     outputs = architecture.get("output_modalities")
@@ -291,36 +295,47 @@ def _from_architecture(entry: Mapping[str, Any]) -> frozenset[str] | None:
     inputs = architecture.get("input_modalities")
     found = set(_CHAT)
     if isinstance(inputs, list) and "image" in inputs:
-        found.add("vision")
+        found.add(Capability.VISION)
     takes = entry.get("supported_parameters")
     if isinstance(takes, list) and takes:
         if "tools" in takes:
-            found.add("tools")
+            found.add(Capability.TOOLS)
         if "structured_outputs" in takes:
-            found.add("json_schema")
+            found.add(Capability.JSON_SCHEMA)
         if "reasoning" in takes:
-            found.add("reasoning")
-        if "temperature" not in takes:
-            found.add("no_sampling")
+            found.add(Capability.REASONING)
     return frozenset(found)
 
 
-def _from_flags(said: Mapping[str, Any]) -> frozenset[str] | None:
+def _quirks(entry: Mapping[str, Any]) -> frozenset[ModelQuirk]:
+    """Returns the quirks that OpenRouter's `supported_parameters` show."""
+    takes = entry.get("supported_parameters")
+    is_chat = Capability.CHAT in (_capabilities(entry) or ())
+    if is_chat and isinstance(takes, list) and takes and "temperature" not in takes:
+        return frozenset({ModelQuirk.NO_SAMPLING})
+    return frozenset()
+
+
+def _from_flags(said: Mapping[str, Any]) -> frozenset[Capability] | None:
     """Mistral's `capabilities`; they have no word for embeddings, so that a name decides."""
     if said["completion_chat"] is not True:
         return None
-    names = {"function_calling": "tools", "vision": "vision", "reasoning": "reasoning"}
+    names = {
+        "function_calling": Capability.TOOLS,
+        "vision": Capability.VISION,
+        "reasoning": Capability.REASONING,
+    }
     return _CHAT | {ours for theirs, ours in names.items() if said.get(theirs) is True}
 
 
-def _from_support(said: Mapping[str, Any]) -> frozenset[str]:
+def _from_support(said: Mapping[str, Any]) -> frozenset[Capability]:
     """Anthropic's `capabilities`; every model of theirs takes tools."""
     names = {
-        "image_input": "vision",
-        "structured_outputs": "json_schema",
-        "thinking": "reasoning",
+        "image_input": Capability.VISION,
+        "structured_outputs": Capability.JSON_SCHEMA,
+        "thinking": Capability.REASONING,
     }
-    return (_CHAT | {"tools"}) | {
+    return (_CHAT | {Capability.TOOLS}) | {
         ours
         for theirs, ours in names.items()
         if _mapping(said.get(theirs)).get("supported") is True

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 
 from msgspec.structs import replace
 
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.content import (
     AnswerFormat,
     Message,
@@ -22,7 +23,6 @@ from llm_routing.core.errors import (
     UnsupportedRequest,
     UpstreamError,
 )
-from llm_routing.core.planner import CHAT, EMBEDDINGS
 from llm_routing.core.ports import StreamParser, WireRequest
 from llm_routing.core.pricing import estimate_tokens
 from llm_routing.core.routing_table import Target
@@ -90,7 +90,7 @@ class _FormatOperation(ABC):
         asked = source.body if source is not None else {}
         review(error, SentRequest(target.model.model_id, wire.body, is_relayed, asked))
         is_offered = self.name in target.model.capabilities
-        if isinstance(error, ModelNotFound) and not (is_offered or self.name == CHAT):
+        if isinstance(error, ModelNotFound) and not (is_offered or self.name == Capability.CHAT):
             # A model without listed capabilities is assumed to have all of them. That it lacks this
             # one says nothing about the others.
             error.counts_against_breaker = False
@@ -103,7 +103,7 @@ class ChatOperation(_FormatOperation):
     ids of answers in a thread.
     """
 
-    name = CHAT
+    name = Capability.CHAT.value
     is_billed = True
 
     def __init__(
@@ -205,7 +205,7 @@ class ChatOperation(_FormatOperation):
 class EmbeddingOperation(_FormatOperation):
     """Embeddings of texts."""
 
-    name = EMBEDDINGS
+    name = Capability.EMBEDDINGS.value
     is_billed = True
 
     def __init__(self, request: EmbeddingRequest) -> None:

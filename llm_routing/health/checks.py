@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from llm_routing.core.attempts.calls import Call
 from llm_routing.core.attempts.executor import Executor
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.codec import decode
 from llm_routing.core.content import Message, Role, TextPart
 from llm_routing.core.errors import (
@@ -24,7 +25,7 @@ from llm_routing.core.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from llm_routing.core.planner import EMBEDDINGS, RoutePlan
+from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import Clock, Credential, CredentialStore, Operation, Transport
 from llm_routing.core.redaction import masked_body
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
@@ -228,9 +229,9 @@ class _Embedding(EmbeddingOperation):
 def _probe(target: Target) -> Operation[Any]:
     """The least that can be asked of a model."""
     capabilities = target.model.capabilities
-    if EMBEDDINGS in capabilities:
+    if Capability.EMBEDDINGS in capabilities:
         return _Embedding(EmbeddingRequest(("ping",)))
-    thinks = "reasoning" in capabilities
+    thinks = Capability.REASONING in capabilities
     return _Completion(
         LLMRequest(
             (Message(Role.USER, (TextPart("ping"),)),),

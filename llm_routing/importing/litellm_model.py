@@ -9,20 +9,22 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
+from llm_routing.core.capabilities import Capability
+
 from .plan import Draft, PlannedModel
 from .text import names_secret
 
 _MILLION: Final = Decimal(1_000_000)
-_CHAT: Final = frozenset({"chat", "streaming"})
-_MODES: Final[Mapping[str, frozenset[str]]] = {
+_CHAT: Final = frozenset({Capability.CHAT, Capability.STREAMING})
+_MODES: Final[Mapping[str, frozenset[Capability]]] = {
     "chat": _CHAT,
-    "embedding": frozenset({"embeddings"}),
+    "embedding": frozenset({Capability.EMBEDDINGS}),
 }
-_ABILITIES: Final[Mapping[str, str]] = {
-    "supports_function_calling": "tools",
-    "supports_vision": "vision",
-    "supports_response_schema": "json_schema",
-    "supports_reasoning": "reasoning",
+_ABILITIES: Final[Mapping[str, Capability]] = {
+    "supports_function_calling": Capability.TOOLS,
+    "supports_vision": Capability.VISION,
+    "supports_response_schema": Capability.JSON_SCHEMA,
+    "supports_reasoning": Capability.REASONING,
 }
 # Costs of a token, and the field of `PlannedModel` for the price of a million.
 _COSTS: Final[Mapping[str, str]] = {

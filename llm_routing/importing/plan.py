@@ -9,6 +9,8 @@ from decimal import Decimal
 
 from pydantic import SecretStr
 
+from llm_routing.core.capabilities import Capability
+
 from .text import shown
 
 
@@ -31,7 +33,7 @@ class PlannedModel:
     provider: str
     model_id: str
     alias: str = ""
-    capabilities: frozenset[str] | None = None
+    capabilities: frozenset[Capability] | None = None
     context_window: int | None = None
     max_output_tokens: int | None = None
     input_price: Decimal | None = None

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from django.db.models import Max, Model
 
+from llm_routing.core.capabilities import Capability
 from llm_routing.discovery import record as discovery
 from llm_routing.models import ModelConfig, RouteTarget
 from llm_routing.models.provenance import history_of
@@ -30,7 +31,7 @@ def path_of(wanted: list[TargetToWrite]) -> str:
 
 
 def _embeds(model: ModelConfig) -> bool:
-    return "embeddings" in model.capabilities
+    return Capability.EMBEDDINGS in model.capabilities
 
 
 def embeddings_beside(

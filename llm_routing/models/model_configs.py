@@ -3,7 +3,7 @@
 The routes that lead a use case to a model are in `routing`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
 
@@ -12,29 +12,30 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from llm_routing.core.capabilities import Capability
+from llm_routing.core.quirks import ModelQuirk
+
 from . import fields
 from .providers import Provider
 from .text import ExactCharField
 from .use_cases import is_route_address
 from .version import ConfigurationHistory, ConfigurationModel, ConfigurationQuerySet
 
-
-class Capability(models.TextChoices):
-    """What a model can do, as the planner asks it."""
-
-    CHAT = "chat", _("Chat")
-    STREAMING = "streaming", _("Streaming")
-    TOOLS = "tools", _("Tools")
-    VISION = "vision", _("Images")
-    JSON_SCHEMA = "json_schema", _("JSON schema")
-    REASONING = "reasoning", _("Reasoning")
-    EMBEDDINGS = "embeddings", _("Embeddings")
-    PREFILL = "prefill", _("Prefill")
-    NO_SAMPLING = "no_sampling", _("No sampling")
+CAPABILITY_LABELS: "Mapping[str, fields.Text]" = {
+    Capability.CHAT.value: _("Chat"),
+    Capability.STREAMING.value: _("Streaming"),
+    Capability.TOOLS.value: _("Tools"),
+    Capability.VISION.value: _("Images"),
+    Capability.JSON_SCHEMA.value: _("JSON schema"),
+    Capability.REASONING.value: _("Reasoning"),
+    Capability.EMBEDDINGS.value: _("Embeddings"),
+    Capability.PREFILL.value: _("Prefill"),
+}
+QUIRK_LABELS: "Mapping[str, fields.Text]" = {ModelQuirk.NO_SAMPLING.value: _("No sampling")}
 
 
 def default_capabilities() -> list[str]:
-    """What nearly every chat model can do."""
+    """Returns the capabilities of nearly every chat model."""
     return [Capability.CHAT.value, Capability.STREAMING.value]
 
 
@@ -47,6 +48,13 @@ PRICES = (
     "web_search_price",
 )
 """The fields of a model that hold a price."""
+
+
+def _all_among(names: Any, known: Mapping[str, Any]) -> bool:
+    """Whether `names` is a list of keys of `known`."""
+    return isinstance(names, list) and all(
+        isinstance(name, str) and name in known for name in names
+    )
 
 
 class ModelConfigQuerySet(ConfigurationQuerySet["ModelConfig"]):
@@ -106,9 +114,14 @@ class ModelConfig(ConfigurationModel):
         blank=True,
         help_text=_(
             "A request goes only to models that can do what it asks for. Prefill: the model "
-            "continues an answer that another began. No sampling: the model refuses temperature "
-            "and top_p, so they are left out."
+            "continues an answer that another began."
         ),
+    )
+    quirks = models.JSONField(
+        _("quirks"),
+        default=list,
+        blank=True,
+        help_text=_("No sampling: the model refuses temperature and top_p, so they are left out."),
     )
     context_window = fields.tokens(
         _("context window"), _("Tokens of prompt and answer together. Empty: unknown.")
@@ -210,16 +223,18 @@ class ModelConfig(ConfigurationModel):
         super().save(*args, **kwargs)
 
     def clean(self) -> None:
-        """Raises `ValidationError` for unknown capabilities, an alias that names a use case, or an
-        answer longer than the context window."""
+        """Raises `ValidationError` for unknown capabilities or quirks, an alias that names a use
+        case, or an answer longer than the context window."""
         super().clean()
         self.alias = self.alias or None
         errors: dict[str, Any] = {}
-        if not isinstance(self.capabilities, list) or not all(
-            capability in Capability.values for capability in self.capabilities
-        ):
+        if not _all_among(self.capabilities, CAPABILITY_LABELS):
             errors["capabilities"] = _("A list of known capabilities: %(known)s.") % {
-                "known": ", ".join(Capability.values)
+                "known": ", ".join(CAPABILITY_LABELS)
+            }
+        if not _all_among(self.quirks, QUIRK_LABELS):
+            errors["quirks"] = _("A list of known quirks: %(known)s.") % {
+                "known": ", ".join(QUIRK_LABELS)
             }
         if self.alias and is_route_address(self.alias):
             errors["alias"] = _("“%(alias)s” addresses a use case, which comes first.") % {

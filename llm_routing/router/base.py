@@ -20,10 +20,9 @@ from llm_routing.core.caching.executor import CachedExecutor, CachedResult
 from llm_routing.core.caching.idempotency import IdempotencyRule, idempotency_rule
 from llm_routing.core.caching.rules import cache_rule
 from llm_routing.core.caching.single_flight import Rule
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.errors import RoutingError
 from llm_routing.core.planner import (
-    CHAT,
-    EMBEDDINGS,
     Address,
     RoutePlan,
     buffers_stream,
@@ -164,7 +163,7 @@ class BaseLLMRouter(InProcessCalls):
         """Vectors for a canonical request. Raises `LLMError`."""
         with self._measured(EmbeddingOperation.name) as measured:
             address = Address(request.model, request.use_case, request.tier)
-            route_plan = self._plan(address, EMBEDDINGS)
+            route_plan = self._plan(address, Capability.EMBEDDINGS)
             request = self._permitted(request, route_plan, measured)
             call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
             once = self._replay_rule(request.idempotency, caller)
@@ -258,7 +257,7 @@ class BaseLLMRouter(InProcessCalls):
     def _plan_chat(self, request: LLMRequest) -> tuple[RoutePlan, LLMRequest]:
         check_content_urls(request)
         address = Address(request.model, request.use_case, request.tier)
-        route_plan = self._plan(address, CHAT, required_capabilities(request))
+        route_plan = self._plan(address, Capability.CHAT, required_capabilities(request))
         return route_plan, with_route_defaults(request, route_plan.route)
 
     def _permitted(

@@ -213,6 +213,7 @@ class _SetUp:
             "model_id": entry.model_id,
             "display_name": entry.display_name,
             "capabilities": sorted(entry.capabilities),
+            "quirks": sorted(entry.quirks),
             "max_output_tokens": entry.max_output_tokens,
         }
         if entry.priced_as is None:

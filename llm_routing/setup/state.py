@@ -6,7 +6,7 @@ Reads and changes nothing.
 from collections.abc import Iterator, Mapping
 
 from llm_routing.configuration.credentials import STORED, find_key
-from llm_routing.core.planner import EMBEDDINGS
+from llm_routing.core.capabilities import Capability
 from llm_routing.models import Provider, UseCaseRoute
 from llm_routing.vendors import VENDORS, Vendor
 
@@ -44,7 +44,7 @@ def route_states() -> tuple[RouteState, ...]:
         for target in sorted(route.targets.all(), key=lambda target: target.position):
             model = target.model
             if model.is_active and model.provider.is_active:
-                models[EMBEDDINGS in model.capabilities].append(model.address)
+                models[Capability.EMBEDDINGS in model.capabilities].append(model.address)
         states.append(
             RouteState(route.use_case, route.tier, tuple(models[False]), tuple(models[True]))
         )

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.errors import InvalidRequest, UnknownModel
 from llm_routing.core.planner import (
-    CHAT,
-    EMBEDDINGS,
     Address,
     RoutePlan,
     inactive_reason,
@@ -61,7 +60,7 @@ def planned(
     *,
     table: RoutingTable = TABLE,
     default: Address = DEFAULT,
-    operation: str = CHAT,
+    operation: str = Capability.CHAT,
 ) -> RoutePlan:
     address = Address(model, use_case, tier)
     return plan(table, address, operation=operation, default=default, rng=Random(0))
@@ -136,7 +135,7 @@ def test_a_model_is_addressed_by_its_key_or_its_alias(address: str, expected: st
 
 
 def test_a_named_model_is_asked_only_for_what_it_offers() -> None:
-    assert planned("openai/embed", operation=EMBEDDINGS).targets
+    assert planned("openai/embed", operation=Capability.EMBEDDINGS).targets
     with pytest.raises(InvalidRequest, match="openai/embed does not offer chat") as caught:
         planned("openai/embed")
     assert caught.value.field == "model"
@@ -230,7 +229,9 @@ def test_a_name_leads_somewhere_or_is_unknown_and_cannot_break_the_line(
     for name in (Address(model), Address(None, use_case, tier), Address(f"debugging:{tier}")):
         message = ""
         try:
-            assert plan(TABLE, name, operation=CHAT, default=DEFAULT, rng=Random(0)).targets
+            assert plan(
+                TABLE, name, operation=Capability.CHAT, default=DEFAULT, rng=Random(0)
+            ).targets
         except UnknownModel as error:
             message = str(error)
         assert message.isprintable()

@@ -2,7 +2,8 @@
 
 from random import Random
 
-from llm_routing.core.planner import CHAT, Address, plan
+from llm_routing.core.capabilities import Capability
+from llm_routing.core.planner import Address, plan
 from llm_routing.core.routing_table import (
     ModelSpec,
     ProviderSpec,
@@ -28,7 +29,7 @@ def order(*unhealthy: str, needs: str = "", **capabilities: str) -> str:
     found = plan(
         table,
         Address(use_case="u"),
-        operation=CHAT,
+        operation=Capability.CHAT,
         needs=frozenset(needs.split()),
         unhealthy=frozenset(f"p/{name}" for name in unhealthy),
         default=Address(),

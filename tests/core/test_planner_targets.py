@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.content import (
     AnswerFormat,
     ForeignTool,
@@ -22,8 +23,6 @@ from llm_routing.core.content import (
 )
 from llm_routing.core.errors import InvalidRequest, NoTargetAvailable
 from llm_routing.core.planner import (
-    CHAT,
-    EMBEDDINGS,
     Address,
     buffers_stream,
     has_system_message,
@@ -58,7 +57,10 @@ def table(targets: list[TargetSpec], **capabilities: str) -> RoutingTable:
 
 
 def order(
-    routes: RoutingTable, rng: Random, operation: str = CHAT, needs: frozenset[str] = frozenset()
+    routes: RoutingTable,
+    rng: Random,
+    operation: str = Capability.CHAT,
+    needs: frozenset[str] = frozenset(),
 ) -> str:
     """The models tried, first to last, as one word."""
     found = plan(
@@ -112,7 +114,9 @@ def test_within_a_position_the_provider_with_the_lower_priority_number_comes_fir
     routes = RoutingTable(1, providers, models, {"u:standard": route})
     seen = set()
     for seed in range(30):
-        found = plan(routes, Address("u"), operation=CHAT, default=Address(), rng=Random(seed))
+        found = plan(
+            routes, Address("u"), operation=Capability.CHAT, default=Address(), rng=Random(seed)
+        )
         names = [target.provider.name for target in found.targets]
         assert names[2] == "late"
         seen.add(names[0])
@@ -158,13 +162,13 @@ def test_a_target_that_cannot_do_the_operation_is_left_out() -> None:
         c="",  # says nothing: believed
     )
     assert order(routes, Random(0)) == "bc"
-    assert order(routes, Random(0), EMBEDDINGS) == "ac"
+    assert order(routes, Random(0), Capability.EMBEDDINGS) == "ac"
 
 
 def test_a_route_with_nothing_for_the_operation_says_so() -> None:
     routes = table([TargetSpec("p/a")], a="chat")
     with pytest.raises(InvalidRequest, match="No target of the route u:standard offers embeddings"):
-        order(routes, Random(0), EMBEDDINGS)
+        order(routes, Random(0), Capability.EMBEDDINGS)
     with pytest.raises(NoTargetAvailable, match="The route u:standard has no active target"):
         order(table([]), Random(0))
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.pricing import Price
+from llm_routing.core.quirks import ModelQuirk
 from llm_routing.discovery.describe import describe
 from llm_routing.discovery.lists import MAX_MODELS, ListedModel, offered_models, parse_page
 
@@ -64,9 +66,8 @@ def test_openrouter_says_what_a_model_costs_and_can_do():
     assert model == ListedModel(
         "acme/writer-2",
         "Acme: Writer 2",
-        capabilities=frozenset(
-            {"chat", "streaming", "vision", "tools", "json_schema", "reasoning", "no_sampling"}
-        ),
+        capabilities=frozenset(Capability) - {Capability.EMBEDDINGS, Capability.PREFILL},
+        quirks=frozenset({ModelQuirk.NO_SAMPLING}),
         context_window=200_000,
         max_output_tokens=32_000,
         price=Price(
@@ -259,12 +260,13 @@ class TestDescription:
             ("veo-3.1-generate", []),
             ("omni-moderation-latest", []),
             ("devotion-7b", ["chat", "streaming"]),
-            ("o4-mini", ["chat", "no_sampling", "streaming"]),
-            ("openai/gpt-7", ["chat", "no_sampling", "streaming"]),
-            ("claude-opus-6", ["chat", "no_sampling", "streaming"]),
+            ("o4-mini", ["chat", "streaming", "no_sampling"]),
+            ("openai/gpt-7", ["chat", "streaming", "no_sampling"]),
+            ("claude-opus-6", ["chat", "streaming", "no_sampling"]),
             ("claude-3-haiku-20240307", ["chat", "streaming"]),
             ("gpt-4o", ["chat", "streaming"]),
         ],
     )
     def test_what_a_name_alone_tells(self, name, expected):
-        assert describe("openai", ListedModel(name), DAY)["capabilities"] == expected
+        facts = describe("openai", ListedModel(name), DAY)
+        assert facts["capabilities"] + facts["quirks"] == expected

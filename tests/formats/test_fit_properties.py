@@ -196,7 +196,7 @@ def _check_openai(sent: dict[str, Any], aim: Target) -> None:
     assert sent.keys() & {"max_tokens", "max_completion_tokens"} <= {quirks.limit_field}
     limit = aim.model.max_output_tokens
     assert limit is None or sent.get(quirks.limit_field, 0) <= limit
-    if "no_sampling" in aim.model.capabilities:
+    if aim.model.refuses_sampling:
         assert not sent.keys() & {"temperature", "top_p"}
         if aim.provider.vendor == "openai":
             assert not sent.keys() & quirks.reasoning_refuses
@@ -252,7 +252,7 @@ def _check_anthropic(sent: dict[str, Any], aim: Target) -> None:
     thinking = sent.get("thinking", {}).get("type")
     if "reasoning" not in capabilities:
         assert thinking in (None, "disabled")
-    if "no_sampling" in capabilities:
+    if aim.model.refuses_sampling:
         assert thinking != "enabled"
         assert not sent.keys() & {"temperature", "top_p", "top_k"}
     if thinking == "enabled":

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from llm_routing.core.quirks import ModelQuirk
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.formats.registry import FORMATS
 from llm_routing.vendors import VENDORS
@@ -10,7 +11,7 @@ from llm_routing.vendors import VENDORS
 OPENAI = "openai_chat"
 ANTHROPIC = "anthropic_messages"
 PLAIN = frozenset({"chat", "streaming", "tools", "vision", "json_schema", "reasoning"})
-REASONING = PLAIN | {"no_sampling"}
+REASONING = PLAIN | {ModelQuirk.NO_SAMPLING}
 OLD = PLAIN - {"json_schema"}
 USER = {"role": "user", "content": "Hi"}
 MARK = {"type": "ephemeral"}
@@ -32,15 +33,22 @@ IMAGE_SOURCE = {"type": "base64", "media_type": "image/png", "data": "QUFB"}
 
 def target(
     vendor: str,
-    capabilities: frozenset[str] = PLAIN,
+    traits: frozenset[str] = PLAIN,
     *,
     model: str = "big-1",
     limit: int | None = None,
 ) -> Target:
+    """A model of a vendor; `traits` are its capabilities and quirks."""
     row = VENDORS[vendor]
     return Target(
         ProviderSpec(vendor, vendor, row.format, row.base_url, quirks=row.quirks),
-        ModelSpec(vendor, model, capabilities=capabilities, max_output_tokens=limit),
+        ModelSpec(
+            vendor,
+            model,
+            capabilities=traits.difference(ModelQuirk),
+            quirks=traits.intersection(ModelQuirk),
+            max_output_tokens=limit,
+        ),
     )
 
 

@@ -50,7 +50,7 @@ class TestIntoAnEmptyConfiguration:
         assert report.conflicts == ()
         model = ModelConfig.objects.get(model_id="claude-opus-5-5")
         assert (model.input_price, model.context_window) == (Decimal(4), 1_000_000)
-        assert "no_sampling" in model.capabilities
+        assert model.quirks == ["no_sampling"]
 
     def test_a_proxy(self):
         take_over(LITELLM)

@@ -115,7 +115,12 @@ class TestModel:
     @pytest.mark.parametrize("capabilities", [["chat", "telepathy"], "chat", {"chat": True}, [1]])
     def test_capabilities_are_a_list_of_known_ones(self, capabilities):
         row = new_model(capabilities=capabilities)
-        assert "no_sampling" in errors(row)["capabilities"][0]
+        assert "json_schema" in errors(row)["capabilities"][0]
+
+    @pytest.mark.parametrize("quirks", [["no_sampling", "moody"], "no_sampling", {}, [1], [[]]])
+    def test_quirks_are_a_list_of_known_ones(self, quirks):
+        row = new_model(quirks=quirks)
+        assert "no_sampling" in errors(row)["quirks"][0]
 
     def test_no_capability_at_all_is_a_list_too(self):
         new_model(capabilities=[]).full_clean()

@@ -8,8 +8,10 @@ import pytest
 
 from llm_routing.configuration.catalogue import MODELS, ROUTES
 from llm_routing.configuration.prices import ModelFacts, model_facts
+from llm_routing.core.capabilities import Capability
+from llm_routing.core.quirks import ModelQuirk
 from llm_routing.core.types import ModelTier, UseCase
-from llm_routing.models import Capability, UseCaseRoute
+from llm_routing.models import CAPABILITY_LABELS, QUIRK_LABELS, UseCaseRoute
 from llm_routing.vendors import VENDORS
 
 BY_KEY = {model.key: model for model in MODELS}
@@ -25,8 +27,9 @@ def test_every_model_is_there_once_and_belongs_to_a_vendor():
     assert {model.provider for model in MODELS} == set(VENDORS) - {"ollama", "vllm"}
 
 
-def test_capabilities_are_words_the_planner_knows():
-    assert {word for model in MODELS for word in model.capabilities} <= set(Capability.values)
+def test_every_capability_and_quirk_has_a_label_for_operators():
+    assert set(CAPABILITY_LABELS) == set(Capability)
+    assert set(QUIRK_LABELS) == set(ModelQuirk)
 
 
 @pytest.mark.parametrize("model", [m for m in MODELS if m.priced_as], ids=lambda model: model.key)

@@ -110,7 +110,7 @@ class TestFirstRun:
         assert model.provider.name == "anthropic"
         assert (model.input_price, model.output_price) == (Decimal(4), Decimal(20))
         assert model.context_window == 1_000_000
-        assert "no_sampling" in model.capabilities
+        assert model.quirks == ["no_sampling"]
 
     def test_the_sandbox_costs_nothing(self):
         run()

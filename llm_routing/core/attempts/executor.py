@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from llm_routing.core import timers
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.errors import (
     CredentialRejected,
     DeadlineCut,
@@ -19,7 +20,7 @@ from llm_routing.core.errors import (
     UpstreamTimeout,
 )
 from llm_routing.core.ids import new_id
-from llm_routing.core.planner import PREFILL, RoutePlan
+from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import (
     AttemptOpened,
     BreakerStore,
@@ -316,5 +317,5 @@ async def _leave(result: object) -> None:
 
 
 def _can_continue(target: Target) -> bool:
-    # Unlike other capabilities this one is rare, so it is not believed of those who say nothing.
-    return PREFILL in target.model.capabilities
+    # Few models have this capability, so models that list none are assumed to lack it.
+    return Capability.PREFILL in target.model.capabilities

@@ -6,6 +6,7 @@ Reasoning settings are fitted in `reasoning`, enforced schemas in `strict_tools`
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
@@ -51,10 +52,9 @@ def fit_request(body: dict[str, Any], target: Target, ignored: list[str], *, is_
 
 
 def _check_answer(body: Mapping[str, Any], target: Target) -> None:
-    capabilities = target.model.capabilities
     config = body.get("output_config")
     wanted = config.get("format") if isinstance(config, Mapping) else None
-    if (wanted or body.get("output_format")) and capabilities and "json_schema" not in capabilities:
+    if (wanted or body.get("output_format")) and not target.model.offers(Capability.JSON_SCHEMA):
         raise UnsupportedRequest(f"The model {target.model.key} cannot be held to a JSON Schema.")
 
 

@@ -8,6 +8,7 @@ https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking, /extend
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.content import Reasoning
 from llm_routing.core.routing_table import ModelSpec
 
@@ -32,10 +33,10 @@ def write_thinking(
     """Writes the reasoning settings of a caller of another format into `body`."""
     if reasoning is None:
         return
-    if not _offers(model, "reasoning"):
+    if not model.offers(Capability.REASONING):
         if reasoning.enabled:
             ignored.append("reasoning")
-    elif "no_sampling" in model.capabilities:
+    elif model.refuses_sampling:
         _write_adaptive(body, reasoning, ignored)
     elif reasoning.enabled:
         budget = _budget(body, reasoning.budget_tokens, reasoning.effort)
@@ -65,9 +66,9 @@ def fit_own_thinking(body: dict[str, Any], model: ModelSpec, ignored: list[str])
     """Fits the reasoning settings in a body of Anthropic's own format to the model."""
     thinking = body.get("thinking")
     kind = thinking.get("type") if isinstance(thinking, Mapping) else None
-    can_think = _offers(model, "reasoning")
-    is_adaptive = "no_sampling" in model.capabilities
-    is_old = not is_adaptive and not _offers(model, "json_schema")
+    can_think = model.offers(Capability.REASONING)
+    is_adaptive = model.refuses_sampling
+    is_old = not is_adaptive and not model.offers(Capability.JSON_SCHEMA)
     effort = _take_effort(body, ignored) if is_old or not can_think else None
     if kind not in ("enabled", "adaptive"):
         return
@@ -138,8 +139,3 @@ def _continues_without_thinking(messages: Sequence[Mapping[str, Any]]) -> bool:
 def _first_type(message: Mapping[str, Any]) -> str:
     content = message["content"]
     return str(content[0]["type"]) if content and isinstance(content, list) else "text"
-
-
-def _offers(model: ModelSpec, capability: str) -> bool:
-    """Returns whether a model has a capability. A model that lists none is assumed to have all."""
-    return not model.capabilities or capability in model.capabilities

@@ -6,6 +6,7 @@ Source: https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.quirks import StrictLimits
 from llm_routing.core.routing_table import Target
 
@@ -24,8 +25,7 @@ def fit_strict_tools(
     tools = body.get("tools")
     if not tools or not any(tool.get("strict") for tool in tools):
         return
-    capabilities = target.model.capabilities
-    can_enforce = not capabilities or "json_schema" in capabilities
+    can_enforce = target.model.offers(Capability.JSON_SCHEMA)
     room = _StrictBudget(target.provider.quirks.strict_limits)
     room.take(_schema_of_answer(body), is_tool=False)
     body["tools"] = [

@@ -7,6 +7,7 @@ Source: https://platform.claude.com/docs/en/api/messages and the pages it links 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.codec import encode
 from llm_routing.core.content import (
     AnswerFormat,
@@ -125,7 +126,7 @@ def _from_source(
     body["messages"] = _without_unsigned_thinking(body["messages"])
     if request.system_prompt:
         body["system"] = request.system_prompt
-    if "no_sampling" in model.capabilities:
+    if model.refuses_sampling:
         ignored += [name for name in _SAMPLING if body.pop(name, None) is not None]
     elif (
         request.temperature is not None
@@ -300,7 +301,7 @@ class _Builder:
             self._system.append(TextPart(_JSON_INSTRUCTION))
             self._ignored.append("response_format")
             return
-        if not self._offers("json_schema"):
+        if not self._model.offers(Capability.JSON_SCHEMA):
             raise UnsupportedRequest(
                 f"The model {self._model.key} cannot be held to a JSON Schema."
             )
@@ -327,7 +328,7 @@ class _Builder:
             if value is None:
                 continue
             refused = (
-                "no_sampling" in self._model.capabilities
+                self._model.refuses_sampling
                 or "thinking" in self._body
                 # Since Claude 4.5 only one of the two is accepted.
                 or (name == "top_p" and request.temperature is not None)
@@ -351,12 +352,6 @@ class _Builder:
             self._ignored.append("stop")
         if stop:
             self._body["stop_sequences"] = stop
-
-    def _offers(self, capability: str) -> bool:
-        """Returns whether the model has a capability. A model that lists none is assumed to have
-        all."""
-        capabilities = self._model.capabilities
-        return not capabilities or capability in capabilities
 
 
 def _write_system(texts: Sequence[TextPart]) -> str | list[dict[str, Any]]:

@@ -8,6 +8,7 @@ are fitted in `reasoning`, messages in `fit_messages`.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.quirks import Quirks, is_model
 from llm_routing.core.routing_table import Target
@@ -98,7 +99,7 @@ class _Fit:
     def _refused_by_model(self) -> frozenset[str]:
         quirks, model = self._quirks, self._model
         refused = _NOTHING
-        if "no_sampling" in model.capabilities:
+        if model.refuses_sampling:
             is_reasoning = is_model(quirks.reasoning_models, model.model_id)
             refused = _SAMPLING | quirks.reasoning_refuses if is_reasoning else _SAMPLING
         if _PARALLEL in self._body and is_model(quirks.refuses_parallel_tool_calls, model.model_id):
@@ -140,7 +141,7 @@ class _Fit:
             not quirks.json_schema
             and isinstance(wanted, dict)
             and wanted.get("type") == "json_schema"
-            and "json_schema" not in self._model.capabilities
+            and Capability.JSON_SCHEMA not in self._model.capabilities
         ):
             raise UnsupportedRequest(
                 f"The model {self._model.key} cannot be held to a JSON Schema."

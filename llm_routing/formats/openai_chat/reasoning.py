@@ -5,6 +5,7 @@ The sources are beside the vendors' rows in `llm_routing.vendors`.
 
 from typing import Any, Final
 
+from llm_routing.core.capabilities import Capability
 from llm_routing.core.content import Reasoning
 from llm_routing.core.quirks import is_model
 from llm_routing.core.routing_table import Target
@@ -68,8 +69,7 @@ class _Fit:
 
     @property
     def _can_think(self) -> bool:
-        # A model without listed capabilities is assumed to have all of them.
-        return not self._model.capabilities or "reasoning" in self._model.capabilities
+        return self._model.offers(Capability.REASONING)
 
     def _fit_own(self, asked: Reasoning | None) -> None:
         body = self._body
@@ -136,7 +136,7 @@ class _Fit:
 
     def _fit_to_tools(self) -> None:
         quirks, body = self._quirks, self._body
-        if "no_sampling" in self._model.capabilities and is_model(
+        if self._model.refuses_sampling and is_model(
             quirks.tools_end_reasoning, self._model.model_id
         ):
             if body.get("reasoning_effort") not in (None, "none"):

@@ -13,6 +13,7 @@ from llm_routing.core.content import (
     TextPart,
     ToolResultPart,
 )
+from llm_routing.core.quirks import ModelQuirk
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import LLMRequest
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
@@ -23,13 +24,15 @@ FORMAT = AnthropicMessages()
 IMAGE = {"type": "base64", "media_type": "image/png", "data": "aGk="}
 
 
-def target(*capabilities: str, max_output_tokens: int | None = None) -> Target:
+def target(*traits: str, max_output_tokens: int | None = None) -> Target:
+    """A model of Anthropic's; `traits` are its capabilities and quirks."""
     return Target(
         ProviderSpec("anthropic", "anthropic", "anthropic_messages", "https://api.anthropic.com"),
         ModelSpec(
             "anthropic",
             "claude-x",
-            capabilities=frozenset(capabilities),
+            capabilities=frozenset(traits).difference(ModelQuirk),
+            quirks=frozenset(traits).intersection(ModelQuirk),
             max_output_tokens=max_output_tokens,
         ),
     )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.core.quirks import ModelQuirk
 from llm_routing.core.types import LLMRequest
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from tests.formats.openai_chat.written_requests import build, target
@@ -127,14 +128,14 @@ class TestOwnFormat:
 
     def test_a_model_that_refuses_sampling_is_not_sent_it(self) -> None:
         request = from_body(temperature=0.5, top_p=0.5)
-        sent, wire = build(request, target(capabilities=("no_sampling",)))
+        sent, wire = build(request, target(model_quirks=(ModelQuirk.NO_SAMPLING,)))
         assert "temperature" not in sent
         assert "top_p" not in sent
         assert wire.ignored == ("temperature", "top_p")
 
     def test_a_routes_temperature_is_left_out_silently(self) -> None:
         request = replace(from_body(), temperature=0.5)
-        sent, wire = build(request, target(capabilities=("no_sampling",)))
+        sent, wire = build(request, target(model_quirks=(ModelQuirk.NO_SAMPLING,)))
         assert "temperature" not in sent
         assert wire.ignored == ()
 

@@ -25,6 +25,7 @@ from llm_routing.core.content import (
     ToolResultPart,
 )
 from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.core.quirks import ModelQuirk
 from llm_routing.core.types import LLMRequest, Source
 from tests.formats.openai_chat.written_requests import CLOSED, OPEN, build, target
 
@@ -81,7 +82,7 @@ class TestOtherFormat:
             top_p=0.5,
             source=Source("anthropic_messages", {"top_p": 0.5}),
         )
-        aim = target(capabilities=("no_sampling",))
+        aim = target(model_quirks=(ModelQuirk.NO_SAMPLING,))
         sent, wire = build(request, aim)
         assert sent.keys() == {"model", "messages"}
         assert wire.ignored == ("top_p",)

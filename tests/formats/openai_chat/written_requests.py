@@ -15,10 +15,18 @@ OPEN = {"type": "object", "properties": {"city": {"type": "string"}}}
 CLOSED = {**OPEN, "required": ["city"], "additionalProperties": False}
 
 
-def target(*, capabilities: Any = (), limit: Any = None, **quirks: Any) -> Target:
+def target(
+    *, capabilities: Any = (), model_quirks: Any = (), limit: Any = None, **quirks: Any
+) -> Target:
     return Target(
         ProviderSpec("vendor", "vendor", "openai_chat", "https://v/v1", quirks=Quirks(**quirks)),
-        ModelSpec("vendor", "big-1", capabilities=frozenset(capabilities), max_output_tokens=limit),
+        ModelSpec(
+            "vendor",
+            "big-1",
+            capabilities=frozenset(capabilities),
+            quirks=frozenset(model_quirks),
+            max_output_tokens=limit,
+        ),
     )
 
 
