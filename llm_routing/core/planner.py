@@ -6,7 +6,7 @@ Pure: the table, the request and the randomness come in. Trying them is the exec
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -274,6 +274,8 @@ def inactive_reason(table: RoutingTable, name: str) -> str:
             return f"{subject} is not in use, because its provider {provider} is inactive."
         case Inactive.VENDOR:
             return f"{subject} is not in use, because its provider {provider} has no known vendor."
+        case _:
+            assert_never(reason)
 
 
 def _inactive_use_case(use_case: str) -> str:
