@@ -1,12 +1,13 @@
-"""What happens, in numbers that add up over the processes that share a state directory.
+"""Metrics, added up over the processes that share a state directory.
 
-`recorder` counts, `cells` and `shared` keep and add up, `exposition` shows; the ledger, not this,
-accounts for money.
+`recorder` counts, `cells` and `shared` store and add up, `exposition` renders. Money is accounted
+in the ledger, not here.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from .recorder import Metrics, ProcessGauges
+from .gauges import ProcessGauges
+from .recorder import Metrics
 from .router_counters import RouterCounters
 from .sinks import FanOutSink, NoMetrics
 
@@ -17,7 +18,7 @@ __all__ = ["Exposition", "FanOutSink", "Metrics", "NoMetrics", "ProcessGauges", 
 
 
 def __getattr__(name: str) -> Any:
-    # What it shows metrics with is large, and a process that nobody scrapes does without.
+    # prometheus_client is large; a process that nothing scrapes does without.
     if name == "Exposition":
         from .exposition import Exposition
 

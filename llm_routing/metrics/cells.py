@@ -1,7 +1,7 @@
-"""The numbers of one process, in memory that is a file: what is counted outlives even SIGKILL.
+"""The numbers of one process, in a file that is mapped into memory: counts survive even SIGKILL.
 
-Two files: `ID.names` says which cells are whose, a line for each series, and is locked as long as
-its process lives; `ID.values` holds the cells, 64-bit floats in the machine's byte order.
+There are two files. `ID.names` has a line for each series, with its cells, and is locked while its
+process lives. `ID.values` has the cells: 64-bit floats in the machine's byte order.
 """
 
 import json
@@ -28,7 +28,7 @@ Series = tuple[str, tuple[str, ...]]
 
 
 class Cells:
-    """This process's cells. Without a directory that can be written they are in memory alone."""
+    """This process's cells; only in memory if there is no writable directory."""
 
     def __init__(self, directory: Path | None) -> None:
         self.id = uuid4().hex
@@ -41,10 +41,10 @@ class Cells:
             try:
                 memory = self._create(directory)
             except OSError as error:
-                logger.error("Metrics are of this process alone: %s", error.strerror)
+                logger.error("Metrics are not shared with other processes: %s", error.strerror)
                 self.close()
-        anonymous = memory or mmap.mmap(-1, MAX_CELLS * CELL_BYTES)
-        self.values: memoryview[float] = memoryview(anonymous).cast("d")
+        mapped = memory or mmap.mmap(-1, MAX_CELLS * CELL_BYTES)
+        self.values: memoryview[float] = memoryview(mapped).cast("d")
 
     @property
     def is_shared(self) -> bool:
@@ -52,12 +52,12 @@ class Cells:
         return self._names is not None
 
     def claim(self, family: Family, *labels: str) -> int:
-        """The first cell of a series, which is new or known."""
+        """Returns the first cell of a series. Reserves its cells if the series is new."""
         series = (family.name, labels)
         if series in self.known:
             return self.known[series][0]
         first, size = self._next, family.size
-        assert first + size <= MAX_CELLS, "the limits of names allow no more"
+        assert first + size <= MAX_CELLS, "the limits on names keep series below this"
         self._next += size
         self.known[series] = (first, size)
         if self._names is not None:
@@ -65,18 +65,18 @@ class Cells:
             try:
                 os.write(self._names, line)
             except OSError as error:
-                logger.error("A metric is not shown by other processes: %s", error.strerror)
+                logger.error("Other processes cannot show a metric: %s", error.strerror)
         return first
 
     def numbers(self) -> dict[Series, list[float]]:
-        """What they hold now."""
+        """Returns the current numbers."""
         return {
             series: list(self.values[first : first + size])
             for series, (first, size) in self.known.items()
         }
 
     def close(self) -> None:
-        """Ends the lock: from here on these are the numbers of a process that has ended."""
+        """Releases the lock: other processes then treat this one as ended."""
         descriptors = self._names, self._file
         self._names = self._file = None
         for descriptor in descriptors:
@@ -84,11 +84,10 @@ class Cells:
                 os.close(descriptor)
 
     def restore(self) -> None:
-        """Gives the file its size back where another program has truncated it. Raises
-        `OSError`."""
+        """Restores the file if another program has truncated it, and logs it. Raises `OSError`."""
         if self._file is not None and disk_space.restore(self._file, MAX_CELLS * CELL_BYTES):
             logger.error(
-                "%s%s was truncated by another program: this process's metrics begin at zero.",
+                "%s%s was truncated by another program: this process's metrics start from zero.",
                 self.id,
                 VALUES,
             )

@@ -1,4 +1,4 @@
-"""Numbers in the text formats that Prometheus reads."""
+"""Renders metrics in the text formats of Prometheus and OpenMetrics."""
 
 from collections.abc import Iterator
 from itertools import accumulate
@@ -15,9 +15,9 @@ from .recorder import Metrics
 
 
 class Exposition(Collector):
-    """A collector of its own, in a registry of its own: whatever else in the process uses
-    prometheus_client, neither sees the other. A project that wants these numbers in its own
-    registry registers it there."""
+    """A collector in a registry of its own, apart from other uses of prometheus_client in the
+    process. A project that wants these metrics in its own registry registers the collector there.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -25,11 +25,11 @@ class Exposition(Collector):
         self._registry.register(self)
 
     def describe(self) -> list[Metric]:
-        """Every family, without numbers: registering asks for nothing else."""
+        """Returns every family without numbers, which is all that registering needs."""
         return [_family(family) for family in FAMILIES.values()]
 
     def collect(self) -> Iterator[Metric]:
-        """Every family with the numbers of all processes."""
+        """Yields every family with the numbers of all processes."""
         found = {name: _family(family) for name, family in FAMILIES.items()}
         for (name, labels), values in sorted(self._metrics.total().items()):
             family, metric = FAMILIES[name], found[name]
@@ -47,11 +47,11 @@ class Exposition(Collector):
         yield from found.values()
 
     def text(self, accept: str) -> tuple[bytes, str]:
-        """The numbers in the format that an `Accept` header asks for, and its media type."""
+        """Returns the text in the format that an `Accept` header requests, and its media type."""
         try:
             encode, media_type = choose_encoder(accept)
         except (TypeError, ValueError):
-            # It asks for a version that is none.
+            # The header requests an invalid version.
             encode, media_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
         return encode(self._registry), media_type
 

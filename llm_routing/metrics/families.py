@@ -1,4 +1,4 @@
-"""Every metric: its name, kind, labels and what it says. docs/metrics.md has the same rows."""
+"""Every metric: its name, kind, labels and help text. docs/metrics.md has the same rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from enum import StrEnum
 
 PREFIX = "llm_routing_"
 OTHER = "other"
-"""The label of what is past the limit of names."""
+"""The label of names beyond the limit."""
 
 
 class Kind(StrEnum):
-    """How values are read, and how those of several processes add up."""
+    """What a value means, and how those of several processes add up."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -30,7 +30,7 @@ class Family:
 
     @property
     def size(self) -> int:
-        """Numbers of one series: of a histogram one for each bucket, +Inf, and the sum."""
+        """Numbers per series: a histogram has one for each bucket, one for +Inf, and the sum."""
         return len(self.buckets) + 2 if self.kind is Kind.HISTOGRAM else 1
 
 
@@ -42,55 +42,70 @@ _TARGET = ("provider", "model")
 _LIMIT = ("where", "provider")
 
 
-def _counter(name: str, words: str, *labels: str, unit: str = "") -> Family:
-    return Family(f"{PREFIX}{name}_total", Kind.COUNTER, words, labels, unit)
+def _counter(name: str, help_text: str, *labels: str, unit: str = "") -> Family:
+    return Family(f"{PREFIX}{name}_total", Kind.COUNTER, help_text, labels, unit)
 
 
-def _gauge(name: str, words: str, *labels: str, unit: str = "") -> Family:
-    return Family(PREFIX + name, Kind.GAUGE, words, labels, unit)
+def _gauge(name: str, help_text: str, *labels: str, unit: str = "") -> Family:
+    return Family(PREFIX + name, Kind.GAUGE, help_text, labels, unit)
 
 
-def _seconds(name: str, words: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Family:
-    return Family(f"{PREFIX}{name}_seconds", Kind.HISTOGRAM, words, labels, "seconds", buckets)
+def _seconds(
+    name: str, help_text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+) -> Family:
+    return Family(f"{PREFIX}{name}_seconds", Kind.HISTOGRAM, help_text, labels, "seconds", buckets)
 
 
 REQUESTS = _counter("requests", "Requests that ended.", *_ROUTE, "outcome")
 ERRORS = _counter("errors", "Requests that failed, by the error's code.", "code")
 REQUEST_DURATION = _seconds(
-    "request_duration", "From the request to the end of its answer.", _ROUTE, _DURATION
+    "request_duration", "Seconds from the request to the end of its response.", _ROUTE, _DURATION
 )
 OVERHEAD = _seconds(
-    "overhead", "Time in the gateway itself, up to the answer's head.", ("operation",), _OVERHEAD
+    "overhead",
+    "Seconds spent in the gateway itself, up to the head of the response.",
+    ("operation",),
+    _OVERHEAD,
 )
-REQUESTS_IN_PROGRESS = _gauge("requests_in_progress", "Requests that have not ended.")
+REQUESTS_IN_PROGRESS = _gauge("requests_in_progress", "Requests in progress.")
 QUEUED = _gauge(
     "queued_requests",
-    "Requests that wait for a place in the process, or for a connection.",
+    "Requests waiting for the limit of the process or of a provider.",
     *_LIMIT,
 )
-SHED = _counter("shed", "Times there was no place, nor one to be expected in time.", *_LIMIT)
-CACHE_REQUESTS = _counter(
-    "cache_requests", "Answers by what the cache had to do with them.", "state"
+SHED = _counter(
+    "shed",
+    "Requests rejected because the limit was reached and the queue full or too slow.",
+    *_LIMIT,
 )
-CACHE_ENTRIES = _gauge("cache_entries", "Answers in memory.")
-CACHE_BYTES = _gauge("cache_bytes", "Memory that they take up.", unit="bytes")
-CACHE_EVICTIONS = _counter("cache_evictions", "Answers that had to leave memory for others.")
-FALLBACKS = _counter("fallbacks", "Times this target was left for the next one.", *_TARGET)
-ATTEMPTS = _counter("attempts", "Calls of a target that ended.", *_TARGET, "outcome")
+CACHE_REQUESTS = _counter("cache_requests", "Responses by how the cache was involved.", "state")
+CACHE_ENTRIES = _gauge("cache_entries", "Cached responses in memory.")
+CACHE_BYTES = _gauge("cache_bytes", "Memory used by cached responses.", unit="bytes")
+CACHE_EVICTIONS = _counter("cache_evictions", "Cached responses evicted to make room for others.")
+FALLBACKS = _counter(
+    "fallbacks", "Times a request failed over from this target to the next one.", *_TARGET
+)
+ATTEMPTS = _counter("attempts", "Calls to a target that ended.", *_TARGET, "outcome")
 ATTEMPT_ERRORS = _counter(
-    "attempt_errors", "Calls of a provider that failed, by the error's code.", "provider", "code"
+    "attempt_errors", "Calls to a provider that failed, by the error's code.", "provider", "code"
 )
 ATTEMPT_DURATION = _seconds(
-    "attempt_duration", "From the call of a target to the end of its answer.", _TARGET, _DURATION
+    "attempt_duration",
+    "Seconds from the call to a target to the end of its response.",
+    _TARGET,
+    _DURATION,
 )
 ATTEMPTS_IN_PROGRESS = _gauge(
-    "attempts_in_progress", "Calls that have not ended.",
+    "attempts_in_progress",
+    "Calls to a target in progress.",
     *_TARGET,
-)  # fmt: skip
+)
 TIME_TO_FIRST_TOKEN = _seconds(
-    "time_to_first_token", "From the call of a target to its first content; streams only.", _TARGET,
+    "time_to_first_token",
+    "Seconds from the call to a target to its first content; streams only.",
+    _TARGET,
     _FIRST_TOKEN,
-)  # fmt: skip
+)
 TOKENS = _counter(
     "tokens",
     "Tokens; cached_input and cache_write are parts of input, cache_write_1h of cache_write, "
@@ -100,33 +115,43 @@ TOKENS = _counter(
 )
 COST = _counter("cost_usd", "US dollars, rounded as floats are; the ledger is exact.", *_TARGET)
 BREAKER_STATE = _gauge(
-    "breaker_state", "Processes whose circuit breaker for the target is in the state.", *_TARGET,
+    "breaker_state",
+    "Processes whose circuit breaker for the target is in this state.",
+    *_TARGET,
     "state",
-)  # fmt: skip
-BREAKER_OPENINGS = _counter("breaker_openings", "Times a circuit breaker has opened.", *_TARGET)
+)
+BREAKER_OPENINGS = _counter("breaker_openings", "Times a circuit breaker opened.", *_TARGET)
 CREDENTIAL_OUT = _gauge(
-    "credential_out", "Processes in which the provider's credential is out of use.", "provider"
+    "credential_out",
+    "Processes that do not use the provider's credential because it failed.",
+    "provider",
 )
-REFUSED_KEYS = _counter("refused_keys", "API keys that were refused.", "reason")
+REFUSED_KEYS = _counter("refused_keys", "API keys that were refused, by reason.", "reason")
 LEDGER_BACKLOG = _gauge(
-    "ledger_backlog_bytes", "Usage records on disk that are not in the database yet.", unit="bytes"
+    "ledger_backlog_bytes",
+    "Bytes of usage records on disk that are not in the database yet.",
+    unit="bytes",
 )
-LEDGER_UNWRITTEN = _gauge("ledger_unwritten_records", "Usage records that are in memory alone.")
+LEDGER_UNWRITTEN = _gauge("ledger_unwritten_records", "Usage records that are only in memory.")
 LEDGER_SET_ASIDE = _counter(
     "ledger_set_aside", "Usage records that the database refused, kept in a file."
 )
 LEDGER_FAILING = _gauge("ledger_failing", "1 while the database takes no usage records, else 0.")
-LEDGER_LOST = _counter("ledger_lost", "Usage records that neither disk nor database could take.")
+LEDGER_LOST = _counter(
+    "ledger_lost", "Usage records lost because neither disk nor database took them."
+)
 REDIS_MISSED = _counter(
     "redis_calls_missed",
-    "Calls of Redis that failed, by reason, or were skipped after a failure.",
+    "Calls to Redis that failed, by reason, or were skipped after a failure.",
     "reason",
 )
-REDIS_PAUSED = _gauge("redis_paused", "Processes that leave Redis alone after a failure.")
-REDIS_REFUSED = _counter(
-    "redis_values_refused", "Values in Redis under our names that were not written by us."
+REDIS_PAUSED = _gauge(
+    "redis_paused", "Processes that do not call Redis for a while after a failure."
 )
-PROCESSES = _gauge("processes", "Processes that these numbers are of and that live.")
+REDIS_REFUSED = _counter(
+    "redis_values_refused", "Values in Redis under this gateway's keys that it did not write."
+)
+PROCESSES = _gauge("processes", "Running processes that share these metrics.")
 
 FAMILIES: Mapping[str, Family] = {
     family.name: family

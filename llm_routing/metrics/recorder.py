@@ -1,23 +1,23 @@
-"""The process's metrics: hooks that cost a few microseconds, called with every attempt and request.
+"""The process's metrics: hooks that cost a few microseconds, called for every attempt and request.
 
-Labels are names that operators configured, at most so many of each kind; past that `other`.
+Labels are names that operators configured. Their number is limited; names beyond it count as
+`other`.
 """
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from llm_routing.core.attempts.limits import LimitStatus
-from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.errors import ERRORS_BY_CODE, INTERNAL_ERROR
 from llm_routing.core.ports import AttemptOpened, AttemptSettled
-from llm_routing.core.types import AttemptOutcome, CacheState, RequestEnded, TargetKey
+from llm_routing.core.types import CacheState, RequestEnded, TargetKey
 
 from . import families
 from .cells import Cells
 from .families import OTHER, Family
+from .gauges import ProcessGauges
+from .series import RouteCells, TargetCells
 from .shared import Numbers, SharedNumbers
 
 MAX_TARGETS = 200
@@ -30,92 +30,14 @@ _OVERHEAD = families.OVERHEAD.buckets
 _OTHER_TARGET = (OTHER, OTHER)
 CODES = frozenset({*ERRORS_BY_CODE, INTERNAL_ERROR})
 _OTHER_ROUTE = (OTHER, OTHER, OTHER)
-OUTCOMES = (AttemptOutcome.SUCCESS, AttemptOutcome.FAILURE, AttemptOutcome.CANCELLED)
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessGauges:
-    """What others keep count of in this process, at one moment. `evictions` are by cache; `limits`
-    by where (`process`, `provider`), the provider's name, and whose limit it is."""
-
-    cache_entries: int = 0
-    cache_bytes: int = 0
-    evictions: Mapping[int, int] = field(default_factory=dict)
-    limits: Mapping[tuple[str, str, int], LimitStatus] = field(default_factory=dict)
-    breakers: Mapping[TargetKey, BreakerStatus] = field(default_factory=dict)
-    credentials_out: Collection[str] = ()
-    refused_keys: Mapping[str, int] = field(default_factory=dict)
-    ledger_backlog_bytes: int = 0
-    ledger_unwritten: int = 0
-    ledger_lost: int = 0
-    ledger_set_aside: int = 0
-    ledger_is_failing: bool = False
-    redis_missed: Mapping[str, int] = field(default_factory=dict)
-    redis_is_paused: bool = False
-    redis_forged: int = 0
-
-
-class _Outcomes:
-    """Where each outcome is counted."""
-
-    __slots__ = ("_cancelled", "_failure", "_success")
-
-    def __init__(self, cells: Cells, family: Family, *labels: str) -> None:
-        self._success, self._failure, self._cancelled = (
-            cells.claim(family, *labels, outcome.value) for outcome in OUTCOMES
-        )
-
-    def of(self, outcome: AttemptOutcome) -> int:
-        """The cell of an outcome. The hash of an enum's member takes longer than this."""
-        if outcome is AttemptOutcome.SUCCESS:
-            return self._success
-        return self._failure if outcome is AttemptOutcome.FAILURE else self._cancelled
-
-
-class _Target:
-    """Where the numbers of a target are."""
-
-    __slots__ = (
-        "breaker",
-        "cost",
-        "duration",
-        "fallbacks",
-        "first_token",
-        "in_progress",
-        "openings",
-        "outcomes",
-        "tokens",
-    )
-
-    def __init__(self, cells: Cells, key: TargetKey) -> None:
-        claim = cells.claim
-        self.in_progress = claim(families.ATTEMPTS_IN_PROGRESS, *key)
-        self.outcomes = _Outcomes(cells, families.ATTEMPTS, *key)
-        self.duration = claim(families.ATTEMPT_DURATION, *key)
-        self.first_token = claim(families.TIME_TO_FIRST_TOKEN, *key)
-        kinds = ("input", "output", "cached_input", "reasoning", "cache_write", "cache_write_1h")
-        self.tokens = tuple(claim(families.TOKENS, *key, kind) for kind in kinds)
-        self.cost = claim(families.COST, *key)
-        self.fallbacks = claim(families.FALLBACKS, *key)
-        self.breaker = {
-            state: claim(families.BREAKER_STATE, *key, state.value) for state in BreakerState
-        }
-        self.openings = claim(families.BREAKER_OPENINGS, *key)
-
-
-class _Route:
-    """Where the numbers of a route are; `operation` is one of few."""
-
-    __slots__ = ("duration", "outcomes", "overhead")
-
-    def __init__(self, cells: Cells, key: tuple[str, str, str]) -> None:
-        self.outcomes = _Outcomes(cells, families.REQUESTS, *key)
-        self.duration = cells.claim(families.REQUEST_DURATION, *key)
-        self.overhead = cells.claim(families.OVERHEAD, key[0])
 
 
 class Metrics:
-    """`core.ports.MetricsSink` over this process's cells, for any of its threads."""
+    """`core.ports.MetricsSink` over this process's cells. For any thread.
+
+    `gauges` returns the numbers that are sampled; without a `directory` other processes cannot see
+    these metrics.
+    """
 
     def __init__(self, directory: Path | None) -> None:
         self.gauges: Callable[[], ProcessGauges] = ProcessGauges
@@ -124,12 +46,12 @@ class Metrics:
         self._begin(Cells(None) if self._shared is None else self._shared.start())
 
     def request_started(self) -> None:
-        """A request came."""
+        """See `core.ports.MetricsSink`."""
         with self._lock:
             self._values[self._in_progress] += 1
 
     def request_ended(self, request: RequestEnded) -> None:
-        """The request has its answer, or none."""
+        """See `core.ports.MetricsSink`."""
         key = (request.operation, request.use_case, request.tier)
         with self._lock:
             values = self._values
@@ -171,7 +93,7 @@ class Metrics:
                 )
             if usage is not None:
                 tokens = target.tokens
-                # Only upwards, whatever a vendor says.
+                # A vendor may report a negative number; counters only go up.
                 if usage.input_tokens > 0:
                     values[tokens[0]] += usage.input_tokens
                 if usage.output_tokens > 0:
@@ -189,7 +111,7 @@ class Metrics:
                 values[self._attempt_error(opened.provider, attempt.error_code)] += 1
 
     def sample(self) -> None:
-        """Takes over what others keep count of in this process."""
+        """Copies the numbers that other objects of this process keep."""
         gauges = self.gauges()
         with self._lock:
             values, claim = self._values, self._cells.claim
@@ -234,31 +156,31 @@ class Metrics:
                 self._credential_cells.add(cell)
             for name, (cell, count) in counts.items():
                 seen = self._seen.get(name, 0)
-                # One that has shrunk was begun anew.
+                # A count that went down was reset.
                 values[cell] += count - seen if count >= seen else count
             self._seen = {name: count for name, (_, count) in counts.items()}
 
     def total(self) -> Numbers:
-        """The numbers of all processes that share the directory, as of now."""
+        """Returns the current numbers of all processes that share the directory."""
         self.sample()
         return self._cells.numbers() if self._shared is None else self._shared.total(self._cells)
 
     def restore(self) -> None:
-        """Repairs the file that another program has truncated. Raises `OSError`."""
+        """Restores the file if another program has truncated it. Raises `OSError`."""
         with self._lock:
             self._cells.restore()
 
-    def tidy(self) -> None:
-        """Folds what dead processes have left. Raises `OSError`."""
+    def merge_ended(self) -> None:
+        """Merges the numbers that ended processes left. Raises `OSError`."""
         if self._shared is not None:
-            self._shared.fold(self._cells)
+            self._shared.merge_ended(self._cells)
 
     def close(self) -> None:
-        """The process ends; what it counted stays for the others."""
+        """Has other processes treat this one as ended. They keep what it counted."""
         self._cells.close()
 
     def forget(self) -> None:
-        """In a forked child: the parent's numbers stay the parent's."""
+        """In a forked child: leaves the numbers to the parent and starts from zero."""
         self._cells.close()
         self._begin(Cells(None))
 
@@ -266,8 +188,8 @@ class Metrics:
         self._lock = threading.Lock()
         self._cells = cells
         self._values = cells.values
-        self._routes: dict[tuple[str, str, str], _Route] = {}
-        self._targets: dict[TargetKey, _Target] = {}
+        self._routes: dict[tuple[str, str, str], RouteCells] = {}
+        self._targets: dict[TargetKey, TargetCells] = {}
         self._providers: set[str] = set()
         self._queues: set[int] = set()
         self._credential_cells: set[int] = set()
@@ -284,22 +206,22 @@ class Metrics:
         values[first + bisect_left(buckets, seconds)] += 1
         values[first + len(buckets) + 1] += seconds
 
-    def _target(self, key: TargetKey) -> _Target:
-        """As `_route`."""
+    def _target(self, key: TargetKey) -> TargetCells:
+        """Returns the cells of a target. Creates them if the target is new."""
         if key not in self._targets and len(self._targets) >= MAX_TARGETS:
             key = _OTHER_TARGET
         target = self._targets.get(key)
         if target is None:
-            target = self._targets[key] = _Target(self._cells, key)
+            target = self._targets[key] = TargetCells(self._cells, key)
         return target
 
-    def _route(self, key: tuple[str, str, str]) -> _Route:
-        """Of a key that is new, or past the limit."""
+    def _route(self, key: tuple[str, str, str]) -> RouteCells:
+        """Returns the cells of a route. Creates them if the route is new."""
         if len(self._routes) >= MAX_ROUTES:
             key = _OTHER_ROUTE
         route = self._routes.get(key)
         if route is None:
-            route = self._routes[key] = _Route(self._cells, key)
+            route = self._routes[key] = RouteCells(self._cells, key)
         return route
 
     def _error(self, code: str) -> int:
@@ -311,7 +233,7 @@ class Metrics:
         return self._error_cell(families.ATTEMPT_ERRORS, labels)
 
     def _provider(self, name: str) -> str:
-        """The provider's label; empty for what is no provider's."""
+        """Returns the label of a provider; an empty name stays empty."""
         if name and name not in self._providers:
             if len(self._providers) >= MAX_PROVIDERS:
                 name = OTHER

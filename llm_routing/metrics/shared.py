@@ -1,7 +1,7 @@
 """The numbers of all processes that share a directory, added up.
 
-Counters and histograms of a process stay when it ends, its gauges go. What the dead have left is
-folded into one file; when the last process has ended, the next one starts from zero.
+Counters and histograms of a process remain when it ends; its gauges do not. What ended processes
+left is merged into one file. When the last process has ended, the next one starts from zero.
 """
 
 import json
@@ -20,84 +20,84 @@ from .families import FAMILIES, Kind
 
 logger = logging.getLogger(__name__)
 
-DEPARTED = "departed.json"
+ENDED = "ended.json"
 LOCK = "lock"
 MAX_READS = 10
-MAX_DEPARTED = 50_000
-"""Series of the dead; past it those counted least are forgotten."""
+MAX_ENDED_SERIES = 50_000
+"""Series of ended processes; beyond it, those with the lowest counts are dropped."""
 
 Numbers = dict[Series, list[float]]
 
 
 @dataclass(slots=True)
-class _Departed:
-    """The sum of what dead processes counted, and which files are in it."""
+class _Ended:
+    """The sum of what ended processes counted, and the ids of those whose files it includes."""
 
-    folded: list[str] = field(default_factory=list)
+    merged: list[str] = field(default_factory=list)
     numbers: Numbers = field(default_factory=dict)
 
 
 class SharedNumbers:
-    """A directory of cells, seen by the process that owns `cells`."""
+    """A directory of cells, as the process sees it that owns one of them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def start(self) -> Cells:
-        """New cells in the directory, which is emptied where no process lives in it."""
+        """Returns new cells in the directory, which is emptied first if no process uses it."""
         with suppress(OSError):
             private_directory(self._directory)
             with lock_file(self._directory / LOCK) as is_locked:
                 if is_locked:
-                    self._empty()
+                    self._empty_if_unused()
                 return Cells(self._directory)
         return Cells(self._directory)
 
     def total(self, own: Cells) -> Numbers:
-        """The sum over all processes. Blocks for nobody: where the dead are folded meanwhile, it
-        looks again."""
+        """Returns the sums over all processes. Does not lock: if ended processes are merged
+        meanwhile, it reads again."""
         numbers: Numbers = {}
         _add(numbers, own.numbers())
         if not own.is_shared:
             return numbers
         for _ in range(MAX_READS):
-            before = self._departed_bytes()
+            before = self._ended_bytes()
             others: Numbers = {}
-            departed = _departed(before)
-            _add(others, departed.numbers)
+            ended = _parse_ended(before)
+            _add(others, ended.numbers)
             for path in self._files():
-                if path.stem != own.id and path.stem not in departed.folded:
+                if path.stem != own.id and path.stem not in ended.merged:
                     with suppress(FileNotFoundError):
                         _add(others, _read(path))
-            if self._departed_bytes() == before:
+            if self._ended_bytes() == before:
                 break
         _add(numbers, others)
         return numbers
 
-    def fold(self, own: Cells) -> None:
-        """Adds up what the dead have left and removes their files. Raises `OSError`."""
+    def merge_ended(self, own: Cells) -> None:
+        """Adds up what ended processes left and removes their files. Raises `OSError`."""
         if not own.is_shared:
             return
         with lock_file(self._directory / LOCK) as is_locked:
             if not is_locked:
-                return  # another process is folding or starting
-            departed = _departed(self._departed_bytes())
-            # Those folded before us are in the sum already, if whoever did it died at it.
-            self._remove(departed.folded)
+                return  # another process is merging or starting
+            ended = _parse_ended(self._ended_bytes())
+            # They are still there if the process that merged them ended before it removed them.
+            self._remove(ended.merged)
             others = (path for path in self._files() if path.stem != own.id)
-            dead = [path for path in others if not is_owner_alive(path)]
-            if not dead:
+            abandoned = [path for path in others if not is_owner_alive(path)]
+            if not abandoned:
                 return
-            for path in dead:
-                _add(departed.numbers, _read(path))
-            departed.folded = [path.stem for path in dead]
-            self._write(departed)
-            self._remove(departed.folded)
+            for path in abandoned:
+                _add(ended.numbers, _read(path))
+            ended.merged = [path.stem for path in abandoned]
+            self._write(ended)
+            self._remove(ended.merged)
 
-    def _empty(self) -> None:
+    def _empty_if_unused(self) -> None:
         files = list(self._files())
         if not any(map(is_owner_alive, files)):
-            (self._directory / DEPARTED).unlink(missing_ok=True)
+            (self._directory / ENDED).unlink(missing_ok=True)
             self._remove(path.stem for path in files)
 
     def _remove(self, ids: Iterable[str]) -> None:
@@ -108,26 +108,29 @@ class SharedNumbers:
     def _files(self) -> Iterator[Path]:
         return self._directory.glob(f"*{NAMES}")
 
-    def _departed_bytes(self) -> bytes:
+    def _ended_bytes(self) -> bytes:
         try:
-            return (self._directory / DEPARTED).read_bytes()
+            return (self._directory / ENDED).read_bytes()
         except FileNotFoundError:
             return b""
 
-    def _write(self, departed: _Departed) -> None:
-        series = sorted(departed.numbers.items(), key=lambda item: -max(item[1]))[:MAX_DEPARTED]
+    def _write(self, ended: _Ended) -> None:
+        series = sorted(ended.numbers.items(), key=lambda item: -max(item[1]))
         content = json.dumps(
             {
-                "folded": departed.folded,
-                "series": [[name, labels, values] for (name, labels), values in series],
+                "merged": ended.merged,
+                "series": [
+                    [name, labels, values] for (name, labels), values in series[:MAX_ENDED_SERIES]
+                ],
             }
         )
-        write_private(self._directory / DEPARTED, content.encode())
+        write_private(self._directory / ENDED, content.encode())
 
 
 def _read(path: Path) -> Numbers:
-    """The numbers of another process. Raises `FileNotFoundError` where they are folded by now."""
-    is_dead = not is_owner_alive(path)
+    """Returns the numbers of another process; without gauges if it has ended. Raises
+    `FileNotFoundError` if they were merged meanwhile."""
+    has_ended = not is_owner_alive(path)
     names = path.read_bytes()
     cells = path.with_suffix(VALUES).read_bytes()
     values = [
@@ -135,7 +138,7 @@ def _read(path: Path) -> Numbers:
     ]
     found: Numbers = {}
     for first, size, name, labels in _lines(names):
-        if is_dead and name in FAMILIES and FAMILIES[name].kind is Kind.GAUGE:
+        if has_ended and name in FAMILIES and FAMILIES[name].kind is Kind.GAUGE:
             continue
         found[name, tuple(labels)] = values[first : first + size]
     return found
@@ -144,29 +147,29 @@ def _read(path: Path) -> Numbers:
 def _lines(names: bytes) -> Iterator[tuple[int, int, str, list[str]]]:
     whole = names[: names.rfind(b"\n") + 1].splitlines()
     try:
-        # All at once is several times faster than one by one.
+        # Parsing all at once is several times faster than line by line.
         yield from json.loads(b"[" + b",".join(whole) + b"]")
     except ValueError:
-        # One of them was cut off on a full disk.
+        # A line was cut off on a full disk.
         for line in whole:
             with suppress(ValueError):
                 yield tuple(json.loads(line))
 
 
-def _departed(content: bytes) -> _Departed:
+def _parse_ended(content: bytes) -> _Ended:
     if not content:
-        return _Departed()
+        return _Ended()
     try:
-        given = json.loads(content)
-        numbers = {(name, tuple(labels)): values for name, labels, values in given["series"]}
-        return _Departed(given["folded"], numbers)
+        value = json.loads(content)
+        numbers = {(name, tuple(labels)): values for name, labels, values in value["series"]}
+        return _Ended(value["merged"], numbers)
     except (ValueError, TypeError, KeyError):
         logger.error("The metrics of processes that have ended cannot be read.")
-        return _Departed()
+        return _Ended()
 
 
 def _add(numbers: Numbers, more: Numbers) -> None:
-    """Adds up, leaving out what another release counts in another way."""
+    """Adds `more` to `numbers`, without series that another release counts differently."""
     for series, values in more.items():
         family = FAMILIES.get(series[0])
         if family is None or family.size != len(values) or len(family.labels) != len(series[1]):

@@ -103,7 +103,7 @@ class Background:
             if now >= next_recovery:
                 next_recovery = now + RECOVERY_INTERVAL
                 self._guarded(self._recover)
-                self._guarded(self.metrics.tidy)
+                self._guarded(self.metrics.merge_ended)
             self._guarded(_release_pooled_connections)
             stopping.wait(min(settings.ledger_flush_interval, settings.snapshot_poll_interval))
         # A kept connection may be broken, and the last steps are not repeated.

@@ -1,4 +1,4 @@
-"""Processes that share a directory: sums that never go down, whoever dies and whenever."""
+"""Processes that share a directory: sums never go down, whichever process is killed when."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ Start = Callable[[], Metrics]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts to measure as a process of its own does: a lock is an open file's."""
+    """Starts metrics as another process would: locks belong to the open file."""
     started = []
 
     def begin() -> Metrics:
@@ -72,7 +72,7 @@ def read(metrics: Metrics) -> Numbers:
     return Numbers(Exposition(metrics).text("")[0].decode())
 
 
-def test_any_process_tells_the_numbers_of_all(start: Start) -> None:
+def test_every_process_shows_the_numbers_of_all(start: Start) -> None:
     one, two = start(), start()
     end(one)
     end(two)
@@ -90,69 +90,69 @@ def test_any_process_tells_the_numbers_of_all(start: Start) -> None:
         assert numbers.sum("processes") == 2
 
 
-def test_the_dead_keep_their_counters_and_lose_their_gauges(start: Start) -> None:
+def test_counters_of_ended_processes_remain_and_gauges_do_not(start: Start) -> None:
     one, two = start(), start()
     end(two)
     two.opened(attempt())
     two.close()
-    for tidied in (False, True, True):
-        if tidied:
-            one.tidy()
+    for merged in (False, True, True):
+        if merged:
+            one.merge_ended()
         numbers = read(one)
         assert numbers.sum("requests_total") == 1
         assert numbers.sum("attempts_in_progress") == 0
         assert numbers.sum("processes") == 1
 
 
-def test_what_the_dead_leave_is_folded_into_one_file(start: Start, tmp_path: Path) -> None:
+def test_ended_processes_are_merged_into_one_file(start: Start, tmp_path: Path) -> None:
     one = start()
     for _ in range(5):
         other = start()
         end(other)
         other.close()
-        one.tidy()
+        one.merge_ended()
     assert read(one).sum("requests_total") == 5
     assert len(list((tmp_path / "metrics").glob("*.values"))) == 1
     assert len(list((tmp_path / "metrics").glob("*.names"))) == 1
     assert not list((tmp_path / "metrics").glob("*.new"))
 
 
-def test_dying_while_folding_counts_nobody_twice(
+def test_a_process_killed_while_it_merges_counts_nothing_twice(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = start(), start()
     end(two)
     two.close()
 
-    def die(_: SharedNumbers, ids: Collection[str]) -> None:
+    def fail(_: SharedNumbers, ids: Collection[str]) -> None:
         if ids:
-            raise OSError("died")
+            raise OSError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(SharedNumbers, "_remove", die)
-        with pytest.raises(OSError, match="died"):
-            one.tidy()
+        patched.setattr(SharedNumbers, "_remove", fail)
+        with pytest.raises(OSError, match="killed"):
+            one.merge_ended()
     assert read(one).sum("requests_total") == 1
-    one.tidy()
+    one.merge_ended()
     assert read(one).sum("requests_total") == 1
 
 
-def test_sums_never_go_down_while_others_die_and_are_folded(start: Start) -> None:
-    reader, folder = start(), start()
+def test_sums_never_go_down_while_ended_processes_are_merged(start: Start) -> None:
+    reader, merger = start(), start()
     seen = []
     stopping = threading.Event()
 
-    def look() -> None:
+    def read_continuously() -> None:
         while not stopping.is_set():
             seen.append(reader.total().get((f.REQUESTS.name, ROUTE), [0.0])[0])
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=read_continuously)
     thread.start()
     for _ in range(60):
         other = start()
         end(other)
         other.close()
-        folder.tidy()
+        merger.merge_ended()
     stopping.set()
     thread.join()
     assert seen == sorted(seen)
@@ -162,12 +162,12 @@ def test_sums_never_go_down_while_others_die_and_are_folded(start: Start) -> Non
 ROUTE = ("chat", "debugging", "standard", "success")
 
 
-def test_the_first_of_a_new_start_begins_at_zero(start: Start) -> None:
+def test_the_first_process_starts_from_zero(start: Start) -> None:
     one, two = start(), start()
     end(one)
     end(two)
     two.close()
-    one.tidy()
+    one.merge_ended()
     one.close()
     again = start()
     assert read(again).sum("requests_total") == 0
@@ -175,7 +175,7 @@ def test_the_first_of_a_new_start_begins_at_zero(start: Start) -> None:
     assert read(start()).sum("requests_total") == 1
 
 
-def test_a_process_that_is_killed_loses_nothing(start: Start, tmp_path: Path) -> None:
+def test_a_killed_process_loses_no_counts(start: Start, tmp_path: Path) -> None:
     ours = start()
     script = (
         "import sys, os, django; django.setup()\n"
@@ -200,11 +200,11 @@ def test_a_process_that_is_killed_loses_nothing(start: Start, tmp_path: Path) ->
     numbers = read(ours)
     assert numbers.sum("requests_total") == 7
     assert numbers.sum("processes") == 1
-    ours.tidy()
+    ours.merge_ended()
     assert read(ours).sum("requests_total") == 7
 
 
-def test_a_forked_child_leaves_the_parent_s_numbers_alone(start: Start) -> None:
+def test_a_forked_child_does_not_change_the_parents_numbers(start: Start) -> None:
     ours = start()
     end(ours)
     child = os.fork()
@@ -219,7 +219,7 @@ def test_a_forked_child_leaves_the_parent_s_numbers_alone(start: Start) -> None:
     assert read(start()).sum("processes") == 2
 
 
-def test_names_are_limited_and_the_rest_is_other(start: Start) -> None:
+def test_names_beyond_the_limit_count_as_other(start: Start) -> None:
     metrics = start()
     for number in range(MAX_TARGETS + 50):
         opened = attempt(f"provider-{number}", f"model-{number}")
@@ -290,7 +290,7 @@ def test_breakers_add_up_by_state_and_their_openings_survive_a_reset(start: Star
     assert numbers.sum("breaker_openings_total") == 3
 
 
-def test_calls_that_redis_missed_add_up_and_processes_that_leave_it_alone(start: Start) -> None:
+def test_missed_calls_to_redis_and_pausing_processes_add_up(start: Start) -> None:
     one, two = start(), start()
     missed = {"away": 2, "skipped": 30}
     one.gauges = lambda: ProcessGauges(redis_missed=missed, redis_is_paused=True)
@@ -303,7 +303,7 @@ def test_calls_that_redis_missed_add_up_and_processes_that_leave_it_alone(start:
     assert numbers.sum("redis_values_refused_total") == 4
 
 
-def test_queues_add_up_and_what_was_refused_survives_a_router(start: Start) -> None:
+def test_queues_add_up_and_rejections_survive_their_router(start: Start) -> None:
     one, two = start(), start()
     limits = {
         ("process", "", 0): LimitStatus(in_use=9, queued=3, shed=5),
@@ -323,19 +323,19 @@ def test_queues_add_up_and_what_was_refused_survives_a_router(start: Start) -> N
     assert numbers.sum("shed_total") == 18
 
 
-def test_a_directory_that_cannot_be_written_leaves_each_process_its_own_numbers(
+def test_a_process_without_a_writable_directory_counts_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "metrics").write_text("a file")
     with caplog.at_level(logging.ERROR, "llm_routing"):
         metrics = Metrics(tmp_path / "metrics")
-    assert "of this process alone" in caplog.text
+    assert "not shared with other processes" in caplog.text
     end(metrics)
-    metrics.tidy()
+    metrics.merge_ended()
     assert read(metrics).sum("requests_total") == 1
 
 
-def test_what_another_release_wrote_is_left_out(start: Start, tmp_path: Path) -> None:
+def test_series_of_another_release_are_left_out(start: Start, tmp_path: Path) -> None:
     ours, other = start(), start()
     end(other)
     directory = tmp_path / "metrics"
@@ -350,25 +350,25 @@ def test_what_another_release_wrote_is_left_out(start: Start, tmp_path: Path) ->
     with names.open("a") as file:
         file.write("\n".join(lines))
     assert read(ours).sum("requests_total") == 1
-    (directory / "departed.json").write_text('{"folded": 1, "series": [[1]]}')
+    (directory / "ended.json").write_text('{"merged": 1, "series": [[1]]}')
     assert read(ours).sum("requests_total") == 1
 
 
-def test_nobody_else_may_read_the_files(start: Start, tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_files(start: Start, tmp_path: Path) -> None:
     one, two = start(), start()
     two.close()
-    one.tidy()
+    one.merge_ended()
     directory = tmp_path / "metrics"
     assert directory.stat().st_mode & 0o77 == 0
     assert {path.stat().st_mode & 0o77 for path in directory.iterdir()} == {0}
 
 
-def test_no_two_processes_fold_at_once(start: Start, tmp_path: Path) -> None:
-    ours, dead = start(), start()
-    end(dead)
-    dead.close()
+def test_only_one_process_merges_at_a_time(start: Start, tmp_path: Path) -> None:
+    ours, ended = start(), start()
+    end(ended)
+    ended.close()
     with lock_file(tmp_path / "metrics" / LOCK) as is_locked:
         assert is_locked
-        ours.tidy()
+        ours.merge_ended()
         assert len(list((tmp_path / "metrics").glob("*.names"))) == 2
         assert read(start()).sum("requests_total") == 1
