@@ -1,6 +1,6 @@
 # `make run` and `make test` need Python 3.11 or newer and make, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev services run test lint types architecture migrations docs test-pure test-sqlite test-postgres test-mariadb test-faults bench format lock clean
+.PHONY: help install install-dev services run test lint types architecture migrations docs test-pure test-sqlite test-postgres test-mariadb test-newest test-matrix test-faults bench format lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -12,6 +12,11 @@ ON_EVERY_DATABASE := tests/databases tests/models tests/configuration/test_conte
 
 # Most tests wait for servers, so more of them than cores run at a time; a file stays in one process.
 PARALLEL := -n 3 --dist loadfile
+
+# A few minutes' worth of what Django may change: models, admin, checks, settings, packaging, both ways of calling.
+SMOKE := tests/models tests/admin tests/contrib tests/conf tests/project/test_security.py tests/test_packaging.py \
+  tests/databases/test_host_settings.py tests/router/test_in_process.py tests/api/test_openai.py
+SUITE := tests
 
 # The checks see neither an operator's database nor his secrets.
 CHECKS := env -u REDIS_URL DJANGO_SECRET_KEY=checks DATABASE_URL=sqlite://:memory:
@@ -31,7 +36,7 @@ services: ## See that PostgreSQL, MariaDB and Redis are installed for the tests
 run: install ## Set up, serve on 127.0.0.1:8000 (PORT changes it) and show a routed completion
 	@exec $(PY) -m project.quickstart
 
-test: install-dev services lint types architecture migrations docs test-pure test-sqlite test-postgres test-mariadb ## Run every check and every test
+test: install-dev services lint types architecture migrations docs test-pure test-sqlite test-postgres test-mariadb test-newest ## Run every check and every test
 
 lint: install-dev ## Style
 	$(PY) -m ruff check .
@@ -61,6 +66,12 @@ test-postgres: install-dev services ## What uses a database or Redis, on Postgre
 
 test-mariadb: install-dev services ## What touches the database, on MariaDB
 	TEST_SERVICES=mariadb $(PY) -m pytest $(PARALLEL) $(ON_EVERY_DATABASE) -m "not faults"
+
+test-newest: install-dev ## The smoke tests on the newest Django, where Python 3.12 or newer is installed
+	@scripts/matrix.sh newest $(SMOKE)
+
+test-matrix: install-dev ## All tests on SQLite on every supported Python that is installed, with every Django; SUITE=smoke is short
+	@scripts/matrix.sh all $(if $(filter smoke,$(SUITE)),$(SMOKE),$(SUITE))
 
 test-faults: install-dev services ## Every fault, the slow ones too, on PostgreSQL and Redis
 	TEST_SERVICES=servers $(PY) -m pytest $(PARALLEL) tests/faults

@@ -75,8 +75,8 @@ def environment_with(wheel: Path, venv: Path, extras: frozenset[str]) -> str:
     else. Returns its interpreter."""
     run(sys.executable, "-m", "venv", "--without-pip", str(venv), cwd=venv.parent)
     executable = str(venv / "bin" / "python")
-    install = ["install", "--no-deps", "--no-index", "--quiet", "--disable-pip-version-check"]
-    run(sys.executable, "-m", "pip", "--python", executable, *install, str(wheel), cwd=venv)
+    install = ["uv", "pip", "install", "--no-deps", "--offline", "--quiet", "--python", executable]
+    run(sys.executable, "-m", *install, str(wheel), cwd=venv)
     [site_packages] = (venv / "lib").glob("python*/site-packages")
     installed = Distribution.at(next(site_packages.glob("django_llm_routing-*.dist-info")))
     link_dependencies(requirements_of(installed, extras), site_packages)

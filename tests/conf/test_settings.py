@@ -76,6 +76,7 @@ def test_loopback_is_allowed_in_development_alone(settings, monkeypatch) -> None
     assert get_settings().allowed_upstream_networks == ()
 
 
+@pytest.mark.django_db  # since Django 6.1 the checks of models query SQLite
 @pytest.mark.parametrize(
     ("given", "code"),
     [
@@ -95,6 +96,7 @@ def test_check_rejects_nonsense(settings, given, code) -> None:
         call_command("check")
 
 
+@pytest.mark.django_db  # since Django 6.1 the checks of models query SQLite
 @pytest.mark.parametrize("variable", ["PORTKEY_API_KEY", "OPENROUTER_API_KEY", "GOOGLE_API_KEY"])
 def test_check_rejects_a_key_with_blanks_and_does_not_show_it(variable, monkeypatch) -> None:
     monkeypatch.setenv(variable, "sk-one sk-two")
@@ -105,6 +107,7 @@ def test_check_rejects_a_key_with_blanks_and_does_not_show_it(variable, monkeypa
     call_command("check")
 
 
+@pytest.mark.django_db  # since Django 6.1 the checks of models query SQLite
 def test_check_takes_what_vendors_take(settings) -> None:
     settings.LLM_ROUTING = {
         "PORTKEY_CONFIG": '{"retry": {"attempts": 3}}',
