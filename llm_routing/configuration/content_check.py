@@ -5,7 +5,7 @@ the database itself runs and SQL from elsewhere do not, so the content is compar
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from hashlib import blake2b
 
 from llm_routing.models import ApiKey, ModelConfig, Provider, RouteTarget, UseCaseRoute
@@ -16,6 +16,9 @@ INTERVAL = 10.0
 """Seconds between two checks."""
 MAX_SHARE = 0.01
 """The part of the time that checks may take: those of large tables come less often."""
+
+CHUNK_ROWS = 2000
+"""Rows that one call reads at most of each model."""
 
 MODELS: Sequence[type[ConfigurationModel]] = (
     Provider,
@@ -28,7 +31,11 @@ MODELS: Sequence[type[ConfigurationModel]] = (
 
 
 class ContentCheck:
-    """Compares the rows of one area with what they were when its version last moved."""
+    """Compares the rows of one area with what they were when its version last moved.
+
+    A large table is read in chunks, one for each call of `run`, so that a check keeps neither its
+    rows in memory nor its caller waiting.
+    """
 
     def __init__(
         self,
@@ -39,25 +46,38 @@ class ContentCheck:
         self._models = [model for model in MODELS if model.area == area]
         self._monotonic = monotonic
         self._version: tuple[int, str] | None = None
-        self._digest = b""
+        self._digest: bytes | None = None
+        self._scan: Generator[None, None, bytes] | None = None
+        self._seconds_spent = 0.0
         self._due = float("-inf")
 
     def run(self) -> bool:
         """Moves the version if the rows have changed and it has not; returns whether it did. Reads
-        the version alone unless that has moved or a check is due. Raises `django.db.Error`."""
+        only the version unless that has moved or a check is due. Raises `django.db.Error`."""
         began = self._monotonic()
         version = ConfigurationVersion.objects.version_and_stamp(self._area)
-        has_moved = version != self._version
-        if not has_moved and began < self._due:
+        if version != self._version:
+            self._version, self._digest, self._scan = version, None, self._digest_in_chunks()
+        elif self._scan is None:
+            if began < self._due:
+                return False
+            self._scan = self._digest_in_chunks()
+        scan, self._scan = self._scan, None  # an error ends it
+        try:
+            next(scan)
+        except StopIteration as end:
+            digest: bytes = end.value
+        else:
+            self._scan = scan
+            self._seconds_spent += self._monotonic() - began
             return False
-        digest = self._content_digest()
         now = self._monotonic()
-        self._due = now + max(INTERVAL, (now - began) / MAX_SHARE)
+        self._due = now + max(INTERVAL, (self._seconds_spent + now - began) / MAX_SHARE)
+        self._seconds_spent = 0.0
         if ConfigurationVersion.objects.version_and_stamp(self._area) != version:
-            return False  # the next call compares with the new version
-        is_changed = not has_moved and digest != self._digest
-        self._version, self._digest = version, digest
-        return is_changed and self._move(version)
+            return False  # the next call begins again with the new version
+        known, self._digest = self._digest, digest
+        return known is not None and digest != known and self._move(version)
 
     def _move(self, seen: tuple[int, str]) -> bool:
         versions = ConfigurationVersion.objects
@@ -69,9 +89,18 @@ class ContentCheck:
             versions.bump(self._area)
         return True
 
-    def _content_digest(self) -> bytes:
+    def _digest_in_chunks(self) -> Generator[None, None, bytes]:
+        """Yields between two chunks; returns the digest of all rows."""
         digest = blake2b(digest_size=16)
         for model in self._models:
-            for row in model._default_manager.order_by("pk").values_list():  # noqa: SLF001  # documented API
-                digest.update(repr(row).encode())
+            columns = [field.attname for field in model._meta.concrete_fields]  # noqa: SLF001  # documented API
+            rows = model._default_manager.order_by("pk").values_list("pk", *columns)  # noqa: SLF001  # documented API
+            chunk = list(rows[:CHUNK_ROWS])
+            while chunk:
+                for row in chunk:
+                    digest.update(repr(row).encode())
+                if len(chunk) < CHUNK_ROWS:
+                    break
+                yield
+                chunk = list(rows.filter(pk__gt=chunk[-1][0])[:CHUNK_ROWS])
         return digest.digest()

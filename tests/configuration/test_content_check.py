@@ -5,6 +5,7 @@ from django.db import connection, models
 from django.db.models.signals import post_delete, post_save, pre_delete
 from pytest_django import DjangoAssertNumQueries
 
+from llm_routing.configuration import content_check
 from llm_routing.configuration.content_check import INTERVAL, MODELS, ContentCheck
 from llm_routing.models import (
     ApiKey,
@@ -133,6 +134,30 @@ def test_checks_take_at_most_a_hundredth_of_the_time(target: RouteTarget) -> Non
     assert slow.run() is False
     clock.now = 2.0 + 200.0
     assert slow.run() is True
+
+
+def test_a_large_table_is_read_in_chunks(
+    target: RouteTarget,
+    monkeypatch: pytest.MonkeyPatch,
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+) -> None:
+    """A million keys are neither held in memory nor read in one step between two polls."""
+    monkeypatch.setattr(content_check, "CHUNK_ROWS", 2)
+    for number in range(6):
+        ApiKey.objects.issue(name=f"key {number}", tenant="default")
+    clock = Clock()
+    check = ContentCheck(Area.ACCESS, clock)
+
+    def run() -> bool:
+        with django_assert_max_num_queries(4):  # the version, a chunk, the end of the table
+            return check.run()
+
+    assert [run() for _ in range(4)] == [False] * 4
+    execute(f"UPDATE {ApiKey._meta.db_table} SET name = 'other' WHERE name = 'key 5'")
+    before = version(Area.ACCESS)
+    clock.now += INTERVAL
+    assert [check.run() for _ in range(4)] == [False, False, False, True]
+    assert version(Area.ACCESS)[0] == before[0] + 1
 
 
 @pytest.mark.parametrize("deletes", ["the row", "a queryset"])
