@@ -201,7 +201,7 @@ async def test_a_stream_whose_reader_left_is_asked_for_anew(gateway: Gateway) ->
     async with gateway.client.stream("POST", CHAT, json=body, headers=headers) as left:
         async for _ in left.aiter_bytes():
             break
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while gateway.sandbox.journal.entries[0].outcome is not Outcome.CLIENT_DISCONNECTED:
             await asyncio.sleep(0.02)
     again = [await gateway.post(CHAT, body, headers) for _ in range(2)]

@@ -54,7 +54,7 @@ GOOD = Reply((WHOLE,))
 BAD = failing(ConnectionFailed("x"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     count=st.integers(1, len(PROVIDERS)),
     first=st.lists(REPLIES, min_size=6, max_size=6),

@@ -98,7 +98,7 @@ def text_of(events: Sequence[StreamEvent]) -> str:
 
 @pytest.mark.parametrize(("vendor", "parser"), VENDORS)
 @given(given_stream=streams(), cuts=st.lists(st.integers(0, 2000), max_size=8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cut_anywhere_or_at_every_byte_it_is_the_same_answer(
     vendor: Any, parser: Parser, given_stream: tuple[list[str], bytes, list[bytes]], cuts: list[int]
 ) -> None:
@@ -128,7 +128,7 @@ BROKEN = [
     place=st.integers(0, 12),
     cuts=st.lists(st.integers(0, 2000), max_size=8),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cut_anywhere_what_breaks_it_breaks_it_at_the_same_place(
     vendor: Any,
     parser: Parser,
@@ -149,7 +149,7 @@ def test_cut_anywhere_what_breaks_it_breaks_it_at_the_same_place(
 
 @pytest.mark.parametrize(("vendor", "parser"), VENDORS)
 @given(given_stream=streams(), share=st.floats(0, 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_broken_off_anywhere_it_has_the_words_before_and_is_whole_only_with_its_finish(
     vendor: Any,
     parser: Parser,

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_routing.core.errors import UnsupportedRequest
@@ -161,7 +161,7 @@ CAPABILITIES = st.sampled_from([PLAIN, REASONING, PLAIN - {"json_schema"}, froze
 
 @pytest.mark.parametrize("vendor", VENDORS)
 @pytest.mark.parametrize("caller", [OPENAI, ANTHROPIC])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(data=st.data())
 def test_what_goes_out_obeys_the_row(caller: str, vendor: str, data: st.DataObject) -> None:
     body = data.draw(BODIES[caller])
@@ -338,7 +338,6 @@ def _check_nothing_vanished(
         assert name in named, (name, value, sent, ignored)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(openai_bodies())
 def test_a_conversation_survives_the_way_there_and_back(body: dict[str, Any]) -> None:
     """What Anthropic's format can express of OpenAI's comes back from it."""

@@ -79,7 +79,7 @@ def read_in_full(parser: Any, chunks: Sequence[bytes]) -> list[Frame | str]:
 )
 @example(pieces=[(":", None, False)] * 3, grouped=1)
 @example(pieces=[("ü", None, True), ("ü", None, True), ("x", None, False)], grouped=1)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_each_event_means_what_it_would_alone(
     write: Write,
     parser: Callable[[], StreamParser],
@@ -102,7 +102,7 @@ def test_each_event_means_what_it_would_alone(
     deletes=st.booleans(),
     pad=st.sampled_from([None, "abc", ""]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_run_takes_in_no_event_that_is_spoilt(
     write: Write,
     parser: Callable[[], StreamParser],

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_routing.core.quirks import words
@@ -132,7 +132,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["type", "properties", "anyOf", "allOf", "$ref"]), VALUES))
 def test_whatever_is_written_an_object_comes_of_it(schema: dict[str, Any]) -> None:
     merged = object_schema(schema)

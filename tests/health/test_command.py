@@ -93,7 +93,7 @@ def test_in_a_loop_it_sweeps_until_it_is_told_to_stop(start: Start) -> None:
     process = start("--loop", "--interval", "1", "--json")
     until(lambda: sweeps() >= 2)
     process.terminate()
-    output, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
     reports = [json.loads(line) for line in output.splitlines()]
     assert len(reports) >= 2
@@ -108,7 +108,7 @@ def test_a_loop_outlives_what_goes_wrong(start: Start, upstream: Upstream) -> No
     Provider.objects.update(is_active=True)
     until(lambda: sweeps() >= 1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert process.wait(30) == 0
 
 
 def test_of_two_sweepers_one_works(start: Start, upstream: Upstream) -> None:
@@ -152,7 +152,7 @@ def test_the_lease_of_a_sweeper_that_was_killed_is_taken_over(
     # Not before the lease has run out, and soon after.
     until(lambda: sweeps() >= 1, 30)
     heir.terminate()
-    assert heir.wait(20) == 0
+    assert heir.wait(30) == 0
 
 
 def test_a_sweeper_that_was_stopped_for_long_records_nothing_when_it_wakes(

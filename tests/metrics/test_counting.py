@@ -214,7 +214,7 @@ async def test_the_ledger_s_queues_are_read_off(router: BaseLLMRouter) -> None:
 def _until_shipped() -> None:
     import time
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while ensure_background().ledger.backlog_bytes:
         assert time.monotonic() < deadline
         time.sleep(0.02)

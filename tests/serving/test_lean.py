@@ -172,7 +172,7 @@ async def test_a_body_past_the_limit_is_refused_before_it_is_read_whole(
         return {"type": "http.request", "body": b"x" * 600, "more_body": True}
 
     exchange.receive = endless  # type: ignore[method-assign]  # a caller who never stops
-    await asyncio.wait_for(_until_answered(exchange), 5)
+    await asyncio.wait_for(_until_answered(exchange), 30)
     assert exchange.status == 413
     assert json.loads(exchange.content)["error"]["code"]
 
@@ -205,7 +205,7 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for_forever(
         return {"type": "http.request", "body": b"x", "more_body": True}
 
     exchange.receive = slow  # type: ignore[method-assign]  # a caller who dawdles
-    await asyncio.wait_for(_until_answered(exchange), 5)
+    await asyncio.wait_for(_until_answered(exchange), 30)
     assert exchange.status == 408
 
 
@@ -242,7 +242,7 @@ async def test_a_caller_who_leaves_ends_the_upstream_call(
         exchange.leaves_after = 1
     else:
         asyncio.get_running_loop().call_later(0.3, exchange.left.set)
-    await asyncio.wait_for(exchange.run(), 5)
+    await asyncio.wait_for(exchange.run(), 30)
     from llm_routing import close_routers
 
     await close_routers()

@@ -170,7 +170,7 @@ async def test_trailers_and_chunks_without_end_are_no_answer(
             writer.write(b"X: y\r\n" * 200 if endless.endswith(b"\n") else b"x" * 1000)
             await writer.drain()
 
-    async with listening(serve) as port, asyncio.timeout(5):
+    async with listening(serve) as port, asyncio.timeout(30):
         with pytest.raises(MalformedAnswer):
             await ask_and_read(transport, f"http://127.0.0.1:{port}/")
 
@@ -228,7 +228,7 @@ async def test_large_bodies_wait_beside_small_ones_no_longer_than_they_must(
             await answer.read(10)
             await answer.aclose()
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await asyncio.gather(small(), large(), small(), large())
 
 
@@ -275,7 +275,7 @@ async def test_more_requests_than_connections_wait_for_one(transport: AiohttpTra
             await answer.aclose()
             return body
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await asyncio.gather(*(one() for _ in range(50))) == [b"x"] * 50
         assert upstream.connections <= 3
 

@@ -121,7 +121,7 @@ def sockets() -> int:
 
 async def settled(condition: Callable[[], bool]) -> None:
     """Returns once it is so: an end needs a moment to reach the other side."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -369,7 +369,7 @@ async def test_chunks_that_break_while_they_are_read_are_no_answer(
         assert await answer.next_chunk() == b"hello"
         goes_on.set()
         with pytest.raises(MalformedAnswer):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await answer.next_chunk()
         await answer.aclose()
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_routing.core.accumulator import Accumulator
@@ -96,7 +96,6 @@ class TestFromAVendor:
         assert completion.usage == Usage(input_tokens=15, cached_input_tokens=5, output_tokens=20)
 
     @given(st.lists(st.integers(0, len(WHOLE)), max_size=8))
-    @settings(deadline=None)
     def test_how_the_bytes_are_cut_makes_no_difference(self, cuts: list[int]) -> None:
         edges = [0, *sorted(cuts), len(WHOLE)]
         chunks = [WHOLE[a:b] for a, b in pairwise(edges)]
