@@ -8,9 +8,11 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-# A string, or what is left of one that does not end: it matches at every quote, so that a text
-# takes linear time whether or not it is valid JSON.
-_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+# A string without escapes, or the rest of one that does not end. It matches at every quote, so a
+# text takes linear time whether or not it is valid JSON.
+_STRING: Final = re.compile(rb'"[^"]*(?:"|\Z)')
+_QUOTES_PER_VALUE: Final = 4
+"""A string value and its name have two quotes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,11 @@ def exceeds(data: bytes, limits: JsonLimits) -> bool:
     """Returns whether a JSON text holds more than `limits` allow."""
     if len(data) <= 2 * limits.containers or _fits(data, limits):
         return False
-    # Brackets and commas in strings are text.
-    return not _fits(_STRING.sub(b"", data), limits)
+    # Brackets and commas in strings are text, and so are escaped quotes.
+    text = data.replace(rb"\\", b"").replace(rb"\"", b"")
+    if text.count(b'"') > _QUOTES_PER_VALUE * (limits.values + 1):
+        return True
+    return not _fits(_STRING.sub(b"", text), limits)
 
 
 def _fits(data: bytes, limits: JsonLimits) -> bool:
