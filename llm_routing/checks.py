@@ -1,4 +1,4 @@
-"""What `manage.py check` says of this app's settings: nonsense always, the unsafe with --deploy."""
+"""System checks of this app's settings: errors always, unsafe values with --deploy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +37,7 @@ def check_settings(**_: Any) -> Sequence[checks.CheckMessage]:
 
 @checks.register(checks.Tags.security, deploy=True)
 def check_deployment(**_: Any) -> Sequence[checks.CheckMessage]:
-    """What a production server should not be started with."""
+    """Warns of settings that are unsafe in production (`check --deploy`)."""
     try:
         settings = get_settings()
     except ImproperlyConfigured:
@@ -168,7 +168,7 @@ def _encryption_keys(settings: Settings) -> Sequence[checks.CheckMessage]:
 
 
 def _headers(settings: Settings) -> Sequence[checks.CheckMessage]:
-    """Where such a value is used it is left out, so that no request fails of it."""
+    """Returns errors for values that no header can carry; they are left out of requests."""
     found = [
         checks.Error(
             f"{name.upper()} has characters that no header can carry.", id="llm_routing.E006"

@@ -76,7 +76,7 @@ def _proxy_url(value: SecretStr | None) -> SecretStr | None:
 
 
 class Settings(BaseModel):
-    """What `LLM_ROUTING` may hold.
+    """The settings that `LLM_ROUTING` may contain.
 
     A field's alias is the environment variable that sets it where `LLM_ROUTING` does not; an
     explicit key always wins. Durations are in seconds, sizes in bytes unless the name says so.

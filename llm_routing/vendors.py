@@ -42,7 +42,7 @@ _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Auth(StrEnum):
-    """How a vendor expects our key. OPTIONAL_BEARER sends one if there is one."""
+    """The header for the API key of a vendor. OPTIONAL_BEARER sends a key only if there is one."""
 
     BEARER = "bearer"
     OPTIONAL_BEARER = "optional_bearer"

@@ -24,7 +24,7 @@ FALSE = frozenset({"", "0", "false", "no", "off"})
 
 
 def var_dir() -> Path:
-    """Where the shipped project keeps its files: DJANGO_VAR_DIR, else `var` beside `manage.py`."""
+    """The directory of the project's files: DJANGO_VAR_DIR, else `var` beside `manage.py`."""
     return Path(os.environ.get("DJANGO_VAR_DIR") or Path(__file__).resolve().parent.parent / "var")
 
 

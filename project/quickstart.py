@@ -30,7 +30,7 @@ START_SECONDS = 60.0
 
 
 class CannotRun(Exception):
-    """What stands in the way, in words for the person at the terminal."""
+    """The project cannot start; the message says why and what to do."""
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""What the project adds to Django's own protection: a content security policy, slow sign-ins.
+"""Protection beyond Django's own: a content security policy and throttled sign-ins.
 
 Both are small on purpose; a project of your own may use django-csp and django-axes.
 """

@@ -1,1 +1,1 @@
-"""Who may call: API keys, and what happens to those that are refused."""
+"""API keys: which are accepted, and how refused ones are counted and throttled."""

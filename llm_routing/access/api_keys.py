@@ -66,7 +66,7 @@ class KnownKey:
 
 @dataclass(frozen=True, slots=True)
 class CacheStatus:
-    """How many usable and how many refused keys are cached."""
+    """The numbers of usable and of refused keys in the cache."""
 
     known: int
     refused: int
@@ -95,7 +95,7 @@ class ApiKeyCache:
 
     @property
     def status(self) -> CacheStatus:
-        """What the cache holds."""
+        """The numbers of keys in the cache."""
         return CacheStatus(len(self._known), len(self._refused))
 
     async def authenticate(self, clear_text: str, address: str = "") -> Caller:

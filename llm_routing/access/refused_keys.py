@@ -49,7 +49,7 @@ class RefusedKeys:
 
     @property
     def clients(self) -> int:
-        """How many clients have a budget of their own in memory."""
+        """The number of clients with a budget in memory."""
         return len(self._budgets)
 
     def refusal(

@@ -1,4 +1,4 @@
-"""What the admin pages share: who acts, history, switching on and off, status, reading only."""
+"""Base classes of the admin pages: acting user, history, activation, status, read-only pages."""
 
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -88,7 +88,7 @@ class ConfigurationAdmin(LLMAdmin[C]):
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Who changed the row, when, and what."""
+        """Shows the changes of the row with user, time and fields."""
         row = self.get_object(request, admin.utils.unquote(object_id))
         if row is None:
             raise Http404
@@ -99,7 +99,7 @@ class ConfigurationAdmin(LLMAdmin[C]):
         return self._render_history(request, title, timelines, object=row)
 
     def changes_view(self, request: HttpRequest) -> HttpResponse:
-        """Who changed any row, when, and what."""
+        """Shows the changes of all rows with user, time and fields."""
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
         title = _("Changes of %(names)s") % {"names": self.opts.verbose_name_plural}

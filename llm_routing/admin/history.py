@@ -128,7 +128,7 @@ class Timeline:
         return Truncator(display_for_value(value, EMPTY)).chars(LONGEST_VALUE)
 
     def _names(self, rows: list[Any]) -> "Names":
-        """What the foreign keys of `rows` point to, by table and key."""
+        """Returns the rows that the foreign keys of `rows` point to, by table and key."""
         keys: dict[Any, set[Any]] = defaultdict(set)
         for field in self._history.tracked_fields:
             if isinstance(field, ForeignKey):

@@ -195,7 +195,7 @@ class ModelConfigAdmin(Last24HoursColumn, ConfigurationAdmin[ModelConfig]):
 
     @admin.display(description=gettext_lazy("routes"), ordering="route_count")
     def routes(self, model: ModelConfig) -> int:
-        """How many routes lead to it."""
+        """The number of routes that use the model."""
         count: int = model.route_count  # type: ignore[attr-defined]  # annotated
         return count
 

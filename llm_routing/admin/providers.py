@@ -214,7 +214,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
 
     @admin.display(description=gettext_lazy("key"))
     def key(self, provider: Provider) -> str:
-        """Where the key comes from; never the key."""
+        """The source of the key; never the key itself."""
         found = find_key(provider)
         if found.origin == STORED:
             return status("good", _("Stored"))
@@ -229,7 +229,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
 
     @admin.display(description=gettext_lazy("models in use"), ordering="active_model_count")
     def active_models(self, provider: Provider) -> int:
-        """How many models are switched on."""
+        """The number of active models."""
         count: int = provider.active_model_count  # type: ignore[attr-defined]  # annotated
         return count
 

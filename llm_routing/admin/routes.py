@@ -221,7 +221,7 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
 
     @admin.display(description=gettext_lazy("address"), ordering="use_case")
     def address(self, route: UseCaseRoute) -> str:
-        """What callers write as the model."""
+        """The value that callers send as `model`."""
         return format_html("<code>{}</code>", route)
 
     @admin.display(description=gettext_lazy("status"), ordering="is_active")

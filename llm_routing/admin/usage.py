@@ -106,7 +106,7 @@ class UsageRecordAdmin(ReadOnlyAdmin[UsageRecord]):
 
     @admin.display(description=gettext_lazy("outcome"))
     def result(self, record: UsageRecord) -> str:
-        """How it ended, and the error where there was one."""
+        """The outcome, with the error code if it failed."""
         label = dict(OUTCOMES).get(record.outcome, record.outcome)
         text = f"{label}: {record.error_code}" if record.error_code else label
         return status(_LEVELS.get(record.outcome, "off"), text)

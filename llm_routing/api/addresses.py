@@ -1,4 +1,4 @@
-"""What can be addressed, as OpenAI's and Anthropic's lists of models.
+"""The addresses that callers can use, as OpenAI's and Anthropic's lists of models.
 
 Use cases, use cases with a tier, models and aliases stand side by side: each may be sent as
 `model`. The native lists are in `native`.

@@ -24,8 +24,8 @@ def read_json(request: IncomingRequest) -> Any:
 
 
 def read_idempotent(request: IncomingRequest) -> tuple[Any, Idempotency | None]:
-    """What `read_json` gives, and what Idempotency-Key makes of the request, where it has one and
-    settings do not ignore it. Raises as that does, and `InvalidRequest` for a wrong key."""
+    """Returns the body as `read_json` does, and the idempotency of a request with an
+    Idempotency-Key unless settings ignore it. Also raises `InvalidRequest` for an invalid key."""
     key = request.headers.get(FIELD)
     if key is None or not get_settings().idempotency_ttl:
         return read_json(request), None

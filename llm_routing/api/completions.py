@@ -1,4 +1,4 @@
-"""What the endpoints share: asking the router, and turning what it says into a response.
+"""Steps that the endpoints share: calling the router, and turning its result into a response.
 
 What a body means is for the formats and the schemas; errors are rendered at the edge.
 """

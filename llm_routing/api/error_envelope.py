@@ -20,7 +20,7 @@ from .headers import request_id_of
 
 View = Callable[..., Any]
 EnvelopeOf = Callable[[Mapping[str, str]], Envelope]
-"""How the errors look to a request with these headers."""
+"""Chooses the error envelope from the headers of a request."""
 
 
 def with_error_envelope(view: View, envelope_of: EnvelopeOf) -> View:

@@ -74,7 +74,7 @@ class InvalidFields(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """How errors look to the callers of an endpoint. `id_headers` carry the request id."""
+    """The form of errors for the callers of an endpoint. `id_headers` carry the request id."""
 
     status: Callable[[LLMError], int]
     body: Callable[[LLMError, str], bytes]
@@ -169,7 +169,7 @@ def missing_key_error() -> Unauthenticated:
 
 
 def invalid_fields(error: ValidationError) -> InvalidFields:
-    """What pydantic complains about, without the values."""
+    """Converts an error of pydantic, without the rejected values."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
     return InvalidFields(
         [

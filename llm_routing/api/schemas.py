@@ -1,4 +1,4 @@
-"""What goes in and out of the native endpoints, as pydantic models: validation and documentation.
+"""Requests and responses of the native endpoints as pydantic models.
 
 Bodies of the wire formats are read by the formats themselves; `wire_schemas` documents them.
 """
@@ -298,7 +298,7 @@ class TargetAnswer(BaseModel):
 
 
 class RouteAnswer(BaseModel):
-    """What a use case means in a tier. Durations are in seconds."""
+    """The route of a use case in a tier. Durations are in seconds."""
 
     id: str
     use_case: str
@@ -318,7 +318,7 @@ class RoutesAnswer(BaseModel):
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with a field of the body; `field` is its path (`messages.0.role`)."""
+    """An error in a field of the body; `field` is its path (`messages.0.role`)."""
 
     field: str
     message: str

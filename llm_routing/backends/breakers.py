@@ -44,7 +44,7 @@ class MemoryBreakers:
         return LockedPermit(admitted, self._lock, self._clock)
 
     def statuses(self) -> Mapping[TargetKey, BreakerStatus]:
-        """How every breaker stands that has been used."""
+        """The status of every breaker that has been used."""
         with self._lock:
             now = self._clock.monotonic()
             return {key: breaker.status(now) for key, breaker in self._breakers.items()}

@@ -41,7 +41,7 @@ _Known = tuple[str, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much a directory holds, approximately: each process checks only after some writes."""
+    """Approximate limits of a directory: each process checks them only after some writes."""
 
     max_entries: int = 1000
     max_bytes: int = 100 * 1024 * 1024
@@ -124,7 +124,7 @@ class FileCache:
             os.close(descriptor)
 
     def _read(self, key: str, descriptor: int, max_age: float) -> CacheHit | None:
-        """What the file holds, if it can be read and is young enough."""
+        """Returns the content of the file, if it can be read and is young enough."""
         try:
             entry = decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
             stored_at, lifetime = entry["stored_at"], entry["ttl"]

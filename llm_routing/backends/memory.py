@@ -26,7 +26,7 @@ class MemoryCache:
 
     @property
     def size(self) -> CacheSize:
-        """What it holds now."""
+        """The current entries and bytes."""
         with self._lock:
             answers = self._answers
             return CacheSize(len(answers), answers.bytes, answers.evictions)

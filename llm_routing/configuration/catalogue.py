@@ -1,4 +1,4 @@
-"""What set-up offers: models by provider, and for each use case and tier which of them to ask.
+"""The models that set-up creates for each provider, and the routes for each use case and tier.
 
 Data alone. Prices and context windows come from `prices`; what is written, from `configure`.
 """

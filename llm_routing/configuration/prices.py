@@ -39,7 +39,7 @@ def price_fields(price: Price) -> dict[str, Decimal | None]:
 
 
 def model_facts(provider: str, model_id: str, on: date) -> ModelFacts:
-    """What genai-prices knows of a model, as of a day.
+    """The price of a model on a day, from genai-prices.
 
     Where a price depends on the length of the prompt it is the one of short prompts; where it
     depends on the hour, that of noon UTC, which lies outside the vendors' peaks. A model that is

@@ -18,7 +18,7 @@ _NO_OVERRIDES: Final[Mapping[str, Credential]] = MappingProxyType({})
 
 
 class SnapshotOrigin(StrEnum):
-    """Where a snapshot came from."""
+    """The origin of a snapshot."""
 
     NOWHERE = "nowhere"
     STATIC = "static"

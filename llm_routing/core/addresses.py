@@ -1,4 +1,4 @@
-"""Where the gateway may connect to: which IP addresses are public, which base URLs are sound.
+"""Checks of upstream addresses: which IP addresses are public, which base URLs are valid.
 
 Pure rules. The transport asks them of every address a name resolves to, the models of what an
 operator types; nothing is resolved here.

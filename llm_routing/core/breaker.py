@@ -60,7 +60,7 @@ class BreakerRules:
 
     @property
     def max_doublings(self) -> int:
-        """How many make an opening as long as it may be."""
+        """The number of openings in a row after which an opening has its maximum length."""
         return max(0, ceil(log2(self.max_open_time / self.open_time)))
 
     def is_slow(self, seconds: float) -> bool:
@@ -203,7 +203,7 @@ class Breaker:
         return is_over or self._state is BreakerState.HALF_OPEN
 
     def opening(self, now: float) -> Opening | None:
-        """What other processes should know; None while it is closed."""
+        """Returns the opening, for other processes; None while the breaker is closed."""
         if self._state is BreakerState.CLOSED:
             return None
         return Opening(
@@ -215,7 +215,7 @@ class Breaker:
         )
 
     def status(self, now: float) -> BreakerStatus:
-        """How the breaker stands. One whose time is over is half open."""
+        """Returns the status of the breaker. It is half open when its open time is over."""
         self._forget_before(now)
         is_closed = self._state is BreakerState.CLOSED
         return BreakerStatus(

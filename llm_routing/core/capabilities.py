@@ -1,4 +1,4 @@
-"""What a model can do, as operators and catalogues state it and the planner asks for it."""
+"""Capabilities of models, as operators and catalogues state them and the planner requires them."""
 
 from enum import StrEnum
 

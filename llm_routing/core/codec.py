@@ -78,8 +78,8 @@ encode_struct: Final[Callable[[Any], bytes]] = Encoder(decimal_format="string").
 
 
 def struct_decoder(kind: type[T]) -> Callable[[bytes | str], T]:
-    """What reads JSON texts that are a `kind`, a record or made of records; fields it does not know
-    are skipped. It raises `ValueError`."""
+    """Returns a decoder for JSON documents of type `kind`, a struct or made of structs. Unknown
+    fields are skipped. It raises `ValueError`."""
     decode_kind = Decoder(kind).decode
 
     def read(data: bytes | str) -> T:

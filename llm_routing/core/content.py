@@ -1,4 +1,4 @@
-"""What a conversation is made of: messages and their parts, tools and answer formats.
+"""The parts of a conversation: messages, content parts, tools and answer formats.
 
 The canonical vocabulary between the wire formats; how a vendor spells it is in
 `llm_routing.formats`.
@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 
 class Role(StrEnum):
-    """Who speaks. OpenAI's `developer` is a system message; a tool's result has its own role."""
+    """The author of a message. OpenAI's `developer` is SYSTEM; tool results are TOOL."""
 
     SYSTEM = "system"
     USER = "user"
@@ -75,7 +75,7 @@ class ToolCallPart(Struct, frozen=True):
 
 
 class ToolResultPart(Struct, frozen=True):
-    """What a tool answered to the call `call_id`."""
+    """The result of the tool call `call_id`."""
 
     call_id: str
     content: tuple["TextPart | ImagePart | FilePart", ...] = ()
@@ -149,7 +149,7 @@ class ForeignTool(Struct, frozen=True):
 
 
 class ToolChoiceMode(StrEnum):
-    """How free the model is to call tools."""
+    """Whether the model may, must or must not call tools."""
 
     AUTO = "auto"
     NONE = "none"
@@ -183,8 +183,8 @@ class ResponseFormat(Struct, frozen=True):
 
 
 class Reasoning(Struct, frozen=True):
-    """How much the model may think: a named `effort` (OpenAI: minimal, low, medium, high …) or a
-    `budget_tokens` (Anthropic); `enabled=False` asks it not to."""
+    """The amount of reasoning: a named `effort` (OpenAI: minimal, low, medium, high …) or
+    `budget_tokens` (Anthropic). `enabled=False` turns reasoning off."""
 
     enabled: bool = True
     effort: str | None = None

@@ -194,7 +194,7 @@ class AccessUnavailable(RequestError):
 
 
 class UpstreamError(LLMError):
-    """What one attempt at a target met, and what follows from it.
+    """The failure of one attempt at a target, with its consequences.
 
     `retryable_here`: the same target may answer if asked again. `retryable_elsewhere`: another
     target may. `prefers_elsewhere`: another one is asked first, unless waiting here answers sooner.
@@ -427,7 +427,7 @@ class ProviderBusy(UpstreamError):
 
 
 class MalformedAnswer(UpstreamError):
-    """What came is not an answer: HTML, no choices, broken JSON, an error inside a 200."""
+    """The response is not an answer: HTML, no choices, broken JSON, an error inside a 200."""
 
     code = "malformed_answer"
     retryable_here = True

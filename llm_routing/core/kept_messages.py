@@ -1,4 +1,4 @@
-"""What of a failure's message is kept in the record of its attempt.
+"""Removes quotations of the request from error messages before they are recorded.
 
 Vendors quote the request in their messages. Quoted text is kept only if it reads like the name of a
 field or a model, so that a prompt does not come into the ledger by way of an error.

@@ -29,7 +29,7 @@ _TIERS = tuple(tier.value for tier in ModelTier)
 
 
 class Address(Struct, frozen=True):
-    """What a caller named: a model's address, or a use case, with or without a tier."""
+    """The address that a caller sent: a model, or a use case with or without a tier."""
 
     model: str | None = None
     use_case: str | None = None
@@ -84,7 +84,7 @@ def plan(
 
 @dataclass(frozen=True, slots=True)
 class _CompiledRoute:
-    """What there is to choose from for one operation and its needs, worked out once for a table.
+    """The candidates for one operation and its required capabilities, compiled once for a table.
 
     `places` are the able targets by their place, those that lack something after all others;
     `usual` is the plan where nothing is drawn by lot and all is well.

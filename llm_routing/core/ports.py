@@ -106,7 +106,7 @@ class StreamParser(Protocol):
 
     @property
     def failure(self) -> UpstreamError | None:
-        """What broke the answer right after the frames that were given last."""
+        """The error that broke the answer after the last frames returned."""
 
     def feed(self, data: bytes) -> Sequence[Frame]:
         """The frames that `data` completes. Raises `UpstreamError` for an error event inside the
@@ -115,12 +115,12 @@ class StreamParser(Protocol):
         given, and it is `failure`."""
 
     def close(self) -> Sequence[Frame]:
-        """What was held back when the connection ended. Raises `TruncatedStream` where the answer
-        has no finish (a missing `[DONE]` after every choice finished is no failure)."""
+        """Returns the frames that were held back when the connection ended. Raises
+        `TruncatedStream` if the answer has no finish reason; a missing `[DONE]` is no failure."""
 
 
 class Operation(Protocol[ResultT]):
-    """What is asked of a target, in whichever wire format the target speaks."""
+    """One request to a target, independent of the target's wire format."""
 
     @property
     def name(self) -> str:
@@ -181,7 +181,7 @@ class Clock(Protocol):
 
 
 class Credential(Protocol):
-    """What proves to a provider who we are."""
+    """The headers that authenticate the gateway at a provider."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -215,10 +215,10 @@ class AttemptOpened(Struct, frozen=True):
 
 
 class AttemptSettled(Struct, frozen=True):
-    """How the attempt ended. Durations are in milliseconds. `cost` is in USD at the price that was
-    in force when the attempt was opened, or as the vendor billed it (`cost_source`); None when it
-    is not known. `error_message` is why it failed, in the vendor's or in our words, without what
-    they quote of the request; `upstream_request_id` is the vendor's own id of the request."""
+    """The end of an attempt. Durations are in milliseconds. `cost` is in USD, at the price when
+    the attempt was opened or as the vendor billed it (`cost_source`); None if it is unknown.
+    `error_message` is the vendor's or our reason, without quotations of the request;
+    `upstream_request_id` is the vendor's id of the request."""
 
     opened: AttemptOpened
     outcome: AttemptOutcome
@@ -234,7 +234,7 @@ class AttemptSettled(Struct, frozen=True):
 
 
 class UsageSink(Protocol):
-    """Where accounts of attempts go. Neither call blocks, and neither raises."""
+    """Receives the records of attempts. Neither call blocks or raises."""
 
     def opened(self, attempt: AttemptOpened) -> None:
         """An attempt is about to reach a provider."""
@@ -244,7 +244,7 @@ class UsageSink(Protocol):
 
 
 class MetricsSink(UsageSink, Protocol):
-    """Where counts of requests and attempts go. Nothing here blocks, and nothing raises."""
+    """Receives counts of requests and attempts. No method blocks or raises."""
 
     def request_started(self) -> None:
         """A request came."""
@@ -280,7 +280,7 @@ class BreakerRegistry(BreakerStore, Protocol):
     """Breakers that can be looked at and reset, by provider and model identifier."""
 
     def statuses(self) -> Mapping[TargetKey, BreakerStatus]:
-        """How every breaker stands that has been used."""
+        """The status of every breaker that has been used."""
 
     def reset(self, provider: str, model: str) -> None:
         """Closes the breaker of a target, if there is one. For any thread; may wait for a moment,
@@ -292,7 +292,7 @@ class BreakerRegistry(BreakerStore, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """What a cache in memory holds, and how many entries have had to leave for others."""
+    """The size of a cache in memory, and the number of entries evicted so far."""
 
     entries: int
     bytes: int
@@ -310,7 +310,7 @@ class ResponseCache(Protocol):
 
     @property
     def size(self) -> CacheSize:
-        """What it holds now."""
+        """The current entries and bytes."""
 
 
 class CacheHit(Struct, frozen=True):
@@ -378,7 +378,7 @@ class Signer(Protocol):
 
 
 class StreamAccount(Protocol):
-    """What the end of a streamed answer tells."""
+    """The facts known at the end of a streamed answer."""
 
     @property
     def usage(self) -> Usage | None:
@@ -411,5 +411,5 @@ class FrameStream(Protocol):
 
     @property
     def attempts(self) -> tuple[AttemptSummary, ...]:
-        """Where another target went on with a broken answer: the attempt that broke off, and those
-        since; else nothing."""
+        """If another target continued a broken answer: the attempt that broke off and those that
+        followed; else empty."""

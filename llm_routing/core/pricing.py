@@ -1,4 +1,4 @@
-"""What an answer costs, in Decimal USD: the vendor's own bill, or `Usage` times the price list.
+"""The cost of an answer in Decimal USD: the vendor's own bill, or `Usage` times the price list.
 
 Set-up and operators fill the price list; nothing here looks prices up.
 """
@@ -46,7 +46,7 @@ _UNKNOWN: Final = Price()
 def charge(
     usage: Usage, price: Price | None, *, trusts_vendor: bool
 ) -> tuple[Decimal | None, CostSource | None]:
-    """What an attempt cost and where that number comes from; None for both when it is unknown."""
+    """The cost of an attempt and the source of that number; both are None if it is unknown."""
     billed = usage.vendor_cost
     if billed is not None and trusts_vendor and 0 <= billed <= MAX_VENDOR_COST:
         return billed, CostSource.VENDOR
@@ -57,7 +57,7 @@ def charge(
 
 
 def cost(usage: Usage, price: Price) -> Decimal | None:
-    """What `usage` costs by the price list, exactly; None when a price that it needs is missing.
+    """Returns the exact cost of `usage` by the price list; None if a price is missing.
     Rounding is left to whoever shows it."""
     spent = Decimal(0)
     if usage.input_tokens:

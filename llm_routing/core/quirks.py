@@ -1,4 +1,4 @@
-"""What a vendor takes of its wire format, as data.
+"""The differences between a vendor's API and its wire format, as data.
 
 The rows are in `llm_routing.vendors`; the formats fit requests to them (`openai_chat_fit`,
 `anthropic_fit`). The default takes everything.
@@ -14,7 +14,7 @@ ANY_MODEL = r""
 
 
 class ModelQuirk(StrEnum):
-    """What one model refuses, as operators and catalogues state it.
+    """Features that one model refuses, as operators and catalogues state them.
 
     NO_SAMPLING: it refuses `temperature` and `top_p`, like OpenAI's reasoning models and Claude
     from Opus 4.7 and Sonnet 5 on, which refuse thinking budgets too.
@@ -35,7 +35,7 @@ class ToolIds:
 
 @dataclass(frozen=True, slots=True)
 class StrictLimits:
-    """How much all schemas of one request that the vendor enforces may hold together."""
+    """The vendor's limits on all enforced schemas of one request together."""
 
     tools: int
     optional_parameters: int
@@ -44,7 +44,7 @@ class StrictLimits:
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """What one vendor takes.
+    """The differences of one vendor.
 
     Fields: `fields` are the only ones of a request that it takes (None: any), `refused_fields`
     those it refuses; `message_fields` and `refused_message_fields` are the same for messages.

@@ -93,7 +93,7 @@ class TargetSpec:
 
 
 class StreamRecovery(StrEnum):
-    """What becomes of a streamed answer that breaks off once its caller has content.
+    """The recovery of a streamed answer that breaks after its caller has received content.
 
     ERROR: the stream ends with an error. CONTINUE: the next target that can continue a partial
     answer takes over. BUFFER: nothing is sent before the answer is whole, so it cannot break off.
@@ -106,13 +106,13 @@ class StreamRecovery(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """What a use case means in a tier. Durations are in seconds; the timeouts stand above those of
+    """The route of a use case in a tier. Durations are in seconds; the timeouts override those of
     the provider.
 
-    `is_hedged`: where the first target is slower than usual, the next one is asked beside it.
-    `probes_when_all_open`: where the breakers of all targets are open, the one that would be probed
-    first is asked all the same. `allowed_fields`: what callers may ask for although it can change
-    the model or the price (`formats.restrictions`).
+    `is_hedged`: if the first target is slower than usual, the next one is called beside it.
+    `probes_when_all_open`: if the breakers of all targets are open, the target that would be probed
+    first is called nevertheless. `allowed_fields`: fields that callers may use although they can
+    change the model or the price (`formats.restrictions`).
     """
 
     use_case: str
@@ -177,8 +177,8 @@ class RoutingTable:
 
     @cached_property
     def plans(self) -> dict[tuple[str, str, str, frozenset[str]], object]:
-        """What the planner has worked out of this table: by what was asked for, the tier that is
-        meant where none is said, operation and needs."""
+        """The planner's cache of compiled routes, by address, default tier, operation and required
+        capabilities."""
         return {}
 
 

@@ -67,7 +67,7 @@ class ThreadIds:
         )
 
     def _opened(self, sealed: str) -> _Opened | None:
-        """What an id carries; None where it carries nothing that this tenant was given."""
+        """Returns the data in an id; None if the id was not issued to this tenant."""
         message_id, mark, rest = sealed.rpartition(_MARK)
         proof, carried = rest[:_PROOF_LENGTH], rest[_PROOF_LENGTH:]
         if not mark or not rest.isascii():

@@ -39,7 +39,7 @@ class UseCase(StrEnum):
 
 
 class ModelTier(StrEnum):
-    """How good, and so how dear, an answer may be."""
+    """The quality, and so the price, of the models of a route."""
 
     PREMIUM = "premium"
     STANDARD = "standard"
@@ -67,8 +67,8 @@ MAX_TOKEN_COUNT: Final = 2**31 - 1
 
 
 class CostSource(StrEnum):
-    """Where the cost of an attempt comes from: the vendor's own bill, the price list over the
-    vendor's counts, or the price list over counts of which one at least is our estimate."""
+    """The source of a cost: the vendor's own bill, the price list with the vendor's counts, or the
+    price list with at least one estimated count."""
 
     VENDOR = "vendor"
     PRICE_LIST = "price_list"
@@ -218,8 +218,8 @@ class Choice(Struct, frozen=True):
 
 
 class Completion(HidesFields, frozen=True):
-    """What a vendor answered. `raw` is its body as it came, in the wire format `format`: a caller
-    who speaks the same one gets these bytes."""
+    """A vendor's response. `raw` is its unchanged body in the wire format `format`: callers of the
+    same format receive these bytes."""
 
     hidden_fields: ClassVar = frozenset({"raw"})
 
@@ -232,7 +232,7 @@ class Completion(HidesFields, frozen=True):
 
 
 class CacheState(StrEnum):
-    """What the response cache had to do with an answer."""
+    """The result of the cache lookup of a request."""
 
     HIT = "hit"
     MISS = "miss"
@@ -240,7 +240,7 @@ class CacheState(StrEnum):
 
 
 class AttemptOutcome(StrEnum):
-    """How one attempt ended. A failure's own code stands beside it."""
+    """The outcome of one attempt. The code of a failure is stored separately."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -259,7 +259,7 @@ class AttemptSummary(Struct, frozen=True):
 
 
 class RoutingFacts(Struct, frozen=True):
-    """How an answer came about: the same facts go to headers, native bodies and logs.
+    """The routing facts of an answer, which go to headers, native bodies and logs.
 
     `replayed`: it is the answer to an earlier request with the same idempotency key. `created` is
     the moment of the answer itself, in Unix seconds. `upstream_headers` are those of the vendor's
@@ -284,7 +284,7 @@ class RoutingFacts(Struct, frozen=True):
 
 
 class RequestEnded(NamedTuple):
-    """How a request ended, for metrics. A tuple, since one is made for every request.
+    """The end of a request, for metrics. A tuple, because every request creates one.
 
     Durations are in seconds; `overhead_seconds` and `cache` are None where there was no answer;
     `failed_over` are the targets (provider, model) that were left for the next one.
@@ -405,7 +405,7 @@ class EmbeddingRequest(HidesFields, frozen=True):
 
 
 class Embeddings(HidesFields, frozen=True):
-    """What a vendor answered to an embedding request: one vector an input, in their order."""
+    """The response to an embedding request: one vector for each input, in order."""
 
     hidden_fields: ClassVar = frozenset({"raw"})
 

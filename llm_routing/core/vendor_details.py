@@ -1,4 +1,4 @@
-"""How a vendor describes a failure, and what the gateway had sent it: facts to judge an error by.
+"""The details of a vendor's error and of the request it answered, by which errors are classified.
 
 What follows from them is in `formats.error_attribution`; the errors themselves are in `errors`.
 """
@@ -11,8 +11,8 @@ from msgspec import Struct, field
 
 
 class Basis(Enum):
-    """What told the kind of a failure. A vendor alone writes STATUS and CODE; MESSAGE is taken from
-    its message, which may repeat what a caller wrote."""
+    """The evidence for the kind of a failure. STATUS and CODE come from the vendor alone; MESSAGE
+    is a text that may repeat input of the caller."""
 
     STATUS = "status"
     CODE = "code"
@@ -40,8 +40,8 @@ class VendorDetails(Struct, frozen=True):
 
 
 class SentRequest(Struct, frozen=True):
-    """What a vendor was sent. `is_relayed`: the body is the caller's own; otherwise the gateway
-    wrote it. `asked` is the body that the caller sent, empty for a call in process."""
+    """The request that a vendor received. `is_relayed`: the body is the caller's own; otherwise the
+    gateway wrote it. `asked` is the caller's body, empty for a call in process."""
 
     model_id: str
     body: bytes

@@ -51,8 +51,8 @@ def decrypt(token: str) -> str:
 
 
 def mask(clear_text: str) -> str:
-    """What may be shown of a secret: its last four characters, where it is long enough to spare
-    them. A mask holds bullets, so it is never mistaken for a secret (`is_mask`)."""
+    """Returns the mask of a secret: bullets, and its last four characters if it is long enough. The
+    bullets keep a mask from being taken for a secret (`is_mask`)."""
     return _HIDDEN + clear_text[-4:] if len(clear_text) >= 16 else _HIDDEN
 
 

@@ -55,8 +55,8 @@ def describe(vendor: str, model: ListedModel, today: date) -> dict[str, Any]:
 
 
 def capabilities(vendor: str, model: ListedModel) -> frozenset[Capability]:
-    """What a model can do: what its list says, else what its name does. A model of another trade
-    can do nothing that is asked for here."""
+    """Returns the capabilities of a model from its list, else from its name; empty for a model that
+    serves no operation of this gateway."""
     if model.capabilities is not None:
         return model.capabilities
     return _by_name(vendor, model.model_id.lower())

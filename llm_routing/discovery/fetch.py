@@ -44,7 +44,7 @@ class ListSource:
 
 @dataclass(frozen=True, slots=True)
 class ModelList:
-    """What a provider offers. `is_complete`: what is not in it is not offered."""
+    """The models of a provider. `is_complete`: models that are missing are not offered."""
 
     models: tuple[ListedModel, ...]
     unreadable: int

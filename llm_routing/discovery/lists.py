@@ -104,7 +104,7 @@ class OfferedModels:
 
 
 def offered_models(models: Iterable[ListedModel]) -> OfferedModels:
-    """What a list offers."""
+    """The models of a list."""
     names = {name for model in models for name in (model.model_id, *model.other_names)}
     return OfferedModels(
         frozenset(names), frozenset(_RELEASE.sub("", name) for name in names) - names
@@ -268,7 +268,7 @@ _TYPES: Final[Mapping[str, frozenset[Capability]]] = {
 
 
 def _capabilities(entry: Mapping[str, Any]) -> frozenset[Capability] | None:
-    """What the list itself says a model can do, as far as we have words for it."""
+    """Returns the capabilities that the list states for a model, without unknown ones."""
     kind = entry.get("type")
     if isinstance(kind, str) and kind in _TYPES:
         return _TYPES[kind]

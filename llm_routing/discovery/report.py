@@ -1,4 +1,4 @@
-"""What a discovery found and did: plain data, and how it reads as JSON.
+"""The result of a discovery, as plain data and as JSON.
 
 How it reads on a terminal or in the admin is their business.
 """
@@ -47,11 +47,11 @@ class DiscoveryReport:
 
     @property
     def models(self) -> Mapping[str, tuple[str, ...]]:
-        """What every provider that answered offers."""
+        """The models of every provider that answered."""
         return {row.provider: row.models for row in self.providers if not row.error}
 
     def count(self, what: str) -> int:
-        """How many models of all providers were `added`, have `vanished` or `returned`."""
+        """The number of models in the field `what`: `added`, `vanished` or `returned`."""
         return sum(len(getattr(row, what)) for row in self.providers)
 
     def as_json(self) -> dict[str, Any]:

@@ -52,7 +52,7 @@ MAX_KEPT_BYTES = 1024 * 1024
 
 
 class _FormatOperation(ABC):
-    """What operations share: they delegate to the target's format."""
+    """Base class of operations, which delegate to the target's format."""
 
     name: str
     proves_health = True

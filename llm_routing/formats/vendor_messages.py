@@ -9,7 +9,7 @@ from typing import Any, Final
 
 MAX_REASON_CHARACTERS: Final = 300
 MAX_READ_CHARACTERS: Final = 2_000
-"""How much of a message is read. It is cut before any regular expression runs."""
+"""The maximum length of a message. It is cut before any regular expression runs."""
 MAX_NAME_CHARACTERS: Final = 100
 
 _MASK: Final = "***"

@@ -38,7 +38,7 @@ from llm_routing.vendors import VENDORS, Vendor
 
 NO_CREDENTIAL = "no_credential"
 LOCAL_REFUSALS = frozenset((NO_CREDENTIAL, AddressForbidden.code))
-"""What this process refuses by its own settings and environment; others may have other ones."""
+"""Errors of this process's own settings and environment; other processes may have others."""
 MAX_BYTES = 16 * 1024 * 1024
 NO_LIST_STATUSES = (404, 405, 501)
 # Models that think first refuse to stop before they could have said anything.
@@ -46,7 +46,7 @@ MIN_TOKENS, MIN_REASONING_TOKENS = 1, 16
 
 
 class CheckKind(StrEnum):
-    """How a target was checked."""
+    """The kind of a check."""
 
     CREDENTIAL = "credential"
     COMPLETION = "completion"
@@ -54,7 +54,7 @@ class CheckKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check found; `model` is empty for the provider itself."""
+    """The result of one check; `model` is empty for the provider itself."""
 
     provider: str
     model: str
@@ -241,7 +241,7 @@ def _probe(target: Target) -> Operation[Any]:
 
 
 def _offered(checked: ProviderToCheck, body: bytes) -> OfferedModels | None:
-    """What the list offers, None where a model that it lacks may be there all the same."""
+    """Returns the models of the list; None if a model that is not listed may exist."""
     vendor = checked.vendor
     try:
         if vendor.credential_path:

@@ -46,7 +46,7 @@ CredentialKey = tuple[str, str]
 
 
 class CredentialChange(StrEnum):
-    """How the state of a credential changed."""
+    """A change of the state of a credential."""
 
     DISABLED = "disabled"
     RESTORED = "restored"

@@ -1,4 +1,4 @@
-"""How a router stands, in plain values for people and programs: no addresses, no keys."""
+"""The status of a router in plain values, without addresses and keys."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def health_status(
     credential_breakers: CredentialBreakers,
     records: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """How a router stands, as docs/health.md describes it."""
+    """The status of a router, as docs/health.md describes it."""
     table = snapshot.table
     models: dict[str, list[ModelSpec]] = {name: [] for name in table.providers}
     for model in table.models.values():

@@ -67,7 +67,7 @@ class SweepStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What to check: providers by name, models by `provider/model_id`, alias or identifier.
+    """The scope of a sweep: providers by name, models by `provider/model_id`, alias or identifier.
     Nothing means everything. `deep` asks for real completions."""
 
     providers: tuple[str, ...] = ()
@@ -82,8 +82,8 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What a sweep found. `unchecked` names targets for which there was no time. A result that is
-    not about its target, because this process refused to ask it, is reported and not recorded."""
+    """The result of a sweep. `unchecked` names targets that were not checked in time. A check that
+    this process's own settings refused is reported and not recorded."""
 
     results: tuple[CheckResult, ...]
     unchecked: tuple[str, ...]
@@ -96,7 +96,7 @@ class SweepReport:
 
     @property
     def refused(self) -> int:
-        """How many checks this process refused by its own settings."""
+        """The number of checks that this process's own settings refused."""
         return sum(not result.is_about_target for result in self.results)
 
     def as_json(self) -> dict[str, Any]:
@@ -125,8 +125,8 @@ class SweepReport:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What a sweep asks with. `transport` makes a new one; `sink` accounts for completions;
-    `overrides` are credentials by vendor that go before those of the configuration."""
+    """The tools of a sweep. `transport` creates a transport; `sink` records completions;
+    `overrides` are credentials by vendor, used before those of the configuration."""
 
     transport: Callable[[], Transport]
     sink: UsageSink
@@ -328,7 +328,7 @@ class _CheckRun:
         self._is_cancelled = False
 
     def run(self) -> list[CheckResult]:
-        """What was found, all of it or as much as there was time for."""
+        """Returns the results of all checks that were finished in time."""
         return asyncio.run(self._ask())
 
     def cancel(self) -> None:

@@ -249,7 +249,7 @@ def _fallbacks(
 
 
 def _values(draft: Draft, where: str, deployments: Sequence[Deployment]) -> dict[str, float]:
-    """What every deployment of a group says alike: a route has one value for all its targets."""
+    """Returns the values that all deployments of a group share: a route has one for all targets."""
     found: dict[str, float] = {}
     for name in ("temperature", "max_tokens"):
         said = {deployment.values.get(name) for deployment in deployments}

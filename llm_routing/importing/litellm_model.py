@@ -1,4 +1,4 @@
-"""What one entry of LiteLLM's `model_list` says of its model and of its part of the load.
+"""Reads one entry of LiteLLM's `model_list`: the model and its part of the load.
 
 Sources: https://docs.litellm.ai/docs/proxy/config_settings,
 https://docs.litellm.ai/docs/proxy/load_balancing
@@ -63,7 +63,7 @@ _NO_PLACE: Final = "there is no such setting here"
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What `litellm_params` says beside the model."""
+    """The values of `litellm_params` other than the model."""
 
     order: int = 1
     share: float | None = None

@@ -63,7 +63,7 @@ def read_mappings(draft: Draft, value: Any, where: str, *, through: str = "") ->
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What is said of one use case in one tier, in whatever shape."""
+    """The configuration of one use case in one tier, in any of the accepted shapes."""
 
     where: str
     use_case: str

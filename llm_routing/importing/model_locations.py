@@ -1,4 +1,4 @@
-"""Where a model lives: from a name as other routers write it to a vendor, an address and a key.
+"""Finds the vendor, base URL and key of a model from the name that other routers use.
 
 Names of LiteLLM's providers: https://docs.litellm.ai/docs/providers
 """
@@ -86,8 +86,9 @@ _FAMILIES: Final = (
 
 
 def location_of(written: str, provider: str = "", through: str = "") -> ModelLocation:
-    """Where the model lives that a file writes so, beside a provider's name or not. `through` is
-    the vendor that serves every name with an author before its slash. Raises `Unmappable`."""
+    """Returns the location of a model from its name in a file, with or without a provider.
+    `through` is the vendor that serves every name of the form author/model. Raises
+    `Unmappable`."""
     if not written or len(written) > 200 or not written.isprintable() or " " in written:
         raise Unmappable("this is not a model's name")
     if looks_secret(written):

@@ -1,4 +1,4 @@
-"""What is to be written, whatever it was read from, and what of the file it does not hold.
+"""The rows to write, independent of the source, and the settings that have no equivalent.
 
 A reader fills a `Draft`; the writer sees the `Plan` alone.
 """
@@ -109,11 +109,11 @@ class Draft:
         self._notes: dict[Remark, None] = {}
 
     def skip(self, where: str, reason: str) -> None:
-        """What stands at `where` has no place here."""
+        """Notes that the setting at `where` has no equivalent."""
         self._unmapped[Remark(shown(where, 200), reason)] = None
 
     def note(self, where: str, text: str) -> None:
-        """What stands at `where` is mapped, with a difference."""
+        """Notes that the setting at `where` is mapped with a difference."""
         self._notes[Remark(shown(where, 200), text)] = None
 
     def add_model(self, model: PlannedModel) -> None:

@@ -1,4 +1,4 @@
-"""What a migration did, or would do: plain data, and how it reads as JSON.
+"""The result of an import or of its dry run, as plain data and as JSON.
 
 How it reads on a terminal is the command's business.
 """

@@ -47,7 +47,7 @@ def embeddings_beside(
 
 
 def removed_since(model: type[Model], name: Callable[[Any], Any]) -> set[Any]:
-    """What rows were called that a migration wrote and that are gone or called otherwise."""
+    """Returns the names of all rows that an import has written, even of deleted ones."""
     return {name(entry) for entry in history_of(model).filter(history_change_reason=REASON)}
 
 

@@ -78,7 +78,7 @@ class Ledger:
 
     @property
     def open_attempts(self) -> int:
-        """How many attempts have not ended."""
+        """The number of attempts under way."""
         return len(self._open)
 
     @property

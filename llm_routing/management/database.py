@@ -1,4 +1,4 @@
-"""What a command says when the database cannot be used."""
+"""The error of a command that cannot use the database."""
 
 from django.core.management.base import CommandError
 from django.db import OperationalError, ProgrammingError

@@ -10,7 +10,7 @@ OTHER = "other"
 
 
 class Kind(StrEnum):
-    """What a value means, and how those of several processes add up."""
+    """The meaning of a value, and how the values of several processes are combined."""
 
     COUNTER = "counter"
     GAUGE = "gauge"

@@ -32,8 +32,8 @@ _PEPPER = b"llm_routing pepper of API keys"
 
 
 def key_digest(clear_text: str) -> str:
-    """What is stored of an API key: HMAC-SHA-256 in hex, with the pepper of the settings or one
-    derived from SECRET_KEY. A key has 256 random bits, so a slow hash would add nothing."""
+    """Returns the stored digest of an API key: HMAC-SHA-256 in hex, with the pepper of the settings
+    or one derived from SECRET_KEY. A key has 256 random bits, so a slow hash adds nothing."""
     pepper = get_settings().key_pepper
     key = pepper.get_secret_value().encode() if pepper else derived_key(_PEPPER)
     return hmac.new(key, clear_text.encode("utf-8", "surrogatepass"), sha256).hexdigest()

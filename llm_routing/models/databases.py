@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 DATABASE_ERRORS = (DatabaseError, InterfaceError)
-"""What a query raises if the database is away or its content is unusable."""
+"""Exceptions of queries when the database is unavailable or its content is unusable."""
 
 
 def write_database(model: type[models.Model]) -> str:
@@ -57,7 +57,7 @@ class DatabaseNow(Now):
 
 
 def _offset_seconds(connection: BaseDatabaseWrapper) -> int:
-    """How far the moments in the database are ahead of UTC."""
+    """Returns the offset from UTC of the times in the database."""
     zone = connection.timezone if settings.USE_TZ else timezone.get_default_timezone()
     offset = datetime.now(zone).utcoffset()
     return 0 if offset is None else int(offset.total_seconds())

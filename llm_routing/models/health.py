@@ -90,7 +90,7 @@ class SweepLeaseQuerySet(PrimaryQuerySet["SweepLease"]):
 
 
 class SweepLease(models.Model):
-    """Who may sweep, and until when; `swept_at` is when the last whole sweep began."""
+    """The lease of the process that may sweep; `swept_at` is when the last whole sweep began."""
 
     name = ExactCharField(_("name"), max_length=32, primary_key=True)
     holder = ExactCharField(_("holder"), max_length=200, blank=True)

@@ -42,7 +42,7 @@ class UseCaseRouteQuerySet(ConfigurationQuerySet["UseCaseRoute"]):
 
 
 class UseCaseRoute(ConfigurationModel):
-    """What a use case means in a tier: which models answer, in which order, and how."""
+    """The route of a use case in a tier: its models, their order, and its settings."""
 
     use_case = ExactCharField(
         _("use case"),

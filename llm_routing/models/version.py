@@ -70,10 +70,10 @@ class ConfigurationVersionQuerySet(PrimaryQuerySet["ConfigurationVersion"]):
 
 
 class ConfigurationVersion(models.Model):
-    """How often an area of the configuration has changed."""
+    """The version of an area of the configuration, which moves with every change."""
 
     class Area(models.TextChoices):
-        """What one version stands for: routing (providers, models, routes) or access (API keys)."""
+        """An area with a version: routing (providers, models, routes) or access (API keys)."""
 
         ROUTING = "routing", _("routing")
         ACCESS = "access", _("access")

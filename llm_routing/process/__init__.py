@@ -1,1 +1,1 @@
-"""What a process has one of: the background thread and the limits on its requests."""
+"""Objects of which a process has one: the background thread and the limits on its requests."""

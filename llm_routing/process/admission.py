@@ -30,7 +30,7 @@ class Admission:
 
     @property
     def status(self) -> LimitStatus:
-        """How many are under way, wait and were refused."""
+        """The numbers of requests under way, waiting and rejected."""
         return LimitStatus(0, 0, 0) if self._limit is None else self._limit.status
 
     def refusal(self, *, is_final: bool = False) -> Overloaded | None:

@@ -1,4 +1,4 @@
-"""What a process has one of.
+"""The objects of which a process has one.
 
 Every object that lives as long as its process is listed here. Each is created in the module of its
 class, because some are used before Django is set up. The background thread is in `background`, the

@@ -109,17 +109,17 @@ class BaseLLMRouter(InProcessCalls):
 
     @property
     def configuration_origin(self) -> SnapshotOrigin:
-        """Where the configuration in use came from."""
+        """The origin of the configuration in use."""
         return self._parts.snapshots.current.origin
 
     @property
     def cache_size(self) -> CacheSize:
-        """What its response cache in memory holds now."""
+        """The size of the response cache in memory."""
         return self._parts.cache.memory.size
 
     @property
     def provider_limits(self) -> Mapping[str, LimitStatus]:
-        """How its connections to each provider are used, and who waits for one."""
+        """The connections in use and the calls that wait for one, by provider."""
         return self._limits.statuses()
 
     async def respond(self, request: LLMRequest, caller: Caller, request_id: str) -> LLMResponse:
@@ -217,9 +217,9 @@ class BaseLLMRouter(InProcessCalls):
         }
 
     async def get_health_status(self) -> dict[str, Any]:
-        """How the router stands: `status` is `healthy`, `degraded` (something cannot be asked or
-        has failed, or the database is away) or `unhealthy` (nothing can be asked), with the
-        configuration and every provider beside it (docs/health.md). No I/O."""
+        """Returns the health of the router: `status` is `healthy`, `degraded` (a target failed or
+        cannot be used, or the database is unavailable) or `unhealthy` (no target can be used),
+        with the configuration and every provider (docs/health.md). No I/O."""
         return health_status(
             self._parts.snapshots.current,
             self._parts.credentials,
@@ -272,7 +272,7 @@ class BaseLLMRouter(InProcessCalls):
     def _rules(
         self, request: LLMRequest, route_plan: RoutePlan, caller: Caller
     ) -> tuple[Rule, ...]:
-        """What may answer the request before a provider does, in order."""
+        """Returns the rules of the caches that may answer the request, in the order of lookups."""
         cached = cache_rule(request, route_plan.route, self._parts.settings.cache_ttl)
         rules = () if cached is None else (cached,)
         once = self._replay_rule(request.idempotency, caller)

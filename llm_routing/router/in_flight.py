@@ -1,5 +1,4 @@
-"""What the router hands out besides whole answers, open streams and token counts, and how it
-measures a request from its beginning to its end."""
+"""Open streams, token counts, and the measurement of a request from its beginning to its end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What programs call in process: texts and messages in, answers and typed events out.
+"""The in-process API: texts and messages in, answers and typed events out.
 
 Each call becomes a canonical request; answering that is `router`'s.
 """

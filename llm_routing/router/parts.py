@@ -1,4 +1,4 @@
-"""What a router is made of."""
+"""The parts of a router."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the sandbox says to a question, in no wire format: text, tool calls, reasoning, a stop.
+"""The sandbox's answer to a request, without a wire format: text, tool calls, reasoning, a stop.
 
 The same question gives the same answer. The formats read questions and write answers.
 """
@@ -49,7 +49,7 @@ class ToolOffer:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a called tool gave back."""
+    """The result of a tool call."""
 
     name: str
     text: str

@@ -24,7 +24,7 @@ _OTHER_BLOCKS = frozenset({"document", "search_result", "container_upload"})
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """What one message holds: its texts, images, tool calls by id, and results by call id."""
+    """The content of a message: texts, images, tool calls by id, and results by call id."""
 
     texts: list[str]
     images: list[str]

@@ -30,7 +30,7 @@ class Asked:
 
     @property
     def request_id(self) -> str:
-        """What the vendor calls the request."""
+        """The vendor's name of the request."""
         return f"req_{self.digest[:24]}"
 
 
@@ -40,7 +40,7 @@ Read = Callable[[Asked], tuple[tuple[str, ...], Write]]
 
 
 class Face(Protocol):
-    """What all endpoints of one wire format share."""
+    """Base class of the endpoints of one wire format."""
 
     request_id_header: str
 

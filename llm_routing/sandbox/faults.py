@@ -22,7 +22,7 @@ class FaultSyntaxError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What one answer is asked to do wrong, and the few shapes it can be asked to take.
+    """The faults that an answer should have, and its size and shape.
 
     Delays are seconds. `…_after` counts chunks of content: pieces of text, of reasoning or of a
     tool call, in either wire format.

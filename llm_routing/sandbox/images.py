@@ -1,4 +1,4 @@
-"""How the sandbox acknowledges an image: its type and size, or where it was linked from."""
+"""Describes an image for the answer: its type and size, or its URL."""
 
 import base64
 import binascii

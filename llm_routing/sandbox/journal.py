@@ -1,4 +1,4 @@
-"""What the sandbox was told to do next and what it received: a bounded script and a bounded log.
+"""A bounded script of the next answers and a bounded log of the requests received.
 
 Secrets are masked and bodies kept as digests only.
 """
@@ -36,7 +36,7 @@ class ScriptFull(ValueError):
 
 
 class Outcome(StrEnum):
-    """How an exchange ended."""
+    """The outcome of an exchange."""
 
     IN_PROGRESS = "in_progress"
     FINISHED = "finished"
@@ -47,8 +47,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one coming request is answered with: directives (none: behave well), only for this
-    model and this path where they are set. Without a path, any POST will do."""
+    """The directives for one future answer (none: a correct answer), limited to `model` and `path`
+    if they are set. Without a path it applies to any POST."""
 
     faults: str = ""
     model: str = ""

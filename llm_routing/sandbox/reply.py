@@ -1,4 +1,4 @@
-"""What an endpoint answers before it meets the wire: a whole body, or events of a stream."""
+"""The response of an endpoint before it is sent: a whole body, or the events of a stream."""
 
 import json
 from collections.abc import Iterable, Mapping

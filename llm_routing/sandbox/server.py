@@ -183,7 +183,7 @@ class Sandbox:
             raise BadRequest("", status=401)
 
     def _asked(self, request: web.Request, entry: Entry, data: bytes) -> Asked:
-        """What is asked for, as far as every endpoint has it in common."""
+        """Returns the parts of the request that every endpoint has."""
         entry.asked(data, None)
         body: Mapping[str, Any] = {}
         named = model_of(request.path)
@@ -199,7 +199,7 @@ class Sandbox:
     def _read(
         self, request: web.Request, face: Face, asked: Asked, entry: Entry
     ) -> tuple[Faults, Write]:
-        """What the answer is asked to do wrong, and what writes it."""
+        """Returns the faults of the answer and its writer."""
         step = self.journal.take(request.method, request.path, asked.model)
         endpoint = find(request.method, request.path, face)
         if endpoint is None:

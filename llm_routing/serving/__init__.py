@@ -1,1 +1,1 @@
-"""How the application meets its server: sending, start-up, shutdown and limits."""
+"""Between the application and its server: sending, start-up, shutdown and limits."""

@@ -1,4 +1,4 @@
-"""What a run of set-up did, or would do: plain data, and how it reads as JSON.
+"""The result of a set-up or of its dry run, as plain data and as JSON.
 
 How it reads on a terminal is the command's business.
 """
@@ -9,8 +9,8 @@ from typing import Any
 
 
 class Action(StrEnum):
-    """What happened to a row. SKIPPED: an operator deleted or renamed it, so it is not made again,
-    or what it needs is gone."""
+    """The change of a row. SKIPPED: an operator deleted or renamed it, so it is not created again,
+    or a row that it needs is missing."""
 
     CREATED = "created"
     UPDATED = "updated"

@@ -1,4 +1,4 @@
-"""How the configuration stands: which providers have their key, which models a route leads to.
+"""The state of the configuration: providers with a key, and models that routes use.
 
 Reads and changes nothing.
 """
@@ -22,7 +22,7 @@ def answers_for_real(provider: Provider, environ: Mapping[str, str]) -> bool:
 
 
 def wanting(vendor: Vendor) -> str:
-    """What a provider of this vendor without a key is waiting for."""
+    """Returns the settings that a provider of this vendor lacks."""
     if vendor.needs_key:
         return f"{' or '.join(vendor.api_key_envs)} is not set"
     return "needs no key"
@@ -52,7 +52,7 @@ def route_states() -> tuple[RouteState, ...]:
 
 
 def warnings(environ: Mapping[str, str]) -> Iterator[str]:
-    """What an operator should look at, in sentences."""
+    """Returns problems for the operator, one sentence each."""
     active = list(Provider.objects.active().order_by("name"))
     real = [provider for provider in active if answers_for_real(provider, environ)]
     for provider in active:

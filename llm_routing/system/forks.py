@@ -1,4 +1,4 @@
-"""What happens to this process's objects when it forks, in one list.
+"""Handlers of the objects that a fork concerns, in one list.
 
 Threads do not survive a fork: a lock that another thread holds would stay locked in the child.
 Connections, ids and nonces that parent and child both go on using would mix or repeat. Nothing

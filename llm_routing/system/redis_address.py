@@ -1,4 +1,4 @@
-"""What REDIS_URL names: one server, the master that Sentinels know, or a cluster.
+"""Parses REDIS_URL: one server, a master behind Sentinels, or a cluster.
 
 Nothing here connects.
 """
@@ -18,7 +18,7 @@ FORMS = (
 
 
 class RedisKind(StrEnum):
-    """How the server is found."""
+    """The way to find the server."""
 
     SINGLE = "single"
     SENTINEL = "sentinel"

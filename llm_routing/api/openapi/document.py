@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of endpoints that read their bodies themselves."""
+"""OpenAPI descriptions of the endpoints that read their bodies themselves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -16,7 +16,7 @@ from llm_routing.router.in_flight import RoutedStream
 
 
 class ResponseStream(Protocol):
-    """What a response is made of: `RoutedStream`, open or on its way."""
+    """The source of a streamed response: a `RoutedStream`, open or still being opened."""
 
     def __aiter__(self) -> Self:
         """Itself."""
@@ -28,7 +28,7 @@ class ResponseStream(Protocol):
         """Ends it, read to its end or not."""
 
     def response_facts(self) -> RoutingFacts:
-        """How the answer came about, once it has ended."""
+        """The routing facts of the answer, once it has ended."""
 
     @property
     def usage(self) -> Usage | None:

@@ -128,15 +128,15 @@ class Response(Protocol):
         """The body, where all of it has come and it is no larger."""
 
     async def next_chunk(self) -> bytes:
-        """What has come of the body, as soon as there is any; empty at the end. Raises
+        """Returns received body data as soon as there is any; empty at the end. Raises
         `aiohttp.ClientError`, `HttpProcessingError`."""
 
     def close(self) -> None:
-        """Nobody reads on."""
+        """Stops reading."""
 
 
 class Direction:
-    """Where requests go: one method and URL. Kept for all that go there."""
+    """A method and URL, prepared once for all requests to it."""
 
     def __init__(
         self, connections: Connections, method: str, url: str, headers: Mapping[str, str]

@@ -35,8 +35,8 @@ HEADERS = {"Accept-Encoding": "identity", "User-Agent": "llm_routing"}
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What a pool is for. `origin` is `scheme://host:port`, `proxy` the URL of the proxy on the
-    way there or empty, `limit` how many connections there may be at one time."""
+    """Identifies a pool. `origin` is `scheme://host:port`, `proxy` the URL of the proxy or empty,
+    `limit` the maximum number of connections."""
 
     origin: str
     proxy: str

@@ -21,7 +21,7 @@ MAX_BETWEEN = 64 * 1024
 MAX_CHUNK = 64 * 1024
 """More may have come; it waits where it is until it is asked for."""
 MAX_WAITING = 2 * MAX_CHUNK
-"""Where more of a body waits to be read, the provider has to wait with the rest."""
+"""If more of a body waits to be read, reading from the provider is paused."""
 NO_BODY = (204, 304)
 
 
@@ -76,8 +76,8 @@ class Incoming:
         return not self.status and not self._is_complete
 
     def more(self) -> "asyncio.Future[None]":
-        """What is done when there is something new. Raises `aiohttp.ClientError`,
-        `HttpProcessingError` where there will be nothing."""
+        """Returns a future that is done when more has been received. Raises `aiohttp.ClientError`,
+        `HttpProcessingError` if nothing more can come."""
         if self._error is not None:
             raise self._error
         self._waiter = self._loop.create_future()
@@ -99,7 +99,7 @@ class Incoming:
         return body
 
     async def next_chunk(self) -> bytes:
-        """What has come of the body, as soon as there is any, `MAX_CHUNK` at most; empty at the
+        """Returns received body data as soon as there is any, at most `MAX_CHUNK`; empty at the
         end. Raises `aiohttp.ClientError`, `HttpProcessingError`."""
         chunks = self._chunks
         while not chunks:

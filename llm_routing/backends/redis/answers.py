@@ -20,7 +20,7 @@ PREFIX = "llm_routing"
 SCHEMA = 2
 LEASE_SECONDS = 3.0
 CLOCK_TOLERANCE = 300.0
-"""How far apart the clocks of two machines may be, in seconds."""
+"""The tolerated difference between the clocks of two machines, in seconds."""
 
 # An answer that is young enough (and how long it will stay), else the lease, else nothing.
 _CLAIM = """
@@ -158,7 +158,7 @@ class RedisCache:
             return None
 
     def _bound_to(self, key: str, stored_at: int, ttl_ms: int) -> str:
-        """What the seal of an entry holds beside the answer."""
+        """Returns the data that is sealed with the answer of an entry."""
         return f"{self._entry(key)} {stored_at} {ttl_ms}"
 
     def _entry(self, key: str) -> str:

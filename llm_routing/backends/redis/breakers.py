@@ -30,7 +30,7 @@ IDLE_SYNC_SECONDS = 5.0
 
 @dataclass(slots=True)
 class _SyncState:
-    """What this process knows and has to tell about one breaker.
+    """The state of one breaker that is exchanged with other processes.
 
     `decided_at` is set while a decision of this process has no version yet. `probe` is the version
     of the decision under which this process has claimed a probe, 0 without one.

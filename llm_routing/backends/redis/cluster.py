@@ -50,9 +50,9 @@ class ClusterLine:
         self.slow_in_a_row = 0
 
     async def ask(self, *command: str | bytes | int) -> Any:
-        """What Redis says within `CALL_SECONDS`. Raises what redis-py raises, and `TimeoutError`;
-        the call then goes on for a while, so that a client that is looking for the nodes finds
-        them."""
+        """Returns the reply of Redis. Raises the errors of redis-py, and `TimeoutError` after
+        `CALL_SECONDS`; the call then continues for a while, so that a client that is looking for
+        the nodes finds them."""
         call = asyncio.get_running_loop().create_task(self._call(command))
         self._calls.add(call)
         call.add_done_callback(self._ended)

@@ -25,7 +25,7 @@ _MORE: Final = object()
 
 
 class UnexpectedReply(ConnectionError):
-    """What answers does not keep to the protocol as far as we use it."""
+    """The server violates the part of the protocol that this client uses."""
 
 
 class RedisLine(asyncio.Protocol):
@@ -208,7 +208,7 @@ class RedisLine(asyncio.Protocol):
 
 
 def _certificates(options: Mapping[str, Any]) -> ssl.SSLContext | None:
-    """How to check the server's certificate, as the URL says; None without TLS."""
+    """Returns the TLS context that the URL asks for; None without TLS."""
     from redis.asyncio.connection import SSLConnection
 
     if options.get("connection_class") is not SSLConnection:

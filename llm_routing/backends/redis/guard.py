@@ -37,9 +37,8 @@ class RedisUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RedisCalls:
-    """What became of calls since the process began: `failed`, or `skipped` while Redis was left
-    alone, which it is at the moment where `is_paused`; how many failed for which reason, and how
-    many values in it were `forged`."""
+    """Counts of calls since the process began: `failed`, or `skipped` during a pause (`is_paused`:
+    now). `reasons` counts failures by reason, `forged` the forged values in Redis."""
 
     failed: int = 0
     skipped: int = 0
@@ -89,7 +88,7 @@ class GuardedRedis:
 
     @property
     def calls(self) -> RedisCalls:
-        """What became of the calls so far."""
+        """The outcomes of the calls so far."""
         with self._lock:
             is_paused = self._breaker.opening(self._clock.monotonic()) is not None
             return RedisCalls(
@@ -97,7 +96,7 @@ class GuardedRedis:
             )
 
     async def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """What a Lua script says within a tenth of a second. Raises `RedisUnavailable`."""
+        """Runs a Lua script and returns its result. Raises `RedisUnavailable` after 0.1 s."""
         # The permit first: without one no connection is opened. While the breaker is closed a
         # success says nothing new, so there only a call that fails needs a permit.
         generation = self._breaker.generation

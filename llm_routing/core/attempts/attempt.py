@@ -98,7 +98,7 @@ class Attempt:
 
     @property
     def upstream_seconds(self) -> float:
-        """How long its provider was waited for."""
+        """Seconds spent waiting for the provider."""
         return self.waiting.seconds
 
     def open(self) -> None:
@@ -191,8 +191,8 @@ class Attempt:
         return self._attribution.believe(self.target.model.key, self._caller, error, now)
 
     def _partial(self, usage: Usage | None, output_length: int) -> Usage:
-        """What an answer has used that did not come to its end. A count from its beginning knows
-        nothing of the words that came after."""
+        """Returns the usage of an answer that was cut off. A count from its beginning does not
+        include the text that followed."""
         estimate = estimate_tokens(output_length)
         if usage is None:
             return Usage(self._record.input_tokens, estimate, estimated=True)

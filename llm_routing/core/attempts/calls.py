@@ -59,8 +59,8 @@ class Call(Struct, frozen=True):
 
 
 class Result(Struct, Generic[T], frozen=True):
-    """What a chain of attempts came to. `upstream_seconds` went by waiting for providers;
-    `ignored` names what the answering target had no word for."""
+    """The result of a chain of attempts. `upstream_seconds` were spent waiting for providers;
+    `ignored` names the fields that the answering target does not support."""
 
     value: T
     attempt: Attempt

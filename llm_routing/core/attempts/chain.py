@@ -54,7 +54,7 @@ HEDGE_QUANTILE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class RetryState:
-    """What the decisions of all requests have in common."""
+    """Settings and state that the decisions of all requests share."""
 
     rng: Random
     retries: RetryBudgets
@@ -382,7 +382,7 @@ class Chain(Generic[T]):
         return f"{self._kind} {target.model.key}"
 
     def _final_error(self) -> LLMError:
-        """What the caller is told once there is nothing left to try."""
+        """Returns the error for the caller when no target is left to try."""
         summaries, errors = tuple(self._summaries), self._errors
         asked = [error for error in errors if not isinstance(error, _NOT_ASKED)]
         last = asked[-1] if asked else errors[-1] if errors else None

@@ -55,7 +55,7 @@ class ContinuedStream:
 
     @property
     def account(self) -> StreamAccount | None:
-        """What the end of the last answer tells, the earlier ones added."""
+        """Returns the end of the last answer with the usage of the earlier ones added."""
         last = self._stream.account
         if last is None or not self._earlier:
             return last

@@ -39,7 +39,7 @@ CallerKey = tuple[str, str]
 
 @dataclass(slots=True)
 class _Seen:
-    """What a target has lately done for one caller."""
+    """The recent results of a target for one caller."""
 
     served_at: float = float("-inf")
     failed_at: float = float("-inf")
@@ -47,7 +47,7 @@ class _Seen:
 
 
 class FailureAttribution:
-    """What callers have seen of targets, in memory and for any thread.
+    """Recent results of targets by caller, in memory and for any thread.
 
     A failure that a request can provoke counts if no other caller has been served within
     `MEMORY_SECONDS`, or if another one has failed too since it was served last. Otherwise one

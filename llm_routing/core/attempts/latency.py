@@ -1,4 +1,4 @@
-"""How long targets lately took to answer: what hedging and the wait after a 429 are judged by."""
+"""Recent latencies of targets, which decide on hedging and on the wait after a 429."""
 
 import threading
 from collections import OrderedDict, deque

@@ -1,4 +1,4 @@
-"""How many calls may be under way at one time, and who waits for a place among them.
+"""Concurrency limits with a FIFO queue.
 
 Places are handed on in the order in which they were asked for. Who waits, waits in the event loop
 it is in; the places belong to the process, so any of its threads and loops may ask and release.
@@ -29,7 +29,7 @@ class QueueFull:
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """How a limit stands: calls under way, calls that wait, and how many were refused so far."""
+    """The state of a limit: calls under way, calls that wait, and calls rejected so far."""
 
     in_use: int
     queued: int
@@ -85,7 +85,7 @@ class ConcurrencyLimit:
 
     @property
     def status(self) -> LimitStatus:
-        """How it stands."""
+        """The state of the limit."""
         with self._lock:
             return LimitStatus(self._in_use, len(self._queue), self._shed)
 
@@ -96,8 +96,9 @@ class ConcurrencyLimit:
             self._hand_on()
 
     def refusal(self, deadline: float, *, is_final: bool) -> QueueFull | None:
-        """What `enter` would say at once to a call with this deadline (monotonic seconds), None
-        where it would be let in or wait. A final one counts as refused."""
+        """Returns the error that `acquire` would raise at once for a call with this deadline
+        (monotonic seconds); None if the call would be admitted or wait. If `is_final`, an error
+        counts as a rejection."""
         if self._in_use < self.size and not self._queue:
             return None
         with self._lock:
@@ -155,7 +156,7 @@ class ConcurrencyLimit:
         return _full(wait)
 
     def _expected_wait(self, now: float) -> float:
-        """What those before have lately waited, or the first in the queue already has."""
+        """Returns the recent wait in the queue, or that of its first call if it is longer."""
         if not self._queue:
             # What was before the queue was last empty says nothing of now.
             self._usual_wait = 0.0
@@ -219,7 +220,7 @@ class ProviderLimits:
         return limit
 
     def statuses(self) -> Mapping[str, LimitStatus]:
-        """How the limits stand of the providers that have been asked."""
+        """The state of the limits of all providers that were called."""
         return {name: limit.status for name, limit in list(self._limits.items())}
 
 

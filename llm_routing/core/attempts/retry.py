@@ -1,4 +1,4 @@
-"""What follows a failed attempt: again here, the next target, or the end.
+"""Decides after a failed attempt: retry, fail over, or give up.
 
 One place for waiting, jitter and Retry-After; the loop that obeys it is in `executor`.
 """
@@ -63,7 +63,7 @@ def backoff(
 
 
 class Step(Enum):
-    """What to do after a failure."""
+    """The next step after a failure."""
 
     RETRY_HERE = "retry_here"
     NEXT_TARGET = "next_target"

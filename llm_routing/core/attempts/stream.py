@@ -93,7 +93,7 @@ class AnswerStream:
 
     @property
     def account(self) -> AttemptSettled | None:
-        """How the attempt ended; None until it has."""
+        """The outcome of the attempt; None until it has ended."""
         return self._attempt.settled
 
     async def start(self) -> None:
@@ -128,7 +128,7 @@ class AnswerStream:
         return self._advance() if not self._held and not self._ended else self._rest()
 
     async def _rest(self) -> Sequence[Frame]:
-        """What was held back. Raises `StopAsyncIteration` where nothing was."""
+        """Returns the frames that were held back. Raises `StopAsyncIteration` if there are none."""
         held, self._held = self._held, []
         if not held:
             raise StopAsyncIteration
@@ -184,7 +184,7 @@ class AnswerStream:
             raise
 
     async def _next_data(self) -> bytes:
-        """What is to be parsed next, as soon as there is any; empty at the end of the answer."""
+        """Returns the next data to parse when there is any; empty at the end of the answer."""
         if self._was_busy:
             self._was_busy = False
             await asyncio.sleep(0)
@@ -224,7 +224,7 @@ class AnswerStream:
             raise AnswerTooLarge(f"The part held back is larger than {most} bytes.")
 
     def _cut(self, error: UpstreamError) -> Sequence[Frame]:
-        """What is left of an answer that `error` cut. Raises it where the answer is not whole."""
+        """Returns the rest of an answer that `error` cut. Raises it if the answer is incomplete."""
         # What has its finish is whole, however the connection ends.
         with suppress(UpstreamError):
             return self._take(b"")

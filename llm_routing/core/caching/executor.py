@@ -61,7 +61,7 @@ class CachedResult(Struct, Generic[T], frozen=True):
 
 
 class _Fixed(Struct, frozen=True):
-    """What of a request's shape is the same for all that go one way to a target, as `shape`."""
+    """An operation on a target, with the part of the cache key that all its requests share."""
 
     target: Target
     credential: Credential | None
@@ -179,7 +179,7 @@ class CachedExecutor:
         rule: Rule,
         read: Callable[[Target, CachedAnswer], T],
     ) -> CachedResult[T] | InFlight:
-        """What is kept, or what an equal request brings while we wait; else a flight."""
+        """Returns the cached answer or that of an identical request; else a new flight."""
         began = self._clock.monotonic()
 
         # In quotes, for it is made anew, annotations and all, for every request.
@@ -252,7 +252,7 @@ class CachedExecutor:
     def _fixed_shape(
         self, target: Target, method: str, path: str, headers: Mapping[str, str]
     ) -> bytes:
-        """What is the same for all requests that go this way to a target, with one credential."""
+        """Returns the part of the cache key for a target, a credential and an operation."""
         provider = target.provider
         credential = self._credentials.get(provider.name)
         known = self._fixed.get(id(target))
@@ -315,6 +315,6 @@ def _kept(
 
 
 def _missed(rule: Rule) -> CacheState:
-    """What the cache had to do with an answer that the rule, which is asked last if it is the
-    cache's, did not have."""
+    """Returns the state of an answer that came from no cache. The rule of the response cache is the
+    last one, if it applies."""
     return CacheState.MISS if isinstance(rule, CacheRule) else CacheState.BYPASS

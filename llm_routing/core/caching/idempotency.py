@@ -49,8 +49,8 @@ def idempotency(key: str, scope: str, request: Iterable[str | bytes]) -> Idempot
 
 
 class IdempotencyRule(HidesFields, frozen=True):
-    """How one request may use the answers kept under idempotency keys. Each is kept `ttl` seconds
-    under `key`, for requests of the same `fingerprint` alone; both are digests."""
+    """Rules for the answers stored under idempotency keys. An answer is stored for `ttl`
+    seconds under `key`, for requests with the same `fingerprint`; both are digests."""
 
     hidden_fields: ClassVar = frozenset({"key", "fingerprint"})
 

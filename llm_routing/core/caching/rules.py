@@ -1,4 +1,4 @@
-"""What the response cache keeps, for whom and how long: rules, keys, entries and a bounded LRU.
+"""Rules, keys and entries of the response cache, and a bounded LRU.
 
 Pure: moments come in as arguments. Who asks upstream where many want the same is in `cached`.
 """
@@ -33,11 +33,11 @@ _CHARACTER_BYTES: Final = 4
 
 
 class CacheRule(Struct, frozen=True):
-    """How one request may use the cache. An answer older than `ttl` seconds does not serve it,
-    and its own is kept that long. Without `reads` it fills the cache and takes nothing from it.
+    """The cache rule of one request. An answer older than `ttl` seconds is not used, and a new one
+    is stored for that long. Without `reads` the request fills the cache and reads nothing from it.
 
-    `must_wait` says whether it must wait for an equal request rather than go alone, `fingerprint`
-    which requests an answer is for where its key does not say all.
+    `must_wait`: the request waits for an identical one in flight and is not sent beside it.
+    `fingerprint` identifies the requests of an answer if its key does not.
     """
 
     ttl: float

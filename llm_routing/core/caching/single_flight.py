@@ -51,10 +51,9 @@ class SingleFlightCache:
         deadline: float,
         read: Callable[[CachedAnswer], T | None],
     ) -> T | InFlight:
-        """What `read` makes of the answer that is there, or that another request brings while this
-        one waits; else a flight. `read` gives None for what it cannot read; what it raises is
-        raised. Raises `DeadlineExceeded` if the rule must wait and the time (until `deadline`,
-        monotonic) is over."""
+        """Returns the cached answer, or that of an identical request, as `read` returns it; else a
+        flight. `read` returns None for an answer that it cannot read; its exceptions are raised.
+        Raises `DeadlineExceeded` if the rule must wait and `deadline` (monotonic) is over."""
         found = await self._look(key, rule, deadline, read) if rule.reads else None
         if found is None:
             found = InFlight(key, rule.ttl, self.memory, self._shared)
@@ -112,7 +111,7 @@ class SingleFlightCache:
         deadline: float,
         read: Callable[[CachedAnswer], T | None],
     ) -> T | InFlight:
-        """What other processes have, else the flight, for them too where there is a lease."""
+        """Returns the answer of another process, else a flight, with a lease if there was one."""
         try:
             claimed = await self._claim(shared, key, rule, deadline)
             if isinstance(claimed, CacheHit):
@@ -131,7 +130,7 @@ class SingleFlightCache:
     async def _claim(
         self, shared: SharedCache, key: str, rule: Rule, deadline: float
     ) -> CacheHit | Lease | LeaseUnavailable:
-        """What `SharedCache.claim` says once nobody else has the lease, or patience is over."""
+        """Returns the result of `SharedCache.claim` when the lease is free or the wait is over."""
         until = self._clock.monotonic() + self._patience(rule, deadline)
         poll = MIN_POLL_SECONDS
         while (claimed := await shared.claim(key, rule.ttl)) is LeaseUnavailable.BUSY:

@@ -49,7 +49,7 @@ class RecordedStream:
 
     @property
     def account(self) -> StreamAccount | None:
-        """What the end of the answer tells."""
+        """The facts known at the end of the answer."""
         return self._stream.account
 
     @property
@@ -114,7 +114,7 @@ class RecordedStream:
 
 @dataclass(frozen=True, slots=True)
 class _FromCache:
-    """What a replayed stream tells: the tokens that its answer once took, and no cost."""
+    """The end of a replayed stream: the tokens of the original answer, and no cost."""
 
     usage: Usage | None
     cost: Decimal | None = Decimal(0)

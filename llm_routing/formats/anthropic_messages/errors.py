@@ -81,7 +81,7 @@ _ERRORS_BY_PHRASE: Final[tuple[tuple[str, type[UpstreamError]], ...]] = (
 _PARAM: Final = re.compile(r"([a-z_]+(?:\.[A-Za-z0-9_]+)*): ")
 _OF_A_MODEL: Final = "model: "
 MAX_UNSUPPORTED_NAMES: Final = 32
-"""How many names in `details.unsupported` are read."""
+"""The maximum number of names read from `details.unsupported`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def _fitted(
 
 
 class _StrictBudget:
-    """What is left of the vendor's limits."""
+    """The remainder of the vendor's limits."""
 
     def __init__(self, limits: StrictLimits | None) -> None:
         self._limits = limits

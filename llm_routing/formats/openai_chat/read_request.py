@@ -387,4 +387,4 @@ _READERS: Final[Mapping[str, Callable[[Fields], Mapping[str, Any]]]] = {
     "stream_options": _read_stream_options,
     "metadata": lambda fields: {"metadata": _read_metadata(fields)},
 }
-"""How each field of the body is read, by its name."""
+"""The reader of each field of the body, by name."""

@@ -73,7 +73,7 @@ class Command(BaseCommand):
 
 
 def _counts(row: ProviderReport) -> Iterator[str]:
-    """What came of one provider, in numbers."""
+    """The numbers of one provider."""
     yield f"{len(row.models)} offered"
     for text, names in _changes(row):
         if names:

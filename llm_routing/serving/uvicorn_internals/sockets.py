@@ -19,7 +19,7 @@ class ServerSockets:
 
     @property
     def idle_seconds(self) -> float:
-        """How long the server keeps an idle connection open."""
+        """Seconds for which the server keeps an idle connection open."""
         return 0.0 if self._server is None else float(self._server.config.timeout_keep_alive)
 
     @property
