@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 # What the tests on MariaDB run: a database may differ in what it stores, compares, locks and refuses.
 ON_EVERY_DATABASE := tests/databases tests/models tests/configuration/test_content_check.py tests/ledger tests/admin/test_changes.py tests/admin/test_pages.py \
   tests/setup/test_configure.py tests/health/test_lease.py \
-  tests/migrating/test_write.py tests/health/test_credentials.py
+  tests/importing/test_write.py tests/health/test_credentials.py
 
 # Most tests wait for servers, so more of them than cores run at a time; a file stays in one process.
 PARALLEL := -n 3 --dist loadfile

@@ -23,10 +23,10 @@ from llm_routing.core.errors import (
     UpstreamOverloaded,
 )
 from llm_routing.core.types import Caller
+from tests.core.fakes import TextOperation, World, plan_for, refusal, text
+from tests.core.virtual_time import in_virtual_time
 
-from .fakes import TextOperation, World, plan_for, refusal, text
 from .test_executor_breaker import Breakers
-from .virtual_time import in_virtual_time
 
 EVE, BOB = ("eve", "k"), ("bob", "k")
 PROVOKED: tuple[type[UpstreamError], ...] = (ServerFailed, FirstTokenTimeout, AnswerTooLarge)

@@ -11,9 +11,8 @@ from llm_routing.core.attempts.limits import (
     Slot,
 )
 from llm_routing.core.routing_table import ProviderSpec
-
-from .fakes import LoopClock
-from .virtual_time import in_virtual_time
+from tests.core.fakes import LoopClock
+from tests.core.virtual_time import in_virtual_time
 
 MINUTE = 60.0
 

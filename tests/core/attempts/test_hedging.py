@@ -8,8 +8,7 @@ from llm_routing.core.errors import AllTargetsFailed, ConnectionLost, RequestRej
 from llm_routing.core.events import TextDelta
 from llm_routing.core.routing_table import StreamRecovery
 from llm_routing.core.types import AttemptOutcome
-
-from .fakes import (
+from tests.core.fakes import (
     Reply,
     TextOperation,
     World,
@@ -22,7 +21,7 @@ from .fakes import (
     text,
     with_prefill,
 )
-from .virtual_time import in_virtual_time
+from tests.core.virtual_time import in_virtual_time
 
 OPERATION = TextOperation()
 CANCELLED = AttemptOutcome.CANCELLED

@@ -19,9 +19,8 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import Caller
-
-from .fakes import TextOperation, World, call, lines, plan_for, refusal, text
-from .virtual_time import in_virtual_time
+from tests.core.fakes import TextOperation, World, call, lines, plan_for, refusal, text
+from tests.core.virtual_time import in_virtual_time
 
 OPERATION = TextOperation()
 

@@ -31,8 +31,7 @@ from llm_routing.core.ports import CacheHit, FrameStream, Lease, LeaseUnavailabl
 from llm_routing.core.pricing import Price
 from llm_routing.core.routing_table import StreamRecovery, Target
 from llm_routing.core.types import CacheState, Caller, Choice, Completion, FinishReason, Usage
-
-from .fakes import (
+from tests.core.fakes import (
     FakeCredential,
     LineParser,
     LoopClock,
@@ -47,7 +46,7 @@ from .fakes import (
     usage_of,
     with_prefill,
 )
-from .virtual_time import in_virtual_time
+from tests.core.virtual_time import in_virtual_time
 
 RULE = CacheRule(60)
 PRICED = target("one", Price(Decimal(1000), Decimal(2000)))

@@ -14,8 +14,7 @@ from llm_routing.core.errors import (
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.routing_table import Price
 from llm_routing.core.types import Caller, Usage
-
-from .fakes import (
+from tests.core.fakes import (
     MAX_ANSWER_BYTES,
     Reply,
     TextOperation,
@@ -28,7 +27,7 @@ from .fakes import (
     target,
     text,
 )
-from .virtual_time import in_virtual_time
+from tests.core.virtual_time import in_virtual_time
 
 PRICE = Price(Decimal(3), Decimal(15))
 OPERATION = TextOperation()

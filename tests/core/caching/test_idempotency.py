@@ -31,10 +31,10 @@ from llm_routing.core.errors import (
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import FrameStream
 from llm_routing.core.types import Completion, Idempotency, Usage
+from tests.core.fakes import LineParser, Reply, call, failing, lines, plan_for, target, text
+from tests.core.virtual_time import in_virtual_time
 
-from .fakes import LineParser, Reply, call, failing, lines, plan_for, target, text
-from .test_cached import PRICED, Cached, Chat, FakeShared, frames, together
-from .virtual_time import in_virtual_time
+from .test_executor import PRICED, Cached, Chat, FakeShared, frames, together
 
 KEEP = 3600.0
 

@@ -25,8 +25,7 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.routing_table import RouteSpec
-
-from .fakes import (
+from tests.core.fakes import (
     MAX_ANSWER_BYTES,
     Reply,
     TextOperation,
@@ -38,7 +37,7 @@ from .fakes import (
     target,
     text,
 )
-from .virtual_time import in_virtual_time
+from tests.core.virtual_time import in_virtual_time
 
 OPERATION = TextOperation()
 

@@ -15,9 +15,18 @@ from llm_routing.core.errors import (
     NoTargetAvailable,
 )
 from llm_routing.core.routing_table import Target
-
-from .fakes import Reply, TextOperation, World, call, lines, plan_for, refusal, target, text
-from .virtual_time import in_virtual_time
+from tests.core.fakes import (
+    Reply,
+    TextOperation,
+    World,
+    call,
+    lines,
+    plan_for,
+    refusal,
+    target,
+    text,
+)
+from tests.core.virtual_time import in_virtual_time
 
 OPERATION = TextOperation()
 

@@ -20,9 +20,17 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.routing_table import StreamRecovery
 from llm_routing.core.types import AttemptOutcome
-
-from .fakes import Reply, TextOperation, World, call, failing, plan_for, target, with_prefill
-from .virtual_time import in_virtual_time
+from tests.core.fakes import (
+    Reply,
+    TextOperation,
+    World,
+    call,
+    failing,
+    plan_for,
+    target,
+    with_prefill,
+)
+from tests.core.virtual_time import in_virtual_time
 
 PROVIDERS = "abcdef"
 ERROR = StreamRecovery.ERROR

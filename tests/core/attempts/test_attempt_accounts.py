@@ -10,8 +10,7 @@ from llm_routing.core.events import UsageReported
 from llm_routing.core.pricing import Price
 from llm_routing.core.routing_table import StreamRecovery
 from llm_routing.core.types import CostSource, Usage
-
-from .fakes import (
+from tests.core.fakes import (
     FakeCredential,
     TextOperation,
     World,
@@ -23,7 +22,7 @@ from .fakes import (
     text,
     with_prefill,
 )
-from .virtual_time import in_virtual_time
+from tests.core.virtual_time import in_virtual_time
 
 THREE = Price(Decimal(3), Decimal(15))
 EMBEDDING = Price(Decimal(2))

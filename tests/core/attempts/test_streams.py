@@ -24,9 +24,8 @@ from llm_routing.core.events import Frame
 from llm_routing.core.ports import FrameStream
 from llm_routing.core.routing_table import Price
 from llm_routing.core.types import Usage
-
-from .fakes import Reply, TextOperation, World, call, lines, plan_for, refusal, target
-from .virtual_time import in_virtual_time
+from tests.core.fakes import Reply, TextOperation, World, call, lines, plan_for, refusal, target
+from tests.core.virtual_time import in_virtual_time
 
 PRICE = Price(Decimal(3), Decimal(15))
 COMPLETE = lines("start/text:Hel", "text:lo", "finish/usage:3,4", "end")
