@@ -16,7 +16,7 @@ from project.processes import ROOT, free_port
 from tests.servers import INHERITED, SECRET_KEY, Server, serving
 
 PAGE = (ROOT / "docs" / "from_a_hard_coded_router.md").read_text()
-OLD_ROUTER = ROOT / "tests" / "migrating" / "samples" / "hard_coded_router.py"
+OLD_ROUTER = ROOT / "tests" / "importing" / "samples" / "hard_coded_router.py"
 FILES = re.findall(
     r"^```python\n# (assistant/\S+?)(, at its end)?\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
 )
