@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -76,7 +77,7 @@ def serve(children: list[subprocess.Popen[bytes]]) -> None:
     import django
 
     django.setup()
-    new_login = set_up()
+    login = set_up()
 
     if wanted := sandbox_port():
         say(f"Starting the sandbox on port {wanted}, which answers without a provider's key ...")
@@ -91,7 +92,7 @@ def serve(children: list[subprocess.Popen[bytes]]) -> None:
         wait_until(lambda: answers(client), children, "The server")
         key, is_new_key = working_key(client)
         show_completion(client, key)
-    show_addresses(base_url, key, is_new_key, new_login)
+    show_addresses(base_url, key, is_new_key, login)
     while all(child.poll() is None for child in children):
         time.sleep(0.5)
     raise CannotRun("A server process has ended by itself; its last words are above.")
@@ -143,21 +144,39 @@ def sandbox_port() -> int | None:
     return None
 
 
-def set_up() -> tuple[str, str] | None:
-    """Migrate, configure, and on the first run make an administrator: name and password."""
-    from django.contrib.auth import get_user_model
+@dataclass(frozen=True, slots=True)
+class Login:
+    """An administrator of the admin. `password` is empty for one who was there already."""
+
+    name: str
+    password: str = field(default="", repr=False)
+
+
+def set_up() -> Login:
+    """Migrate, configure, and return an administrator, who is created if there is none."""
     from django.core.management import call_command
 
     say("Creating or updating the database ...")
     call_command("llm_migrate", interactive=False, verbosity=0)
     say("Writing providers, models and routes ...")
     call_command("setup_llm_configuration", verbosity=0)
-    users = get_user_model().objects
-    if users.filter(is_superuser=True).exists():
-        return None
+    return administrator()
+
+
+def administrator() -> Login:
+    """The first administrator who can sign in; the password of an existing one is not changed."""
+    from django.contrib.auth import get_user_model
+
+    model = get_user_model()
+    users = model.objects.filter(is_superuser=True, is_staff=True, is_active=True)
+    if existing := users.order_by("pk").first():
+        return Login(existing.get_username())
+    name = "admin"
+    while model.objects.filter(**{model.USERNAME_FIELD: name}).exists():
+        name = f"admin-{secrets.token_hex(3)}"
     password = secrets.token_urlsafe(12)
-    users.create_superuser(username="admin", email="", password=password)
-    return "admin", password
+    model.objects.create_superuser(username=name, email="", password=password)
+    return Login(name, password)
 
 
 def wait_until(
@@ -256,9 +275,7 @@ def show_completion(client: httpx.Client, key: str) -> None:
         print(f"  {name:<9} {value}")
 
 
-def show_addresses(
-    base_url: str, key: str, is_new_key: bool, new_login: tuple[str, str] | None
-) -> None:
+def show_addresses(base_url: str, key: str, is_new_key: bool, login: Login) -> None:
     """Print what a newcomer needs next."""
     from django.conf import settings
 
@@ -269,8 +286,12 @@ def show_addresses(
     print(f"    -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\")
     print(f"    -d '{json.dumps(REQUEST)}'")
     print(f"\nAdmin:     {base_url}/admin/")
-    if new_login:
-        print(f"  login    {new_login[0]}\n  password {new_login[1]}   (shown this once)")
+    print(f"  login    {login.name}")
+    if login.password:
+        print(f"  password {login.password}   (shown this once)")
+    else:
+        print("  password as before; to set another one:")
+        print(f"           .venv/bin/python manage.py changepassword {login.name}")
     print(f"API docs:  {base_url}/api/llm/docs\nOpenAI clients:    base_url={base_url}/v1")
     print(f"Anthropic clients: base_url={base_url}")
     print("\nCommands, in another terminal: .venv/bin/python manage.py llm_health_sweep")

@@ -4,17 +4,18 @@ Django computes what to migrate and then migrates; two processes that do so at t
 the same tables.
 """
 
-import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from hashlib import blake2b
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.core.management.base import CommandError
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from llm_routing.system.locked_files import lock_file
 
 PAUSE_SECONDS = 0.5
 # Advisory locks of PostgreSQL are numbers; this one is the text "llm_migr" read as such.
@@ -86,20 +87,8 @@ def _sqlite(connection: BaseDatabaseWrapper) -> Iterator[Callable[[], bool]]:
         yield lambda: True
         return
     path = urlsplit(name).path if name.startswith("file:") else name
-    descriptor = os.open(f"{path}.migrating", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def try_to_lock() -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    try:
-        yield try_to_lock
-    finally:
-        # The file stays: without it two processes could hold locks on two files of one name.
-        os.close(descriptor)
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(lock_file(Path(f"{path}.migrating")))
 
 
 _HOLDERS = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}

@@ -87,11 +87,17 @@ def is_owner_alive(path: Path) -> bool:
 @contextmanager
 def lock_file(path: Path) -> Iterator[bool]:
     """Tries to lock the file at `path`, which it creates, for the block, and yields whether it
-    succeeded. Does not wait. Raises `OSError`."""
+    succeeded. Does not wait. The file is removed with the lock. Raises `OSError`."""
     descriptor = os.open(path, _FLAGS | os.O_CREAT, 0o600)
+    # Without a link its last holder removed it between the open and the lock.
+    if not (try_lock(descriptor) and os.fstat(descriptor).st_nlink):
+        os.close(descriptor)
+        yield False
+        return
     try:
-        yield try_lock(descriptor)
+        yield True
     finally:
+        path.unlink(missing_ok=True)
         os.close(descriptor)
 
 

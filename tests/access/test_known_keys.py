@@ -82,7 +82,7 @@ def test_others_can_read_nothing_in_the_file(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     for secret in (key, key[7:19], digest, "ann", "acme"):
         assert secret not in content
-    assert {entry.name for entry in path.parent.iterdir()} == {"known_keys", "known_keys.lock"}
+    assert {entry.name for entry in path.parent.iterdir()} == {"known_keys"}
 
 
 def test_keys_from_the_file_are_checked_if_the_database_is_available(path: Path) -> None:

@@ -33,6 +33,7 @@ def test_of_five_processes_one_migrates_and_all_succeed(new_host: NewHost) -> No
     applied = [output for output in outputs if "Applying llm_routing.0001_initial" in output]
     assert len(applied) == 1
     assert host.manage("migrate", "--check").returncode == 0
+    assert not list(host.directory.glob("**/*.migrating"))
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,14 +1,19 @@
 """`make run` after its installation: what a newcomer sees, and every other command of the clone."""
 
 import os
+import re
 import stat
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from project.processes import free_port
-from tests.servers import INHERITED, START_SECONDS, manage, serving
+from project.quickstart import Login, administrator
+from tests.servers import INHERITED, START_SECONDS, Server, manage, serving
 
 IN_PROCESS = """
 from llm_routing import get_llm_router
@@ -27,15 +32,15 @@ def environ(tmp_path):
     return kept | {"DJANGO_VAR_DIR": str(tmp_path / "var"), "PYTHONUNBUFFERED": "1"}
 
 
-@pytest.fixture
-def run(environ, tmp_path):
+@contextmanager
+def running(environ: dict[str, str], tmp_path: Path) -> Iterator[Server]:
     """A running `make run`; entered once it serves."""
     port = free_port()
     command = [sys.executable, "-m", "project.quickstart"]
     with serving(
         command,
         port=port,
-        log=tmp_path / "run.log",
+        log=tmp_path / f"run-{port}.log",
         env=environ | {"PORT": str(port)},
         ready_path="/api/llm/health",
     ) as server:
@@ -45,6 +50,51 @@ def run(environ, tmp_path):
             assert time.monotonic() < deadline, server.output()
             time.sleep(0.1)
         yield server
+
+
+@pytest.fixture
+def run(environ, tmp_path):
+    """A running `make run` on a fresh clone."""
+    with running(environ, tmp_path) as server:
+        yield server
+
+
+def words_after(label: str, output: str) -> list[str]:
+    """The first word after each occurrence of `label`."""
+    return re.findall(rf"{label} +(\S+)", output)
+
+
+def test_a_second_run_keeps_the_administrator_and_the_key_and_says_so(environ, tmp_path):
+    with running(environ, tmp_path) as server:
+        first = server.output()
+    with running(environ, tmp_path) as server:
+        second = server.output()
+    (password,) = words_after("password", first)
+    assert words_after("login", first) == words_after("login", second) == ["admin"]
+    assert "(shown this once)" not in second
+    assert "password as before" in second
+    assert "manage.py changepassword admin" in second
+    keys = re.findall(r"^  (sk-llm-\S+)$", first + second, re.MULTILINE)
+    assert keys == [keys[0]] * 2
+    check = (
+        "from django.contrib.auth import get_user_model as m; (u,) = m().objects.all(); "
+        f"print(u.check_password({password!r}))"
+    )
+    assert manage(environ, "shell", "-v", "0", "-c", check).strip() == "True"
+
+
+@pytest.mark.django_db
+def test_an_administrator_is_created_beside_users_who_cannot_sign_in_as_one(django_user_model):
+    django_user_model.objects.create_user("admin")
+    django_user_model.objects.create_superuser("gone", is_active=False)
+    created = administrator()
+    assert created.name not in ("admin", "gone")
+    assert created.password
+    user = django_user_model.objects.get(username=created.name)
+    assert user.is_superuser
+    assert user.check_password(created.password)
+    assert created.password not in repr(created)
+    assert administrator() == Login(created.name)
 
 
 def test_it_shows_its_steps_and_a_completion_and_every_command_has_its_settings(

@@ -26,6 +26,20 @@ print("created", flush=True)
 sys.stdin.read()
 """
 
+TAKE_TURNS = """
+import os, time
+from pathlib import Path
+from llm_routing.system.locked_files import lock_file
+turns = 0
+while turns < 200:
+    with lock_file(Path({path!r})) as is_locked:
+        if is_locked:
+            os.close(os.open({inside!r}, os.O_CREAT | os.O_EXCL))
+            os.unlink({inside!r})
+            turns += 1
+    time.sleep(0)
+"""
+
 
 def test_the_owner_counts_as_alive_until_it_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "file"
@@ -95,9 +109,37 @@ def test_a_file_removed_before_it_is_locked_is_not_claimed(
     assert open_if_abandoned(path) is None
 
 
-def test_only_one_at_a_time_holds_a_lock_file(tmp_path: Path) -> None:
+def test_only_one_at_a_time_holds_a_lock_file_and_none_is_left_behind(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    with lock_file(path) as first, lock_file(path) as second:
-        assert (first, second) == (True, False)
+    with lock_file(path) as first:
+        with lock_file(path) as second:
+            assert (first, second) == (True, False)
+        assert path.exists(), "who did not get the lock removes nothing"
+    assert not path.exists()
     with lock_file(path) as again:
         assert again
+    assert not path.exists()
+
+
+def test_a_lock_file_that_its_holder_has_just_removed_is_not_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes would hold locks on two files of one name."""
+    path = tmp_path / "lock"
+    open_file = os.open
+
+    def opened_then_removed(*arguments: Any) -> int:
+        descriptor = open_file(*arguments)
+        path.unlink()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", opened_then_removed)
+    with lock_file(path) as is_locked:
+        assert not is_locked
+
+
+def test_processes_that_take_turns_are_never_inside_together(tmp_path: Path) -> None:
+    program = TAKE_TURNS.format(path=str(tmp_path / "lock"), inside=str(tmp_path / "inside"))
+    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
+    assert [process.wait(120) for process in processes] == [0] * 4
+    assert list(tmp_path.iterdir()) == []
