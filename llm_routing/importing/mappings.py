@@ -140,7 +140,7 @@ def _tier(draft: Draft, use_case: str, tier: str, said: Any, where: str) -> Iter
 
 
 def _is_tier(name: Any) -> bool:
-    return isinstance(name, str) and name.lower() in _TIERS
+    return isinstance(name, str) and name.strip().lower() in _TIERS
 
 
 def _is_said(said: Mapping[str, Any]) -> bool:
@@ -148,14 +148,15 @@ def _is_said(said: Mapping[str, Any]) -> bool:
 
 
 def _route(draft: Draft, entry: _Entry, through: str) -> None:
-    tier = _TIERS.get(entry.tier.lower())
+    asked = entry.tier.strip().lower()
+    tier = _TIERS.get(asked)
     if tier is None:
         draft.skip(
             entry.where,
             f"there is no tier {shown(entry.tier)} here; a use case of its own may stand for it",
         )
         return
-    if tier != entry.tier.lower():
+    if tier != asked:
         draft.note(entry.where, f"the tier {shown(entry.tier)} is taken for {tier}")
     use_case = _use_case(draft, entry)
     if not use_case:
@@ -180,8 +181,8 @@ def _route(draft: Draft, entry: _Entry, through: str) -> None:
 
 def _use_case(draft: Draft, entry: _Entry) -> str:
     name = entry.use_case
-    if name.lower() in set(UseCase):
-        return name.lower()
+    if (built_in := name.strip().lower()) in set(UseCase):
+        return built_in
     found = use_case_name(name)
     if not found or looks_secret(name):
         draft.skip(entry.where, "this is not the name of a use case")

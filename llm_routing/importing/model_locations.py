@@ -89,6 +89,7 @@ def location_of(written: str, provider: str = "", through: str = "") -> ModelLoc
     """Returns the location of a model from its name in a file, with or without a provider.
     `through` is the vendor that serves every name of the form author/model. Raises
     `Unmappable`."""
+    written = written.strip()
     if not written or len(written) > 200 or not written.isprintable() or " " in written:
         raise Unmappable("this is not a model's name")
     if looks_secret(written):
@@ -210,24 +211,32 @@ def _host(address: str) -> str:
 
 
 def _usable(draft: Draft, name: str, vendor: str, address: str, where: str) -> str:
-    """The variable, where a provider there may name it."""
+    """Returns the variable if a provider there may name it, and otherwise lists why not; unless
+    nothing is lost, because the vendor needs no key and the variable holds none."""
+    row = VENDORS[vendor]
+    reason = _why_not_named(name, address or row.base_url)
+    if not reason:
+        return name
+    is_lost = not is_placeholder(draft.environ.get(name, ""))
+    if row.needs_key or (is_lost and not row.is_sandbox):
+        draft.skip(where, reason)
+    return ""
+
+
+def _why_not_named(name: str, address: str) -> str:
+    """Returns why a provider at an address must not name the variable; empty if it may."""
     if not re.fullmatch(api_key_variable.regex, name) or len(name) > 128:
-        draft.skip(
-            where,
+        return (
             f"the key is in {shown(name)}; a key's variable has API_KEY in its name here: rename "
-            "it and name it at the provider",
+            "it and name it at the provider"
         )
-        return ""
-    there = address or VENDORS[vendor].base_url
     for row in VENDORS.values():
-        if name in row.api_key_envs and not row.is_own_host(there):
-            draft.skip(
-                where,
+        if name in row.api_key_envs and not row.is_own_host(address):
+            return (
                 f"{name} holds a key of {row.title}, and this address is another's: it would be "
-                "given away. Give the provider a variable of its own",
+                "given away. Give the provider a variable of its own"
             )
-            return ""
-    return name
+    return ""
 
 
 def _name(draft: Draft, location: ModelLocation, found: PlannedProvider) -> str:

@@ -74,6 +74,7 @@ class ApiKey(ConfigurationModel):
         _("name"),
         max_length=100,
         unique=True,
+        validators=[fields.address_name],
         error_messages={"unique": _("There is already a key of this name.")},
         help_text=_("Who or what calls with it; it stands in the usage records."),
     )
@@ -115,6 +116,8 @@ class ApiKey(ConfigurationModel):
         constraints = (
             fields.filled("name", "key", _("A key needs a name.")),
             fields.filled("tenant", "key", _("A key needs a tenant.")),
+            fields.trimmed("name", "key"),
+            fields.trimmed("tenant", "key"),
             models.CheckConstraint(
                 condition=Q(digest__regex=r"^[0-9a-f]{64}$"),
                 name="llm_key_digest",

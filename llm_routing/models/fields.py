@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Trim
 from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ api_key_variable = RegexValidator(
 
 
 def address_name(value: str) -> None:
-    """Passes a name that callers can send as a model. Raises `ValidationError`."""
+    """Passes a name that callers can send as a model, and that people can tell from others. Raises
+    `ValidationError`."""
     if not value.isprintable() or value != value.strip():
         raise ValidationError(
             _("Write printable characters only, without blanks at the beginning or the end."),
@@ -83,6 +85,16 @@ def filled(field: str, model: str, message: "Text") -> models.CheckConstraint:
         condition=~Q(**{field: ""}),
         name=f"llm_{model}_{field}_filled",
         violation_error_message=message,
+        violation_error_code=field,
+    )
+
+
+def trimmed(field: str, model: str) -> models.CheckConstraint:
+    """The column has no blanks at its ends: callers could not tell two such names apart."""
+    return models.CheckConstraint(
+        condition=Q(**{field: Trim(field)}),
+        name=f"llm_{model}_{field}_trimmed",
+        violation_error_message=_("Write this without blanks at the beginning or the end."),
         violation_error_code=field,
     )
 

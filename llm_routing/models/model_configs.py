@@ -189,6 +189,8 @@ class ModelConfig(ConfigurationModel):
                 violation_error_message=_("This provider already has a model with this ID."),
             ),
             fields.filled("model_id", "model", _("A model needs an ID.")),
+            fields.trimmed("model_id", "model"),
+            fields.trimmed("alias", "model"),
             models.CheckConstraint(
                 condition=Q(alias__isnull=True) | ~Q(alias=""),
                 name="llm_model_alias",

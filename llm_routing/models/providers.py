@@ -112,6 +112,7 @@ class Provider(ConfigurationModel):
         constraints = (
             fields.filled("name", "provider", _("A provider needs a name.")),
             fields.filled("vendor", "provider", _("A provider needs a vendor.")),
+            fields.trimmed("name", "provider"),
             models.CheckConstraint(
                 condition=Q(base_url="")
                 | Q(base_url__startswith="https://")

@@ -151,6 +151,7 @@ class UseCaseRoute(ConfigurationModel):
                 violation_error_message=_("There is already a route for this use case and tier."),
             ),
             fields.filled("use_case", "route", _("A route needs a use case.")),
+            fields.trimmed("use_case", "route"),
             fields.one_of(
                 "tier",
                 [value for value, _label in TIERS],

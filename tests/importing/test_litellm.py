@@ -22,7 +22,7 @@ def targets(plan, use_case):
     return [(target.model, target.position, target.weight) for target in route.targets]
 
 
-def config(written, models, **sections):
+def yaml_of(models, **sections):
     import yaml
 
     entries = [
@@ -32,7 +32,11 @@ def config(written, models, **sections):
         }
         for name, params in models
     ]
-    return plan_of(written(yaml.safe_dump({"model_list": entries, **sections}), "config.yaml"))
+    return yaml.safe_dump({"model_list": entries, **sections})
+
+
+def config(written, models, **sections):
+    return plan_of(written(yaml_of(models, **sections), "config.yaml"))
 
 
 def test_a_group_of_one_becomes_an_alias(written):
@@ -278,6 +282,39 @@ def test_an_address_in_the_environment(written):
         environ={"OLLAMA_HOST": "http://10.0.0.7:11434"},
     ).providers
     assert row.base_url == "http://10.0.0.7:11434/v1"
+
+
+def test_names_lose_the_blanks_at_their_ends(written):
+    fast = {"model": " openai/gpt-6-luna ", "api_key": "os.environ/OPENAI_API_KEY "}
+    plan = config(written, [(" fast ", fast)])
+    assert [row.key for row in plan.models] == ["openai/gpt-6-luna"]
+    assert targets(plan, "fast") == [("openai/gpt-6-luna", 0, 1)]
+    assert said(plan.notes)["model_name  fast "] == "callers write fast"
+    assert plan.unmapped == ()
+
+
+NEEDS_NO_KEY = [
+    {"model": "ollama/llama3", "api_base": "http://127.0.0.1:11434"},
+    {"model": "hosted_vllm/acme", "api_base": "http://127.0.0.1:8001/v1"},
+    {"model": "openai/acme", "api_base": "http://127.0.0.1:8001/v1"},
+]
+
+
+@pytest.mark.parametrize("params", NEEDS_NO_KEY, ids=lambda params: params["model"])
+@pytest.mark.parametrize("variable", ["OLLAMA_TOKEN", "LOCAL_KEY"])
+def test_a_vendor_that_needs_no_key_loses_nothing_with_a_variable_that_is_not_set(
+    written, params, variable
+):
+    params = params | {"api_key": f"os.environ/{variable}"}
+    path = written(yaml_of([("local", params)]), "config.yaml")
+    plan = plan_of(path)
+    assert plan.unmapped == ()
+    (provider,) = plan.providers
+    assert provider.api_key_env == ""
+    # A key that is there would be lost, because a server of one's own may demand it.
+    plan = plan_of(path, environ={variable: "sk-0123456789"})
+    assert "API_KEY in its name" in said(plan.unmapped)["model_list[0].litellm_params.api_key"]
+    assert plan_of(path, environ={variable: "dummy"}).unmapped == ()
 
 
 @pytest.mark.parametrize("variable", ["OPENAI_KEY", "DATABASE_URL", "BAD-API_KEY"])

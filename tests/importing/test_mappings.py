@@ -278,6 +278,15 @@ class TestShapes:
         assert set(routes(plan)) == {"debugging:standard", "Our Triage!:standard"}
         assert plan.notes == ()
 
+    def test_blanks_at_the_ends_of_names(self, written):
+        plan = from_value(
+            written,
+            {" debugging ": {" premium ": " openai/gpt-6-astra "}, " triage ": "gpt-6-luna "},
+        )
+        assert set(routes(plan)) == {"debugging:premium", "triage:standard"}
+        assert [model.key for model in plan.models] == ["openai/gpt-6-astra", "openai/gpt-6-luna"]
+        assert plan.unmapped == ()
+
     @pytest.mark.parametrize(
         ("name", "expected"),
         [

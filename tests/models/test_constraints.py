@@ -222,3 +222,27 @@ class TestKeysUsageAndHealth:
     def test_a_latency_is_not_negative(self):
         with pytest.raises(IntegrityError):
             HealthCheck.objects.create(provider="p", is_healthy=True, latency_ms=-1)
+
+
+@pytest.mark.parametrize("name", [" x", "x ", "  x  "])
+def test_the_database_refuses_names_with_blanks_at_their_ends(name):
+    """Rows that are written without the checks of a form, as on the command line."""
+    rows_with_it = [
+        Provider(name=name, vendor="openai"),
+        ModelConfig(provider=rows.provider(), model_id=name),
+        ModelConfig(provider=rows.provider(), model_id="m", alias=name),
+        UseCaseRoute(use_case=name),
+        ApiKey(name=name, prefix="sk-llm-", digest="0" * 64),
+        ApiKey(name="n", tenant=name, prefix="sk-llm-", digest="0" * 64),
+    ]
+    for row in rows_with_it:
+        assert refused_by_database(row)
+        with pytest.raises(ValidationError) as caught:
+            row.validate_constraints()
+        assert "without blanks at the beginning or the end" in " ".join(caught.value.messages)
+
+
+def test_names_have_blanks_inside():
+    UseCaseRoute.objects.create(use_case="Gemini 2.5 Flash")
+    ModelConfig.objects.create(provider=rows.provider(), model_id="m", alias="team fast")
+    ApiKey.objects.issue("the nightly job")

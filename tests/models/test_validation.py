@@ -3,7 +3,7 @@
 import pytest
 from django.core.exceptions import ValidationError
 
-from llm_routing.models import ModelConfig, Provider, UseCaseRoute
+from llm_routing.models import ApiKey, ModelConfig, Provider, UseCaseRoute
 from tests import rows
 
 pytestmark = pytest.mark.django_db
@@ -89,6 +89,7 @@ class TestModel:
     def test_a_name_is_printable_and_has_no_blank_at_its_ends(self, name):
         assert "printable characters" in errors(new_model(alias=name))["alias"][0]
         assert "printable characters" in errors(UseCaseRoute(use_case=name))["use_case"][0]
+        assert "printable characters" in errors(ApiKey(name=name, digest="0" * 64))["name"][0]
 
     def test_a_use_case_does_not_end_with_a_tier(self):
         row = UseCaseRoute(use_case="chat:premium")

@@ -125,6 +125,12 @@ class TestCreateKey:
         may = dict(ApiKey.objects.values_list("name", "reads_metrics"))
         assert may == {"ci": False, "prometheus": True}
 
+    def test_blanks_at_the_ends_of_a_name_are_no_part_of_it(self):
+        call("create_llm_key", " ci ", "--tenant", " team-b ")
+        assert ApiKey.objects.values_list("name", "tenant").get() == ("ci", "team-b")
+        with pytest.raises(CommandError, match="already an API key named 'ci'"):
+            call("create_llm_key", "ci ")
+
     def test_a_name_is_taken_once(self):
         call("create_llm_key", "ci")
         with pytest.raises(CommandError, match="already an API key named 'ci'") as caught:

@@ -62,7 +62,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         key, clear_text = self._issue(
-            options["name"], options["tenant"], options["expires"], options["metrics"]
+            options["name"].strip(),
+            options["tenant"].strip(),
+            options["expires"],
+            options["metrics"],
         )
         if options["json"]:
             self.stdout.write(
