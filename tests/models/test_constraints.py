@@ -236,10 +236,8 @@ def test_the_database_refuses_names_with_blanks_at_their_ends(name):
         ApiKey(name="n", tenant=name, prefix="sk-llm-", digest="0" * 64),
     ]
     for row in rows_with_it:
+        assert message(row)
         assert refused_by_database(row)
-        with pytest.raises(ValidationError) as caught:
-            row.validate_constraints()
-        assert "without blanks at the beginning or the end" in " ".join(caught.value.messages)
 
 
 def test_names_have_blanks_inside():
