@@ -84,6 +84,11 @@ def test_every_variable_means_something_and_no_secret_has_a_value_of_ours() -> N
             assert re.fullmatch(r"\$\{\w+(:-|:\?[^}]*)\}", str(value)), name
 
 
+def test_every_vendor_s_key_reaches_the_containers() -> None:
+    keys = {vendor.api_key_env for vendor in VENDORS.values() if vendor.needs_key}
+    assert keys - set(SERVICES["app"]["environment"]) == set(), "missing in docker-compose.yml"
+
+
 def test_nothing_starts_before_what_it_needs() -> None:
     assert SERVICES["setup"]["depends_on"]["db"]["condition"] == "service_healthy"
     for name in ("app", "sweeper"):

@@ -188,49 +188,27 @@ MODELS: tuple[CatalogueModel, ...] = (
     *_SANDBOX,
 )
 
-_TIERS = {
-    ModelTier.PREMIUM: {
-        "anthropic": "anthropic/claude-opus-5-5",
-        "openai": "openai/gpt-6-astra",
-        "google": "google/gemini-4-argon",
-        "mistral": "mistral/mistral-large-4",
-        "deepseek": "deepseek/deepseek-v4-pro",
-        "together": "together/moonshotai/Kimi-K3.1-Pro",
-        "groq": "groq/openai/gpt-oss-120b",
-        "openrouter": "openrouter/anthropic/claude-opus-5.5",
-        "portkey": "portkey/@anthropic/claude-opus-5-5",
-        "sandbox": "sandbox/sandbox-premium",
-    },
-    ModelTier.STANDARD: {
-        "anthropic": "anthropic/claude-sonnet-5-5",
-        "openai": "openai/gpt-6.1-sol",
-        "google": "google/gemini-3.8-flash",
-        "mistral": "mistral/mistral-medium-3-5",
-        "deepseek": "deepseek/deepseek-flash",
-        "together": "together/zai-org/GLM-5.3",
-        "groq": "groq/openai/gpt-oss-120b",
-        "openrouter": "openrouter/openai/gpt-6.1-sol",
-        "portkey": "portkey/@openai/gpt-6.1-sol",
-        "sandbox": "sandbox/sandbox-standard",
-    },
-    ModelTier.ECONOMY: {
-        "anthropic": "anthropic/claude-haiku-5-5",
-        "openai": "openai/gpt-6-luna",
-        "google": "google/gemini-3.5-flash-lite",
-        "mistral": "mistral/mistral-small-2603",
-        "deepseek": "deepseek/deepseek-flash",
-        "together": "together/Qwen/Qwen3.8-Flash",
-        "groq": "groq/openai/gpt-oss-20b",
-        "openrouter": "openrouter/anthropic/claude-haiku-5.5",
-        "portkey": "portkey/@openai/gpt-6-luna",
-        "sandbox": "sandbox/sandbox-economy",
-    },
+# The chat models of each vendor for premium, standard and economy, in the order of fallback.
+# Every vendor that needs a key has a row, so that one key, whichever it is, is enough.
+_CHAT_MODELS = {
+    "anthropic": ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"),
+    "openai": ("gpt-6-astra", "gpt-6.1-sol", "gpt-6-luna"),
+    "google": ("gemini-4-argon", "gemini-3.8-flash", "gemini-3.5-flash-lite"),
+    "mistral": ("mistral-large-4", "mistral-medium-3-5", "mistral-small-2603"),
+    "deepseek": ("deepseek-v4-pro", "deepseek-flash", "deepseek-flash"),
+    "together": ("moonshotai/Kimi-K3.1-Pro", "zai-org/GLM-5.3", "Qwen/Qwen3.8-Flash"),
+    "groq": ("openai/gpt-oss-120b", "openai/gpt-oss-120b", "openai/gpt-oss-20b"),
+    "openrouter": (
+        "anthropic/claude-opus-5.5",
+        "openai/gpt-6.1-sol",
+        "anthropic/claude-haiku-5.5",
+    ),
+    "portkey": ("@anthropic/claude-opus-5-5", "@openai/gpt-6.1-sol", "@openai/gpt-6-luna"),
+    "sandbox": ("sandbox-premium", "sandbox-standard", "sandbox-economy"),
 }
 
-# After the first three every vendor follows, so that one key, whichever it is, is enough.
-_REST = ("mistral", "deepseek", "together", "groq", "openrouter", "portkey", "sandbox")
-
-_VENDORS = {
+# The first three vendors of each use case; the others follow in the order above.
+_FIRST_VENDORS = {
     UseCase.CODE_GENERATION: ("anthropic", "openai", "google"),
     UseCase.ARCHITECTURE_DESIGN: ("anthropic", "openai", "google"),
     UseCase.DEBUGGING: ("anthropic", "openai", "google"),
@@ -289,12 +267,14 @@ _EMBEDDING_USE_CASES = frozenset({UseCase.GENERAL_PURPOSE, UseCase.MEMORY_PROCES
 
 
 def _route(use_case: UseCase, tier: ModelTier) -> CatalogueRoute:
-    vendors = (*_VENDORS[use_case], *_REST)
+    first = _FIRST_VENDORS[use_case]
+    vendors = (*first, *(vendor for vendor in _CHAT_MODELS if vendor not in first))
+    position = list(ModelTier).index(tier)
     return CatalogueRoute(
         use_case=use_case.value,
         tier=tier.value,
         system_prompt=_SYSTEM_PROMPTS[use_case],
-        targets=tuple(_TIERS[tier][vendor] for vendor in vendors),
+        targets=tuple(f"{vendor}/{_CHAT_MODELS[vendor][position]}" for vendor in vendors),
         embeddings=_EMBEDDINGS if use_case in _EMBEDDING_USE_CASES else (),
     )
 

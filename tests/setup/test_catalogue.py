@@ -24,7 +24,13 @@ def vendors_of(keys: Iterable[str]) -> list[str]:
 
 def test_every_model_is_there_once_and_belongs_to_a_vendor():
     assert len(BY_KEY) == len(MODELS)
-    assert {model.provider for model in MODELS} == set(VENDORS) - {"ollama", "vllm"}
+    assert {model.provider for model in MODELS} <= set(VENDORS)
+
+
+def test_one_key_whichever_it_is_serves_every_route():
+    for name, vendor in VENDORS.items():
+        lacking = [r for r in ROUTES if vendor.needs_key and name not in vendors_of(r.targets)]
+        assert not lacking, f"{name} needs models in MODELS and a row in _CHAT_MODELS (catalogue)"
 
 
 def test_every_capability_and_quirk_has_a_label_for_operators():
@@ -83,10 +89,10 @@ def test_every_use_case_has_every_tier():
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.use_case}:{route.tier}")
-def test_a_route_falls_back_on_every_other_vendor_and_ends_on_the_sandbox(route):
+def test_a_route_names_each_vendor_once_and_ends_on_the_sandbox(route):
+    assert set(route.targets) <= set(BY_KEY), "a row of _CHAT_MODELS names a model not in MODELS"
     vendors = vendors_of(route.targets)
     assert len(set(vendors)) == len(vendors)
-    assert {name for name, vendor in VENDORS.items() if vendor.needs_key} <= set(vendors)
     assert vendors[-1] == "sandbox"
     assert route.targets[-1] == f"sandbox/sandbox-{route.tier}"
     assert all("chat" in BY_KEY[key].capabilities for key in route.targets)

@@ -11,13 +11,14 @@ from llm_routing.core.routing_table import (
 from llm_routing.formats.registry import FORMATS
 from llm_routing.vendors import VENDORS, Auth
 
-NAMES = (
+# Providers in databases name their vendor, so none of these may go.
+RELEASED = (
     "portkey openrouter openai anthropic google mistral groq deepseek together ollama vllm sandbox"
 )
 
 
-def test_every_promised_vendor_is_there_under_its_own_name():
-    assert list(VENDORS) == NAMES.split()
+def test_every_released_vendor_is_still_there_and_each_has_its_own_name():
+    assert set(RELEASED.split()) <= set(VENDORS)
     assert all(vendor.name == name for name, vendor in VENDORS.items())
 
 
