@@ -1,6 +1,6 @@
 # `make run` and `make test` need Python 3.11 or newer and make, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev services run test lint types architecture migrations docs test-pure test-sqlite test-postgres test-mariadb test-newest test-matrix test-faults bench format lock clean
+.PHONY: help install install-dev services run test lint types architecture initial-migration migrations docs test-pure test-sqlite test-postgres test-mariadb test-newest test-matrix test-faults bench format lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -51,6 +51,12 @@ architecture: install-dev ## The rings: imports go inwards only
 migrations: install-dev ## Django's own checks, and models without a migration
 	$(CHECKS) $(PY) manage.py check --fail-level WARNING
 	$(CHECKS) $(PY) manage.py makemigrations --check --dry-run
+
+initial-migration: install-dev ## Write the one migration anew from the models
+	rm -f llm_routing/migrations/0001_initial.py
+	$(CHECKS) $(PY) manage.py makemigrations llm_routing --name initial --no-header
+	$(PY) -m ruff check --quiet --fix llm_routing/migrations
+	$(PY) -m ruff format --quiet llm_routing/migrations
 
 docs: install-dev ## Build the site of docs/ in build/docs; a warning is an error
 	$(CHECKS) $(PY) -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs

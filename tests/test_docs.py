@@ -31,7 +31,7 @@ def rows(page: str) -> dict[str, list[str]]:
 
 def test_every_error_has_its_row_with_what_follows_from_it() -> None:
     documented = rows("errors.md")
-    assert set(documented) == set(ERRORS_BY_CODE) - ABSTRACT
+    assert set(documented) == set(ERRORS_BY_CODE) - ABSTRACT, "rows of docs/errors.md"
     for code, cells in documented.items():
         error: type[LLMError] = ERRORS_BY_CODE[code]
         if not issubclass(error, RoutingError):
@@ -53,7 +53,7 @@ def test_every_failure_has_its_row_with_what_comes_of_it() -> None:
         for code, error in ERRORS_BY_CODE.items()
         if issubclass(error, UpstreamError | RoutingError)
     }
-    assert set(documented) == known - ABSTRACT
+    assert set(documented) == known - ABSTRACT, "rows of docs/failures.md"
     named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", (DOCS / "failures.md").read_text()))
     assert named <= {name.upper() for name in Settings.model_fields}
     for code, cells in documented.items():
@@ -70,14 +70,35 @@ def test_every_setting_has_its_row_with_its_variable() -> None:
     documented = rows("settings.md")
     settings = {name.upper(): field for name, field in Settings.model_fields.items()}
     project = {name for name in documented if name.startswith(("DJANGO_", "DATABASE_", "PG"))}
-    assert set(documented) - project - {"PORT"} == set(settings)
+    assert set(documented) - project - {"PORT"} == set(settings), "rows of docs/settings.md"
     for name, field in settings.items():
         assert documented[name][0] == (f"`{field.alias}`" if field.alias else ""), name
 
 
+def test_every_setting_has_its_default_in_its_row() -> None:
+    documented = rows("settings.md")
+    described = {
+        "LEDGER_MAX_BYTES": "1 GiB",
+        "KEY_PEPPER": "from `SECRET_KEY`",
+        "ENCRYPTION_KEYS": "from `SECRET_KEY`",
+        "STATE_DIR": "`var/llm_routing` below `BASE_DIR`",
+    }
+    for name, field in Settings.model_fields.items():
+        key, default = name.upper(), field.default
+        if key in described:
+            allowed = {described[key]}
+        elif isinstance(default, bool):
+            allowed = {"on", "true"} if default else {"off", "false"}
+        elif isinstance(default, int | float):
+            allowed = {f"{default:.15g}"}
+        else:
+            allowed = {f"`{default}`"} if default else {"empty", "none"}
+        assert documented[key][1].split(";")[0] in allowed, f"{key} in docs/settings.md"
+
+
 def test_every_metric_has_its_row_with_its_labels() -> None:
     documented = {name: cells for name, cells in rows("metrics.md").items() if "llm_" in name}
-    assert set(documented) == set(FAMILIES)
+    assert set(documented) == set(FAMILIES), "rows of docs/metrics.md"
     for name, family in FAMILIES.items():
         kind, labels, _ = documented[name]
         assert kind == family.kind.value, name
@@ -90,7 +111,7 @@ def test_every_vendor_s_key_has_its_row_among_the_settings() -> None:
     )
     documented = {name for cell in first_cells for name in re.findall(r"`([^`]+)`", cell)}
     read = {name for vendor in VENDORS.values() for name in vendor.api_key_envs}
-    assert documented == read | {"DATABASE_URL"}
+    assert documented == read | {"DATABASE_URL"}, "rows of docs/settings.md"
 
 
 def test_every_variable_the_project_reads_has_its_row() -> None:
@@ -107,7 +128,7 @@ def test_every_endpoint_and_header_has_its_row() -> None:
     found = set(rows("http.md"))
     paths = get_api().get_openapi_schema()["paths"]
     endpoints = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
-    assert {name for name in found if "/" in name} == endpoints
+    assert {name for name in found if "/" in name} == endpoints, "rows of docs/http.md"
     described = set(re.findall(r"^ *(x-[a-z-]+) ", str(headers.__doc__), re.MULTILINE))
     assert {name for name in found if name.startswith("x-")} == described
 
@@ -115,7 +136,8 @@ def test_every_endpoint_and_header_has_its_row() -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     page = (DOCS / "api.md").read_text()
     assert [name for name in llm_routing.__all__ if f"llm_routing.{name}\n" not in page] == []
-    assert set(errors.__all__) == {error.__name__ for error in ERRORS_BY_CODE.values()}
+    every = {error.__name__ for error in ERRORS_BY_CODE.values()}
+    assert set(errors.__all__) == every, "names in llm_routing/errors.py"
     defined = {name for name, kind in vars(core_events).items() if isinstance(kind, type)}
     assert {name for name in defined if name.endswith(("Delta", "Started", "Ended"))} <= set(
         events.__all__
@@ -127,7 +149,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 def test_every_command_is_named_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     ours = [name for name, app in get_commands().items() if app == "llm_routing"]
-    assert [name for name in ours if name not in readme] == []
+    assert [name for name in ours if name not in readme] == [], "commands in README.md"
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:

@@ -20,7 +20,7 @@ _FUNCTION: Final = {"name": None, "description": None, "parameters": None, "stri
 
 # The fields that our readers translate, by format: None if the whole value is read, else the fields
 # that are read of an object, or of each object in an array.
-_READ: Final[Mapping[str, Mapping[str, Any]]] = {
+READ_FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
     OPENAI_CHAT: {
         **dict.fromkeys(
             words(
@@ -144,9 +144,9 @@ def check_can_be_ignored(name: str, value: Any) -> None:
 def untranslated_fields(source: Source | None) -> list[str]:
     """Returns the fields of a body in another format that are not translated, by their paths
     without indices. Raises `UnsupportedRequest`."""
-    if source is None or source.format not in _READ:
+    if source is None or source.format not in READ_FIELDS:
         return []
-    return _lost(source.body, _READ[source.format], "")
+    return _lost(source.body, READ_FIELDS[source.format], "")
 
 
 def _lost(body: Mapping[str, Any], read: Mapping[str, Any], path: str) -> list[str]:

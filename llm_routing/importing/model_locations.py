@@ -54,7 +54,7 @@ _SYNONYMS: Final[Mapping[str, str]] = {
 }
 
 # Services without a row in `vendors` that speak OpenAI's format.
-_COMPATIBLE: Final[Mapping[str, tuple[str, str]]] = {
+COMPATIBLE_SERVICES: Final[Mapping[str, tuple[str, str]]] = {
     "cerebras": ("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
     "deepinfra": ("https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
     "fireworks_ai": ("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
@@ -119,8 +119,8 @@ def _at(provider: str, model_id: str) -> ModelLocation:
         raise Unmappable("there is no model after the slash")
     if name in VENDORS:
         return ModelLocation(name, model_id, name)
-    if name in _COMPATIBLE:
-        base_url, api_key_env = _COMPATIBLE[name]
+    if name in COMPATIBLE_SERVICES:
+        base_url, api_key_env = COMPATIBLE_SERVICES[name]
         return ModelLocation(OWN_SERVER, model_id, name.replace("_", "-"), base_url, api_key_env)
     raise Unmappable(
         f"there is no vendor {shown(provider)} here; known: {', '.join(VENDORS)}. If it speaks "

@@ -154,39 +154,6 @@ REDIS_REFUSED = _counter(
 PROCESSES = _gauge("processes", "Running processes that share these metrics.")
 
 FAMILIES: Mapping[str, Family] = {
-    family.name: family
-    for family in (
-        REQUESTS,
-        ERRORS,
-        REQUEST_DURATION,
-        OVERHEAD,
-        REQUESTS_IN_PROGRESS,
-        QUEUED,
-        SHED,
-        CACHE_REQUESTS,
-        CACHE_ENTRIES,
-        CACHE_BYTES,
-        CACHE_EVICTIONS,
-        FALLBACKS,
-        ATTEMPTS,
-        ATTEMPT_ERRORS,
-        ATTEMPT_DURATION,
-        ATTEMPTS_IN_PROGRESS,
-        TIME_TO_FIRST_TOKEN,
-        TOKENS,
-        COST,
-        BREAKER_STATE,
-        BREAKER_OPENINGS,
-        CREDENTIAL_OUT,
-        REFUSED_KEYS,
-        LEDGER_BACKLOG,
-        LEDGER_UNWRITTEN,
-        LEDGER_SET_ASIDE,
-        LEDGER_FAILING,
-        LEDGER_LOST,
-        REDIS_MISSED,
-        REDIS_PAUSED,
-        REDIS_REFUSED,
-        PROCESSES,
-    )
+    family.name: family for family in tuple(globals().values()) if isinstance(family, Family)
 }
+"""Every metric above by its name."""

@@ -3,7 +3,12 @@
 import pytest
 
 from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.formats.registry import FORMATS
 from tests.formats.conversation import ANTHROPIC, BOTH, OPENAI, QUESTIONS, asked
+
+
+def test_the_question_is_written_in_every_format() -> None:
+    assert set(QUESTIONS) == set(FORMATS), "rows are missing in tests/formats/conversation.py"
 
 
 class TestTheQuestion:

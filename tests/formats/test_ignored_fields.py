@@ -7,12 +7,19 @@ import pytest
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.types import Source
 from llm_routing.formats.ignored_fields import (
+    READ_FIELDS,
     bounded_names,
     check_can_be_ignored,
     untranslated_fields,
 )
+from llm_routing.formats.registry import FORMATS
 
 OPENAI = "openai_chat"
+
+
+def test_the_fields_that_every_format_reads_are_listed() -> None:
+    """Otherwise its callers are not told which of their fields other formats lack."""
+    assert set(READ_FIELDS) == set(FORMATS)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from itertools import pairwise
 
 import pytest
 
+from llm_routing.importing.model_locations import COMPATIBLE_SERVICES
 from llm_routing.importing.plan import PlannedRoute
 from llm_routing.importing.text import CannotRead
+from llm_routing.vendors import VENDORS
 
 from .conftest import SAMPLES, SECRETS, plan_of, said
 
@@ -21,6 +23,10 @@ def models(route: PlannedRoute) -> list[str]:
 
 def from_value(written, value, **options):
     return plan_of(written(json.dumps({"mappings": value}), "m.json"), **options)
+
+
+def test_a_service_that_became_a_vendor_is_no_longer_listed_as_compatible():
+    assert set(COMPATIBLE_SERVICES) & set(VENDORS) == set()
 
 
 class TestPython:
