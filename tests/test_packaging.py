@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -15,6 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from hatch_build import readme_for_pypi, repository_address
 from project.processes import ROOT, free_port
 
 from .servers import INHERITED, Server, serving
@@ -127,6 +129,32 @@ def test_the_wheel_contains_the_whole_app_and_nothing_else(wheel: Path):
     assert tracked <= names
     assert "llm_routing/py.typed" in names
     assert "llm_routing/migrations/0001_initial.py" in names
+
+
+RELATIVE_TARGET = re.compile(r"\]\((?!https?:)")
+
+
+def test_no_link_of_the_page_on_pypi_is_broken(wheel: Path):
+    archive = zipfile.ZipFile(wheel)
+    [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    page = archive.read(name).decode()
+    assert "# llm_routing" in page
+    assert not RELATIVE_TARGET.search(page)
+
+
+def test_the_page_on_pypi_links_to_the_files_of_the_release():
+    readme = (ROOT / "README.md").read_text()
+    address = repository_address(
+        {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "owner/name"}
+    )
+    page = readme_for_pypi(readme, address, "v1.2.3")
+    assert "](https://github.com/owner/name/raw/v1.2.3/docs/failover.png)" in page
+    assert "[Changelog](https://github.com/owner/name/blob/v1.2.3/CHANGELOG.md)" in page
+    assert not RELATIVE_TARGET.search(page)
+    elsewhere = readme_for_pypi(readme, repository_address({}), "v1.2.3")
+    assert "failover.png" not in elsewhere
+    assert "the first target fails twice" not in elsewhere
+    assert not RELATIVE_TARGET.search(elsewhere)
 
 
 def test_an_empty_project_serves_a_completion(server_python: str, sandbox: Server, tmp_path: Path):
