@@ -1,6 +1,6 @@
-"""One attempt at a target, from the first byte sent to its place in the ledger.
+"""One attempt at a target, from the first byte sent to its usage record.
 
-It measures and accounts; whether to try again is decided in `retry`.
+It measures and accounts; `retry` decides whether to try again.
 """
 
 import math
@@ -31,7 +31,7 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 
 class Stopwatch:
-    """`with waiting:` around what a provider is waited for; `seconds` are all of it so far."""
+    """Adds up the seconds spent in its `with` blocks in `seconds`."""
 
     __slots__ = ("_began", "_clock", "seconds")
 
@@ -48,15 +48,16 @@ class Stopwatch:
 
 
 class Attempt:
-    """An attempt under way. Once opened it is settled exactly once, whatever happens.
+    """One call to a target. Once opened it is settled exactly once, whatever happens.
 
-    `slot` is its place among those who may ask the provider; whoever closes the answer, or ends the
-    attempt without one, releases it. It has been `waited` for so many seconds; those spent in
-    `with attempt.waiting:` are the provider's too, not ours. `review` sees every failure before
-    anybody acts on it, and the `credential` that was sent is taken out of its words. Unless it
-    `proves_health`, nothing about the target follows from its end; the `attribution` say whether a
-    failure is the caller's own. `share` is how many seconds it may take to answer, so that other
-    targets have time after it.
+    `slot` is the attempt's place in the provider's concurrency limit; the code that closes the
+    response, or that ends the attempt without one, releases it. `waited` is the number of seconds
+    it took to get that place; they count as time spent waiting for the provider, as does the time
+    in `with attempt.waiting:`. `review` is called with every failure before anything else handles
+    it, and the `credential` that was sent is masked in its message. Only if the attempt
+    `proves_health` does its outcome count for or against the target; `attribution` decides whether
+    a failure is the caller's own. `share` is the number of seconds the attempt may take, so that
+    later targets have time too.
     """
 
     def __init__(
@@ -102,30 +103,31 @@ class Attempt:
         return self.waiting.seconds
 
     def open(self) -> None:
-        """The provider is about to be asked: from here on there is a record."""
+        """Opens the usage record, just before the provider is called."""
         self.is_opened = True
         self._sink.opened(self._record)
 
     def connected(self) -> None:
-        """A connection is established: from here on the provider may read the request."""
+        """Notes that a connection is established: from now on the provider may read the request."""
         self._has_left = True
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        """The head of the provider's answer has come."""
+        """Notes the status and headers of the provider's response."""
         self.status = status
         found = forwarded_headers(headers)
         credential = self.credential
-        # A vendor that repeats our key must not show it to callers.
+        # A vendor that echoes our key must not show it to callers.
         if credential is None or not contains_secret(" ".join(found.values()), credential.headers):
             self.upstream_headers = found
 
     def first_token(self) -> None:
-        """The first content has come."""
+        """Notes the time of the first content."""
         self._first_token_at = self._clock.monotonic()
 
     def succeed(self, usage: Usage | None, output_length: int, *, is_counted: bool = True) -> None:
-        """A complete answer of `output_length` characters. What `usage` does not count is
-        estimated, as is the output when `usage` is not `is_counted` to the answer's end."""
+        """Settles the attempt with a complete answer of `output_length` characters. Counts missing
+        from `usage` are estimated, and so is the output if `usage` was not counted to the end of
+        the answer (`is_counted`)."""
         until = self._first_token_at
         if self._proves_health:
             now = self._clock.monotonic() if until is None else until
@@ -145,9 +147,9 @@ class Attempt:
         *,
         counts_against_target: bool = True,
     ) -> None:
-        """A failure. What a vendor may bill for is estimated where it gave no `usage`; words that
-        came are billed whatever ended them. Not fair is a failure that came of a deadline and says
-        nothing about the target."""
+        """Settles the attempt as failed. If there is no `usage`, tokens that the vendor may bill
+        for are estimated; text that was received is billed in any case. `counts_against_target` is
+        False for a deadline that says nothing about the target."""
         self._review(error)
         if self.credential is not None:
             mask_error(error, self.credential.headers)
@@ -163,13 +165,14 @@ class Attempt:
         self._settle(AttemptOutcome.FAILURE, error.code, usage, message)
 
     def cancel(self, usage: Usage | None = None, output_length: int = 0) -> None:
-        """The caller left; the vendor bills what it has done, if the request has reached it."""
+        """Settles the attempt as cancelled because the caller disconnected. If the request has
+        reached the vendor, its work so far is billed."""
         self._permit.release()
         used = self._partial(usage, output_length) if self._has_left else None
         self._settle(AttemptOutcome.CANCELLED, "", used)
 
     def summary(self, error: UpstreamError | None = None) -> AttemptSummary:
-        """The attempt as a caller may see it, settled or not."""
+        """Returns the attempt as shown to callers, settled or not."""
         if error is not None:
             outcome = AttemptOutcome.FAILURE
         else:
@@ -191,8 +194,8 @@ class Attempt:
         return self._attribution.believe(self.target.model.key, self._caller, error, now)
 
     def _partial(self, usage: Usage | None, output_length: int) -> Usage:
-        """Returns the usage of an answer that was cut off. A count from its beginning does not
-        include the text that followed."""
+        """Returns the usage of an answer that was cut off. A count from the beginning of the answer
+        does not include the text that followed."""
         estimate = estimate_tokens(output_length)
         if usage is None:
             return Usage(self._record.input_tokens, estimate, estimated=True)
@@ -201,8 +204,8 @@ class Attempt:
         return self._completed(usage, output_length)
 
     def _completed(self, usage: Usage, output_length: int) -> Usage:
-        """`usage` with an estimate for what the vendor did not count. A count of zero for a text
-        that is there is no count."""
+        """Returns `usage` with estimates for counts that the vendor left out. A count of zero
+        beside actual text is treated as missing."""
         given, expected = usage.input_tokens, self._record.input_tokens
         if (given or not expected) and (usage.output_tokens or not output_length):
             return usage

@@ -1,4 +1,4 @@
-"""One request on its way to an answer: who asks, within which limits, and what it came to."""
+"""One request on its way to an answer: its caller, its limits and its result."""
 
 from typing import Generic, TypeVar
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Timeouts(Struct, frozen=True):
-    """The limits of an attempt; seconds and bytes."""
+    """Limits of an attempt, in seconds and bytes."""
 
     connect: float
     first_token: float
@@ -23,7 +23,8 @@ class Timeouts(Struct, frozen=True):
     max_answer_bytes: int
 
     def overridden_by(self, route: RouteSpec | None, provider: ProviderSpec) -> "Timeouts":
-        """These, where neither the route nor, after it, the provider sets limits of its own."""
+        """Returns these limits with the overrides of the provider and, with precedence, of the
+        route."""
         is_silent = provider.total_timeout is None and _is_silent(provider)
         if is_silent and (route is None or _is_silent(route)):
             return self
@@ -40,15 +41,15 @@ class Timeouts(Struct, frozen=True):
 
 
 def _is_silent(own: RouteSpec | ProviderSpec) -> bool:
-    """Whether it says nothing of limits, as nearly all do."""
+    """Returns whether the row overrides no timeout, as nearly all do."""
     return own.connect_timeout is own.idle_timeout is own.first_token_timeout is None
 
 
 class Call(Struct, frozen=True):
-    """One request on its way: who asks, and until when (monotonic seconds).
+    """One request: its caller and its deadline (monotonic seconds).
 
-    `deadline_is_callers`: the caller chose the deadline, so a target that misses it need not be
-    slow.
+    `deadline_is_callers`: the caller chose the deadline, so a target that misses it is not
+    necessarily slow.
     """
 
     request_id: str

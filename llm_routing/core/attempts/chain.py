@@ -1,33 +1,19 @@
-"""One request's way along its targets, until one of them answers.
+"""Calls the targets of one request in order until one of them answers.
 
-What an attempt does is in `executor`; when to try again is decided in `retry`.
+`executor` makes a single attempt, `retry` decides on the next step, `final_error` on the error at
+the end.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from llm_routing.core.errors import (
-    AllTargetsFailed,
-    AllTargetsRateLimited,
-    BreakerOpen,
-    ContentFiltered,
-    ContextTooLong,
-    DeadlineCut,
-    DeadlineExceeded,
-    LLMError,
-    NoTargetAvailable,
-    ProviderBusy,
-    RateLimited,
-    RequestRejected,
-    UnsupportedRequest,
-    UpstreamError,
-)
+from llm_routing.core.errors import BreakerOpen, DeadlineCut, UpstreamError
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import Clock
 from llm_routing.core.routing_table import ProviderSpec, Target, route_key
@@ -35,6 +21,7 @@ from llm_routing.core.types import AttemptOutcome, AttemptSummary
 
 from .attempt import Attempt
 from .calls import Call, Result
+from .final_error import final_error
 from .gate import Admitted, Gate
 from .latency import Latencies
 from .retry import MIN_ATTEMPT_SECONDS, NextStep, Step, after_failure
@@ -42,19 +29,18 @@ from .retry_budget import RetryBudgets
 
 T = TypeVar("T")
 Ask = Callable[[Attempt], Awaitable[tuple[T, tuple[str, ...]]]]
-"""Makes one attempt: the value, and what the target had no word for. Raises `UpstreamError`."""
+"""Makes one attempt. Returns the value and the fields that the target does not support. Raises
+`UpstreamError`."""
 
-_NOT_ASKED = (BreakerOpen, ProviderBusy)
-_OF_THE_REQUEST = (ContentFiltered, ContextTooLong, RequestRejected, UnsupportedRequest)
 MIN_RETRIES = 3
 MIN_HEDGES = 1
 HEDGE_QUANTILE = 0.95
-"""A first target slower than this share of its own calls is hedged."""
+"""The first target is hedged once it takes longer than this share of its own recent calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryState:
-    """Settings and state that the decisions of all requests share."""
+    """Settings and state for decisions about retries and hedges, shared by all requests."""
 
     rng: Random
     retries: RetryBudgets
@@ -63,7 +49,7 @@ class RetryState:
 
     @classmethod
     def of(cls, rng: Random, retries: float, hedges: float) -> "RetryState":
-        """For retries and hedges that are at most these shares of the requests."""
+        """Creates the state; `retries` and `hedges` are maximum shares of the requests."""
         return cls(
             rng,
             RetryBudgets(retries, MIN_RETRIES),
@@ -79,11 +65,11 @@ class _Success(Struct, Generic[T], frozen=True):
 
 
 class Chain(Generic[T]):
-    """Asks target after target under one deadline and one budget of attempts.
+    """Calls one target after another under one deadline and one budget of attempts.
 
-    `kind` keeps whole answers and streams apart where their latencies are compared. `drop` gets
-    rid of a value that came second. `first_token` says how many seconds a provider's first token
-    may take.
+    `kind` separates the latencies of whole answers from those of streams. `drop` disposes of the
+    value of a hedge that lost. `first_token` returns the seconds that a provider may take for its
+    first token.
     """
 
     def __init__(
@@ -114,15 +100,15 @@ class Chain(Generic[T]):
         self._summaries: list[AttemptSummary] = []
         self._errors: list[UpstreamError] = []
         self._open: list[tuple[float, int, Target]] = []
-        self._asked = self._under_way = 0
+        self._sent = self._under_way = 0
         self._upstream_seconds = 0.0
         self._is_decided = False
 
     async def run(self) -> Result[T]:
-        """The first good answer.
+        """Returns the first good answer.
 
-        Raises `AllTargetsFailed`, `NoTargetAvailable` (no provider could be asked) or
-        `DeadlineExceeded`; the failure itself where it concerns the request and no target.
+        Raises `AllTargetsFailed`, `NoTargetAvailable` (no provider could be called),
+        `DeadlineExceeded`, or the failure itself if it concerns the request and not a target.
         """
         route = self._plan.route
         admitted = await self._next()
@@ -131,7 +117,12 @@ class Chain(Generic[T]):
         else:
             answer = await self._try_in_order(admitted)
         if answer is None:
-            raise self._final_error()
+            raise final_error(
+                self._summaries,
+                self._errors,
+                was_sent=self._sent > 0,
+                is_out_of_time=self._left() < MIN_ATTEMPT_SECONDS,
+            )
         attempt = answer.attempt
         return Result(
             answer.value,
@@ -142,8 +133,8 @@ class Chain(Generic[T]):
         )
 
     async def follow(self, ask: Ask[T], is_able: Callable[[Target], bool]) -> Result[T] | None:
-        """An answer of one of the targets that are left and able, asked in another way, where an
-        earlier answer broke off; None where none of them gives one."""
+        """Returns an answer from one of the remaining targets that are able to continue an answer
+        that broke off; None if no target gives one. `ask` makes the attempts."""
         self._ahead = deque(target for target in self._ahead if is_able(target))
         self._ask = ask
         self._summaries.clear()
@@ -154,18 +145,18 @@ class Chain(Generic[T]):
         return Result(answer.value, answer.attempt, attempts, 0.0, answer.ignored)
 
     async def _try_in_order(self, admitted: Admitted | None) -> _Success[T] | None:
-        """Attempt after attempt, one at a time; None where there is nothing left to try."""
+        """Makes one attempt after another; returns None if no target is left."""
         retries_here = 0
         while admitted is not None:
-            if self._left() < MIN_ATTEMPT_SECONDS or self._made >= self._call.max_attempts:
-                # The wait for leave took all of the time, or whoever ran beside this one was
+            if self._left() < MIN_ATTEMPT_SECONDS or self._attempts_made >= self._call.max_attempts:
+                # The wait for admission used up the time, or a hedge running beside this task was
                 # quicker.
                 admitted.release()
                 return None
             target = admitted.target
-            made = self._made
-            is_first = not made
-            attempt = self._attempt(admitted, made + 1, self._share())
+            attempts_made = self._attempts_made
+            is_first = not attempts_made
+            attempt = self._attempt(admitted, attempts_made + 1, self._share())
             self._under_way += 1
             began = self._clock.monotonic()
             if not retries_here:
@@ -174,18 +165,19 @@ class Chain(Generic[T]):
                 value, ignored = await self._ask(attempt)
             except UpstreamError as error:
                 self._note_failure(attempt, error, is_first=is_first)
-                verdict = self._after(error, target, retries_here)
+                next_step = self._after(error, target, retries_here)
                 admitted = None
-                if verdict.step is Step.NEXT_TARGET:
+                if next_step.step is Step.NEXT_TARGET:
                     retries_here = 0
                     admitted = await self._next()
                     if admitted is None:
-                        # Those ahead may not be asked, so this one was the last.
-                        verdict = self._after(error, target, retries_here)
-                if verdict.step is Step.RETRY_HERE:
+                        # None of the remaining targets admits the call, so this target was the
+                        # last.
+                        next_step = self._after(error, target, retries_here)
+                if next_step.step is Step.RETRY_HERE:
                     retries_here += 1
-                    self._upstream_seconds += verdict.wait
-                    await asyncio.sleep(verdict.wait)
+                    self._upstream_seconds += next_step.wait
+                    await asyncio.sleep(next_step.wait)
                     admitted = await self._next(deque((target,)))
                     if admitted is None:
                         retries_here = 0
@@ -195,7 +187,7 @@ class Chain(Generic[T]):
                 attempt.slot.release()
                 attempt.cancel()
                 if self._is_decided and attempt.is_opened:
-                    # It took this long at the least, and would have taken longer.
+                    # The lower bound counts as its latency: it would have taken longer.
                     self._note_latency(target, began)
                     self._summaries.append(attempt.summary())
                 raise
@@ -206,57 +198,58 @@ class Chain(Generic[T]):
         return None
 
     async def _from_next(self) -> _Success[T] | None:
-        """As `_try_in_order`, once the next target may be asked."""
+        """Does the same as `_try_in_order`, after admission to the next target."""
         return await self._try_in_order(await self._next())
 
     async def _hedge(self, admitted: Admitted, route: str) -> _Success[T] | None:
-        """Like `_try_in_order`, but starts the next target too when the first is slower than usual.
+        """Does the same as `_try_in_order`, but starts the next target too if the first is slower
+        than usual.
 
         The first good answer wins; the other attempt is settled and accounted.
         """
         retry_state, began = self._retry_state, self._clock.monotonic()
         retry_state.hedges.note_request(route, began)
         usual = retry_state.latencies.quantile(self._key(admitted.target), HEDGE_QUANTILE, began)
-        lanes = [asyncio.create_task(self._try_in_order(admitted))]
+        tasks = [asyncio.create_task(self._try_in_order(admitted))]
         winner: asyncio.Task[_Success[T] | None] | None = None
         try:
             if usual is not None:
-                done, _ = await asyncio.wait(lanes, timeout=usual)
+                done, _ = await asyncio.wait(tasks, timeout=usual)
                 now = self._clock.monotonic()
-                may_ask = self._ahead and self._made < self._call.max_attempts
+                may_ask = self._ahead and self._attempts_made < self._call.max_attempts
                 if not done and may_ask and retry_state.hedges.try_spend(route, now):
-                    lanes.append(asyncio.create_task(self._from_next()))
-            racing = set(lanes)
+                    tasks.append(asyncio.create_task(self._from_next()))
+            racing = set(tasks)
             while racing and winner is None:
                 done, racing = await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
-                winner = next((lane for lane in lanes if lane in done and _has_won(lane)), None)
+                winner = next((task for task in tasks if task in done and _has_won(task)), None)
             if winner is None:
                 return None
             answer = winner.result()
-            assert answer is not None, "it has won"
+            assert answer is not None, "the winner has an answer"
             elapsed = self._clock.monotonic() - began
             self._upstream_seconds = max(0.0, elapsed - answer.attempt.upstream_seconds)
             return answer
         finally:
             self._is_decided = winner is not None
-            for lane in lanes:
-                lane.cancel()
-            ends = await asyncio.gather(*lanes, return_exceptions=True)
-            for lane, end in zip(lanes, ends, strict=True):
-                if lane is not winner and isinstance(end, _Success):
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+            for task, end in zip(tasks, ends, strict=True):
+                if task is not winner and isinstance(end, _Success):
                     await self._drop(end.value)
                     self._summaries.append(end.attempt.summary())
 
     async def _next(self, targets: deque[Target] | None = None) -> Admitted | None:
-        """The next target that may be asked, taken off those ahead; those before it that may not
-        are among the failures."""
+        """Removes and returns the next target that admits the call. Rejections by the targets
+        before it are recorded as failures."""
         ahead = self._ahead if targets is None else targets
         while ahead:
             target = ahead.popleft()
             try:
                 admitted = await self._gate.admit(target, self._until(target))
             except BaseException:
-                # Whoever ran beside this one was quicker: it is left for who goes on.
+                # A hedge running beside this task was quicker, so the target is put back.
                 ahead.appendleft(target)
                 raise
             if isinstance(admitted, Admitted):
@@ -271,38 +264,39 @@ class Chain(Generic[T]):
                 )
             )
             self._errors.append(admitted)
-        return await self._least_bad()
+        return await self._force_open_target()
 
-    async def _least_bad(self) -> Admitted | None:
-        """The open target that would be probed first, where nobody has been asked and the route
-        would rather ask than refuse."""
+    async def _force_open_target(self) -> Admitted | None:
+        """Returns the target whose open breaker is due for a probe first, if no provider was called
+        and the route prefers a forced call to a rejection."""
         route = self._plan.route
-        if self._made or not self._open or route is None or not route.probes_when_all_open:
+        if self._attempts_made or not self._open or route is None or not route.probes_when_all_open:
             return None
         candidates, self._open = sorted(self._open), []
         for *_, target in candidates:
-            # One whose credential is out of use is refused all the same.
+            # A target whose credential is disabled rejects even a forced call.
             found = await self._gate.admit(target, self._call.deadline, force=True)
             if isinstance(found, Admitted):
                 return found
         return None
 
     def _until(self, target: Target) -> float:
-        """Until when to wait for a connection: where another target may answer, no longer than for
-        a first token, since to the caller both are the same silence."""
+        """Returns the time until which to wait for a connection slot. If another target is left,
+        that is at most the time allowed for a first token: both delays look the same to the
+        caller."""
         if not self._ahead:
             return self._call.deadline
         longest = min(self._first_token(target.provider), self._share())
         return min(self._call.deadline, self._clock.monotonic() + longest)
 
     def _share(self) -> float:
-        """Seconds that the next attempt may take to answer: an equal share of what is left for it
-        and each attempt that may follow at another target, so that the last one has time too."""
-        may_follow = min(len(self._ahead), self._call.max_attempts - self._made - 1)
+        """Returns the seconds that the next attempt may take: the remaining time divided equally by
+        it and the attempts that may follow at other targets."""
+        may_follow = min(len(self._ahead), self._call.max_attempts - self._attempts_made - 1)
         return max(MIN_ATTEMPT_SECONDS, self._left() / (1 + max(0, may_follow)))
 
     def _left(self) -> float:
-        """Seconds until the deadline."""
+        """Returns the seconds until the deadline."""
         return self._call.deadline - self._clock.monotonic()
 
     def _after(self, error: UpstreamError, target: Target, retries_here: int) -> NextStep:
@@ -310,10 +304,10 @@ class Chain(Generic[T]):
             self._keep_larger_windows(target.model.context_window)
         now = self._clock.monotonic()
 
-        def verdict(may_retry: bool) -> NextStep:
+        def next_step(may_retry: bool) -> NextStep:
             return after_failure(
                 error,
-                attempts_made=self._made,
+                attempts_made=self._attempts_made,
                 max_attempts=self._call.max_attempts,
                 retries_here=retries_here,
                 more_targets=bool(self._ahead),
@@ -323,15 +317,15 @@ class Chain(Generic[T]):
                 patience=self._patience(target, now),
             )
 
-        found = verdict(may_retry=True)
+        found = next_step(may_retry=True)
         if found.step is Step.RETRY_HERE:
             name = target.provider.name
             if not self._retry_state.retries.try_spend(name, now):
-                return verdict(may_retry=False)
+                return next_step(may_retry=False)
         return found
 
     def _patience(self, target: Target, now: float) -> float:
-        """By how many seconds `target` usually answers sooner than the next one."""
+        """Returns by how many seconds `target` usually answers sooner than the next one."""
         if not self._ahead:
             return 0.0
         latencies = self._retry_state.latencies
@@ -359,17 +353,17 @@ class Chain(Generic[T]):
         self._upstream_seconds += attempt.upstream_seconds
 
     @property
-    def _made(self) -> int:
-        """Attempts made, those under way among them."""
-        return self._asked + self._under_way
+    def _attempts_made(self) -> int:
+        """The number of attempts, including those in progress."""
+        return self._sent + self._under_way
 
     def _end(self, attempt: Attempt) -> None:
         self._under_way -= 1
-        self._asked += attempt.is_opened
+        self._sent += attempt.is_opened
 
     def _counts_against_target(self, error: UpstreamError, *, is_first: bool) -> bool:
-        """Whether a failure says something about its target: the deadline does not where the
-        caller's hurry, or the time that other targets took, was to blame."""
+        """Returns whether a failure says something about its target. A missed deadline does not if
+        the caller chose it or if other targets used up the time."""
         return not isinstance(error, DeadlineCut) or (
             is_first and not self._call.deadline_is_callers
         )
@@ -381,63 +375,8 @@ class Chain(Generic[T]):
     def _key(self, target: Target) -> str:
         return f"{self._kind} {target.model.key}"
 
-    def _final_error(self) -> LLMError:
-        """Returns the error for the caller when no target is left to try."""
-        summaries, errors = tuple(self._summaries), self._errors
-        asked = [error for error in errors if not isinstance(error, _NOT_ASKED)]
-        last = asked[-1] if asked else errors[-1] if errors else None
-        final = _final(errors, asked)
-        if final is not None:
-            final.attempts = summaries
-            return final
-        if last is None or self._left() < MIN_ATTEMPT_SECONDS:
-            return DeadlineExceeded("Time ran out before an answer came.", attempts=summaries)
-        tried = "; ".join(
-            f"{summary.provider}/{summary.model}: {summary.error_code}" for summary in summaries
-        )
-        waits = [error.retry_after for error in errors if error.retry_after is not None]
-        retry_after = min(waits, default=None)
-        if not self._asked and not all(map(_limits_our_rate, errors)):
-            return NoTargetAvailable(
-                f"No target can be asked ({tried}).", attempts=summaries, retry_after=retry_after
-            )
-        if all(map(_limits_our_rate, errors)):
-            return AllTargetsRateLimited(
-                f"Every target limits our rate ({tried}).",
-                attempts=summaries,
-                last=last,
-                retry_after=retry_after,
-            )
-        return AllTargetsFailed(
-            f"Every target failed ({tried}).",
-            attempts=summaries,
-            last=last,
-            retry_after=retry_after,
-        )
 
-
-def _final(errors: Sequence[UpstreamError], asked: Sequence[UpstreamError]) -> UpstreamError | None:
-    """The failure that is about the request itself, if that is what ended the chain."""
-    if not errors:
-        return None
-    if asked and not asked[-1].retryable_elsewhere:
-        return asked[-1]
-    # The first vendor's word counts: the others were asked in its place.
-    refused = next((error for error in asked if isinstance(error, RequestRejected)), None)
-    if refused is not None and all(isinstance(error, _OF_THE_REQUEST) for error in asked):
-        return refused
-    if all(isinstance(error, _OF_THE_REQUEST) for error in errors):
-        return errors[-1]
-    return None
-
-
-def _limits_our_rate(error: UpstreamError) -> bool:
-    """Whether a target has asked for patience, now or before: then its breaker may be open."""
-    return isinstance(error, RateLimited) or (
-        isinstance(error, BreakerOpen) and error.cause == RateLimited.code
-    )
-
-
-def _has_won(lane: "asyncio.Task[_Success[T] | None]") -> bool:
-    """Whether a lane that ended decides the race: by an answer, or by a fault of our own."""
-    return lane.exception() is not None or lane.result() is not None
+def _has_won(task: "asyncio.Task[_Success[T] | None]") -> bool:
+    """Returns whether a task that ended decides the race: with an answer or with an internal
+    error."""
+    return task.exception() is not None or task.result() is not None

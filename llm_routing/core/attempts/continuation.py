@@ -1,4 +1,4 @@
-"""A streamed answer that another target goes on with where it breaks off."""
+"""Continues a broken stream on the next target."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,11 +37,11 @@ class _Account:
 
 
 class ContinuedStream:
-    """`ports.FrameStream` over one answer after another.
+    """A `ports.FrameStream` over the streams of several targets, one after another.
 
-    Its frames are in no vendor's format, so that callers are written one answer and not the
-    bytes of two. What is not plain text cannot be continued: then, or where nobody can, iterating
-    raises the failure that cut the answer short.
+    Its frames name no wire format, so that callers receive one rewritten answer instead of the
+    bytes of two. Only plain text can be continued: for any other answer, or if no target can
+    continue it, iterating raises the failure that cut the answer short.
     """
 
     def __init__(self, stream: AnswerStream, take_over: TakeOver) -> None:
@@ -55,7 +55,7 @@ class ContinuedStream:
 
     @property
     def account(self) -> StreamAccount | None:
-        """Returns the end of the last answer with the usage of the earlier ones added."""
+        """The outcome of the last stream, with the usage of the earlier ones added."""
         last = self._stream.account
         if last is None or not self._earlier:
             return last
@@ -71,7 +71,7 @@ class ContinuedStream:
         return self
 
     async def __anext__(self) -> Sequence[Frame]:
-        """The next batch; see `FrameStream`."""
+        """Returns the next batch; see `FrameStream`."""
         while True:
             try:
                 batch = await self._stream.__anext__()
@@ -81,11 +81,11 @@ class ContinuedStream:
             return [Frame("", frame.raw, self._read(frame.events)) for frame in batch]
 
     async def aclose(self) -> None:
-        """Ends the answer under way; see `FrameStream`."""
+        """Closes the current stream; see `FrameStream`."""
         await self._stream.aclose()
 
     async def _go_on_after(self, error: UpstreamError) -> None:
-        """Puts the next answer in place of the broken one. Raises `error` where there is none."""
+        """Replaces the broken stream by the next one. Raises `error` if there is none."""
         text = "".join(self._text)
         failed = self._stream
         if not self._is_plain or not text.strip() or not error.retryable_elsewhere:
@@ -102,12 +102,12 @@ class ContinuedStream:
             *result.attempts,
         )
         self._stream = result.value
-        # No vendor continues a text that ends in white space, so it was left out, and the caller
-        # has it already.
+        # No vendor continues a text that ends in white space, so the white space was not sent; the
+        # caller already has it.
         self._overlap = text[len(text.rstrip()) :]
 
     def _read(self, events: Sequence[StreamEvent]) -> tuple[StreamEvent, ...]:
-        """The events as the caller is told them, once they are noted."""
+        """Notes the events and returns them as the caller receives them."""
         if self._earlier:
             events = [told for event in events if (told := self._joined(event)) is not None]
         for event in events:
@@ -121,11 +121,12 @@ class ContinuedStream:
         return tuple(events)
 
     def _usages(self) -> Iterable[Usage]:
-        """The tokens of the answers that broke off."""
+        """Returns the usage of the streams that broke off."""
         return [account.usage for account in self._earlier if account.usage is not None]
 
     def _joined(self, event: StreamEvent) -> StreamEvent | None:
-        """An event of a later answer as one of the first; None where that has had it."""
+        """Returns an event of a later stream as a part of the first one; None if the caller already
+        has its content."""
         match event:
             case AnswerStarted():
                 return None

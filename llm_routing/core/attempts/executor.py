@@ -1,7 +1,7 @@
-"""Attempts: what is asked of a target, and what its answer means for the chain.
+"""Runs plans: sends the request to a target and reads its answer, whole or streamed.
 
-It knows no wire format and no network: those come in as `Operation` and `Transport`. Which target
-comes next is decided in `chain`.
+It knows no wire format and no network: those come in as `Operation` and `Transport`. `chain`
+decides which target comes next.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ MAX_ERROR_BODY_SECONDS = 5.0
 
 
 class Executor:
-    """Runs plans. One for a router; holds no state of a request."""
+    """Runs plans. One per router; holds no state of a request."""
 
     def __init__(
         self,
@@ -82,14 +82,14 @@ class Executor:
     def complete(
         self, operation: Operation[ResultT], plan: RoutePlan, call: Call
     ) -> Coroutine[Any, Any, Result[ResultT]]:
-        """The first good whole answer.
+        """Returns the first complete answer.
 
-        Raises `AllTargetsFailed`, `NoTargetAvailable` (no provider could be asked) or
-        `DeadlineExceeded`; the failure itself where it concerns the request and no target
+        Raises `AllTargetsFailed`, `NoTargetAvailable` (no provider could be called),
+        `DeadlineExceeded`, or the failure itself if it concerns the request and not a target
         (`RequestRejected`, `ContentFiltered`, …).
         """
 
-        # Annotations in quotes: these are made anew for every request.
+        # The annotations are quoted because this function is created anew for every request.
         async def ask(attempt: "Attempt") -> "tuple[ResultT, tuple[str, ...]]":
             timeouts = self._timeouts.overridden_by(plan.route, attempt.target.provider)
             left = min(attempt.share, self._left(call))
@@ -119,9 +119,12 @@ class Executor:
     async def open_stream(
         self, operation: Operation[Any], plan: RoutePlan, call: Call
     ) -> Result[FrameStream]:
-        """A stream whose first content has come: until then any failure moves on to the next
-        target. What follows a failure after it is the route's to say (`StreamRecovery`). Raises as
-        `complete` does. The caller closes the stream."""
+        """Returns a stream whose first content has arrived.
+
+        Before the first content, any failure moves on to the next target; after it, the route's
+        `StreamRecovery` decides. Raises the same errors as `complete`. The caller closes the
+        stream.
+        """
         recovery = plan.route.stream_recovery if plan.route else StreamRecovery.ERROR
         is_buffered = recovery is StreamRecovery.BUFFER
         kind = "whole" if is_buffered else "stream"
@@ -182,7 +185,8 @@ class Executor:
         return ask
 
     async def _buffered(self, stream: AnswerStream) -> None:
-        """Reads all of a stream; who leaves meanwhile has what came accounted for."""
+        """Reads the whole stream. If the caller disconnects meanwhile, the part received is
+        accounted for."""
         try:
             await stream.buffer()
         except asyncio.CancelledError:
@@ -208,7 +212,7 @@ class Executor:
             plan,
             call,
             ask,
-            # Latencies are compared among calls of one kind.
+            # Latencies are compared only between calls of the same kind.
             kind=f"{operation.name} {kind}",
             attempt=attempt,
             drop=drop,
@@ -262,13 +266,14 @@ class Executor:
     async def _send(
         self, operation: Operation[Any], attempt: Attempt, timeouts: Timeouts
     ) -> tuple[UpstreamResponse, tuple[str, ...]]:
-        """A 2xx answer, its body still to be read. Raises `UpstreamError`."""
+        """Sends the request and returns a 2xx response whose body has not been read. Raises
+        `UpstreamError`."""
         target = attempt.target
         provider = target.provider
         wire = operation.build(target)
         credential = self._credentials.get(provider.name)
         if credential is None:
-            raise CredentialRejected(f"There is no key for the provider {provider.name}.")
+            raise CredentialRejected(f"No key is configured for the provider {provider.name}.")
         attempt.credential = credential
         attempt.open()
         with attempt.waiting:
@@ -295,7 +300,7 @@ class Executor:
     ) -> UpstreamError:
         headers: Mapping[str, str] = answer.headers
         body = b""
-        # The status alone says enough where the body is endless, broken or late.
+        # If the body is endless, broken or late, the status alone is used.
         limit = timers.timeout(MAX_ERROR_BODY_SECONDS)
         with suppress(UpstreamError, TimeoutError), limit, attempt.waiting:
             body = await answer.read(MAX_ERROR_BODY_BYTES)
@@ -313,7 +318,7 @@ class Executor:
 
 
 async def _leave(result: object) -> None:
-    """A whole answer that came second has been paid for and needs no end."""
+    """Does nothing: a complete answer that lost the race needs no clean-up."""
 
 
 def _can_continue(target: Target) -> bool:

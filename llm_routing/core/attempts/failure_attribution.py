@@ -1,7 +1,7 @@
 """Tells the failures of a target from those that one caller's requests provoke.
 
 A prompt that always times out, or that breaks the vendor's server, must not open a circuit breaker
-for everybody. What an error proves by itself is in `formats.error_attribution`.
+for every caller. `formats.error_attribution` judges a single error response.
 """
 
 import threading
@@ -39,7 +39,7 @@ CallerKey = tuple[str, str]
 
 @dataclass(slots=True)
 class _Seen:
-    """The recent results of a target for one caller."""
+    """Recent results of a target for one caller."""
 
     served_at: float = float("-inf")
     failed_at: float = float("-inf")
@@ -47,11 +47,11 @@ class _Seen:
 
 
 class FailureAttribution:
-    """Recent results of targets by caller, in memory and for any thread.
+    """Recent results of targets by caller, in memory and thread-safe.
 
-    A failure that a request can provoke counts if no other caller has been served within
-    `MEMORY_SECONDS`, or if another one has failed too since it was served last. Otherwise one
-    caller adds `MAX_UNCONFIRMED` failures in that time.
+    A failure that a request can provoke counts against the target if no other caller has had a
+    success within `MEMORY_SECONDS`, or if another caller has failed since its own last success.
+    Otherwise one caller adds at most `MAX_UNCONFIRMED` failures in that time.
     """
 
     def __init__(self) -> None:
@@ -59,12 +59,12 @@ class FailureAttribution:
         self._targets: OrderedDict[str, OrderedDict[CallerKey, _Seen]] = OrderedDict()
 
     def note_success(self, target: str, caller: CallerKey, now: float) -> None:
-        """The target has served the caller."""
+        """Notes that the target has answered the caller."""
         with self._lock:
             self._of(target, caller).served_at = now
 
     def believe(self, target: str, caller: CallerKey, error: UpstreamError, now: float) -> bool:
-        """Notes a failure, and returns whether it counts against the target."""
+        """Notes a failure and returns whether it counts against the target."""
         with self._lock:
             seen = self._of(target, caller)
             seen.failed_at = now

@@ -1,4 +1,4 @@
-"""Whether a target may be asked now: a free connection to its provider, and a closed circuit."""
+"""Admits a call to a target: acquires a connection slot and a breaker permit."""
 
 from msgspec import Struct
 
@@ -11,7 +11,7 @@ from .limits import ProviderLimits, QueueFull, Slot
 
 
 class Admitted(Struct, frozen=True):
-    """A target that may be asked, after `waited` seconds for it."""
+    """An admitted call to a target, with the seconds that it `waited` for a connection slot."""
 
     target: Target
     permit: Permit
@@ -19,13 +19,13 @@ class Admitted(Struct, frozen=True):
     waited: float
 
     def release(self) -> None:
-        """It is not asked after all."""
+        """Gives permit and slot back: the call is not made."""
         self.permit.release()
         self.slot.release()
 
 
 class Gate:
-    """Lets attempts through to their targets, or says why not."""
+    """Admits calls to targets or returns the reason for a rejection."""
 
     def __init__(self, breakers: BreakerStore, limits: ProviderLimits, clock: Clock) -> None:
         self._breakers = breakers
@@ -35,10 +35,10 @@ class Gate:
     async def admit(
         self, target: Target, until: float, *, force: bool = False
     ) -> Admitted | ProviderBusy | BreakerOpen:
-        """Leave to ask `target`, waited for `until` then (monotonic seconds). `force`: also
-        where its breaker is open."""
+        """Acquires a slot and a permit for `target`, waiting for the slot until `until` (monotonic
+        seconds). `force` admits the call even if the breaker is open."""
         began = self._clock.monotonic()
-        # The place first: the breaker may open while we wait for it.
+        # The slot comes first because the breaker may open during the wait for it.
         provider = target.provider
         slot = self._limits.try_acquire(provider) or await self._limits.acquire(provider, until)
         if isinstance(slot, QueueFull):
@@ -54,7 +54,7 @@ class Gate:
         if isinstance(permit, Rejected):
             slot.release()
             return BreakerOpen(
-                f"{target.model.key} is left alone after failures ({permit.cause}).",
+                f"The circuit breaker of {target.model.key} is open ({permit.cause}).",
                 retry_after=permit.retry_after,
                 cause=permit.cause,
             )

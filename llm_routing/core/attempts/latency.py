@@ -1,4 +1,4 @@
-"""Recent latencies of targets, which decide on hedging and on the wait after a 429."""
+"""Recent latencies of targets. They decide on hedging and on the wait after a 429."""
 
 import threading
 from collections import OrderedDict, deque
@@ -10,10 +10,10 @@ MAX_KEYS = 10_000
 
 
 class Latencies:
-    """Seconds to a whole answer or to a stream's first content, by key, for any thread.
+    """Seconds to a whole answer or to a stream's first content, by key. Thread-safe.
 
-    The last `MAX_CALLS` calls of the last `WINDOW` seconds count. The time (monotonic seconds)
-    comes in.
+    Only the last `MAX_CALLS` calls within `WINDOW` seconds are kept. Callers pass the time in
+    monotonic seconds.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Latencies:
         self._calls: OrderedDict[str, deque[tuple[float, float]]] = OrderedDict()
 
     def note(self, key: str, now: float, seconds: float) -> None:
-        """A call took `seconds`, or at least as long."""
+        """Records a call that took at least `seconds`."""
         with self._lock:
             calls = self._calls.get(key)
             if calls is None:
@@ -33,7 +33,8 @@ class Latencies:
             calls.append((now, seconds))
 
     def quantile(self, key: str, share: float, now: float) -> float | None:
-        """The seconds within which `share` of the calls ended; None where too few are known."""
+        """Returns the seconds within which `share` of the calls ended; None if there are too few
+        calls."""
         with self._lock:
             calls = self._calls.get(key, ())
             seconds = sorted(took for at, took in calls if at > now - WINDOW)

@@ -1,7 +1,7 @@
 """Concurrency limits with a FIFO queue.
 
-Places are handed on in the order in which they were asked for. Who waits, waits in the event loop
-it is in; the places belong to the process, so any of its threads and loops may ask and release.
+A waiting call waits in its own event loop. The slots belong to the process: any of its threads and
+event loops may acquire and release them.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ SMOOTHING = 0.2
 
 @dataclass(frozen=True, slots=True)
 class QueueFull:
-    """There is no place, and none to be expected in time; try again in `retry_after` seconds."""
+    """No slot is free or expected in time; try again in `retry_after` seconds."""
 
     retry_after: float
 
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """The state of a limit: calls under way, calls that wait, and calls rejected so far."""
+    """The state of a limit: calls in progress, waiting calls, and calls rejected so far."""
 
     in_use: int
     queued: int
@@ -37,7 +37,8 @@ class LimitStatus:
 
 
 class Slot:
-    """A place. Only the first `release` counts; it may come from any thread."""
+    """One unit of a concurrency limit. Only the first `release` counts; it may come from any
+    thread."""
 
     __slots__ = ("_limit",)
 
@@ -45,7 +46,7 @@ class Slot:
         self._limit = limit
 
     def release(self) -> None:
-        """Gives the place to the one who has waited longest."""
+        """Gives the slot to the call that has waited longest."""
         limit, self._limit = self._limit, None
         if limit is not None:
             limit.release()
@@ -67,10 +68,10 @@ class _Waiter:
 
 
 class ConcurrencyLimit:
-    """At most `size` calls at one time; at most `max_queued` wait, each until its deadline.
+    """At most `size` calls run at a time; at most `max_queued` wait, each until its deadline.
 
-    Where the queue is full, or where what others have waited says that a deadline would pass, the
-    answer is `QueueFull` at once: a caller who hears it early can still go elsewhere.
+    If the queue is full, or if recent waits show that the deadline would pass, the call is rejected
+    with `QueueFull` at once, so that it can still fail over.
     """
 
     def __init__(self, size: int, max_queued: int, clock: Clock) -> None:
@@ -85,20 +86,20 @@ class ConcurrencyLimit:
 
     @property
     def status(self) -> LimitStatus:
-        """The state of the limit."""
+        """The current state of the limit."""
         with self._lock:
             return LimitStatus(self._in_use, len(self._queue), self._shed)
 
     def resize(self, size: int) -> None:
-        """Another number of places. Those that are too many go as they are released."""
+        """Changes the limit. Slots in excess disappear as they are released."""
         with self._lock:
             self.size = size
             self._hand_on()
 
     def refusal(self, deadline: float, *, is_final: bool) -> QueueFull | None:
-        """Returns the error that `acquire` would raise at once for a call with this deadline
-        (monotonic seconds); None if the call would be admitted or wait. If `is_final`, an error
-        counts as a rejection."""
+        """Returns the rejection that `acquire` would return at once for a call with this deadline
+        (monotonic seconds); None if the call would be admitted or wait. With `is_final` a rejection
+        is counted."""
         if self._in_use < self.size and not self._queue:
             return None
         with self._lock:
@@ -107,7 +108,7 @@ class ConcurrencyLimit:
             return full
 
     def try_acquire(self) -> Slot | None:
-        """A place, where there is one at once."""
+        """Returns a slot if one is free, else None."""
         with self._lock:
             if self._in_use < self.size and not self._queue:
                 self._in_use += 1
@@ -115,8 +116,8 @@ class ConcurrencyLimit:
         return None
 
     async def acquire(self, deadline: float) -> Slot | QueueFull:
-        """A place, as soon as there is one; `QueueFull` where there is none to be expected before
-        `deadline` (monotonic seconds), or where it has passed in vain."""
+        """Returns a slot as soon as one is free. Returns `QueueFull` if none is expected before
+        `deadline` (monotonic seconds), or when the deadline has passed."""
         with self._lock:
             if self._in_use < self.size and not self._queue:
                 self._in_use += 1
@@ -142,7 +143,7 @@ class ConcurrencyLimit:
         return Slot(self)
 
     def release(self) -> None:
-        """One call less; `Slot.release` says so."""
+        """Ends one call. Called by `Slot.release`."""
         with self._lock:
             self._in_use -= 1
             if self._queue:
@@ -158,7 +159,7 @@ class ConcurrencyLimit:
     def _expected_wait(self, now: float) -> float:
         """Returns the recent wait in the queue, or that of its first call if it is longer."""
         if not self._queue:
-            # What was before the queue was last empty says nothing of now.
+            # Waits from before the queue was last empty say nothing about the present.
             self._usual_wait = 0.0
             return 0.0
         return max(self._usual_wait, now - self._queue[0].since)
@@ -170,7 +171,7 @@ class ConcurrencyLimit:
             try:
                 waiter.loop.call_soon_threadsafe(waiter.wake)
             except RuntimeError:
-                # Its event loop is closed: nobody waits there any more.
+                # Its event loop is closed, so nothing waits there any more.
                 continue
             waiter.has_slot = True
             self._in_use += 1
@@ -181,7 +182,7 @@ class ConcurrencyLimit:
 
     def _withdraw(self, waiter: _Waiter) -> None:
         if waiter.has_slot:
-            # It came too late, so it is the next one's.
+            # The slot came too late for this call, so the next one gets it.
             self._in_use -= 1
             self._hand_on()
         elif waiter in self._queue:
@@ -190,8 +191,8 @@ class ConcurrencyLimit:
 
 
 class ProviderLimits:
-    """A limit for each provider, as large as its pool of connections: `max_connections` where it
-    has a number of its own, else `pool_size`."""
+    """One limit per provider, of the size of its connection pool: the provider's `max_connections`
+    if set, else `pool_size`."""
 
     def __init__(self, pool_size: int, max_queued: int, clock: Clock) -> None:
         self._pool_size = pool_size
@@ -208,7 +209,7 @@ class ProviderLimits:
         return await self._of(provider).acquire(deadline)
 
     def _of(self, provider: ProviderSpec) -> ConcurrencyLimit:
-        """The provider's limit. A changed size is in use at once."""
+        """Returns the provider's limit, resized if its configuration has changed."""
         size = provider.max_connections or self._pool_size
         limit = self._limits.get(provider.name)
         if limit is None:
@@ -220,7 +221,7 @@ class ProviderLimits:
         return limit
 
     def statuses(self) -> Mapping[str, LimitStatus]:
-        """The state of the limits of all providers that were called."""
+        """Returns the state of the limits of all providers that were called."""
         return {name: limit.status for name, limit in list(self._limits.items())}
 
 

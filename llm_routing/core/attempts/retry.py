@@ -1,6 +1,6 @@
-"""Decides after a failed attempt: retry, fail over, or give up.
+"""Decides after a failure: retry, fail over, or give up.
 
-One place for waiting, jitter and Retry-After; the loop that obeys it is in `executor`.
+The one place for backoff, jitter and Retry-After; `chain` carries the decision out.
 """
 
 import re
@@ -12,25 +12,26 @@ from random import Random
 
 from llm_routing.core.errors import UpstreamError
 
-MAX_ATTEMPTS = 4  # those that reach a provider; a target without a key costs none
+MAX_ATTEMPTS = 4  # only calls that reach a provider count
 RETRIES_BEFORE_NEXT = 1
 RETRIES_OF_LAST = 2
 MAX_RETRY_AFTER = 60.0
 MIN_ATTEMPT_SECONDS = 0.02
-"""No attempt begins with less time than this before the deadline: it would be asked in vain."""
+"""No attempt starts with less time than this before the deadline."""
 BACKOFF_BASE = 0.25
 RATE_LIMIT_BACKOFF_BASE = 1.0
-"""Seconds over which retries are spread when many callers were told to wait at once."""
+"""Seconds over which retries are spread when many callers were rate limited at once."""
 MAX_BACKOFF = 8.0
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 
 def parse_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
-    """Seconds to wait by a Retry-After header (RFC 9110 §10.2.3), at most `MAX_RETRY_AFTER`.
+    """Returns the seconds to wait by a Retry-After header (RFC 9110 §10.2.3), at most
+    `MAX_RETRY_AFTER`.
 
-    Fractions are accepted, as some vendors send them; a date needs `now`. None for what is
-    absent, negative, past or garbage: then nobody knows.
+    Fractions are accepted because some vendors send them; a date needs `now`. Returns None if the
+    value is missing, negative, past or malformed.
     """
     if value is None:
         return None
@@ -56,9 +57,9 @@ def _seconds_until(text: str, now: datetime | None) -> float | None:
 def backoff(
     retry: int, rng: Random, base: float = BACKOFF_BASE, longest: float = MAX_BACKOFF
 ) -> float:
-    """Seconds before retry number `retry` (from 0): exponential with full jitter, so that callers
-    who failed together do not return together (AWS Architecture Blog, "Exponential Backoff And
-    Jitter")."""
+    """Returns the seconds before retry number `retry` (from 0): exponential with full jitter, so
+    that callers that failed together do not return together (AWS Architecture Blog, "Exponential
+    Backoff And Jitter")."""
     return rng.uniform(0.0, min(MAX_BACKOFF, base * 2.0**retry, longest))
 
 
@@ -90,13 +91,13 @@ def after_failure(
     may_retry: bool = True,
     patience: float = 0.0,
 ) -> NextStep:
-    """The step after `error`.
+    """Returns the step to take after `error`.
 
-    A target that may answer if asked again is asked again, once while another one is left and
-    twice if none is. While one is left it is not waited for longer than a first backoff, after an
-    error that prefers another target not longer than `patience`: by so many seconds this target
-    is faster than the next. No wait leaves less than `MIN_ATTEMPT_SECONDS` before the deadline,
-    `remaining` seconds away. `may_retry` says whether the budget of retries allows one.
+    A target that may succeed on a retry is retried: once if another target is left, else twice. If
+    another target is left, the wait is at most a first backoff; after an error that prefers another
+    target it is at most `patience`, the number of seconds by which this target is usually faster
+    than the next. No wait leaves less than `MIN_ATTEMPT_SECONDS` of the `remaining` seconds before
+    the deadline. `may_retry` says whether the retry budget allows a retry.
     """
     if attempts_made >= max_attempts or remaining < MIN_ATTEMPT_SECONDS:
         return NextStep(Step.GIVE_UP)

@@ -1,6 +1,6 @@
 """Budgets of extra calls: retries and hedges stay a share of the requests, however many fail.
 
-Without one, an outage doubles the load on the very provider that cannot bear it.
+Without a budget, an outage doubles the load on the provider that is already failing.
 """
 
 import threading
@@ -11,9 +11,10 @@ MAX_BUDGETS = 1_000
 
 
 class RetryBudget:
-    """Extra calls: in any `WINDOW` seconds at most `rate` of the requests, and always `minimum`.
+    """Limits extra calls within `WINDOW` seconds to the share `rate` of the requests; `minimum`
+    calls are always allowed.
 
-    The time (monotonic seconds) comes in. Not for several threads at once.
+    Callers pass the time in monotonic seconds. Not thread-safe.
     """
 
     __slots__ = ("_minimum", "_rate", "_requests", "_seconds", "_spent")
@@ -25,12 +26,12 @@ class RetryBudget:
         self._requests = self._spent = 0
 
     def note_request(self, now: float) -> None:
-        """A request was sent that is no extra call."""
+        """Counts a request that is not an extra call."""
         self._second(now)[1] += 1
         self._requests += 1
 
     def try_spend(self, now: float) -> bool:
-        """Whether one extra call may be made; if so it counts as made."""
+        """Returns whether one extra call may be made, and counts it if so."""
         second = self._second(now)
         if self._spent >= max(self._minimum, int(self._rate * self._requests)):
             return False
@@ -39,7 +40,7 @@ class RetryBudget:
         return True
 
     def _second(self, now: float) -> list[int]:
-        """The counts of the running second: its number, requests, extra calls."""
+        """Returns the counts of the current second: its number, requests, extra calls."""
         number = int(now)
         seconds = self._seconds
         while seconds and seconds[0][0] <= number - WINDOW:
@@ -52,7 +53,7 @@ class RetryBudget:
 
 
 class RetryBudgets:
-    """One budget for each name, for any thread; those that were used longest ago make room."""
+    """One budget per name. Thread-safe; the least recently used ones are evicted."""
 
     def __init__(self, rate: float, minimum: int) -> None:
         self._rate = rate
@@ -61,12 +62,12 @@ class RetryBudgets:
         self._budgets: OrderedDict[str, RetryBudget] = OrderedDict()
 
     def note_request(self, name: str, now: float) -> None:
-        """As of a budget."""
+        """See `RetryBudget.note_request`."""
         with self._lock:
             self._budget(name).note_request(now)
 
     def try_spend(self, name: str, now: float) -> bool:
-        """As of a budget."""
+        """See `RetryBudget.try_spend`."""
         with self._lock:
             return self._budget(name).try_spend(now)
 

@@ -1,7 +1,7 @@
-"""A streamed answer on its way: frames in the batches in which they came.
+"""A streamed answer in progress: frames in the batches in which they arrived.
 
-An object with an explicit end rather than a generator, so that its attempt is settled when the
-caller leaves, not when the garbage collector comes by.
+An object that is closed explicitly, not a generator, so that its attempt is settled when the caller
+disconnects and not when the garbage collector runs.
 """
 
 import asyncio
@@ -35,20 +35,20 @@ from llm_routing.core.types import AttemptSummary, Usage
 from .attempt import Attempt
 
 MAX_HELD_BYTES = 8 * 1024 * 1024
-"""The most that is read before the first content."""
+"""Maximum size of the data before the first content."""
 MAX_EMPTY_BYTES = 64 * 1024
-"""Once so much memory is held, frames without a meaning (comments, blank lines) are not held."""
+"""Above this size, frames without events (comments, blank lines) are no longer held back."""
 FRAME_BYTES = 512
-"""The memory that a frame, or an event of it, takes beside its bytes."""
+"""Memory overhead of a frame, and of each of its events."""
 SLICE_BYTES = 2048
-"""Larger pieces are parsed in slices, since so many bytes may be a thousand blank lines."""
+"""Larger pieces are parsed in slices, since they may hold thousands of blank lines."""
 BUSY_SECONDS = 0.002
 """Seconds of parsing after which the event loop runs other tasks."""
 TAIL_SECONDS = 0.05
 
 
 class AnswerStream:
-    """Batches of frames, first to last. Iterate, and close it in any case.
+    """Batches of frames, first to last. Always close it.
 
     Iterating raises the `UpstreamError` that cut the answer short, or `DeadlineExceeded`.
     """
@@ -88,7 +88,7 @@ class AnswerStream:
 
     @property
     def attempt(self) -> Attempt:
-        """The attempt that answers."""
+        """The attempt that this stream belongs to."""
         return self._attempt
 
     @property
@@ -97,7 +97,7 @@ class AnswerStream:
         return self._attempt.settled
 
     async def start(self) -> None:
-        """Reads up to the first content, holding it back. Raises `UpstreamError`."""
+        """Reads up to the first content and holds it back. Raises `UpstreamError`."""
         while not (self._has_content or self._ended or self._failure):
             with self._attempt.waiting:
                 data = await self._next_data()
@@ -106,12 +106,12 @@ class AnswerStream:
                 raise AnswerTooLarge(f"No content within the first {MAX_HELD_BYTES} bytes.")
         if self._failure is not None:
             if self._has_content:
-                # The words that came with it are billed, though nobody will see them.
+                # The content that came with the failure is billed although no caller sees it.
                 self._fail(self._failure)
             raise self._failure
 
     async def buffer(self) -> None:
-        """Reads to the end, holding all of it back. Raises as iterating does."""
+        """Reads to the end and holds everything back. Raises the same errors as iterating."""
         while not self._ended:
             frames = await self._advance()
             try:
@@ -124,7 +124,7 @@ class AnswerStream:
         return self
 
     def __anext__(self) -> Coroutine[Any, Any, Sequence[Frame]]:
-        # No coroutine around a coroutine: each costs every frame.
+        # Not `async`: a coroutine around a coroutine would cost time for every frame.
         return self._advance() if not self._held and not self._ended else self._rest()
 
     async def _rest(self) -> Sequence[Frame]:
@@ -150,8 +150,9 @@ class AnswerStream:
                 self._attempt.slot.release()
 
     async def _read_tail(self) -> None:
-        """The body's end often comes a moment after the last event. Only a connection that was read
-        to it can serve again, and a new one costs a handshake."""
+        """Reads the end of the body, which often arrives a moment after the last event. A
+        connection can be reused only if its body was read completely, and a new one costs a
+        handshake."""
         with suppress(UpstreamError, TimeoutError):
             async with asyncio.timeout(TAIL_SECONDS):
                 while await self._answer.next_chunk():
@@ -163,7 +164,7 @@ class AnswerStream:
             raise self._failure
         limit = min(self._idle, self._deadline - self._clock.monotonic())
         if limit <= 0:
-            # If data is always available, no wait exists that a timer could end.
+            # If data is always available, the code never waits, so no timer can end it.
             return self._cut_by_deadline()
         try:
             with self._attempt.waiting, self._stall_timeout.within(limit):
@@ -192,8 +193,9 @@ class AnswerStream:
         return data or await self._answer.next_chunk()
 
     def _parse(self, data: bytes) -> Sequence[Frame]:
-        """The frames of `data`, or of as much of it as takes no longer than `BUSY_SECONDS`; the
-        rest of it is next. Raises as `_take` does, after the frames before the failure."""
+        """Returns the frames of `data`, or of as much as can be parsed within `BUSY_SECONDS`; the
+        rest is parsed next. Raises the same errors as `_take`, after the frames before the
+        failure."""
         if len(data) <= SLICE_BYTES:
             return self._take(data)
         self._was_busy = True
@@ -214,7 +216,7 @@ class AnswerStream:
         return frames
 
     def _hold(self, frames: Sequence[Frame], most: int) -> None:
-        """Holds frames back. Raises `AnswerTooLarge` where they take more than `most` bytes of
+        """Holds frames back. Raises `AnswerTooLarge` if they take more than `most` bytes of
         memory."""
         for frame in frames:
             if frame.events or self._held_bytes < MAX_EMPTY_BYTES:
@@ -225,14 +227,14 @@ class AnswerStream:
 
     def _cut(self, error: UpstreamError) -> Sequence[Frame]:
         """Returns the rest of an answer that `error` cut. Raises it if the answer is incomplete."""
-        # What has its finish is whole, however the connection ends.
+        # An answer with its finish is complete, however the connection ended.
         with suppress(UpstreamError):
             return self._take(b"")
         self._fail(error)
         raise error
 
     def _cut_by_deadline(self) -> Sequence[Frame]:
-        """As `_cut`, where it is the request's time that is over."""
+        """Does the same as `_cut` when the request's deadline has passed."""
         try:
             return self._cut(DeadlineCut("Time ran out in the middle of the answer."))
         except DeadlineCut as cut:
@@ -275,8 +277,8 @@ class AnswerStream:
         return frames
 
     def _with_recorded_usage(self, frames: Sequence[Frame]) -> Sequence[Frame]:
-        """The last frames, with a report of the recorded tokens before the end where they are not
-        what the vendor reported last."""
+        """Returns the last frames; if the recorded usage differs from the vendor's last report, a
+        report of it is inserted before the end."""
         settled = self._attempt.settled
         if settled is None or settled.usage is None or settled.usage is self._usage:
             return frames

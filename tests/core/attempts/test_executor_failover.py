@@ -305,7 +305,7 @@ async def test_a_route_without_a_single_key_has_no_target_available() -> None:
     with pytest.raises(NoTargetAvailable) as caught:
         await world.executor.complete(OPERATION, plan_for("ab"), call())
     assert str(caught.value) == (
-        "No target can be asked (a/m: credential_rejected; b/m: credential_rejected)."
+        "No target can be called (a/m: credential_rejected; b/m: credential_rejected)."
     )
     assert len(caught.value.attempts) == 2
     assert world.ledger.accounts == []
