@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from llm_routing.core.caching.rules import CachedAnswer, answer_from_json, answer_to_json, owner_of
+from llm_routing.core.cached_answer import CachedAnswer, answer_from_json, answer_to_json
+from llm_routing.core.caching.keys import owner_of
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ports import CacheHit, Cipher, Clock, LeaseUnavailable
 from llm_routing.system.locked_files import open_if_abandoned, try_lock

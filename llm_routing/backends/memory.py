@@ -2,7 +2,8 @@
 
 from threading import Lock
 
-from llm_routing.core.caching.rules import CachedAnswer, LRUCache
+from llm_routing.core.cached_answer import CachedAnswer
+from llm_routing.core.caching.lru import LRUCache
 from llm_routing.core.ports import CacheSize, Clock
 
 

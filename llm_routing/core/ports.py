@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol, Self, TypeVar
 from msgspec import Struct, field
 
 from .breaker import BreakerStatus, Rejected
-from .caching.rules import CachedAnswer
+from .cached_answer import CachedAnswer
 from .errors import UpstreamError
 from .events import Frame
 from .hidden_fields import HidesFields

@@ -6,7 +6,7 @@ from random import Random
 
 from llm_routing.backends.clock import SystemClock
 from llm_routing.backends.memory import MemoryCache
-from llm_routing.core.caching.rules import CachedAnswer
+from llm_routing.core.cached_answer import CachedAnswer
 
 
 def test_threads_that_write_and_read_at_once_keep_it_within_its_bounds() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.caching.idempotency import IdempotencyRule
-from llm_routing.core.caching.rules import CachedAnswer
 from llm_routing.core.events import Frame
 from llm_routing.core.hidden_fields import HidesFields
 from llm_routing.core.ports import WireRequest

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-from llm_routing.core.caching.rules import CachedAnswer, answer_from_json, answer_to_json
+from llm_routing.core.cached_answer import CachedAnswer, answer_from_json, answer_to_json
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ids import new_id
 from llm_routing.core.ports import CacheHit, Cipher, Clock, LeaseUnavailable

@@ -1,7 +1,7 @@
-"""The executor behind what is kept: of many equal requests one asks upstream.
+"""An executor with a cache in front: identical requests share one upstream call.
 
-Which requests are equal and which answers are kept is for the rules (`cache`, `idempotency`), who
-waits for whom for `shelf`.
+`rules` and `idempotency` define which requests are identical and which answers are stored;
+`single_flight` makes concurrent requests wait for the first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from llm_routing.core.attempts.calls import Call, Result
 from llm_routing.core.attempts.executor import Executor
+from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.errors import IdempotencyKeyReused, UpstreamError
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import Clock, Credential, CredentialStore, FrameStream, Operation
@@ -20,21 +21,22 @@ from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import AttemptSummary, CacheState, Usage
 
 from .flight import InFlight
-from .rules import CachedAnswer, CacheRule, digest, framed, owned_key
+from .keys import digest, framed, owned_key
+from .rules import CacheRule
 from .single_flight import Rule, SingleFlightCache
 from .streams import RecordedStream, ReplayedStream
 
 KEY_VERSION = "3"
 MAX_FIXED_SHAPES = 1_000
-"""Targets of which the part of a key is kept that is always the same."""
+"""Maximum number of targets whose fixed part of the cache key is remembered."""
 
 
 class HasRawBody(Protocol):
-    """An answer that keeps its vendor's own words."""
+    """An answer that keeps the vendor's original body."""
 
     @property
     def raw(self) -> bytes:
-        """The body as it came."""
+        """The response body as received."""
 
 
 _NO_HEADERS: Mapping[str, str] = {}
@@ -44,9 +46,9 @@ RawT = TypeVar("RawT", bound=HasRawBody)
 
 
 class CachedResult(Struct, Generic[T], frozen=True):
-    """An answer and where it is from. `cost` is in USD, None where it is not known (yet);
-    `upstream_seconds` went by waiting for providers, or for another request's answer. `replayed`
-    and `created` as in `RoutingFacts`."""
+    """An answer and its origin. `cost` is in USD, None if unknown (so far); `upstream_seconds` were
+    spent waiting for providers or for another request's answer. `replayed` and `created` are as in
+    `RoutingFacts`."""
 
     value: T
     target: Target
@@ -61,7 +63,8 @@ class CachedResult(Struct, Generic[T], frozen=True):
 
 
 class _Fixed(Struct, frozen=True):
-    """An operation on a target, with the part of the cache key that all its requests share."""
+    """An operation on a target, with the part of the cache key that is the same for all its
+    requests."""
 
     target: Target
     credential: Credential | None
@@ -72,10 +75,10 @@ class _Fixed(Struct, frozen=True):
 
 
 class CachedExecutor:
-    """Runs plans as `Executor` does, or has the answer already. One for a router.
+    """Runs plans as `Executor` does, or returns a cached answer. One per router.
 
-    Each of a request's rules is asked before the next one, and the upstream when there is none
-    left; what comes back goes to all of them.
+    The rules of a request are tried in order, then the upstream; its answer is stored under all of
+    them.
     """
 
     def __init__(
@@ -99,7 +102,8 @@ class CachedExecutor:
     async def complete_uncached(
         self, operation: Operation[Any], plan: RoutePlan, call: Call
     ) -> CachedResult[Any]:
-        """The answer to what is never kept. Raises as `Executor.complete` does."""
+        """Returns an answer without using the caches. Raises the same errors as
+        `Executor.complete`."""
         result = await self._executor.complete(operation, plan, call)
         return self._answered(result, result.value, CacheState.BYPASS)
 
@@ -111,8 +115,8 @@ class CachedExecutor:
         rules: Sequence[Rule],
         state: CacheState = CacheState.BYPASS,
     ) -> CachedResult[RawT]:
-        """A whole answer; `state` is what the rules before have come to. Raises as
-        `Executor.complete` does, and `IdempotencyKeyReused`."""
+        """Returns a whole answer. `state` is the result of the rules tried before. Raises
+        `IdempotencyKeyReused` and the same errors as `Executor.complete`."""
         if not rules:
             result = await self._executor.complete(operation, plan, call)
             return self._answered(result, result.value, state)
@@ -146,8 +150,8 @@ class CachedExecutor:
         rules: Sequence[Rule],
         state: CacheState = CacheState.BYPASS,
     ) -> CachedResult[FrameStream]:
-        """A stream whose first content has come; `state` as for `complete`. Raises as
-        `Executor.open_stream` does, and `IdempotencyKeyReused`."""
+        """Returns a stream whose first content has arrived; `state` as in `complete`. Raises
+        `IdempotencyKeyReused` and the same errors as `Executor.open_stream`."""
         if not rules:
             result = await self._executor.open_stream(operation, plan, call)
             return self._answered(result, result.value, state)
@@ -179,20 +183,20 @@ class CachedExecutor:
         rule: Rule,
         read: Callable[[Target, CachedAnswer], T],
     ) -> CachedResult[T] | InFlight:
-        """Returns the cached answer or that of an identical request; else a new flight."""
+        """Returns the cached answer or that of an identical request; otherwise a new flight."""
         began = self._clock.monotonic()
 
-        # In quotes, for it is made anew, annotations and all, for every request.
+        # The annotations are quoted because this function is created anew for every request.
         def hit(cached: "CachedAnswer") -> "CachedResult[T] | None":
             if cached.fingerprint != rule.fingerprint:
                 raise IdempotencyKeyReused(
-                    "This idempotency key was used for another request; take a new one."
+                    "This idempotency key was used for another request; use a new one."
                 )
             target = _target_of(plan, cached)
             try:
                 value = read(target, cached)
             except UpstreamError:
-                # What an older release wrote and this one does not read.
+                # Written by an older release in a form that this one cannot parse.
                 return None
             is_replayed = not isinstance(rule, CacheRule)
             return CachedResult(
@@ -226,12 +230,12 @@ class CachedExecutor:
         )
 
     def _key(self, operation: Operation[Any], plan: RoutePlan, call: Call) -> str:
-        """A digest of all that shapes the answer: for whom, and what every target of the plan would
-        be sent.
+        """Returns a digest of everything that determines the answer: the tenant, and the request as
+        it would be sent to each target of the plan.
 
-        So route defaults, a vendor's quirks and a changed model are in it, and what is not sent
-        (the request id, labels, limits of time) is not. The order of the targets, which may be
-        drawn by lot, makes no difference.
+        So it includes route defaults, vendor quirks and model changes, and excludes fields that are
+        not sent (request id, labels, time limits). The order of the targets, which may be random,
+        does not matter.
         """
         parts: list[str | bytes] = [KEY_VERSION, call.caller.tenant, operation.name]
         targets: Sequence[Target] = plan.targets
@@ -256,7 +260,8 @@ class CachedExecutor:
         provider = target.provider
         credential = self._credentials.get(provider.name)
         known = self._fixed.get(id(target))
-        # What is compared by identity is kept, so that nothing else takes its place.
+        # Target and credential are compared by identity. `_Fixed` keeps them alive, so that no new
+        # object can get the same address.
         if (
             known is not None
             and known.target is target
@@ -290,7 +295,7 @@ def _flat(headers: Mapping[str, str]) -> list[str]:
 
 
 def _target_of(plan: RoutePlan, cached: CachedAnswer) -> Target:
-    """The target that gave the answer, even if the route does not lead there any more."""
+    """Returns the target that gave the answer, even if the route no longer contains it."""
     origin = ((cached.provider, cached.model), cached.format)
     for target in plan.targets:
         if (target.key, target.provider.format) == origin:
@@ -315,6 +320,6 @@ def _kept(
 
 
 def _missed(rule: Rule) -> CacheState:
-    """Returns the state of an answer that came from no cache. The rule of the response cache is the
-    last one, if it applies."""
+    """Returns the state of an answer that came from no cache. The response cache's rule, if any, is
+    the last one."""
     return CacheState.MISS if isinstance(rule, CacheRule) else CacheState.BYPASS

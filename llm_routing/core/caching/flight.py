@@ -1,19 +1,20 @@
-"""One request that asks upstream while its equals wait for what it brings back.
+"""A request that calls upstream while identical requests wait for its answer.
 
-Who flies and who waits is decided in `cached`.
+`single_flight` decides which request leads.
 """
 
 import asyncio
 from enum import Enum
 
+from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.ports import Lease, ResponseCache, SharedCache
 
-from .rules import MAX_ENTRY_BYTES, CachedAnswer
+from .rules import MAX_ENTRY_BYTES
 
 
 class FlightFailure(Enum):
-    """Why a flight brought nothing back: another try may help (`FAILED`), or the answer is one
-    that is not kept (`NOT_KEPT`)."""
+    """The reason why a flight has no answer to share: it failed and another try may succeed
+    (`FAILED`), or the answer may not be cached (`NOT_KEPT`)."""
 
     FAILED = "failed"
     NOT_KEPT = "not kept"
@@ -24,8 +25,8 @@ InFlightByKey = dict[str, "asyncio.Future[Outcome]"]
 
 
 class InFlight:
-    """Tells its outcome once, to the waiters of this event loop and to the shared cache. With
-    `flights` there is a future among them under its key. Close it in any case."""
+    """Publishes its outcome once: to the waiters in this event loop and to the shared cache. If
+    `flights` is given, it contains a future under `key`. Always close it."""
 
     def __init__(
         self,
@@ -46,11 +47,11 @@ class InFlight:
         self._is_closed = False
 
     def set_lease(self, lease: Lease) -> None:
-        """Flies for other processes too."""
+        """Makes requests in other processes wait for this flight too."""
         self._lease = lease
 
     def finish(self, answer: CachedAnswer) -> None:
-        """Brings back an answer. One that is too large is as good as refused."""
+        """Stores and publishes an answer. One that is too large is not cached."""
         if len(answer.body) > MAX_ENTRY_BYTES:
             self.finish_uncacheable()
         else:
@@ -59,15 +60,15 @@ class InFlight:
             self._resolve(answer)
 
     def finish_shared(self, answer: CachedAnswer) -> None:
-        """Brings back what another process brought: it is known there already."""
+        """Publishes an answer from the shared cache to the local waiters."""
         self._resolve(answer)
 
     def finish_uncacheable(self) -> None:
-        """Brings back an answer that is not kept."""
+        """Tells the waiters that the answer may not be cached."""
         self._resolve(FlightFailure.NOT_KEPT)
 
     async def close(self) -> None:
-        """Tells the other processes, or gives the lease back."""
+        """Writes the answer to the shared cache, or releases the lease if there is none."""
         if self._is_closed:
             return
         self._is_closed = True

@@ -1,6 +1,6 @@
-"""Idempotency keys: how one looks, for whom it counts, and what a request under it may get.
+"""Idempotency keys: parsing, scoping and replay rules.
 
-Where answers are kept and who waits for whom is in `shelf`, when they are asked for in `cached`.
+`single_flight` stores the answers, `executor` applies the rules.
 """
 
 import re
@@ -11,7 +11,7 @@ from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.hidden_fields import HidesFields
 from llm_routing.core.types import FinishReason, Idempotency
 
-from .rules import digest, owned_key
+from .keys import digest, owned_key
 
 MAX_KEY_CHARACTERS: Final = 255
 FIELD: Final = "idempotency-key"
@@ -23,23 +23,26 @@ _ESCAPED: Final = re.compile(r"\\(.)")
 
 
 def unquoted(header: str) -> str:
-    """The key in a header: a string of structured fields (RFC 9651, 3.3.3), as the draft has it,
-    is unquoted; anything else, as most clients send it, is the key itself. Raises `InvalidRequest`
-    where there are several: a header that is repeated comes as one, joined by commas."""
+    """Returns the key in a header.
+
+    A string of structured fields (RFC 9651, 3.3.3) is unquoted, as the IETF draft has it; any other
+    value is the key itself, as most clients send it. Raises `InvalidRequest` if there are several
+    keys: repeated headers arrive joined by commas.
+    """
     quoted = _QUOTED.fullmatch(header)
     if quoted is not None:
         return _ESCAPED.sub(r"\1", quoted[1])
     if "," in header:
         raise InvalidRequest(
-            "There is one Idempotency-Key for a request; with a comma in it, it is quoted.",
+            "A request has one Idempotency-Key. A key that contains a comma must be quoted.",
             field=FIELD,
         )
     return header
 
 
 def idempotency(key: str, scope: str, request: Iterable[str | bytes]) -> Idempotency:
-    """A key for `request`, whose every byte counts. Raises `InvalidRequest` for a key that is not
-    1 to 255 characters of printable ASCII."""
+    """Returns the key with a digest of `request`, all bytes of which must be equal for a replay.
+    Raises `InvalidRequest` unless the key is 1 to 255 characters of printable ASCII."""
     if not _KEY.fullmatch(key):
         raise InvalidRequest(
             f"An idempotency key is 1 to {MAX_KEY_CHARACTERS} characters of printable ASCII.",
@@ -49,8 +52,8 @@ def idempotency(key: str, scope: str, request: Iterable[str | bytes]) -> Idempot
 
 
 class IdempotencyRule(HidesFields, frozen=True):
-    """Rules for the answers stored under idempotency keys. An answer is stored for `ttl`
-    seconds under `key`, for requests with the same `fingerprint`; both are digests."""
+    """The rule for answers stored under an idempotency key. An answer is stored for `ttl` seconds
+    under `key`, for requests with the same `fingerprint`; both are digests."""
 
     hidden_fields: ClassVar = frozenset({"key", "fingerprint"})
 
@@ -61,26 +64,27 @@ class IdempotencyRule(HidesFields, frozen=True):
     must_wait: ClassVar[bool] = True
 
     def is_cacheable(self, answer: object) -> bool:
-        """Every whole answer: the caller may not have got it, and it is paid for."""
+        """Returns True: every whole answer is stored, because it is paid for and may not have
+        reached the caller."""
         return True
 
     def is_stream_cacheable(
         self, reasons: Iterable[FinishReason | None], *, has_content: bool, calls_tools: bool
     ) -> bool:
-        """Every stream that came to its end."""
+        """Returns True: every complete stream is stored."""
         return True
 
 
 def idempotency_rule(
-    asked: Idempotency | None, tenant: str, ttl: float, secret: bytes
+    sent: Idempotency | None, tenant: str, ttl: float, secret: bytes
 ) -> IdempotencyRule | None:
-    """The rule for a request of `tenant`; None where it has no key, or a `ttl` of 0 says that keys
-    mean nothing."""
-    if asked is None or ttl <= 0:
+    """Returns the rule for a request of `tenant`; None if it has no key or a `ttl` of 0 turns
+    idempotency keys off."""
+    if sent is None or ttl <= 0:
         return None
-    whose = (_VERSION, tenant, asked.scope)
+    owner = (_VERSION, tenant, sent.scope)
     return IdempotencyRule(
         ttl,
-        owned_key(secret, tenant, digest(secret, ("idempotency key", *whose, asked.key))),
-        digest(secret, ("idempotent request", *whose, asked.fingerprint)),
+        owned_key(secret, tenant, digest(secret, ("idempotency key", *owner, sent.key))),
+        digest(secret, ("idempotent request", *owner, sent.fingerprint)),
     )

@@ -1,6 +1,6 @@
-"""Answers of one kind: where they are kept, and who waits for whom where several want the same.
+"""Cached answers with single-flight: concurrent identical requests wait for the first.
 
-What is kept, under which key, is the rules' to say (`cache`, `idempotency`).
+`rules` and `idempotency` decide what is stored under which key.
 """
 
 import asyncio
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.errors import DeadlineExceeded
 from llm_routing.core.ports import (
     CacheHit,
@@ -21,7 +22,7 @@ from llm_routing.core.timers import running_loop
 
 from .flight import FlightFailure, InFlight, InFlightByKey
 from .idempotency import IdempotencyRule
-from .rules import CachedAnswer, CacheRule
+from .rules import CacheRule
 
 T = TypeVar("T")
 Rule = CacheRule | IdempotencyRule
@@ -32,8 +33,8 @@ MAX_POLL_SECONDS = 0.1
 
 
 class SingleFlightCache:
-    """Answers in the memory of the process and, with `shared`, among processes. One for a
-    router."""
+    """A cache in the memory of the process and, with `shared`, among processes. One per router and
+    kind of rule."""
 
     def __init__(self, memory: ResponseCache, shared: SharedCache | None, clock: Clock) -> None:
         self.memory = memory
@@ -51,9 +52,12 @@ class SingleFlightCache:
         deadline: float,
         read: Callable[[CachedAnswer], T | None],
     ) -> T | InFlight:
-        """Returns the cached answer, or that of an identical request, as `read` returns it; else a
-        flight. `read` returns None for an answer that it cannot read; its exceptions are raised.
-        Raises `DeadlineExceeded` if the rule must wait and `deadline` (monotonic) is over."""
+        """Returns the cached answer, or that of an identical request, as `read` returns it;
+        otherwise a flight.
+
+        `read` returns None for an answer that it cannot parse; its exceptions are raised. Raises
+        `DeadlineExceeded` if the rule must wait and `deadline` (monotonic seconds) passes.
+        """
         found = await self._look(key, rule, deadline, read) if rule.reads else None
         if found is None:
             found = InFlight(key, rule.ttl, self.memory, self._shared)
@@ -64,7 +68,7 @@ class SingleFlightCache:
         return found
 
     async def aclose(self) -> None:
-        """Closes the connections of the running event loop."""
+        """Closes the shared cache's connections in the running event loop."""
         if self._shared is not None:
             await self._shared.aclose()
 
@@ -75,7 +79,7 @@ class SingleFlightCache:
         deadline: float,
         read: Callable[[CachedAnswer], T | None],
     ) -> T | InFlight | None:
-        """An answer, the flight that others wait for, or None to go alone."""
+        """Returns an answer, or a flight that others wait for, or None to call upstream alone."""
         loop = running_loop()
         flights = self._flights.get(loop)
         if flights is None:
@@ -111,7 +115,8 @@ class SingleFlightCache:
         deadline: float,
         read: Callable[[CachedAnswer], T | None],
     ) -> T | InFlight:
-        """Returns the answer of another process, else a flight, with a lease if there was one."""
+        """Returns the answer of another process; otherwise a flight, with a lease if one was
+        granted."""
         try:
             claimed = await self._claim(shared, key, rule, deadline)
             if isinstance(claimed, CacheHit):
@@ -130,7 +135,7 @@ class SingleFlightCache:
     async def _claim(
         self, shared: SharedCache, key: str, rule: Rule, deadline: float
     ) -> CacheHit | Lease | LeaseUnavailable:
-        """Returns the result of `SharedCache.claim` when the lease is free or the wait is over."""
+        """Returns the result of `SharedCache.claim` once the lease is free or the wait is over."""
         until = self._clock.monotonic() + self._patience(rule, deadline)
         poll = MIN_POLL_SECONDS
         while (claimed := await shared.claim(key, rule.ttl)) is LeaseUnavailable.BUSY:
@@ -142,8 +147,9 @@ class SingleFlightCache:
         return claimed
 
     def _patience(self, rule: Rule, deadline: float) -> float:
-        """Seconds to wait for another's answer: half of what is left, so that there is time to go
-        alone where the one who leads does not come back; all of it for who may not go alone."""
+        """Returns the seconds to wait for another request's answer: all of the remaining time if
+        the rule must wait, else half of it, so that there is time to call upstream if the leader
+        fails."""
         left = max(0.0, deadline - self._clock.monotonic())
         return left if rule.must_wait else left / 2
 
@@ -151,6 +157,6 @@ class SingleFlightCache:
 def _out_of_patience(rule: Rule) -> FlightFailure:
     if rule.must_wait:
         raise DeadlineExceeded(
-            "Time ran out before the first request with this idempotency key had its answer."
+            "Time ran out before the first request with this idempotency key was answered."
         )
     return FlightFailure.NOT_KEPT

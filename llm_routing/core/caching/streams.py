@@ -1,6 +1,6 @@
-"""A streamed answer and the cache: recorded on its way to one caller, replayed to the next.
+"""Streams and the cache: recording a stream on its way to the caller, and replaying a stored one.
 
-When the cache is asked, and by whom, is in `cached`.
+`executor` decides when the cache is used.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Self
 
+from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.errors import LLMError
 from llm_routing.core.events import (
     AnswerEnded,
@@ -22,14 +23,14 @@ from llm_routing.core.ports import FrameStream, StreamAccount, StreamParser
 from llm_routing.core.types import AttemptSummary, FinishReason, Usage
 
 from .flight import InFlight
-from .rules import MAX_ENTRY_BYTES, CachedAnswer
+from .rules import MAX_ENTRY_BYTES
 from .single_flight import Rule
 
 REPLAY_BYTES = 16 * 1024
 
 
 class RecordedStream:
-    """Passes a stream on and keeps what passed, once it is complete and if it ended well."""
+    """Passes a stream through and stores it at its end if it may be served again."""
 
     def __init__(
         self,
@@ -49,12 +50,12 @@ class RecordedStream:
 
     @property
     def account(self) -> StreamAccount | None:
-        """The facts known at the end of the answer."""
+        """See `FrameStream`."""
         return self._stream.account
 
     @property
     def attempts(self) -> tuple[AttemptSummary, ...]:
-        """As of the stream itself."""
+        """See `FrameStream`."""
         return self._stream.attempts
 
     def __aiter__(self) -> Self:
@@ -71,7 +72,7 @@ class RecordedStream:
         return batch
 
     async def aclose(self) -> None:
-        """Ends the upstream call. An answer that was not read to its end is not kept."""
+        """Ends the upstream call. An answer that was not read to its end is not stored."""
         try:
             await self._stream.aclose()
         finally:
@@ -103,7 +104,7 @@ class RecordedStream:
         is_good = self._rule.is_stream_cacheable(
             self._reasons, has_content=self._has_content, calls_tools=self._calls_tools
         )
-        # An answer of several targets is no body that could be read again.
+        # The bytes of several targets do not form one parsable body.
         if is_good and not self._stream.attempts:
             account = self._stream.account
             usage = account.usage if account else None
@@ -114,7 +115,7 @@ class RecordedStream:
 
 @dataclass(frozen=True, slots=True)
 class _FromCache:
-    """The end of a replayed stream: the tokens of the original answer, and no cost."""
+    """The account of a replayed stream: the tokens of the original answer, and no cost."""
 
     usage: Usage | None
     cost: Decimal | None = Decimal(0)
@@ -122,8 +123,8 @@ class _FromCache:
 
 
 class ReplayedStream:
-    """The frames of a cached answer, in batches of some kilobytes. Raises `UpstreamError` at once
-    for a body that is no longer read as an answer."""
+    """The frames of a cached answer, in batches of some kilobytes. The constructor raises
+    `UpstreamError` if the body cannot be parsed."""
 
     def __init__(self, answer: CachedAnswer, parser: StreamParser) -> None:
         self.account: StreamAccount = _FromCache(answer.usage)
@@ -144,7 +145,7 @@ class ReplayedStream:
         return batch
 
     async def aclose(self) -> None:
-        """There is nothing to close."""
+        """Stops the replay."""
         self._is_ended = True
 
     def _read(self) -> Sequence[Frame]:
@@ -155,7 +156,7 @@ class ReplayedStream:
         frames = self._parser.feed(piece) if piece else self._parser.close()
         if self._parser.failure is not None:
             raise self._parser.failure
-        # Nothing follows it in a batch; see `AnswerStream`.
+        # It is always the last event of a batch; see `AnswerStream`.
         last = frames[-1].events[-1:] if frames else ()
         self._is_ended = not piece or any(isinstance(event, AnswerEnded) for event in last)
         usage = self.account.usage

@@ -16,7 +16,7 @@ from llm_routing.backends.redis.breakers import SharedBreakers
 from llm_routing.backends.redis.guard import GuardedRedis, RedisCalls, RedisUnavailable
 from llm_routing.backends.redis.trouble import RedisTrouble
 from llm_routing.core.breaker import BreakerRules, Rejected
-from llm_routing.core.caching.rules import CachedAnswer
+from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.errors import ServerFailed
 from llm_routing.core.ports import CacheHit
 from llm_routing.crypto.in_transit import Sealing, Signing

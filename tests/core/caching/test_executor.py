@@ -11,9 +11,10 @@ from msgspec import structs
 
 from llm_routing.backends.memory import MemoryCache
 from llm_routing.core.attempts.calls import Call
+from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.caching import executor as cached
 from llm_routing.core.caching.executor import CachedExecutor, CachedResult
-from llm_routing.core.caching.rules import MAX_ENTRY_BYTES, CachedAnswer, CacheRule
+from llm_routing.core.caching.rules import MAX_ENTRY_BYTES, CacheRule
 from llm_routing.core.caching.single_flight import SingleFlightCache
 from llm_routing.core.content import TextPart
 from llm_routing.core.errors import (

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.caching.executor import CachedResult
 from llm_routing.core.caching.idempotency import (
     IdempotencyRule,
@@ -16,7 +17,8 @@ from llm_routing.core.caching.idempotency import (
     idempotency_rule,
     unquoted,
 )
-from llm_routing.core.caching.rules import MAX_ENTRY_BYTES, CachedAnswer, CacheRule, owner_of
+from llm_routing.core.caching.keys import owner_of
+from llm_routing.core.caching.rules import MAX_ENTRY_BYTES, CacheRule
 from llm_routing.core.caching.single_flight import Rule
 from llm_routing.core.caching.streams import ReplayedStream
 from llm_routing.core.errors import (

@@ -10,18 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from llm_routing.core.caching.rules import (
-    MAX_TTL,
-    CachedAnswer,
-    CacheRule,
-    LRUCache,
-    answer_from_json,
-    answer_to_json,
-    cache_rule,
-    digest,
-    is_cacheable_completion,
-    owned_key,
-)
+from llm_routing.core.cached_answer import CachedAnswer, answer_from_json, answer_to_json
+from llm_routing.core.caching.keys import digest, owned_key
+from llm_routing.core.caching.lru import LRUCache
+from llm_routing.core.caching.rules import MAX_TTL, CacheRule, cache_rule, is_cacheable_completion
 from llm_routing.core.content import (
     ForeignPart,
     ForeignTool,
