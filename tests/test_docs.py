@@ -1,9 +1,11 @@
 """The documentation names what the code has, all of it and nothing else."""
 
 import re
+from argparse import ArgumentParser
 from pathlib import Path
 
-from django.core.management import get_commands
+from django.core.management import get_commands, load_command_class
+from django.core.management.base import BaseCommand
 
 import llm_routing
 from llm_routing import errors, events
@@ -146,10 +148,32 @@ def test_every_public_name_is_in_the_reference() -> None:
         assert f".. automodule:: {module.__name__}\n" in page
 
 
-def test_every_command_is_named_in_the_readme() -> None:
+def test_every_command_has_its_row_with_its_options_and_is_named_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
+    documented = {name: cells for name, cells in rows("commands.md").items() if "." not in name}
     ours = [name for name, app in get_commands().items() if app == "llm_routing"]
+    assert set(documented) == set(ours), "rows of docs/commands.md"
     assert [name for name in ours if name not in readme] == [], "commands in README.md"
+    of_django = {action.dest for action in BaseCommand().create_parser("manage.py", "")._actions}
+    of_migrate = {action.dest for action in create_parser("migrate")._actions}
+    for name in ours:
+        actions = [a for a in create_parser(name)._actions if a.dest not in of_django]
+        if name == "llm_migrate":
+            actions = [action for action in actions if action.dest not in of_migrate]
+        options = {word for action in actions for word in action.option_strings}
+        assert set(re.findall("--[a-z-]+", documented[name][0])) == options, name
+
+
+def create_parser(command: str) -> ArgumentParser:
+    """Returns the parser of a command's arguments."""
+    return load_command_class(get_commands()[command], command).create_parser("manage.py", command)
+
+
+def test_every_check_has_its_row() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "llm_routing").rglob("*.py"))
+    ids = set(re.findall(r'id="(llm_routing\.[EW]\d+)"', source))
+    documented = {name for name in rows("commands.md") if name.startswith("llm_routing.")}
+    assert documented == ids, "rows of docs/commands.md"
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:

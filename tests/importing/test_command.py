@@ -91,11 +91,22 @@ def test_names_through_another_vendor(written):
     assert [row.name for row in Provider.objects.all()] == ["openrouter"]
 
 
-@pytest.mark.parametrize("command", ["migrate_llm_router", "setup_llm_configuration"])
-def test_without_tables_it_says_which_command_makes_them(command, written, tmp_path):
+@pytest.mark.parametrize(
+    "command",
+    [
+        "create_llm_key ci",
+        "llm_discover_models",
+        "llm_health_sweep",
+        "llm_prune --days 1",
+        "migrate_llm_router --from PATH",
+        "setup_llm_configuration",
+    ],
+)
+def test_without_tables_a_command_says_which_one_makes_them(command, written, tmp_path):
     path = written("MODEL_MAPPINGS = {'debugging': 'openai/gpt-6-luna'}\n")
+    arguments = command.replace("PATH", str(path)).split()
     outcome = subprocess.run(
-        [sys.executable, "manage.py", command, *(["--from", path] if "migrate" in command else [])],
+        [sys.executable, "manage.py", *arguments],
         cwd=ROOT,
         env={
             "DATABASE_URL": f"sqlite:///{tmp_path}/new.sqlite3",
@@ -107,7 +118,7 @@ def test_without_tables_it_says_which_command_makes_them(command, written, tmp_p
         check=False,
         timeout=60,
     )
-    assert outcome.returncode == (2 if "migrate" in command else 1)
+    assert outcome.returncode == 2
     assert outcome.stderr == (
         "CommandError: The database cannot be used: OperationalError. "
         "If it has no tables yet: manage.py migrate\n"

@@ -12,8 +12,9 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError
 
+from llm_routing.management.database import database_error
 from llm_routing.models import ApiKey
-from llm_routing.models.databases import as_stored, as_utc, atomic
+from llm_routing.models.databases import DATABASE_ERRORS, as_stored, as_utc, atomic
 
 
 def moment(text: str) -> datetime:
@@ -61,12 +62,15 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Print name, key and prefix.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        key, clear_text = self._issue(
-            options["name"].strip(),
-            options["tenant"].strip(),
-            options["expires"],
-            options["metrics"],
-        )
+        try:
+            key, clear_text = self._issue(
+                options["name"].strip(),
+                options["tenant"].strip(),
+                options["expires"],
+                options["metrics"],
+            )
+        except DATABASE_ERRORS as error:
+            raise database_error(error) from None
         if options["json"]:
             self.stdout.write(
                 json.dumps({"name": key.name, "key": clear_text, "prefix": key.prefix})

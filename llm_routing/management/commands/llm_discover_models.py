@@ -14,11 +14,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from llm_routing.discovery import DiscoveryReport, ProviderReport, UnknownProvider
 from llm_routing.factory import discover_models
-from llm_routing.management.database import database_error
+from llm_routing.management.database import COULD_NOT_RUN, database_error
 from llm_routing.models.databases import DATABASE_ERRORS
 
 PROVIDER_FAILED = 1
-COULD_NOT_RUN = 2
 
 
 class Command(BaseCommand):
@@ -51,7 +50,7 @@ class Command(BaseCommand):
         except (UnknownProvider, ImproperlyConfigured) as error:
             raise CommandError(str(error), returncode=COULD_NOT_RUN) from None
         except DATABASE_ERRORS as error:
-            raise database_error(error, returncode=COULD_NOT_RUN) from error
+            raise database_error(error) from error
         if options["json"]:
             self.stdout.write(json.dumps(report.as_json(), indent=2))
         elif options["verbosity"] >= 1:

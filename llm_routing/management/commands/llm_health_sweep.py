@@ -26,12 +26,11 @@ from llm_routing.health.sweep import (
     SweepStopped,
 )
 from llm_routing.health.sweeper import sweep_forever
-from llm_routing.management.database import database_error
+from llm_routing.management.database import COULD_NOT_RUN, database_error
 from llm_routing.models.databases import DATABASE_ERRORS
 from llm_routing.process.background import stop_background
 
 UNHEALTHY = 1
-COULD_NOT_RUN = 2
 MAX_WAIT = 60.0
 
 
@@ -118,7 +117,7 @@ class Command(BaseCommand):
         except SweepStopped:
             raise CommandError("Stopped.", returncode=COULD_NOT_RUN) from None
         except DATABASE_ERRORS as error:
-            raise database_error(error, returncode=COULD_NOT_RUN) from error
+            raise database_error(error) from error
         if report is None:
             raise CommandError(
                 f"Another sweeper has been at work for {MAX_WAIT:.0f} seconds.",

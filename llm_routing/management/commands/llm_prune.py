@@ -34,5 +34,5 @@ class Command(BaseCommand):
                 batch = prune_batch(days)
                 removed += batch
         except (DatabaseError, InterfaceError) as error:
-            raise database_error(error, returncode=2) from None
+            raise database_error(error) from None
         self.stdout.write(f"Removed {removed} usage records older than {days:g} days.")

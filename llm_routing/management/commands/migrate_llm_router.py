@@ -17,13 +17,12 @@ from llm_routing.importing.report import MigrationReport
 from llm_routing.importing.source import read
 from llm_routing.importing.text import CannotRead
 from llm_routing.importing.write import migrate
-from llm_routing.management.database import database_error
+from llm_routing.management.database import COULD_NOT_RUN, database_error
 from llm_routing.models.databases import DATABASE_ERRORS
 from llm_routing.setup.report import Action
 from llm_routing.vendors import VENDORS
 
 NOT_WHOLE = 1
-COULD_NOT_RUN = 2
 
 
 class Command(BaseCommand):
@@ -72,7 +71,7 @@ class Command(BaseCommand):
         except ImproperlyConfigured as error:
             raise CommandError(str(error), returncode=COULD_NOT_RUN) from None
         except DATABASE_ERRORS as error:
-            raise database_error(error, returncode=COULD_NOT_RUN) from None
+            raise database_error(error) from None
         if options["json"]:
             self.stdout.write(json.dumps(report.as_json(), indent=2))
         elif options["verbosity"] >= 1:

@@ -35,7 +35,7 @@ class Command(BaseCommand):
         try:
             report = configure(dry_run=options["dry_run"])
         except DATABASE_ERRORS as error:
-            raise database_error(error, returncode=1) from error
+            raise database_error(error) from error
         if options["json"]:
             self.stdout.write(json.dumps(report.as_json(), indent=2))
             return
