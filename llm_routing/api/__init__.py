@@ -53,7 +53,7 @@ def get_api() -> "GatewayAPI":
 
 
 def unknown_path_error(path: str) -> UnknownEndpoint:
-    """Returns the error for a request to `path` outside our prefixes that bears one of our keys."""
+    """Returns the error for an authenticated request to `path`, which is outside our prefixes."""
     return unknown_endpoint_error(path, get_api().endpoints, NAMESPACE)
 
 
@@ -65,14 +65,14 @@ _DIRECT_ENDPOINTS = {
 """The endpoints that `llm_routing.asgi` serves without Django's requests and responses."""
 
 _OPENAI_ONLY = {f"{WIRE_PREFIX}chat/completions", f"{WIRE_PREFIX}embeddings"}
-"""Endpoints that Anthropic's API does not have; the header of its clients has no effect on them."""
+"""Endpoints that Anthropic's API lacks; the header of Anthropic's clients has no effect on them."""
 
 
 class LocalSwagger(Swagger):
     """Swagger UI without scripts, styles or images from other servers or inside the page.
 
-    Its files come from the static files of ninja's app. Without that app, ninja would load them
-    from a CDN; our page is plain HTML instead.
+    Serves the static files of ninja's app. If that app is not installed, ninja would load the files
+    from a CDN; this page is plain HTML instead.
     """
 
     def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
@@ -106,7 +106,7 @@ class GatewayAPI(NinjaAPI):
         found: list[URLResolver | URLPattern] = []
         for pattern in patterns:
             assert isinstance(pattern, URLPattern)
-            # ninja's root would take the place of the project's home page.
+            # ninja's root view would replace the project's home page.
             if pattern.name == "api-root":
                 continue
             if pattern.name in ("openapi-json", "openapi-view"):
@@ -127,7 +127,7 @@ class GatewayAPI(NinjaAPI):
         return found, app_name, namespace
 
     def on_exception(self, request: HttpRequest, exc: Any) -> HttpResponse:
-        """Leaves every exception to `with_error_envelope`."""
+        """Passes every exception on to `with_error_envelope`."""
         raise exc
 
     def get_root_path(self, path_params: dict[str, Any]) -> str:
@@ -135,8 +135,8 @@ class GatewayAPI(NinjaAPI):
         return "/"
 
     def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
-        """Returns the document with the bodies that the formats read. It is built once, because
-        that takes a fifth of a second and anybody may request it."""
+        """Returns the document with the bodies that the formats read. Builds it once, because
+        building takes 200 ms and requests need no key."""
         if self._document is None:
             self._document = super().get_openapi_schema()
             complete_document(self._document)
@@ -149,8 +149,8 @@ def _paths_without_parameters(patterns: Sequence[URLResolver | URLPattern]) -> S
 
 
 def _envelope_of(route: str) -> EnvelopeOf:
-    """Returns the error envelope of a route. Where clients of both formats come (they list models
-    and request unknown paths) it depends on the request's headers."""
+    """Returns the error envelope of a route. Routes that clients of both formats use (lists of
+    models, unknown paths) choose it by the request's headers."""
     if route.startswith(NATIVE_PREFIX) or not route.startswith(WIRE_PREFIX):
         return lambda headers: NATIVE
     if f"{route}/".startswith(MESSAGES_PREFIX):

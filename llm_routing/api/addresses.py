@@ -1,7 +1,7 @@
-"""The addresses that callers can use, as OpenAI's and Anthropic's lists of models.
+"""Lists the addresses that callers can use, in the shape of OpenAI's and Anthropic's model lists.
 
-Use cases, use cases with a tier, models and aliases stand side by side: each may be sent as
-`model`. The native lists are in `native`.
+Use cases, use cases with a tier, models and aliases are all listed: each may be sent as `model`.
+The native lists are in `native`.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ _LIFECYCLES = (_ACTIVE, "deprecated", "retired")
 
 
 def addresses(table: RoutingTable) -> dict[str, tuple[str, str]]:
-    """Everything that may stand in `model`, with its owner and a name to show."""
+    """Returns every valid value of `model`, with its owner and display name."""
     found: dict[str, tuple[str, str]] = {}
     for use_case, tiers in sorted(table.use_cases.items()):
         found[use_case] = (OWNER, use_case)
@@ -35,7 +35,7 @@ def addresses(table: RoutingTable) -> dict[str, tuple[str, str]]:
 
 
 def find(table: RoutingTable, address: str) -> tuple[str, str]:
-    """The owner and name of one address. Raises `UnknownModel`, which names what exists."""
+    """Returns owner and name of one address. Raises `UnknownModel`, which lists the known ones."""
     known = addresses(table)
     if address not in known:
         if reason := inactive_reason(table, address):
@@ -73,9 +73,9 @@ def anthropic_model(address: str, name: str) -> dict[str, Any]:
 
 
 def anthropic_list(table: RoutingTable, query: QueryDict) -> dict[str, Any]:
-    """One page (`limit`, `after_id`, `before_id`, `lifecycle[]`) of
-    https://platform.claude.com/docs/en/api/models/list; without a limit, as much as a page may
-    hold. A model that is gone bounds nothing, as an empty id does. Raises `InvalidRequest`."""
+    """Returns one page (`limit`, `after_id`, `before_id`, `lifecycle[]`) of
+    https://platform.claude.com/docs/en/api/models/list; without a limit, a page of the maximum
+    size. An empty ID, or the ID of a model that is gone, is ignored. Raises `InvalidRequest`."""
     found = []
     if _wants_active(query):
         found = [anthropic_model(address, name) for address, (_, name) in addresses(table).items()]
@@ -96,7 +96,7 @@ def anthropic_list(table: RoutingTable, query: QueryDict) -> dict[str, Any]:
 
 
 def _wants_active(query: QueryDict) -> bool:
-    """Whether the list shall hold active models; all of ours are active."""
+    """Returns whether the list includes active models; all of ours are active."""
     wanted = query.getlist("lifecycle[]") or query.getlist("lifecycle")
     if any(lifecycle not in _LIFECYCLES for lifecycle in wanted):
         known = ", ".join(_LIFECYCLES)

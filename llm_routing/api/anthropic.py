@@ -1,4 +1,4 @@
-"""`/v1/messages` as Anthropic's clients know it. The wire format itself is in `formats`."""
+"""`/v1/messages`, as Anthropic's clients use it. The wire format is in `formats`."""
 
 import re
 
@@ -32,14 +32,14 @@ router = Router(auth=KEY_REQUIRED, tags=["Anthropic-compatible"])
     operation_id="create_message",
 )
 async def messages(request: GatewayRequest) -> HttpResponseBase:
-    """A message. `model` is a use case (`debugging`), a use case with a tier
+    """Creates a message. `model` is a use case (`debugging`), a use case with a tier
     (`debugging:premium`), `provider/model_id` or an alias. Fields that are not listed here are
-    passed to vendors of the same format unchanged."""
+    passed unchanged to vendors of the same format."""
     return await as_response(await answer_message(request), request)
 
 
 async def answer_message(request: AuthenticatedRequest) -> EndpointResponse:
-    """The answer to a message. Raises `LLMError`."""
+    """Returns the response to a message request. Raises `LLMError`."""
     body, idempotency = read_idempotent(request)
     llm_request = _with_beta(request, MESSAGES.read_request(body))
     return await complete(
@@ -58,7 +58,7 @@ async def answer_message(request: AuthenticatedRequest) -> EndpointResponse:
     operation_id="count_message_tokens",
 )
 async def count_tokens(request: GatewayRequest) -> HttpResponseBase:
-    """The tokens of a prompt: the vendor's own count where it has one, else an estimate."""
+    """Counts the tokens of a prompt: the vendor's own count if it has one, else an estimate."""
     llm_request = _with_beta(request, MESSAGES.read_count_tokens_request(read_json(request)))
     llm_request = replace(llm_request, timeout=request_timeout(request.headers))
     gateway = await get_llm_router()
@@ -67,8 +67,8 @@ async def count_tokens(request: GatewayRequest) -> HttpResponseBase:
 
 
 def _with_beta(request: AuthenticatedRequest, llm_request: LLMRequest) -> LLMRequest:
-    """The request with the beta features its caller asked for, which a vendor of this format is
-    asked for too. https://platform.claude.com/docs/en/api/beta-headers"""
+    """Adds the beta features of the caller's header, which are sent to vendors of this format too.
+    https://platform.claude.com/docs/en/api/beta-headers"""
     beta = request.headers.get(BETA, "")
     if not beta or not _BETA_NAMES.fullmatch(beta) or llm_request.source is None:
         return llm_request

@@ -1,6 +1,6 @@
-"""API keys in the headers of a request: a bearer token or `x-api-key`, on every endpoint alike.
+"""API keys in the headers of a request: a bearer token or `x-api-key`, on every endpoint.
 
-Whether a key is good is for `llm_routing.access.api_keys`.
+`llm_routing.access.api_keys` decides whether a key is valid.
 """
 
 from collections.abc import Mapping
@@ -22,12 +22,14 @@ class BearerKey(HttpBearer):
     """`Authorization: Bearer sk-llm-…`"""
 
     async def __call__(self, request: HttpRequest) -> Caller | None:
-        """The caller; None without such a header. Raises `Unauthenticated`, `AccessUnavailable`."""
+        """Returns the caller, or None without such a header. Raises `Unauthenticated`,
+        `AccessUnavailable`."""
         key = _bearer_key(request.headers)
         return None if key is None else await self.authenticate(request, key)
 
     async def authenticate(self, request: HttpRequest, token: str) -> Caller:
-        """The caller who bears `token`. Raises `Unauthenticated`, `AccessUnavailable`."""
+        """Returns the caller with the key `token`. Raises `Unauthenticated`,
+        `AccessUnavailable`."""
         return await _authenticated(request, token)
 
 
@@ -50,7 +52,7 @@ KEY_REQUIRED = [BearerKey(), HeaderKey()]
 
 
 async def optional_caller(request: HttpRequest | AddressedRequest) -> Caller | None:
-    """The caller, None where the request bears no key. Raises as the classes above do."""
+    """Returns the caller, or None if the request has no key. Raises like the classes above."""
     key = _bearer_key(request.headers)
     if key is None:
         key = request.headers.get(HeaderKey.param_name)
@@ -58,8 +60,8 @@ async def optional_caller(request: HttpRequest | AddressedRequest) -> Caller | N
 
 
 async def _authenticated(request: HttpRequest | AddressedRequest, key: str) -> Caller:
-    """Checks the key once for a request of Django's, which several layers may ask for it, so that
-    a refused key is counted once."""
+    """Checks the key of a Django request once, although several layers ask for the caller. So a
+    rejected key is counted once."""
     if not isinstance(request, HttpRequest):
         refuse_plain_http(request.scope)
         return await api_keys.authenticate(key, request.client_address)

@@ -17,8 +17,8 @@ from llm_routing.serving.request_limits import body_too_large
 
 
 def read_json(request: IncomingRequest) -> Any:
-    """Returns the decoded body, whatever Content-Type says. Raises `Overloaded` and
-    `RequestTooLarge`, both before reading if Content-Length tells, and `InvalidRequest` with the
+    """Returns the decoded body, whatever its Content-Type. Raises `Overloaded` and
+    `RequestTooLarge`, both before reading if Content-Length is sent, and `InvalidRequest` with the
     position of a syntax error."""
     return _decoded(_read_plain(request))
 
@@ -35,10 +35,10 @@ def read_idempotent(request: IncomingRequest) -> tuple[Any, Idempotency | None]:
 
 
 def read_body(request: IncomingRequest, limit: int) -> bytes:
-    """The whole body, `limit` bytes at most. Raises `RequestTooLarge`.
+    """Returns the whole body, at most `limit` bytes. Raises `RequestTooLarge`.
 
-    Read from the stream: `request.body` would hold it against DATA_UPLOAD_MAX_MEMORY_SIZE, which
-    is made for forms.
+    Reads the stream, because `request.body` enforces DATA_UPLOAD_MAX_MEMORY_SIZE, which is meant
+    for forms.
     """
     announced = request.headers.get("content-length", "")
     if not (announced.isdecimal() and int(announced) > limit):

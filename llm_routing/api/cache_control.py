@@ -1,6 +1,7 @@
-"""`Cache-Control` of a request, as far as it concerns the response cache (RFC 9111, section 5.2.1).
+"""The request header `Cache-Control`, as far as it affects the response cache (RFC 9111, section
+5.2.1).
 
-It only ever narrows what the body allows.
+It only restricts what the body allows.
 """
 
 from msgspec.structs import replace
@@ -9,9 +10,9 @@ from llm_routing.core.types import LLMRequest
 
 
 def with_cache_control(request: LLMRequest, header: str | None) -> LLMRequest:
-    """The request under its header: `no-store` leaves the cache alone, `no-cache` takes nothing
-    from it but fills it anew, `max-age` says how many seconds old an answer may be. Other
-    directives, and what cannot be read, change nothing."""
+    """Applies the header to the request: `no-store` bypasses the cache, `no-cache` skips reading
+    and stores the new response, `max-age` limits the age of a cached response in seconds. Other
+    directives and malformed ones are ignored."""
     if not header:
         return request
     directives = dict(_directive(part) for part in header.split(","))

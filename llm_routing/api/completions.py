@@ -1,6 +1,6 @@
-"""Steps that the endpoints share: calling the router, and turning its result into a response.
+"""Steps that the endpoints share: they call the router and turn its result into a response.
 
-What a body means is for the formats and the schemas; errors are rendered at the edge.
+Formats and schemas interpret bodies; `error_envelope` renders errors.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from .streams.pending import PendingStream, ResponseStream, open_within
 if TYPE_CHECKING:
 
     class GatewayRequest(HttpRequest):
-        """A request with what the edge and the check of its key have added."""
+        """A request with the attributes that `with_error_envelope` and the key check have added."""
 
         auth: Caller
         request_id: str
@@ -46,7 +46,7 @@ else:
 
 
 def json_response(content: bytes, facts: RoutingFacts | None = None) -> HttpResponse:
-    """A 200 with `content`, which is JSON already."""
+    """Returns a 200 with `content`, which is already JSON."""
     response = HttpResponse(content, content_type=JSON)
     if facts is not None:
         headers: dict[str, str] = {}
@@ -56,7 +56,7 @@ def json_response(content: bytes, facts: RoutingFacts | None = None) -> HttpResp
 
 
 async def as_response(reply: EndpointResponse, request: HttpRequest) -> HttpResponseBase:
-    """The answer for Django. Under WSGI the event loop ends with the view, so there a stream is
+    """Returns the response for Django. Under WSGI the event loop ends with the view, so a stream is
     read to its end first."""
     content, response = reply.content, HttpResponse(status=reply.status)
     if isinstance(content, bytes):
@@ -81,9 +81,11 @@ async def complete(
     renderer: Callable[[ResponseStream], StreamRenderer],
     idempotency: Idempotency | None,
 ) -> EndpointResponse:
-    """The answer to a chat request, whole or streamed as it says. Raises `LLMError`; of a stream
-    only what fails before its response begins: before its first content, or, where the route holds
-    it back, before callers have waited long enough for a sign of life."""
+    """Returns the response to a chat request, streamed if the request says so.
+
+    Raises `LLMError`. A stream raises only failures before its response begins: before its first
+    content or, if the route buffers it, before a keep-alive is due.
+    """
     router = default_router_if_built() or await get_llm_router()
     headers = request.headers
     llm_request = with_cache_control(llm_request, headers.get("cache-control"))
@@ -107,11 +109,12 @@ async def complete(
     events = EventStream(stream, renderer(stream), request.request_id)
     reply = EndpointResponse(events, dict(HEADERS))
     if isinstance(stream, PendingStream):
-        # Nothing is known yet of who answers.
+        # The answering target is not known yet.
         return reply
     facts = stream.facts
     if facts.cache is not CacheState.HIT and not facts.replayed:
-        # A short stream may have ended by now; its cost is told at its end, as of every stream.
+        # A short stream may have ended by now; its cost is reported at its end, as for every
+        # stream.
         facts = replace(facts, cost=None)
     set_facts(reply.headers, facts)
     log_reused_response(facts, request.request_id, request.auth)

@@ -1,7 +1,7 @@
-"""Completions without Django's requests and responses in between, for `llm_routing.asgi`.
+"""Serves completions for `llm_routing.asgi` without Django's requests and responses.
 
-What an endpoint answers is in the module named after its format, and serves Django's handler too;
-here is what `edge` and ninja's check of the key do around it.
+The modules named after formats hold the endpoints, which also serve Django's handler. This module
+replaces the work of `with_error_envelope` and of ninja's key check around them.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ class Body(Protocol):
     """A body that is received once its caller is known."""
 
     async def fill(self, headers: Mapping[str, str], caller: Caller) -> bool:
-        """Receives it, within its limits; returns False if the caller disconnected."""
+        """Receives the body within its limits; returns False if the caller disconnected."""
 
     def read(self, size: int, /) -> bytes:
         """See `exchange.IncomingRequest`."""
 
 
 class DirectRequest:
-    """`exchange.AuthenticatedRequest` over the scope of ASGI."""
+    """Implements `exchange.AuthenticatedRequest` over the ASGI scope."""
 
     __slots__ = (
         "auth",
@@ -59,13 +59,14 @@ class DirectRequest:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address of the API, as `llm_routing.asgi` serves it."""
+    """One endpoint of the API, as `llm_routing.asgi` serves it."""
 
     answer: Callable[[AuthenticatedRequest], Awaitable[EndpointResponse]]
     envelope_of: EnvelopeOf
 
     async def respond(self, scope: Mapping[str, Any], body: Body) -> EndpointResponse | None:
-        """The answer, whatever goes wrong; None where the caller left before the body had come."""
+        """Returns the response, also after an error; None if the caller left before the body
+        arrived."""
         request = DirectRequest(scope, body)
         headers = request.headers
         request.request_id = request_id = request_id_of(headers)
@@ -103,7 +104,8 @@ def direct_endpoint_of(view: Callable[..., Any]) -> Endpoint | None:
 
 
 def _headers(raw: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
-    """By name, in lower case as ASGI has them. What is repeated is joined, as Django does it."""
+    """Returns the headers by name, in lower case as in ASGI. Repeated headers are joined, as in
+    Django."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
     if len(headers) < len(raw):
         values: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The outermost layer of every endpoint: a request id, and an envelope for whatever goes wrong."""
+"""The outermost layer of every endpoint: sets a request ID and renders every error."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -24,8 +24,8 @@ EnvelopeOf = Callable[[Mapping[str, str]], Envelope]
 
 
 def with_error_envelope(view: View, envelope_of: EnvelopeOf) -> View:
-    """The view with an answer for every exception, in the endpoint's envelope, and one to HEAD
-    wherever there is one to GET."""
+    """Wraps a view: renders every exception in the endpoint's envelope, and answers HEAD where the
+    view answers GET."""
 
     async def edge(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         request_id = request_id_of(request.headers)
@@ -38,8 +38,8 @@ def with_error_envelope(view: View, envelope_of: EnvelopeOf) -> View:
             request.method = "GET"
         try:
             answer = view(request, *args, **kwargs)
-            # Under WSGI every request has an event loop of its own, which would take the
-            # connections to the providers with it.
+            # Under WSGI every request has its own event loop, and the connections to providers
+            # would end with it.
             is_wsgi = isinstance(request, WSGIRequest)
             response = await (run_in_background_loop(answer) if is_wsgi else answer)
             if isinstance(response, HttpResponseNotAllowed):
@@ -67,13 +67,14 @@ def with_error_envelope(view: View, envelope_of: EnvelopeOf) -> View:
 
 
 def without_transactions(view: View) -> View:
-    """The view outside of the transactions of ATOMIC_REQUESTS, which coroutines cannot run in."""
+    """Exempts the view from ATOMIC_REQUESTS, because coroutines cannot run inside its
+    transactions."""
     for alias in connections:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view
 
 
 def _caller_of(request: HttpRequest) -> Caller | None:
-    """The caller, once the key has been checked."""
+    """Returns the caller if the key has been checked."""
     caller = getattr(request, "auth", None)
     return caller if isinstance(caller, Caller) else None

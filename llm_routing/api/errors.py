@@ -1,7 +1,7 @@
-"""Errors at the edge: three envelopes, and what every other exception becomes.
+"""Errors of the HTTP API: three envelopes, and the conversion of other exceptions.
 
-What went wrong and what follows from it is in `core.errors`; OpenAI's and Anthropic's envelopes
-are their formats' own.
+`core.errors` defines the errors themselves; OpenAI's and Anthropic's envelopes belong to their
+formats.
 """
 
 import logging
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 JSON = "application/json"
 RETRY_AFTER = 5
-"""Seconds to wait before the next try where nothing is available and nobody knows how long."""
+"""Retry-After in seconds if nothing is available and the time of recovery is not known."""
 
 _MOST_FIELDS = 20
 _LONGEST_PATH = 200
@@ -58,13 +58,13 @@ class MethodNotAllowed(RequestError):
 
 
 class InternalError(LLMError):
-    """A fault of our own. What it was is in the log under the request id."""
+    """An internal error. The log has its cause under the request ID."""
 
     code = "internal_error"
 
 
 class InvalidFields(InvalidRequest):
-    """Several fields are wrong; `fields` holds the path of each and what is wrong with it."""
+    """Several fields are invalid; `fields` maps the path of each to its problem."""
 
     def __init__(self, fields: Sequence[tuple[str, str]]) -> None:
         path, message = fields[0]
@@ -74,7 +74,7 @@ class InvalidFields(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """The form of errors for the callers of an endpoint. `id_headers` carry the request id."""
+    """The error body of an endpoint. `id_headers` are the response headers with the request ID."""
 
     status: Callable[[LLMError], int]
     body: Callable[[LLMError, str], bytes]
@@ -82,7 +82,7 @@ class Envelope:
 
 
 def native_status(error: LLMError) -> int:
-    """422 for a body that is JSON and has a field that is wrong."""
+    """Returns 422 for a JSON body with an invalid field."""
     is_field = isinstance(error, InvalidRequest) and error.field is not None
     return 422 if is_field else error.http_status
 
@@ -125,7 +125,7 @@ ANTHROPIC = Envelope(
 def error_response(
     error: LLMError, envelope: Envelope, request_id: str, caller: Caller | None
 ) -> EndpointResponse:
-    """The answer to a request that failed, which is logged; None is a caller without a good key."""
+    """Returns and logs the response to a failed request. `caller` is None without a valid key."""
     reply = EndpointResponse(
         envelope.body(error, request_id), {"Content-Type": JSON}, envelope.status(error)
     )
@@ -144,8 +144,9 @@ def error_response(
 
 
 def as_llm_error(error: Exception, request_id: str) -> LLMError:
-    """The error to tell the caller. One of ours is told as it is; of any other the caller learns
-    nothing, and the log has where it happened but not its message, which may quote a prompt."""
+    """Converts an exception for the caller. Our own errors are returned unchanged. Any other
+    becomes `InternalError`; the log has its traceback but not its message, which may quote a
+    prompt."""
     if isinstance(error, LLMError):
         return error
     if isinstance(error, HttpError) and error.status_code == 401:
@@ -158,18 +159,18 @@ def as_llm_error(error: Exception, request_id: str) -> LLMError:
         type(error).__name__,
         "".join(traceback.format_tb(error.__traceback__)),
     )
-    return InternalError("The gateway failed. Its log has the reason under the request id.")
+    return InternalError("Internal error. The gateway's log has the cause under the request ID.")
 
 
 def missing_key_error() -> Unauthenticated:
-    """The error of a request that bears no key."""
+    """Returns the error for a request without a key."""
     return Unauthenticated(
         "An API key is needed: Authorization: Bearer sk-llm-…, or x-api-key: sk-llm-…"
     )
 
 
 def invalid_fields(error: ValidationError) -> InvalidFields:
-    """Converts an error of pydantic, without the rejected values."""
+    """Converts a pydantic error, without the rejected values."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
     return InvalidFields(
         [
@@ -180,8 +181,8 @@ def invalid_fields(error: ValidationError) -> InvalidFields:
 
 
 def _retry_after(error: LLMError) -> int | None:
-    """Seconds, rounded up as Retry-After has them (RFC 9110, 10.2.3); None where nothing is known
-    and nothing is away for a while."""
+    """Returns seconds, rounded up for Retry-After (RFC 9110, 10.2.3); None if waiting does not
+    help."""
     seconds = error.retry_after
     if seconds is not None and math.isfinite(seconds):
         return max(math.ceil(seconds), 0)

@@ -1,19 +1,19 @@
-"""The headers of a request, and of every answer: its id, and how it came about.
+"""Request headers that the gateway reads, and headers of its responses.
 
-x-request-timeout  seconds that the caller gives the request
-idempotency-key    the same request again under the same key gets the same answer
+x-request-timeout  the caller's timeout in seconds
+idempotency-key    a repeated request with the same key gets the same answer
 
-x-request-id       the caller's own if it sent a valid one, else a new one
+x-request-id       the caller's ID if it sent a valid one, else a new one
 x-llm-provider     the provider that answered
 x-llm-model        the model that answered, as its provider calls it
-x-llm-attempts     how many attempts it took, on errors too where there were any
+x-llm-attempts     the number of attempts, also on errors
 x-llm-cache        hit, miss or bypass
-x-llm-cost-usd     where the cost is known; on streams, which begin before it is, for a hit alone
-x-llm-overhead-ms  time spent in the gateway itself up to here
-x-llm-ignored      fields of the request that the target has no word for
-x-upstream-request-id  the vendor's own id of the request; x-upstream-… are its rate limits
+x-llm-cost-usd     the cost if it is known; on streams only for cache hits
+x-llm-overhead-ms  time spent in the gateway so far
+x-llm-ignored      request fields that the target does not support
+x-upstream-request-id  the vendor's ID of the request; x-upstream-… are its rate limits
 
-idempotency-replayed  true where it is the answer to an earlier request with the same key
+idempotency-replayed  true if this is the answer to an earlier request with the same key
 """
 
 import re
@@ -32,14 +32,14 @@ _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
-    """Returns the caller's id if it is valid in a header and a log, else a new one."""
+    """Returns the caller's ID if it is safe in a header and a log, else a new one."""
     given = headers.get(REQUEST_ID)
     return given if given is not None and _VALID_REQUEST_ID.fullmatch(given) else new_id()
 
 
 def request_timeout(headers: Mapping[str, str], asked: float | None = None) -> float | None:
-    """Seconds that the caller gives the request: by X-Request-Timeout, or by `asked`, a field of
-    the body; the shorter where there are both. Raises `InvalidRequest`."""
+    """Returns the shorter of X-Request-Timeout and `asked`, a field of the body, in seconds. Raises
+    `InvalidRequest`."""
     given = headers.get(REQUEST_TIMEOUT)
     if given is None:
         return asked
@@ -54,11 +54,11 @@ def request_timeout(headers: Mapping[str, str], asked: float | None = None) -> f
 
 
 def set_facts(headers: MutableMapping[str, str], facts: RoutingFacts) -> None:
-    """Sets what is known of how the answer came about."""
+    """Sets headers that tell how the answer was obtained."""
     headers["x-llm-provider"] = _printable(facts.provider)
     headers["x-llm-model"] = _printable(facts.model)
     headers["x-llm-attempts"] = str(len(facts.attempts))
-    headers["x-llm-cache"] = facts.cache.value  # WSGI servers take no subclass of `str`
+    headers["x-llm-cache"] = facts.cache.value  # WSGI servers reject subclasses of `str`
     headers["x-llm-overhead-ms"] = f"{facts.overhead_ms:.3f}"
     if facts.cost is not None:
         headers["x-llm-cost-usd"] = format(facts.cost, "f")
@@ -70,7 +70,7 @@ def set_facts(headers: MutableMapping[str, str], facts: RoutingFacts) -> None:
 
 
 def _printable(value: str) -> str:
-    """A name that somebody typed, as a header can carry it: percent-encoded where it must be."""
+    """Percent-encodes a configured name if a header cannot carry it as it is."""
     if value.isascii() and value.isprintable():
         return value
     return quote(value, safe="/:@+,= ")

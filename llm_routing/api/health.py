@@ -1,6 +1,6 @@
-"""`/api/llm/health`: is the process up, does it take requests, how are its providers.
+"""`/api/llm/health`: liveness, readiness and the health of providers.
 
-How the answers come about is in `llm_routing.health`; none of them waits for anybody.
+`llm_routing.health` computes the answers; no endpoint waits for a provider or the database.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class BreakerAnswer(BaseModel):
 
 
 class CheckAnswer(BaseModel):
-    """The last check that still counts."""
+    """The last check that is still valid."""
 
     is_healthy: bool
     error_code: str | None
@@ -43,7 +43,7 @@ class CheckAnswer(BaseModel):
 
 
 class ModelHealth(BaseModel):
-    """A model; calls are this process's of the last five minutes."""
+    """A model; calls are those of this process in the last five minutes."""
 
     status: Status
     calls: int
@@ -54,8 +54,8 @@ class ModelHealth(BaseModel):
 
 
 class ProviderHealth(BaseModel):
-    """A provider; `availability` is the share of good checks in the last day, `credential` the
-    breaker of its key."""
+    """A provider; `availability` is the share of successful checks in the last day, `credential`
+    the breaker of its key."""
 
     status: Status
     vendor: str
@@ -70,7 +70,7 @@ class ProviderHealth(BaseModel):
 
 
 class ConfigurationAnswer(BaseModel):
-    """The configuration in use, and where it was read."""
+    """The configuration in use, and its source."""
 
     version: int
     origin: str
@@ -79,8 +79,8 @@ class ConfigurationAnswer(BaseModel):
 
 
 class RecordsAnswer(BaseModel):
-    """This process's usage records: why the database takes none (`trouble`), how many wait on disk
-    and in memory, and how many were set aside or lost."""
+    """Usage records of this process: why the database rejects them (`trouble`), and how many wait
+    on disk, wait in memory, were set aside or were lost."""
 
     trouble: str | None
     backlog_bytes: int
@@ -90,7 +90,7 @@ class RecordsAnswer(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """`status` is for everybody; the rest is there with an API key."""
+    """`status` is public; the other fields need an API key."""
 
     status: Status
     configuration: ConfigurationAnswer | None = None
@@ -105,7 +105,7 @@ class LiveAnswer(BaseModel):
 
 
 class ReadyAnswer(BaseModel):
-    """Whether requests may come, and if not, why."""
+    """Whether requests may be sent here, and if not, why."""
 
     status: Literal["ready", "not_ready"]
     reasons: Sequence[Literal["draining", "no_configuration"]] = Field(default=())
@@ -117,7 +117,8 @@ class ReadyAnswer(BaseModel):
     operation_id="live",
 )
 async def live(request: GatewayRequest) -> HttpResponseBase:
-    """Whether the process is up: 200. To restart it where this does not answer."""
+    """Returns 200 while the process is up. For liveness probes: restart the process if this does
+    not answer."""
     return _answer(LiveAnswer())
 
 
@@ -127,8 +128,8 @@ async def live(request: GatewayRequest) -> HttpResponseBase:
     operation_id="ready",
 )
 async def ready(request: GatewayRequest) -> HttpResponseBase:
-    """Whether the process takes requests: 200 once it has a configuration and until it drains,
-    else 503. To send it traffic or not; a database that is away does not matter to it."""
+    """Returns 200 from the first configuration until the process drains, else 503. For readiness
+    probes; an unreachable database does not change it."""
     reasons: list[Literal["draining", "no_configuration"]] = []
     if is_draining():
         reasons.append("draining")
@@ -146,8 +147,8 @@ async def ready(request: GatewayRequest) -> HttpResponseBase:
     operation_id="health",
 )
 async def health(request: GatewayRequest) -> HttpResponseBase:
-    """Whether the gateway can answer: 200 when it is healthy or degraded, else 503. Anybody may
-    ask for the status; the configuration and the providers are told to the bearer of a key."""
+    """Returns 200 if the gateway is healthy or degraded, else 503. The status is public; the
+    configuration and the providers need an API key."""
     caller = await optional_caller(request)
     found = await (await get_llm_router()).get_health_status()
     answer = HealthAnswer.model_validate(found if caller else {"status": found["status"]})

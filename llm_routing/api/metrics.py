@@ -1,6 +1,6 @@
-"""`/metrics`: the numbers of all processes, for Prometheus.
+"""`/metrics`: the metrics of all processes, for Prometheus.
 
-What is counted, and how processes add up, is in `llm_routing.metrics`.
+`llm_routing.metrics` records them and merges the processes.
 """
 
 from django.http import HttpResponse
@@ -27,8 +27,8 @@ router = Router(auth=None, tags=["Metrics"])
     operation_id="metrics",
 )
 async def metrics(request: GatewayRequest) -> HttpResponseBase:
-    """The metrics of every process that shares the state directory, in Prometheus's text format or
-    OpenMetrics as `Accept` asks. Who may read them is for `METRICS_ACCESS` to say."""
+    """Returns the metrics of all processes that share the state directory, in Prometheus's text
+    format or as OpenMetrics, as `Accept` says. METRICS_ACCESS decides who may read them."""
     await _check_access(request)
     text, media_type = (await get_exposition()).text(request.headers.get("Accept", ""))
     response = HttpResponse(text, content_type=media_type)
@@ -44,9 +44,9 @@ async def _check_access(request: GatewayRequest) -> None:
         return
     caller = await optional_caller(request)
     if caller is None:
-        raise Unauthenticated("Metrics are for the bearer of an API key that may read them.")
+        raise Unauthenticated("Metrics need an API key with the right to read them.")
     if not caller.reads_metrics and caller.key_name not in settings.metrics_key_names:
         raise PermissionDenied(
-            "This API key may not read metrics. A key gets that right in the admin, or by "
+            "This API key may not read metrics. Grant the right in the admin or by "
             "create_llm_key --metrics."
         )

@@ -1,4 +1,4 @@
-"""`/api/llm`: completions by use case and tier, and what can be addressed."""
+"""`/api/llm`: completions by use case and tier, and lists of models and routes."""
 
 from django.http.response import HttpResponseBase
 from ninja import Router
@@ -29,18 +29,18 @@ router = Router(auth=KEY_REQUIRED, tags=["Native"])
     operation_id="complete",
 )
 async def complete_prompt(request: GatewayRequest) -> HttpResponseBase:
-    """A completion. Without `use_case` and `model` it is `general_purpose`; a tier the use case
-    does not have becomes `standard`.
+    """Creates a completion. Without `use_case` and `model` it uses `general_purpose`; a tier that
+    the use case lacks becomes `standard`.
 
     With `"stream": true` the answer is server-sent events: `delta` with `text`, `thinking` or
-    `refusal`; `tool_call` with a whole call (`id`, `name`, `arguments`); at the end `done` with
-    what the answer would have been without streaming, or `error` with the error's body.
+    `refusal`; `tool_call` with a whole call (`id`, `name`, `arguments`); at the end `done` with the
+    same object as without streaming, or `error` with the error's body.
     """
     return await as_response(await answer_prompt(request), request)
 
 
 async def answer_prompt(request: AuthenticatedRequest) -> EndpointResponse:
-    """The answer to a native request. Raises `LLMError`."""
+    """Returns the response to a native request. Raises `LLMError`."""
     try:
         body, idempotency = read_idempotent(request)
         if not isinstance(body, dict):
@@ -63,7 +63,7 @@ async def answer_prompt(request: AuthenticatedRequest) -> EndpointResponse:
     operation_id="models",
 )
 async def list_models(request: GatewayRequest) -> HttpResponseBase:
-    """Every active model, with its capabilities and prices."""
+    """Lists every active model, with its capabilities and prices."""
     table = (await get_llm_router()).table
     found = [_model(spec) for _, spec in sorted(table.models.items())]
     return json_response(schemas.ModelsAnswer(models=found).model_dump_json().encode())
@@ -75,7 +75,7 @@ async def list_models(request: GatewayRequest) -> HttpResponseBase:
     operation_id="routes",
 )
 async def list_routes(request: GatewayRequest) -> HttpResponseBase:
-    """Every active route: use case, tier, and the models it tries in order."""
+    """Lists every active route: use case, tier, and its models in order."""
     table = (await get_llm_router()).table
     found = [_route(address, spec) for address, spec in sorted(table.routes.items())]
     return json_response(schemas.RoutesAnswer(routes=found).model_dump_json().encode())

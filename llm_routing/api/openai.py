@@ -1,7 +1,7 @@
-"""`/v1` as OpenAI's clients know it: chat completions, embeddings, models.
+"""`/v1`, as OpenAI's clients use it: chat completions, embeddings, models.
 
-The wire format itself is in `formats`; a list of models is also given in Anthropic's shape, to
-clients that send `anthropic-version`.
+The wire format is in `formats`. Clients that send `anthropic-version` get the list of models in
+Anthropic's shape.
 """
 
 from django.http.response import HttpResponseBase
@@ -35,14 +35,14 @@ router = Router(auth=KEY_REQUIRED, tags=["OpenAI-compatible"])
     operation_id="create_chat_completion",
 )
 async def chat_completions(request: GatewayRequest) -> HttpResponseBase:
-    """A chat completion. `model` is a use case (`debugging`), a use case with a tier
+    """Creates a chat completion. `model` is a use case (`debugging`), a use case with a tier
     (`debugging:premium`), `provider/model_id` or an alias. Fields that are not listed here are
-    passed to vendors of the same format unchanged."""
+    passed unchanged to vendors of the same format."""
     return await as_response(await answer_chat(request), request)
 
 
 async def answer_chat(request: AuthenticatedRequest) -> EndpointResponse:
-    """The answer to a chat completion. Raises `LLMError`."""
+    """Returns the response to a chat completion request. Raises `LLMError`."""
     body, idempotency = read_idempotent(request)
     llm_request = CHAT.read_request(body)
     return await complete(
@@ -61,7 +61,7 @@ async def answer_chat(request: AuthenticatedRequest) -> EndpointResponse:
     operation_id="create_embeddings",
 )
 async def embeddings(request: GatewayRequest) -> HttpResponseBase:
-    """Vectors for one text or several."""
+    """Returns vectors for one text or several."""
     body, idempotency = read_idempotent(request)
     wanted = EMBEDDINGS.read_embedding_request(body)
     wanted = replace(wanted, timeout=request_timeout(request.headers), idempotency=idempotency)
@@ -79,8 +79,8 @@ async def embeddings(request: GatewayRequest) -> HttpResponseBase:
     operation_id="list_models",
 )
 async def list_models(request: GatewayRequest) -> HttpResponseBase:
-    """Everything that may be sent as `model`: use cases, with and without a tier, models and
-    aliases. In Anthropic's shape where the request has the header `anthropic-version`."""
+    """Lists every valid value of `model`: use cases, with and without a tier, models and aliases.
+    The list has Anthropic's shape if the request has the header `anthropic-version`."""
     table = (await get_llm_router()).table
     if wants_anthropic_shape(request):
         return json_response(encode(models.anthropic_list(table, request.GET)))
@@ -96,7 +96,7 @@ async def list_models(request: GatewayRequest) -> HttpResponseBase:
     operation_id="retrieve_model",
 )
 async def retrieve_model(request: GatewayRequest, model_id: str) -> HttpResponseBase:
-    """One of the list. Its id may hold `/` and `:`."""
+    """Returns one entry of the list. Its ID may contain `/` and `:`."""
     owner, name = models.find((await get_llm_router()).table, model_id)
     if wants_anthropic_shape(request):
         return json_response(encode(models.anthropic_model(model_id, name)))
@@ -104,5 +104,5 @@ async def retrieve_model(request: GatewayRequest, model_id: str) -> HttpResponse
 
 
 def wants_anthropic_shape(request: GatewayRequest) -> bool:
-    """Whether an endpoint that both clients have should answer in Anthropic's shape."""
+    """Returns whether to answer in Anthropic's shape, on endpoints that both formats have."""
     return "anthropic-version" in request.headers

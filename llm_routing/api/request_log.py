@@ -1,6 +1,6 @@
 """Logs a line for each request that is answered with an error or without a provider.
 
-Requests that reach no provider have no usage record; by this line their request id is found.
+Requests that reach no provider have no usage record, so this line is the trace of their request ID.
 """
 
 import logging
@@ -13,14 +13,13 @@ from llm_routing.core.types import CacheState, Caller, RoutingFacts
 logger = logging.getLogger("llm_routing.api")
 
 MAX_LINES = 100
-"""Lines of one second, in each process."""
+"""Maximum lines per second and process."""
 MAX_ANONYMOUS_LINES = 5
-"""The same, for requests without a valid key."""
+"""The maximum for requests without a valid key."""
 
 
 class LogRateLimit:
-    """Limits the lines of each second. `what` says in the summary what became of the requests whose
-    lines were left out."""
+    """Limits the lines per second. `what` describes the omitted requests in the summary line."""
 
     def __init__(
         self,
@@ -56,7 +55,7 @@ _reused_lines = LogRateLimit(what="answered from the cache or by a replay")
 def log_error_response(
     error: LLMError, status: int, request_id: str, caller: Caller | None
 ) -> None:
-    """Logs that a request was answered with `error`, without anything of its content."""
+    """Logs an error response, without any content of the request."""
     if logger.isEnabledFor(logging.INFO) and _lines.take(is_anonymous=caller is None):
         logger.info(
             "Refused: request_id=%s status=%d code=%s tenant=%s key=%s attempts=%d",
@@ -70,7 +69,7 @@ def log_error_response(
 
 
 def log_reused_response(facts: RoutingFacts, request_id: str, caller: Caller) -> None:
-    """Logs that a request was answered from the cache or by a replay, if it was."""
+    """Logs a response from the cache or by a replay; does nothing for other responses."""
     if facts.cache is not CacheState.HIT and not facts.replayed:
         return
     if logger.isEnabledFor(logging.INFO) and _reused_lines.take(is_anonymous=False):

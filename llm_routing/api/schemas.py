@@ -21,7 +21,7 @@ _MESSAGE = {
     "properties": {
         "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
         "content": {
-            "description": "A text, or parts: text, image_url and the rest in OpenAI's shape.",
+            "description": "A string, or parts: text, image_url and others in OpenAI's shape.",
             "oneOf": [{"type": "string"}, {"type": "array", "items": _PART}, {"type": "null"}],
         },
     },
@@ -123,14 +123,15 @@ class CompleteRequest(BaseModel):
         "`provider/model_id` or an alias.",
     )
     system_prompt: str | None = Field(
-        None, description="Instead of the route's; not beside a system message."
+        None,
+        description="The system prompt, instead of the route's. Not allowed with a system message.",
     )
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1)
     top_p: float | None = Field(None, ge=0, le=1)
     top_k: int | None = Field(None, ge=1)
     stop: Annotated[Any, WithJsonSchema(_STOP)] = Field(
-        None, description="Where to stop: a text or several."
+        None, description="Stop sequences: one string or several."
     )
     seed: int | None = None
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
@@ -146,27 +147,27 @@ class CompleteRequest(BaseModel):
         None, description="text, json_object or json_schema, in OpenAI's shape."
     )
     reasoning_effort: _Name | None = Field(
-        None, description="How much a reasoning model thinks: none, minimal, low, medium, high."
+        None, description="The reasoning effort of the model: none, minimal, low, medium, high."
     )
-    user: str | None = Field(None, description="Your end user, for the vendor's abuse checks.")
+    user: str | None = Field(None, description="Your end user's ID, for abuse detection.")
     stream: bool = Field(False, description="Answer as server-sent events.")
     cache: bool | None = Field(
         None,
-        description="False: neither read nor fill the response cache; true: do, and keep calls of "
-        "tools too. Left out: only a deterministic request is cached.",
+        description="False: neither reads nor fills the response cache. True: does both, also for "
+        "tool calls. Left out: caches only deterministic requests.",
     )
     cache_ttl: int | None = Field(
-        None, ge=0, le=MAX_TTL, description="How many seconds old a cached answer may be."
+        None, ge=0, le=MAX_TTL, description="Maximum age of a cached answer in seconds."
     )
     timeout: float | None = Field(
-        None, gt=0, le=86_400, description="Seconds for the whole answer, all attempts included."
+        None, gt=0, le=86_400, description="Seconds for the whole answer, including all attempts."
     )
     metadata: dict[str, str] = Field(
         default_factory=dict, description="Your own labels; not sent to vendors."
     )
 
     def to_request(self) -> LLMRequest:
-        """The canonical request. Raises `InvalidRequest` naming the field."""
+        """Returns the canonical request. Raises `InvalidRequest` with the field's name."""
         if not self.messages or not isinstance(self.messages, str | list):
             raise InvalidRequest(
                 "messages must be a text or an array of messages.", field="messages"
@@ -203,7 +204,7 @@ class CompleteRequest(BaseModel):
 
 
 class ToolCallAnswer(BaseModel):
-    """A call the model asks for; `arguments` is JSON text as the model wrote it."""
+    """A tool call of the model; `arguments` is JSON text as the model wrote it."""
 
     id: str
     name: str
@@ -213,7 +214,7 @@ class ToolCallAnswer(BaseModel):
 class UsageAnswer(BaseModel):
     """Tokens. `cached_input_tokens` and `cache_write_tokens` are parts of `input_tokens`,
     `cache_write_1h_tokens` of `cache_write_tokens`, `reasoning_tokens` of `output_tokens`.
-    `estimated`: the vendor gave no number for one of them at least."""
+    `estimated`: the vendor did not report at least one of them."""
 
     input_tokens: int
     output_tokens: int
@@ -237,7 +238,7 @@ class AttemptAnswer(BaseModel):
 
 
 class CompleteAnswer(BaseModel):
-    """The answer and how it came about."""
+    """The answer and how it was obtained."""
 
     id: str = Field(description="The request id.")
     content: str
@@ -250,16 +251,14 @@ class CompleteAnswer(BaseModel):
     use_case: str | None
     tier: str | None
     usage: UsageAnswer
-    cost_usd: Decimal | None = Field(
-        description="Null if it is not known, because the model lacks a price."
-    )
+    cost_usd: Decimal | None = Field(description="Null if unknown, because the model has no price.")
     latency_ms: float
     cache: Literal["hit", "miss", "bypass"]
     replayed: bool = Field(
-        description="It is the answer to an earlier request with the same Idempotency-Key."
+        description="Whether an earlier request with the same Idempotency-Key got this answer."
     )
     attempts: Sequence[AttemptAnswer]
-    ignored: Sequence[str] = Field(description="Fields that this target has no word for.")
+    ignored: Sequence[str] = Field(description="Request fields that this target does not support.")
 
 
 class ModelAnswer(BaseModel):
@@ -298,7 +297,7 @@ class TargetAnswer(BaseModel):
 
 
 class RouteAnswer(BaseModel):
-    """The route of a use case in a tier. Durations are in seconds."""
+    """The route of a use case and tier. Durations are in seconds."""
 
     id: str
     use_case: str
@@ -325,7 +324,7 @@ class FieldProblem(BaseModel):
 
 
 class FailedAttempt(BaseModel):
-    """A target that was tried, and the code of its failure."""
+    """A failed target, and the code of its failure."""
 
     target: str
     reason: str
@@ -338,7 +337,7 @@ class ErrorDetails(BaseModel):
     message: str
     retry_after: int | None = Field(description="Seconds; also in the header Retry-After.")
     fields: Sequence[FieldProblem]
-    known: Sequence[str] = Field(description="What exists, where an unknown name was asked for.")
+    known: Sequence[str] = Field(description="The known names, if an unknown one was requested.")
     attempts: Sequence[FailedAttempt]
 
 

@@ -1,7 +1,7 @@
-"""Answers requests whose path is not an endpoint's, and names the path that was probably meant.
+"""Answers requests to unknown paths, and suggests the endpoint that was probably meant.
 
-Clients append paths to a base URL, so a slash at the end, a missing prefix or a doubled one are
-usual mistakes. A hint is one of our own paths: nothing of the request is repeated.
+Clients append paths to a base URL, so a trailing slash, a missing prefix and a doubled prefix are
+common mistakes. A hint is one of our own paths: it repeats nothing from the request.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ View = Callable[..., Awaitable[HttpResponseBase]]
 
 
 def unknown_endpoint_view(endpoints: Sequence[str]) -> View:
-    """Returns the view for paths below our prefixes that are none of `endpoints`."""
+    """Returns the view for paths below our prefixes that are not in `endpoints`."""
 
     async def unknown_endpoint(request: HttpRequest, **_: str) -> HttpResponseBase:
         match = request.resolver_match
@@ -41,8 +41,8 @@ def unknown_endpoint_error(path: str, endpoints: Iterable[str], namespace: str) 
 
 
 def suggested_endpoint(path: str, endpoints: Iterable[str]) -> str | None:
-    """Returns the endpoint that `path` ends with, whatever its slashes and with or without its
-    prefix; None if there is none. `endpoints` do not begin with a slash."""
+    """Returns the endpoint at the end of `path`, ignoring slashes and prefix; None if there is
+    none. `endpoints` have no leading slash."""
     if len(path) > MAX_PATH_LENGTH:
         return None
     segments = [segment for segment in path.split("/") if segment]

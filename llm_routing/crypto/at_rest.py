@@ -1,7 +1,7 @@
-"""Secrets at rest: Fernet for provider keys, and keys derived for each purpose.
+"""Secrets at rest: Fernet for provider keys, and derived keys for each purpose.
 
-What is stored where is the models' business; how an API key of ours is digested is in
-`models.access`.
+The models decide where secrets are stored; `models.access` computes the digests of our own API
+keys.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -22,8 +22,9 @@ _HIDDEN = "••••"
 
 
 class Purpose(StrEnum):
-    """A use of ENCRYPTION_KEYS. Each has keys of its own, so that a token made for one purpose
-    never opens as another. The value is part of the derivation: changing it voids every token."""
+    """A use of ENCRYPTION_KEYS. Each has its own derived keys, so a token of one purpose cannot be
+    decrypted as another's. The value is part of the derivation: changing it invalidates every
+    token."""
 
     PROVIDER_KEYS = "stored provider keys"
     ROUTING_TABLE = "routing table in the shared cache"
@@ -34,20 +35,21 @@ class Purpose(StrEnum):
 
 
 class SecretUnreadable(ValueError):
-    """A stored secret that none of our keys decrypts; its text says so and nothing else."""
+    """A stored secret that none of our keys decrypts. The message contains nothing of the
+    secret."""
 
 
 def encrypt(clear_text: str) -> str:
-    """Returns a Fernet token of a provider key, made with the first of our keys."""
+    """Returns a Fernet token of a provider key, encrypted with the first of our keys."""
     return _fernet().encrypt(clear_text.encode()).decode("ascii")
 
 
 def decrypt(token: str) -> str:
-    """The clear text of a token of `encrypt`. Raises `SecretUnreadable`."""
+    """Returns the clear text of a token of `encrypt`. Raises `SecretUnreadable`."""
     try:
         return _fernet().decrypt(token.encode()).decode()
     except InvalidToken:
-        raise SecretUnreadable("The secret was encrypted with a key that is gone.") from None
+        raise SecretUnreadable("The key that encrypted the secret is not configured.") from None
 
 
 def mask(clear_text: str) -> str:
@@ -57,7 +59,8 @@ def mask(clear_text: str) -> str:
 
 
 def is_mask(text: str) -> bool:
-    """Whether `text` is, or holds, something that was masked: by us, by a vendor or by a log."""
+    """Returns whether `text` is or contains a masked value, whether we, a vendor or a log masked
+    it."""
     return any(sign in text for sign in ("•", "●", "…", "***", "..."))
 
 
@@ -68,7 +71,8 @@ def encryption_keys(purpose: Purpose) -> Sequence[bytes]:
 
 
 def derived_key(label: bytes) -> bytes:
-    """Returns 32 bytes for one purpose from SECRET_KEY (RFC 5869); another `label` gives others."""
+    """Returns 32 bytes for one purpose from SECRET_KEY (RFC 5869); another `label` gives another
+    key."""
     return _derive(label, django_settings.SECRET_KEY)
 
 
@@ -97,15 +101,15 @@ def _fernet_of(own: tuple[str, ...], secrets: tuple[str | bytes, ...]) -> MultiF
 def _keys_of(
     purpose: Purpose, own: tuple[str, ...], secrets: tuple[str | bytes, ...]
 ) -> Sequence[bytes]:
-    """Keys of settings first; those of SECRET_KEY stay behind them, so that a project may move
-    from the default to keys of its own without typing every provider's key again."""
+    """Returns the keys of settings first, then those of SECRET_KEY. So a project can switch from
+    the default to its own keys without entering every provider key again."""
     try:
         for key in own:
-            Fernet(key)  # raises when it is not one
+            Fernet(key)  # raises if it is not a Fernet key
     except ValueError:
         raise ImproperlyConfigured(
-            "LLM_ENCRYPTION_KEYS must be Fernet keys: 32 random bytes in URL-safe base64, as "
-            "cryptography.fernet.Fernet.generate_key() makes them."
+            "LLM_ENCRYPTION_KEYS must be Fernet keys: 32 random bytes in URL-safe "
+            "base64, as cryptography.fernet.Fernet.generate_key() returns them."
         ) from None
     masters = [*map(urlsafe_b64decode, own), *(_derive(_ENCRYPTION, key) for key in secrets)]
     label = f"llm_routing {purpose}".encode()

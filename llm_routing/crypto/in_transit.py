@@ -1,7 +1,7 @@
-"""Values that other processes read, sealed with AES-GCM or signed with HMAC.
+"""Seals values with AES-GCM, or signs them with HMAC, for other processes to read.
 
-AES-GCM (NIST SP 800-38D) costs a tenth of Fernet and binds a token to the name it is kept under.
-Keys come from `secrets`.
+AES-GCM (NIST SP 800-38D) costs a tenth of Fernet and binds a token to the name under which it is
+stored. Keys come from `at_rest`.
 """
 
 import hmac
@@ -26,11 +26,11 @@ _INFO = b"llm_routing sealing"
 
 
 class Sealing:
-    """`core.ports.Cipher`. Seals with the first of `keys`, which belong to one purpose, and opens
-    with any of them.
+    """Implements `core.ports.Cipher`. Encrypts with the first of `keys`, which belong to one
+    purpose, and decrypts with any of them.
 
-    Each process derives a key of its own from a random salt (RFC 5869), which stands in front of
-    what it seals, so that a counter is a nonce that never comes twice.
+    Each process derives its own key from a random salt (RFC 5869), which is the prefix of its
+    tokens. So a counter is a nonce that never repeats.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -40,7 +40,7 @@ class Sealing:
         _all.add(self)
 
     def renew(self) -> None:
-        """Takes another salt; a forked child has to."""
+        """Draws a new salt; a forked child must call this."""
         self._salt = os.urandom(SALT_BYTES)
         self._cipher = self._derive(self._keys[0], self._salt)
         self._numbers = count()
@@ -61,7 +61,7 @@ class Sealing:
                 return cipher.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], bound_to).decode()
             except InvalidTag:
                 continue
-        raise ValueError("this was sealed with another key, or under another name")
+        raise ValueError("this was sealed with another key or under another name")
 
     def _ciphers(self, salt: bytes) -> tuple[AESGCM, ...]:
         known = self._known.get(salt)
@@ -77,8 +77,8 @@ class Sealing:
 
 
 class Signing:
-    """`core.ports.Signer` with HMAC-SHA-256. Signs with the first of `keys`, which belong to one
-    purpose, and accepts any of them."""
+    """Implements `core.ports.Signer` with HMAC-SHA-256. Signs with the first of `keys`, which
+    belong to one purpose, and accepts any of them."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._keys = tuple(keys)
@@ -97,7 +97,7 @@ class Signing:
 
 
 def _signature(key: bytes, text: str, name: str) -> bytes:
-    # The length keeps the two apart, whatever is in them.
+    # The length prefix separates the two parts, whatever bytes they contain.
     data = f"{len(name)} {name}{text}".encode("utf-8", "surrogatepass")
     return hmac.digest(key, data, "sha256")[:SIGNATURE_BYTES]
 

@@ -1,7 +1,7 @@
-"""Discovery: which models the providers offer, told to the configuration.
+"""Discovery of the models that providers offer.
 
-`lists` reads what a provider says, `fetch` asks for it, `describe` makes a row of it, `record`
-writes, `report` is what came of it.
+`lists` parses model lists, `fetch` requests them, `describe` derives rows from them, `record`
+writes the rows, `report` holds the result.
 """
 
 from .report import DiscoveryReport, ProviderReport

@@ -1,6 +1,5 @@
-"""A listed model as a row: its price and context from genai-prices where known, what it can do
-guessed with caution. Nothing is written here.
-"""
+"""Describes a listed model as a row: price and context window from genai-prices if known, and
+cautiously guessed capabilities. Writes nothing."""
 
 import re
 from datetime import date
@@ -17,12 +16,12 @@ from .lists import ListedModel
 _CATALOGUE: Final = {(entry.provider, entry.model_id): entry for entry in MODELS}
 
 _EMBEDS: Final = re.compile(r"embed")
-# What makes or hears pictures and sounds, judges or sorts; and OpenAI's last plain completions.
+# Models for images, audio, moderation and ranking; and OpenAI's last plain completion models.
 _OTHER_TRADE: Final = re.compile(
     r"(?<![a-z])(?:whisper|tts|transcribe|speech|audio|realtime|dall-e|image|imagen|sora|veo|video"
     r"|lyria|moderation|rerank|reranker|ocr|babbage-002|davinci-002)(?![a-z])"
 )
-# They refuse temperature and top_p; leaving those out harms no model that takes them.
+# They reject temperature and top_p; leaving those out harms no model that accepts them.
 _NO_SAMPLING: Final = re.compile(
     r"(?:^|/)(?:o[1-9](?:-|$)|gpt-[5-9]|gpt-\d\d|claude-(?:fable|opus-4[.-][7-9]|opus-[5-9]"
     r"|sonnet-[5-9]|haiku-[5-9]))"
@@ -31,9 +30,9 @@ _INTEGRATION: Final = re.compile(r"@(?P<vendor>[a-z-]+?)(?:-[a-z0-9]+)?/(?P<mode
 
 
 def describe(vendor: str, model: ListedModel, today: date) -> dict[str, Any]:
-    """The fields of a new `ModelConfig` for a model of a vendor, without provider and alias.
+    """Returns the fields of a new `ModelConfig` for a vendor's model, without provider and alias.
 
-    The price is that of genai-prices, else that of the list; a price is taken whole or not at all.
+    The price comes from genai-prices, else from the list; prices of the two are never mixed.
     """
     entry = _CATALOGUE.get((vendor, model.model_id))
     facts = _facts(vendor, model.model_id, today)
@@ -81,7 +80,7 @@ def _by_name(vendor: str, name: str) -> frozenset[Capability]:
 def _facts(vendor: str, model_id: str, today: date) -> ModelFacts:
     if VENDORS[vendor].is_sandbox:
         return ModelFacts(FREE)
-    # Portkey's `@integration/model`, where the integration bears its vendor's name.
+    # Portkey's `@integration/model`; the integration is named after its vendor.
     if (match := _INTEGRATION.fullmatch(model_id)) is not None:
         vendor, model_id = match["vendor"], match["model"]
     return model_facts(vendor, model_id, today)

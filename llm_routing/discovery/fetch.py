@@ -1,6 +1,6 @@
-"""Asks providers for their lists, over the guarded transport of every other request.
+"""Requests model lists from providers, over the same guarded transport as every other request.
 
-What a list means is read in `lists`.
+`lists` parses them.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ CONCURRENCY: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class ListSource:
-    """A provider to ask. `credential` is None where it needs one and there is none."""
+    """A provider to query. `credential` is None if the provider needs one and has none."""
 
     provider: str
     vendor: Vendor
@@ -44,7 +44,7 @@ class ListSource:
 
 @dataclass(frozen=True, slots=True)
 class ModelList:
-    """The models of a provider. `is_complete`: models that are missing are not offered."""
+    """The models of a provider. `is_complete`: missing models are not offered any more."""
 
     models: tuple[ListedModel, ...]
     unreadable: int
@@ -54,7 +54,7 @@ class ModelList:
 async def read_lists(
     transport: Transport, sources: Iterable[ListSource]
 ) -> Mapping[str, ModelList | UpstreamError]:
-    """Every provider's list, or what stood in its way; a few at a time."""
+    """Returns every provider's list or its error; queries a few providers at a time."""
     limit = asyncio.Semaphore(CONCURRENCY)
 
     async def one(source: ListSource) -> ModelList | UpstreamError:
@@ -70,8 +70,8 @@ async def read_lists(
 
 
 async def read_list(transport: Transport, source: ListSource) -> ModelList:
-    """A provider's list, page after page, within `TIME_LIMIT` seconds. Raises `UpstreamError`, also
-    for a list without a model: none is ever believed to offer nothing."""
+    """Returns a provider's list, page by page, within `TIME_LIMIT` seconds. Raises `UpstreamError`,
+    also for an empty list: an empty list never marks models as vanished."""
     if source.credential is None:
         raise CredentialRejected("There is no key for this provider.")
     models: dict[str, ListedModel] = {}
@@ -88,13 +88,13 @@ async def read_list(transport: Transport, source: ListSource) -> ModelList:
                 if not page.has_more:
                     is_complete = True
                     break
-                # Only Anthropic's pages are known how to turn; a page of nothing new turns none.
+                # Only Anthropic's paging is supported. A page without new models ends it.
                 turns = source.vendor.format == ANTHROPIC_MESSAGES and page.last_id
                 if not turns or not known < len(models) < MAX_MODELS:
                     break
                 after = page.last_id
     except TimeoutError:
-        raise UpstreamTimeout(f"The list did not come within {TIME_LIMIT:.0f} seconds.") from None
+        raise UpstreamTimeout(f"The list did not arrive within {TIME_LIMIT:.0f} seconds.") from None
     if not models:
         raise MalformedAnswer("The provider's list of models is empty.", status=200)
     kept = tuple(models.values())[:MAX_MODELS]
@@ -121,10 +121,10 @@ async def _page(
         body = masked_body(body, credential.headers)
         raise _failure(source, answer.status, answer.headers, body)
     try:
-        # A list may be large, and the loop serves others.
+        # A list may be large, and the event loop serves requests too.
         return await asyncio.to_thread(parse_page, body)
     except ValueError:
-        raise MalformedAnswer("The answer is no list of models.", status=200) from None
+        raise MalformedAnswer("The response is not a list of models.", status=200) from None
 
 
 def _url(source: ListSource, after: str) -> str:
@@ -140,7 +140,7 @@ def _failure(
 ) -> UpstreamError:
     if status < 400:
         return MalformedAnswer(
-            f"The provider answers with status {status}; redirects are not followed.",
+            f"The provider answered with status {status}; redirects are not followed.",
             status=status,
         )
     if status in (404, 405, 501):

@@ -1,7 +1,7 @@
-"""Lists of models as vendors write them, read into one shape: pure, and sure of nothing.
+"""Parses model lists of vendors into one shape. Does no I/O and trusts no field.
 
-The shapes are OpenAI's `{"data": [{"id": …}]}`, which most vendors extend, Anthropic's with its
-pages, Together's bare array, and Ollama's and Google's own `{"models": [{"name": …}]}`.
+The supported shapes are OpenAI's `{"data": [{"id": …}]}`, which most vendors extend, Anthropic's
+with its pages, Together's bare array, and Ollama's and Google's own `{"models": [{"name": …}]}`.
 
 Sources: https://platform.openai.com/docs/api-reference/models/list,
 https://platform.claude.com/docs/en/api/models/list,
@@ -36,8 +36,8 @@ _MOST_TOKENS: Final = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A model as its provider lists it. What the list does not say is None. `other_names` are
-    further names that the provider takes for it."""
+    """A model as its provider lists it. None: the list does not say. `other_names` are further
+    names that the provider accepts for it."""
 
     model_id: str
     display_name: str = ""
@@ -51,8 +51,8 @@ class ListedModel:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer: its models, how many entries could not be read, and whether others follow it;
-    `last_id` is what Anthropic's next page is asked for with."""
+    """One response: its models, how many entries could not be parsed, and whether more pages
+    follow; `last_id` is the cursor for Anthropic's next page."""
 
     models: tuple[ListedModel, ...]
     unreadable: int = 0
@@ -61,8 +61,8 @@ class Page:
 
 
 def parse_page(body: bytes) -> Page:
-    """The models in an answer. An entry without an identifier that a request could carry, or past
-    `MAX_MODELS`, is counted and left out. Raises `ValueError` for what is no list of models."""
+    """Returns the models of a response. Counts and skips entries without a usable identifier, and
+    entries past `MAX_MODELS`. Raises `ValueError` if it is not a list of models."""
     value = decode(body)
     entries = _entries(value)
     models: dict[str, ListedModel] = {}
@@ -85,14 +85,14 @@ def parse_page(body: bytes) -> Page:
 
 @dataclass(frozen=True, slots=True)
 class OfferedModels:
-    """The names that a list offers: as they stand, and as vendors let them be shortened."""
+    """The names that a list offers, and the short forms that vendors accept for them."""
 
     names: frozenset[str]
     short: frozenset[str]
 
     def has(self, model_id: str) -> bool:
-        """Whether the list offers a model, under its own name or under one that is taken for it:
-        a name without its date, Ollama's `:latest`, OpenRouter's variants behind a colon."""
+        """Returns whether the list offers a model, under its own name or an accepted one: a name
+        without its date, Ollama's `:latest`, OpenRouter's variants after a colon."""
         base, _, _ = model_id.rpartition(":")
         short = model_id.removesuffix("-latest")
         return (
@@ -104,7 +104,7 @@ class OfferedModels:
 
 
 def offered_models(models: Iterable[ListedModel]) -> OfferedModels:
-    """The models of a list."""
+    """Returns the names that a list of models offers."""
     names = {name for model in models for name in (model.model_id, *model.other_names)}
     return OfferedModels(
         frozenset(names), frozenset(_RELEASE.sub("", name) for name in names) - names
@@ -121,12 +121,12 @@ def _entries(value: Any) -> list[Any]:
         for name in ("data", "models"):
             if name in value:
                 entries = value[name]
-                # Ollama without any model says null.
+                # Ollama sends null if it has no models.
                 if entries is None:
                     return []
                 if isinstance(entries, list):
                     return entries
-    raise ValueError("there is no list of models in it")
+    raise ValueError("it contains no list of models")
 
 
 def _has_more(envelope: Mapping[str, Any], count: int) -> bool:
@@ -175,7 +175,7 @@ def _model(entry: Any) -> ListedModel | None:
 def _model_id(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
-    # Google writes `models/gemini-…` and takes the name with or without.
+    # Google writes `models/gemini-…` and accepts the name with or without the prefix.
     model_id = value.removeprefix("models/")
     fits = 0 < len(model_id) <= MAX_ID and model_id.isprintable() and " " not in model_id
     return model_id if fits else None
@@ -219,8 +219,9 @@ _TOGETHER_PRICES: Final = {"input": "input", "output": "output", "cached_input":
 
 
 def _prices(pricing: Any) -> Price:
-    """Together's `input` and `output` are per million tokens, OpenRouter's `prompt` and
-    `completion` per token; the latter's −1 says that the price depends on the model it picks."""
+    """Returns prices per million tokens. Together's `input` and `output` are per million,
+    OpenRouter's `prompt` and `completion` per token; OpenRouter's −1 means that the price depends
+    on the model it picks."""
     said = _mapping(pricing)
     if "prompt" in said:
         names, factor = _OPENROUTER_PRICES, _MILLION
@@ -229,10 +230,10 @@ def _prices(pricing: Any) -> Price:
     found = {ours: _price(said.get(theirs), factor) for ours, theirs in names.items()}
     if found["input"] is None or found["output"] is None:
         return Price()
-    # Together says 0 for what it rents by the hour.
+    # Together sends 0 for models rented by the hour.
     if factor == 1 and not found["input"] and not found["output"]:
         return Price()
-    # OpenRouter's is for one search.
+    # OpenRouter's price is for one search.
     return Price(**found, web_search=_price(said.get("web_search"), _THOUSAND))
 
 
@@ -283,7 +284,7 @@ def _capabilities(entry: Mapping[str, Any]) -> frozenset[Capability] | None:
 
 
 def _from_architecture(entry: Mapping[str, Any]) -> frozenset[Capability] | None:
-    """OpenRouter's `architecture` and `supported_parameters`."""
+    """Reads OpenRouter's `architecture` and `supported_parameters`."""
     architecture = entry["architecture"]
     outputs = architecture.get("output_modalities")
     if not isinstance(outputs, list):
@@ -308,7 +309,7 @@ def _from_architecture(entry: Mapping[str, Any]) -> frozenset[Capability] | None
 
 
 def _quirks(entry: Mapping[str, Any]) -> frozenset[ModelQuirk]:
-    """Returns the quirks that OpenRouter's `supported_parameters` show."""
+    """Returns the quirks that OpenRouter's `supported_parameters` imply."""
     takes = entry.get("supported_parameters")
     is_chat = Capability.CHAT in (_capabilities(entry) or ())
     if is_chat and isinstance(takes, list) and takes and "temperature" not in takes:
@@ -317,7 +318,7 @@ def _quirks(entry: Mapping[str, Any]) -> frozenset[ModelQuirk]:
 
 
 def _from_flags(said: Mapping[str, Any]) -> frozenset[Capability] | None:
-    """Mistral's `capabilities`; they have no word for embeddings, so that a name decides."""
+    """Reads Mistral's `capabilities`. They have no flag for embeddings, so the name decides."""
     if said["completion_chat"] is not True:
         return None
     names = {
@@ -329,7 +330,7 @@ def _from_flags(said: Mapping[str, Any]) -> frozenset[Capability] | None:
 
 
 def _from_support(said: Mapping[str, Any]) -> frozenset[Capability]:
-    """Anthropic's `capabilities`; every model of theirs takes tools."""
+    """Reads Anthropic's `capabilities`; every Anthropic model supports tools."""
     names = {
         "image_input": Capability.VISION,
         "structured_outputs": Capability.JSON_SCHEMA,

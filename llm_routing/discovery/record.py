@@ -1,7 +1,7 @@
-"""Writes what was discovered beside what operators wrote, in one transaction.
+"""Writes discovered models beside the rows of operators, in one transaction.
 
-New models become inactive rows, signed in the history; what is missing from a list is marked.
-Nothing else of any row is touched.
+New models become inactive rows with a reason in the history; missing ones are marked as vanished.
+Nothing else changes.
 """
 
 from collections.abc import Mapping
@@ -26,10 +26,9 @@ REASON = "llm_discover_models"
 def record(
     lists: Mapping[str, ModelList | UpstreamError], *, now: datetime, dry_run: bool
 ) -> DiscoveryReport:
-    """Adds what is new, marks what has vanished, unmarks what came back, and says so.
+    """Adds new models, marks vanished ones, unmarks returned ones, and reports all of it.
 
-    A model whose row somebody removed or renamed is not new. `dry_run` does all of it and rolls it
-    back.
+    A model whose row an operator removed or renamed is not new. `dry_run` rolls everything back.
     """
     descriptions = _describe_new(lists, now)
     reports = []
@@ -52,8 +51,8 @@ def record(
 def _describe_new(
     lists: Mapping[str, ModelList | UpstreamError], now: datetime
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """The fields of models without a row. A long list takes seconds, so it is done before the lock
-    that every change of the configuration waits for."""
+    """Returns the fields of models without a row. A long list takes seconds, so this runs before
+    taking the lock that every configuration change needs."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for provider in Provider.objects.filter(name__in=lists):
         offered = lists[provider.name]
@@ -81,7 +80,7 @@ def _record(
         .values_list("model_id", flat=True)
     )
     missing = [model.model_id for model in found.models if model.model_id not in rows]
-    # A row that went between the description and the lock was removed by somebody just now.
+    # The row was removed after the description and before the lock.
     added = [model_id for model_id in missing if model_id in descriptions and model_id not in known]
     new = [
         ModelConfig(provider=provider, is_active=False, **descriptions[model_id])
@@ -107,7 +106,7 @@ def _record(
 def _compare(
     rows: Mapping[str, ModelConfig], found: ModelList
 ) -> tuple[list[ModelConfig], list[ModelConfig]]:
-    """The rows that have vanished, and those that were marked so and are offered again."""
+    """Returns the vanished rows, and the rows marked as vanished that are offered again."""
     offer = offered_models(found.models)
     vanished, returned = [], []
     for model_id, row in rows.items():

@@ -1,6 +1,6 @@
 """The result of a discovery, as plain data and as JSON.
 
-How it reads on a terminal or in the admin is their business.
+Commands and admin pages decide how to show it.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ProviderReport:
-    """One provider. Every name is a model's identifier there.
+    """One provider. All names are model identifiers.
 
-    `models` is what it offers. `added` are new rows, inactive; `vanished` are rows that its list no
-    longer has, `returned` those that it has again. `left_alone` are offered and have no row,
-    because somebody removed or renamed it. Of a list that is not complete (`unreadable` entries,
-    or more than is read) nothing is said to have vanished.
+    `models` are those it offers. `added` are new rows, inactive; `vanished` are rows missing from
+    the list, `returned` those that it lists again. `left_alone` are offered models without a row,
+    because an operator removed or renamed it. An incomplete list (`unreadable` entries, or more
+    than the limit) marks nothing as vanished.
 
-    A provider that failed has an `error`, a stable code, and a `message` for people.
+    A failed provider has an `error`, a stable code, and a `message` for people.
     """
 
     provider: str
@@ -34,7 +34,8 @@ class ProviderReport:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryReport:
-    """The whole run. `is_recorded`: the rows were written, neither tried out nor left to nobody."""
+    """The whole run. `is_recorded`: the rows were written; False for a dry run and for a
+    configuration without a database."""
 
     providers: tuple[ProviderReport, ...]
     is_dry_run: bool = False
@@ -42,7 +43,7 @@ class DiscoveryReport:
 
     @property
     def failed(self) -> tuple[ProviderReport, ...]:
-        """The providers whose list could not be had."""
+        """The providers whose list could not be read."""
         return tuple(row for row in self.providers if row.error)
 
     @property
@@ -51,11 +52,11 @@ class DiscoveryReport:
         return {row.provider: row.models for row in self.providers if not row.error}
 
     def count(self, what: str) -> int:
-        """The number of models in the field `what`: `added`, `vanished` or `returned`."""
+        """Returns the number of models in the field `what`: `added`, `vanished` or `returned`."""
         return sum(len(getattr(row, what)) for row in self.providers)
 
     def as_json(self) -> dict[str, Any]:
-        """The report as JSON can say it."""
+        """Returns the report as JSON-serializable data."""
         return {
             "dry_run": self.is_dry_run,
             "changed": any(self.count(what) for what in ("added", "vanished", "returned")),

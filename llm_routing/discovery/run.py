@@ -1,6 +1,6 @@
-"""A discovery from end to end: which providers, their lists, and what is written.
+"""A complete discovery: selects providers, reads their lists, and writes the result.
 
-Where the transport comes from is the composition root's business.
+The composition root supplies the transport.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -23,7 +23,7 @@ from .report import DiscoveryReport, ProviderReport
 
 
 class UnknownProvider(ValueError):
-    """A name that no provider has; the message says which there are."""
+    """No provider has this name; the message lists the known ones."""
 
 
 async def discover(
@@ -33,10 +33,11 @@ async def discover(
     overrides: Mapping[str, Credential] | None = None,
     dry_run: bool = False,
 ) -> DiscoveryReport:
-    """Reads the list of every active provider, or of those named, active or not, and records it.
+    """Reads and records the list of every active provider, or of the named ones, active or not.
 
-    `overrides` are credentials by vendor that go before those of the configuration. A provider that
-    fails is in the report and stops no other. Raises `UnknownProvider`, `django.db.Error`.
+    `overrides` are credentials by vendor that take precedence over the configuration. A provider
+    that fails is in the report and does not stop the others. Raises `UnknownProvider`,
+    `django.db.Error`.
     """
     sources, misfits = await sync_to_async(_sources)(providers, overrides or {})
     lists = {**await read_lists(transport, sources), **misfits}
@@ -49,8 +50,8 @@ async def compare(
     credentials: CredentialStore,
     providers: Collection[str] = (),
 ) -> DiscoveryReport:
-    """As `discover` for a configuration that nobody can write: what a row would be added for is
-    `added`, what is routed to and not offered is `vanished`. Raises `UnknownProvider`."""
+    """Like `discover`, for a configuration that cannot be written: `added` are offered models
+    without a route, `vanished` are routed models that are not offered. Raises `UnknownProvider`."""
     _check(providers, tuple(table.providers))
     sources = [
         ListSource(
@@ -90,7 +91,7 @@ def _compared(name: str, found: ModelList | UpstreamError, table: RoutingTable) 
 def _sources(
     names: Collection[str], overrides: Mapping[str, Credential]
 ) -> tuple[list[ListSource], dict[str, UpstreamError]]:
-    """Whom to ask, and who cannot be asked."""
+    """Returns the providers to query, and those that cannot be queried."""
     rows = list(Provider.objects.order_by("priority", "name"))
     _check(names, [row.name for row in rows])
     chosen = [row for row in rows if (row.name in names if names else row.is_active)]

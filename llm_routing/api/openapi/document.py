@@ -25,27 +25,28 @@ Headers of every answer:
 | Header | |
 |---|---|
 | `x-request-id` | yours, if it is 1 to 128 of `A-Z a-z 0-9 . _ : / + = @ -`; else a new one |
-| `x-llm-provider`, `x-llm-model` | who answered |
+| `x-llm-provider`, `x-llm-model` | the target that answered |
 | `x-llm-attempts` | how many attempts it took; on errors as well |
 | `x-llm-cache` | `hit`, `miss` or `bypass` |
-| `x-llm-cost-usd` | where the model has a price; a stream begins before its cost is known |
-| `x-llm-overhead-ms` | time spent in the gateway itself |
-| `x-llm-ignored` | fields of the request that the target has no word for |
-| `idempotency-replayed` | `true` where it is the answer to an earlier request with the same key |
-| `Retry-After` | on errors, in whole seconds, where waiting helps |
+| `x-llm-cost-usd` | if the cost is known; on streams only for cache hits |
+| `x-llm-overhead-ms` | time spent in the gateway, in milliseconds |
+| `x-llm-ignored` | request fields that the target does not support |
+| `idempotency-replayed` | `true` if this is the answer to an earlier request with the same key |
+| `Retry-After` | on errors, in whole seconds, if waiting helps |
 """
 
 _ERRORS = {
     400: "The body is not JSON, or (under /v1) a field is wrong.",
-    401: "No key, a wrong one or a revoked one.",
-    404: "No such model, use case or tier; the message names what exists.",
-    413: "The body is over the limit.",
-    422: "A field is wrong; the error names it. Or the idempotency key is another request's.",
-    429: "Every target limits our rate.",
-    500: "The gateway failed.",
+    401: "No API key, or one that is unknown or revoked.",
+    404: "No such model, use case or tier; the message lists the known ones.",
+    413: "The body is larger than the limit.",
+    422: "A field is invalid; the error names it. Or the idempotency key was used for "
+    "another request.",
+    429: "Every target limits the gateway's rate.",
+    500: "Internal error.",
     502: "Every target failed; the error lists the attempts.",
     503: "Nothing is available, or the key cannot be checked; see Retry-After.",
-    504: "Time ran out; the error lists the attempts.",
+    504: "The deadline was exceeded; the error lists the attempts.",
 }
 _ANTHROPIC_VERSION = {
     "in": "header",
@@ -84,13 +85,14 @@ _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "required": False,
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-    "description": "The same request again under the same key gets the same answer.",
+    "description": "A repeated request with the same key gets the same answer.",
 }
 
 
 def body(model: type[BaseModel], *, streams: bool = False, repeats: bool = True) -> dict[str, Any]:
-    """`openapi_extra` for an endpoint whose body is a `model`, whose answer is server-sent events
-    where the body asks for it, and which obeys idempotency keys where it `repeats`."""
+    """Returns the `openapi_extra` of an endpoint with a JSON body of type `model`. The answer is
+    server-sent events if the body asks for them. `repeats`: the endpoint supports idempotency
+    keys."""
     reference = {"$ref": REFERENCE.format(model=model.__name__)}
     extra: dict[str, Any] = {
         "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}
@@ -105,7 +107,7 @@ def body(model: type[BaseModel], *, streams: bool = False, repeats: bool = True)
 
 
 def text(*media_types: str) -> dict[str, Any]:
-    """`openapi_extra` for an endpoint whose answer is text, and which looks at keys itself."""
+    """Returns the `openapi_extra` of an endpoint that answers with text and checks keys itself."""
     content = {name: {"schema": {"type": "string"}} for name in media_types}
     return {
         "responses": {200: {"description": "OK", "content": content}},
@@ -114,7 +116,8 @@ def text(*media_types: str) -> dict[str, Any]:
 
 
 def responses(answer: Any, error: Any, unavailable: Any = None) -> dict[int, Any]:
-    """The answers of an endpoint by status; `unavailable` where a 503 has a shape of its own."""
+    """Returns the answers of an endpoint by status; `unavailable` is the schema of a 503 that
+    differs."""
     found = {200: answer, **dict.fromkeys(_ERRORS, error)}
     if unavailable is not None:
         found[503] = unavailable | error
@@ -122,7 +125,7 @@ def responses(answer: Any, error: Any, unavailable: Any = None) -> dict[int, Any
 
 
 def complete_document(document: dict[str, Any]) -> None:
-    """Adds the bodies that `body` refers to, and says what each error means."""
+    """Adds the schemas that `body` refers to, and a description of each error."""
     models = (schemas.CompleteRequest, *wire_schemas.BODIES)
     _, definitions = models_json_schema(
         [(model, "validation") for model in models], ref_template=REFERENCE
@@ -136,7 +139,8 @@ def complete_document(document: dict[str, Any]) -> None:
 
 
 def list_endpoints(document: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
-    """Every endpoint of the document: `method`, `path` and the first sentence on it."""
+    """Lists the endpoints of the document: `method`, `path` and the first sentence of the
+    description."""
     return [
         {
             "method": method.upper(),

@@ -1,6 +1,6 @@
-"""The bodies of OpenAI's and Anthropic's endpoints, for the documentation alone.
+"""The bodies of OpenAI's and Anthropic's endpoints, for the documentation only.
 
-The formats read and write them; fields that are not listed pass through. Sources:
+The formats read and write them; unlisted fields pass through. Sources:
 https://platform.openai.com/docs/api-reference and https://platform.claude.com/docs/en/api.
 """
 
@@ -17,7 +17,7 @@ class _Open(BaseModel):
 
 
 class ChatMessage(_Open):
-    """A message; `content` is a text or an array of parts."""
+    """A message; `content` is a string or an array of parts."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | Sequence[dict[str, Any]] | None = None
@@ -78,7 +78,7 @@ class ChatChoice(_Open):
 
 
 class ChatCompletion(_Open):
-    """The answer; what the vendor added is in it."""
+    """The answer; fields that the vendor added are included."""
 
     id: str
     object: Literal["chat.completion"]
@@ -107,7 +107,7 @@ class Embedding(_Open):
 
 
 class EmbeddingList(_Open):
-    """One vector an input, in their order."""
+    """One vector per input, in the order of the inputs."""
 
     object: Literal["list"]
     data: Sequence[Embedding]
@@ -151,7 +151,7 @@ class AnthropicModelList(BaseModel):
 
 
 class OpenAIErrorDetails(_Open):
-    """`attempts` lists what was tried, by target and reason."""
+    """`attempts` lists the failed attempts, each with target and code."""
 
     message: str
     type: str
@@ -167,7 +167,7 @@ class OpenAIError(BaseModel):
 
 
 class MessageParam(_Open):
-    """A turn; `content` is a text or an array of blocks."""
+    """A turn; `content` is a string or an array of blocks."""
 
     role: Literal["user", "assistant", "system"]
     content: str | Sequence[dict[str, Any]]
@@ -200,7 +200,7 @@ class MessagesRequest(CountTokensRequest):
 
 
 class AnthropicMessage(_Open):
-    """The answer; what the vendor added is in it."""
+    """The answer; fields that the vendor added are included."""
 
     id: str
     type: Literal["message"]
@@ -219,7 +219,7 @@ class TokenCount(BaseModel):
 
 
 class AnthropicErrorDetails(_Open):
-    """`details.attempts` lists what was tried, by target and reason."""
+    """`details.attempts` lists the failed attempts, each with target and code."""
 
     type: str
     message: str

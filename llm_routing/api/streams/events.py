@@ -1,6 +1,7 @@
-"""Answers as server-sent events: the upstream is open before the response begins.
+"""Answers as server-sent events; the upstream response has begun before ours does.
 
-How an event looks is the caller's format's; here batches become chunks, and an end is an end.
+The caller's format renders events. This module turns batches into chunks and errors into the last
+event.
 """
 
 import asyncio
@@ -26,25 +27,25 @@ HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
-    # Keeps Django's GZipMiddleware away, whose streams of many gzip members httpx reads to the end
-    # of the first.
+    # Keeps Django's GZipMiddleware away: it compresses a stream into many gzip members, of which
+    # httpx reads only the first.
     "Content-Encoding": "identity",
 }
-"""Of server-sent events, which are not to be cached, buffered or changed on the way."""
+"""Headers of server-sent events, which must not be cached, buffered or transformed."""
 
 _closing: set[asyncio.Task[None]] = set()
 
 
 class EventStream:
-    """The caller's bytes, one chunk for each batch of frames, and signs of life in between.
+    """The bytes for the caller: one chunk per batch of frames, and keep-alives between them.
 
-    An error in the middle is told in the stream, as its last word. The upstream is closed when the
-    stream ends, when it is closed, and at the latest when nobody holds it any more: a caller may
-    leave between the answer's head and its first chunk.
+    An error in the middle is sent as the last event. The upstream closes when the stream ends or is
+    closed, and at the latest when the last reference to it goes: a caller may leave between the
+    response's head and its first chunk.
 
-    A server takes chunk after chunk as long as its buffer has room. Where it does not come back for
-    the next one within `WRITE_TIMEOUT`, the caller does not read: the task that serves it is
-    cancelled, and `has_stalled` says why.
+    A server takes chunks as long as its buffer has room. If it does not request the next chunk
+    within `WRITE_TIMEOUT`, the caller is not reading: the task that serves the caller is cancelled,
+    and `has_stalled` is true.
     """
 
     def __init__(self, frames: ResponseStream, renderer: StreamRenderer, request_id: str) -> None:
@@ -70,8 +71,8 @@ class EventStream:
         return self
 
     def keep_alive_by(self, send: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
-        """Has signs of life sent by `send` instead of giving them as chunks. For a server that can
-        send beside iterating: reading then needs no task of its own, which each frame would pay."""
+        """Sends keep-alives by `send` instead of yielding them as chunks, for servers that can send
+        while they iterate. Reading then needs no extra task, whose cost every frame would pay."""
         self._next = self._frames.directly
         if self._keep_alive_interval:
             sign = partial(send, self._renderer.keep_alive)
@@ -113,8 +114,8 @@ class EventStream:
 
     @property
     def silent_since(self) -> float | None:
-        """Since when, in the loop's time, the caller has heard nothing; None where they have yet
-        to take what they were given."""
+        """Since when the caller has received nothing, in the event loop's time; None while a chunk
+        waits to be sent."""
         return self._taken_at if self._is_waiting else None
 
     async def aclose(self) -> None:
@@ -128,10 +129,10 @@ class EventStream:
             await self._frames.aclose()
 
     def check(self) -> None:
-        """Cancels who serves a caller that does not read, or looks again when that may be so."""
+        """Cancels the serving task if the caller does not read, else schedules the next check."""
         self._watch = None
         if self._is_waiting:
-            # We wait for the upstream; the next chunk is watched again.
+            # We are waiting for the upstream; the next chunk is monitored again.
             return
         left = self._taken_at + self._write_timeout - self._loop.time()
         if left > 0:
@@ -141,7 +142,7 @@ class EventStream:
             self._server.cancel()
 
     def _watch_for(self, seconds: float) -> None:
-        # One timer for many chunks.
+        # One timer serves many chunks.
         self._watch = _WriteTimer(self)
         self._watch.start(seconds, self._loop)
 
@@ -163,12 +164,12 @@ class EventStreamResponse(StreamingHttpResponse):
 
     @property
     def has_stalled(self) -> bool:
-        """Whether it was broken off because the caller does not read."""
+        """Whether the stream was cut because the caller did not read."""
         return isinstance(self._iterator, EventStream) and self._iterator.has_stalled
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        # Django's own is a generator around a generator: closing the outer one leaves the inner
-        # one, and with it the upstream, to the garbage collector.
+        # Django wraps a generator in another one: closing the outer one leaves the inner one, and
+        # so the upstream, to the garbage collector.
         return self._iterator
 
 

@@ -1,4 +1,4 @@
-"""Signs of life for a caller who hears nothing: when they are due, not what they look like."""
+"""Decides when keep-alives of idle streams are due; formats decide how they look."""
 
 import asyncio
 import weakref
@@ -10,16 +10,17 @@ from llm_routing.core.timers import Timer, running_loop
 
 
 class Listener(Protocol):
-    """Whoever may have heard nothing for a while."""
+    """A stream whose caller may have received nothing for a while."""
 
     @property
     def silent_since(self) -> float | None:
-        """Since when, in the loop's time; None where they do not wait for us."""
+        """Since when, in the event loop's time; None while the caller does not wait for us."""
 
 
 class KeepAliveTimer(Timer):
-    """Runs `send` whenever the listener has waited in silence for `interval` seconds. One timer
-    for all of a stream. End it in any case; it ends by itself when the listener is gone."""
+    """Runs `send` whenever the listener has waited for `interval` seconds. One timer serves the
+    whole stream. Call `end` in every case; the timer also ends when the listener is
+    garbage-collected."""
 
     def __init__(
         self,
@@ -36,13 +37,13 @@ class KeepAliveTimer(Timer):
         self.start(interval, self._loop)
 
     def end(self) -> None:
-        """Sends nothing more."""
+        """Stops sending."""
         self.cancel()
         if self._sending is not None:
             self._sending.cancel()
 
     def on_timeout(self) -> None:
-        """Sends if the listener has waited long enough, else sees when that will be."""
+        """Sends if the listener has waited long enough, else restarts the timer for the rest."""
         listener = self._listener()
         if listener is None:
             return
@@ -51,7 +52,7 @@ class KeepAliveTimer(Timer):
         left = self._interval
         if since is not None:
             left += max(since, self._sent_at) - now
-        # One that has not left yet is sign enough.
+        # The previous one has not been sent yet.
         if left <= 0:
             if self._sending is None or self._sending.done():
                 self._sending = self._loop.create_task(self._send_one())
@@ -59,6 +60,6 @@ class KeepAliveTimer(Timer):
         self.start(left, self._loop)
 
     async def _send_one(self) -> None:
-        # A caller who is gone is noticed by whoever serves them.
+        # The serving task notices that the caller is gone.
         with suppress(Exception):
             await self._send()

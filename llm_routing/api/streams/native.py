@@ -23,7 +23,7 @@ from .pending import ResponseStream
 
 
 class NativeStreamRenderer:
-    """See `formats.base.StreamRenderer`. `done` says what the answer would have been without
+    """See `formats.base.StreamRenderer`. `done` holds the same object as an answer without
     streaming."""
 
     keep_alive = KEEP_ALIVE
@@ -33,11 +33,11 @@ class NativeStreamRenderer:
         self._accumulator = Accumulator()
 
     def render(self, frame: Frame) -> bytes:
-        """The events of a frame, possibly none."""
+        """Returns the events of a frame, possibly none."""
         return b"".join([self._render(event) for event in frame.events])
 
     def end(self) -> bytes:
-        """`done`."""
+        """Returns the event `done`."""
         completion = self._accumulator.completion()
         if completion.usage is None:
             completion = replace(completion, usage=self._stream.usage)
@@ -45,7 +45,7 @@ class NativeStreamRenderer:
         return _event("done", response.dict())
 
     def error(self, error: LLMError, request_id: str) -> bytes:
-        """`error`."""
+        """Returns the event `error`."""
         return _event("error", native_body(error, request_id))
 
     def _render(self, event: StreamEvent) -> bytes:
@@ -62,7 +62,8 @@ class NativeStreamRenderer:
         return b""
 
     def _tool_calls(self) -> bytes:
-        """The calls of the answer, which are whole only now: a vendor may write them in turns."""
+        """Returns the tool calls, which are complete only at the end: a vendor may interleave their
+        parts."""
         return b"".join(
             [
                 _event("tool_call", {"id": call.id, "name": call.name, "arguments": call.arguments})

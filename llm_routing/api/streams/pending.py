@@ -1,7 +1,7 @@
 """A stream that is still being opened when its response begins.
 
-A route that holds answers back until they are whole (`StreamRecovery.BUFFER`) would leave its
-callers in silence; so their response begins, and signs of life fill the time.
+A route that buffers answers until they are complete (`StreamRecovery.BUFFER`) would keep its
+callers waiting without a byte. So the response begins early, and keep-alives fill the time.
 """
 
 import asyncio
@@ -19,28 +19,28 @@ class ResponseStream(Protocol):
     """The source of a streamed response: a `RoutedStream`, open or still being opened."""
 
     def __aiter__(self) -> Self:
-        """Itself."""
+        """Returns itself."""
 
     async def __anext__(self) -> Sequence[Frame]:
-        """The next batch. Raises `LLMError`."""
+        """Returns the next batch. Raises `LLMError`."""
 
     async def aclose(self) -> None:
-        """Ends it, read to its end or not."""
+        """Closes the stream, at its end or before."""
 
     def response_facts(self) -> RoutingFacts:
-        """The routing facts of the answer, once it has ended."""
+        """The routing facts of the answer; available at its end."""
 
     @property
     def usage(self) -> Usage | None:
-        """Its tokens, once it has ended."""
+        """The tokens; available at the end."""
 
     @property
     def created(self) -> int:
-        """The moment of the answer, in Unix seconds."""
+        """The time of the answer, in Unix seconds."""
 
 
 class PendingStream:
-    """`ResponseStream` over one that `opening` will give. What fails until then is raised by the
+    """A `ResponseStream` over the result of `opening`. Errors of the opening are raised by the
     first `__anext__`."""
 
     def __init__(self, opening: "asyncio.Task[RoutedStream]") -> None:
@@ -54,27 +54,27 @@ class PendingStream:
         return await (await self._opening).__anext__()
 
     async def aclose(self) -> None:
-        """Ends the opening, or what it has given."""
+        """Cancels the opening, or closes the opened stream."""
         self._opening.cancel()
         await asyncio.wait({self._opening})
         if not self._opening.cancelled() and self._opening.exception() is None:
             await self._opening.result().aclose()
 
     def response_facts(self) -> RoutingFacts:
-        """Of the stream, which is open by then."""
+        """The facts of the opened stream."""
         return self._opening.result().response_facts()
 
     @property
     def usage(self) -> Usage | None:
-        """Of the stream, which is open by then."""
+        """The tokens of the opened stream."""
         return self._opening.result().usage
 
 
 async def open_within(
     opening: "asyncio.Task[RoutedStream]", seconds: float
 ) -> RoutedStream | PendingStream:
-    """The stream, if it is open within `seconds`, else one that is late. Raises what the opening
-    raises in that time."""
+    """Returns the stream if it opens within `seconds`, else a `PendingStream`. Raises errors of the
+    opening in that time."""
     try:
         await asyncio.wait({opening}, timeout=seconds)
     except BaseException:

@@ -20,24 +20,24 @@ class Idle(Enum):
 
 
 IDLE: Final = Idle.IDLE
-"""No item has arrived for a while; the next call goes on waiting."""
+"""No item has arrived for a while; the next call continues to wait."""
 
 
 class Source(Protocol[T_co]):
-    """The stream that is read. It is always closed."""
+    """The stream to read. `ReadAhead` always closes it."""
 
     def __anext__(self) -> Awaitable[T_co]:
-        """The next item."""
+        """Returns the next item."""
 
     async def aclose(self) -> None:
-        """Ends it, read to its end or not."""
+        """Closes the stream, at its end or before."""
 
 
 class ReadAhead(Generic[T]):
-    """The items of `source`, and `IDLE` whenever none has come for `silence` seconds (0: never).
+    """The items of `source`, and `IDLE` whenever no item arrives for `silence` seconds (0: never).
 
-    One task for the whole source reads it, so that a wait is never broken off and begun again.
-    Close it in any case; that closes the source.
+    One task reads the whole source, so a wait is never cancelled and restarted. Call `aclose` in
+    every case; it closes the source.
     """
 
     def __init__(self, source: Source[T], silence: float) -> None:
@@ -52,12 +52,12 @@ class ReadAhead(Generic[T]):
 
     @property
     def directly(self) -> Callable[[], Awaitable[T]]:
-        """As `next` from the first item on, but without silences, and so without a task."""
+        """Reads like `next` from the first item on, but without `IDLE` and so without a task."""
         return self._source.__anext__
 
     async def next(self) -> T | Literal[Idle.IDLE]:
-        """The next item. Raises what the source raises, `StopAsyncIteration` at its end. One call
-        at a time; one that was cancelled has taken nothing."""
+        """Returns the next item. Raises the errors of the source, and `StopAsyncIteration` at its
+        end. Only one call at a time is allowed; a cancelled call consumes no item."""
         if not self._silence:
             return await self._source.__anext__()
         if self._reading is None:
@@ -73,7 +73,7 @@ class ReadAhead(Generic[T]):
         return item
 
     async def aclose(self) -> None:
-        """Ends the reading and closes the source."""
+        """Stops reading and closes the source."""
         try:
             if self._reading is not None and not self._reading.done():
                 self._reading.cancel()
@@ -100,7 +100,7 @@ class ReadAhead(Generic[T]):
             is_awaited = self._item is not None and not self._item.done()
             self._items.append(item)
             _wake(self._item)
-            # One item ahead, no more. One that is waited for is as good as taken.
+            # Reads one item ahead. If a caller waits, the item counts as taken.
             if has_more and not is_awaited:
                 self._room = self._loop.create_future()
                 await self._room
