@@ -45,6 +45,14 @@ class Traffic:
     latency_ms: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TargetHealthMemory:
+    """The number of targets with a stored check, and of those with recent calls."""
+
+    checked: int
+    called: int
+
+
 @dataclass(slots=True)
 class _RecentCalls:
     """The latest calls to one target.
@@ -154,6 +162,12 @@ class TargetHealth:
             self._recent.clear()
             self._changes.clear()
             self.unhealthy = frozenset()
+
+    @property
+    def memory(self) -> TargetHealthMemory:
+        """Returns how many targets are stored now."""
+        with self._lock:
+            return TargetHealthMemory(checked=len(self._checks), called=len(self._recent))
 
     def check_of(self, key: TargetKey) -> Check | None:
         """Returns the last check of a target, or None if it has expired."""

@@ -68,7 +68,7 @@ class Sandbox:
         refuse_unknown_models: bool = False,
     ) -> None:
         self.journal = Journal()
-        self._threads = Threads()
+        self.threads = Threads()
         self._host = host
         self._port = port
         self._require_key = require_key
@@ -194,7 +194,7 @@ class Sandbox:
         model, directives = extract(named)
         entry.model = model[:_LONGEST_MODEL]
         digest = _digest(request.path, body)
-        return Asked(body, model, digest, tuple(directives), self._threads)
+        return Asked(body, model, digest, tuple(directives), self.threads)
 
     def _read(
         self, request: web.Request, face: Face, asked: Asked, entry: Entry

@@ -31,6 +31,10 @@ class Threads:
             case _:
                 raise BadRequest("thread.type: Input should be 'create' or 'continue'")
 
+    def forget(self) -> None:
+        """Forgets every thread, as a vendor does after some time."""
+        self._held.clear()
+
     def keep(
         self, body: Mapping[str, Any], message_id: str, content: Sequence[Mapping[str, Any]]
     ) -> None:

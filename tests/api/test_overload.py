@@ -13,6 +13,7 @@ from llm_routing import close_routers, get_llm_router
 from llm_routing.core.errors import Overloaded
 from llm_routing.models import Provider, UsageRecord
 from llm_routing.process.admission import admission
+from tests.faults.tcp_proxy import TcpProxy
 
 from .callers import calling, configure, until
 from .conftest import Gateway
@@ -100,13 +101,13 @@ async def test_a_provider_s_connections_are_a_limit_and_what_is_too_much_goes_to
 async def test_a_provider_s_connections_are_kept_and_used_again(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await sync_to_async(Provider.objects.update)(max_connections=1)
-    await configure(monkeypatch)
-    await asyncio.gather(*(gateway.complete(f"Hi {number}") for number in range(10)))
-    router = await get_llm_router()
-    pools = router._parts.transport._pools  # type: ignore[attr-defined]  # to see its connections
-    pool = pools[asyncio.get_running_loop()].current["first"]
-    assert [connection.protocol.uses for _, connection in pool._idle] == [10]
+    with TcpProxy(gateway.sandbox.openai_url) as proxy:
+        await sync_to_async(Provider.objects.update)(max_connections=1, base_url=proxy.url)
+        await configure(monkeypatch)
+        await asyncio.gather(*(gateway.complete(f"Hi {number}") for number in range(10)))
+        assert len(gateway.sandbox.journal.entries) == 10
+        assert proxy.accepted == 1
+        await close_routers()
 
 
 @pytest.mark.parametrize("path", ERRORS)

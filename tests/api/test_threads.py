@@ -131,7 +131,7 @@ async def test_a_thread_that_its_holder_has_lost_is_told_in_its_own_words(
     gateway: Gateway, sent: list[Any]
 ) -> None:
     first = await begun(gateway)
-    gateway.sandbox._threads._held.clear()
+    gateway.sandbox.threads.forget()
     assert code_of(await gone_on(gateway, first.json()["id"])) == (404, "thread_not_found")
     # That says nothing against the model.
     assert (await begun(gateway)).status_code == 200

@@ -36,6 +36,8 @@ class TcpProxy:
         assert parts.hostname
         assert parts.port
         self.weather = Weather()
+        self.accepted = 0
+        """Connections accepted since the start."""
         self._server_url = server_url
         self._target = (parts.hostname, parts.port)
         self._open: set[asyncio.StreamWriter] = set()
@@ -84,6 +86,7 @@ class TcpProxy:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         try:
             if self.weather.refuses:
                 _reset(writer)

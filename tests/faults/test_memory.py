@@ -31,9 +31,9 @@ def left_over() -> Counter[str]:
 def is_of_a_request(found: object) -> bool:
     if not isinstance(found, asyncio.TimerHandle):
         return type(found) in OF_A_REQUEST
-    callback = getattr(found, "_callback", None)
-    module = getattr(callback, "__module__", "")
-    return module.startswith("llm_routing.api")
+    # The callback is one of them, unless the handle was cancelled.
+    referents = gc.get_referents(found)
+    return any(getattr(it, "__module__", "").startswith("llm_routing.api") for it in referents)
 
 
 async def begin(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> None:

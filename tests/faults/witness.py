@@ -28,7 +28,7 @@ NOT_REACHED = (
     "address_forbidden",
     "connect_timeout",
 )
-LASTING = ("SharedBreakers._keep_in_touch",)
+LASTING = ("SharedBreakers.",)
 """Tasks that live as long as the routers."""
 SERVERS_OF_OURS = ("RawUpstream.", "RequestHandler.")
 

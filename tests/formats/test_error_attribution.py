@@ -25,7 +25,7 @@ from llm_routing.formats.operations import (
     CountTokensOperation,
     EmbeddingOperation,
 )
-from tests.formats.vendor_failures import ANTHROPIC, MODEL, OPENAI, chat, failure
+from tests.formats.vendor_failures import ANTHROPIC, MODEL, OPENAI, chat, failure, parsed
 
 # What callers could write to be believed for the vendor.
 TEXTS = (
@@ -310,8 +310,8 @@ def test_a_model_without_capabilities_is_not_gone_for_what_it_may_never_have_off
 
 @pytest.mark.parametrize("status", [404, 405, 501])
 def test_a_vendor_without_token_counting_has_no_such_endpoint(status: int) -> None:
-    operation, target = chat(ANTHROPIC)
-    counting = CountTokensOperation(operation._request)
+    counting = CountTokensOperation(parsed(ANTHROPIC))
+    _, target = chat(ANTHROPIC)
     assert not counting.proves_health
     answers: list[Any] = [{"detail": "Not Found"}, {"error": {"type": "not_found_error"}}, ""]
     for answer in answers:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given, settings
@@ -12,6 +13,7 @@ from llm_routing.core.codec import decode
 from llm_routing.core.errors import MalformedAnswer, TruncatedStream, UpstreamError
 from llm_routing.core.events import AnswerEnded, Frame, TextDelta, ThinkingDelta
 from llm_routing.core.ports import StreamParser
+from llm_routing.formats import event_stream
 from llm_routing.formats import text_delta_fast_path as text_runs
 from llm_routing.formats.anthropic_messages.read_stream import AnthropicStreamParser
 from llm_routing.formats.openai_chat import read_stream as openai_chat_stream
@@ -67,8 +69,10 @@ def read(parser: StreamParser, chunks: Sequence[bytes]) -> list[Frame | str]:
     return frames
 
 
-def read_in_full(parser: Any, chunks: Sequence[bytes]) -> list[Frame | str]:
-    parser._run = ReadInFull(parser.name)
+def read_in_full(new_parser: Callable[[], StreamParser], chunks: Sequence[bytes]) -> list[Any]:
+    """The frames as a parser without the fast path reads them."""
+    with patch.object(event_stream, "TextDeltaFastPath", ReadInFull):
+        parser = new_parser()
     return read(parser, chunks)
 
 
@@ -92,7 +96,7 @@ def test_each_event_means_what_it_would_alone(
         for text, pad, ascii_only in pieces
     ]
     chunks = [b"".join(events[at : at + grouped]) for at in range(0, len(events), grouped)]
-    assert read(parser(), chunks) == read_in_full(parser(), chunks)
+    assert read(parser(), chunks) == read_in_full(parser, chunks)
 
 
 @pytest.mark.parametrize(("write", "parser", "opener"), VENDORS)
@@ -117,7 +121,7 @@ def test_a_run_takes_in_no_event_that_is_spoilt(
     place %= len(spoilt)
     spoilt[place : place + 1] = b"" if deletes else bytes([byte])
     events = [opener, write("one", **more), write("two", **more), bytes(spoilt), write("4", **more)]
-    assert read(parser(), events) == read_in_full(parser(), events)
+    assert read(parser(), events) == read_in_full(parser, events)
 
 
 @pytest.fixture
@@ -184,14 +188,14 @@ def test_thinking_is_no_text(parsed: list[bytes]) -> None:
 def test_a_byte_order_mark_counts_at_the_start_alone() -> None:
     bare = b'data: {"delta":{"type":"text_delta","text":"%b"},"type":"content_block_delta"}\n\n'
     events = [b"\xef\xbb\xbf" + bare % text for text in (b"one", b"two")]
-    assert read(AnthropicStreamParser(), events) == read_in_full(AnthropicStreamParser(), events)
+    assert read(AnthropicStreamParser(), events) == read_in_full(AnthropicStreamParser, events)
 
 
 def test_an_event_whose_end_may_go_on_is_waited_for() -> None:
     events = [openai("one"), openai("two"), openai("three")]
     events = [event.replace(b"\n", b"\r") for event in events]
     chunks = [*events, b"\n", openai("four")]
-    assert read(OpenAIStreamParser(), chunks) == read_in_full(OpenAIStreamParser(), chunks)
+    assert read(OpenAIStreamParser(), chunks) == read_in_full(OpenAIStreamParser, chunks)
 
 
 def test_a_closed_block_ends_the_run() -> None:

@@ -7,6 +7,7 @@ from llm_routing.core.errors import (
     UpstreamError,
 )
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
+from llm_routing.core.types import LLMRequest
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.formats.operations import (
@@ -25,14 +26,17 @@ ANTHROPIC = ProviderSpec("claude", "anthropic", "anthropic_messages", "http://up
 CHAT = frozenset({"chat"})
 
 
-def chat(provider: ProviderSpec, **body: Any) -> tuple[ChatOperation, Target]:
-    """A request that is relayed to `provider`."""
+def parsed(provider: ProviderSpec, **body: Any) -> LLMRequest:
+    """Returns a request in the format of `provider`."""
     body.setdefault("messages", [{"role": "user", "content": "Hi"}])
     speaks = OpenAIChat() if provider is OPENAI else AnthropicMessages()
-    request = speaks.read_request({"model": "any", "max_tokens": 9, **body})
-    return ChatOperation(request), Target(
-        provider, ModelSpec(provider.name, MODEL, capabilities=CHAT)
-    )
+    return speaks.read_request({"model": "any", "max_tokens": 9, **body})
+
+
+def chat(provider: ProviderSpec, **body: Any) -> tuple[ChatOperation, Target]:
+    """Returns a request that is relayed to `provider`."""
+    model = ModelSpec(provider.name, MODEL, capabilities=CHAT)
+    return ChatOperation(parsed(provider, **body)), Target(provider, model)
 
 
 def failure(

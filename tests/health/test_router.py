@@ -15,7 +15,15 @@ from llm_routing.core.breaker import BreakerState
 from llm_routing.core.errors import AllTargetsFailed, LLMError, NoTargetAvailable, RequestRejected
 from llm_routing.health.monitor import health_monitor, reset_breakers
 from llm_routing.health.target_health import MAX_CONSECUTIVE_FAILURES
-from llm_routing.models import BreakerReport, HealthCheck, Provider, SweepLease, UsageRecord
+from llm_routing.models import (
+    BreakerReport,
+    BreakerReset,
+    HealthCheck,
+    Provider,
+    SweepLease,
+    UsageRecord,
+)
+from llm_routing.models.databases import DatabaseNow
 
 from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion, swept, until
 
@@ -297,7 +305,7 @@ async def test_breakers_are_reported_to_all_and_reset_everywhere(
     for _ in range(5):
         await ask(router)
         health_monitor.target_health.clear()
-    await eventually(lambda: health_monitor._reported)
+    await eventually(BreakerReport.objects.exists)
     report = await BreakerReport.objects.aget()
     assert (report.provider, report.model, report.cause) == ("first", "alpha", "server_failed")
     assert report.state in ("open", "half_open")
@@ -307,8 +315,7 @@ async def test_breakers_are_reported_to_all_and_reset_everywhere(
     assert health_monitor.breakers is not None
     assert health_monitor.breakers.statuses()["first", "alpha"].state is BreakerState.CLOSED
     assert await ask(router) == "first"
-    await eventually(lambda: not health_monitor._reported)
-    assert await BreakerReport.objects.acount() == 0
+    await eventually(lambda: not BreakerReport.objects.exists())
 
 
 async def test_a_reset_that_another_process_ordered_is_obeyed(
@@ -317,13 +324,13 @@ async def test_a_reset_that_another_process_ordered_is_obeyed(
     await trip(router, two)
     breakers = health_monitor.breakers
     assert breakers is not None
-    await eventually(lambda: health_monitor._last_reset is not None)
-    # As if the order came from elsewhere: nobody here is told.
-    health_monitor.breakers = None
-    await sync_to_async(reset_breakers)([("first", "alpha")], "ada")
+    # Resets are loaded before the first report is written.
+    await eventually(BreakerReport.objects.exists)
     assert breakers.statuses()["first", "alpha"].openings == 1
-    health_monitor.breakers = breakers
-    health_monitor._last_reset = 0
+    # What `reset_breakers` of another process leaves in the database.
+    await BreakerReset.objects.acreate(
+        provider="first", model="alpha", ordered_by="ada", ordered_at=DatabaseNow()
+    )
     await eventually(lambda: not breakers.statuses()["first", "alpha"].cause)
 
 
@@ -331,7 +338,7 @@ async def test_a_process_that_ends_takes_its_reports_back(
     router: BaseLLMRouter, two: Upstream
 ) -> None:
     await trip(router, two)
-    await eventually(lambda: health_monitor._reported)
+    await eventually(BreakerReport.objects.exists)
     assert await BreakerReport.objects.acount() == 1
     await close_routers()
     assert await BreakerReport.objects.acount() == 0

@@ -136,13 +136,13 @@ def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
     for n in range(100):
         for _ in range(200):
             world.health.record_failure(("p", str(n)), 0.1)
-    assert len(world.health._recent) == 10
+    assert world.health.memory.called == 10
     assert world.health.traffic([("p", "99")]).calls == module.MAX_CALLS
     world.health.refresh()
     assert len(world.health.unhealthy) == 10
     world.check(False)
     world.wait(86_400)
-    assert world.health._checks == {}
+    assert world.health.memory.checked == 0
     world.health.clear()
     assert world.health.unhealthy == frozenset()
 

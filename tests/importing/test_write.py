@@ -7,7 +7,6 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError
 
 from llm_routing import close_routers, get_llm_router
-from llm_routing.importing import write as module
 from llm_routing.models import (
     ConfigurationVersion,
     ModelConfig,
@@ -15,6 +14,7 @@ from llm_routing.models import (
     RouteTarget,
     UseCaseRoute,
 )
+from llm_routing.models.routing import UseCaseRouteQuerySet
 from llm_routing.setup.configure import configure
 from tests import rows
 
@@ -284,9 +284,10 @@ class TestAllOrNothing:
 
     def test_a_failure_midway_leaves_nothing_behind(self, monkeypatch):
         def fail(*_):
+            assert ModelConfig.objects.exists()
             raise DatabaseError
 
-        monkeypatch.setattr(module._Migration, "_write_routes", fail)
+        monkeypatch.setattr(UseCaseRouteQuerySet, "bulk_create", fail)
         with pytest.raises(DatabaseError):
             take_over(LITELLM)
         assert contents() == [[], [], [], []]

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -23,7 +23,7 @@ from llm_routing.metrics import Exposition, Metrics, ProcessGauges
 from llm_routing.metrics import families as f
 from llm_routing.metrics.cells import MAX_CELLS
 from llm_routing.metrics.recorder import MAX_PROVIDERS, MAX_ROUTES, MAX_TARGETS
-from llm_routing.metrics.shared import LOCK, SharedNumbers
+from llm_routing.metrics.shared import LOCK
 from llm_routing.system.locked_files import lock_file
 from project.processes import ROOT
 from tests.servers import environment
@@ -124,12 +124,11 @@ def test_a_process_killed_while_it_merges_counts_nothing_twice(
     end(two)
     two.close()
 
-    def fail(_: SharedNumbers, ids: Collection[str]) -> None:
-        if ids:
-            raise OSError("killed")
+    def fail(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(f"killed before {path.name} was removed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(SharedNumbers, "_remove", fail)
+        patched.setattr(Path, "unlink", fail)
         with pytest.raises(OSError, match="killed"):
             one.merge_ended()
     assert read(one).sum("requests_total") == 1

@@ -14,6 +14,7 @@ from cryptography.fernet import Fernet
 from llm_routing.access import api_keys as access
 from llm_routing.backends.redis.connection import RedisLine
 from llm_routing.core import codec
+from llm_routing.core.json_size import exceeds
 from llm_routing.core.ports import WireRequest
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
@@ -68,15 +69,11 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         build, append = OpenAIChat.write_request, Segment.append
         ask = RedisLine.ask
 
-        def watched_parser(name: str) -> None:
-            parse = getattr(codec, name)
-
-            def watched(data: Any, **how: Any) -> Any:
-                if threading.get_ident() == here:
-                    cost.decoded.append(data)
-                return parse(data, **how)
-
-            monkeypatch.setattr(codec, name, watched)
+        def watched_limits(data: bytes, limits: Any) -> bool:
+            # Each JSON text passes here once, before it is decoded.
+            if threading.get_ident() == here:
+                cost.decoded.append(data)
+            return exceeds(data, limits)
 
         def watched_build(self: OpenAIChat, request: LLMRequest, target: Target) -> WireRequest:
             cost.built.append(target.model.key)
@@ -121,8 +118,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         for name in ("open", "write", "pwrite", "fsync", "replace"):
             watched_file(name)
         monkeypatch.setattr(access, "key_digest", watched_digest)
-        for name in ("_decode", "from_json"):
-            watched_parser(name)
+        monkeypatch.setattr(codec, "exceeds", watched_limits)
         monkeypatch.setattr(OpenAIChat, "write_request", watched_build)
         monkeypatch.setattr(Segment, "append", watched_append)
         monkeypatch.setattr(RedisLine, "ask", watched_ask)
