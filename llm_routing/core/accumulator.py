@@ -1,4 +1,4 @@
-"""Events added up to a completion: the stream's sum is what a plain answer would have been."""
+"""Adds up stream events to the completion that a non-streamed request would have returned."""
 
 from .content import Part, RefusalPart, TextPart, ThinkingPart, ToolCallPart
 from .events import (
@@ -47,7 +47,7 @@ class _ChoiceSoFar:
 
 
 class Accumulator:
-    """Takes events one by one. Bounded by what the stream itself may hold."""
+    """Adds up events. Its memory is bounded by the limits of the stream."""
 
     def __init__(self) -> None:
         self._id = ""
@@ -56,7 +56,7 @@ class Accumulator:
         self._choices: dict[int, _ChoiceSoFar] = {}
 
     def add(self, event: StreamEvent) -> None:
-        """One more event."""
+        """Adds one event."""
         match event:
             case AnswerStarted():
                 self._id, self._model = event.id, event.model
@@ -84,7 +84,7 @@ class Accumulator:
                 pass
 
     def completion(self) -> Completion:
-        """The sum so far."""
+        """Returns the completion so far."""
         return Completion(
             id=self._id,
             model=self._model,

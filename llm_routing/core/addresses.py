@@ -1,7 +1,7 @@
-"""Checks of upstream addresses: which IP addresses are public, which base URLs are valid.
+"""Checks of upstream addresses: public IP addresses and valid base URLs.
 
-Pure rules. The transport asks them of every address a name resolves to, the models of what an
-operator types; nothing is resolved here.
+Nothing is resolved here: the transport checks every resolved address, the models check operators'
+input.
 """
 
 import re
@@ -19,15 +19,12 @@ from urllib.parse import urlsplit
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# Not left to `is_global`, whose answer for these differs between releases of Python.
-# https://www.iana.org/assignments/iana-ipv4-special-registry
-# https://www.iana.org/assignments/iana-ipv6-special-registry
+# `is_global` is not used because its result for these differs between Python releases.
 _SPECIAL = tuple(
     ip_network(network)
     for network in (
         "100.64.0.0/10",  # carrier-grade NAT
-        # Answers as a cloud's metadata and agent service from a public address:
-        # https://learn.microsoft.com/en-us/azure/virtual-network/what-is-ip-address-168-63-129-16
+        # A public address that serves a cloud's metadata and agent endpoints:
         "168.63.129.16/32",
         "192.0.0.0/24",  # IETF protocols
         "192.31.196.0/24",  # AS112
@@ -54,15 +51,15 @@ _HOST_NAME = re.compile(rf"(?!.{{255}})({_LABEL}\.)*[a-z]([a-z0-9-]{{0,61}}[a-z0
 def address_problem(
     ip: str, allowed_networks: Iterable[Network], *, is_encrypted: bool = True
 ) -> str:
-    """Why the gateway must not connect to `ip`, as a sentence; empty if it may.
+    """Returns why the gateway must not connect to `ip`, as a sentence; empty if it may.
 
-    It may connect to the addresses within `allowed_networks` and, with encryption, to public ones:
-    keys and prompts do not cross the internet in plain text.
+    Addresses within `allowed_networks` are allowed, and public ones with encryption, so that keys
+    and prompts do not cross the internet in plain text.
 
-    Loopback, private, link-local (cloud metadata among it), carrier-grade NAT, multicast,
-    unspecified and reserved addresses are not public. An IPv6 address that stands for an IPv4 one
-    (mapped, RFC 4291; 6to4, RFC 3056; NAT64, RFC 6052) is judged as that one. Text that is not an
-    address is not allowed.
+    Loopback, private, link-local (including cloud metadata), carrier-grade NAT, multicast,
+    unspecified and reserved addresses are not public. An IPv6 address that represents an IPv4
+    address (mapped, RFC 4291; 6to4, RFC 3056; NAT64, RFC 6052) is judged as that one. Text that is
+    not an address is rejected.
     """
     try:
         address = _destination(ip_address(ip.partition("%")[0]))
@@ -81,10 +78,10 @@ def address_problem(
 
 
 def check_base_url(url: str, allowed_networks: Iterable[Network]) -> None:
-    """Passes a base URL that the transport may be given: http or https, a host, a path.
+    """Accepts a base URL with http or https, a host and a path.
 
-    Raises `ValueError` with a sentence for the operator, which never repeats the URL. A name is not
-    resolved; the transport judges what it resolves to.
+    Raises `ValueError` with a message for the operator that never repeats the URL. Names are not
+    resolved; the transport checks the resolved addresses.
     """
     if not url.isascii() or any(character <= " " or character in "\\\x7f" for character in url):
         raise ValueError(
@@ -113,8 +110,8 @@ def _check_host(host: str, allowed_networks: Iterable[Network], *, is_encrypted:
     try:
         ip_address(ip)
     except ValueError:
-        # A name's last label begins with a letter, so that 127.1, 0x7f000001 and the other
-        # spellings of an address are no names.
+        # The last label of a name begins with a letter, so 127.1, 0x7f000001 and other spellings of
+        # addresses are not names.
         if not _HOST_NAME.fullmatch(host):
             raise ValueError("The URL's host is neither a name nor an IP address.") from None
         return

@@ -1,7 +1,7 @@
-"""The circuit breaker: a target that keeps failing is left alone for a while, then probed.
+"""The circuit breaker: stops calls to a failing target for a while, then probes it.
 
-Pure: the time (monotonic seconds) and the randomness come in. Which breaker belongs to which
-target, and who shares it, is behind `ports.BreakerStore`. Processes share an `Opening`.
+Pure: the time (monotonic seconds) and the randomness are arguments. `ports.BreakerStore` hides
+which breaker belongs to which target and who shares it. Processes share an `Opening`.
 """
 
 from collections import deque
@@ -16,14 +16,14 @@ from .routing_table import Target
 MAX_DOUBLINGS = 30
 JITTER = 0.2
 MAX_JITTER_SECONDS = 2.0
-"""A target that recovers is asked again soon after its open time, however long that is."""
+"""Bounds the delay until a recovered target is probed, even after a long open time."""
 
 SLOW_CALLS = "slow_calls"
-"""The cause of an opening to which no failure, and so no error's code, has led."""
+"""The cause of an opening by slow calls, which have no error code."""
 
 
 class BreakerState(StrEnum):
-    """CLOSED: every call passes. OPEN: none does. HALF_OPEN: a few probes find out."""
+    """CLOSED: every call is allowed. OPEN: none is. HALF_OPEN: a few probes are."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -32,19 +32,19 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerRules:
-    """When a breaker opens, and for how long. A full window is always enough calls.
+    """When a breaker opens, and for how long. A full window always counts as enough calls.
 
-    It looks at the last `window_calls` calls that ended within `window` seconds, and opens on a
-    failure that makes at least `failure_rate` of at least `minimum_calls` of them failures, or on a
-    slow call that makes `slow_call_rate` of them slow: a call that succeeded, but took more than
-    `slow_call_time` seconds (0: none is slow). It stays open for `open_time` seconds, give or take
-    a fifth (2 s at most), and for as long again when a probe fails or is slow; with
-    `failed_probes_double` for twice as long each time. It closes when `probes` probes have
-    succeeded.
+    It looks at the last `window_calls` calls that ended within `window` seconds. It opens if at
+    least `minimum_calls` calls were made and the latest failure raises the failures to
+    `failure_rate` of them, or the latest slow call raises the slow calls to `slow_call_rate`. A
+    slow call is a success that took more than `slow_call_time` seconds (0: never slow). It stays
+    open for `open_time` seconds, plus or minus a fifth (at most 2 s), and reopens when a probe
+    fails or is slow, with `failed_probes_double` for twice as long each time. It closes when
+    `probes` probes have succeeded.
 
-    A target that flaps is left alone for longer: an opening lasts twice as long for each opening
-    before it, the first excepted, and each `window` seconds that the breaker stays closed make up
-    for one of those. No opening is longer than `max_open_time`.
+    A flapping target stays open longer: the time doubles with each earlier opening except the
+    first, and each `window` seconds that the breaker stays closed cancel one of those. No opening
+    is longer than `max_open_time`.
     """
 
     window: float = 60.0
@@ -60,18 +60,18 @@ class BreakerRules:
 
     @property
     def max_doublings(self) -> int:
-        """The number of openings in a row after which an opening has its maximum length."""
+        """The number of consecutive openings after which an opening has its maximum length."""
         return max(0, ceil(log2(self.max_open_time / self.open_time)))
 
     def is_slow(self, seconds: float) -> bool:
-        """Whether a call that succeeded after `seconds` was slow."""
+        """Returns whether a success that took `seconds` was slow."""
         return 0 < self.slow_call_time < seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A call that may not be made now; `retry_after` seconds from now one may be. `cause` is the
-    code of the failure that opened the breaker, or `SLOW_CALLS`."""
+    """A call that is not allowed; try again in `retry_after` seconds. `cause` is the code of the
+    failure that opened the breaker, or `SLOW_CALLS`."""
 
     retry_after: float
     cause: str
@@ -79,9 +79,9 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class BreakerStatus:
-    """A breaker as it is shown. `cause` is as in `Rejected`, empty while it is closed; `opened_for`
-    and `retry_after` are in seconds, `calls`, `failures` and `slow_calls` those of the window,
-    `openings` all since it was made."""
+    """A snapshot of a breaker. `cause` is as in `Rejected`, empty while closed; `opened_for` and
+    `retry_after` are in seconds; `calls`, `failures` and `slow_calls` are those of the window;
+    `openings` counts all openings so far."""
 
     state: BreakerState
     cause: str
@@ -95,9 +95,9 @@ class BreakerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A breaker that is not closed, as one process describes it to another. Durations are in
-    seconds. Each `level` above 1 doubles the time that it stays open. `proven` is how many probes
-    have succeeded so far."""
+    """A breaker that is not closed, in the form that processes share. Durations are in seconds.
+    Each `level` above 1 doubles the open time. `proven` is the number of successful probes so
+    far."""
 
     cause: str
     opened_for: float
@@ -107,7 +107,7 @@ class Opening:
 
 
 class BreakerPermit:
-    """Leave to make one call. Say how it ended; only the first word counts."""
+    """Permission to make one call. Report the outcome once; later reports are ignored."""
 
     __slots__ = ("_breaker", "_generation", "_is_settled")
 
@@ -117,31 +117,33 @@ class BreakerPermit:
         self._is_settled = False
 
     def succeed(self, now: float, seconds: float = 0.0) -> None:
-        """The target answered, after `seconds`."""
+        """Reports that the target answered after `seconds`."""
         if self._settle():
             self._breaker.on_success(now, seconds)
 
     def fail(self, now: float, cause: str, retry_after: float | None = None) -> None:
-        """The target failed, with the error code `cause`; it asked for `retry_after` seconds."""
+        """Reports a failure with the error code `cause`; the target requested a wait of
+        `retry_after` seconds."""
         if self._settle():
             self._breaker.on_failure(now, cause, retry_after)
 
     def release(self) -> None:
-        """The call counts for nothing: it was cancelled, or never made."""
+        """Reports a call that does not count: it was cancelled or never made."""
         if self._settle():
             self._breaker.on_release()
 
     def _settle(self) -> bool:
-        """Whether this is the first word, on a call that began in the breaker's present state."""
+        """Returns whether this is the first report, for a call that began in the breaker's current
+        state."""
         is_first, self._is_settled = not self._is_settled, True
         return is_first and self._generation == self._breaker.generation
 
 
 class Breaker:
-    """One circuit breaker. Not for several threads at once.
+    """One circuit breaker. Not thread-safe.
 
-    A call that began before the last change of state says nothing any more: its end is ignored.
-    `decisions` counts the times that it opened or closed by what it has seen itself.
+    The outcome of a call that began before the last change of state is ignored. `decisions` counts
+    the openings and closings that this breaker decided itself.
     """
 
     def __init__(self, rules: BreakerRules, rng: Random) -> None:
@@ -160,13 +162,16 @@ class Breaker:
 
     @property
     def is_closed(self) -> bool:
-        """Whether every call has leave."""
+        """Whether every call is allowed."""
         return self._state is BreakerState.CLOSED
 
     def admit(self, now: float, *, force: bool = False) -> BreakerPermit | Rejected:
-        """Leave for one call, or when to ask again. `force`: leave in any case; a success of a
-        call that would have been refused counts as a probe's, a failure keeps the breaker open for
-        as long as it would have been, or as the vendor asks."""
+        """Returns permission for one call, or when to try again.
+
+        `force` always permits: the success of a call that would have been rejected counts as a
+        probe; a failure leaves the breaker open for the rest of its time, or for the time that the
+        vendor requests.
+        """
         if self._state is BreakerState.OPEN and now >= self._retry_at:
             self._change(BreakerState.HALF_OPEN)
         if self._state is BreakerState.OPEN and not force:
@@ -178,12 +183,12 @@ class Breaker:
         return BreakerPermit(self, self.generation)
 
     def reset(self) -> None:
-        """Closes the breaker and forgets why and how often it was open."""
+        """Closes the breaker and forgets its history."""
         self._earlier_openings = 0
         self._close(float("-inf"))
 
     def adopt(self, now: float, opening: Opening | None) -> None:
-        """Takes over that another process has opened it, or closed it, whatever its state here."""
+        """Takes over the state of another process: its opening, or closed if None."""
         if opening is None:
             self._turn_closed(now)
             return
@@ -198,12 +203,12 @@ class Breaker:
             self._proven = opening.proven
 
     def is_due(self, now: float) -> bool:
-        """Whether it is time for probes."""
+        """Returns whether probes are due."""
         is_over = self._state is BreakerState.OPEN and now >= self._retry_at
         return is_over or self._state is BreakerState.HALF_OPEN
 
     def opening(self, now: float) -> Opening | None:
-        """Returns the opening, for other processes; None while the breaker is closed."""
+        """Returns the opening for other processes; None while the breaker is closed."""
         if self._state is BreakerState.CLOSED:
             return None
         return Opening(
@@ -215,7 +220,7 @@ class Breaker:
         )
 
     def status(self, now: float) -> BreakerStatus:
-        """Returns the status of the breaker. It is half open when its open time is over."""
+        """Returns the status of the breaker. It is half open once its open time is over."""
         self._forget_before(now)
         is_closed = self._state is BreakerState.CLOSED
         return BreakerStatus(
@@ -230,7 +235,7 @@ class Breaker:
         )
 
     def on_success(self, now: float, seconds: float) -> None:
-        """A call of this generation succeeded after `seconds`."""
+        """Counts a call of this generation that succeeded after `seconds`."""
         is_slow = self._rules.is_slow(seconds)
         if self._state is BreakerState.CLOSED:
             self._count(now, is_slow=is_slow)
@@ -243,7 +248,7 @@ class Breaker:
                 self._close(now)
 
     def on_failure(self, now: float, cause: str, retry_after: float | None) -> None:
-        """A call of this generation failed."""
+        """Counts a call of this generation that failed."""
         if retry_after is not None:
             self._not_before = max(self._not_before, now + retry_after)
         if self._state is BreakerState.CLOSED:
@@ -252,7 +257,7 @@ class Breaker:
             self._fail_probe(now, cause)
 
     def on_release(self) -> None:
-        """A call of this generation counts for nothing; another probe may take its place."""
+        """Ends a call of this generation that does not count; another probe may take its place."""
         if self._state is not BreakerState.CLOSED:
             self._probing -= 1
 
@@ -264,7 +269,8 @@ class Breaker:
         if self._state is BreakerState.HALF_OPEN:
             self._open(now, cause)
         elif self._not_before > self._retry_at:
-            # Asked before its time, it is no probe that has failed: the time does not double.
+            # A forced call before the probe is due is not a failed probe, so the time does not
+            # double.
             self._retry_at = min(self._not_before, now + self._rules.max_open_time)
             self.decisions += 1
 
@@ -281,14 +287,15 @@ class Breaker:
         self._turn_open(cause)
 
     def _note_opening(self, now: float) -> None:
-        """Sets how long the opening that begins now, or goes on, is."""
+        """Computes the length of the opening that begins or continues now."""
         rules = self._rules
         if self._state is BreakerState.CLOSED:
             self._opened_at = now
             made_up = min((now - self._closed_at) / rules.window, self._earlier_openings)
             earlier = self._earlier_openings - int(made_up)
             self._doublings = max(0, earlier - 1)
-            # One that has flapped for hours is forgiven as soon as one at the longest time.
+            # Capped, so that a target that flapped for hours is forgiven as soon as one that just
+            # reached the maximum.
             self._earlier_openings = min(earlier, rules.max_doublings) + 1
         elif rules.failed_probes_double:
             self._doublings += 1
@@ -342,17 +349,17 @@ class Breaker:
 
 
 class NoBreakers:
-    """`ports.BreakerStore` for calls that are to reach their target in any case."""
+    """A `ports.BreakerStore` that permits every call."""
 
     async def admit(self, target: Target, *, force: bool = False) -> "NoBreakers":
-        """Leave, always."""
+        """Permits the call."""
         return self
 
     def succeed(self, seconds: float = 0.0) -> None:
-        """Means nothing here."""
+        """No-op."""
 
     def fail(self, error: UpstreamError) -> None:
-        """Means nothing here."""
+        """No-op."""
 
     def release(self) -> None:
-        """Means nothing here."""
+        """No-op."""

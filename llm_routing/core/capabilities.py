@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Capability(StrEnum):
-    """One ability of a model. A model that lists none is assumed to have all but PREFILL.
+    """One ability of a model. A model that lists none is assumed to have all except PREFILL.
 
     PREFILL: it continues an answer that another model began.
     """

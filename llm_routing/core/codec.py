@@ -1,6 +1,6 @@
-"""JSON in and out, strictly: the one place where bytes become values.
+"""Strict JSON decoding and encoding: the only place where bytes become values.
 
-What a value means is for `llm_routing.formats`; here it is only well formed or not.
+It checks only the syntax; `llm_routing.formats` interprets the values.
 """
 
 import json
@@ -22,13 +22,13 @@ _decode: Final = Decoder().decode
 
 
 def decode(data: bytes | str) -> Any:
-    """The value of a JSON text (RFC 8259).
+    """Returns the value of a JSON text (RFC 8259).
 
-    NaN, Infinity, lone surrogates, invalid UTF-8, nesting deeper than 200 levels and texts past
-    `json_size.DECODE_LIMITS` are refused; of duplicate keys the last one counts, and since a body
-    is always rebuilt from what was read, no two readers of it can disagree.
+    NaN, Infinity, lone surrogates, invalid UTF-8, nesting deeper than 200 levels and texts above
+    `json_size.DECODE_LIMITS` are rejected. Of duplicate keys the last one counts; since bodies are
+    always rebuilt from the decoded value, no two parsers can disagree on it.
 
-    Raises `ValueError`, whose message gives a position and never a piece of the text.
+    Raises `ValueError`, whose message gives a position and never quotes the text.
     """
     if isinstance(data, str):
         try:
@@ -37,8 +37,8 @@ def decode(data: bytes | str) -> Any:
             raise ValueError(f"lone surrogate at character {error.start}") from None
     if exceeds(data, DECODE_LIMITS):
         raise ValueError("too many values")
-    # msgspec is twice as fast, and what it takes it reads as pydantic does. But it takes any number
-    # of levels, of which there are no more than brackets, and refuses what pydantic explains.
+    # msgspec is twice as fast and reads the same values as pydantic. But it accepts any nesting
+    # depth (bounded here by the number of brackets), and pydantic explains errors better.
     if data.count(b"{") + data.count(b"[") <= MAX_NESTING:
         with suppress(ValueError, RecursionError):
             return _decode(data)
@@ -46,10 +46,11 @@ def decode(data: bytes | str) -> Any:
 
 
 def decode_lenient(data: bytes) -> Any:
-    """As `decode`, of a text that need not be valid Unicode: a lone surrogate stays in its string,
-    bytes that are not UTF-8 become U+FFFD, and NaN and Infinity are null. Raises `ValueError`.
+    """Decodes a text that need not be valid Unicode: lone surrogates are kept, bytes that are not
+    UTF-8 become U+FFFD, and NaN and Infinity become null. Raises `ValueError`.
 
-    What it returns cannot be encoded before `core.unicode.whole` or `repair_strings` mended it.
+    The result must pass through `core.unicode.repair_text` or `repair_strings` before it is
+    encoded.
     """
     if data.count(b"{") + data.count(b"[") > MAX_NESTING:
         raise ValueError("nested too deeply")
@@ -61,8 +62,8 @@ def decode_lenient(data: bytes) -> Any:
 
 
 def decode_repaired(data: bytes) -> Any:
-    """As `decode`; a text that is not valid Unicode is read with U+FFFD for what is not, and NaN
-    and Infinity are null. For what vendors write. Raises `ValueError`."""
+    """Decodes a vendor's text like `decode`, but replaces invalid Unicode by U+FFFD, and NaN and
+    Infinity by null. Raises `ValueError`."""
     try:
         return decode(data)
     except ValueError:
@@ -70,7 +71,7 @@ def decode_repaired(data: bytes) -> Any:
 
 
 def _as_null(_constant: str) -> None:
-    """NaN and Infinity, which are not JSON but which Python servers write."""
+    """Replaces NaN and Infinity, which are not JSON but which Python servers write."""
 
 
 encode_struct: Final[Callable[[Any], bytes]] = Encoder(decimal_format="string").encode
@@ -78,8 +79,8 @@ encode_struct: Final[Callable[[Any], bytes]] = Encoder(decimal_format="string").
 
 
 def struct_decoder(kind: type[T]) -> Callable[[bytes | str], T]:
-    """Returns a decoder for JSON documents of type `kind`, a struct or made of structs. Unknown
-    fields are skipped. It raises `ValueError`."""
+    """Returns a decoder for JSON documents of type `kind`, a struct or a type made of structs.
+    Unknown fields are skipped. The decoder raises `ValueError`."""
     decode_kind = Decoder(kind).decode
 
     def read(data: bytes | str) -> T:
@@ -92,10 +93,10 @@ def struct_decoder(kind: type[T]) -> Callable[[bytes | str], T]:
 
 
 def encode(value: Any) -> bytes:
-    """The JSON text of `value`, in UTF-8 without spaces.
+    """Returns the JSON text of `value`, in UTF-8 without spaces.
 
     A number too large for a double (1e400) is written as null, as JavaScript does. Raises
-    `ValueError` for what JSON cannot say: a lone surrogate, a cycle, an unknown type.
+    `ValueError` for values that JSON cannot represent: lone surrogates, cycles, unknown types.
     """
     try:
         return to_json(value, inf_nan_mode="null")

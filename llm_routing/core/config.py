@@ -1,4 +1,4 @@
-"""`RouterConfig`: what a program may set when it asks for a router of its own."""
+"""`RouterConfig`: the settings of a router that a program creates for itself."""
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -6,13 +6,13 @@ from .types import ModelTier, UseCase
 
 
 class RouterConfig(BaseModel):
-    """Settings of one router, for programs that do not want the project's.
+    """Settings of one router that differ from the project's.
 
-    None means: as settings have it. Raises `pydantic.ValidationError` for an unknown field or a
-    bad value. Durations are in seconds.
+    None means: use the project's setting. Raises `pydantic.ValidationError` for an unknown field or
+    an invalid value. Durations are in seconds.
     """
 
-    # A key given under a name that is none must not stand in the error that says so.
+    # An API key passed under an unknown name must not appear in the error message.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     portkey_api_key: SecretStr | None = None

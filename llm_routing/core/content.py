@@ -1,7 +1,6 @@
 """The parts of a conversation: messages, content parts, tools and answer formats.
 
-The canonical vocabulary between the wire formats; how a vendor spells it is in
-`llm_routing.formats`.
+The canonical form between the wire formats; `llm_routing.formats` translates it.
 """
 
 from collections.abc import Mapping
@@ -21,15 +20,15 @@ class Role(StrEnum):
 
 
 class TextPart(Struct, frozen=True):
-    """Plain text. Here and in other parts, `cache_control` asks a vendor with such marks to cache
-    the prompt up to this place."""
+    """Plain text. Here and in other parts, `cache_control` asks vendors that support it to cache
+    the prompt up to this part."""
 
     text: str
     cache_control: Mapping[str, Any] | None = None
 
 
 class ImagePart(Struct, frozen=True):
-    """An image, inline (`data`, base64, with its `media_type`) or by `url`; one of the two."""
+    """An image, either inline (`data`, base64, with its `media_type`) or by `url`."""
 
     url: str | None = None
     data: str | None = None
@@ -39,7 +38,7 @@ class ImagePart(Struct, frozen=True):
 
 
 class FilePart(Struct, frozen=True):
-    """A document, inline (`data`, base64) or by `url`; one of the two."""
+    """A document, either inline (`data`, base64) or by `url`."""
 
     url: str | None = None
     data: str | None = None
@@ -49,8 +48,8 @@ class FilePart(Struct, frozen=True):
 
 
 class ThinkingPart(Struct, frozen=True):
-    """The model's visible reasoning. `signature` proves it to the vendor that wrote it;
-    `redacted` is an encrypted block which only that vendor reads (then `text` is empty)."""
+    """The model's visible reasoning. `signature` authenticates it to the vendor that wrote it;
+    `redacted` is an encrypted block that only that vendor can read (then `text` is empty)."""
 
     text: str = ""
     signature: str | None = None
@@ -58,15 +57,15 @@ class ThinkingPart(Struct, frozen=True):
 
 
 class RefusalPart(Struct, frozen=True):
-    """The model's own words for why it will not answer."""
+    """The model's explanation of a refusal."""
 
     text: str
     cache_control: Mapping[str, Any] | None = None
 
 
 class ToolCallPart(Struct, frozen=True):
-    """A call the model asks for. `arguments` is the JSON text as the model wrote it, which need
-    not be valid JSON."""
+    """A tool call that the model requests. `arguments` is the JSON text as the model wrote it; it
+    may be invalid."""
 
     id: str
     name: str
@@ -85,7 +84,7 @@ class ToolResultPart(Struct, frozen=True):
 
 class ForeignPart(Struct, frozen=True):
     """A part that only one wire format has (audio, a search result). In other formats
-    `fallback_text` takes its place; None if text cannot replace it."""
+    `fallback_text` replaces it; None if no text can."""
 
     format: str
     data: Mapping[str, Any]
@@ -158,14 +157,14 @@ class ToolChoiceMode(StrEnum):
 
 
 class ToolChoice(Struct, frozen=True):
-    """The caller's wish about tools; `name` only with `ToolChoiceMode.NAMED`."""
+    """The caller's choice of tools; `name` is set only with `ToolChoiceMode.NAMED`."""
 
     mode: ToolChoiceMode
     name: str | None = None
 
 
 class AnswerFormat(StrEnum):
-    """The shape the answer's text must have."""
+    """The required form of the answer's text."""
 
     TEXT = "text"
     JSON_OBJECT = "json_object"
@@ -173,7 +172,8 @@ class AnswerFormat(StrEnum):
 
 
 class ResponseFormat(Struct, frozen=True):
-    """The asked shape; `name`, `schema`, `strict` and `description` only with JSON_SCHEMA."""
+    """The requested form; `name`, `schema`, `strict` and `description` are set only with
+    JSON_SCHEMA."""
 
     kind: AnswerFormat
     name: str | None = None

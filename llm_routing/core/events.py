@@ -1,7 +1,7 @@
 """The typed events of a streamed answer, and the frames that carry them.
 
-How a vendor's bytes become events is in `llm_routing.formats`; how events add up to a completion
-is in `accumulate`.
+`llm_routing.formats` parses a vendor's bytes into events; `accumulator` adds events up to a
+completion.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from .types import FinishReason, LLMResponse, Usage
 
 
 class AnswerStarted(Struct, frozen=True):
-    """The vendor has begun: its id of the answer and the model it names."""
+    """The beginning of an answer, with the id and the model name that the vendor gives."""
 
     id: str
     model: str
@@ -22,21 +22,21 @@ class AnswerStarted(Struct, frozen=True):
 
 
 class TextDelta(Struct, frozen=True):
-    """More text."""
+    """A piece of text."""
 
     text: str
     choice: int = 0
 
 
 class ThinkingDelta(Struct, frozen=True):
-    """More visible reasoning."""
+    """A piece of visible reasoning."""
 
     text: str
     choice: int = 0
 
 
 class ThinkingEnded(Struct, frozen=True):
-    """A block of reasoning is complete; its proof, or the whole block where it is redacted."""
+    """The end of a block of reasoning, with its signature, or the whole block if it is redacted."""
 
     signature: str | None = None
     redacted: str | None = None
@@ -44,14 +44,14 @@ class ThinkingEnded(Struct, frozen=True):
 
 
 class RefusalDelta(Struct, frozen=True):
-    """More of the model's refusal."""
+    """A piece of the model's refusal."""
 
     text: str
     choice: int = 0
 
 
 class ToolCallStarted(Struct, frozen=True):
-    """Tool call number `index` of a choice begins."""
+    """The beginning of tool call number `index` of a choice."""
 
     index: int
     id: str
@@ -60,7 +60,7 @@ class ToolCallStarted(Struct, frozen=True):
 
 
 class ToolCallDelta(Struct, frozen=True):
-    """More of the arguments' JSON text of tool call number `index`."""
+    """A piece of the arguments' JSON text of tool call number `index`."""
 
     index: int
     arguments: str
@@ -68,7 +68,7 @@ class ToolCallDelta(Struct, frozen=True):
 
 
 class ChoiceFinished(Struct, frozen=True):
-    """A choice is complete."""
+    """The end of a choice."""
 
     reason: FinishReason
     choice: int = 0
@@ -76,15 +76,15 @@ class ChoiceFinished(Struct, frozen=True):
 
 
 class UsageReported(Struct, frozen=True):
-    """Tokens so far; a later report replaces an earlier one. Estimated: the vendor has not counted
-    the answer to here."""
+    """The tokens so far; a later report replaces an earlier one. Estimated: the vendor has not
+    counted the answer up to here."""
 
     usage: Usage
 
 
 class AnswerEnded(Struct, frozen=True):
-    """The vendor says that nothing follows. `response` is filled in by the router for callers in
-    process: the whole answer and how it came about."""
+    """The end of the answer. `response` is the whole answer with its routing facts; the router sets
+    it for in-process callers."""
 
     response: LLMResponse | None = None
 
@@ -105,10 +105,10 @@ CONTENT_EVENTS: tuple[type, ...] = (
 
 
 class Frame(HidesFields, frozen=True):
-    """One frame of a vendor's stream: its bytes in the vendor's format, and what they mean.
+    """One frame of a vendor's stream: its bytes in the vendor's format, and the events in it.
 
-    A comment or a ping has no events. A caller who speaks `format` is sent `raw`, unless the frame
-    is `for_usage` alone and the caller did not ask for usage.
+    A comment or a ping has no events. Callers of the same `format` are sent `raw`, unless the frame
+    is only `for_usage` and the caller did not request usage.
     """
 
     hidden_fields: ClassVar = frozenset({"raw"})
@@ -120,13 +120,13 @@ class Frame(HidesFields, frozen=True):
 
     @property
     def has_content(self) -> bool:
-        """Whether a caller would see a piece of the answer in it."""
+        """Whether the frame contains content that callers see."""
         return any(isinstance(event, CONTENT_EVENTS) for event in self.events)
 
 
 def with_usage_report(frames: Sequence[Frame], usage: Usage) -> Sequence[Frame]:
-    """The last frames of an answer, with a report of `usage` before its end. The report has no
-    bytes, so that callers who are sent the vendor's own bytes do not see it."""
+    """Returns the last frames of an answer with a report of `usage` inserted before the end. The
+    report has no bytes, so callers that receive the vendor's bytes do not see it."""
     report = Frame("", b"", (UsageReported(usage),))
     for position, frame in enumerate(frames):
         if any(isinstance(event, AnswerEnded) for event in frame.events):

@@ -1,4 +1,4 @@
-"""Ids that no two things ever share, whichever process made them."""
+"""Globally unique ids, whichever process creates them."""
 
 from secrets import token_hex
 
@@ -8,8 +8,8 @@ _drawn: list[str] = []
 
 
 def new_id() -> str:
-    """32 hex digits. Those that follow one another begin alike, so that they are neighbours in a
-    database's index, and end at random, so that none tells another."""
+    """Returns 32 hex digits. Consecutive ids share a prefix, so that they are neighbours in a
+    database index, and end in random digits, so that ids cannot be guessed."""
     try:
         return _drawn.pop()
     except IndexError:
@@ -18,7 +18,7 @@ def new_id() -> str:
 
 
 def _draw() -> None:
-    """A block of ids: to draw each by itself takes a system call for each."""
+    """Draws a block of random bytes at once, to save one system call per id."""
     start, ends = token_hex(11), token_hex(4 * BLOCK)
     _drawn.extend(
         f"{start}{number:02x}{ends[8 * number : 8 * number + 8]}" for number in range(BLOCK)
@@ -26,5 +26,6 @@ def _draw() -> None:
 
 
 def forget() -> None:
-    """Draws anew; a forked child has to, or it gives out the same ones as its parent."""
+    """Discards the drawn block. A forked child must call it, or it creates the same ids as its
+    parent."""
     _drawn.clear()

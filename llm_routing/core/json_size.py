@@ -1,6 +1,6 @@
-"""Bounds what a JSON text costs in memory and time after decoding.
+"""Bounds the memory and time that a JSON text costs after decoding.
 
-Its size in bytes bounds neither: `[],[],…` takes twenty times as much memory as Python objects, and
+The size in bytes bounds neither: `[],[],…` takes twenty times as much memory as Python objects, and
 the wire formats spend microseconds on each object.
 """
 
@@ -17,7 +17,7 @@ _QUOTES_PER_VALUE: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class JsonLimits:
-    """The numbers of objects and arrays, and of values of any kind, that a text may hold."""
+    """Maximum numbers of objects and arrays, and of values of any kind, in a text."""
 
     containers: int
     values: int

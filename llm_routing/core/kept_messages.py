@@ -10,7 +10,7 @@ from typing import Final
 MAX_CHARACTERS: Final = 300
 
 _GONE: Final = "…"
-# An apostrophe inside a word quotes nothing. A quotation that does not end was cut off.
+# An apostrophe inside a word is not a quotation mark. A quotation without an end was cut off.
 _QUOTED: Final = re.compile(
     r"\"([^\"]*)(?:\"|$)|“([^”]*)(?:”|$)|`([^`]*)(?:`|$)|(?<!\w)'([^']*)(?:'|$)"
 )
@@ -18,7 +18,7 @@ _IS_A_NAME: Final = re.compile(r"[a-z][a-z0-9_./:\[\]-]{0,63}")
 
 
 def kept_message(message: str) -> str:
-    """`message` without quotations of the request, at most `MAX_CHARACTERS` long."""
+    """Returns `message` without quotations of the request, at most `MAX_CHARACTERS` long."""
     words = _QUOTED.sub(_without_quotation, message[: 4 * MAX_CHARACTERS])
     return words if len(words) <= MAX_CHARACTERS else words[: MAX_CHARACTERS - 1] + _GONE
 

@@ -1,6 +1,6 @@
-"""From an address to a plan: which targets to try, and in which order.
+"""Turns an address into a plan: which targets to try, and in which order.
 
-Pure: the table, the request and the randomness come in. Trying them is the executor's.
+Pure: the table, the request and the randomness are arguments. The executor runs the plan.
 """
 
 from collections.abc import Collection, Iterable
@@ -29,7 +29,7 @@ _TIERS = tuple(tier.value for tier in ModelTier)
 
 
 class Address(Struct, frozen=True):
-    """The address that a caller sent: a model, or a use case with or without a tier."""
+    """The address in a request: a model, or a use case with or without a tier."""
 
     model: str | None = None
     use_case: str | None = None
@@ -37,7 +37,7 @@ class Address(Struct, frozen=True):
 
 
 class RoutePlan(Struct, frozen=True):
-    """The targets to try, first to last; `route` is None where a model was named itself."""
+    """The targets to try, first to last; `route` is None if the request names a model directly."""
 
     targets: tuple[Target, ...]
     route: RouteSpec | None = None
@@ -53,14 +53,15 @@ def plan(
     default: Address,
     rng: Random,
 ) -> RoutePlan:
-    """The plan for `address`, or for `default` where it names nothing.
+    """Returns the plan for `address`; the parts that it does not set come from `default`.
 
-    Targets that cannot do `operation` are left out; those that lack one of `needs` come after
-    those that have them all, and among equals the `unhealthy` ones (`provider/model_id`) come
-    last: they are tried where no other answers. Raises `UnknownModel` (the message lists what
-    exists), `InvalidRequest` where a named model cannot do the operation, `NoTargetAvailable`.
+    Targets that do not offer `operation` are left out. Targets that lack one of `needs` come after
+    those that offer them all, and among equals the `unhealthy` ones (`provider/model_id`) come
+    last. Raises `UnknownModel` (the message lists the known names), `InvalidRequest` if a named
+    model does not offer the operation, or `NoTargetAvailable`.
     """
-    # As most ask, by a name that says all: there are no more such names than routes and tiers.
+    # Most requests send only a name. The cache is bounded: there are no more such names than routes
+    # times tiers.
     is_named = address.model is not None and address.use_case is None and address.tier is None
     asked = (address.model or "", default.tier or "", operation, needs)
     known = table.plans.get(asked) if is_named else None
@@ -84,10 +85,10 @@ def plan(
 
 @dataclass(frozen=True, slots=True)
 class _CompiledRoute:
-    """The candidates for one operation and its required capabilities, compiled once for a table.
+    """The candidates for one operation and its required capabilities, compiled once per table.
 
-    `places` are the able targets by their place, those that lack something after all others;
-    `usual` is the plan where nothing is drawn by lot and all is well.
+    `places` are the targets in order, those that lack a capability last; `usual` is the plan if all
+    targets are healthy and nothing is drawn by weight.
     """
 
     places: tuple[tuple[TargetSpec, Target, bool], ...]
@@ -99,7 +100,7 @@ class _CompiledRoute:
     def of(
         cls, table: RoutingTable, route: RouteSpec, operation: str, needs: frozenset[str]
     ) -> "_CompiledRoute":
-        """Those of a route. Raises `InvalidRequest`, `NoTargetAvailable`."""
+        """Compiles a route. Raises `InvalidRequest` or `NoTargetAvailable`."""
         present = [
             (spec, _target(table, spec.model))
             for spec in route.targets
@@ -126,9 +127,9 @@ class _CompiledRoute:
         )
 
     def plan(self, unhealthy: Collection[str], rng: Random) -> RoutePlan:
-        """Places come first to last. Among those in one place the order is drawn by weight without
-        replacement: each gets the exponential of its weight as its arrival time (Efraimidis and
-        Spirakis, 2006)."""
+        """Returns the plan. Targets of one position are ordered by weighted random sampling without
+        replacement: each draws an exponential arrival time with its weight as the rate (Efraimidis
+        and Spirakis, 2006)."""
         if not self.is_drawn and self.keys.isdisjoint(unhealthy):
             return self.usual
         order = [
@@ -148,20 +149,20 @@ class _CompiledRoute:
 
 
 def _place(choice: tuple[TargetSpec, Target, bool]) -> tuple[bool, int, int]:
-    """By position, within one by the provider's priority."""
+    """Sort key: capabilities, then position, then the provider's priority."""
     spec, target, lacks = choice
     return lacks, spec.position, target.provider.priority
 
 
 def buffers_stream(table: RoutingTable, address: Address, default: Address) -> bool:
-    """Whether the route of `address`, or of `default` where it names nothing, holds streams back
-    until they are whole. Raises `UnknownModel`."""
+    """Returns whether the route of `address` (completed by `default`) holds streams back until they
+    are complete. Raises `UnknownModel`."""
     found = _resolve(table, address, default)
     return isinstance(found, RouteSpec) and found.stream_recovery is StreamRecovery.BUFFER
 
 
 def required_capabilities(request: LLMRequest) -> frozenset[Capability]:
-    """The capabilities that a target should have to answer `request`."""
+    """Returns the capabilities that a target should have to answer `request`."""
     needs: set[Capability] = set()
     if request.tools:
         needs.add(Capability.TOOLS)
@@ -175,7 +176,7 @@ def required_capabilities(request: LLMRequest) -> frozenset[Capability]:
 def _shows_image(messages: Iterable[Message]) -> bool:
     for message in messages:
         for part in message.content:
-            # Nearly all are text, and this is asked for every request.
+            # Nearly all parts are text, and this runs for every request.
             if type(part) is TextPart:
                 continue
             inner = part.content if isinstance(part, ToolResultPart) else (part,)
@@ -185,7 +186,7 @@ def _shows_image(messages: Iterable[Message]) -> bool:
 
 
 def with_route_defaults(request: LLMRequest, route: RouteSpec | None) -> LLMRequest:
-    """The request with what the route says where the caller said nothing."""
+    """Returns the request with the route's defaults for fields that the caller did not set."""
     if route is None:
         return request
     defaults: dict[str, Any] = {}
@@ -199,7 +200,7 @@ def with_route_defaults(request: LLMRequest, route: RouteSpec | None) -> LLMRequ
 
 
 def has_system_message(request: LLMRequest) -> bool:
-    """Whether the caller sent a system prompt among the messages."""
+    """Returns whether the messages contain a system prompt."""
     return any(message.role is Role.SYSTEM for message in request.messages)
 
 
@@ -256,8 +257,8 @@ def _route(
 
 
 def inactive_reason(table: RoutingTable, name: str) -> str:
-    """Returns a sentence that says why the model, alias or use case `name` is not in use; an empty
-    text if the configuration does not have it."""
+    """Returns a sentence that says why the model, alias or use case `name` is not in use; empty if
+    the configuration does not contain it."""
     for use_case in (name, name.rpartition(":")[0]):
         if use_case in table.inactive_use_cases:
             return _inactive_use_case(use_case)
@@ -283,7 +284,7 @@ def _inactive_use_case(use_case: str) -> str:
 
 
 def _shown(name: str) -> str:
-    """A caller's word, fit to be repeated in a message."""
+    """Quotes and shortens a caller's text for a message."""
     return repr(name if len(name) <= 80 else name[:80] + "…")
 
 

@@ -1,7 +1,6 @@
-"""The seams: what the core asks of the world, as Protocols.
+"""Protocols for everything that the core needs from outside: network, clock, ledger, caches.
 
-The network, the clock and the ledger are behind these; their implementations are in `backends`
-and in the Django ring.
+The implementations are in `backends` and in the rooms that know Django.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,9 +32,9 @@ ResultT = TypeVar("ResultT")
 
 
 class WireRequest(HidesFields, frozen=True):
-    """An HTTP request to a vendor, ready to send but for the credential.
+    """An HTTP request to a vendor, complete except for the credential.
 
-    `ignored` names what the caller asked for and this wire format has no word for.
+    `ignored` names the caller's fields that the wire format cannot express.
     """
 
     hidden_fields: ClassVar = frozenset({"body"})
@@ -48,9 +47,9 @@ class WireRequest(HidesFields, frozen=True):
 
 
 class UpstreamResponse(Protocol):
-    """A vendor's HTTP answer whose head has come. `headers` has lower-case names.
+    """A vendor's HTTP response whose headers have arrived. Names in `headers` are in lower case.
 
-    How long to wait is the caller's to say, by cancelling; what was cancelled is closed.
+    The caller sets time limits by cancelling; a cancelled response is closed.
     """
 
     @property
@@ -62,15 +61,15 @@ class UpstreamResponse(Protocol):
         """The HTTP headers."""
 
     async def read(self, max_bytes: int) -> bytes:
-        """The whole body. Raises `AnswerTooLarge`, `ConnectionLost`, `MalformedAnswer` (a body
-        that cannot be decompressed)."""
+        """Returns the whole body. Raises `AnswerTooLarge`, `ConnectionLost`, or `MalformedAnswer`
+        (a body that cannot be decompressed)."""
 
     async def next_chunk(self) -> bytes:
-        """The bytes that have come, as soon as there are any; empty at the end. Raises
-        `ConnectionLost`, `MalformedAnswer`."""
+        """Returns the next bytes as soon as they arrive; empty at the end. Raises `ConnectionLost`
+        or `MalformedAnswer`."""
 
     async def aclose(self) -> None:
-        """Gives the connection back where the body was read to its end, else drops it."""
+        """Returns the connection to the pool if the body was read to its end, else closes it."""
 
 
 def no_op() -> None:
@@ -78,7 +77,7 @@ def no_op() -> None:
 
 
 class Transport(Protocol):
-    """One HTTP client for all providers, with a pool for each."""
+    """One HTTP client for all providers, with one pool per provider."""
 
     async def send(
         self,
@@ -92,31 +91,36 @@ class Transport(Protocol):
         max_connections: int | None,
         on_connected: Callable[[], None] = no_op,
     ) -> UpstreamResponse:
-        """The answer, as soon as its head has come. Redirects are not followed. `connect_timeout`
-        is in seconds; `max_connections` sizes the provider's pool, None as settings have it.
-        `on_connected` is called before the first byte of the request is written.
-        Raises `ConnectionFailed` and its kinds, `ConnectionLost`, `ConnectTimeout`."""
+        """Sends a request and returns the response as soon as its headers have arrived.
+
+        Redirects are not followed. `connect_timeout` is in seconds; `max_connections` is the size
+        of the provider's pool, None for the default in settings. `on_connected` is called before
+        the first byte of the request is written. Raises `ConnectionFailed` and its subclasses,
+        `ConnectionLost` or `ConnectTimeout`.
+        """
 
     async def aclose(self) -> None:
         """Closes every connection."""
 
 
 class StreamParser(Protocol):
-    """Turns a vendor's bytes into frames, however they are cut. One for each answer."""
+    """Parses a vendor's bytes into frames, wherever the bytes are cut. One per answer."""
 
     @property
     def failure(self) -> UpstreamError | None:
-        """The error that broke the answer after the last frames returned."""
+        """The error that ended the answer after the frames returned last."""
 
     def feed(self, data: bytes) -> Sequence[Frame]:
-        """The frames that `data` completes. Raises `UpstreamError` for an error event inside the
-        stream (mapped as `map_error` does), for an event that held a piece of the answer and cannot
-        be read, and `AnswerTooLarge` for a frame past 8 MiB; where frames came before it, these are
-        given, and it is `failure`."""
+        """Returns the frames that `data` completes.
+
+        Raises `UpstreamError` for an error event in the stream (mapped as by `map_error`) and for
+        an event with content that cannot be parsed, and `AnswerTooLarge` for a frame above 8 MiB.
+        If complete frames precede the error, they are returned and the error is in `failure`.
+        """
 
     def close(self) -> Sequence[Frame]:
-        """Returns the frames that were held back when the connection ended. Raises
-        `TruncatedStream` if the answer has no finish reason; a missing `[DONE]` is no failure."""
+        """Returns the frames held back when the connection ended. Raises `TruncatedStream` if the
+        answer has no finish reason; a missing `[DONE]` is not an error."""
 
 
 class Operation(Protocol[ResultT]):
@@ -124,64 +128,65 @@ class Operation(Protocol[ResultT]):
 
     @property
     def name(self) -> str:
-        """`chat`, `embeddings`, `count_tokens`: stands in the ledger."""
+        """`chat`, `embeddings` or `count_tokens`, as recorded in the ledger."""
 
     @property
     def proves_health(self) -> bool:
-        """Whether its answers and failures say how a target is."""
+        """Whether its results say something about the target's health."""
 
     @property
     def is_billed(self) -> bool:
-        """Whether vendors bill for it; what they do not bill has no tokens and costs nothing."""
+        """Whether vendors bill for it. If not, it has no tokens and costs nothing."""
 
     @property
     def input_length(self) -> int:
-        """Characters of the prompt, to estimate tokens where a vendor counts none."""
+        """Characters of the prompt, for estimates if a vendor does not count tokens."""
 
     def build(self, target: Target) -> WireRequest:
-        """The request in the target's words. Raises `UnsupportedRequest`."""
+        """Returns the request in the target's wire format. Raises `UnsupportedRequest`."""
 
     def parse(self, target: Target, body: bytes) -> ResultT:
-        """The result in a 2xx body. Raises `UpstreamError`."""
+        """Returns the result in a 2xx body. Raises `UpstreamError`."""
 
     def usage(self, result: ResultT) -> Usage | None:
-        """The tokens the vendor counted."""
+        """Returns the tokens that the vendor counted."""
 
     def with_usage(self, result: ResultT, usage: Usage) -> ResultT:
-        """The result with the tokens that were recorded for it, for callers to see."""
+        """Returns the result with the recorded tokens, as callers see it."""
 
     def output_length(self, result: ResultT) -> int:
-        """Characters of the answer, for an estimate."""
+        """Returns the characters of the answer, for estimates."""
 
     def stream_parser(self, target: Target) -> StreamParser:
-        """A parser for one streamed answer."""
+        """Returns a parser for one streamed answer."""
 
     def continued(self, text: str) -> "Operation[ResultT] | None":
-        """The same, asking for what follows `text`; None where an answer cannot be continued."""
+        """Returns the operation that continues after `text`; None if answers cannot be
+        continued."""
 
     def map_error(
         self, target: Target, status: int, headers: Mapping[str, str], body: bytes
     ) -> UpstreamError:
-        """The failure that a non-2xx answer means."""
+        """Returns the error that a non-2xx response represents."""
 
     def review(self, target: Target, error: UpstreamError) -> None:
-        """Decides what only the request can tell of an error: whether it counts against what
-        requests share (`counts_against_breaker`), and whether another target may take the request
+        """Adjusts an error by the request that caused it: whether it counts against shared state
+        (`counts_against_breaker`), and whether another target may succeed
         (`retryable_elsewhere`)."""
 
 
 class Clock(Protocol):
-    """Time. Durations are read off `monotonic` alone."""
+    """Time. Durations are measured with `monotonic` only."""
 
     def monotonic(self) -> float:
-        """Seconds since some moment."""
+        """Returns seconds since an arbitrary start."""
 
     def now(self) -> datetime:
-        """The date and time, with UTC as its zone, for records."""
+        """Returns the current date and time in UTC, for records."""
 
 
 class Credential(Protocol):
-    """The headers that authenticate the gateway at a provider."""
+    """The headers that authenticate the gateway to a provider."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -192,13 +197,13 @@ class CredentialStore(Protocol):
     """Credentials by provider name."""
 
     def get(self, provider: str) -> Credential | None:
-        """The provider's credential; None where it needs one and there is none."""
+        """Returns the provider's credential; None if it needs one that is not configured."""
 
 
 class AttemptOpened(Struct, frozen=True):
-    """An attempt is about to reach a provider. `id` is unique across processes for ever;
-    `input_tokens` is an estimate, for where nobody is left to hear the vendor's count, and
-    `input_price` what a million of them cost now, in USD."""
+    """The record of an attempt that is about to be sent. `id` is globally unique. `input_tokens` is
+    an estimate, used if the vendor's count never arrives; `input_price` is the current price in USD
+    per million input tokens."""
 
     id: str
     request_id: str
@@ -215,10 +220,10 @@ class AttemptOpened(Struct, frozen=True):
 
 
 class AttemptSettled(Struct, frozen=True):
-    """The end of an attempt. Durations are in milliseconds. `cost` is in USD, at the price when
-    the attempt was opened or as the vendor billed it (`cost_source`); None if it is unknown.
-    `error_message` is the vendor's or our reason, without quotations of the request;
-    `upstream_request_id` is the vendor's id of the request."""
+    """The outcome of an attempt. Durations are in milliseconds. `cost` is in USD, at the price when
+    the attempt was opened or as billed by the vendor (`cost_source`); None if unknown.
+    `error_message` is the reason, without quotations of the request; `upstream_request_id` is the
+    vendor's request id."""
 
     opened: AttemptOpened
     outcome: AttemptOutcome
@@ -237,57 +242,58 @@ class UsageSink(Protocol):
     """Receives the records of attempts. Neither call blocks or raises."""
 
     def opened(self, attempt: AttemptOpened) -> None:
-        """An attempt is about to reach a provider."""
+        """Records that an attempt is about to be sent."""
 
     def settled(self, attempt: AttemptSettled) -> None:
-        """The attempt ended."""
+        """Records the outcome of an attempt."""
 
 
 class MetricsSink(UsageSink, Protocol):
     """Receives counts of requests and attempts. No method blocks or raises."""
 
     def request_started(self) -> None:
-        """A request came."""
+        """Counts a request that has started."""
 
     def request_ended(self, request: RequestEnded) -> None:
-        """It has its answer to the end, or none."""
+        """Counts a request that has ended, with or without an answer."""
 
 
 class Permit(Protocol):
-    """Leave to ask a target. Say how the call ended: only the first word counts. None raises."""
+    """Permission to call a target. Report the outcome once; later reports are ignored. Does not
+    raise."""
 
     def succeed(self, seconds: float = 0.0) -> None:
-        """The target answered: `seconds` went by until the answer was whole, or until the first
-        content of a stream."""
+        """Reports success. `seconds` is the time to the whole answer, or to the first content of a
+        stream."""
 
     def fail(self, error: UpstreamError) -> None:
-        """The target failed in a way that counts against it."""
+        """Reports a failure that counts against the target."""
 
     def release(self) -> None:
-        """The call counts for nothing: it was cancelled, never made, or failed through no fault of
-        the target's."""
+        """Reports a call that does not count: cancelled, never made, or failed through no fault of
+        the target."""
 
 
 class BreakerStore(Protocol):
     """The circuit breakers of all targets, by provider and model."""
 
     async def admit(self, target: Target, *, force: bool = False) -> Permit | Rejected:
-        """Leave to ask `target`, or why not and for how long. `force`: leave in any case,
-        also where its breaker is open. Does not raise."""
+        """Returns a permit for `target`, or the rejection with the time to wait. `force` always
+        permits, even if the breaker is open. Does not raise."""
 
 
 class BreakerRegistry(BreakerStore, Protocol):
-    """Breakers that can be looked at and reset, by provider and model identifier."""
+    """Breakers that can be listed and reset, by provider and model id."""
 
     def statuses(self) -> Mapping[TargetKey, BreakerStatus]:
-        """The status of every breaker that has been used."""
+        """Returns the status of every breaker that has been used."""
 
     def reset(self, provider: str, model: str) -> None:
-        """Closes the breaker of a target, if there is one. For any thread; may wait for a moment,
-        but not in a thread that runs an event loop."""
+        """Closes a target's breaker, if it has one. Thread-safe; it may block briefly, but never in
+        a thread that runs an event loop."""
 
     async def aclose(self) -> None:
-        """The process ends: what has not been told to others is told."""
+        """Shares pending changes with other processes before this one ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,13 +306,13 @@ class CacheSize:
 
 
 class ResponseCache(Protocol):
-    """Answers in the memory of this process, for any of its threads. Nothing here waits."""
+    """A cache in the memory of this process. Thread-safe; no method blocks."""
 
     def get(self, key: str, max_age: float) -> CachedAnswer | None:
-        """The answer, if there is one that is younger than `max_age` seconds."""
+        """Returns the answer if there is one younger than `max_age` seconds."""
 
     def put(self, key: str, answer: CachedAnswer, ttl: float, *, age: float = 0.0) -> None:
-        """Keeps an answer, `age` seconds old, for `ttl` seconds more."""
+        """Stores an answer, `age` seconds old, for `ttl` more seconds."""
 
     @property
     def size(self) -> CacheSize:
@@ -314,7 +320,7 @@ class ResponseCache(Protocol):
 
 
 class CacheHit(Struct, frozen=True):
-    """An answer from a shared cache: how old it is, and how long it may stay, in seconds."""
+    """An answer from a shared cache, with its age and its remaining time to live in seconds."""
 
     answer: CachedAnswer
     age: float
@@ -322,59 +328,59 @@ class CacheHit(Struct, frozen=True):
 
 
 class Lease(Protocol):
-    """The right to ask upstream for a key while all the others wait. It ends with its holder's
-    process at the latest. Neither call raises."""
+    """The right to call upstream for a key while other requests wait. It expires at the latest when
+    its process ends. Neither method raises."""
 
     async def publish(self, answer: CachedAnswer, ttl: float) -> None:
-        """Gives the answer to those who wait and those who come, and ends the lease."""
+        """Stores the answer for waiting and later requests, and ends the lease."""
 
     async def release(self) -> None:
-        """Ends the lease without an answer; somebody else may have it."""
+        """Ends the lease without an answer, so that another request can take it."""
 
 
 class LeaseUnavailable(Enum):
-    """Why there is neither an answer nor a lease."""
+    """The reason why there is neither an answer nor a lease."""
 
     BUSY = "busy"
     UNAVAILABLE = "unavailable"
 
 
 class SharedCache(Protocol):
-    """Answers that processes have in common. It never fails: what is wrong, of another release or
-    out of reach is not there."""
+    """A cache shared between processes. No method raises: entries that are invalid, from another
+    release or unreachable count as missing."""
 
     async def claim(self, key: str, max_age: float) -> CacheHit | Lease | LeaseUnavailable:
-        """The answer, if there is one younger than `max_age` seconds; else the lease; else `BUSY`
-        while somebody has it."""
+        """Returns the answer if there is one younger than `max_age` seconds, else a lease, or
+        `BUSY` while another request holds the lease."""
 
     async def put(self, key: str, answer: CachedAnswer, ttl: float) -> None:
-        """Keeps an answer that was asked for without a lease."""
+        """Stores an answer that was fetched without a lease."""
 
     async def aclose(self) -> None:
         """Closes the connections of the running event loop."""
 
 
 class Cipher(Protocol):
-    """Seals values that leave the process. `name` is where a value is kept: a token that was moved
-    to another name does not open."""
+    """Encrypts values that leave the process. `name` says where a value is stored: a token that was
+    moved to another name cannot be decrypted."""
 
     def encrypt(self, clear_text: str, name: str) -> str:
-        """Returns a token that our keys open under the same `name`."""
+        """Returns a token that our keys decrypt under the same `name`."""
 
     def decrypt(self, token: str, name: str) -> str:
-        """Returns the text of a token. Raises `ValueError` when our keys do not open it under
-        `name`."""
+        """Returns the text of a token. Raises `ValueError` if it was not encrypted with our keys
+        under `name`."""
 
 
 class Signer(Protocol):
-    """Signs what is shared and no secret. `name` is where it is kept: a signature that was moved
-    to another name does not hold."""
+    """Signs shared values that are not secret. `name` says where a value is stored: a signature
+    that was moved to another name is invalid."""
 
     def sign(self, text: str, name: str) -> str:
-        """Returns the signature, in ASCII without blanks."""
+        """Returns the signature, in ASCII without spaces."""
 
     def is_signed(self, text: str, name: str, signature: str) -> bool:
-        """Whether we have signed `text` under `name`."""
+        """Returns whether our keys signed `text` under `name`."""
 
 
 class StreamAccount(Protocol):
@@ -386,30 +392,30 @@ class StreamAccount(Protocol):
 
     @property
     def cost(self) -> Decimal | None:
-        """USD, None where it is not known."""
+        """USD; None if unknown."""
 
     @property
     def time_to_first_token_ms(self) -> float | None:
-        """Milliseconds at the provider before the first content; None where there was no such."""
+        """Milliseconds at the provider before the first content; None if there was no content."""
 
 
 class FrameStream(Protocol):
-    """A streamed answer, batch after batch of frames: from a provider or from the cache."""
+    """A streamed answer in batches of frames, from a provider or from the cache."""
 
     def __aiter__(self) -> Self:
-        """Itself."""
+        """Returns itself."""
 
     async def __anext__(self) -> Sequence[Frame]:
-        """The next batch. Raises the `LLMError` that cut the answer short."""
+        """Returns the next batch. Raises the `LLMError` that cut the answer short."""
 
     async def aclose(self) -> None:
-        """Ends it, read to its end or not."""
+        """Closes the stream, whether or not it was read to its end."""
 
     @property
     def account(self) -> StreamAccount | None:
-        """None until the answer has ended."""
+        """The facts known at the end of the answer; None before."""
 
     @property
     def attempts(self) -> tuple[AttemptSummary, ...]:
-        """If another target continued a broken answer: the attempt that broke off and those that
-        followed; else empty."""
+        """The attempt that broke off and those that continued its answer; empty if it was not
+        continued."""

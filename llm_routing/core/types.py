@@ -1,6 +1,6 @@
-"""Requests, answers and usage in canonical form: what flows between caller, router and vendor.
+"""Requests, answers and usage in canonical form, independent of any vendor.
 
-The parts of a conversation are in `content`, the events of a stream in `events`, the errors in
+Message parts are in `content`, stream events in `events`, embeddings in `embeddings`, errors in
 `errors`.
 """
 
@@ -26,7 +26,7 @@ from .hidden_fields import HidesFields
 
 
 class UseCase(StrEnum):
-    """The built-in use cases. Operators add their own; a use case is a slug wherever it is read."""
+    """The built-in use cases. Operators can add their own; any slug is accepted as a use case."""
 
     CODE_GENERATION = "code_generation"
     ARCHITECTURE_DESIGN = "architecture_design"
@@ -39,7 +39,7 @@ class UseCase(StrEnum):
 
 
 class ModelTier(StrEnum):
-    """The quality, and so the price, of the models of a route."""
+    """The quality, and so the price, of a route's models."""
 
     PREMIUM = "premium"
     STANDARD = "standard"
@@ -51,7 +51,7 @@ TargetKey = tuple[str, str]
 
 
 class FinishReason(StrEnum):
-    """Why a model stopped."""
+    """The reason why a model stopped."""
 
     STOP = "stop"
     STOP_SEQUENCE = "stop_sequence"
@@ -63,7 +63,7 @@ class FinishReason(StrEnum):
 
 
 MAX_TOKEN_COUNT: Final = 2**31 - 1
-"""No answer has more. A vendor who counts more, or less than none, has counted wrong."""
+"""Higher counts, like negative ones, are treated as a vendor's error."""
 
 
 class CostSource(StrEnum):
@@ -78,12 +78,12 @@ class CostSource(StrEnum):
 class Usage(Struct, frozen=True):
     """Tokens of one answer, each counted once.
 
-    `input_tokens` counts the whole prompt, cached or not. Parts of it are `cached_input_tokens`
-    (read from the vendor's cache), `cache_write_tokens` (written to it), of which
-    `cache_write_1h_tokens` stay for an hour, and `input_audio_tokens`. Parts of `output_tokens` are
-    `reasoning_tokens`, `output_audio_tokens` and the tokens of a prediction that were accepted or
-    rejected. `web_searches` are the searches that the vendor ran. `vendor_cost` is what the vendor
-    says that it bills, in USD. `estimated`: at least one count is an estimate of ours.
+    `input_tokens` counts the whole prompt, cached or not. It includes `cached_input_tokens` (read
+    from the vendor's cache), `cache_write_tokens` (written to it), of which `cache_write_1h_tokens`
+    are kept for an hour, and `input_audio_tokens`. `output_tokens` include `reasoning_tokens`,
+    `output_audio_tokens` and the accepted and rejected tokens of a prediction. `web_searches`
+    counts searches that the vendor ran. `vendor_cost` is the amount in USD that the vendor says it
+    bills. `estimated`: at least one count is our estimate.
     """
 
     input_tokens: int = 0
@@ -102,15 +102,17 @@ class Usage(Struct, frozen=True):
 
     @property
     def total_tokens(self) -> int:
-        """Input and output together."""
+        """Input and output tokens together."""
         return self.input_tokens + self.output_tokens
 
 
 class Caller(Struct, frozen=True):
-    """On whose behalf a request runs. Caches, idempotency and records are apart by `tenant`;
-    `key_name` names the API key (empty for a call in process); `deadline` is how many seconds its
-    requests may take, None where the key does not say; `reads_metrics` says whether it may read the
-    numbers of all tenants."""
+    """The caller of a request. Caches, idempotency keys and records are separated by `tenant`.
+
+    `key_name` names the API key (empty for in-process calls). `deadline` is the number of seconds
+    that its requests may take, None if the key does not set one. `reads_metrics` says whether it
+    may read the metrics of all tenants.
+    """
 
     tenant: str = "default"
     key_name: str = ""
@@ -119,9 +121,11 @@ class Caller(Struct, frozen=True):
 
 
 class Source(Struct, frozen=True):
-    """The body a caller sent, decoded, and the wire format it is in. A vendor of the same format
-    is asked with this very body, so that fields unknown to us pass. Never mutated. `headers` are
-    those of the caller that belong to the format (Anthropic's `anthropic-beta`)."""
+    """The decoded body of a caller's request and its wire format. Never mutated.
+
+    Vendors of the same format are sent this body, so that fields unknown to us pass through.
+    `headers` are the caller's headers that belong to the format (Anthropic's `anthropic-beta`).
+    """
 
     format: str
     body: Mapping[str, Any]
@@ -129,8 +133,9 @@ class Source(Struct, frozen=True):
 
 
 class Idempotency(HidesFields, frozen=True):
-    """Requests with this `key` are the same one (`core.caching.idempotency`).
-    `scope` names what is asked for, `fingerprint` is a digest of the request."""
+    """An idempotency key: requests with the same `key` are one request
+    (`core.caching.idempotency`). `scope` names the operation, `fingerprint` is a digest of the
+    request."""
 
     hidden_fields: ClassVar = frozenset({"key", "fingerprint"})
 
@@ -140,22 +145,22 @@ class Idempotency(HidesFields, frozen=True):
 
 
 class Thread(Struct, frozen=True):
-    """A conversation that the vendor is to hold: a new one, or the one of the answer `previous`,
-    of which the messages are then the new turn alone."""
+    """A conversation that the vendor stores: a new one, or the one that contains the answer
+    `previous`; then the messages hold only the new turn."""
 
     previous: str | None = None
 
 
 class LLMRequest(HidesFields, frozen=True):
-    """One request for a completion, in no vendor's words.
+    """A request for a completion, independent of any vendor.
 
-    `model` is an address: `use_case`, `use_case:tier`, `provider/model_id` or an alias; without
-    one, `use_case` and `tier` decide. `system_prompt` stands before the messages and is set only
-    where the messages hold no system message. `extra` are vendor fields given by a caller in
-    process, sent as they are. `cache` says whether the response cache may be used, `cache_ttl` how
-    many seconds old an answer may be, `cache_refresh` to fill it without reading it. With
-    `idempotency` the same request again gets the same answer. `has_prefill`: the last message is an
-    answer begun, which is to be continued. None everywhere means: not said, the vendor's default.
+    `model` is an address: `use_case`, `use_case:tier`, `provider/model_id` or an alias; without it,
+    `use_case` and `tier` decide. `system_prompt` precedes the messages and is set only if they
+    contain no system message. `extra` holds vendor fields from an in-process caller, sent
+    unchanged. `cache` says whether the response cache may be used, `cache_ttl` is the maximum age
+    of an answer in seconds, `cache_refresh` fills the cache without reading it. With `idempotency`,
+    a repeated request gets the same answer. `has_prefill`: the last message is the beginning of an
+    answer that the model continues. None always means: not set, use the vendor's default.
     """
 
     hidden_fields: ClassVar = frozenset({"source"})
@@ -197,8 +202,8 @@ class LLMRequest(HidesFields, frozen=True):
 
 
 class Choice(Struct, frozen=True):
-    """One alternative answer. `logprobs` is kept as the vendor gave it (OpenAI's shape);
-    `stop_sequence` is the one that was met."""
+    """One alternative answer. `logprobs` is in the vendor's form (OpenAI's shape); `stop_sequence`
+    is the one that ended it."""
 
     content: tuple[Part, ...]
     finish_reason: FinishReason | None
@@ -213,7 +218,7 @@ class Choice(Struct, frozen=True):
 
     @property
     def tool_calls(self) -> tuple[ToolCallPart, ...]:
-        """The calls the model asks for, in its order."""
+        """The tool calls in the model's order."""
         return tuple(part for part in self.content if isinstance(part, ToolCallPart))
 
 
@@ -249,7 +254,7 @@ class AttemptOutcome(StrEnum):
 
 
 class AttemptSummary(Struct, frozen=True):
-    """One attempt as a caller may see it: which target, and the code of its failure, if any."""
+    """One attempt as shown to callers: its target and, if it failed, its error code."""
 
     provider: str
     model: str
@@ -259,11 +264,11 @@ class AttemptSummary(Struct, frozen=True):
 
 
 class RoutingFacts(Struct, frozen=True):
-    """The routing facts of an answer, which go to headers, native bodies and logs.
+    """How an answer was obtained; the source of headers, native bodies and logs.
 
     `replayed`: it is the answer to an earlier request with the same idempotency key. `created` is
-    the moment of the answer itself, in Unix seconds. `upstream_headers` are those of the vendor's
-    headers that are handed on (`core.upstream_headers`).
+    the time of the answer in Unix seconds. `upstream_headers` are the vendor's headers that are
+    forwarded to the caller (`core.upstream_headers`).
     """
 
     request_id: str
@@ -286,8 +291,8 @@ class RoutingFacts(Struct, frozen=True):
 class RequestEnded(NamedTuple):
     """The end of a request, for metrics. A tuple, because every request creates one.
 
-    Durations are in seconds; `overhead_seconds` and `cache` are None where there was no answer;
-    `failed_over` are the targets (provider, model) that were left for the next one.
+    Durations are in seconds; `overhead_seconds` and `cache` are None without an answer.
+    `failed_over` lists the targets (provider, model) that were followed by another one.
     """
 
     operation: str
@@ -302,7 +307,7 @@ class RequestEnded(NamedTuple):
 
 
 class LLMResponse(Struct, frozen=True):
-    """An answer and how it came about. The short names read the first choice."""
+    """An answer and how it was obtained. The short names read the first choice."""
 
     completion: Completion
     routing: RoutingFacts
@@ -319,12 +324,12 @@ class LLMResponse(Struct, frozen=True):
 
     @property
     def finish_reason(self) -> FinishReason | None:
-        """Why the first choice ended."""
+        """The reason why the first choice ended."""
         return self.completion.choices[0].finish_reason if self.completion.choices else None
 
     @property
     def usage(self) -> Usage:
-        """Tokens, zero where nothing is known."""
+        """The tokens; zero if unknown."""
         return self.completion.usage or Usage()
 
     @property
@@ -339,11 +344,11 @@ class LLMResponse(Struct, frozen=True):
 
     @property
     def cost(self) -> Decimal | None:
-        """USD; None when it is not known, which is not the same as zero."""
+        """USD; None if unknown, which is not the same as zero."""
         return self.routing.cost
 
     def dict(self) -> dict[str, Any]:
-        """The answer as plain JSON values, as `POST /api/llm/complete` gives it."""
+        """Returns the answer as JSON values, as `POST /api/llm/complete` does."""
         routing, usage = self.routing, self.usage
         return {
             "id": routing.request_id,
@@ -384,50 +389,3 @@ class LLMResponse(Struct, frozen=True):
             ],
             "ignored": list(routing.ignored),
         }
-
-
-class EmbeddingRequest(HidesFields, frozen=True):
-    """Texts (or lists of token ids) to embed; `model` and the rest as in `LLMRequest`."""
-
-    hidden_fields: ClassVar = frozenset({"source"})
-
-    inputs: tuple[str | tuple[int, ...], ...]
-    model: str | None = None
-    use_case: str | None = None
-    tier: str | None = None
-    dimensions: int | None = None
-    encoding_format: str | None = None
-    user: str | None = None
-    idempotency: Idempotency | None = None
-    timeout: float | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    source: Source | None = None
-
-
-class Embeddings(HidesFields, frozen=True):
-    """The response to an embedding request: one vector for each input, in order."""
-
-    hidden_fields: ClassVar = frozenset({"raw"})
-
-    model: str
-    vectors: tuple[tuple[float, ...], ...]
-    usage: Usage | None
-    format: str = ""
-    raw: bytes = b""
-
-
-class EmbeddingResponse(Struct, frozen=True):
-    """Vectors and how they came about."""
-
-    embeddings: Embeddings
-    routing: RoutingFacts
-
-    @property
-    def vectors(self) -> tuple[tuple[float, ...], ...]:
-        """One vector an input."""
-        return self.embeddings.vectors
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens, zero where nothing is known."""
-        return self.embeddings.usage or Usage()

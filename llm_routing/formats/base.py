@@ -9,18 +9,12 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
+from llm_routing.core.embeddings import EmbeddingRequest, EmbeddingResponse, Embeddings
 from llm_routing.core.errors import LLMError, UpstreamError
 from llm_routing.core.events import Frame
 from llm_routing.core.ports import StreamParser, WireRequest
 from llm_routing.core.routing_table import Target
-from llm_routing.core.types import (
-    Completion,
-    EmbeddingRequest,
-    EmbeddingResponse,
-    Embeddings,
-    LLMRequest,
-    LLMResponse,
-)
+from llm_routing.core.types import Completion, LLMRequest, LLMResponse
 
 
 class AnswerDefaults(Struct, frozen=True):

@@ -17,6 +17,7 @@ from llm_routing.core.content import (
     Role,
     TextPart,
 )
+from llm_routing.core.embeddings import EmbeddingRequest, Embeddings
 from llm_routing.core.errors import (
     EndpointNotFound,
     ModelNotFound,
@@ -27,14 +28,7 @@ from llm_routing.core.ports import StreamParser, WireRequest
 from llm_routing.core.pricing import estimate_tokens
 from llm_routing.core.routing_table import Target
 from llm_routing.core.threads import ThreadIds
-from llm_routing.core.types import (
-    Completion,
-    EmbeddingRequest,
-    Embeddings,
-    LLMRequest,
-    Source,
-    Usage,
-)
+from llm_routing.core.types import Completion, LLMRequest, Source, Usage
 from llm_routing.core.vendor_details import SentRequest
 
 from .anthropic_messages.threads import IdSealingParser, with_sealed_id

@@ -11,8 +11,9 @@ from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
+from llm_routing.core.embeddings import EmbeddingRequest
 from llm_routing.core.errors import UnsupportedRequest
-from llm_routing.core.types import EmbeddingRequest, LLMRequest
+from llm_routing.core.types import LLMRequest
 
 RequestT = TypeVar("RequestT", LLMRequest, EmbeddingRequest)
 

@@ -15,6 +15,7 @@ from llm_routing.core.attempts.executor import Executor
 from llm_routing.core.capabilities import Capability
 from llm_routing.core.codec import decode
 from llm_routing.core.content import Message, Role, TextPart
+from llm_routing.core.embeddings import EmbeddingRequest
 from llm_routing.core.errors import (
     ERRORS_BY_CODE,
     AddressForbidden,
@@ -29,7 +30,7 @@ from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import Clock, Credential, CredentialStore, Operation, Transport
 from llm_routing.core.redaction import masked_body
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
-from llm_routing.core.types import Caller, EmbeddingRequest, LLMRequest
+from llm_routing.core.types import Caller, LLMRequest
 from llm_routing.discovery.lists import OfferedModels, offered_models, parse_page
 from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.operations import ChatOperation, EmbeddingOperation

@@ -21,6 +21,7 @@ from llm_routing.core.caching.idempotency import IdempotencyRule, idempotency_ru
 from llm_routing.core.caching.rules import cache_rule
 from llm_routing.core.caching.single_flight import Rule
 from llm_routing.core.capabilities import Capability
+from llm_routing.core.embeddings import EmbeddingRequest, EmbeddingResponse
 from llm_routing.core.errors import RoutingError
 from llm_routing.core.planner import (
     Address,
@@ -36,15 +37,7 @@ from llm_routing.core.ports import (
 from llm_routing.core.pricing import estimate_tokens
 from llm_routing.core.routing_table import RoutingTable
 from llm_routing.core.threads import ThreadIds
-from llm_routing.core.types import (
-    Caller,
-    EmbeddingRequest,
-    EmbeddingResponse,
-    Idempotency,
-    LLMRequest,
-    LLMResponse,
-    RoutingFacts,
-)
+from llm_routing.core.types import Caller, Idempotency, LLMRequest, LLMResponse, RoutingFacts
 from llm_routing.discovery.report import DiscoveryReport
 from llm_routing.formats.content_urls import check_content_urls
 from llm_routing.formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation

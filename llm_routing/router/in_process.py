@@ -14,16 +14,10 @@ from msgspec.structs import replace
 from llm_routing.core.accumulator import Accumulator
 from llm_routing.core.caching.idempotency import idempotency
 from llm_routing.core.codec import encode
+from llm_routing.core.embeddings import EmbeddingRequest, EmbeddingResponse
 from llm_routing.core.errors import InvalidRequest
 from llm_routing.core.events import AnswerEnded, StreamEvent
-from llm_routing.core.types import (
-    Caller,
-    EmbeddingRequest,
-    EmbeddingResponse,
-    Idempotency,
-    LLMRequest,
-    LLMResponse,
-)
+from llm_routing.core.types import Caller, Idempotency, LLMRequest, LLMResponse
 from llm_routing.system.loops import run_sync
 
 from .arguments import Messages, build_request

@@ -15,6 +15,7 @@ from llm_routing.core.content import (
     ThinkingPart,
     ToolCallPart,
 )
+from llm_routing.core.embeddings import EmbeddingResponse, Embeddings
 from llm_routing.core.events import (
     AnswerEnded,
     AnswerStarted,
@@ -35,8 +36,6 @@ from llm_routing.core.types import (
     CacheState,
     Choice,
     Completion,
-    EmbeddingResponse,
-    Embeddings,
     FinishReason,
     LLMRequest,
     LLMResponse,

@@ -7,18 +7,11 @@ from msgspec.structs import replace
 
 from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.caching.idempotency import IdempotencyRule
+from llm_routing.core.embeddings import EmbeddingRequest, Embeddings
 from llm_routing.core.events import Frame
 from llm_routing.core.hidden_fields import HidesFields
 from llm_routing.core.ports import WireRequest
-from llm_routing.core.types import (
-    Completion,
-    EmbeddingRequest,
-    Embeddings,
-    Idempotency,
-    LLMRequest,
-    Source,
-    Usage,
-)
+from llm_routing.core.types import Completion, Idempotency, LLMRequest, Source, Usage
 
 SECRET = "hush-hush"
 BODY = SECRET.encode()

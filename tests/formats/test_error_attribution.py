@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_routing.core.embeddings import EmbeddingRequest
 from llm_routing.core.errors import (
     CredentialRejected,
     EndpointNotFound,
@@ -19,7 +20,6 @@ from llm_routing.core.errors import (
     UpstreamOverloaded,
 )
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
-from llm_routing.core.types import EmbeddingRequest
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.formats.operations import (
     CountTokensOperation,

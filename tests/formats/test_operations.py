@@ -23,13 +23,14 @@ from llm_routing.core.content import (
     ToolCallPart,
     ToolResultPart,
 )
+from llm_routing.core.embeddings import EmbeddingRequest
 from llm_routing.core.errors import RateLimited, TruncatedStream, UnsupportedRequest
 from llm_routing.core.events import AnswerStarted, TextDelta
 from llm_routing.core.ports import Operation
 from llm_routing.core.quirks import Quirks
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.threads import ThreadIds
-from llm_routing.core.types import EmbeddingRequest, LLMRequest, Thread, Usage
+from llm_routing.core.types import LLMRequest, Thread, Usage
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.operations import (
     MAX_KEPT_BYTES,

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_routing.core.embeddings import EmbeddingRequest
 from llm_routing.core.pricing import Price, cost
-from llm_routing.core.types import EmbeddingRequest, LLMRequest, Usage
+from llm_routing.core.types import LLMRequest, Usage
 from llm_routing.formats.openai_chat import usage as openai_usage
 from llm_routing.formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation
 from llm_routing.formats.registry import EMBEDDING_FORMATS

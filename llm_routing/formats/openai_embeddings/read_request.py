@@ -5,7 +5,8 @@ Source: https://platform.openai.com/docs/api-reference/embeddings/create
 
 from typing import Any, Final
 
-from llm_routing.core.types import EmbeddingRequest, Source
+from llm_routing.core.embeddings import EmbeddingRequest
+from llm_routing.core.types import Source
 from llm_routing.formats.fields import Fields
 from llm_routing.formats.names import OPENAI_EMBEDDINGS
 

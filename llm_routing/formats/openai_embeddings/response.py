@@ -9,8 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 from llm_routing.core.codec import encode
+from llm_routing.core.embeddings import EmbeddingRequest, EmbeddingResponse, Embeddings
 from llm_routing.core.errors import MalformedAnswer
-from llm_routing.core.types import EmbeddingRequest, EmbeddingResponse, Embeddings, Usage
+from llm_routing.core.types import Usage
 from llm_routing.formats.names import OPENAI_EMBEDDINGS
 from llm_routing.formats.openai_chat.response import decode_answer, objects_of, text_of
 from llm_routing.formats.openai_chat.usage import has_token_counts, read_vendor_cost

@@ -6,9 +6,9 @@ costs are those of OpenAI Chat Completions, because the same vendors serve both.
 
 from typing import Any
 
+from llm_routing.core.embeddings import EmbeddingRequest, EmbeddingResponse, Embeddings
 from llm_routing.core.ports import WireRequest
 from llm_routing.core.routing_table import Target
-from llm_routing.core.types import EmbeddingRequest, EmbeddingResponse, Embeddings
 from llm_routing.formats.names import OPENAI_EMBEDDINGS
 
 from .read_request import read_embedding_request

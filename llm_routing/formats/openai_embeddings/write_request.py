@@ -6,10 +6,10 @@ Source: https://platform.openai.com/docs/api-reference/embeddings/create
 from typing import Any
 
 from llm_routing.core.codec import encode
+from llm_routing.core.embeddings import EmbeddingRequest
 from llm_routing.core.errors import UnsupportedRequest
 from llm_routing.core.ports import WireRequest
 from llm_routing.core.routing_table import Target
-from llm_routing.core.types import EmbeddingRequest
 from llm_routing.formats.ignored_fields import bounded_names, has_value
 from llm_routing.formats.names import OPENAI_EMBEDDINGS
 from llm_routing.formats.openai_chat.write_request import HEADERS

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from openai.types import CreateEmbeddingResponse
 
+from llm_routing.core.embeddings import EmbeddingRequest, EmbeddingResponse, Embeddings
 from llm_routing.core.errors import (
     InvalidRequest,
     MalformedAnswer,
@@ -19,13 +20,7 @@ from llm_routing.core.errors import (
     UnsupportedRequest,
 )
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
-from llm_routing.core.types import (
-    EmbeddingRequest,
-    EmbeddingResponse,
-    Embeddings,
-    RoutingFacts,
-    Usage,
-)
+from llm_routing.core.types import RoutingFacts, Usage
 from llm_routing.formats.openai_embeddings.wire_format import OpenAIEmbeddings
 from tests.formats.vendor_requests import target as vendor_target
 
