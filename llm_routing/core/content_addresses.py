@@ -1,7 +1,7 @@
-"""Which addresses a caller may have a provider fetch: images, documents and the like by URL.
+"""Checks of content URLs (images, documents) that callers ask providers to fetch.
 
-A provider on a private network could reach what no caller should. So an address must be http(s),
-and its host public as far as it can be told without asking DNS.
+A provider on a private network could reach hosts that callers must not. So a URL must be http(s),
+and its host must be public as far as that is known without DNS.
 """
 
 import re
@@ -13,8 +13,8 @@ from .addresses import address_problem
 MAX_URL_CHARACTERS = 8_192
 _DATA = re.compile(r"data:", re.IGNORECASE)
 _ODD = re.compile(r"[\x00-\x20\x7f\\]")
-# A name's last label begins with a letter, so that 127.1, 0x7f000001 and the other spellings of an
-# address are no names. A name of one label is one of a private network.
+# The last label of a name begins with a letter, so 127.1, 0x7f000001 and other spellings of
+# addresses are not names. A name with one label belongs to a private network.
 _NAME = re.compile(r"(?:[a-z0-9_-]+\.)+[a-z][a-z0-9-]*", re.ASCII)
 _PRIVATE_SUFFIXES = (
     ".arpa",
@@ -32,7 +32,7 @@ _PRIVATE_SUFFIXES = (
 
 
 def content_url_problem(url: str) -> str:
-    """Why a provider must not fetch `url`, as the end of a sentence; empty if it may."""
+    """Returns why a provider must not fetch `url`, as the end of a sentence; empty if it may."""
     if _DATA.match(url):
         return ""
     if len(url) > MAX_URL_CHARACTERS:

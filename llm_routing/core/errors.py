@@ -1,55 +1,55 @@
-"""Every failure the gateway knows, with what follows from it; nothing else decides that.
+"""Every kind of failure, with its consequences; they are decided here and nowhere else.
 
-The number is the HTTP status that a caller is answered with.
+The number is the HTTP status of the response to the caller.
 
 LLMError                        500
-├── RequestError                400  the caller's doing, or addressed to the caller alone
+├── RequestError                400  the caller's fault, or of concern to this caller only
 │   ├── InvalidRequest          400  a field is missing, wrong or impossible
-│   ├── Unauthenticated         401  no key, a wrong one, a revoked one
-│   ├── PermissionDenied        403  a good key, not for this
+│   ├── Unauthenticated         401  the API key is missing, wrong or revoked
+│   ├── PermissionDenied        403  the API key does not allow this
 │   ├── UnknownModel            404  no such model, alias, use case or tier
-│   ├── ThreadNotFound          404  no thread goes on from the answer that is named
-│   ├── ThreadUnsupported       400  the target cannot go on with a thread
-│   ├── RequestTooLarge         413  the body passes the limit
-│   ├── HeadersTooLarge         431  too many header lines, or too large ones
-│   ├── UrlTooLong              414  the URL passes the limit
-│   ├── IdempotencyKeyReused    422  the idempotency key belongs to another request
-│   ├── Throttled               429  this key or address asks for too much at once
+│   ├── ThreadNotFound          404  there is no thread with the named answer
+│   ├── ThreadUnsupported       400  the target cannot continue a thread
+│   ├── RequestTooLarge         413  the body exceeds the limit
+│   ├── HeadersTooLarge         431  too many or too large headers
+│   ├── UrlTooLong              414  the URL exceeds the limit
+│   ├── IdempotencyKeyReused    422  the idempotency key was used for another request
+│   ├── Throttled               429  this key or address exceeds a limit of its own
 │   ├── RequestTimedOut         408  the body took too long to arrive
-│   ├── Overloaded              503  we have no room; try again later
-│   └── AccessUnavailable       503  we cannot check the key just now
-├── UpstreamError               502  what one attempt met
-│   ├── ConnectionFailed        502  no connection: refused, reset before an answer
+│   ├── Overloaded              503  the gateway has no capacity; try again later
+│   └── AccessUnavailable       503  the API key cannot be checked just now
+├── UpstreamError               502  the failure of one attempt
+│   ├── ConnectionFailed        502  no connection: refused, or reset before a response
 │   │   ├── NameResolutionFailed 502  DNS
-│   │   ├── TLSFailed           502  the handshake
-│   │   │   └── CertificateRejected 502  a certificate that is not to be trusted
-│   │   └── AddressForbidden    502  the base URL leads to an address settings do not allow
-│   ├── ConnectionLost          502  cut while the answer was on its way
-│   ├── UpstreamTimeout         504  silence past a limit
+│   │   ├── TLSFailed           502  the handshake failed
+│   │   │   └── CertificateRejected 502  the certificate is not trusted
+│   │   └── AddressForbidden    502  settings do not allow the address
+│   ├── ConnectionLost          502  the connection broke during the response
+│   ├── UpstreamTimeout         504  silence beyond a limit
 │   │   ├── ConnectTimeout      504  no connection in time
 │   │   ├── FirstTokenTimeout   504  connected, but no token in time
-│   │   ├── IdleTimeout         504  a stream that fell silent
-│   │   └── DeadlineCut       504  cut because the request's time was over
-│   ├── RateLimited             429  the vendor asks for patience
+│   │   ├── IdleTimeout         504  the stream fell silent
+│   │   └── DeadlineCut         504  cut at the deadline of the request
+│   ├── RateLimited             429  the vendor limits our rate
 │   ├── QuotaExhausted          502  the account has no money or quota left
-│   ├── CredentialRejected      502  the vendor refuses our key, or there is none to send
-│   ├── UpstreamOverloaded      503  the vendor has no room (its 503 or 529)
+│   ├── CredentialRejected      502  the vendor rejects our key, or none is configured
+│   ├── UpstreamOverloaded      503  the vendor has no capacity (503, 529)
 │   ├── ServerFailed            502  the vendor failed (its other 5xx)
 │   ├── ModelNotFound           502  the vendor does not know the model
 │   ├── EndpointNotFound        502  the vendor has no such endpoint
-│   ├── ContextTooLong          400  the prompt does not fit the model's window
-│   ├── ContentFiltered         400  refused by the vendor's policy
-│   ├── RequestRejected         400  or 404: the vendor's other 4xx, whose reason is the caller's
-│   ├── UnsupportedRequest      400  this target's wire format cannot say what was asked
-│   ├── BreakerOpen             503  not asked: its circuit breaker is open
-│   ├── ProviderBusy            503  not asked: all its connections are in use
-│   ├── MalformedAnswer         502  not an answer: HTML, empty, cut or broken JSON
-│   ├── TruncatedStream         502  a stream that ended without a finish
-│   └── AnswerTooLarge          502  past a cap
-└── RoutingError                502  the whole chain
-    ├── NoTargetAvailable       503  the route has nothing to try
-    ├── AllTargetsFailed        502  or 504 where the last one timed out; lists the attempts
-    │   └── AllTargetsRateLimited 429  every vendor asks for patience
+│   ├── ContextTooLong          400  the prompt does not fit the model's context window
+│   ├── ContentFiltered         400  rejected by the vendor's content policy
+│   ├── RequestRejected         400  or 404: the vendor's other 4xx
+│   ├── UnsupportedRequest      400  the target's wire format cannot express the request
+│   ├── BreakerOpen             503  not called: the circuit breaker is open
+│   ├── ProviderBusy            503  not called: all connections are in use
+│   ├── MalformedAnswer         502  not an answer: HTML, empty or broken JSON
+│   ├── TruncatedStream         502  the stream ended without a finish reason
+│   └── AnswerTooLarge          502  the answer exceeds a limit
+└── RoutingError                502  the request failed as a whole
+    ├── NoTargetAvailable       503  the route has no usable target
+    ├── AllTargetsFailed        502  or 504 if the last one timed out; lists the attempts
+    │   └── AllTargetsRateLimited 429  every target limits our rate
     └── DeadlineExceeded        504  time ran out
 """
 
@@ -62,11 +62,11 @@ from .vendor_details import VendorDetails
 
 
 class LLMError(Exception):
-    """The root. `str(error)` is a sentence for the caller, free of secrets and of prompts.
+    """The base class. `str(error)` is a sentence for the caller, without secrets or prompts.
 
-    `code` is stable and meant for programs. `retry_after` is in seconds, None where unknown;
-    `attempts` are the attempts that led here, `upstream_headers` those of the vendor's headers that
-    are handed on to callers (`upstream_headers`).
+    `code` is stable and meant for programs. `retry_after` is in seconds, None if unknown;
+    `attempts` are the attempts before the error; `upstream_headers` are the vendor's headers that
+    are forwarded to callers (`core.upstream_headers`).
     """
 
     code: ClassVar[str] = "llm_error"
@@ -81,7 +81,7 @@ class LLMError(Exception):
 
 
 class RequestError(LLMError):
-    """The request cannot be served as it is."""
+    """The request cannot be served."""
 
     code = "request_error"
     http_status = 400
@@ -98,21 +98,21 @@ class InvalidRequest(RequestError):
 
 
 class Unauthenticated(RequestError):
-    """No key, a wrong one or a revoked one."""
+    """The API key is missing, wrong or revoked."""
 
     code = "unauthenticated"
     http_status = 401
 
 
 class PermissionDenied(RequestError):
-    """The key is good, but not for this."""
+    """The API key is valid but not allowed to do this."""
 
     code = "permission_denied"
     http_status = 403
 
 
 class UnknownModel(RequestError):
-    """No such model, alias, use case or tier; the message names what exists."""
+    """The model, alias, use case or tier does not exist; the message lists those that do."""
 
     code = "unknown_model"
     http_status = 404
@@ -123,43 +123,43 @@ class UnknownModel(RequestError):
 
 
 class ThreadNotFound(RequestError):
-    """No thread goes on from the answer that is named. The code is Anthropic's own: clients send
-    the whole conversation again."""
+    """There is no thread that contains the named answer. The code is Anthropic's own: clients then
+    send the whole conversation."""
 
     code = "thread_not_found"
     http_status = 404
 
 
 class ThreadUnsupported(RequestError):
-    """The target cannot go on with a thread, and its last turn alone would be answered wrongly. The
-    code is Anthropic's own: clients go on without threads."""
+    """The target cannot continue a thread, and an answer to its last turn alone would be wrong. The
+    code is Anthropic's own: clients then continue without threads."""
 
     code = "thread_unsupported_request"
 
 
 class RequestTooLarge(RequestError):
-    """The body passes the limit."""
+    """The body exceeds the limit."""
 
     code = "request_too_large"
     http_status = 413
 
 
 class HeadersTooLarge(RequestError):
-    """The request has too many header lines, or too large ones."""
+    """The request has too many or too large headers."""
 
     code = "headers_too_large"
     http_status = 431
 
 
 class UrlTooLong(RequestError):
-    """The request's URL is too long."""
+    """The URL exceeds the limit."""
 
     code = "url_too_long"
     http_status = 414
 
 
 class IdempotencyKeyReused(RequestError):
-    """The idempotency key belongs to another request, which has its answer."""
+    """The idempotency key was used for a different request."""
 
     code = "idempotency_key_reused"
     http_status = 422
@@ -180,14 +180,14 @@ class RequestTimedOut(RequestError):
 
 
 class Overloaded(RequestError):
-    """The gateway has no room for one more request, or is shutting down."""
+    """The gateway has no capacity for another request, or is shutting down."""
 
     code = "overloaded"
     http_status = 503
 
 
 class AccessUnavailable(RequestError):
-    """The key cannot be checked just now, because the database is away."""
+    """The API key cannot be checked because the database is unavailable."""
 
     code = "access_unavailable"
     http_status = 503
@@ -196,14 +196,14 @@ class AccessUnavailable(RequestError):
 class UpstreamError(LLMError):
     """The failure of one attempt at a target, with its consequences.
 
-    `retryable_here`: the same target may answer if asked again. `retryable_elsewhere`: another
-    target may. `prefers_elsewhere`: another one is asked first, unless waiting here answers sooner.
-    `needs_larger_window`: only a model with a larger context window may. `counts_against_breaker`:
-    it says something about what requests share: the target, its model or its credential. It is
-    False for a failure that a caller may have provoked. `disables_credential`: what it says is
-    about the provider's credential, for all its models. `billed`: the vendor may charge for it.
-    `status` is the vendor's HTTP status, None if there was none; `details` are the vendor's own
-    words and codes.
+    `retryable_here`: the same target may succeed on a retry. `retryable_elsewhere`: another target
+    may succeed. `prefers_elsewhere`: another target is tried first, unless waiting here is faster.
+    `needs_larger_window`: only a model with a larger context window may succeed.
+    `counts_against_breaker`: it says something about shared state: the target, its model or its
+    credential; False for failures that a caller may have provoked. `disables_credential`: it
+    concerns the provider's credential and so all its models. `billed`: the vendor may charge for
+    it. `status` is the vendor's HTTP status, None if there was none; `details` are the vendor's own
+    message and codes.
     """
 
     code = "upstream_error"
@@ -230,35 +230,35 @@ class UpstreamError(LLMError):
 
 
 class ConnectionFailed(UpstreamError):
-    """No connection, or it was reset before any answer."""
+    """No connection was established, or it was reset before a response."""
 
     code = "connection_failed"
     retryable_here = True
 
 
 class NameResolutionFailed(ConnectionFailed):
-    """The host's name has no address."""
+    """DNS has no address for the provider's host."""
 
     code = "name_resolution_failed"
     retryable_here = False
 
 
 class TLSFailed(ConnectionFailed):
-    """No TLS: the handshake failed."""
+    """The TLS handshake failed."""
 
     code = "tls_failed"
     retryable_here = False
 
 
 class CertificateRejected(TLSFailed):
-    """The provider's certificate is expired, for another name or of an unknown authority."""
+    """The provider's certificate is expired, issued for another name or by an unknown authority."""
 
     code = "certificate_rejected"
 
 
 class AddressForbidden(ConnectionFailed):
     """The base URL leads to an address that settings do not allow. Other processes may have other
-    settings, so it says nothing about the target."""
+    settings, so it does not count against the target."""
 
     code = "address_forbidden"
     retryable_here = False
@@ -266,7 +266,7 @@ class AddressForbidden(ConnectionFailed):
 
 
 class ConnectionLost(UpstreamError):
-    """The connection broke while the answer was on its way."""
+    """The connection broke during the response."""
 
     code = "connection_lost"
     retryable_here = True
@@ -274,7 +274,7 @@ class ConnectionLost(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """Silence past a limit."""
+    """The provider sent nothing within a limit."""
 
     code = "upstream_timeout"
     http_status = 504
@@ -282,33 +282,33 @@ class UpstreamTimeout(UpstreamError):
 
 
 class ConnectTimeout(UpstreamTimeout):
-    """No connection within the limit."""
+    """No connection was established within the limit."""
 
     code = "connect_timeout"
     billed = False
 
 
 class FirstTokenTimeout(UpstreamTimeout):
-    """Connected, but no first token within the limit."""
+    """The provider was connected but sent no token within the limit."""
 
     code = "first_token_timeout"
 
 
 class IdleTimeout(UpstreamTimeout):
-    """The stream fell silent for longer than the limit."""
+    """The stream was silent for longer than the limit."""
 
     code = "idle_timeout"
 
 
 class DeadlineCut(UpstreamTimeout):
-    """The deadline of the whole request ended the attempt, or the attempt's share of it, which
-    leaves time for other targets; no limit of the target's own did."""
+    """The attempt ended at the deadline of the whole request, or at its share of the time, which
+    leaves some for other targets; not at a limit of the target's own."""
 
     code = "cut_by_deadline"
 
 
 class RateLimited(UpstreamError):
-    """The vendor asks for patience."""
+    """The vendor limits our rate."""
 
     code = "rate_limited"
     http_status = 429
@@ -324,14 +324,14 @@ class QuotaExhausted(UpstreamError):
 
 
 class CredentialRejected(UpstreamError):
-    """The vendor does not take our key, or there is none to send. Never a 401 to the caller."""
+    """The vendor rejects our key, or none is configured. Never a 401 to the caller."""
 
     code = "credential_rejected"
     disables_credential = True
 
 
 class UpstreamOverloaded(UpstreamError):
-    """The vendor has no room (503, 529)."""
+    """The vendor has no capacity (503, 529)."""
 
     code = "upstream_overloaded"
     http_status = 503
@@ -359,7 +359,7 @@ class EndpointNotFound(UpstreamError):
 
 
 class ContextTooLong(UpstreamError):
-    """The prompt does not fit the model's window; a larger one may hold it."""
+    """The prompt does not fit the model's context window; a larger one may hold it."""
 
     code = "context_too_long"
     http_status = 400
@@ -377,10 +377,10 @@ class ContentFiltered(UpstreamError):
 
 
 class RequestRejected(UpstreamError):
-    """The vendor finds the request wrong; its reason is the caller's to read.
+    """The vendor rejects the request as wrong; the caller can read its reason.
 
-    It ends the chain if it is about what the caller wrote. If it is about what the gateway wrote,
-    or about a feature that this vendor does not offer, `retryable_elsewhere` is set.
+    It ends the chain if it concerns the caller's content. If it concerns a part that the gateway
+    wrote, or a feature that this vendor does not offer, `retryable_elsewhere` is set.
     """
 
     code = "request_rejected"
@@ -390,7 +390,7 @@ class RequestRejected(UpstreamError):
 
 
 class UnsupportedRequest(UpstreamError):
-    """The target's wire format cannot say what was asked (`n` of 3, a tool of another vendor)."""
+    """The target's wire format cannot express the request (`n` of 3, another vendor's tool)."""
 
     code = "unsupported_request"
     http_status = 400
@@ -398,8 +398,8 @@ class UnsupportedRequest(UpstreamError):
 
 
 class BreakerOpen(UpstreamError):
-    """The target was not asked: it has failed too often, and its circuit breaker is open, or its
-    provider refuses our credential. `cause` is the code of the failure that opened the breaker."""
+    """The target was not called: its circuit breaker is open after failures, or its provider
+    rejects our credential. `cause` is the code of the failure that opened the breaker."""
 
     code = "breaker_open"
     http_status = 503
@@ -418,7 +418,7 @@ class BreakerOpen(UpstreamError):
 
 
 class ProviderBusy(UpstreamError):
-    """The provider was not asked: all our connections to it are in use, and the queue for them is
+    """The provider was not called: all our connections to it are in use, and the queue for them is
     full or too slow for this request."""
 
     code = "provider_busy"
@@ -427,7 +427,7 @@ class ProviderBusy(UpstreamError):
 
 
 class MalformedAnswer(UpstreamError):
-    """The response is not an answer: HTML, no choices, broken JSON, an error inside a 200."""
+    """The response is not an answer: HTML, no choices, broken JSON, or an error with status 200."""
 
     code = "malformed_answer"
     retryable_here = True
@@ -435,7 +435,7 @@ class MalformedAnswer(UpstreamError):
 
 
 class TruncatedStream(UpstreamError):
-    """The stream ended without a finish."""
+    """The stream ended without a finish reason."""
 
     code = "truncated_stream"
     retryable_here = True
@@ -443,14 +443,14 @@ class TruncatedStream(UpstreamError):
 
 
 class AnswerTooLarge(UpstreamError):
-    """The answer passes a cap."""
+    """The answer exceeds a limit."""
 
     code = "answer_too_large"
     billed = True
 
 
 class RoutingError(LLMError):
-    """The whole chain failed."""
+    """The request failed as a whole."""
 
     code = "routing_error"
     http_status = 502
@@ -467,14 +467,15 @@ class RoutingError(LLMError):
 
 
 class NoTargetAvailable(RoutingError):
-    """The route has nothing to try: every target is inactive, open or without a key."""
+    """The route has no usable target: all are inactive, have an open breaker or lack a key."""
 
     code = "no_target_available"
     http_status = 503
 
 
 class AllTargetsFailed(RoutingError):
-    """Every target was tried. `attempts` says which and why; `last` is the last failure."""
+    """Every target was tried. `attempts` lists the targets and their failures; `last` is the last
+    failure."""
 
     code = "all_targets_failed"
 
@@ -494,7 +495,7 @@ class AllTargetsFailed(RoutingError):
 
 
 class AllTargetsRateLimited(AllTargetsFailed):
-    """Every target limits our rate. `retry_after` is the shortest wait that one asked for."""
+    """Every target limits our rate. `retry_after` is the shortest wait that a vendor requested."""
 
     code = "all_targets_rate_limited"
     http_status = 429

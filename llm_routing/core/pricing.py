@@ -1,6 +1,6 @@
 """The cost of an answer in Decimal USD: the vendor's own bill, or `Usage` times the price list.
 
-Set-up and operators fill the price list; nothing here looks prices up.
+Set-up and operators fill the price list; this module only computes.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Final
 from .types import CostSource, Usage
 
 MAX_VENDOR_COST: Final = Decimal(1000)
-"""USD. No single answer costs more; a vendor that bills more is not believed."""
+"""USD. Higher amounts from a vendor are treated as errors and ignored."""
 
 _MILLION: Final = Decimal(1_000_000)
 _THOUSAND: Final = Decimal(1000)
@@ -20,11 +20,11 @@ _WRITE_1H_FACTOR: Final = Decimal(2)
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD per million tokens, and per thousand web searches; None: not known.
+    """USD per million tokens, and per thousand web searches; None: unknown.
 
-    Cached tokens without a price of their own cost as input does. Tokens written to the vendor's
-    cache then cost 1.25 times the input price, and twice the input price if they stay for an hour,
-    which are the highest factors that vendors ask: a missing price never makes the cost too low.
+    Cached tokens without a price cost as much as other input. Tokens written to the vendor's cache
+    then cost 1.25 times the input price, or twice the input price if they are kept for an hour.
+    These are the highest factors of any vendor, so a missing price never makes the cost too low.
     """
 
     input: Decimal | None = None
@@ -46,7 +46,7 @@ _UNKNOWN: Final = Price()
 def charge(
     usage: Usage, price: Price | None, *, trusts_vendor: bool
 ) -> tuple[Decimal | None, CostSource | None]:
-    """The cost of an attempt and the source of that number; both are None if it is unknown."""
+    """Returns the cost of an attempt and its source; both are None if unknown."""
     billed = usage.vendor_cost
     if billed is not None and trusts_vendor and 0 <= billed <= MAX_VENDOR_COST:
         return billed, CostSource.VENDOR
@@ -77,7 +77,7 @@ def cost(usage: Usage, price: Price) -> Decimal | None:
 
 
 def _input_cost(usage: Usage, price: Price, full: Decimal) -> Decimal:
-    """The cost of the prompt, times a million."""
+    """Returns the cost of the prompt, times a million."""
     cached, written = usage.cached_input_tokens, usage.cache_write_tokens
     spent = max(usage.input_tokens - cached - written, 0) * full
     if cached:
@@ -94,6 +94,6 @@ def _input_cost(usage: Usage, price: Price, full: Decimal) -> Decimal:
 
 
 def estimate_tokens(text_length: int) -> int:
-    """An estimate of the tokens in `text_length` characters, for vendors that count none: four
-    characters a token, rounded up, which is OpenAI's rule of thumb."""
+    """Returns an estimate of the tokens in `text_length` characters: four characters per token,
+    rounded up, which is OpenAI's rule of thumb."""
     return -(-text_length // 4)

@@ -1,7 +1,7 @@
 """The differences between a vendor's API and its wire format, as data.
 
-The rows are in `llm_routing.vendors`; the formats fit requests to them (`openai_chat_fit`,
-`anthropic_fit`). The default takes everything.
+`llm_routing.vendors` has the rows; `fit` in each wire format's folder adapts requests to them. The
+default accepts everything.
 """
 
 import re
@@ -14,10 +14,10 @@ ANY_MODEL = r""
 
 
 class ModelQuirk(StrEnum):
-    """Features that one model refuses, as operators and catalogues state them.
+    """Features that one model rejects, as stated by operators and catalogues.
 
-    NO_SAMPLING: it refuses `temperature` and `top_p`, like OpenAI's reasoning models and Claude
-    from Opus 4.7 and Sonnet 5 on, which refuse thinking budgets too.
+    NO_SAMPLING: it rejects `temperature` and `top_p`, like OpenAI's reasoning models, and like
+    Claude from Opus 4.7 and Sonnet 5 on, which also reject thinking budgets.
     """
 
     NO_SAMPLING = "no_sampling"
@@ -25,7 +25,7 @@ class ModelQuirk(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolIds:
-    """The ids of tool calls: letters and digits, and the characters of `others`; at most
+    """The vendor's form of tool call ids: letters, digits and the characters in `others`; at most
     `max_length` of them, exactly that many if `is_exact`."""
 
     max_length: int
@@ -46,37 +46,37 @@ class StrictLimits:
 class Quirks:
     """The differences of one vendor.
 
-    Fields: `fields` are the only ones of a request that it takes (None: any), `refused_fields`
-    those it refuses; `message_fields` and `refused_message_fields` are the same for messages.
-    `field_names` maps our names of fields to the vendor's, `field_values` gives the only strings
-    that a field may hold. `embedding_fields` and `embedding_names` are `fields` and `field_names`
-    of requests for embeddings. `limit_field` bounds the tokens of an answer. `max_temperature` and
+    Fields: `fields` are the only request fields that it accepts (None: any), `refused_fields` those
+    that it rejects; `message_fields` and `refused_message_fields` are the same for messages.
+    `field_names` maps our field names to the vendor's, `field_values` lists the only strings that a
+    field may hold. `embedding_fields` and `embedding_names` are `fields` and `field_names` for
+    embedding requests. `limit_field` limits the tokens of an answer. `max_temperature` and
     `max_stops` are upper limits.
 
-    Models are told by patterns that are searched in the model id: `reasoning_models` says which of
-    the models with the quirk NO_SAMPLING refuse `reasoning_refuses`, `tools_end_reasoning`
-    which of them take tools only with the effort `none`, `refuses_parallel_tool_calls` which models
-    refuse the field `parallel_tool_calls`, `marks_cache` which models take `cache_control`.
+    Models are selected by patterns that are searched in the model id. `reasoning_models`: those
+    models with the quirk NO_SAMPLING that reject `reasoning_refuses`. `tools_end_reasoning`: those
+    of them that accept tools only with the effort `none`. `refuses_parallel_tool_calls`: models
+    that reject the field `parallel_tool_calls`. `marks_cache`: models that accept `cache_control`.
 
-    Thinking: `efforts` are the named efforts it knows, least first (empty: any), besides `none`,
-    which the models of `knows_no_effort` take. `thinking_switch`: it has DeepSeek's field
-    `thinking`, and thinks unless told otherwise; no tool can be forced meanwhile. `thinking_field`
-    is the field of an assistant's message in which its thinking has to come back beside tool calls.
-    `thought_signatures`: calls carry Gemini's signatures.
+    Thinking: `efforts` are the named efforts that it accepts, lowest first (empty: any), besides
+    `none`, which the models of `knows_no_effort` accept. `thinking_switch`: it has DeepSeek's field
+    `thinking`, thinks by default, and cannot be forced to call a tool while thinking.
+    `thinking_field` is the field of an assistant message that must return its thinking together
+    with tool calls. `thought_signatures`: calls carry Gemini's signatures.
 
-    Messages: `developer_role`: it knows that role. `system_first`: it takes one system message, the
-    first of all. `assistant_after_tools`: it takes no user's message straight after a tool's.
-    `part_types` are the only kinds of content parts it takes (None: any). `document_url`: it has
-    Mistral's part for documents in place of OpenAI's `file`. `empty_assistant`: an assistant's
-    message may have neither content nor calls. `prefix_message` and `continue_final_message` are
-    ways to ask for the end of an answer begun.
+    Messages: `developer_role`: it supports that role. `system_first`: it accepts one system
+    message, as the first message. `assistant_after_tools`: it rejects a user message directly after
+    a tool message. `part_types` are the only kinds of content parts that it accepts (None: any).
+    `document_url`: it has Mistral's document part instead of OpenAI's `file`. `empty_assistant`: an
+    assistant message may have neither content nor calls. `prefix_message` and
+    `continue_final_message` are ways to request the continuation of a partial answer.
 
     Tools and answers: `tool_ids`; `max_tool_name_length` (of letters, digits, `_` and `-`; None:
-    any name); `tool_types` are the only kinds of tools it takes (None: any); `one_answer`: n must
-    be 1; `stream_usage`: streams give usage if asked; `json_schema`: every model takes it, not only
-    those with the capability; `strict_limits`. `reports_cost`: it states in `usage` what it bills;
-    no other vendor is believed, because an answer may repeat what a caller wrote. `holds_threads`:
-    it holds conversations.
+    any name); `tool_types` are the only kinds of tools that it accepts (None: any); `one_answer`: n
+    must be 1; `stream_usage`: streams report usage on request; `json_schema`: every model supports
+    it, not only those with the capability; `strict_limits`. `reports_cost`: it reports its bill in
+    `usage`; this is trusted for no other vendor, because an answer may repeat the caller's text.
+    `holds_threads`: it stores conversations.
     """
 
     fields: frozenset[str] | None = None
@@ -120,7 +120,7 @@ class Quirks:
 
 
 ANY = Quirks()
-"""A vendor that takes everything."""
+"""A vendor that accepts everything."""
 
 
 def words(text: str) -> frozenset[str]:
@@ -130,5 +130,5 @@ def words(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def is_model(pattern: str, model_id: str) -> bool:
-    """Whether a pattern of `Quirks` matches the model."""
+    """Returns whether a pattern of `Quirks` matches the model."""
     return re.search(pattern, model_id) is not None

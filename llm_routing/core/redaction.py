@@ -1,6 +1,6 @@
-"""Takes a provider's key out of what the provider says, by the key's very value.
+"""Masks the gateway's own credentials in messages from providers, by their exact values.
 
-Whatever has the shape of a key is masked in `formats.vendor_messages`; here the keys are known.
+`formats.vendor_messages` masks everything that looks like a key; this module knows the keys.
 """
 
 from base64 import b64encode, urlsafe_b64encode
@@ -13,17 +13,17 @@ from .errors import UpstreamError
 
 MASK = "***"
 MIN_SECRET_CHARACTERS = 8
-"""A shorter value is no secret, but a placeholder such as `none`, which is also a word."""
+"""A shorter value is a placeholder such as `none`, not a secret."""
 MIN_PIECE_CHARACTERS = 6
 _SECRET_HEADERS = ("auth", "key", "token", "secret", "config", "cookie")
 
 
 def masked(text: str, headers: Mapping[str, str]) -> str:
-    """`text` without the secrets among the headers of a credential, as they are or encoded, in
-    any case, and without the beginning of one that a cut has left at the end."""
+    """Returns `text` without the secrets in a credential's headers, plain or encoded, in upper or
+    lower case, and without the first part of a secret before a cut at the end."""
     for form in _forms(headers):
         low, wanted = text.lower(), form.lower()
-        # Some letters change their length with their case.
+        # Some characters change their length with their case.
         if len(low) != len(text):
             text = text.replace(form, MASK)
             continue
@@ -37,21 +37,21 @@ def masked(text: str, headers: Mapping[str, str]) -> str:
 
 
 def contains_secret(text: str, headers: Mapping[str, str]) -> bool:
-    """Whether a secret among the headers of a credential stands in `text` as it is."""
+    """Returns whether `text` contains a secret of a credential's headers, unencoded."""
     return any(
         secret in text for name, value in headers.items() for secret in _secrets(name, value)
     )
 
 
 def masked_body(body: bytes, headers: Mapping[str, str]) -> bytes:
-    """An error's body without the secrets, before anything of it is read or cut."""
+    """Returns an error's body without the secrets, before it is parsed or cut."""
     for form in _forms(headers):
         body = body.replace(form.encode(), MASK.encode())
     return body
 
 
 def mask_error(error: UpstreamError, headers: Mapping[str, str]) -> None:
-    """Takes the secrets out of a failure."""
+    """Masks the secrets in an error."""
     error.message = masked(error.message, headers)
     error.args = (error.message,)
     details = error.details
@@ -67,7 +67,8 @@ def mask_error(error: UpstreamError, headers: Mapping[str, str]) -> None:
 
 
 def _forms(headers: Mapping[str, str]) -> Iterator[str]:
-    """The longest forms of a secret first, for a short one may be a part of them."""
+    """Returns the forms of all secrets, longest first, because a short one may be part of a longer
+    one."""
     secrets = {secret for name, value in headers.items() for secret in _secrets(name, value)}
     forms = {form for secret in secrets for form in _encoded(secret)}
     return iter(sorted(forms, key=len, reverse=True))
@@ -89,7 +90,7 @@ def _encoded(secret: str) -> Iterator[str]:
     yield secret.replace("/", "\\/")
     data = secret.encode()
     for encode in (b64encode, urlsafe_b64encode):
-        # What stands before the secret (as the user in Basic authentication) shifts its letters.
+        # A prefix (like the user in Basic authentication) shifts the letters of the encoded secret.
         for shift in range(3):
             whole = encode(b"\0" * shift + data).decode()
             start = -(-shift * 8 // 6)
@@ -99,7 +100,7 @@ def _encoded(secret: str) -> Iterator[str]:
 
 
 def _without_beginning(text: str, form: str) -> str:
-    """`text` without a piece of the secret before the mark of a cut."""
+    """Returns `text` without the first part of the secret before the ellipsis of a cut."""
     if not text.endswith("…"):
         return text
     kept = text[:-1]

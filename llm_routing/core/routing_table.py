@@ -1,6 +1,6 @@
-"""The configuration the router works from: frozen, whole, and free of secrets.
+"""The configuration that the router works from: immutable, complete and without secrets.
 
-Where it comes from (the database, Redis, a file, the built-in mappings) is not its business.
+It does not depend on the source: database, Redis, file or built-in mappings.
 """
 
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ from .types import TargetKey
 
 @dataclass(frozen=True, slots=True)
 class ProviderSpec:
-    """A provider: where it is and how it is spoken to.
+    """A provider: its address, wire format and limits.
 
-    `format` names a wire format. Timeouts are in seconds; None leaves them to settings.
-    `api_key_env` names the environment variable of the key; the key itself is never here.
+    `format` names a wire format. Timeouts are in seconds; None means the default in settings.
+    `api_key_env` names the environment variable with the key; the key itself is never here.
     """
 
     name: str
@@ -39,10 +39,10 @@ class ProviderSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model of a provider; `key` addresses it.
+    """A model of a provider; `key` is its address.
 
-    `capabilities` holds values of `Capability`, `quirks` values of `ModelQuirk`, and both may hold
-    others that a newer release has written.
+    `capabilities` holds values of `Capability`, `quirks` values of `ModelQuirk`; both may hold
+    unknown values from a newer release.
     """
 
     provider: str
@@ -56,7 +56,8 @@ class ModelSpec:
     quirks: frozenset[str] = frozenset()
 
     def offers(self, capability: str) -> bool:
-        """Whether the model has a capability. One that lists none is assumed to have it."""
+        """Returns whether the model has a capability. A model that lists none is assumed to have
+        it."""
         return not self.capabilities or capability in self.capabilities
 
     @property
@@ -72,7 +73,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model at its provider: what one attempt is aimed at."""
+    """A model at its provider: the destination of one attempt."""
 
     provider: ProviderSpec
     model: ModelSpec
@@ -93,10 +94,10 @@ class TargetSpec:
 
 
 class StreamRecovery(StrEnum):
-    """The recovery of a streamed answer that breaks after its caller has received content.
+    """The reaction to a streamed answer that breaks after the caller has received content.
 
     ERROR: the stream ends with an error. CONTINUE: the next target that can continue a partial
-    answer takes over. BUFFER: nothing is sent before the answer is whole, so it cannot break off.
+    answer takes over. BUFFER: nothing is sent before the answer is complete.
     """
 
     ERROR = "error"
@@ -106,11 +107,11 @@ class StreamRecovery(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """The route of a use case in a tier. Durations are in seconds; the timeouts override those of
-    the provider.
+    """The route of a use case in a tier. Durations are in seconds; its timeouts override the
+    provider's.
 
-    `is_hedged`: if the first target is slower than usual, the next one is called beside it.
-    `probes_when_all_open`: if the breakers of all targets are open, the target that would be probed
+    `is_hedged`: if the first target is slower than usual, the next one is called too.
+    `probes_when_all_open`: if the breakers of all targets are open, the one that would be probed
     first is called nevertheless. `allowed_fields`: fields that callers may use although they can
     change the model or the price (`formats.restrictions`).
     """
@@ -133,7 +134,7 @@ class RouteSpec:
 
 
 class Inactive(StrEnum):
-    """Why a model of the configuration is not in use."""
+    """The reason why a configured model is not in use."""
 
     MODEL = "model"
     PROVIDER = "provider"
@@ -142,11 +143,11 @@ class Inactive(StrEnum):
 
 @dataclass(frozen=True)
 class RoutingTable:
-    """Everything active, in one immutable piece.
+    """Everything active, in one immutable value.
 
-    `version` grows with every change, and `stamp` is another one each time. Providers are keyed by
-    name, models by `provider/model_id`, routes by `use_case:tier`. Inactive rows are absent; of
-    those only the addresses are known, so that an error can name the reason.
+    `version` increases with every change; `stamp` is different for each. Providers are keyed by
+    name, models by `provider/model_id`, routes by `use_case:tier`. Of inactive rows it holds only
+    the addresses, so that an error can name the reason.
     """
 
     version: int
@@ -172,7 +173,7 @@ class RoutingTable:
         return {use_case: tuple(names) for use_case, names in tiers.items()}
 
     def index(self) -> None:
-        """Makes what is looked up by other keys, so that no request has to."""
+        """Builds the lookup tables in advance, so that no request has to."""
         _ = self.aliases, self.use_cases
 
     @cached_property
@@ -191,8 +192,8 @@ def table_to_json(table: RoutingTable) -> bytes:
 
 
 def table_from_json(data: bytes | str) -> RoutingTable:
-    """The table of `table_to_json`. Raises `ValueError` for what is none; a field it does not
-    know is left out, so that neighbouring releases can share a cache."""
+    """Returns the table that `table_to_json` wrote. Raises `ValueError` if the text is malformed.
+    Unknown fields are ignored, so that neighbouring releases can share a cache."""
     return _ADAPTER.validate_json(data)
 
 

@@ -1,8 +1,8 @@
-"""Threads: conversations whose earlier turns a vendor holds (Anthropic's message threads).
+"""Threads: conversations whose earlier turns a vendor stores (Anthropic's message threads).
 
-The id of each answer in a thread carries which target gave it, with a proof, so any process can
-send the next turn there. The proof binds the id to a tenant: nobody goes on with a thread of
-another one, whose vendor's account may be the same.
+The id of each answer in a thread contains the target that gave it and a MAC, so any process can
+send the next turn there. The MAC binds the id to a tenant: no other tenant can continue the thread,
+even if both use the same account at the vendor.
 """
 
 import hmac
@@ -29,29 +29,33 @@ class _Opened(Struct, frozen=True):
 
 
 class ThreadIds:
-    """Ids of answers in threads, as one tenant knows them."""
+    """Issues and checks the ids of answers in threads, for one tenant."""
 
     def __init__(self, secret: bytes, tenant: str) -> None:
         self._secret = secret
         self._tenant = tenant
 
     def sealed(self, message_id: str, target: Target) -> str:
-        """The id with the target that gave the answer. An id that carries one already stays."""
+        """Returns the id with the target that gave the answer. An id that already contains one is
+        returned unchanged."""
         if self._opened(message_id) is not None:
             return message_id
         carried = target.model.key.encode().hex()
         return f"{message_id}{_MARK}{self._proof(message_id, carried)}{carried}"
 
     def follow(self, plan: RoutePlan, request: LLMRequest) -> tuple[RoutePlan, LLMRequest]:
-        """The plan and the request of a turn: what goes on with a thread goes to the target that
-        holds it and to no other, under the vendor's own id. Raises `ThreadNotFound` and
-        `ThreadUnsupported`, at which clients send the whole conversation."""
+        """Returns the plan and the request of a turn.
+
+        A turn that continues a thread goes only to the target that stores the thread, with the
+        vendor's own id. Raises `ThreadNotFound` or `ThreadUnsupported`; clients then send the whole
+        conversation.
+        """
         thread = request.thread
         if thread is None or thread.previous is None:
             return plan, request
         opened = self._opened(thread.previous)
         if not any(target.provider.quirks.holds_threads for target in plan.targets):
-            raise ThreadUnsupported("The model of this request cannot go on with a thread.")
+            raise ThreadUnsupported("The model of this request does not support threads.")
         holders = [
             target
             for target in plan.targets
@@ -60,7 +64,7 @@ class ThreadIds:
         if opened is None or not holders:
             raise ThreadNotFound("No thread was found for previous_message_id.")
         if not holders[0].provider.quirks.holds_threads:
-            raise ThreadUnsupported("The provider of this thread's last answer holds no threads.")
+            raise ThreadUnsupported("The provider of the thread's last answer has no threads.")
         return (
             replace(plan, targets=(holders[0],)),
             replace(request, thread=Thread(opened.message_id)),
@@ -77,5 +81,5 @@ class ThreadIds:
         return _Opened(message_id, unhexlify(carried).decode())
 
     def _proof(self, message_id: str, carried: str) -> str:
-        said = "\0".join((self._tenant, message_id, carried)).encode("utf-8", "surrogatepass")
-        return hmac.new(self._secret, _PURPOSE + said, sha256).hexdigest()[:_PROOF_LENGTH]
+        text = "\0".join((self._tenant, message_id, carried)).encode("utf-8", "surrogatepass")
+        return hmac.new(self._secret, _PURPOSE + text, sha256).hexdigest()[:_PROOF_LENGTH]

@@ -28,8 +28,8 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 def forget_running_loop() -> None:
-    """Drops what this thread knows of event loops. In a forked child the parent's loop looks as if
-    it were running."""
+    """Clears this thread's cached event loop. In a forked child the parent's loop would still seem
+    to run."""
     _local.__dict__.clear()
 
 
@@ -83,7 +83,7 @@ class StallTimeout(Timer):
         assert task is not None
         self._task: asyncio.Task[Any] = task
         self._cancelling = task.cancelling()
-        # As `start` does, without a call: every piece of a stream is waited for.
+        # The same as `start` but inlined, because it runs for every piece of a stream.
         timers = self._timers
         self.due_at = due_at = self._loop.time() + self._seconds
         timers.pending.add(self)
@@ -99,7 +99,7 @@ class StallTimeout(Timer):
         self._timers.pending.discard(self)
         if self._has_fired:
             self._has_fired = False
-            # If somebody else has cancelled the task too, the cancellation is theirs.
+            # If other code has cancelled the task too, that cancellation must go through.
             if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
                 raise TimeoutError from error
 

@@ -1,5 +1,8 @@
-"""Text that holds half a character: JSON can spell a lone surrogate (RFC 8259, section 8.2), UTF-8
-cannot. Halves that belong together are joined, others become U+FFFD."""
+"""Repairs text with half characters.
+
+JSON can contain a lone surrogate (RFC 8259, section 8.2), UTF-8 cannot. Halves of one character are
+joined; others become U+FFFD.
+"""
 
 import re
 from collections.abc import Hashable
@@ -12,12 +15,12 @@ _LONE: Final = re.compile("[\ud800-\udfff]")
 
 
 def repair_text(text: str) -> str:
-    """The text with pairs of surrogates joined and U+FFFD for each lone one."""
+    """Returns the text with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
     return _LONE.sub(REPLACEMENT, _PAIR.sub(_joined, text))
 
 
 def repair_strings(value: Any) -> Any:
-    """A decoded JSON value in which every string is whole."""
+    """Returns a decoded JSON value with every string repaired."""
     if isinstance(value, str):
         return repair_text(value)
     if isinstance(value, list):
@@ -28,7 +31,8 @@ def repair_strings(value: Any) -> Any:
 
 
 class SurrogateJoiner:
-    """Joins characters that a stream cut between two pieces of one text. `key` names the text."""
+    """Joins characters that were cut between two pieces of a streamed text. `key` identifies the
+    text."""
 
     __slots__ = ("_held",)
 
@@ -40,7 +44,7 @@ class SurrogateJoiner:
         return bool(self._held)
 
     def join(self, key: Hashable, piece: str) -> str:
-        """The piece, whole; a first half at its end is held back for the next piece."""
+        """Returns the repaired piece; a first half at its end is held back for the next piece."""
         text = self._held.pop(key, "") + piece
         if text and "\ud800" <= text[-1] <= "\udbff":
             self._held[key] = text[-1]

@@ -1,6 +1,6 @@
 """Selects and renames the vendor headers that are passed to callers.
 
-An allow-list: cookies, organization names and whatever else a vendor sends stay here.
+An allow-list: cookies, organization names and all other vendor headers are dropped.
 """
 
 import re
@@ -27,8 +27,8 @@ _NONE: Final[Mapping[str, str]] = {}
 
 
 def forwarded_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """The vendor's request id as `x-upstream-request-id`, and its rate-limit headers under their
-    own names after `x-upstream-`. Names in `headers` are in lower case."""
+    """Returns the vendor's request id as `x-upstream-request-id`, and its rate-limit headers
+    prefixed with `x-upstream-`. Names in `headers` are in lower case."""
     found: dict[str, str] = {}
     for name in headers:
         if name.startswith(_LIMITS) and len(found) < MAX_HEADERS and _NAME.fullmatch(name):

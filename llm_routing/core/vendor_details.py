@@ -1,6 +1,6 @@
-"""The details of a vendor's error and of the request it answered, by which errors are classified.
+"""The details of a vendor's error and of the request that caused it.
 
-What follows from them is in `formats.error_attribution`; the errors themselves are in `errors`.
+`formats.error_attribution` classifies errors by them; the errors themselves are in `errors`.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 class Basis(Enum):
     """The evidence for the kind of a failure. STATUS and CODE come from the vendor alone; MESSAGE
-    is a text that may repeat input of the caller."""
+    is text that may repeat the caller's input."""
 
     STATUS = "status"
     CODE = "code"
@@ -20,12 +20,12 @@ class Basis(Enum):
 
 
 class VendorDetails(Struct, frozen=True):
-    """A failure as its vendor describes it.
+    """A failure as described by the vendor.
 
     `format` is the wire format that `type`, `code` and `param` belong to. `reason` is the vendor's
-    message, cut but not masked: it is for judging alone and never shown. `phrase` holds the words
-    of it that told the kind of failure, in lower case. `unsupported` names what Anthropic's threads
-    do not support in the request.
+    message, cut but not masked: it is used for classification and never shown. `phrase` is the part
+    of it that identified the kind of failure, in lower case. `unsupported` names the parts of the
+    request that Anthropic's threads do not support.
     """
 
     format: str
@@ -41,9 +41,9 @@ class VendorDetails(Struct, frozen=True):
 
 class SentRequest(Struct, frozen=True):
     """The request that a vendor received. `is_relayed`: the body is the caller's own; otherwise the
-    gateway wrote it. `asked` is the caller's body, empty for a call in process."""
+    gateway wrote it. `caller_body` is the caller's body, empty for in-process calls."""
 
     model_id: str
     body: bytes
     is_relayed: bool = False
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    caller_body: Mapping[str, Any] = field(default_factory=dict)

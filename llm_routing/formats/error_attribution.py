@@ -103,7 +103,7 @@ def _is_about_our_model(details: VendorDetails, sent: SentRequest) -> bool:
         return False
     if mentions(details.reason, sent.model_id):
         name = encode(sent.model_id)[1:-1]
-        others = {field: value for field, value in sent.asked.items() if field != "model"}
+        others = {field: value for field, value in sent.caller_body.items() if field != "model"}
         return sent.body.count(name) == 1 and name not in encode(others)
     names_another = outside_all_quotes(details.reason) != details.reason.lower()
     return details.basis is Basis.CODE and not names_another and sent.body.count(b'model"') == 1
@@ -117,7 +117,7 @@ def _are_the_vendors_words(details: VendorDetails, sent: SentRequest) -> bool:
         and details.status in _OF_THE_ACCOUNT
         and details.phrase in outside_all_quotes(details.reason)
         and details.phrase.encode() not in sent.body.lower()
-        and details.phrase.encode() not in encode(sent.asked).lower()
+        and details.phrase.encode() not in encode(sent.caller_body).lower()
     )
 
 
@@ -132,7 +132,7 @@ def _may_suit_another(details: VendorDetails, sent: SentRequest) -> bool:
         # A resource of the caller's is missing (`file_not_found`), or the address is wrong.
         return not details.code.endswith("_not_found")
     field = details.param.partition(".")[0].partition("[")[0]
-    if field and field not in sent.asked:
+    if field and field not in sent.caller_body:
         return True
     words = without_quotes(details.reason)
     return any(sign in words for sign in _FEATURE_WORDS)
