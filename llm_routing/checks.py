@@ -85,7 +85,7 @@ def check_deployment(**_: Any) -> Sequence[checks.CheckMessage]:
                 f"uvicorn cannot be extended: {'; '.join(problems)}.",
                 hint="Without that, request heads without end fill its memory and connections "
                 "that send nothing stay open. Install a release that is known, or put a proxy "
-                "that limits both in front (docs/operations.md).",
+                "that limits both in front (docs/limits.md).",
                 id="llm_routing.W006",
             )
         )
@@ -105,7 +105,7 @@ def _database_limits() -> Sequence[checks.CheckMessage]:
             f"Connections to the database {connection.alias} wait without a limit.",
             hint="Where it falls silent, revoked keys go on working and records pile up until TCP "
             "gives up. Set connect_timeout, tcp_user_timeout and a statement_timeout in its "
-            "OPTIONS (docs/operations.md).",
+            "OPTIONS (docs/outages.md).",
             id="llm_routing.W005",
         )
     ]

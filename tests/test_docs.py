@@ -176,6 +176,13 @@ def test_every_check_has_its_row() -> None:
     assert documented == ids, "rows of docs/commands.md"
 
 
+def test_every_folder_is_on_the_map_of_the_architecture() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    folders = [path.name for path in (ROOT / "llm_routing").iterdir() if path.is_dir()]
+    missing = [name for name in folders if f"`{name}/`" not in page and name != "__pycache__"]
+    assert missing == [], "folders in docs/architecture.md"
+
+
 def test_every_link_of_the_readme_leads_somewhere() -> None:
     readme = (ROOT / "README.md").read_text()
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", readme):

@@ -23,7 +23,7 @@ def health_status(
     credential_breakers: CredentialBreakers,
     records: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The status of a router, as docs/health.md describes it."""
+    """The status of a router, as docs/http.md describes it."""
     table = snapshot.table
     models: dict[str, list[ModelSpec]] = {name: [] for name in table.providers}
     for model in table.models.values():

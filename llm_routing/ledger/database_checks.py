@@ -106,7 +106,7 @@ def _set_aside() -> Sequence[checks.CheckMessage]:
     return [
         checks.Warning(
             f"Usage records could not be stored and are set aside in {path}.",
-            hint="Fix the cause, then rename the file to again.jsonl (docs/operations.md).",
+            hint="Fix the cause, then rename the file to again.jsonl (docs/outages.md).",
             id="llm_routing.W007",
         )
     ]

@@ -212,7 +212,7 @@ class BaseLLMRouter(InProcessCalls):
     async def get_health_status(self) -> dict[str, Any]:
         """Returns the health of the router: `status` is `healthy`, `degraded` (a target failed or
         cannot be used, or the database is unavailable) or `unhealthy` (no target can be used),
-        with the configuration and every provider (docs/health.md). No I/O."""
+        with the configuration and every provider (docs/http.md). No I/O."""
         return health_status(
             self._parts.snapshots.current,
             self._parts.credentials,

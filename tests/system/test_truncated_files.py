@@ -1,7 +1,7 @@
 """Another program truncates a file that a process is writing to.
 
 The ledger goes on. Metrics are counted in mapped memory: their process ends with SIGBUS unless the
-background thread restores the file first (docs/operations.md).
+background thread restores the file first (docs/outages.md).
 """
 
 import logging

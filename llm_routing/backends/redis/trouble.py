@@ -41,7 +41,7 @@ ADVICE: Final = {
     RedisTrouble.CERTIFICATE: "its certificate was not accepted; see ssl_ca_certs in REDIS_URL",
     RedisTrouble.CREDENTIALS: "it refused the user or the password in REDIS_URL, or wants one",
     RedisTrouble.NOT_PERMITTED: "the user in REDIS_URL may not do what we need: allow it "
-    "EVAL, EVALSHA and the commands in docs/operations.md on the names llm_routing:*",
+    "EVAL, EVALSHA and the commands in docs/outages.md on the names llm_routing:*",
     RedisTrouble.READ_ONLY: "it is a replica and takes no writes; REDIS_URL must lead to the "
     "master, or to its Sentinels (redis+sentinel://)",
     RedisTrouble.OUT_OF_MEMORY: "its memory is full; set maxmemory-policy to allkeys-lru",
