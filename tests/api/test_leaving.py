@@ -1,4 +1,4 @@
-"""A caller who leaves, in whichever phase, takes the upstream call along within a second."""
+"""A caller who leaves, in whichever phase, takes the upstream call along."""
 
 import asyncio
 
@@ -13,7 +13,6 @@ from llm_routing.sandbox.journal import Entry
 from .callers import calling, configure, until
 from .conftest import Gateway
 
-AT_ONCE = 30.0
 PATHS = ("/api/llm/complete", "/v1/chat/completions", "/v1/messages")
 LONG = "[[words=50000]]"
 
@@ -34,7 +33,7 @@ async def test_who_leaves_before_the_first_token_takes_the_upstream_along(
         await until(lambda: len(gateway.sandbox.journal.entries) == 1)
         (entry,) = gateway.sandbox.journal.entries
         await asyncio.sleep(0.1)
-    await until(lambda: entry.outcome is Outcome.CLIENT_DISCONNECTED, AT_ONCE)
+    await until(lambda: entry.outcome is Outcome.CLIENT_DISCONNECTED)
     (record,) = await accounts(1)
     assert record.outcome == "cancelled"
 
@@ -46,7 +45,7 @@ async def test_who_leaves_in_the_middle_takes_the_upstream_along(
     async with calling(gateway, "[[words=2000 token_delay=0.02]]", path) as caller:
         await caller.read_until(b"data:")
         (entry,) = gateway.sandbox.journal.entries
-    await until(lambda: entry.outcome is Outcome.CLIENT_DISCONNECTED, AT_ONCE)
+    await until(lambda: entry.outcome is Outcome.CLIENT_DISCONNECTED)
     (record,) = await accounts(1)
     assert (record.outcome, record.is_estimated) == ("cancelled", True)
     assert record.output_tokens > 0
@@ -59,7 +58,7 @@ async def test_who_leaves_while_the_stream_is_silent_takes_the_upstream_along(
     async with calling(gateway, "[[stall_after=3]]") as caller:
         await caller.read_until(b": keep-alive\n\n")
         (entry,) = gateway.sandbox.journal.entries
-    await until(lambda: entry.outcome is Outcome.CLIENT_DISCONNECTED, AT_ONCE)
+    await until(lambda: entry.outcome is Outcome.CLIENT_DISCONNECTED)
     (record,) = await accounts(1)
     assert record.outcome == "cancelled"
 
@@ -70,7 +69,7 @@ async def test_who_leaves_without_having_read_takes_the_upstream_along(gateway: 
         (entry,) = gateway.sandbox.journal.entries
         await until_nothing_moves(entry)
         assert entry.outcome is Outcome.IN_PROGRESS
-    await until(lambda: entry.outcome is Outcome.CLIENT_DISCONNECTED, AT_ONCE)
+    await until(lambda: entry.outcome is Outcome.CLIENT_DISCONNECTED)
     (record,) = await accounts(1)
     assert record.outcome == "cancelled"
 
@@ -91,7 +90,7 @@ async def test_who_leaves_the_queue_is_never_asked_for_upstream(
         await until(lambda: len(gateway.sandbox.journal.entries) == 1)
         async with calling(gateway, "Hi"):
             await until(lambda: admission.status.queued == 1)
-        await until(lambda: admission.status.queued == 0, AT_ONCE)
+        await until(lambda: admission.status.queued == 0)
     assert (await gateway.complete()).status_code == 200
     assert len(gateway.sandbox.journal.entries) == 2
     await until(lambda: admission.status.in_use == 0)
@@ -107,7 +106,7 @@ async def test_who_leaves_a_provider_s_queue_leaves_no_account(
         async with calling(gateway, "Hi"):
             await until(lambda: admission.status.in_use == 2)
             await asyncio.sleep(0.1)
-        await until(lambda: admission.status.in_use == 1, AT_ONCE)
-    await until(lambda: admission.status.in_use == 0, AT_ONCE)
+        await until(lambda: admission.status.in_use == 1)
+    await until(lambda: admission.status.in_use == 0)
     (record,) = await accounts(1)
     assert record.outcome == "cancelled"

@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from llm_routing import close_routers
 from llm_routing.asgi import get_asgi_application
 from llm_routing.serving.uvicorn_internals import versions
 
+from .callers import SECONDS
 from .conftest import serving
 
 PROTOCOLS = {"httptools": HttpToolsProtocol, "h11": H11Protocol}
@@ -45,14 +45,17 @@ class Server:
     key: str
     writes: list[bytes]
 
-    async def sent(self, *pieces: bytes) -> bytes:
-        """What comes back for `pieces` until the end, or until nothing comes any more."""
+    async def sent(self, *requests: bytes, then: bytes = b"") -> bytes:
+        """Sends requests at once, with `then` after them, and reads a response to each. Then it
+        closes its half of the connection and returns all bytes up to the end."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(b"".join(pieces))
+        writer.write(b"".join(requests) + then)
         read = b""
-        with suppress(TimeoutError):
-            while data := await asyncio.wait_for(reader.read(65_536), 1):
-                read += data
+        async with asyncio.timeout(SECONDS):
+            for request in requests:
+                read += await _response(reader, has_body=not request.startswith(b"HEAD"))
+            writer.write_eof()
+            read += await reader.read()
         writer.close()
         return read
 
@@ -68,6 +71,13 @@ class Server:
         return self.asking(
             "POST", "/v1/chat/completions", {"model": "debugging", "messages": messages}
         )
+
+
+async def _response(reader: asyncio.StreamReader, *, has_body: bool) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    assert length, head
+    return head + (await reader.readexactly(int(length[1])) if has_body else b"")
 
 
 @pytest.fixture(params=["tested uvicorn", "unknown uvicorn"])
@@ -111,7 +121,7 @@ async def test_the_head_and_the_body_of_an_answer_are_written_at_once(
 
 
 async def test_an_answer_comes_before_a_complaint_about_what_follows(server: Server) -> None:
-    read = await server.sent(server.chat("Hi"), b"\r\n")
+    read = await server.sent(server.chat("Hi"), then=b"\r\n")
     statuses = re.findall(rb"HTTP/1\.1 (\d+)", read)
     assert statuses[0] == b"200"
     assert statuses[1:] in ([], [b"400"])

@@ -71,7 +71,7 @@ class TcpProxy:
         self._run(self._reset_all())
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     async def _reset_all(self) -> None:
         for writer in list(self._open):

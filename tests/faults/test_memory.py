@@ -42,6 +42,7 @@ async def begin(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> Non
         await anext(answer.aiter_bytes())
 
 
+@pytest.mark.parametrize("routing", [{"WRITE_TIMEOUT": 600.0}], indirect=True)
 @pytest.mark.parametrize("caller", CALLERS, ids=repr)
 async def test_nothing_of_a_request_outlives_its_caller(bench: Bench, caller: Caller) -> None:
     before = left_over()  # what earlier tests still hold
@@ -50,5 +51,5 @@ async def test_nothing_of_a_request_outlives_its_caller(bench: Bench, caller: Ca
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await begin(bench.client.http, caller.path, body)
-    # The time limit for writing to a caller, whose timer must not hold them, is 30 s.
-    assert await until(lambda: not left_over() - before, seconds=15), left_over()
+    # The timer of the limit for writing to a caller goes on for longer and must not hold them.
+    assert await until(lambda: not left_over() - before), left_over()

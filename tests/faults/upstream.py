@@ -272,7 +272,7 @@ def shaped(change: Callable[[list[bytes]], Sequence[bytes]], seconds: float = 0.
     return act
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Whether it came to be so within `seconds`."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):

@@ -36,12 +36,14 @@ MODELS = {"object": "list", "data": [{"id": "alpha"}, {"id": "beta"}, {"id": "ve
 
 @dataclass
 class Answer:
-    """What the upstream says at a path: after `delay` seconds, `body` as it is or as JSON."""
+    """What the upstream says at a path: `body` as it is or as JSON, after `delay` seconds and once
+    the event `hold` is set."""
 
     status: int = 200
     body: Any = None
     delay: float = 0.0
     headers: Mapping[str, str] = field(default_factory=dict)
+    hold: threading.Event | None = None
 
 
 @dataclass
@@ -109,6 +111,8 @@ def _handler(upstream: Upstream) -> type[BaseHTTPRequestHandler]:
                 if upstream.needs_key and self.headers.get("Authorization") != f"Bearer {KEY}":
                     answer = Answer(401, {"error": {"message": "Wrong key."}}, answer.delay)
                 time.sleep(answer.delay)
+                if answer.hold is not None:
+                    answer.hold.wait(60)
                 data = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body)
                 data = data if isinstance(data, bytes) else data.encode()
             finally:
@@ -258,7 +262,7 @@ def start(command_env: dict[str, str]) -> Iterator[Start]:
         process.communicate()
 
 
-def until(is_so: Callable[[], Any], seconds: float = 20.0) -> Any:
+def until(is_so: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Waits until something is so; fails where it never is."""
     deadline = time.monotonic() + seconds
     while not (answer := is_so()):

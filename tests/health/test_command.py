@@ -93,7 +93,7 @@ def test_in_a_loop_it_sweeps_until_it_is_told_to_stop(start: Start) -> None:
     process = start("--loop", "--interval", "1", "--json")
     until(lambda: sweeps() >= 2)
     process.terminate()
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     reports = [json.loads(line) for line in output.splitlines()]
     assert len(reports) >= 2
@@ -103,12 +103,12 @@ def test_in_a_loop_it_sweeps_until_it_is_told_to_stop(start: Start) -> None:
 def test_a_loop_outlives_what_goes_wrong(start: Start, upstream: Upstream) -> None:
     Provider.objects.update(is_active=False)
     process = start("--loop", "--interval", "1")
-    time.sleep(4)
-    assert process.poll() is None
+    assert process.stderr is not None
+    assert any("Nothing to check" in line for line in process.stderr)
     Provider.objects.update(is_active=True)
     until(lambda: sweeps() >= 1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 def test_of_two_sweepers_one_works(start: Start, upstream: Upstream) -> None:
@@ -116,7 +116,7 @@ def test_of_two_sweepers_one_works(start: Start, upstream: Upstream) -> None:
     began = time.monotonic()
     for _ in range(3):
         start("--loop", "--interval", "2")
-    until(lambda: sweeps() >= 3, 40)
+    until(lambda: sweeps() >= 3)
     elapsed = time.monotonic() - began
     # However many there are, it is one sweep an interval, and never two at once.
     assert upstream.count("/v1/models") <= elapsed / 2 + 2
@@ -150,9 +150,9 @@ def test_the_lease_of_a_sweeper_that_was_killed_is_taken_over(
     victim.wait()
     assert SweepLease.objects.get().holder == holder
     # Not before the lease has run out, and soon after.
-    until(lambda: sweeps() >= 1, 30)
+    until(lambda: sweeps() >= 1, 120)
     heir.terminate()
-    assert heir.wait(30) == 0
+    assert heir.wait(60) == 0
 
 
 def test_a_sweeper_that_was_stopped_for_long_records_nothing_when_it_wakes(
@@ -163,9 +163,9 @@ def test_a_sweeper_that_was_stopped_for_long_records_nothing_when_it_wakes(
     until(lambda: upstream.asked)
     os.kill(sleeper.pid, signal.SIGSTOP)
     SweepLease.objects.update(holder="somebody else")
-    time.sleep(1.5)
+    until(lambda: not upstream.busy)
     os.kill(sleeper.pid, signal.SIGCONT)
-    _, errors = sleeper.communicate(timeout=30)
+    _, errors = sleeper.communicate(timeout=60)
     assert sleeper.returncode == 2
     assert "Another sweeper has taken over" in errors
     assert sweeps() == 0

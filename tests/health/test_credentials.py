@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
@@ -77,6 +78,12 @@ async def ask(router: BaseLLMRouter, use_case: str = "debugging") -> str:
     return (await router.complete("Hi", use_case=use_case)).provider
 
 
+def may_be_probed() -> bool:
+    """Whether the credential of `first` may be tried again."""
+    statuses = health_monitor.credential_breakers.statuses()
+    return statuses["first"].state is BreakerState.HALF_OPEN
+
+
 async def eventually(is_so: Callable[[], Any]) -> None:
     await asyncio.to_thread(until, is_so)
 
@@ -132,10 +139,13 @@ async def test_one_probe_finds_out_and_the_other_processes_hear_of_it(
 ) -> None:
     two.answers[FIRST] = EMPTY
     assert await ask(router) == "second"
-    two.answers[FIRST] = Answer(body=completion(), delay=0.3)
-    await asyncio.sleep(1.3)
-    crowd = await asyncio.gather(*(ask(router) for _ in range(20)))
-    assert sorted(crowd) == ["first"] + ["second"] * 19
+    probed = threading.Event()
+    two.answers[FIRST] = Answer(body=completion(), hold=probed)
+    await eventually(may_be_probed)
+    crowd = [asyncio.create_task(ask(router)) for _ in range(20)]
+    await eventually(lambda: sum(task.done() for task in crowd) == 19)
+    probed.set()
+    assert sorted(await asyncio.gather(*crowd)) == ["first"] + ["second"] * 19
     assert two.count(FIRST) == 2
     assert await ask(router) == "first"
     await eventually(BreakerReset.objects.filter(provider="first", model="").exists)
@@ -147,7 +157,7 @@ async def test_a_probe_that_breaks_for_another_reason_makes_room_for_the_next(
     two.answers[FIRST] = EMPTY
     await ask(router)
     two.answers[FIRST] = Answer(500, {"error": {"message": "Broken."}})
-    await asyncio.sleep(1.3)
+    await eventually(may_be_probed)
     assert await ask(router) == "second"
     two.answers[FIRST] = GOOD
     assert await ask(router) == "first"
@@ -208,7 +218,7 @@ async def test_a_process_believes_the_others_until_one_of_them_finds_it_good_aga
     assert not another_key.credential_breakers.statuses()
 
     two.answers[FIRST] = GOOD
-    await asyncio.sleep(1.3)
+    await eventually(may_be_probed)
     assert await ask(router) == "first"
     await eventually(BreakerReset.objects.filter(provider="first", model="").exists)
     await sync_to_async(other.sync)()

@@ -26,7 +26,7 @@ from llm_routing.models import (
 from llm_routing.process.background import stop_background
 from project.processes import free_port
 
-from .conftest import KEY, MODELS, Answer, Upstream, add_provider, found, swept
+from .conftest import KEY, MODELS, Answer, Upstream, add_provider, found, swept, until
 
 
 def test_one_request_proves_the_key_and_judges_every_model(
@@ -140,10 +140,10 @@ def test_one_that_hangs_or_is_not_there_holds_up_nobody_for_long(
     slow = add_provider("slow", f"{upstream.url}/slow")
     slow.connect_timeout = 5
     slow.save()
-    upstream.answers["/slow/models"] = Answer(body=MODELS, delay=8)
-    began = time.monotonic()
+    over = threading.Event()
+    upstream.answers["/slow/models"] = Answer(body=MODELS, hold=over)
     results = found(swept())
-    assert time.monotonic() - began < 6
+    over.set()
     assert results["first"] == ""
     assert results["gone"] == "connection_failed"
     assert results["slow"] == results["slow/alpha"] == "upstream_timeout"
@@ -321,12 +321,18 @@ def test_a_sweep_that_has_lost_its_lease_records_nothing(
 def test_a_sweep_ends_when_it_is_told_to_and_gives_its_lease_back(
     provider: Provider, upstream: Upstream
 ) -> None:
-    upstream.answers["/v1/models"] = Answer(body=MODELS, delay=8)
-    stopping = threading.Event()
-    threading.Timer(0.5, stopping.set).start()
-    began = time.monotonic()
+    over, stopping = threading.Event(), threading.Event()
+    upstream.answers["/v1/models"] = Answer(body=MODELS, hold=over)
+
+    def stop() -> None:
+        until(lambda: upstream.asked)
+        stopping.set()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
     with pytest.raises(SweepStopped):
         sweep_health(Selection(), stopping=stopping)
-    assert time.monotonic() - began < 5
+    over.set()
+    thread.join()
     assert HealthCheck.objects.count() == 0
     assert SweepLease.objects.get().holder == ""
