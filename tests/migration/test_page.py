@@ -174,7 +174,10 @@ def is_there(name: str) -> bool:
         or hasattr(errors, name)
         or hasattr(errors.LLMError("x"), name)
         or hasattr(BaseLLMRouter, name.removeprefix("router.").removesuffix("()"))
-        or hasattr(llm_routing, name.removeprefix("await ").removesuffix("()"))
+        or hasattr(
+            llm_routing,
+            name.removeprefix("await ").removeprefix("llm_routing.").removesuffix("()"),
+        )
     )
 
 
