@@ -156,7 +156,7 @@ def is_there(name: str) -> bool:
     if name.startswith("llm_routing."):
         app, _, codename = name.partition(".")
         wanted = Permission.objects.filter(content_type__app_label=app, codename=codename)
-        return wanted.exists()
+        return wanted.exists() or hasattr(llm_routing, codename)
     if name.startswith("--"):
         parser = load_command_class("llm_routing", "llm_health_sweep").create_parser("", "")
         return name in parser.format_help()
@@ -174,10 +174,7 @@ def is_there(name: str) -> bool:
         or hasattr(errors, name)
         or hasattr(errors.LLMError("x"), name)
         or hasattr(BaseLLMRouter, name.removeprefix("router.").removesuffix("()"))
-        or hasattr(
-            llm_routing,
-            name.removeprefix("await ").removeprefix("llm_routing.").removesuffix("()"),
-        )
+        or hasattr(llm_routing, name.removeprefix("await ").removesuffix("()"))
     )
 
 
