@@ -215,7 +215,7 @@ def _build_parts(
         settings=settings,
         snapshots=snapshots,
         credentials=CurrentCredentials(snapshots, overrides),
-        transport=build_transport(settings),
+        transport=build_transport(settings, health_monitor.note_forbidden_address),
         sink=ledger,
         metrics=NoMetrics() if settings.metrics_access == "off" else background.metrics,
         breakers=_process_breakers(settings, clock),

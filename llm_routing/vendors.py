@@ -120,7 +120,9 @@ class Vendor:
     def quirks_at(self, base_url: str) -> Quirks:
         """Returns the quirks that apply at an address. A server that only speaks the vendor's
         format would ignore `thread`, and answer the last turn as if it were the whole
-        conversation."""
+        conversation. A sandbox that is not running is to be started at its port."""
+        if self.is_sandbox:
+            return replace(self.quirks, unreachable_hint=_start_sandbox(base_url, self.base_url))
         if not self.quirks.holds_threads or self.is_own_host(base_url):
             return self.quirks
         return replace(self.quirks, holds_threads=False)
@@ -135,6 +137,15 @@ class Vendor:
         if not own and path.endswith("/v1"):
             return "The base URL ends with /v1, which is added to it; leave it out."
         return ""
+
+
+def _start_sandbox(base_url: str, default: str) -> str:
+    try:
+        port = urlsplit(base_url).port
+    except ValueError:
+        port = None
+    option = "" if port in (None, urlsplit(default).port) else f" --port {port}"
+    return f"If the sandbox is not running, start it: python manage.py llm_sandbox{option}"
 
 
 def _by_name(*vendors: Vendor) -> Mapping[str, Vendor]:

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from llm_routing.conf import get_settings
 from llm_routing.configuration.credentials import STORED, find_key
-from llm_routing.core.addresses import check_base_url
+from llm_routing.configuration.provider_problems import forbidden_address
 from llm_routing.core.types import TargetKey
 from llm_routing.factory import discover_models
 from llm_routing.health.monitor import open_breakers
@@ -204,9 +204,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
         if cause := provider.credential_cause:  # type: ignore[attr-defined]  # annotated
             return status("bad", _("Credential out of use: %s") % cause)
         address = get_settings().provider_base_url(vendor, provider.base_url)
-        try:
-            check_base_url(address, get_settings().allowed_upstream_networks)
-        except ValueError:
+        if forbidden_address(address, get_settings()):
             return status("bad", _("Address not allowed"))
         if not provider.active_model_count:  # type: ignore[attr-defined]  # annotated
             return status("warning", _("No models"))

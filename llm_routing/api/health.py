@@ -54,10 +54,11 @@ class ModelHealth(BaseModel):
 
 
 class ProviderHealth(BaseModel):
-    """A provider; `availability` is the share of successful checks in the last day, `credential`
-    the breaker of its key."""
+    """A provider; `problem` is what an operator should do; `availability` is the share of
+    successful checks in the last day, `credential` the breaker of its key."""
 
     status: Status
+    problem: str | None
     vendor: str
     has_credential: bool
     credential: BreakerAnswer
@@ -90,10 +91,12 @@ class RecordsAnswer(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """`status` is public; the other fields need an API key."""
+    """`status` is public; the other fields need an API key. `notices` name keys in the environment
+    that are not used."""
 
     status: Status
     configuration: ConfigurationAnswer | None = None
+    notices: Sequence[str] = ()
     usage_records: RecordsAnswer | None = None
     providers: Mapping[str, ProviderHealth] | None = None
 

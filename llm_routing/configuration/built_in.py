@@ -23,6 +23,7 @@ from llm_routing.vendors import VENDORS, Vendor
 from .catalogue import MODELS, ROUTES
 from .credentials import ProviderCredentials, build_credential, setting_values, vendor_key
 from .prices import model_facts
+from .provider_problems import forbidden_addresses
 from .snapshot import Snapshot, SnapshotOrigin
 
 
@@ -45,7 +46,12 @@ def built_in_snapshot(overrides: Mapping[str, Credential]) -> Snapshot:
             allowed_fields=entry.allowed_fields,
         )
     table = RoutingTable(0, providers, models, routes)
-    return Snapshot(table, ProviderCredentials(credentials), SnapshotOrigin.STATIC)
+    return Snapshot(
+        table,
+        ProviderCredentials(credentials),
+        SnapshotOrigin.STATIC,
+        forbidden_addresses=forbidden_addresses(table, get_settings()),
+    )
 
 
 def _credentials(overrides: Mapping[str, Credential]) -> dict[str, Credential]:
@@ -70,12 +76,13 @@ def _credentials(overrides: Mapping[str, Credential]) -> dict[str, Credential]:
 
 
 def _provider(vendor: Vendor) -> ProviderSpec:
+    base_url = get_settings().provider_base_url(vendor)
     return ProviderSpec(
         name=vendor.name,
         vendor=vendor.name,
         format=vendor.format,
-        base_url=get_settings().provider_base_url(vendor),
-        quirks=vendor.quirks,
+        base_url=base_url,
+        quirks=vendor.quirks_at(base_url),
     )
 
 

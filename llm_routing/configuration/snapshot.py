@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -30,12 +30,18 @@ class SnapshotOrigin(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A routing table with its credentials. `is_confirmed` is False if the database did not answer
-    when it was last asked whether the snapshot is current."""
+    when it was last asked whether the snapshot is current.
+
+    `forbidden_addresses` says why settings do not allow a base URL, `unused_keys` names the
+    variables whose keys are not used, both by provider (see `provider_problems`).
+    """
 
     table: RoutingTable
     credentials: CredentialStore
     origin: SnapshotOrigin
     is_confirmed: bool = True
+    forbidden_addresses: Mapping[str, str] = field(default_factory=dict)
+    unused_keys: Mapping[str, str] = field(default_factory=dict)
 
 
 EMPTY_SNAPSHOT = Snapshot(RoutingTable(version=-1), ProviderCredentials({}), SnapshotOrigin.NOWHERE)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from llm_routing.conf import get_settings
 from llm_routing.core.routing_table import RoutingTable
 from llm_routing.models import ConfigurationVersion, Provider
 from llm_routing.models.databases import DATABASE_ERRORS
@@ -23,6 +24,7 @@ from .kept_tables import (
     last_known_table,
     table_cache_key,
 )
+from .provider_problems import forbidden_addresses, unused_key_notice, unused_keys
 from .snapshot import EMPTY_SNAPSHOT, Snapshot, SnapshotOrigin
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class SnapshotSource:
                 self._fall_back(last_resort)
                 return False
             snapshot.table.index()
+            _log_problems(snapshot, self.current)
             self.current = snapshot
             keep_latest(snapshot.table)
             logger.info("Configuration version %d is in use.", version)
@@ -82,7 +85,14 @@ class SnapshotSource:
             origin, table = found
             table.index()
             credentials = load_credentials(_providers_of(table))
-            self.current = Snapshot(table, credentials, origin, is_confirmed=False)
+            self.current = Snapshot(
+                table,
+                credentials,
+                origin,
+                is_confirmed=False,
+                forbidden_addresses=forbidden_addresses(table, get_settings()),
+            )
+            _log_problems(self.current, EMPTY_SNAPSHOT)
         elif last_resort is not None:
             self.current = replace(last_resort(), is_confirmed=False)
         else:
@@ -97,7 +107,8 @@ class SnapshotSource:
 def compile_snapshot(version: int, stamp: str) -> Snapshot:
     """Returns the active rows of the database as a snapshot. The shared cache is asked for the
     table first. Raises `django.db.Error`."""
-    providers = list(Provider.objects.active())
+    rows = list(Provider.objects.all())
+    providers = [row for row in rows if row.is_active]
     key = table_cache_key(version, stamp)
     table = cached_table(key)
     if table is not None and (table.version, table.stamp) != (version, stamp):
@@ -106,7 +117,21 @@ def compile_snapshot(version: int, stamp: str) -> Snapshot:
     if table is None:
         table = replace(compile_table(version, providers), stamp=stamp)
         cache_table(key, table, CACHE_SECONDS)
-    return Snapshot(table, load_credentials(providers), SnapshotOrigin.DATABASE)
+    return Snapshot(
+        table,
+        load_credentials(providers),
+        SnapshotOrigin.DATABASE,
+        forbidden_addresses=forbidden_addresses(table, get_settings()),
+        unused_keys=unused_keys(rows),
+    )
+
+
+def _log_problems(new: Snapshot, old: Snapshot) -> None:
+    """Logs what keeps providers of the new snapshot out of use, unless the old one had it too."""
+    for provider, reason in new.forbidden_addresses.items() - old.forbidden_addresses.items():
+        logger.warning("Provider %s cannot be called: %s", provider, reason)
+    for provider, variable in new.unused_keys.items() - old.unused_keys.items():
+        logger.warning("%s", unused_key_notice(provider, variable))
 
 
 def _providers_of(table: RoutingTable) -> list[Provider]:

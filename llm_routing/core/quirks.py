@@ -76,7 +76,8 @@ class Quirks:
     must be 1; `stream_usage`: streams report usage on request; `json_schema`: every model supports
     it, not only those with the capability; `strict_limits`. `reports_cost`: it reports its bill in
     `usage`; this is trusted for no other vendor, because an answer may repeat the caller's text.
-    `holds_threads`: it stores conversations.
+    `holds_threads`: it stores conversations. `unreachable_hint` tells an operator what to do if no
+    connection to it can be established.
     """
 
     fields: frozenset[str] | None = None
@@ -117,6 +118,7 @@ class Quirks:
     strict_limits: StrictLimits | None = None
     reports_cost: bool = False
     holds_threads: bool = False
+    unreachable_hint: str = ""
 
 
 ANY = Quirks()

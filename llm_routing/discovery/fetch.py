@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from llm_routing.core.attempts.advice import connection_advice
 from llm_routing.core.errors import (
     CredentialRejected,
     MalformedAnswer,
@@ -62,6 +63,8 @@ async def read_lists(
             try:
                 return await read_list(transport, source)
             except UpstreamError as error:
+                quirks = source.vendor.quirks_at(source.base_url)
+                error.message = f"{error.message} {connection_advice(error, quirks)}".rstrip()
                 return error
 
     sources = tuple(sources)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
+from llm_routing.core.attempts.advice import connection_advice
 from llm_routing.core.attempts.calls import Call
 from llm_routing.core.attempts.executor import Executor
 from llm_routing.core.capabilities import Capability
@@ -134,7 +135,8 @@ class Checker:
                 try:
                     offer = await self._fetch_models(checked, credential)
                 except UpstreamError as error:
-                    code, message = error.code, error.message
+                    hint = connection_advice(error, checked.spec.quirks)
+                    code, message = error.code, f"{error.message} {hint}".rstrip()
                 latency = (self._clock.monotonic() - began) * 1000
 
         def found(model: str, code: str, message: str) -> CheckResult:

@@ -112,6 +112,12 @@ class HealthMonitor:
         self._write_reports()
         self._write_model_changes()
 
+    def note_forbidden_address(self, provider: str, reason: str) -> None:
+        """Records that this process's settings refused the address of a provider, and logs it once.
+        The reason says which setting."""
+        if self.target_health.record_forbidden_address(provider):
+            logger.warning("Provider %s cannot be called: %s", provider, reason)
+
     def withdraw_reports(self) -> None:
         """Deletes this process's reports when it ends. Raises `django.db.Error`."""
         if self._reported:

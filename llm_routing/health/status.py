@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llm_routing.configuration.provider_problems import unused_key_notice
 from llm_routing.configuration.snapshot import Snapshot
+from llm_routing.core.attempts.advice import FORBIDDEN_ADDRESS, UNREACHABLE
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.ports import BreakerRegistry, CredentialStore
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec
 from llm_routing.core.types import TargetKey
+from llm_routing.vendors import VENDORS
 
 from .credential_breakers import CredentialBreakers
 from .target_health import Check, TargetHealth
@@ -37,6 +40,8 @@ def health_status(
             out.get(name),
             target_health,
             statuses,
+            is_forbidden=name in snapshot.forbidden_addresses
+            or target_health.is_address_forbidden(name, [row.model_id for row in models[name]]),
         )
         for name, spec in table.providers.items()
     }
@@ -52,6 +57,7 @@ def health_status(
             "routes": len(table.routes),
             "models": len(table.models),
         },
+        "notices": [unused_key_notice(*found) for found in snapshot.unused_keys.items()],
         "usage_records": dict(records) or None,
         "providers": providers,
     }
@@ -74,13 +80,15 @@ def _provider(
     out: BreakerStatus | None,
     target_health: TargetHealth,
     breakers: Mapping[TargetKey, BreakerStatus],
+    *,
+    is_forbidden: bool,
 ) -> dict[str, Any]:
     entries = {
         model.model_id: _model((spec.name, model.model_id), target_health, breakers)
         for model in models
     }
     check = target_health.check_of((spec.name, ""))
-    if not has_credential or (out is not None and out.state is BreakerState.OPEN):
+    if is_forbidden or not has_credential or (out is not None and out.state is BreakerState.OPEN):
         status = UNHEALTHY
     elif entries:
         status = _together([entry["status"] for entry in entries.values()])
@@ -88,8 +96,15 @@ def _provider(
         status = HEALTHY if check is None or check.is_healthy else UNHEALTHY
     if status == HEALTHY and out is not None:
         status = DEGRADED
+    if is_forbidden:
+        problem: str | None = FORBIDDEN_ADDRESS
+    elif not has_credential:
+        problem = _missing_key(spec)
+    else:
+        problem = _hint(spec, models, check, target_health, breakers)
     return {
         "status": status,
+        "problem": problem,
         "vendor": spec.vendor,
         "has_credential": has_credential,
         "credential": _breaker(out),
@@ -98,6 +113,32 @@ def _provider(
         "last_check": _check(check, target_health),
         "models": entries,
     }
+
+
+def _missing_key(spec: ProviderSpec) -> str:
+    variables = [spec.api_key_env] if spec.api_key_env else VENDORS[spec.vendor].api_key_envs
+    return f"There is no key for it: set {' or '.join(variables)}, or store one in the admin."
+
+
+def _hint(
+    spec: ProviderSpec,
+    models: Sequence[ModelSpec],
+    check: Check | None,
+    target_health: TargetHealth,
+    breakers: Mapping[TargetKey, BreakerStatus],
+) -> str | None:
+    """Returns the provider's hint if the last check or the last calls could not connect to it."""
+    ids = [model.model_id for model in models]
+    codes = set(target_health.last_errors(spec.name, ids))
+    codes.update(
+        status.cause
+        for model_id in ids
+        if (status := breakers.get((spec.name, model_id)))
+        and status.state is not BreakerState.CLOSED
+    )
+    if check is not None and not check.is_healthy:
+        codes.add(check.error_code)
+    return spec.quirks.unreachable_hint or None if codes & UNREACHABLE else None
 
 
 def _model(

@@ -52,11 +52,14 @@ def sweep_forever(
         stopping.wait(min(STANDBY_SECONDS, interval / 4))
 
 
-def _log(report: SweepReport) -> None:
+def log_report(report: SweepReport) -> None:
+    """Logs what is unhealthy, and why this process refused to ask a provider."""
     for result in report.results:
         if not result.is_healthy:
             target = f"{result.provider}/{result.model}" if result.model else result.provider
-            logger.warning("%s is unhealthy: %s", target, result.error_code)
+            # Refusals of this process are our own words; a vendor's may repeat what it was sent.
+            reason = "" if result.is_about_target or result.model else f". {result.message}"
+            logger.warning("%s is unhealthy: %s%s", target, result.error_code, reason)
 
 
 _sweeper: OnePerProcess[BackgroundThread] = OnePerProcess(Stage.SWEEPER)
@@ -67,7 +70,7 @@ def ensure_sweeper(run: RunSweep, interval: float) -> None:
 
     def sweep(stopping: threading.Event) -> None:
         try:
-            sweep_forever(run, interval, stopping, _log)
+            sweep_forever(run, interval, stopping, log_report)
         finally:
             connections.close_all()
 

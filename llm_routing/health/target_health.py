@@ -19,6 +19,8 @@ from .credential_breakers import CredentialBreakers, CredentialPermit
 
 MAX_CONSECUTIVE_FAILURES = 3
 MODEL_GONE_SECONDS = 600.0
+FORBIDDEN_SECONDS = 300.0
+"""Time for which a refused address is reported if the provider is not called again."""
 TRAFFIC_SECONDS = 300.0
 MAX_CALLS = 100
 MAX_TARGETS = 10_000
@@ -58,10 +60,12 @@ class _RecentCalls:
     """The latest calls to one target.
 
     Each entry of `calls` holds the time of its end, its duration in seconds and whether it failed.
+    `last_error` is the code of the last failure.
     """
 
     calls: deque[tuple[float, float, bool]] = field(default_factory=lambda: deque(maxlen=MAX_CALLS))
     consecutive_failures: int = 0
+    last_error: str = ""
     last_success: float = float("-inf")
     last_failure: float = float("-inf")
     gone_at: float | None = None
@@ -91,6 +95,7 @@ class TargetHealth:
         self._recent: OrderedDict[TargetKey, _RecentCalls] = OrderedDict()
         self._availability: Mapping[str, float] = {}
         self._changes: dict[TargetKey, bool] = {}
+        self._forbidden: dict[str, float] = {}
 
     def record_success(self, key: TargetKey, seconds: float) -> None:
         """Records a call that succeeded after `seconds`."""
@@ -107,13 +112,15 @@ class TargetHealth:
                 # This is the newest evidence, so the target can only become healthy.
                 self.unhealthy -= {_name(key)}
 
-    def record_failure(self, key: TargetKey, seconds: float) -> None:
-        """Records a call that failed after `seconds` through the target's fault."""
+    def record_failure(self, key: TargetKey, seconds: float, code: str = "") -> None:
+        """Records a call that failed after `seconds` through the target's fault. `code` is that of
+        the error."""
         with self._lock:
             now = self.now()
             recent = self._calls_to(key)
             recent.calls.append((now, seconds, True))
             recent.consecutive_failures += 1
+            recent.last_error = code
             recent.last_failure = now
             self._evaluate(key, now)
 
@@ -127,6 +134,35 @@ class TargetHealth:
                 self._changes[key] = True
             recent.gone_at = now
             self._evaluate(key, now)
+
+    def record_forbidden_address(self, provider: str) -> bool:
+        """Records that settings refused the provider's address. Returns whether that is news."""
+        with self._lock:
+            is_new = provider not in self._forbidden
+            if is_new and len(self._forbidden) >= MAX_TARGETS:
+                self._forbidden.pop(next(iter(self._forbidden)))
+            self._forbidden[provider] = self.now()
+            return is_new
+
+    def is_address_forbidden(self, provider: str, models: Iterable[str]) -> bool:
+        """Returns whether settings refused the provider's address lately, and no call to any of its
+        models has succeeded since."""
+        with self._lock:
+            at = self._forbidden.get(provider)
+            if at is None or self.now() - at > FORBIDDEN_SECONDS:
+                return False
+            calls = (self._recent.get((provider, model)) for model in models)
+            return not any(recent is not None and recent.last_success > at for recent in calls)
+
+    def last_errors(self, provider: str, models: Iterable[str]) -> frozenset[str]:
+        """Returns the codes with which the last calls to the models failed, of those that did."""
+        with self._lock:
+            calls = (self._recent.get((provider, model)) for model in models)
+            return frozenset(
+                recent.last_error
+                for recent in calls
+                if recent is not None and recent.last_failure > recent.last_success
+            )
 
     def drain_changes(self) -> Mapping[TargetKey, bool]:
         """Returns the models that vanished (True) or returned (False) since the last call."""
@@ -161,6 +197,7 @@ class TargetHealth:
             self._checks.clear()
             self._recent.clear()
             self._changes.clear()
+            self._forbidden.clear()
             self.unhealthy = frozenset()
 
     @property
@@ -312,7 +349,7 @@ class _HealthRecordingPermit:
             self._target_health.record_model_gone(self._key, seconds)
         else:
             self._permit.fail(error)
-            self._target_health.record_failure(self._key, seconds)
+            self._target_health.record_failure(self._key, seconds, error.code)
 
     def release(self) -> None:
         if self._is_settled:

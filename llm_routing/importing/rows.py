@@ -11,10 +11,10 @@ from django.db.models import Max, Model
 from llm_routing.core.capabilities import Capability
 from llm_routing.discovery import record as discovery
 from llm_routing.models import ModelConfig, RouteTarget
-from llm_routing.models.provenance import history_of
+from llm_routing.models.provenance import IMPORT, history_of
 from llm_routing.setup import configure as set_up
 
-REASON: Final = "migrate_llm_router"
+REASON: Final = IMPORT
 OURS: Final = frozenset({REASON, set_up.REASON, discovery.REASON})
 
 # A target to be: its model, its position and its weight.

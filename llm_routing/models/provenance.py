@@ -10,6 +10,10 @@ from django.db.models import Max, Model
 
 from . import ConfigurationVersion
 
+SET_UP = "setup_llm_configuration"
+IMPORT = "migrate_llm_router"
+"""The signatures of the commands that create providers: inactive while their key is missing."""
+
 
 def lock_configuration() -> None:
     """Takes the lock that every change of the configuration takes, before anything is read. It is

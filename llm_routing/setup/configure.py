@@ -20,6 +20,8 @@ from llm_routing.core.types import TargetKey
 from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
 from llm_routing.models.databases import write_database
 from llm_routing.models.provenance import (
+    IMPORT,
+    SET_UP,
     history_of,
     last_written_by,
     lock_configuration,
@@ -31,7 +33,7 @@ from llm_routing.vendors import VENDORS, Vendor
 from .report import Action, Change, Report
 from .state import answers_for_real, provider_states, route_states, wanting, warnings
 
-REASON = "setup_llm_configuration"
+REASON = SET_UP
 
 
 def configure(
@@ -48,9 +50,9 @@ def configure(
     again: an operator wished it so. Routes are made whole, once: that a newer catalogue knows
     better models is no reason to send running traffic elsewhere.
 
-    An untouched provider is activated as soon as its key is found; none is ever deactivated for
-    want of one, since the shell that runs set-up need not have the server's environment. Prices and
-    the other facts of an untouched model follow the catalogue.
+    An untouched provider, or one of an import, is activated as soon as its key is found; none is
+    ever deactivated for want of one, since the shell that runs set-up need not have the server's
+    environment. Prices and the other facts of an untouched model follow the catalogue.
 
     The sandbox answers only as long as nobody else can: it is made active where no other provider
     has its key, switched off, unless touched, once every route has a real target, and never
@@ -99,6 +101,7 @@ class _SetUp:
         present = {provider.name: provider for provider in Provider.objects.all()}
         known = set(history_of(Provider).values_list("name", flat=True))
         ours = last_written_by(Provider, {REASON})
+        waiting = last_written_by(Provider, {REASON, IMPORT})
         new = []
         for vendor in VENDORS.values():
             if vendor.is_sandbox:
@@ -109,7 +112,8 @@ class _SetUp:
                     self._note("provider", vendor.name, Action.SKIPPED, "deleted or renamed")
                 else:
                     new.append(self._new_provider(vendor))
-            elif not provider.is_active and provider.pk in ours:
+        for provider in present.values():
+            if provider.pk in waiting and not provider.is_active and not _is_sandbox(provider):
                 self._activate(provider)
         Provider.objects.bulk_create(_with_reason(new))
         self._set_up_sandbox(present, known, ours)
@@ -118,7 +122,12 @@ class _SetUp:
         provider = Provider(name=vendor.name, vendor=vendor.name, notes=_NOTES.get(vendor.name, ""))
         key = find_key(provider, self._environ)
         provider.is_active = bool(key.value)
-        reason = f"key from {key.origin}" if key.value else f"inactive: {wanting(vendor)}"
+        if key.value:
+            reason = f"key from {key.origin}"
+        elif vendor.needs_key:
+            reason = f"inactive: {wanting(vendor)}"
+        else:
+            reason = "inactive: activate it where it runs"
         self._note("provider", vendor.name, Action.CREATED, reason)
         return provider
 
@@ -283,6 +292,11 @@ _NOTES = {
     "vllm": "Activate it where a server of your own runs, and add the models it serves.",
     "sandbox": "Made-up answers for tests and for the first run: manage.py llm_sandbox.",
 }
+
+
+def _is_sandbox(provider: Provider) -> bool:
+    vendor = VENDORS.get(provider.vendor)
+    return vendor is not None and vendor.is_sandbox
 
 
 def _catalogue_providers() -> dict[str, Provider]:

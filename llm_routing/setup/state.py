@@ -5,7 +5,9 @@ Reads and changes nothing.
 
 from collections.abc import Iterator, Mapping
 
+from llm_routing.conf import get_settings
 from llm_routing.configuration.credentials import STORED, find_key
+from llm_routing.configuration.provider_problems import forbidden_address
 from llm_routing.core.capabilities import Capability
 from llm_routing.models import Provider, UseCaseRoute
 from llm_routing.vendors import VENDORS, Vendor
@@ -67,7 +69,13 @@ def warnings(environ: Mapping[str, str]) -> Iterator[str]:
             )
         elif not vendor.is_sandbox and provider not in real:
             yield f"The provider {provider.name} is active, but there is no key for it here."
-        if vendor is not None and (hint := vendor.path_hint(provider.base_url)):
+        if vendor is None:
+            continue
+        settings = get_settings()
+        address = settings.provider_base_url(vendor, provider.base_url)
+        if reason := forbidden_address(address, settings):
+            yield f"The provider {provider.name} cannot be called: {reason}"
+        if hint := vendor.path_hint(provider.base_url):
             yield f"{provider.name}: {hint}"
     empty = [f"{route.use_case}:{route.tier}" for route in route_states() if not route.models]
     if empty:

@@ -143,6 +143,15 @@ class TestBesideSetUp:
         take_over(simple)
         assert {"openai", "anthropic"} <= {row.name for row in Provider.objects.active()}
 
+    def test_set_up_activates_a_provider_of_an_import_once_its_key_is_there(self, simple):
+        take_over(simple, environ={})
+        assert not Provider.objects.active().exists()
+        report = configure(environ={"OPENAI_API_KEY": "k"})
+        assert [row.name for row in Provider.objects.active()] == ["openai"]
+        assert ("openai", "activated") in {(row.name, row.action.value) for row in report.changes}
+        configure(environ={"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"})
+        assert {row.name for row in Provider.objects.active()} == {"openai", "anthropic"}
+
     def test_its_aliases_make_room_for_groups_of_the_same_name(self):
         configure(environ=KEYS)
         report = take_over(LITELLM)

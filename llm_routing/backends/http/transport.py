@@ -93,7 +93,8 @@ class AiohttpTransport:
     literal addresses are checked; a name is resolved by the proxy, which has to guard its network.
 
     A provider's pool is replaced when it is asked for at another address or size; the old one
-    closes when nothing uses it.
+    closes when nothing uses it. `on_forbidden` is called with the provider and the reason when an
+    address is refused.
     """
 
     def __init__(
@@ -102,10 +103,12 @@ class AiohttpTransport:
         pool_size: int,
         allowed_networks: Sequence[Network],
         proxies: Proxies = Proxies(),  # noqa: B008  # it is frozen
+        on_forbidden: Callable[[str, str], None] | None = None,
     ) -> None:
         self._pool_size = pool_size
         self._allowed_networks = tuple(allowed_networks)
         self._proxies = proxies
+        self._on_forbidden = on_forbidden
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = WeakKeyDictionary()
 
     async def send(
@@ -136,6 +139,8 @@ class AiohttpTransport:
         except BaseException as error:
             if pool.leave():
                 await pool.close()
+            if isinstance(error, AddressForbidden) and self._on_forbidden is not None:
+                self._on_forbidden(provider, error.message)
             if isinstance(error, aiohttp.ClientError | HttpProcessingError | OSError | ValueError):
                 raise _before_answer(error) from error
             raise

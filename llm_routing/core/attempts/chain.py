@@ -120,6 +120,7 @@ class Chain(Generic[T]):
             raise final_error(
                 self._summaries,
                 self._errors,
+                self._plan.targets,
                 was_sent=self._sent > 0,
                 is_out_of_time=self._left() < MIN_ATTEMPT_SECONDS,
             )

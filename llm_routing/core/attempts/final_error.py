@@ -17,7 +17,10 @@ from llm_routing.core.errors import (
     UnsupportedRequest,
     UpstreamError,
 )
+from llm_routing.core.routing_table import Target
 from llm_routing.core.types import AttemptSummary
+
+from .advice import advice
 
 _NOT_CALLED = (BreakerOpen, ProviderBusy)
 _OF_THE_REQUEST = (ContentFiltered, ContextTooLong, RequestRejected, UnsupportedRequest)
@@ -26,11 +29,13 @@ _OF_THE_REQUEST = (ContentFiltered, ContextTooLong, RequestRejected, Unsupported
 def final_error(
     summaries: Sequence[AttemptSummary],
     errors: Sequence[UpstreamError],
+    targets: Sequence[Target],
     *,
     was_sent: bool,
     is_out_of_time: bool,
 ) -> LLMError:
-    """Returns the error of a chain whose attempts failed with `errors`, first to last.
+    """Returns the error of a chain over `targets` whose attempts failed with `errors`, first to
+    last.
 
     `was_sent`: the request was sent to a provider at least once.
     """
@@ -46,6 +51,7 @@ def final_error(
     tried = "; ".join(
         f"{summary.provider}/{summary.model}: {summary.error_code}" for summary in attempts
     )
+    hints = advice(errors, targets)
     waits = [error.retry_after for error in errors if error.retry_after is not None]
     retry_after = min(waits, default=None)
     if all(map(_is_rate_limit, errors)):
@@ -57,10 +63,10 @@ def final_error(
         )
     if not was_sent:
         return NoTargetAvailable(
-            f"No target can be called ({tried}).", attempts=attempts, retry_after=retry_after
+            f"No target can be called ({tried}).{hints}", attempts=attempts, retry_after=retry_after
         )
     return AllTargetsFailed(
-        f"Every target failed ({tried}).",
+        f"Every target failed ({tried}).{hints}",
         attempts=attempts,
         last=last,
         retry_after=retry_after,
