@@ -249,7 +249,7 @@ def _start_sweeper(settings: Settings, overrides: Mapping[str, Credential]) -> N
     ensure_sweeper(run, settings.health_check_interval)
 
 
-def _forget(router: BaseLLMRouter) -> None:
+def _forget(router: object) -> None:
     with _lock:
         for key, known in list(_routers.items()):
             if known is router:

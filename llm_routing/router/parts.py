@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llm_routing.conf import Settings
 from llm_routing.configuration.snapshot import SnapshotReader
@@ -19,9 +19,6 @@ from llm_routing.core.ports import (
 )
 from llm_routing.health.credential_breakers import CredentialBreakers
 from llm_routing.health.target_health import TargetHealth
-
-if TYPE_CHECKING:
-    from .base import BaseLLMRouter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +42,8 @@ class RouterParts:
     """Keys the digests under which answers are cached."""
     clock: Clock
     rng: Random
-    on_close: Callable[["BaseLLMRouter"], None]
+    on_close: Callable[[object], None]
+    """Is called with the router itself."""
     records: Callable[[], Mapping[str, Any]]
     """Returns the state of the usage records, for the health status."""
 
