@@ -7,9 +7,9 @@ from typing import Any
 
 from llm_routing.conf import get_settings
 from llm_routing.core.caching.idempotency import FIELD, idempotency, unquoted
-from llm_routing.core.codec import decode
+from llm_routing.core.codec import TooManyValues, decode
 from llm_routing.core.errors import InvalidRequest, RequestTooLarge
-from llm_routing.core.json_size import REQUEST_LIMITS, exceeds
+from llm_routing.core.json_size import REQUEST_LIMITS
 from llm_routing.core.types import Idempotency
 from llm_routing.process.admission import admission
 from llm_routing.serving.exchange import IncomingRequest
@@ -57,12 +57,11 @@ def _read_plain(request: IncomingRequest) -> bytes:
 
 
 def _decoded(body: bytes) -> Any:
-    if exceeds(body, REQUEST_LIMITS):
-        raise RequestTooLarge(
-            f"The body holds more than {REQUEST_LIMITS.containers} objects and arrays or "
-            f"{REQUEST_LIMITS.values} values. Send a smaller request."
-        )
     try:
-        return decode(body)
+        return decode(body, REQUEST_LIMITS)
+    except TooManyValues:
+        raise RequestTooLarge(
+            f"The body holds more than {REQUEST_LIMITS}. Send a smaller request."
+        ) from None
     except ValueError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None

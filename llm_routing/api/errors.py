@@ -35,7 +35,7 @@ JSON = "application/json"
 RETRY_AFTER = 5
 """Retry-After in seconds if nothing is available and the time of recovery is not known."""
 
-_MOST_FIELDS = 20
+MAX_FIELD_ERRORS = 20
 _LONGEST_PATH = 200
 
 
@@ -175,7 +175,7 @@ def invalid_fields(error: ValidationError) -> InvalidFields:
     return InvalidFields(
         [
             (".".join(str(step) for step in item["loc"])[:_LONGEST_PATH], item["msg"].rstrip("."))
-            for item in found[:_MOST_FIELDS]
+            for item in found[:MAX_FIELD_ERRORS]
         ]
     )
 

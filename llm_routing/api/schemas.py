@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from llm_routing.core.caching.rules import MAX_TTL
 from llm_routing.core.errors import InvalidRequest
@@ -92,6 +92,14 @@ _RESPONSE_FORMAT = {
 }
 
 _Name = Annotated[str, Field(min_length=1, max_length=256)]
+_MAX_LABELS = 1000
+
+
+def _few_labels(value: object) -> object:
+    """Raises `ValueError` for too many labels before any of them is looked at."""
+    if isinstance(value, dict) and len(value) > _MAX_LABELS:
+        raise ValueError(f"must have at most {_MAX_LABELS} labels")
+    return value
 
 
 class CompleteRequest(BaseModel):
@@ -162,7 +170,7 @@ class CompleteRequest(BaseModel):
     timeout: float | None = Field(
         None, gt=0, le=86_400, description="Seconds for the whole answer, including all attempts."
     )
-    metadata: dict[str, str] = Field(
+    metadata: Annotated[dict[str, str], BeforeValidator(_few_labels)] = Field(
         default_factory=dict, description="Your own labels; not sent to vendors."
     )
 

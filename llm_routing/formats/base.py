@@ -46,6 +46,10 @@ class StreamRenderer(Protocol):
         """Returns an error event in the caller's format. Nothing may follow it."""
 
 
+MAX_ANSWER_PARTS: Final = 10_000
+"""The most tool calls, content blocks or choices that an answer may have."""
+
+
 class CallerFormat(Protocol):
     """The face of a format toward callers."""
 
@@ -116,6 +120,7 @@ class WireFormat(CallerFormat, VendorFormat, Protocol):
 
 
 __all__ = [
+    "MAX_ANSWER_PARTS",
     "NO_DEFAULTS",
     "AnswerDefaults",
     "CallerFormat",

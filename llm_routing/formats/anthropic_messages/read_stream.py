@@ -61,7 +61,7 @@ class AnthropicStreamParser(EventStreamParser):
         self._repair = EventRepair(defaults)
         self._counts: Counts = {}
         self._is_miscounted = self._is_counted = False
-        self._signatures: dict[int, str] = {}
+        self._signatures: dict[int, list[str]] = {}
         self._tool_calls: dict[int, int] = {}
         self._without_input: set[int] = set()
         self._open_blocks: set[int] = set()
@@ -198,7 +198,7 @@ class AnthropicStreamParser(EventStreamParser):
                 if text := block.string("text"):
                     yield TextDelta(text)
             case "thinking":
-                self._signatures[index] = block.string("signature") or ""
+                self._signatures[index] = [block.string("signature") or ""]
                 if thinking := block.string("thinking"):
                     yield ThinkingDelta(thinking)
             case "redacted_thinking":
@@ -231,7 +231,7 @@ class AnthropicStreamParser(EventStreamParser):
                     yield ThinkingDelta(thinking)
             case "signature_delta":
                 if index in self._signatures:
-                    self._signatures[index] += delta.string("signature") or ""
+                    self._signatures[index].append(delta.string("signature") or "")
             case "input_json_delta":
                 arguments = delta.string("partial_json")
                 if arguments and index in self._tool_calls:
@@ -247,7 +247,7 @@ class AnthropicStreamParser(EventStreamParser):
         self._open_blocks.discard(index)
         signature = self._signatures.pop(index, None)
         if signature is not None:
-            yield ThinkingEnded(signature=signature or None)
+            yield ThinkingEnded(signature="".join(signature) or None)
         if index in self._without_input:
             # A call without input streams no delta, and means an empty object.
             self._without_input.discard(index)

@@ -5,7 +5,7 @@ Source: https://platform.claude.com/docs/en/api/messages
 
 from typing import Any, Final
 
-from llm_routing.core.codec import decode, decode_repaired, encode
+from llm_routing.core.codec import TooManyValues, decode, decode_repaired, encode
 from llm_routing.core.content import (
     ForeignPart,
     Part,
@@ -22,7 +22,7 @@ from llm_routing.core.types import (
     FinishReason,
     LLMResponse,
 )
-from llm_routing.formats.base import NO_DEFAULTS, AnswerDefaults
+from llm_routing.formats.base import MAX_ANSWER_PARTS, NO_DEFAULTS, AnswerDefaults
 from llm_routing.formats.fields import Fields
 from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.usage import repair_usage
@@ -62,6 +62,8 @@ def _decoded(body: bytes) -> tuple[Any, bool]:
     is_mended = False
     try:
         value = decode(body)
+    except TooManyValues:
+        raise MalformedAnswer("The answer holds too many values.") from None
     except ValueError:
         try:
             value, is_mended = decode_repaired(body), True
@@ -107,10 +109,10 @@ def _repair(message: dict[str, Any], defaults: AnswerDefaults) -> bool:
     if isinstance(content, str):
         message["content"] = content = [{"type": "text", "text": content}]
         is_changed = True
-    elif isinstance(content, list):
+    elif isinstance(content, list) and len(content) <= MAX_ANSWER_PARTS:
         is_changed = False
     else:
-        raise UnexpectedShape("it has no content")
+        raise UnexpectedShape("it has no readable content")
     answer_id = message.get("id")
     for number, block in enumerate(content):
         is_changed = repair_block(block, f"{answer_id}/{number}") or is_changed

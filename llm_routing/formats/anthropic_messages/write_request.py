@@ -20,12 +20,14 @@ from llm_routing.core.content import (
     ToolChoiceMode,
 )
 from llm_routing.core.errors import UnsupportedRequest
+from llm_routing.core.json_size import REQUEST_LIMITS
 from llm_routing.core.ports import WireRequest
 from llm_routing.core.routing_table import ModelSpec
 from llm_routing.core.types import LLMRequest, Thread
 from llm_routing.formats.base import Target
 from llm_routing.formats.ignored_fields import bounded_names, untranslated_fields
 from llm_routing.formats.names import ANTHROPIC_MESSAGES
+from llm_routing.formats.tool_arguments import arguments_exceed
 from llm_routing.formats.tool_schema import object_schema
 
 from .blocks import write_block
@@ -228,6 +230,11 @@ class _Builder:
         System messages are moved to the front and joined by a line end, as Anthropic's own
         compatibility layer does: https://platform.claude.com/docs/en/api/openai-sdk.
         """
+        parts = (part for message in self._request.messages for part in message.content)
+        if arguments_exceed(parts, REQUEST_LIMITS):
+            raise UnsupportedRequest(
+                f"The arguments of the tool calls hold more than {REQUEST_LIMITS}."
+            )
         if self._request.system_prompt:
             self._system.append(TextPart(self._request.system_prompt))
         turns: list[dict[str, Any]] = []

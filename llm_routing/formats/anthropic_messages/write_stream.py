@@ -3,11 +3,10 @@
 Source: https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from llm_routing.core.codec import decode, encode
+from llm_routing.core.codec import encode
 from llm_routing.core.errors import LLMError
 from llm_routing.core.events import (
     AnswerEnded,
@@ -26,6 +25,7 @@ from llm_routing.core.events import (
 from llm_routing.core.types import LLMRequest, Usage
 from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.sse import encode_event
+from llm_routing.formats.tool_arguments import ObjectScanner
 
 from .blocks import message_id, tool_id_for_caller
 from .errors import error_body
@@ -35,22 +35,23 @@ from .usage import write_usage
 
 @dataclass(slots=True)
 class _Call:
-    """A tool call and the arguments received so far."""
+    """A tool call, and the pieces of its arguments that have not been written yet."""
 
     index: int
     id: str
     name: str
-    arguments: str = ""
+    unwritten: list[str] = field(default_factory=list)
+    _scanner: ObjectScanner = field(default_factory=ObjectScanner)
+
+    def add(self, arguments: str) -> None:
+        """Adds a piece of the arguments."""
+        self.unwritten.append(arguments)
+        self._scanner.feed(arguments)
 
     @property
     def is_complete(self) -> bool:
-        if not self.arguments.rstrip().endswith("}"):
-            return False
-        try:
-            decode(self.arguments)
-        except ValueError:
-            return False
-        return True
+        """Whether the arguments are complete."""
+        return self._scanner.is_complete
 
 
 class AnthropicStreamRenderer:
@@ -70,7 +71,8 @@ class AnthropicStreamRenderer:
         self._block = -1
         self._open: str | None = None
         self._call: _Call | None = None
-        self._waiting: deque[_Call] = deque()
+        # By index, in the order of their start.
+        self._waiting: dict[int, _Call] = {}
         self._called_tools = False
         self._refused = False
         self._finish: ChoiceFinished | None = None
@@ -197,22 +199,32 @@ class AnthropicStreamRenderer:
 
     def _start_call(self, call: _Call) -> bytes:
         if self._call is not None and not self._call.is_complete:
-            self._waiting.append(call)
+            self._waiting[call.index] = call
             return b""
         return self._open_call(call)
 
     def _continue_call(self, index: int, arguments: str) -> bytes:
-        for call in self._waiting:
-            if call.index == index:
-                call.arguments += arguments
-                return b""
-        if self._call is None or self._call.index != index:
+        waiting = self._waiting.get(index)
+        if waiting is not None:
+            waiting.add(arguments)
             return b""
-        self._call.arguments += arguments
-        written = self._delta("input_json_delta", partial_json=arguments)
-        while self._waiting and self._call.is_complete:
-            written += self._open_call(self._waiting.popleft())
-        return written
+        call = self._call
+        if call is None or call.index != index:
+            return b""
+        call.add(arguments)
+        written = [self._unwritten(call)]
+        while self._waiting and call.is_complete:
+            call = self._next_waiting()
+            written.append(self._open_call(call))
+        return b"".join(written)
+
+    def _next_waiting(self) -> _Call:
+        return self._waiting.pop(next(iter(self._waiting)))
+
+    def _unwritten(self, call: _Call) -> bytes:
+        arguments = "".join(call.unwritten)
+        call.unwritten.clear()
+        return self._delta("input_json_delta", partial_json=arguments)
 
     def _open_call(self, call: _Call) -> bytes:
         block = {
@@ -222,9 +234,7 @@ class AnthropicStreamRenderer:
             "input": {},
         }
         opened = self._open_block("tool_use", block, call)
-        if call.arguments:
-            opened += self._delta("input_json_delta", partial_json=call.arguments)
-        return opened
+        return opened + self._unwritten(call) if call.unwritten else opened
 
     def _open_block(self, kind: str, block: dict[str, Any], call: _Call | None = None) -> bytes:
         closed = self._close() if call else self._close_all()
@@ -235,10 +245,10 @@ class AnthropicStreamRenderer:
 
     def _close_all(self) -> bytes:
         """Closes the open block, and writes the calls that waited for it."""
-        closed = self._close()
+        closed = [self._close()]
         while self._waiting:
-            closed += self._open_call(self._waiting.popleft()) + self._close()
-        return closed
+            closed += (self._open_call(self._next_waiting()), self._close())
+        return b"".join(closed)
 
     def _close(self) -> bytes:
         if self._open is None:

@@ -12,10 +12,12 @@ from typing import Any, Final
 from llm_routing.core.codec import encode
 from llm_routing.core.errors import MalformedAnswer
 from llm_routing.core.unicode import SurrogateJoiner, repair_strings, repair_text
-from llm_routing.formats.base import AnswerDefaults
+from llm_routing.formats.base import MAX_ANSWER_PARTS, AnswerDefaults
 
 ANSWER: Final = "chat.completion"
 CHUNK: Final = "chat.completion.chunk"
+MAX_CHOICES: Final = 128
+"""The most choices that a request may ask for."""
 
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "thinking", "refusal")
 _DIGEST_LENGTH: Final = 24
@@ -102,7 +104,7 @@ def repair_texts(owner: dict[str, Any], *, is_delta: bool) -> bool:
 def _text_of_parts(content: Any, *, is_delta: bool) -> tuple[str, str]:
     """Returns the text and the thinking of content in parts (Mistral,
     https://docs.mistral.ai/capabilities/reasoning). A text part of a delta may be empty."""
-    if not isinstance(content, list):
+    if not isinstance(content, list) or len(content) > MAX_ANSWER_PARTS:
         raise unreadable("content")
     texts: list[str] = []
     thinking: list[str] = []
@@ -133,7 +135,7 @@ def calls_in(owner: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
     calls = owner.get("tool_calls")
     if calls is None:
         return [], False
-    if not isinstance(calls, list):
+    if not isinstance(calls, list) or len(calls) > MAX_ANSWER_PARTS:
         raise unreadable("the tool calls")
     changed = None in calls
     if changed:
@@ -204,6 +206,7 @@ class _Choice:
     has_role: bool = False
     calls: list[_Call] = field(default_factory=list)
     slots: dict[int, _Call] = field(default_factory=dict)
+    calls_by_id: dict[str, _Call] = field(default_factory=dict)
 
     def call(self, slot: Any, call_id: str, name: str) -> _Call | None:
         """Returns the call that a delta continues, or None if it begins another one.
@@ -217,13 +220,16 @@ class _Choice:
             is_another = known is not None and name and call_id not in ("", known.id)
             return None if is_another else known
         if call_id:
-            return next((call for call in self.calls if call.id == call_id), None)
+            return self.calls_by_id.get(call_id)
         return self.calls[-1] if self.calls and not name else None
 
     def begin(self, slot: Any, call_id: str, name: str) -> _Call:
-        """Adds a call."""
+        """Adds a call. Raises `MalformedAnswer` if there are too many."""
+        if len(self.calls) >= MAX_ANSWER_PARTS:
+            raise unreadable("the tool calls")
         call = _Call(len(self.calls), call_id, name)
         self.calls.append(call)
+        self.calls_by_id.setdefault(call_id, call)
         if type(slot) is int:
             self.slots[slot] = call
         return call
@@ -250,6 +256,8 @@ class ChunkRepair:
                 raise unreadable("the choices")
             chunk["choices"] = []
             return True
+        if len(choices) > MAX_ANSWER_PARTS:
+            raise unreadable("the choices")
         for position, choice in enumerate(choices):
             if not isinstance(choice, dict):
                 raise unreadable("a choice")
@@ -281,6 +289,8 @@ class ChunkRepair:
         index = given["index"]
         choice = self._choices.get(index)
         if choice is None:
+            if len(self._choices) >= MAX_CHOICES:
+                raise unreadable("the choices")
             choice = self._choices[index] = _Choice(index)
         delta = given.get("delta")
         if type(delta) is not dict:

@@ -6,7 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/object, and the devi
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from llm_routing.core.codec import decode, decode_repaired, encode
+from llm_routing.core.codec import TooManyValues, decode, decode_repaired, encode
 from llm_routing.core.content import (
     ForeignPart,
     Part,
@@ -21,6 +21,7 @@ from llm_routing.core.errors import (
     UpstreamError,
     UpstreamOverloaded,
 )
+from llm_routing.core.json_size import ANSWER_LIMITS, JsonLimits
 from llm_routing.core.types import (
     Choice,
     Completion,
@@ -28,14 +29,16 @@ from llm_routing.core.types import (
     LLMResponse,
     Usage,
 )
-from llm_routing.formats.base import NO_DEFAULTS, AnswerDefaults
+from llm_routing.formats.base import MAX_ANSWER_PARTS, NO_DEFAULTS, AnswerDefaults
 from llm_routing.formats.names import OPENAI_CHAT
+from llm_routing.formats.tool_arguments import arguments_exceed
 from llm_routing.formats.tool_ids import signature_in, split_signature, with_signature
 from llm_routing.formats.usage import repair_usage
 
 from .errors import error_in_answer
 from .repair import (
     ANSWER,
+    MAX_CHOICES,
     answer_id_for_caller,
     calls_in,
     function_of,
@@ -63,8 +66,6 @@ _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "recitation": FinishReason.CONTENT_FILTER,
     "prohibited_content": FinishReason.CONTENT_FILTER,
 }
-MAX_CHOICES: Final = 128
-"""The most choices that a request may ask for."""
 OPENAI_FINISHES: Final = frozenset(
     ("stop", "length", "tool_calls", "function_call", "content_filter")
 )
@@ -103,6 +104,9 @@ def read_response(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Comple
         if choice.get("finish_reason") is None:
             choice["finish_reason"] = write_finish_reason(choices[-1].finish_reason)
             is_rewritten = True
+    parts = [part for choice in choices for part in choice.content]
+    if len(parts) > MAX_ANSWER_PARTS or arguments_exceed(parts, ANSWER_LIMITS):
+        raise unreadable("the tool calls")
     return Completion(
         id=answer_id,
         model=model,
@@ -113,16 +117,18 @@ def read_response(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Comple
     )
 
 
-def decode_answer(body: bytes) -> dict[str, Any]:
+def decode_answer(body: bytes, limits: JsonLimits = ANSWER_LIMITS) -> dict[str, Any]:
     """Returns the object in a 2xx body. Raises `MalformedAnswer`, or the error inside it."""
-    return _decoded_answer(body)[0]
+    return _decoded_answer(body, limits)[0]
 
 
-def _decoded_answer(body: bytes) -> tuple[dict[str, Any], bool]:
+def _decoded_answer(body: bytes, limits: JsonLimits = ANSWER_LIMITS) -> tuple[dict[str, Any], bool]:
     """Returns the object in a 2xx body, and whether it had to be repaired to be decoded."""
     is_mended = False
     try:
-        answer = decode(body)
+        answer = decode(body, limits)
+    except TooManyValues:
+        raise MalformedAnswer("The provider's answer holds too many values.") from None
     except ValueError:
         try:
             answer, is_mended = decode_repaired(body), True

@@ -11,6 +11,7 @@ from typing import Any
 from llm_routing.core.codec import encode
 from llm_routing.core.embeddings import EmbeddingRequest, EmbeddingResponse, Embeddings
 from llm_routing.core.errors import MalformedAnswer
+from llm_routing.core.json_size import EMBEDDING_LIMITS
 from llm_routing.core.types import Usage
 from llm_routing.formats.names import OPENAI_EMBEDDINGS
 from llm_routing.formats.openai_chat.response import decode_answer, objects_of, text_of
@@ -20,7 +21,7 @@ from llm_routing.formats.usage import count_of, repair_usage
 
 def read_embeddings(body: bytes) -> Embeddings:
     """Returns the vectors of a 2xx body, in the order of the inputs. Raises `UpstreamError`."""
-    answer = decode_answer(body)
+    answer = decode_answer(body, EMBEDDING_LIMITS)
     vendor_cost = read_vendor_cost(answer.get("usage"), body)
     if repair_usage(answer):
         body = encode(answer)
@@ -78,7 +79,7 @@ def _read_vector(embedding: Any) -> tuple[float, ...]:
         raise MalformedAnswer("An embedding in the provider's answer is neither a list nor base64.")
     try:
         return tuple(map(float, embedding))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise MalformedAnswer("An embedding in the provider's answer is not numeric.") from error
 
 
