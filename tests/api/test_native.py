@@ -222,3 +222,25 @@ async def test_a_timeout_of_the_caller_s_ends_the_request(gateway: Gateway) -> N
     response = await gateway.complete("Hi [[delay=20]]", timeout=0.2)
     assert response.status_code == 504
     assert response.json()["error"]["attempts"][0]["target"] == "first/org/alpha:1"
+
+
+async def test_thousands_of_unknown_fields_are_refused_without_a_look_at_each(
+    gateway: Gateway,
+) -> None:
+    """pydantic makes an error of each: four seconds for a million."""
+    unknown = {f"field_{number}": 1 for number in range(50_000)}
+    response = await gateway.complete("Hello there", tier=7, **unknown)
+    assert response.status_code == 422
+    fields = [item["field"] for item in response.json()["error"]["fields"]]
+    assert "tier" in fields
+    assert len(fields) == 20
+
+
+async def test_labels_are_bounded(gateway: Gateway) -> None:
+    labels = {f"label_{number}": "a" for number in range(1000)}
+    assert (await gateway.complete("Hello there", metadata=labels)).status_code == 200
+    response = await gateway.complete("Hello there", metadata={**labels, "another": 1})
+    assert response.status_code == 422
+    [field] = response.json()["error"]["fields"]
+    assert field["field"] == "metadata"
+    assert "at most 1000 labels" in field["message"]
