@@ -79,6 +79,8 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "service_tier": ("auto", "default"),
     "modalities": (["text"],),
     "tool_choice": ("auto",),
+    # Without `functions`, which no other format takes, both mean the same.
+    "function_call": ("auto", "none"),
     "context_management": ({"edits": []},),
     "inference_geo": ("global",),
     "messages.content.caller": ({"type": "direct"},),

@@ -44,6 +44,8 @@ def test_what_the_answer_depends_on_is_never_left_out(name: str, value: Any) -> 
     ("name", "value"),
     [
         ("functions", []),
+        ("function_call", "none"),
+        ("function_call", "auto"),
         ("mcp_servers", None),
         ("modalities", ["text"]),
         ("modalities", "text"),

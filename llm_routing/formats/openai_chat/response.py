@@ -53,6 +53,9 @@ from .repair import (
 from .usage import read_usage, read_vendor_cost, write_usage
 from .write_request import write_tool_call
 
+NO_FINGERPRINT: Final = ""
+"""The `system_fingerprint` of answers from other formats: clients that check types want a text."""
+
 _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
@@ -291,7 +294,7 @@ def write_response(response: LLMResponse, created: int) -> bytes:
         "model": completion.model or response.routing.model,
         "choices": [_write_choice(choice) for choice in completion.choices],
         "usage": write_usage(completion.usage or Usage()),
-        "system_fingerprint": None,
+        "system_fingerprint": NO_FINGERPRINT,
     }
     return encode(answer)
 

@@ -27,7 +27,7 @@ from llm_routing.formats.sse import KEEP_ALIVE, encode_event
 
 from .errors import error_body
 from .repair import answer_id_for_caller
-from .response import call_id_for_caller, write_finish_reason
+from .response import NO_FINGERPRINT, call_id_for_caller, write_finish_reason
 from .usage import write_usage
 
 _DONE = encode_event(b"[DONE]")
@@ -109,7 +109,7 @@ class OpenAIStreamRenderer:
             "object": "chat.completion.chunk",
             "created": self._created,
             "model": self._model,
-            "system_fingerprint": None,
+            "system_fingerprint": NO_FINGERPRINT,
             "choices": choices,
         }
         if self._include_usage:

@@ -63,7 +63,7 @@ class TestRendering:
             "object": "chat.completion",
             "created": 1_700_000_000,
             "model": "claude",
-            "system_fingerprint": None,
+            "system_fingerprint": "",
             "choices": [
                 {
                     "index": 0,

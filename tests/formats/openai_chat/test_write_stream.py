@@ -112,7 +112,7 @@ class TestRendering:
             "object": "chat.completion.chunk",
             "created": 1_700_000_000,
             "model": "claude",
-            "system_fingerprint": None,
+            "system_fingerprint": "",
         }
         assert first == head | {
             "choices": [
