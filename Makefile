@@ -1,6 +1,6 @@
 # `make run` and `make test` need Python 3.11 or newer and make, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev services run test lint types architecture initial-migration migrations docs test-pure test-sqlite test-postgres test-mariadb test-newest test-matrix test-faults bench format lock clean
+.PHONY: help install install-dev services run test lint types architecture initial-migration migrations docs test-pure test-sqlite test-postgres test-mariadb test-newest test-matrix test-sdks test-sdk test-faults bench format lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -36,7 +36,7 @@ services: ## See that PostgreSQL, MariaDB and Redis are installed for the tests
 run: install ## Set up, serve on 127.0.0.1:8000 (PORT changes it) and show a routed completion
 	@exec $(PY) -m project.quickstart
 
-test: install-dev services lint types architecture migrations docs test-pure test-sqlite test-postgres test-mariadb test-newest ## Run every check and every test
+test: install-dev services lint types architecture migrations docs test-pure test-sqlite test-postgres test-mariadb test-newest test-sdk ## Run every check and every test
 
 lint: install-dev ## Style
 	$(PY) -m ruff check .
@@ -79,6 +79,12 @@ test-newest: install-dev ## The smoke tests on the newest Django, where Python 3
 test-matrix: install-dev ## All tests on SQLite on every supported Python that is installed, with every Django; SUITE=smoke is short
 	@scripts/matrix.sh all $(if $(filter smoke,$(SUITE)),$(SMOKE),$(SUITE))
 
+test-sdks: install-dev ## The test suites of official clients, through the gateway
+	@scripts/sdks.sh $(CLIENTS)
+
+test-sdk: install-dev ## The test suite of one of them
+	@scripts/sdks.sh openai
+
 test-faults: install-dev services ## Every fault, the slow ones too, on PostgreSQL and Redis
 	TEST_SERVICES=servers $(PY) -m pytest $(PARALLEL) tests/faults
 
@@ -91,7 +97,7 @@ format: install-dev ## Rewrite the source in the project's style
 	$(PY) -m ruff format .
 
 lock: install-dev ## Write the lock files from the .in files; UPGRADE=--upgrade takes newer releases
-	@for name in requirements requirements-dev requirements-release; do \
+	@for name in requirements requirements-dev requirements-release requirements-sdks; do \
 	  $(PY) -m uv pip compile $$name.in --output-file $$name.txt --universal --python-version 3.11 \
 	    --generate-hashes --no-config --quiet --custom-compile-command "make lock" $(UPGRADE) || exit 1; \
 	done

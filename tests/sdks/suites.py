@@ -1,0 +1,49 @@
+"""The test suites of official clients that run through the gateway."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Tests in the sdist of a client: the files whose resources the gateway serves."""
+
+    distribution: str
+    base_path: str
+    """What the client's base URL has after the gateway's address."""
+    files: tuple[str, ...]
+    """Below `tests/api_resources`."""
+    chat_models: tuple[str, ...]
+    """The names that the tests send as `model`; the gateway gets an alias for each."""
+    embedding_models: tuple[str, ...] = ()
+
+
+SUITES = (
+    Suite(
+        "openai",
+        "/v1",
+        ("chat/test_completions.py", "test_embeddings.py", "test_models.py"),
+        chat_models=("gpt-6-astra",),
+        embedding_models=("text-embedding-3-small",),
+    ),
+    Suite(
+        "anthropic",
+        "",
+        ("test_messages.py", "beta/test_messages.py", "test_models.py", "beta/test_models.py"),
+        chat_models=(
+            "claude-opus-5-5",
+            "model_id",
+            # `anthropic.resources.messages.DEPRECATED_MODELS`
+            "claude-mythos-preview",
+            "claude-opus-4-5",
+            "claude-opus-4-5-20251101",
+            "claude-sonnet-4-5",
+            "claude-sonnet-4-5-20250929",
+        ),
+    ),
+    Suite(
+        "cerebras-cloud-sdk",
+        "",
+        ("chat/test_completions.py", "test_models.py"),
+        chat_models=("gpt-oss-120b", "model_id"),
+    ),
+)
