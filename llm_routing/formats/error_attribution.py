@@ -2,10 +2,11 @@
 
 Callers choose their texts, and vendors quote them. An error therefore counts against a credential,
 a model or a circuit breaker only if no caller can provoke it: if it follows from the vendor's
-status or documented code, or from a phrase that comes with an account status and does not occur in
-the request.
+status or documented code, from a phrase that comes with an account status and does not occur in the
+request, or from a complete message of the vendor of which the request contains no part.
 """
 
+import re
 from typing import Final
 
 from llm_routing.core.codec import encode
@@ -24,6 +25,28 @@ from .vendor_messages import mentions, outside_all_quotes, without_quotes
 # Statuses about the key or its account. 403 alone proves nothing: OpenRouter answers it for flagged
 # content, Together for a long prompt, Google for somebody else's file.
 _OF_THE_ACCOUNT: Final = (401, 402, 403)
+
+# Complete messages about the account from vendors that answer 400 without a code of their own:
+# Anthropic's (type `invalid_request_error`) and xAI's. The variable parts are too short for a text.
+_ACCOUNT_MESSAGES: Final = (
+    re.compile(
+        r"Your credit balance is too low to access the (?:Anthropic|Claude) API\. "
+        r"Please go to Plans & Billing to upgrade or purchase credits\."
+    ),
+    re.compile(
+        r"You have reached your specified (?:workspace )?API usage limits\. "
+        r"You will regain access on \d{4}-\d\d-\d\d at \d\d:\d\d UTC\."
+    ),
+    re.compile(
+        r"Incorrect API key provided(?:: [\w*-]{1,20})?\. "
+        r"You can obtain an API key from https://console\.x\.ai\.?"
+    ),
+)
+# Signs of text that a vendor can read and we cannot compare: at an address, encoded, escaped within
+# a JSON text, or stored at the vendor.
+_UNREADABLE: Final = (
+    b"://", b"base64", b"file_", b"input_audio", rb"\\u", b'"thread', b"previous_", b'"container',
+)  # fmt: skip
 
 # Phrases for limits that depend on a single request:
 # https://openrouter.ai/docs/api/reference/errors,
@@ -89,7 +112,9 @@ def review(error: UpstreamError, sent: SentRequest) -> None:
     if isinstance(error, ModelNotFound):
         error.counts_against_breaker = _is_about_our_model(details, sent)
     elif isinstance(error, CredentialRejected | QuotaExhausted) and details.basis is Basis.MESSAGE:
-        error.counts_against_breaker = _are_the_vendors_words(details, sent)
+        error.counts_against_breaker = _are_the_vendors_words(details, sent) or _is_account_message(
+            details, sent
+        )
     elif isinstance(error, RequestRejected):
         error.retryable_elsewhere = _may_suit_another(details, sent)
 
@@ -119,6 +144,21 @@ def _are_the_vendors_words(details: VendorDetails, sent: SentRequest) -> bool:
         and details.phrase.encode() not in sent.body.lower()
         and details.phrase.encode() not in encode(sent.caller_body).lower()
     )
+
+
+def _is_account_message(details: VendorDetails, sent: SentRequest) -> bool:
+    """Returns whether the whole message is one of the vendor's about the account, and no caller can
+    have written it: no three of its words occur together in the request, as it came or as it was
+    sent, and the request contains no text that cannot be compared."""
+    if details.status != 400 or not details.phrase:
+        return False
+    if not any(pattern.fullmatch(details.reason) for pattern in _ACCOUNT_MESSAGES):
+        return False
+    words = details.reason.lower().split()
+    parts = [" ".join(words[n : n + 3]).encode() for n in range(len(words) - 2)]
+    signs = (*_UNREADABLE, *parts)
+    bodies = (sent.body.lower(), encode(sent.caller_body).lower())
+    return not any(sign in body for body in bodies for sign in signs)
 
 
 def _may_suit_another(details: VendorDetails, sent: SentRequest) -> bool:

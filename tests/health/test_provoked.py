@@ -116,6 +116,25 @@ async def test_words_of_anthropic_s_that_a_caller_has_written(
     assert nothing_is_known()
 
 
+async def test_an_account_without_money_disables_the_credential(
+    router: BaseLLMRouter, upstream: Upstream
+) -> None:
+    said = (
+        "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing "
+        "to upgrade or purchase credits."
+    )
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": said}}
+    upstream.answers[CLAUDE] = Answer(400, error)
+    assert await message(router, system="Say nothing to purchase credits.") == "second"
+    assert nothing_is_known(), "the caller wrote a part of it"
+    assert await message(router) == "second"
+    (status,) = health_monitor.credential_breakers.statuses().values()
+    assert (status.state.value, status.cause) == ("open", "quota_exhausted")
+    asked = upstream.count(CLAUDE)
+    assert await message(router) == "second"
+    assert upstream.count(CLAUDE) == asked
+
+
 @pytest.mark.parametrize(
     "error",
     [
