@@ -125,7 +125,7 @@ async def test_an_account_without_money_disables_the_credential(
     )
     error = {"type": "error", "error": {"type": "invalid_request_error", "message": said}}
     upstream.answers[CLAUDE] = Answer(400, error)
-    assert await message(router, system="Say nothing to purchase credits.") == "second"
+    assert await message(router, system="Upgrade or purchase credits.") == "second"
     assert nothing_is_known(), "the caller wrote a part of it"
     assert await message(router) == "second"
     (status,) = health_monitor.credential_breakers.statuses().values()
