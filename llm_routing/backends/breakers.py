@@ -5,10 +5,10 @@ When a breaker opens and closes is decided in `core.breaker`; how processes shar
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from random import Random
 
+from llm_routing.core.bounded_map import BoundedMap
 from llm_routing.core.breaker import (
     Breaker,
     BreakerPermit,
@@ -32,7 +32,9 @@ class MemoryBreakers:
         self._clock = clock
         self._rng = rng
         self._lock = threading.Lock()
-        self._breakers: OrderedDict[TargetKey, Breaker] = OrderedDict()
+        self._breakers: BoundedMap[TargetKey, Breaker] = BoundedMap(
+            lambda: Breaker(self.rules, self._rng), MAX_BREAKERS
+        )
 
     async def admit(self, target: Target, *, force: bool = False) -> Permit | Rejected:
         """Leave to ask `target`, or why not; see `core.ports.BreakerStore`."""
@@ -61,13 +63,8 @@ class MemoryBreakers:
 
     def _of(self, key: TargetKey) -> Breaker:
         """The breaker of a target, which is new or known; under the lock."""
-        breaker = self._breakers.get(key)
-        if breaker is None:
-            breaker = self._breakers[key] = Breaker(self.rules, self._rng)
-            if len(self._breakers) > MAX_BREAKERS:
-                self._breakers.popitem(last=False)
-        else:
-            self._breakers.move_to_end(key)
+        breaker = self._breakers[key]
+        self._breakers.move_to_end(key)
         return breaker
 
 

@@ -4,11 +4,12 @@ State is in memory and thread-safe. `monitor` loads the checks.
 """
 
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+from llm_routing.core.bounded_map import BoundedMap
 from llm_routing.core.breaker import Rejected
 from llm_routing.core.errors import ModelNotFound, UpstreamError
 from llm_routing.core.ports import BreakerStore, CredentialStore, Permit
@@ -92,7 +93,9 @@ class TargetHealth:
         """Returns monotonic seconds, as in `Check.at`."""
         self._lock = threading.Lock()
         self._checks: dict[TargetKey, Check] = {}
-        self._recent: OrderedDict[TargetKey, _RecentCalls] = OrderedDict()
+        self._recent: BoundedMap[TargetKey, _RecentCalls] = BoundedMap(
+            _RecentCalls, MAX_TARGETS, self._forget_change
+        )
         self._availability: Mapping[str, float] = {}
         self._changes: dict[TargetKey, bool] = {}
         self._forbidden: dict[str, float] = {}
@@ -235,14 +238,12 @@ class TargetHealth:
         )
 
     def _calls_to(self, key: TargetKey) -> _RecentCalls:
-        recent = self._recent.get(key)
-        if recent is None:
-            recent = self._recent[key] = _RecentCalls()
-            if len(self._recent) > MAX_TARGETS:
-                self._changes.pop(self._recent.popitem(last=False)[0], None)
-        else:
-            self._recent.move_to_end(key)
+        recent = self._recent[key]
+        self._recent.move_to_end(key)
         return recent
+
+    def _forget_change(self, key: TargetKey) -> None:
+        self._changes.pop(key, None)
 
     def _evaluate(self, key: TargetKey, now: float) -> None:
         name, is_healthy = _name(key), self._is_healthy(key, now)

@@ -131,8 +131,9 @@ def test_traffic_is_that_of_the_last_minutes(world: World) -> None:
     assert world.health.traffic([KEY]).latency_ms is None
 
 
-def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_TARGETS", 10)
+    world = World()
     for n in range(100):
         for _ in range(200):
             world.health.record_failure(("p", str(n)), 0.1)

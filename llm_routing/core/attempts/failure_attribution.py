@@ -5,9 +5,10 @@ for every caller. `formats.error_attribution` judges a single error response.
 """
 
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass, field
 
+from llm_routing.core.bounded_map import BoundedMap
 from llm_routing.core.errors import (
     AnswerTooLarge,
     ConnectionLost,
@@ -56,7 +57,9 @@ class FailureAttribution:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._targets: OrderedDict[str, OrderedDict[CallerKey, _Seen]] = OrderedDict()
+        self._targets: BoundedMap[str, BoundedMap[CallerKey, _Seen]] = BoundedMap(
+            lambda: BoundedMap(_Seen, MAX_CALLERS), MAX_TARGETS
+        )
 
     def note_success(self, target: str, caller: CallerKey, now: float) -> None:
         """Notes that the target has answered the caller."""
@@ -83,16 +86,7 @@ class FailureAttribution:
             return True
 
     def _of(self, target: str, caller: CallerKey) -> _Seen:
-        callers = self._targets.get(target)
-        if callers is None:
-            callers = self._targets[target] = OrderedDict()
-            if len(self._targets) > MAX_TARGETS:
-                self._targets.popitem(last=False)
-        seen = callers.get(caller)
-        if seen is None:
-            seen = callers[caller] = _Seen()
-            if len(callers) > MAX_CALLERS:
-                callers.popitem(last=False)
-        else:
-            callers.move_to_end(caller)
+        callers = self._targets[target]
+        seen = callers[caller]
+        callers.move_to_end(caller)
         return seen

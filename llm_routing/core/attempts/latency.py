@@ -1,7 +1,9 @@
 """Recent latencies of targets. They decide on hedging and on the wait after a 429."""
 
 import threading
-from collections import OrderedDict, deque
+from collections import deque
+
+from llm_routing.core.bounded_map import BoundedMap
 
 WINDOW = 300.0
 MAX_CALLS = 100
@@ -18,19 +20,15 @@ class Latencies:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._calls: OrderedDict[str, deque[tuple[float, float]]] = OrderedDict()
+        self._calls: BoundedMap[str, deque[tuple[float, float]]] = BoundedMap(
+            lambda: deque(maxlen=MAX_CALLS), MAX_KEYS
+        )
 
     def note(self, key: str, now: float, seconds: float) -> None:
         """Records a call that took at least `seconds`."""
         with self._lock:
-            calls = self._calls.get(key)
-            if calls is None:
-                calls = self._calls[key] = deque(maxlen=MAX_CALLS)
-                if len(self._calls) > MAX_KEYS:
-                    self._calls.popitem(last=False)
-            else:
-                self._calls.move_to_end(key)
-            calls.append((now, seconds))
+            self._calls[key].append((now, seconds))
+            self._calls.move_to_end(key)
 
     def quantile(self, key: str, share: float, now: float) -> float | None:
         """Returns the seconds within which `share` of the calls ended; None if there are too few

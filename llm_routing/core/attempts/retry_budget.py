@@ -4,7 +4,9 @@ Without a budget, an outage doubles the load on the provider that is already fai
 """
 
 import threading
-from collections import OrderedDict, deque
+from collections import deque
+
+from llm_routing.core.bounded_map import BoundedMap
 
 WINDOW = 10.0
 MAX_BUDGETS = 1_000
@@ -56,10 +58,10 @@ class RetryBudgets:
     """One budget per name. Thread-safe; the least recently used ones are evicted."""
 
     def __init__(self, rate: float, minimum: int) -> None:
-        self._rate = rate
-        self._minimum = minimum
         self._lock = threading.Lock()
-        self._budgets: OrderedDict[str, RetryBudget] = OrderedDict()
+        self._budgets: BoundedMap[str, RetryBudget] = BoundedMap(
+            lambda: RetryBudget(rate, minimum), MAX_BUDGETS
+        )
 
     def note_request(self, name: str, now: float) -> None:
         """See `RetryBudget.note_request`."""
@@ -72,11 +74,6 @@ class RetryBudgets:
             return self._budget(name).try_spend(now)
 
     def _budget(self, name: str) -> RetryBudget:
-        budget = self._budgets.get(name)
-        if budget is None:
-            budget = self._budgets[name] = RetryBudget(self._rate, self._minimum)
-            if len(self._budgets) > MAX_BUDGETS:
-                self._budgets.popitem(last=False)
-        else:
-            self._budgets.move_to_end(name)
+        budget = self._budgets[name]
+        self._budgets.move_to_end(name)
         return budget
