@@ -51,8 +51,9 @@ def closing_connection(send: Send) -> Send:
 
 
 async def _send_whole(send: Send, status: int, headers: Mapping[str, str], content: bytes) -> None:
-    length = {} if "Content-Length" in headers else {"Content-Length": str(len(content))}
-    head = _head(status, {**headers, **length})
+    head = _head(status, headers)
+    if "Content-Length" not in headers:
+        head["headers"].append((b"Content-Length", b"%d" % len(content)))
     body = {"type": "http.response.body", "body": content}
     joined = join_writes(send) if content else None
     try:
@@ -67,8 +68,8 @@ async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
     await send(_head(status, headers))
 
 
-def _head(status: int, headers: Mapping[str, str]) -> Mapping[str, Any]:
-    encoded = [(name.encode("ascii"), value.encode("latin1")) for name, value in headers.items()]
+def _head(status: int, headers: Mapping[str, str]) -> dict[str, Any]:
+    encoded = [(name.encode(), value.encode("latin1")) for name, value in headers.items()]
     if is_draining():
         encoded.append(CLOSE)
     return {"type": "http.response.start", "status": status, "headers": encoded}

@@ -117,7 +117,9 @@ class Attempt:
         found = forwarded_headers(headers)
         credential = self.credential
         # A vendor that echoes our key must not show it to callers.
-        if credential is None or not contains_secret(" ".join(found.values()), credential.headers):
+        if found and not (
+            credential and contains_secret(" ".join(found.values()), credential.headers)
+        ):
             self.upstream_headers = found
 
     def first_token(self) -> None:

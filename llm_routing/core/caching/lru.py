@@ -54,7 +54,10 @@ class LRUCache:
     ) -> None:
         """Stores the answer, which is `age` seconds old, for `ttl` more seconds and replaces an
         earlier one. An answer larger than the cache is not stored."""
-        self._remove(key)
+        owner = owner_of(key)
+        share = self._shares.get(owner)
+        if share is not None and key in share.entries:
+            self._remove(key)
         size = answer.size + getsizeof(key)
         if size > self._max_bytes or self._max_entries < 1 or ttl <= 0:
             return
@@ -62,7 +65,9 @@ class LRUCache:
             largest = max(self._shares.values(), key=self._part)
             self._remove(next(iter(largest.entries)))
             self.evictions += 1
-        share = self._shares.setdefault(owner_of(key), _Share())
+        share = self._shares.get(owner)
+        if share is None:
+            share = self._shares[owner] = _Share()
         share.entries[key] = _Entry(answer, now - age, now + ttl, size)
         share.bytes += size
         self._count += 1

@@ -36,6 +36,7 @@ from llm_routing.formats.tool_ids import signature_in, split_signature, with_sig
 from llm_routing.formats.usage import repair_usage
 
 from .errors import error_in_answer
+from .plain_response import MAX_CHOICES, read_plain_response
 from .repair import (
     ANSWER,
     MAX_CHOICES,
@@ -88,6 +89,14 @@ _WRITTEN_REASONS: Final[Mapping[FinishReason | None, str]] = {
 
 def read_response(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Completion:
     """Returns the completion of a 2xx body. Raises `UpstreamError`."""
+    plain = read_plain_response(body)
+    if plain is not None:
+        return plain
+    return read_and_repair(body, defaults)
+
+
+def read_and_repair(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Completion:
+    """Does the same as `read_response`, also for answers that need no repair."""
     answer, is_rewritten = _decoded_answer(body)
     vendor_cost = read_vendor_cost(answer.get("usage"), body)
     if repair_usage(answer):
