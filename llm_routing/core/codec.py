@@ -46,7 +46,7 @@ def decode(data: bytes | str, limits: JsonLimits = ANSWER_LIMITS) -> Any:
     # nesting depth (bounded here by the number of brackets), pydantic explains errors better, and
     # a number such as 1e300 takes msgspec 10 µs.
     if len(data) <= _MAX_SMALL_BYTES and data.count(b"{") + data.count(b"[") <= MAX_NESTING:
-        try:  # noqa: SIM105  # `suppress` takes a microsecond, and every body comes by here
+        try:  # `suppress` takes a microsecond, and every body comes by here
             return _decode(data)
         except (ValueError, RecursionError):
             pass

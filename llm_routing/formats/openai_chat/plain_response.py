@@ -14,10 +14,9 @@ from llm_routing.core.json_size import ANSWER_LIMITS, exceeds
 from llm_routing.core.types import MAX_TOKEN_COUNT, Choice, Completion, FinishReason
 from llm_routing.formats.names import OPENAI_CHAT
 
+from .repair import MAX_CHOICES
 from .usage import read_usage, read_vendor_cost
 
-MAX_CHOICES: Final = 128
-"""The most choices that a request may ask for."""
 MAX_INDEX: Final = 2**31
 _FINISH_REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 

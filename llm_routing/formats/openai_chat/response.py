@@ -36,7 +36,7 @@ from llm_routing.formats.tool_ids import signature_in, split_signature, with_sig
 from llm_routing.formats.usage import repair_usage
 
 from .errors import error_in_answer
-from .plain_response import MAX_CHOICES, read_plain_response
+from .plain_response import read_plain_response
 from .repair import (
     ANSWER,
     MAX_CHOICES,
