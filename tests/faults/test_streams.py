@@ -208,7 +208,8 @@ async def test_a_stream_cut_at_any_byte_gives_the_words_before_the_cut_and_no_ot
     events = make()
     size = sum(map(len, events))
     finished = sum(map(len, events[: -2 if model == "debugging" else -1]))
-    for length in range(0, size, 29):
+    # From 1: an empty chunk is the end of a body, and its connection is used again.
+    for length in range(1, size, 29):
         await bench.break_with(cut_in_bytes(length), first)
         before = kept(events, length)
         for reply in await ask_all(bench, model):

@@ -137,9 +137,9 @@ class Witness:
         reached = [record for record in records if record.error_code not in NOT_REACHED]
         recorded, asked = Counter(record.model for record in reached), Counter(self.asked())
         if self.may_send_again:
-            assert recorded <= asked
+            assert recorded <= asked, (recorded, asked)
         else:
-            assert recorded == asked
+            assert recorded == asked, (recorded, asked)
         attempts: dict[str, list[int]] = defaultdict(list)
         for record in records:
             attempts[record.request_id].append(record.attempt)
