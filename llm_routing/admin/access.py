@@ -27,7 +27,7 @@ class ApiKeyAdmin(ConfigurationAdmin[ApiKey]):
     search_fields = ("name", "tenant", "prefix")
     readonly_fields = ("begins_with", "state", "created_at")
     ordering = ("name",)
-    actions: tuple[str, ...] = ("revoke",)
+    actions: tuple[str, ...] = ("revoke", "delete_selected")
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
         """A new key has a name, a tenant, a date, a deadline and rights; the rest follows."""
@@ -68,7 +68,7 @@ class ApiKeyAdmin(ConfigurationAdmin[ApiKey]):
         }
         return render(request, "llm_routing/admin/key_issued.html", context)
 
-    @admin.action(permissions=["change"], description=gettext_lazy("Revoke selected API keys"))
+    @admin.action(permissions=["switch"], description=gettext_lazy("Revoke selected API keys"))
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         """Refuses requests with these keys from now on."""
         self.switch(request, queryset, False, _("Revoked."))

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar, Generic, TypeVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
@@ -20,6 +21,7 @@ from llm_routing.models.version import ConfigurationModel, changes_made_by
 from .conflicts import EditConflictForm
 from .history import Timeline
 from .lookups import BoundedLookups
+from .permissions import ObjectPermissions, permission_of
 
 M = TypeVar("M", bound=Model)
 C = TypeVar("C", bound=ConfigurationModel)
@@ -38,8 +40,8 @@ def status(level: str, text: object) -> str:
     )
 
 
-class LLMAdmin(BoundedLookups, Generic[M], admin.ModelAdmin):  # type: ignore[type-arg]  # not at run time
-    """The look of our pages."""
+class LLMAdmin(BoundedLookups, Generic[M], ObjectPermissions, admin.ModelAdmin):  # type: ignore[type-arg]  # not at run time
+    """The look of our pages, and permissions for single rows."""
 
     class Media:
         css: ClassVar = {"all": ["llm_routing/admin.css"]}
@@ -51,7 +53,7 @@ class ConfigurationAdmin(LLMAdmin[C]):
     form = EditConflictForm
     change_form_template = "llm_routing/admin/change_form.html"
     change_list_template = "llm_routing/admin/change_list.html"
-    actions: tuple[str, ...] = ("activate", "deactivate")
+    actions: tuple[str, ...] = ("activate", "deactivate", "delete_selected")
     list_per_page = 50
 
     def get_urls(self) -> list[URLPattern]:
@@ -140,7 +142,7 @@ class ConfigurationAdmin(LLMAdmin[C]):
         )
 
     @admin.action(
-        permissions=["change"],
+        permissions=["switch"],
         description=gettext_lazy("Switch on selected %(verbose_name_plural)s"),
     )
     def activate(self, request: HttpRequest, queryset: QuerySet[C]) -> None:
@@ -148,17 +150,38 @@ class ConfigurationAdmin(LLMAdmin[C]):
         self.switch(request, queryset, True, _("Switched on."))
 
     @admin.action(
-        permissions=["change"],
+        permissions=["switch"],
         description=gettext_lazy("Switch off selected %(verbose_name_plural)s"),
     )
     def deactivate(self, request: HttpRequest, queryset: QuerySet[C]) -> None:
         """Switches rows off."""
         self.switch(request, queryset, False, _("Switched off."))
 
+    @admin.action(
+        permissions=["remove"],
+        description=gettext_lazy("Delete selected %(verbose_name_plural)s"),
+    )
+    def delete_selected(
+        self, request: HttpRequest, queryset: QuerySet[C]
+    ) -> TemplateResponse | None:
+        """As in Django, for the rows that the user may delete."""
+        rows = self.permitted(request, queryset, permission_of(self.model, "delete"))
+        return delete_selected(self, request, rows)
+
+    def has_remove_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may delete a row."""
+        return self.may_for_any(request, permission_of(self.model, "delete"))
+
+    def has_switch_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may switch a row on or off."""
+        return self.may_for_any(request, permission_of(self.model, "change"))
+
     def switch(
         self, request: HttpRequest, queryset: QuerySet[C], is_active: bool, message: str
     ) -> None:
-        """Sets `is_active` where it differs, with a row of history and one of the log for each."""
+        """Sets `is_active` where it differs, with a row of history and one of the log for each.
+        Rows that the user may not change are left out."""
+        queryset = self.permitted(request, queryset, permission_of(self.model, "change"))
         keys = [row.pk for row in queryset]
         rows = list(self.model.objects.filter(pk__in=keys, is_active=not is_active))
         changed = self.model.objects.filter(pk__in=[row.pk for row in rows])

@@ -14,6 +14,8 @@ from llm_routing.models import BreakerReport
 from .base import ReadOnlyAdmin, status
 from .usage import ProviderFilter
 
+RESET = "llm_routing.reset_breaker"
+
 
 @admin.register(BreakerReport)
 class BreakerReportAdmin(ReadOnlyAdmin[BreakerReport]):
@@ -38,15 +40,15 @@ class BreakerReportAdmin(ReadOnlyAdmin[BreakerReport]):
         return rows & open_breakers()
 
     def has_reset_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may reset breakers."""
-        return request.user.has_perm(f"{self.opts.app_label}.reset_breaker")
+        """Whether the user may reset a breaker."""
+        return self.may_for_any(request, RESET)
 
     @admin.action(
         permissions=["reset"], description=gettext_lazy("Reset selected circuit breakers")
     )
     def reset(self, request: HttpRequest, queryset: QuerySet[BreakerReport]) -> None:
         """Closes the selected breakers, in every process."""
-        rows = list(queryset)
+        rows = list(self.permitted(request, queryset, RESET))
         user = request.user.pk
         if rows and user is not None:
             LogEntry.objects.log_actions(user, rows, CHANGE, _("Reset."))

@@ -25,7 +25,11 @@ from llm_routing.vendors import VENDORS
 from .base import ConfigurationAdmin, status
 from .check_now import check_now
 from .last_24_hours import Last24HoursColumn
+from .permissions import may
 from .secret_forms import ProviderForm, hides_secrets
+
+CHECK = "llm_routing.check_health"
+DISCOVER = "llm_routing.discover_models"
 
 
 @admin.register(Provider)
@@ -90,7 +94,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
         form = super().get_form(request, obj, change, **kwargs)
         assert issubclass(form, ProviderForm), "it is made from `self.form`"
         name = f"{self.opts.app_label}.send_environment_keys"
-        form.may_send_environment_keys = request.user.has_perm(name)
+        form.may_send_environment_keys = may(request, name, obj)
         return form
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
@@ -125,14 +129,15 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
             self.message_user(request, hint, messages.WARNING)
 
     def has_discover_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may ask providers for their models and have them written."""
-        return request.user.has_perm(f"{self.opts.app_label}.discover_models")
+        """Whether the user may ask a provider for its models and have them written."""
+        return self.may_for_any(request, DISCOVER)
 
     @admin.action(
         permissions=["discover"], description=gettext_lazy("Discover models of selected providers")
     )
     def discover_models(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
         """Reads the providers' lists of models and shows what came of each."""
+        queryset = self.permitted(request, queryset, DISCOVER)
         rows, user = {row.name: row for row in queryset}, request.user.pk
         if not rows or user is None:
             return
@@ -161,15 +166,15 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
         return row.name, ""
 
     def has_check_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may check the health of providers, which asks them."""
-        return request.user.has_perm(f"{self.opts.app_label}.check_health")
+        """Whether the user may check the health of a provider, which asks it."""
+        return self.may_for_any(request, CHECK)
 
     @admin.action(
         permissions=["check"], description=gettext_lazy("Check health of selected providers now")
     )
     def check_health(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
         """Sweeps the providers and their models, and says what came of it."""
-        for level, text in check_now(request, queryset):
+        for level, text in check_now(request, self.permitted(request, queryset, CHECK)):
             self.message_user(request, text, level)
 
     def formfield_for_dbfield(

@@ -31,6 +31,7 @@ from .base import ConfigurationAdmin, status
 from .history import Timeline
 from .lookups import MAX_SEARCH_CHARACTERS, NUL
 from .models import model_state
+from .permissions import ParentPermissions
 from .reach import has_open_breaker, is_out, is_sandbox, reachable
 
 _IS_OUT = has_open_breaker("model__provider__name", "model__model_id")
@@ -96,7 +97,7 @@ class RouteTargetFormSet(forms.models.BaseInlineFormSet):  # type: ignore[type-a
             last = max(last, form.instance.position)
 
 
-class RouteTargetInline(admin.TabularInline):  # type: ignore[type-arg]  # not at run time
+class RouteTargetInline(ParentPermissions, admin.TabularInline):  # type: ignore[type-arg]  # not at run time
     """The targets of a route, in the order they are tried."""
 
     model = RouteTarget

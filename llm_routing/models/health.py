@@ -47,7 +47,6 @@ class HealthCheck(models.Model):
     class Meta:
         verbose_name = _("health check")
         verbose_name_plural = _("health checks")
-        permissions = (("check_health", _("Can check the health of providers now")),)
         ordering = ("-checked_at", "-id")
         indexes = (
             models.Index(fields=("-checked_at", "-id"), name="llm_health_checked"),

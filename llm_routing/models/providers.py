@@ -106,6 +106,7 @@ class Provider(ConfigurationModel):
         verbose_name_plural = _("providers")
         ordering = ("priority", "name")
         permissions = (
+            ("check_health", _("Can check the health of providers now")),
             ("discover_models", _("Can discover the models of providers")),
             ("send_environment_keys", _("Can have keys of the environment sent to any address")),
         )
