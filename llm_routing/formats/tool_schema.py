@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from llm_routing.core.codec import encode
 
+from .lenient import objects_of, strings_of
+
 COMBINATIONS: Final = ("anyOf", "oneOf", "allOf")
 _REFUSED_AT_TOP: Final = (*COMBINATIONS, "enum", "const", "not", "if", "then", "else")
 _MAX_LEVELS: Final = 16
@@ -85,7 +87,7 @@ class _Merged:
 
     def _add(self, schema: Mapping[str, Any], levels: int) -> None:
         """Adds what always holds: the schema's own properties, and those of its branches."""
-        required, properties = _strings(schema.get("required")), schema.get("properties")
+        required, properties = strings_of(schema.get("required")), schema.get("properties")
         found = properties if isinstance(properties, dict) else {}
         self._steps_left -= 1 + len(required) + len(found)
         if levels == 0 or (self._steps_left < 0 and schema is not self._root):
@@ -98,12 +100,12 @@ class _Merged:
         target = self._resolved(schema.get("$ref"))
         if target is not None:
             self._add(target, levels - 1)
-        for branch in _branches(schema, "allOf"):
+        for branch in objects_of(schema.get("allOf")):
             self._add(branch, levels - 1)
             if branch.keys() - _MERGED - set(COMBINATIONS) - {"$ref"}:
                 self._told.setdefault("allOf", self._root.get("allOf"))
         for name in ("anyOf", "oneOf"):
-            self._add_choice(_branches(schema, name), levels - 1)
+            self._add_choice(objects_of(schema.get(name)), levels - 1)
 
     def _add_choice(self, branches: Sequence[Mapping[str, Any]], levels: int) -> None:
         """Adds the properties of all branches, and requires those that every branch requires."""
@@ -140,17 +142,6 @@ class _Merged:
 
 def _is_choice(schema: Any) -> bool:
     return isinstance(schema, dict) and schema.keys() == {"anyOf"}
-
-
-def _branches(schema: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    branches = schema.get(name)
-    if not isinstance(branches, list):
-        return []
-    return [branch for branch in branches if isinstance(branch, dict)]
-
-
-def _strings(value: Any) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def _description(text: Any, told: Mapping[str, Any]) -> str:

@@ -118,10 +118,7 @@ class BaseLLMRouter(InProcessCalls):
     async def respond(self, request: LLMRequest, caller: Caller, request_id: str) -> LLMResponse:
         """The whole answer to a canonical request. Raises `LLMError`."""
         with self._measured(ChatOperation.name) as measured:
-            route_plan, request = self._plan_chat(request)
-            request = self._permitted(request, route_plan, measured)
-            thread_ids = ThreadIds(self._parts.cache_secret, caller.tenant)
-            route_plan, request = thread_ids.follow(route_plan, request)
+            route_plan, request, thread_ids = self._prepare_chat(request, caller, measured)
             call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
             rules = self._rules(request, route_plan, caller)
             operation = ChatOperation(request, request_id, self._now(), thread_ids)
@@ -133,10 +130,7 @@ class BaseLLMRouter(InProcessCalls):
     async def open(self, request: LLMRequest, caller: Caller, request_id: str) -> RoutedStream:
         """A stream whose first content has come. Raises `LLMError`."""
         with self._measured(ChatOperation.name) as measured:
-            route_plan, request = self._plan_chat(request)
-            request = self._permitted(request, route_plan, measured)
-            thread_ids = ThreadIds(self._parts.cache_secret, caller.tenant)
-            route_plan, request = thread_ids.follow(route_plan, request)
+            route_plan, request, thread_ids = self._prepare_chat(request, caller, measured)
             call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
             rules = self._rules(request, route_plan, caller)
             operation = ChatOperation(request, request_id, self._now(), thread_ids)
@@ -252,6 +246,16 @@ class BaseLLMRouter(InProcessCalls):
         address = Address(request.model, request.use_case, request.tier)
         route_plan = self._plan(address, Capability.CHAT, required_capabilities(request))
         return route_plan, with_route_defaults(request, route_plan.route)
+
+    def _prepare_chat(
+        self, request: LLMRequest, caller: Caller, measured: MeasuredRequest
+    ) -> tuple[RoutePlan, LLMRequest, ThreadIds]:
+        """Returns the plan of a chat request, the request as it may be sent, and the ids of its
+        tenant's threads. Raises `LLMError`."""
+        route_plan, request = self._plan_chat(request)
+        request = self._permitted(request, route_plan, measured)
+        thread_ids = ThreadIds(self._parts.cache_secret, caller.tenant)
+        return *thread_ids.follow(route_plan, request), thread_ids
 
     def _permitted(
         self, request: RequestT, route_plan: RoutePlan, measured: MeasuredRequest

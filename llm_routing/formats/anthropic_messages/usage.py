@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from llm_routing.core.types import Usage
+from llm_routing.formats.lenient import objects_of
 from llm_routing.formats.usage import read_count
 
 Counts = Mapping[str, int]
@@ -41,7 +42,7 @@ def merged_counts(counts: Counts, usage: Any) -> Counts:
         found = {name: count for name in names if (count := _count(usage, name)) is not None}
         if not merged or any(found.values()):
             merged.update(found)
-    beside = [each for each in _objects(usage.get("iterations")) if each.get("type") in _BESIDE]
+    beside = [each for each in objects_of(usage.get("iterations")) if each.get("type") in _BESIDE]
     if beside:
         for name in (*_INPUT, *_OUTPUT):
             merged[f"beside.{name}"] = sum(_count(each, name) or 0 for each in beside)
@@ -57,10 +58,6 @@ def _count(usage: Mapping[str, Any], path: str) -> int | None:
     owner, _, name = path.rpartition(".")
     counts = usage.get(owner) if owner else usage
     return read_count(counts.get(name)) if isinstance(counts, dict) else None
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def read_usage(counts: Counts) -> Usage | None:

@@ -27,6 +27,7 @@ from llm_routing.core.events import (
 from llm_routing.core.unicode import repair_strings
 from llm_routing.formats.base import NO_DEFAULTS, AnswerDefaults
 from llm_routing.formats.event_stream import EventStreamParser, decoded_event, may_contain_content
+from llm_routing.formats.lenient import text_of
 from llm_routing.formats.names import OPENAI_CHAT
 from llm_routing.formats.sse import ServerSentEvent, encode_event
 from llm_routing.formats.tool_ids import signature_in, with_signature
@@ -34,7 +35,7 @@ from llm_routing.formats.usage import repair_usage
 
 from .errors import error_in_answer
 from .repair import ChunkRepair, made_call_id, unreadable
-from .response import decode_answer, is_error, read_finish_reason, read_text, repair_finish, text_of
+from .response import decode_answer, is_error, read_finish_reason, read_text, repair_finish
 from .usage import read_usage, read_vendor_cost
 
 _DONE = b"[DONE]"

@@ -30,6 +30,7 @@ from llm_routing.core.types import (
     Usage,
 )
 from llm_routing.formats.base import MAX_ANSWER_PARTS, NO_DEFAULTS, AnswerDefaults
+from llm_routing.formats.lenient import text_of
 from llm_routing.formats.names import OPENAI_CHAT
 from llm_routing.formats.tool_arguments import arguments_exceed
 from llm_routing.formats.tool_ids import signature_in, split_signature, with_signature
@@ -273,16 +274,6 @@ def read_finish_reason(choice: Mapping[str, Any], calls_tools: bool) -> FinishRe
         )
     finish = _FINISH_REASONS.get(reason, FinishReason.STOP)
     return FinishReason.TOOL_CALLS if calls_tools and finish is FinishReason.STOP else finish
-
-
-def text_of(value: Any) -> str:
-    """Returns the string, or an empty one for anything else."""
-    return value if isinstance(value, str) else ""
-
-
-def objects_of(value: Any) -> list[dict[str, Any]]:
-    """Returns the objects of an array, or an empty list for anything else."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def call_id_for_caller(call_id: str) -> str:

@@ -13,8 +13,9 @@ from llm_routing.core.embeddings import EmbeddingRequest, EmbeddingResponse, Emb
 from llm_routing.core.errors import MalformedAnswer
 from llm_routing.core.json_size import EMBEDDING_LIMITS
 from llm_routing.core.types import Usage
+from llm_routing.formats.lenient import objects_of, text_of
 from llm_routing.formats.names import OPENAI_EMBEDDINGS
-from llm_routing.formats.openai_chat.response import decode_answer, objects_of, text_of
+from llm_routing.formats.openai_chat.response import decode_answer
 from llm_routing.formats.openai_chat.usage import has_token_counts, read_vendor_cost
 from llm_routing.formats.usage import count_of, repair_usage
 
