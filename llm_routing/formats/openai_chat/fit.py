@@ -153,6 +153,9 @@ class _Fit:
         choice = body.get("tool_choice")
         if isinstance(choice, dict):
             body["tool_choice"] = self._choice(choice)
+        elif choice == "any":
+            # Mistral's callers write this; its API accepts both.
+            body["tool_choice"] = "required"
         body["tools"] = [self._tool(tool) for tool in body["tools"]]
 
     def _choice(self, choice: Mapping[str, Any]) -> Any:

@@ -97,6 +97,9 @@ class _Fit:
             if has_value(part["cache_control"]):
                 self._ignored.append("cache_control")
             part = {name: value for name, value in part.items() if name != "cache_control"}
+        if part.get("type") == "image_url" and isinstance(part.get("image_url"), str):
+            # Some clients, such as Mistral's, write the URL without the object around it.
+            part = {**part, "image_url": {"url": part["image_url"]}}
         types = self._quirks.part_types
         if types is None:
             return part

@@ -50,6 +50,8 @@ _CHOICE_MODES: Final[Mapping[str, ToolChoiceMode]] = {
     "auto": ToolChoiceMode.AUTO,
     "none": ToolChoiceMode.NONE,
     "required": ToolChoiceMode.REQUIRED,
+    # Mistral: https://docs.mistral.ai/api/endpoint/chat
+    "any": ToolChoiceMode.REQUIRED,
 }
 _ANSWER_FORMATS: Final = tuple(kind.value for kind in AnswerFormat)
 

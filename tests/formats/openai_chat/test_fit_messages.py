@@ -127,6 +127,15 @@ class TestParts:
         with pytest.raises(UnsupportedRequest):
             sent(OPENAI, target(vendor), messages=[{"role": "user", "content": [FILE]}])
 
+    @pytest.mark.parametrize("vendor", ["openai", "mistral", "vllm"])
+    def test_an_image_that_is_only_a_url_gets_the_object_of_openai(self, vendor: str) -> None:
+        part = {"type": "image_url", "image_url": "https://x/y.png"}
+
+        body, _ = sent(OPENAI, target(vendor), messages=[{"role": "user", "content": [part]}])
+
+        (written,) = body["messages"][0]["content"]
+        assert written == {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
+
     def test_mistral_has_a_part_of_its_own_for_documents(self) -> None:
         unnamed = {"type": "file", "file": {"file_data": FILE["file"]["file_data"]}}
 

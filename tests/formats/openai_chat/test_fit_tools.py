@@ -144,6 +144,12 @@ class TestNames:
 
         assert body.keys() == {"model", "messages"}
 
+    @pytest.mark.parametrize("vendor", ["openai", "mistral", "vllm"])
+    def test_any_tool_is_written_as_openai_writes_it(self, vendor: str) -> None:
+        body, _ = sent(OPENAI, target(vendor), tools=[function()], tool_choice="any")
+
+        assert body["tool_choice"] == "required"
+
     def test_openai_itself_takes_the_choice(self) -> None:
         allowed = [
             {"type": "function", "function": {"name": LONG}},

@@ -161,7 +161,7 @@ def test_no_limit_in_the_words_of_vllm_is_no_top_k() -> None:
         ({"tools": [{"function": {"name": "f"}}]}, "tools.0.type"),
         ({"tools": [{"type": "function"}]}, "tools.0.function"),
         ({"tools": [{"type": "function", "function": {}}]}, "tools.0.function.name"),
-        ({"tool_choice": "any"}, "tool_choice"),
+        ({"tool_choice": "some"}, "tool_choice"),
         ({"tool_choice": {"type": "allowed"}}, "tool_choice.type"),
         ({"tool_choice": {"type": "function"}}, "tool_choice.function"),
         ({"response_format": {}}, "response_format.type"),
@@ -200,6 +200,7 @@ def test_tools_are_functions_or_of_this_format_alone() -> None:
         ("auto", ToolChoice(ToolChoiceMode.AUTO)),
         ("none", ToolChoice(ToolChoiceMode.NONE)),
         ("required", ToolChoice(ToolChoiceMode.REQUIRED)),
+        ("any", ToolChoice(ToolChoiceMode.REQUIRED)),
         (
             {"type": "function", "function": {"name": "weather"}},
             ToolChoice(ToolChoiceMode.NAMED, "weather"),
