@@ -56,7 +56,11 @@ def gateway(directory: Path, upstream: str) -> Iterator[Gateway]:
 
 def passes(suite: Suite, upstream: str, server: Gateway, venv: Path) -> bool:
     """Whether the suite's tests pass through the gateway, with the refusals that are expected."""
-    (sdist,) = (venv / "sdists").glob(f"{suite.distribution.replace('-', '_')}-*/")
+    if suite.is_ours:
+        directory, files = ROOT / "tests/sdks/clients", suite.files
+    else:
+        (directory,) = (venv / "sdists").glob(f"{suite.distribution.replace('-', '_')}-*/")
+        files = tuple(f"tests/api_resources/{path}" for path in suite.files)
     refusals = [asdict(refusal) for refusal in refusals_of(suite.distribution, upstream)]
     env: Mapping[str, str] = {
         "PATH": os.environ["PATH"],
@@ -66,10 +70,9 @@ def passes(suite: Suite, upstream: str, server: Gateway, venv: Path) -> bool:
         KEY_VARIABLE: server.key,
         REFUSALS_VARIABLE: json.dumps(refusals),
     }
-    command = [str(venv / "bin/python"), "-m", "pytest", "-p", "gateway_plugin", "-n", "0", "-q"]
-    command += ["-p", "no:cacheprovider"]
-    command += [f"tests/api_resources/{path}" for path in suite.files]
-    return subprocess.run(command, cwd=sdist, env=env, check=False).returncode == 0
+    command = [str(venv / "bin/python"), "-m", "pytest", "-p", "gateway_plugin", "-n", "0"]
+    command += ["-p", "no:cacheprovider", "--durations-min=10", *files]
+    return subprocess.run(command, cwd=directory, env=env, check=False).returncode == 0
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class Refusal:
     """What a test gets instead of the answer that it asks for."""
 
     test: str
-    """The end of the file's path, `::` and the function, with every client of the suite."""
+    """The file, `::` and the function."""
     status: int | None
     """The status of the error; `None` if it is the client that refuses the answer."""
     text: str
@@ -40,7 +40,7 @@ class Refusal:
         path, _, function = self.test.partition("::")
         name, _, variant = item.name.rstrip("]").partition("[")
         return (
-            item.nodeid.partition("::")[0].endswith(f"api_resources/{path}")
+            item.nodeid.partition("::")[0] in (path, f"tests/api_resources/{path}")
             and name == function
             and (not self.variants or variant in self.variants)
         )

@@ -15,6 +15,8 @@ class Suite:
     chat_models: tuple[str, ...]
     """The names that the tests send as `model`; the gateway gets an alias for each."""
     embedding_models: tuple[str, ...] = ()
+    is_ours: bool = False
+    """The client brings no tests of the API; `files` are below `tests/sdks/clients`."""
 
 
 SUITES = (
@@ -39,6 +41,14 @@ SUITES = (
             "claude-sonnet-4-5",
             "claude-sonnet-4-5-20250929",
         ),
+    ),
+    Suite(
+        "mistralai",
+        "",
+        ("mistralai_client.py",),
+        chat_models=("mistral-large-latest",),
+        embedding_models=("mistral-embed",),
+        is_ours=True,
     ),
     Suite(
         "cerebras-cloud-sdk",
