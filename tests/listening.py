@@ -11,8 +11,8 @@ CLOSE_SECONDS = 1.0
 
 @asynccontextmanager
 async def listening(serve: Serve, certificate: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """The port of 127.0.0.1 at which `serve` is called for each connection. At the end they are
-    all over and closed, so that nothing of them is left to the event loop."""
+    """Yields the port of 127.0.0.1 at which `serve` is called for each connection. At the end all
+    connections are closed, so that nothing of them is left in the event loop."""
     connections: list[asyncio.Task[None]] = []
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -20,8 +20,8 @@ async def listening(serve: Serve, certificate: ssl.SSLContext | None = None) -> 
         assert task is not None
         connections.append(task)
         try:
-            # asyncio's own callback would fail over a task that was cancelled.
-            with suppress(asyncio.CancelledError, ConnectionError):
+            # asyncio's own callback fails for a cancelled task. The client may leave at any time.
+            with suppress(asyncio.CancelledError, asyncio.IncompleteReadError, ConnectionError):
                 await serve(reader, writer)
         finally:
             writer.close()

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from llm_routing import close_routers
-from llm_routing.backends.http.transport import AiohttpAnswer
+from llm_routing.backends.http.transport import AiohttpUpstreamResponse
 from llm_routing.models import UsageRecord
 from llm_routing.sandbox import Outcome
 
@@ -28,14 +28,14 @@ async def test_who_does_not_read_is_cut_and_the_upstream_with_it(
 ) -> None:
     caplog.set_level(logging.CRITICAL, "uvicorn.error")
     fetched: list[int] = []
-    next_chunk = AiohttpAnswer.next_chunk
+    next_chunk = AiohttpUpstreamResponse.next_chunk
 
-    async def counted(self: AiohttpAnswer) -> bytes:
+    async def counted(self: AiohttpUpstreamResponse) -> bytes:
         chunk = await next_chunk(self)
         fetched.append(len(chunk))
         return chunk
 
-    monkeypatch.setattr(AiohttpAnswer, "next_chunk", counted)
+    monkeypatch.setattr(AiohttpUpstreamResponse, "next_chunk", counted)
     await configure(monkeypatch, write_timeout=0.5)
     async with calling(gateway, LONG, path) as caller:
         await caller.read_until(b"data:")

@@ -1,4 +1,4 @@
-"""Which HTTP proxy a provider is reached through, as settings and the environment say."""
+"""Chooses the HTTP proxy to a provider, by the settings and the environment."""
 
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -7,16 +7,16 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """Proxies by the scheme of the provider's address, as URLs that may hold a password; empty
-    where there is none. `bypass` lists names that are connected to directly, as in NO_PROXY."""
+    """Proxies by the scheme of the provider's address: URLs that may hold a password, or empty.
+    `bypass` lists names that are connected to directly, as in NO_PROXY."""
 
     http: str = field(default="", repr=False)
     https: str = field(default="", repr=False)
     bypass: str = ""
 
     def for_origin(self, origin: str) -> str:
-        """The proxy for `scheme://host:port`; empty where it is connected to directly. Raises
-        `ValueError` for what is no URL."""
+        """Returns the proxy for `scheme://host:port`, empty for a direct connection. Raises
+        `ValueError` if `origin` is not a URL."""
         if not (self.http or self.https):
             return ""
         parts = urlsplit(origin)

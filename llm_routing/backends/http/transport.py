@@ -1,18 +1,17 @@
-"""The hot path's HTTP client: aiohttp, one connection pool for each provider and event loop.
+"""The HTTP client for providers: aiohttp, with one pool for each provider and event loop.
 
-What an answer means is the wire formats' business; this file moves bytes and names failures.
+It moves bytes and names failures; wire formats read the bytes.
 """
 
 import asyncio
-import io
+import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from weakref import WeakKeyDictionary, WeakSet
 
 import aiohttp
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from llm_routing.core.addresses import Network, check_base_url
 from llm_routing.core.errors import (
@@ -30,19 +29,22 @@ from llm_routing.core.errors import (
 from llm_routing.core.ports import no_op
 from llm_routing.core.timers import running_loop
 
-from .direct import AiohttpResponse, Response, Use
-from .pool import Destination, Pool, current_use
+from .aiohttp_internals.versions import problems
+from .connection_use import ConnectionUse
+from .pool import Destination, Pool
 from .proxies import Proxies
+from .responses import NOT_HTTP, Response
 
-LARGE_BODY = 2**20
+logger = logging.getLogger(__name__)
+
 CLOSE_SECONDS = 5.0
 STALE_SECONDS = 2.0
-"""A server that closed an idle connection as we sent is heard of within a round trip; one that
-hangs up later has worked on the request, and may bill it."""
+"""If a server closes an idle connection while a request is sent, that is noticed within a round
+trip. A server that hangs up later has worked on the request, and may bill it."""
 
 
-class AiohttpAnswer:
-    """`core.ports.UpstreamResponse` over a response."""
+class AiohttpUpstreamResponse:
+    """`core.ports.UpstreamResponse` over a `Response`."""
 
     __slots__ = ("_pool", "_response", "status")
 
@@ -57,12 +59,11 @@ class AiohttpAnswer:
         return self._response.headers
 
     async def read(self, max_bytes: int) -> bytes:
-        """The whole body; see `core.ports.UpstreamResponse`."""
+        """Returns the whole body; see `core.ports.UpstreamResponse`."""
         whole = self._response.whole(max_bytes)
         if whole is not None:
-            # It has come along with its head.
             return whole
-        # Not a list of chunks: one of a single byte takes forty.
+        # Not a list of chunks: a chunk of a single byte takes 40 bytes of memory.
         body = bytearray()
         while chunk := await self.next_chunk():
             if len(body) + len(chunk) > max_bytes:
@@ -71,30 +72,34 @@ class AiohttpAnswer:
         return bytes(body)
 
     async def next_chunk(self) -> bytes:
-        """The bytes that have come; see `core.ports.UpstreamResponse`."""
+        """Returns the bytes received so far; see `core.ports.UpstreamResponse`."""
         try:
             return await self._response.next_chunk()
-        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            raise _during_answer(error) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ConnectionLost(
+                "The provider cut the connection in the middle of its answer."
+            ) from error
 
     async def aclose(self) -> None:
-        """A connection whose answer was read to its end is already back in its pool."""
+        """Drops the connection, unless the response is complete: then it is back in its pool."""
         self._response.close()
         pool, self._pool = self._pool, None
-        if pool is not None and pool.leave():
+        if pool is not None and pool.release():
             await pool.close()
 
 
 class AiohttpTransport:
     """`core.ports.Transport` over aiohttp.
 
-    An address is checked against `allowed_networks` as the socket to it is made, so neither a
-    literal, nor a redirect, nor a name that changes its mind leads elsewhere. Behind a proxy the
-    literal addresses are checked; a name is resolved by the proxy, which has to guard its network.
+    Each address is checked against `allowed_networks` when a socket to it is made, so neither a
+    literal address, a redirect nor a name that changes its address leads elsewhere. With a proxy
+    only literal addresses are checked: the proxy resolves names, and has to guard its network.
 
-    A provider's pool is replaced when it is asked for at another address or size; the old one
-    closes when nothing uses it. `on_forbidden` is called with the provider and the reason when an
-    address is refused.
+    A provider's pool is replaced if its address or size changes; the old pool closes when it is not
+    in use any more. `on_forbidden` is called with the provider and the reason when an address is
+    refused. With a release of aiohttp whose internals are not known, aiohttp's own client sends
+    each request over a new connection, and only the deadline ends a response with endless interim
+    responses or broken chunks.
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class AiohttpTransport:
         self._allowed_networks = tuple(allowed_networks)
         self._proxies = proxies
         self._on_forbidden = on_forbidden
+        self._make_pool = _pool_class()
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = WeakKeyDictionary()
 
     async def send(
@@ -122,29 +128,29 @@ class AiohttpTransport:
         connect_timeout: float,
         max_connections: int | None,
         on_connected: Callable[[], None] = no_op,
-    ) -> AiohttpAnswer:
-        """The answer, once its head has come; see `core.ports.Transport`.
+    ) -> AiohttpUpstreamResponse:
+        """Returns the response once its head was received; see `core.ports.Transport`.
 
-        Where a connection turns out to have been closed while it was idle, the request is sent
-        again at once over a new one, if that repeats nothing (RFC 9110 section 9.2.2): it is a GET,
-        or nobody can have read a byte of it.
+        If the connection was closed while it was idle, the request is sent again at once over a new
+        one, provided that it is a GET or nobody can have read a byte of it (RFC 9110 section
+        9.2.2).
         """
         limit = max_connections or self._pool_size
         pool = self._pool(provider, url, limit) or await self._new_pool(provider, url, limit)
-        pool.enter()
+        pool.acquire()
         try:
             response = await self._request(
                 pool, method, url, headers, body, connect_timeout, on_connected
             )
         except BaseException as error:
-            if pool.leave():
+            if pool.release():
                 await pool.close()
             if isinstance(error, AddressForbidden) and self._on_forbidden is not None:
                 self._on_forbidden(provider, error.message)
-            if isinstance(error, aiohttp.ClientError | HttpProcessingError | OSError | ValueError):
-                raise _before_answer(error) from error
+            if isinstance(error, aiohttp.ClientError | OSError | ValueError):
+                raise _error_before_response(error) from error
             raise
-        return AiohttpAnswer(response, pool)
+        return AiohttpUpstreamResponse(response, pool)
 
     async def _request(
         self,
@@ -156,10 +162,10 @@ class AiohttpTransport:
         connect_timeout: float,
         on_connected: Callable[[], None],
     ) -> Response:
-        use = Use(wants_new=False, on_connected=on_connected)
+        use = ConnectionUse(wants_new=False, on_connected=on_connected)
         began = time.monotonic()
         try:
-            return await self._once(pool, method, url, headers, body, connect_timeout, use)
+            return await pool.send(method, url, headers, body, connect_timeout, use)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ConnectionError):
@@ -167,47 +173,11 @@ class AiohttpTransport:
             may_repeat = method == "GET" or use.is_unread
             if not use.was_stale or not may_repeat or is_late or pool.is_closed:
                 raise
-        use = Use(wants_new=True, on_connected=no_op)
-        return await self._once(pool, method, url, headers, body, connect_timeout, use)
-
-    def _once(
-        self,
-        pool: Pool,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        connect_timeout: float,
-        use: Use,
-    ) -> Awaitable[Response]:
-        timeout = pool.timeout(connect_timeout)
-        direction = pool.direction(method, url) if len(body) < LARGE_BODY else None
-        if direction is not None:
-            return direction.send(headers, body, timeout, use)
-        # aiohttp writes a file in chunks, but the bytes of an image at one go.
-        data = (body or None) if len(body) < LARGE_BODY else io.BytesIO(body)
-        return self._by_client(pool, method, url, headers, data, timeout, use)
-
-    async def _by_client(
-        self,
-        pool: Pool,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        data: bytes | io.BytesIO | None,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # aiohttp's own
-        use: Use,
-    ) -> Response:
-        current_use.set(use)
-        client = pool.client()
-        with pool.waiting():
-            response = await client.request(
-                method, url, headers=headers, data=data, allow_redirects=False, timeout=timeout
-            )
-        return AiohttpResponse(response.status, response.headers, response.content, response.close)
+        use = ConnectionUse(wants_new=True, on_connected=no_op)
+        return await pool.send(method, url, headers, body, connect_timeout, use)
 
     async def aclose(self) -> None:
-        """Closes every connection, in the event loop that each belongs to."""
+        """Closes all connections, each in its own event loop."""
         here = asyncio.get_running_loop()
         for loop, pools in list(self._pools.items()):
             self._pools.pop(loop, None)
@@ -215,22 +185,23 @@ class AiohttpTransport:
                 await pools.close()
             elif loop.is_running():
                 closing = asyncio.run_coroutine_threadsafe(pools.close(), loop)
-                # That loop may end before it comes to it.
+                # That loop may end before it runs this.
                 with suppress(TimeoutError):
                     await asyncio.wait_for(asyncio.wrap_future(closing), CLOSE_SECONDS)
 
     def _pool(self, provider: str, url: str, limit: int) -> Pool | None:
-        """The provider's pool, where it is for such requests."""
+        """Returns the provider's pool; None if it has none for such requests."""
         pools = self._pools.get(running_loop())
         pool = None if pools is None else pools.current.get(provider)
-        return pool if pool is not None and pool.leads_to(url, limit) else None
+        return pool if pool is not None and pool.serves(url, limit) else None
 
     async def _new_pool(self, provider: str, url: str, limit: int) -> Pool:
-        """A pool in place of the one there is, unless somebody else is quicker."""
+        """Replaces the provider's pool, unless another request does so meanwhile."""
         pools = self._pools.setdefault(asyncio.get_running_loop(), _Pools())
         while (pool := self._pool(provider, url, limit)) is None:
             origin = "/".join(url.split("/", 3)[:3])
-            new = Pool(Destination(origin, self._proxy(origin), limit), self._allowed_networks)
+            destination = Destination(origin, self._proxy(origin), limit)
+            new = self._make_pool(destination, self._allowed_networks)
             await pools.replace(provider, new)
         return pool
 
@@ -248,7 +219,7 @@ class AiohttpTransport:
 
 
 class _Pools:
-    """The pools of one event loop: by provider those in use, beside them those that are retired."""
+    """The pools of one event loop: the current ones by provider, and the retired ones."""
 
     def __init__(self) -> None:
         self.current: dict[str, Pool] = {}
@@ -266,7 +237,17 @@ class _Pools:
             await pool.close()
 
 
-def _before_answer(error: Exception) -> UpstreamError:
+def _pool_class() -> type[Pool]:
+    if found := problems():
+        logger.warning("Requests go through aiohttp's own client: %s.", "; ".join(found))
+        return Pool
+    # With other releases of aiohttp this may not even import.
+    from .aiohttp_internals.pool import DirectPool
+
+    return DirectPool
+
+
+def _error_before_response(error: Exception) -> UpstreamError:
     match error:
         case aiohttp.ClientProxyConnectionError():
             return ConnectionFailed("No connection to the HTTP proxy.")
@@ -277,7 +258,7 @@ def _before_answer(error: Exception) -> UpstreamError:
         case aiohttp.ClientConnectorDNSError():
             return NameResolutionFailed("The provider's name has no address.")
         case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
-            return CertificateRejected("The provider's certificate is not to be trusted.")
+            return CertificateRejected("The provider's certificate is not trusted.")
         case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
             return TLSFailed("No TLS connection to the provider.")
         case aiohttp.ConnectionTimeoutError() | aiohttp.ServerTimeoutError():
@@ -289,11 +270,4 @@ def _before_answer(error: Exception) -> UpstreamError:
         case aiohttp.ClientConnectionError() | OSError():
             return ConnectionLost("The provider closed the connection before it answered.")
         case _:
-            return MalformedAnswer("The provider's answer is not HTTP.")
-
-
-def _during_answer(error: Exception) -> UpstreamError:
-    undecodable = (HttpProcessingError, ContentEncodingError)
-    if isinstance(error, undecodable) or isinstance(error.__cause__, ContentEncodingError):
-        return MalformedAnswer("The provider's answer cannot be decoded.")
-    return ConnectionLost("The provider cut the connection in the middle of its answer.")
+            return MalformedAnswer(NOT_HTTP)

@@ -15,9 +15,7 @@ from llm_routing.conf import load
 from llm_routing.core.errors import AddressForbidden, CertificateRejected, ConnectionFailed
 from tests.listening import listening
 
-from .test_transport import LOOPBACK, Upstream, ask, certificate, plain, running
-
-__all__ = ["certificate"]
+from .servers import LOOPBACK, Upstream, ask, plain, running
 
 PASSWORD = "p4ssw0rd"
 

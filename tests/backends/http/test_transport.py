@@ -1,21 +1,14 @@
-"""Transports over real sockets: bytes arrive as they came, and every failure has its name."""
+"""The HTTP transport over real sockets: what arrives, and how each failure is named."""
 
 import asyncio
 import gzip
-import ipaddress
-import socket
 import ssl
-import struct
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from llm_routing.backends.http import direct as http_direct
-from llm_routing.backends.http import pool as http_pool
+from llm_routing.backends.http.aiohttp_internals import requests
+from llm_routing.backends.http.aiohttp_internals.connections import TrackedConnection
 from llm_routing.backends.http.transport import AiohttpTransport
 from llm_routing.core.errors import (
     AddressForbidden,
@@ -28,159 +21,20 @@ from llm_routing.core.errors import (
     TLSFailed,
     UpstreamError,
 )
-from llm_routing.core.ports import UpstreamResponse
 from tests.listening import listening
-from tests.tls import self_signed
 
-LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
-
-UpstreamT = TypeVar("UpstreamT", bound="Upstream")
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Upstream:
-    """A scripted server: every connection is counted, every request read whole."""
-
-    def __init__(self, answer: bytes, *, then_close: bool = False, hold: bool = False) -> None:
-        self.answer = answer
-        self.then_close = then_close
-        self.hold = hold
-        self.connections = 0
-        self.requests: list[bytes] = []
-        self.url = ""
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while True:
-                self.requests.append(await read_request(reader))
-                writer.write(self.answer)
-                await writer.drain()
-                if self.hold:
-                    await reader.read()
-                if self.then_close:
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-
-class Fickle(Upstream):
-    """Answers once on a connection, and ends it when it is asked again: what a client meets when
-    its request crosses the end of an idle connection. `last_words` come before the end."""
-
-    def __init__(self, answer: bytes, *, ending: str = "closed", last_words: bytes = b"") -> None:
-        super().__init__(answer)
-        self.ending = ending
-        self.last_words = last_words
-        self.drops_new = False
-        self.dropped = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            if not self.drops_new:
-                self.requests.append(await read_request(reader))
-                writer.write(self.answer)
-                await writer.drain()
-            await reader.readuntil(b"\r\n\r\n")
-            self.dropped += 1
-            writer.write(self.last_words)
-            await writer.drain()
-            if self.ending == "reset":
-                at_once = struct.pack("ii", 1, 0)
-                writer.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, at_once
-                )
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-
-async def read_request(reader: asyncio.StreamReader) -> bytes:
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = 0
-    for line in head.split(b"\r\n"):
-        if line.lower().startswith(b"content-length:"):
-            length = int(line.split(b":")[1])
-    return head + await reader.readexactly(length)
-
-
-def sockets() -> int:
-    """How many sockets this process has open."""
-    found = 0
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            found += str(entry.readlink()).startswith("socket:")
-        except FileNotFoundError:
-            continue  # the directory's own
-    return found
-
-
-async def settled(condition: Callable[[], bool]) -> None:
-    """Returns once it is so: an end needs a moment to reach the other side."""
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def running(
-    upstream: UpstreamT, certificate: ssl.SSLContext | None = None
-) -> AsyncIterator[UpstreamT]:
-    async with listening(upstream.serve, certificate) as port:
-        upstream.url = f"{'https' if certificate else 'http'}://127.0.0.1:{port}"
-        yield upstream
-
-
-@pytest.fixture
-async def transport() -> AsyncIterator[AiohttpTransport]:
-    transport = AiohttpTransport(pool_size=10, allowed_networks=LOOPBACK)
-    yield transport
-    await transport.aclose()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """A server's side of TLS, with a certificate that it has signed itself."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(self_signed(tmp_path_factory.mktemp("tls")))
-    return context
-
-
-async def ask(
-    transport: AiohttpTransport,
-    url: str,
-    provider: str = "p",
-    *,
-    method: str = "POST",
-    body: bytes = b'{"a":1}',
-    max_connections: int | None = None,
-) -> UpstreamResponse:
-    return await transport.send(
-        provider,
-        method,
-        url,
-        {"Content-Type": "application/json", "Authorization": "Bearer k"},
-        body,
-        connect_timeout=5,
-        max_connections=max_connections,
-    )
-
-
-async def ask_and_read(transport: AiohttpTransport, url: str) -> bytes:
-    answer = await ask(transport, url)
-    try:
-        return await answer.read(1000)
-    finally:
-        await answer.aclose()
-
-
-def plain(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> bytes:
-    lines = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *headers]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+from .conftest import RequestPath, direct_only
+from .servers import (
+    LOOPBACK,
+    Upstream,
+    ask,
+    ask_and_read,
+    plain,
+    read_request,
+    running,
+    settled,
+    sockets,
+)
 
 
 async def test_a_request_arrives_as_it_was_given_and_its_answer_comes_back_whole(
@@ -199,14 +53,15 @@ async def test_a_request_arrives_as_it_was_given_and_its_answer_comes_back_whole
     assert b"Cookie" not in request
 
 
+@direct_only
 async def test_what_is_asked_in_one_turn_of_the_loop_is_sent_in_one_go(
     transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that a server that sleeps is woken once."""
     seen: list[str] = []
-    expect, write = http_pool._Protocol.expect, http_direct._write
+    expect, write = TrackedConnection.expect, requests.write_request
 
-    def expected(self: http_pool._Protocol, incoming: Any) -> bool:
+    def expected(self: TrackedConnection, incoming: Any) -> bool:
         seen.append("asked")
         return expect(self, incoming)
 
@@ -216,8 +71,8 @@ async def test_what_is_asked_in_one_turn_of_the_loop_is_sent_in_one_go(
 
     async with running(Upstream(plain(b"hello"))) as upstream:
         await asyncio.gather(*(ask_and_read(transport, upstream.url) for _ in range(3)))
-        monkeypatch.setattr(http_pool._Protocol, "expect", expected)
-        monkeypatch.setattr(http_direct, "_write", written)
+        monkeypatch.setattr(TrackedConnection, "expect", expected)
+        monkeypatch.setattr(requests, "write_request", written)
         await asyncio.gather(*(ask_and_read(transport, upstream.url) for _ in range(3)))
     assert seen == ["asked"] * 3 + ["sent"] * 3
     assert len(upstream.requests) == 6
@@ -239,6 +94,7 @@ async def test_a_transport_that_closes_in_the_turn_of_a_request_sends_nothing_of
     assert not faults
 
 
+@direct_only
 async def test_connections_are_reused_and_each_provider_has_its_own(
     transport: AiohttpTransport,
 ) -> None:
@@ -334,7 +190,9 @@ async def test_broken_chunks_are_no_answer(transport: AiohttpTransport) -> None:
             await ask_and_read(transport, upstream.url)
 
 
+@direct_only
 async def test_interim_answers_without_end_are_no_answer(transport: AiohttpTransport) -> None:
+    """aiohttp's client reads on until the deadline of the request."""
     interim = b"HTTP/1.1 100 Continue\r\n\r\n" * 50_000
     async with running(Upstream(interim, hold=True)) as upstream:
         with pytest.raises(MalformedAnswer):
@@ -353,6 +211,7 @@ async def test_a_large_answer_that_comes_along_with_its_head_is_read(
             await answer.aclose()
 
 
+@direct_only
 async def test_chunks_that_break_while_they_are_read_are_no_answer(
     transport: AiohttpTransport,
 ) -> None:
@@ -416,7 +275,7 @@ async def test_a_provider_that_hangs_takes_no_connection_of_another(
 
 
 async def test_a_new_limit_or_address_is_in_use_at_once_and_the_old_pool_closes_when_idle(
-    transport: AiohttpTransport,
+    transport: AiohttpTransport, request_path: RequestPath
 ) -> None:
     endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with running(Upstream(endless, hold=True)) as old, running(Upstream(plain(b"x"))) as new:
@@ -430,9 +289,12 @@ async def test_a_new_limit_or_address_is_in_use_at_once_and_the_old_pool_closes_
         assert await another.next_chunk() == b"hello"
         await another.aclose()
         await streaming.aclose()
-        await settled(lambda: sockets() == before + 2)  # both ends of the one that is kept
+        # Both ends of the idle connection to the new address.
+        idle = 2 if request_path is RequestPath.DIRECT else 0
+        await settled(lambda: sockets() == before + idle)
 
 
+@direct_only
 async def test_closing_leaves_no_socket_open(transport: AiohttpTransport) -> None:
     async with running(Upstream(plain(b"x"))) as upstream:
         before = sockets()
@@ -443,112 +305,6 @@ async def test_closing_leaves_no_socket_open(transport: AiohttpTransport) -> Non
         assert sockets() == before + 6
         await transport.aclose()
         await settled(lambda: sockets() == before)
-
-
-class Crossing:
-    """Closes each connection after one answer, at the moment at which the next request is on its
-    way: its client learns of it after having written. In a thread, beside the client's loop."""
-
-    def __init__(self) -> None:
-        self.closes = threading.Event()
-        self.has_closed = threading.Event()
-        self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1/x"
-
-    def __enter__(self) -> "Crossing":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closes.set()
-        self._thread.join()
-        self._listener.close()
-
-    def _serve(self) -> None:
-        for _ in range(2):
-            connection, _ = self._listener.accept()
-            self.connections += 1
-            received = b""
-            while b"\r\n\r\n" not in received:
-                received += connection.recv(4096)
-            connection.sendall(plain(b"x"))
-            self.closes.wait()
-            connection.close()
-            self.has_closed.set()
-
-
-async def test_a_request_that_crosses_the_end_of_an_idle_connection_is_sent_again(
-    transport: AiohttpTransport,
-) -> None:
-    with Crossing() as upstream:
-        assert await ask_and_read(transport, upstream.url) == b"x"
-        upstream.closes.set()
-        # The event loop is kept from hearing of it.
-        assert upstream.has_closed.wait(30)
-        assert await ask_and_read(transport, upstream.url) == b"x"
-        assert upstream.connections == 2
-
-
-@pytest.mark.parametrize("ending", ["closed", "reset"])
-async def test_a_request_that_a_provider_has_read_is_not_sent_again(
-    transport: AiohttpTransport, ending: str
-) -> None:
-    async with running(Fickle(plain(b"x"), ending=ending)) as upstream:
-        assert await ask_and_read(transport, upstream.url) == b"x"
-        with pytest.raises(ConnectionLost):
-            await ask(transport, upstream.url)
-        assert (upstream.connections, upstream.dropped) == (1, 1)
-
-
-@pytest.mark.parametrize("ending", ["closed", "reset"])
-async def test_a_question_that_changes_nothing_is_sent_again_and_only_once(
-    transport: AiohttpTransport, ending: str
-) -> None:
-    async with running(Fickle(plain(b"x"), ending=ending)) as upstream:
-        for _ in range(2):
-            answer = await ask(transport, upstream.url, method="GET")
-            assert await answer.read(10) == b"x"
-            await answer.aclose()
-        assert (upstream.connections, upstream.dropped) == (2, 1)
-        upstream.drops_new = True
-        with pytest.raises(ConnectionLost):
-            await ask(transport, upstream.url, method="GET")
-        assert (upstream.connections, upstream.dropped) == (3, 3)
-
-
-async def test_a_new_connection_that_is_closed_is_a_failure(transport: AiohttpTransport) -> None:
-    async with running(Fickle(plain(b"x"))) as upstream:
-        upstream.drops_new = True
-        with pytest.raises(ConnectionLost):
-            await ask(transport, upstream.url)
-        assert upstream.connections == 1
-
-
-@pytest.mark.parametrize("ending", ["closed", "reset"])
-async def test_a_connection_lost_after_the_first_byte_is_not_asked_again(
-    transport: AiohttpTransport, ending: str
-) -> None:
-    async with running(Fickle(plain(b"x"), ending=ending, last_words=b"HTTP/1.1 2")) as upstream:
-        assert await ask_and_read(transport, upstream.url) == b"x"
-        with pytest.raises(ConnectionLost):
-            await ask(transport, upstream.url)
-        assert upstream.connections == 1
-
-
-async def test_a_server_that_hangs_up_after_having_worked_is_not_asked_again(
-    transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("llm_routing.backends.http.transport.STALE_SECONDS", 0.0)
-    async with running(Fickle(plain(b"x"))) as upstream:
-        assert await ask_and_read(transport, upstream.url) == b"x"
-        with pytest.raises(ConnectionLost):
-            await ask(transport, upstream.url)
-        assert upstream.connections == 1
 
 
 async def test_a_certificate_that_nobody_vouches_for(

@@ -1,7 +1,7 @@
-"""Answers read off a connection with httptools: a fraction of what aiohttp's reader costs.
+"""Reads responses with httptools, at a fraction of the cost of aiohttp's parser.
 
-It reads what nearly every answer is: final, framed by its length or in chunks, not compressed. Any
-other one is left to aiohttp, with all the bytes that have come of it.
+It reads nearly all responses: final, with a length or in chunks, not compressed. For others it
+falls back to aiohttp, with all bytes that were received of them.
 """
 
 import asyncio
@@ -10,33 +10,33 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
 from httptools import HttpParserError, HttpResponseParser
 
+from llm_routing.backends.http.responses import MAX_CHUNK, NOT_HTTP, UNDECODABLE
+from llm_routing.core.errors import MalformedAnswer
+
 MAX_HEAD_BYTES = 64 * 1024
-"""All that may come before a body: the answer's head, and interim answers (1xx) before it, which
-could go on without end."""
-MAX_BETWEEN = 64 * 1024
-"""All that may come between two pieces of a body, and after the last: sizes of chunks, trailers."""
-MAX_CHUNK = 64 * 1024
-"""More may have come; it waits where it is until it is asked for."""
-MAX_WAITING = 2 * MAX_CHUNK
+"""Bytes before a body: the head, and interim responses (1xx) before it, whose number is not
+limited."""
+MAX_FRAMING_BYTES = 64 * 1024
+"""Bytes between two pieces of a body, and after the last one: sizes of chunks, trailers."""
+MAX_BUFFERED = 2 * MAX_CHUNK
 """If more of a body waits to be read, reading from the provider is paused."""
 NO_BODY = (204, 304)
 
 
-class LeftToAiohttp(Exception):
-    """This answer is out of the ordinary; `data` has come of it so far."""
+class FallBackToAiohttp(Exception):
+    """aiohttp is to read the response `incoming`, of which `data` was received."""
 
-    def __init__(self, incoming: "Incoming", data: bytes) -> None:
-        super().__init__("this answer is for aiohttp to read")
+    def __init__(self, incoming: "IncomingResponse", data: bytes) -> None:
+        super().__init__("aiohttp reads this response")
         self.incoming = incoming
         self.data = data
 
 
-class Incoming:
-    """One answer as it comes in. `release` is called once, as soon as all of it has come or nobody
-    wants the rest, with whether the connection can serve again."""
+class IncomingResponse:
+    """A response that is being received. `release` is called once, when it is complete or closed,
+    with whether the connection can serve again."""
 
     __slots__ = (
         "_chunks",
@@ -71,13 +71,13 @@ class Incoming:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether nothing is known of the answer: neither its head nor that aiohttp reads it, so
-        that it has no status here."""
+        """Whether neither the head was received nor the response left to aiohttp, in which case it
+        has no status here."""
         return not self.status and not self._is_complete
 
     def more(self) -> "asyncio.Future[None]":
-        """Returns a future that is done when more has been received. Raises `aiohttp.ClientError`,
-        `HttpProcessingError` if nothing more can come."""
+        """Returns a future that is done when more was received. Raises `aiohttp.ClientError`,
+        `MalformedAnswer` if no more can come."""
         if self._error is not None:
             raise self._error
         self._waiter = self._loop.create_future()
@@ -85,11 +85,11 @@ class Incoming:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The HTTP headers, by names in lower case; of those that are repeated the last one."""
+        """See `Response`. Of repeated headers the last one."""
         return {_name(name): _text(value) for name, value in self._head}
 
     def whole(self, max_bytes: int) -> bytes | None:
-        """The body, where all of it has come and it is no larger."""
+        """See `Response`."""
         if not self._is_complete or self._size > max_bytes:
             return None
         chunks = self._chunks
@@ -99,8 +99,7 @@ class Incoming:
         return body
 
     async def next_chunk(self) -> bytes:
-        """Returns received body data as soon as there is any, at most `MAX_CHUNK`; empty at the
-        end. Raises `aiohttp.ClientError`, `HttpProcessingError`."""
+        """See `Response`."""
         chunks = self._chunks
         while not chunks:
             if self._is_complete:
@@ -122,26 +121,26 @@ class Incoming:
         return chunk
 
     def close(self) -> None:
-        """Nobody reads on. Drops the connection, unless all has come."""
+        """See `Response`."""
         self._give_back(False)
 
     def begin(self, status: int, head: list[tuple[bytes, bytes]]) -> None:
-        """The head has come."""
+        """Takes the head."""
         self.status = status
         self._head = head
         self._wake()
 
     def feed(self, data: bytes) -> None:
-        """More of the body has come."""
+        """Takes a piece of the body."""
         self._chunks.append(data)
         self._size += len(data)
-        if self._size > MAX_WAITING and not self._is_paused and not self._transport.is_closing():
+        if self._size > MAX_BUFFERED and not self._is_paused and not self._transport.is_closing():
             self._is_paused = True
             self._transport.pause_reading()
         self._wake()
 
     def end(self, *, can_serve_again: bool) -> None:
-        """All has come; or, without a head, it comes by aiohttp."""
+        """Ends the response; without a head, leaves it to aiohttp."""
         self._is_complete = True
         if self._is_paused:
             self._resume()
@@ -150,7 +149,7 @@ class Incoming:
         self._wake()
 
     def fail(self, error: Exception) -> None:
-        """No more will come, though there should be. The first reason counts."""
+        """Fails the response, which is not complete. The first error counts."""
         if self._error is None:
             self._error = error
         self._wake()
@@ -171,81 +170,84 @@ class Incoming:
             release(can_serve_again)
 
 
-class AnswerReader:
-    """Reads the answers on one connection, one after another. Methods in `on_…` are httptools'."""
+class ResponseReader:
+    """Reads the responses on one connection, one after another. httptools calls the methods
+    `on_…`."""
 
     def __init__(self) -> None:
         self._parser = HttpResponseParser(self)
-        # Old servers pad the sizes of their chunks.
+        # Old servers pad the sizes of chunks.
         self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
-        self._between = 0
-        self._incoming: Incoming | None = None
+        self._framing_bytes = 0
+        self._incoming: IncomingResponse | None = None
         self._unread = bytearray()
         self._head: list[tuple[bytes, bytes]] = []
-        self._has_head = self._has_ended = self._is_surplus = self._can_serve_again = False
+        self._has_head = self._has_ended = self._has_unexpected_data = self._can_serve_again = False
 
-    def expect(self, incoming: Incoming, *, is_unasked: bool) -> None:
-        """The next answer is `incoming`. One that comes unasked is the last."""
+    def expect(self, incoming: IncomingResponse, *, is_unsolicited: bool) -> None:
+        """Reads the next response into `incoming`. An unsolicited one is the last on its
+        connection."""
         self._incoming = incoming
         self._unread.clear()
         self._head = []
         self._has_head = self._has_ended = False
-        self._is_surplus = is_unasked
-        self._between = 0
+        self._has_unexpected_data = is_unsolicited
+        self._framing_bytes = 0
 
     def feed(self, data: bytes) -> bool:
-        """Reads on; False where the connection is of no use any more. Raises `LeftToAiohttp`."""
+        """Reads received data. Returns False if the connection is to be dropped. Raises
+        `FallBackToAiohttp`."""
         incoming = self._incoming
         if incoming is None:
             return False
         if not incoming.status:
             self._unread += data
-        self._between += len(data)
+        self._framing_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserError:
             if not incoming.status:
                 self._incoming = None
-                raise LeftToAiohttp(incoming, bytes(self._unread)) from None
+                raise FallBackToAiohttp(incoming, bytes(self._unread)) from None
             if not self._has_ended:
-                incoming.fail(HttpProcessingError(message="The body is broken."))
+                incoming.fail(MalformedAnswer(UNDECODABLE))
                 return False
-            self._is_surplus = True
+            self._has_unexpected_data = True
         if self._has_ended:
             self._incoming = None
-            incoming.end(can_serve_again=self._can_serve_again and not self._is_surplus)
+            incoming.end(can_serve_again=self._can_serve_again and not self._has_unexpected_data)
         elif not incoming.status and len(self._unread) > MAX_HEAD_BYTES:
-            incoming.fail(HttpProcessingError(message="a head without end"))
+            incoming.fail(MalformedAnswer(NOT_HTTP))
             return False
-        elif incoming.status and self._between > MAX_BETWEEN:
-            incoming.fail(HttpProcessingError(message="a trailer without end"))
+        elif incoming.status and self._framing_bytes > MAX_FRAMING_BYTES:
+            incoming.fail(MalformedAnswer(UNDECODABLE))
             return False
         return True
 
     def lose(self, error: BaseException | None) -> None:
-        """The connection is gone."""
+        """Fails the current response: the connection is lost, with `error` or without."""
         incoming, self._incoming = self._incoming, None
         if incoming is None:
             return
         if incoming.status:
-            incoming.fail(aiohttp.ClientPayloadError("The answer is not complete."))
+            incoming.fail(aiohttp.ClientPayloadError("The response is not complete."))
         elif isinstance(error, OSError):
             incoming.fail(aiohttp.ClientOSError(*error.args))
         else:
             incoming.fail(aiohttp.ServerDisconnectedError())
 
     def on_message_begin(self) -> None:
-        """A second answer to one request is none that anybody asked for."""
+        """Notes a second response to one request, which is unsolicited."""
         if self._has_ended:
-            self._is_surplus = True
+            self._has_unexpected_data = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; a trailer nobody looks at."""
+        """Takes a header; trailers are ignored."""
         if not self._has_head:
             self._head.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Raises `ValueError` where the answer is not for us to read."""
+        """Raises `ValueError` if aiohttp is to read the response."""
         if self._has_head:
             return
         status = self._parser.get_status_code()
@@ -261,29 +263,29 @@ class AnswerReader:
                         raise ValueError("a compressed body")
         incoming = self._incoming
         if status < 200 or incoming is None or not (is_framed or status in NO_BODY):
-            raise ValueError("an interim answer, or one that ends with its connection")
+            raise ValueError("an interim response, or one that ends with its connection")
         self._has_head = True
-        self._between = 0
-        # What has no body and announces one may send it all the same.
+        self._framing_bytes = 0
+        # A response that announces a body it must not have may send it nevertheless.
         is_odd = status in NO_BODY and is_framed
         self._can_serve_again = self._parser.should_keep_alive() and not is_odd
         self._unread.clear()
         incoming.begin(status, self._head)
 
     def on_body(self, data: bytes) -> None:
-        """A piece of the body."""
-        self._between = 0
+        """Takes a piece of the body."""
+        self._framing_bytes = 0
         if self._incoming is not None and not self._has_ended:
             self._incoming.feed(data)
 
     def on_message_complete(self) -> None:
-        """The end of the answer. What comes of it waits for the end of the bytes at hand."""
+        """Notes the end of the response. `feed` acts on it after the data at hand."""
         self._has_ended = True
 
 
 @lru_cache(maxsize=512)
 def _name(name: bytes) -> str:
-    """A header's name in lower case. Vendors send the same ones with every answer."""
+    """Returns a header's name in lower case. Vendors send the same ones each time."""
     return _text(name).lower()
 
 
