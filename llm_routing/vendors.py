@@ -135,7 +135,7 @@ class Vendor:
         if own and base_url and not path:
             return f"The base URL has no path; at this vendor it usually ends with {own}."
         if not own and path.endswith("/v1"):
-            return "The base URL ends with /v1, which is added to it; leave it out."
+            return "The base URL must not end with /v1; it is appended automatically."
         return ""
 
 

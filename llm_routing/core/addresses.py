@@ -85,20 +85,22 @@ def check_base_url(url: str, allowed_networks: Iterable[Network]) -> None:
     """
     if not url.isascii() or any(character <= " " or character in "\\\x7f" for character in url):
         raise ValueError(
-            "The URL has a blank, a backslash or a character outside ASCII. Write such a host in "
-            "its xn-- form."
+            "The URL contains a space, a backslash or a non-ASCII character. Write a non-ASCII "
+            "host in its xn-- form."
         )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ValueError("This is not a URL: its host or its port cannot be read.") from None
+        raise ValueError("This is not a URL: its host or port is malformed.") from None
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError("The URL must begin with https:// or http:// and name a host.")
     if "@" in parts.netloc:
-        raise ValueError("The URL must not hold a user name or a password. Keys have their field.")
+        raise ValueError(
+            "The URL must not contain a user name or a password. Enter the key in its own field."
+        )
     if "?" in url or "#" in url:
-        raise ValueError("The URL must end with its path: no “?” and no “#”.")
+        raise ValueError("The URL must end with its path, without “?” or “#”.")
     if port == 0:
         raise ValueError("Port 0 is not valid.")
     _check_host(parts.hostname or "", allowed_networks, is_encrypted=parts.scheme == "https")

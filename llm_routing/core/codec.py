@@ -107,4 +107,4 @@ def encode(value: Any) -> bytes:
     try:
         return to_json(value, inf_nan_mode="null")
     except PydanticSerializationError as error:
-        raise ValueError("the value cannot be written as JSON") from error
+        raise ValueError("the value cannot be encoded as JSON") from error

@@ -38,7 +38,7 @@ def content_url_problem(url: str) -> str:
     if len(url) > MAX_URL_CHARACTERS:
         return f"has more than {MAX_URL_CHARACTERS} characters"
     if _ODD.search(url):
-        return "has blanks, control characters or backslashes"
+        return "contains spaces, control characters or backslashes"
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -47,8 +47,8 @@ def content_url_problem(url: str) -> str:
     if parts.scheme not in ("http", "https"):
         return "is neither an http nor an https URL"
     if "@" in parts.netloc:
-        return "has a user name"
-    return "" if _is_public(host.lower().rstrip(".")) else "does not lead to a public address"
+        return "contains a user name"
+    return "" if _is_public(host.lower().rstrip(".")) else "does not point to a public address"
 
 
 def _is_public(host: str) -> bool:

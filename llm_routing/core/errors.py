@@ -502,7 +502,7 @@ class AllTargetsRateLimited(AllTargetsFailed):
 
 
 class DeadlineExceeded(RoutingError):
-    """Time ran out before an answer came."""
+    """Time ran out before an answer arrived."""
 
     code = "deadline_exceeded"
     http_status = 504

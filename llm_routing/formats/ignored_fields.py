@@ -140,7 +140,7 @@ def check_can_be_ignored(name: str, value: Any) -> None:
         case _:
             is_essential = name in _ESSENTIAL and has_effect(name, value)
     if is_essential:
-        raise UnsupportedRequest(f"This target does not take {name}.")
+        raise UnsupportedRequest(f"This target does not support {name}.")
 
 
 def untranslated_fields(source: Source | None) -> list[str]:

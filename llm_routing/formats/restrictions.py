@@ -60,7 +60,9 @@ _OF_CALLERS: Final = (
 )
 
 
-def permitted(request: RequestT, allowed: frozenset[str]) -> tuple[RequestT, tuple[str, ...]]:
+def without_restricted_fields(
+    request: RequestT, allowed: frozenset[str]
+) -> tuple[RequestT, tuple[str, ...]]:
     """Returns the request without its restricted fields, and the names of those left out. Raises
     `UnsupportedRequest` for a restricted field that cannot be left out."""
     source = request.source
@@ -99,6 +101,6 @@ def _check_tools(tools: Any) -> None:
 
 def _refusal(what: str, name: str) -> UnsupportedRequest:
     return UnsupportedRequest(
-        f"{what} can change the price, the model or where data goes, so it is closed. An operator "
-        f"opens it with {name} among the allowed fields of a route."
+        f"{what} can change the price, the model or the destination of data, so it is not allowed "
+        f"by default. An operator can add {name} to the allowed fields of a route."
     )

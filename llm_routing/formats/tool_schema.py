@@ -53,7 +53,7 @@ class _Merged:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._root = schema
-        self._told: dict[str, Any] = {}
+        self._described: dict[str, Any] = {}
         self._properties: dict[str, Any] = {}
         self._required: list[str] = []
         self._steps_left = _MAX_STEPS
@@ -63,10 +63,10 @@ class _Merged:
         root = self._root
         self._add(root, _MAX_LEVELS)
         if root.get("type") not in (None, "object"):
-            self._told["type"] = root["type"]
+            self._described["type"] = root["type"]
         for name in _REFUSED_AT_TOP:
             if name in root and name != "allOf":
-                self._told[name] = root[name]
+                self._described[name] = root[name]
         left_out = {*_REFUSED_AT_TOP, "type", "properties", "required", "description", "$ref"}
         written = {name: value for name, value in root.items() if name not in left_out}
         result: dict[str, Any] = {"type": "object", "properties": self._properties}
@@ -76,7 +76,7 @@ class _Merged:
         if self._is_combined and result.get("additionalProperties") is not None:
             # It applied only to the properties beside the branches.
             del result["additionalProperties"]
-        description = _description(root.get("description"), self._told)
+        description = _description(root.get("description"), self._described)
         if description:
             result["description"] = description
         return result
@@ -91,7 +91,7 @@ class _Merged:
         found = properties if isinstance(properties, dict) else {}
         self._steps_left -= 1 + len(required) + len(found)
         if levels == 0 or (self._steps_left < 0 and schema is not self._root):
-            self._told.update(
+            self._described.update(
                 (name, self._root[name]) for name in _MERGED_WORDS & self._root.keys()
             )
             return
@@ -103,7 +103,7 @@ class _Merged:
         for branch in objects_of(schema.get("allOf")):
             self._add(branch, levels - 1)
             if branch.keys() - _MERGED - set(COMBINATIONS) - {"$ref"}:
-                self._told.setdefault("allOf", self._root.get("allOf"))
+                self._described.setdefault("allOf", self._root.get("allOf"))
         for name in ("anyOf", "oneOf"):
             self._add_choice(objects_of(schema.get(name)), levels - 1)
 
@@ -144,8 +144,9 @@ def _is_choice(schema: Any) -> bool:
     return isinstance(schema, dict) and schema.keys() == {"anyOf"}
 
 
-def _description(text: Any, told: Mapping[str, Any]) -> str:
-    said = text if isinstance(text, str) else ""
-    if not told:
-        return said
-    return f"{said} The arguments must also match this JSON Schema: {encode(told).decode()}".strip()
+def _description(text: Any, constraints: Mapping[str, Any]) -> str:
+    description = text if isinstance(text, str) else ""
+    if not constraints:
+        return description
+    schema = encode(constraints).decode()
+    return f"{description} The arguments must also match this JSON Schema: {schema}".strip()

@@ -25,25 +25,25 @@ def repair_usage(owner: dict[str, Any]) -> bool:
     if not isinstance(usage, dict):
         return False
     try:
-        mended = _mended(usage)
+        repaired = _repaired(usage)
     except InvalidCount:
-        mended = None
-    if mended is usage:
+        repaired = None
+    if repaired is usage:
         return False
-    owner["usage"] = mended
+    owner["usage"] = repaired
     return True
 
 
-def _mended(counts: dict[str, Any]) -> dict[str, Any]:
+def _repaired(counts: dict[str, Any]) -> dict[str, Any]:
     """Returns `counts` itself if every count is an integer or null. Raises `InvalidCount`."""
     changed: dict[str, Any] = {}
     for name, value in counts.items():
         if type(value) is int and 0 <= value <= MAX_TOKEN_COUNT:
             continue
         if isinstance(value, dict):
-            mended = _mended(value)
-            if mended is not value:
-                changed[name] = mended
+            repaired = _repaired(value)
+            if repaired is not value:
+                changed[name] = repaired
         elif name.endswith("tokens") and value is not None:
             count = read_count(value)
             if count is None:

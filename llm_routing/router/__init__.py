@@ -1,4 +1,4 @@
-"""Routers, which Django code and the HTTP API call."""
+"""The routers that Django code and the HTTP API call."""
 
 from .base import BaseLLMRouter
 from .routers import DynamicLLMRouter, StaticLLMRouter

@@ -1,6 +1,6 @@
-"""From the arguments of a call in process to a canonical request.
+"""Converts the arguments of an in-process call to a canonical request.
 
-Messages and parameters have OpenAI's shape, so that there is one parser for them.
+Messages and parameters have OpenAI's shape, so OpenAI's parser reads them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,23 +34,23 @@ def build_request(
     metadata: Mapping[str, str],
     params: Mapping[str, Any],
 ) -> LLMRequest:
-    """The request of a call in process; nothing given is mutated. Raises `InvalidRequest`."""
+    """Returns the request of an in-process call; the arguments are not mutated. Raises
+    `InvalidRequest`."""
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     given = {name: value for name, value in params.items() if value is not None}
-    # OpenAI's requests name a model; what is asked for here is said by the address below.
+    # The parser requires a model; the address below decides which one is used.
     request = _OPENAI.read_request({"model": "-", "messages": list(messages), **given})
     if system_prompt is not None and has_system_message(request):
         raise InvalidRequest(
-            "There is a system message among the messages and a system prompt beside them; "
-            "send one of the two.",
+            "Send either a system message or a system prompt, not both.",
             field="system_prompt",
         )
     return replace(
         request,
         model=model,
-        use_case=_word(use_case),
-        tier=_word(tier),
+        use_case=_plain(use_case),
+        tier=_plain(tier),
         temperature=request.temperature if temperature is None else temperature,
         max_tokens=request.max_tokens if max_tokens is None else max_tokens,
         system_prompt=system_prompt,
@@ -61,6 +61,7 @@ def build_request(
     )
 
 
-def _word(given: str | Enum | None) -> str | None:
-    """Members of enumerations of the caller's own name themselves where they are formatted."""
+def _plain(given: str | Enum | None) -> str | None:
+    """Returns the value of an enumeration member, because formatting a caller's own enumeration
+    gives the member's name."""
     return str(given.value) if isinstance(given, Enum) else given

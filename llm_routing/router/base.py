@@ -1,6 +1,6 @@
-"""The router: from a request to an answer.
+"""The router: plans a request, executes it and reports how the answer was obtained.
 
-It plans, executes and reports how an answer came about. Building routers is `factory`'s.
+`factory` builds routers.
 """
 
 from abc import abstractmethod
@@ -41,7 +41,7 @@ from llm_routing.core.types import Caller, Idempotency, LLMRequest, LLMResponse,
 from llm_routing.discovery.report import DiscoveryReport
 from llm_routing.formats.content_urls import check_content_urls
 from llm_routing.formats.operations import ChatOperation, CountTokensOperation, EmbeddingOperation
-from llm_routing.formats.restrictions import RequestT, permitted
+from llm_routing.formats.restrictions import RequestT, without_restricted_fields
 from llm_routing.health.status import breaker_counts, health_status
 from llm_routing.health.target_health import HealthRecordingBreakers
 from llm_routing.metrics import FanOutSink, RouterCounters
@@ -97,7 +97,7 @@ class BaseLLMRouter(InProcessCalls):
 
     @property
     def table(self) -> RoutingTable:
-        """The routing table in use: an attribute read, never I/O."""
+        """The routing table in use; reading it does no I/O."""
         return self._parts.snapshots.current.table
 
     @property
@@ -112,11 +112,11 @@ class BaseLLMRouter(InProcessCalls):
 
     @property
     def provider_limits(self) -> Mapping[str, LimitStatus]:
-        """The connections in use and the calls that wait for one, by provider."""
+        """The connections in use and the waiting calls, by provider."""
         return self._limits.statuses()
 
     async def respond(self, request: LLMRequest, caller: Caller, request_id: str) -> LLMResponse:
-        """The whole answer to a canonical request. Raises `LLMError`."""
+        """Returns the whole answer to a canonical request. Raises `LLMError`."""
         with self._measured(ChatOperation.name) as measured:
             route_plan, request, thread_ids = self._prepare_chat(request, caller, measured)
             call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
@@ -128,7 +128,7 @@ class BaseLLMRouter(InProcessCalls):
             return LLMResponse(result.value, facts)
 
     async def open(self, request: LLMRequest, caller: Caller, request_id: str) -> RoutedStream:
-        """A stream whose first content has come. Raises `LLMError`."""
+        """Returns a stream whose first content has arrived. Raises `LLMError`."""
         with self._measured(ChatOperation.name) as measured:
             route_plan, request, thread_ids = self._prepare_chat(request, caller, measured)
             call = await self._admit(route_plan, request.timeout, caller, request_id, measured)
@@ -139,15 +139,15 @@ class BaseLLMRouter(InProcessCalls):
             return RoutedStream(result.value, facts, self._parts.clock, measured)
 
     def buffers_stream(self, request: LLMRequest) -> bool:
-        """Whether the route of a request holds streams back until they are whole, so that `open`
-        may take as long as the answer. Raises `UnknownModel`."""
+        """Returns whether the route of a request holds streams back until they are complete, so
+        that `open` may take as long as the whole answer. Raises `UnknownModel`."""
         address = Address(request.model, request.use_case, request.tier)
         return buffers_stream(self.table, address, self._default)
 
     async def respond_embeddings(
         self, request: EmbeddingRequest, caller: Caller, request_id: str
     ) -> EmbeddingResponse:
-        """Vectors for a canonical request. Raises `LLMError`."""
+        """Returns the vectors for a canonical request. Raises `LLMError`."""
         with self._measured(EmbeddingOperation.name) as measured:
             address = Address(request.model, request.use_case, request.tier)
             route_plan = self._plan(address, Capability.EMBEDDINGS)
@@ -164,8 +164,8 @@ class BaseLLMRouter(InProcessCalls):
     async def count_tokens(
         self, request: LLMRequest, caller: Caller, request_id: str
     ) -> TokenCount:
-        """The tokens of a prompt: counted by the first target's vendor if it can, else estimated.
-        Raises `LLMError`."""
+        """Returns the tokens of a prompt: counted by the first target's vendor if it can, else
+        estimated. Raises `LLMError`."""
         with self._measured(CountTokensOperation.name) as measured:
             route_plan, request = self._plan_chat(request)
             operation = CountTokensOperation(request)
@@ -183,14 +183,14 @@ class BaseLLMRouter(InProcessCalls):
                     facts = self._facts(result, counting, request_id, measured)
                     measured.succeed()
                     return TokenCount(result.value, False, facts)
-            # No vendor could count, and a guess serves better than a failure.
+            # No vendor could count; an estimate is more useful than an error.
             measured.succeed()
             facts = RoutingFacts(request_id, first.provider.name, first.model.model_id)
             return TokenCount(max(1, estimate_tokens(operation.input_length)), True, facts)
 
     def get_metrics(self) -> dict[str, float]:
-        """Counts since the router was built, what its cache in memory holds now, and how the
-        circuit breakers of the process stand (docs/metrics.md)."""
+        """Returns counts since the router was built, the size of its memory cache, and the state of
+        the process's circuit breakers (docs/metrics.md)."""
         size = self.cache_size
         return {
             **self._counters.numbers(),
@@ -220,10 +220,11 @@ class BaseLLMRouter(InProcessCalls):
     async def discover_available_models(
         self, *providers: str, dry_run: bool = False
     ) -> DiscoveryReport:
-        """Reads what every provider in use offers, or those named. Raises `UnknownProvider`."""
+        """Returns the models that the named providers offer, or all providers in use. Raises
+        `UnknownProvider`."""
 
     async def close(self) -> None:
-        """Releases connections; a closed router is not handed out again, and refuses to work."""
+        """Releases connections. A closed router is not returned again and rejects requests."""
         self._is_closed = True
         self._parts.on_close(self)
         await self._parts.cache.aclose()
@@ -260,10 +261,11 @@ class BaseLLMRouter(InProcessCalls):
     def _permitted(
         self, request: RequestT, route_plan: RoutePlan, measured: MeasuredRequest
     ) -> RequestT:
-        """The request without what its caller may not ask for. Raises `UnsupportedRequest`."""
+        """Returns the request without fields that its caller may not use. Raises
+        `UnsupportedRequest`."""
         route = route_plan.route
         allowed = route.allowed_fields if route else _NOTHING
-        request, measured.left_out = permitted(request, allowed)
+        request, measured.left_out = without_restricted_fields(request, allowed)
         return request
 
     def _rules(
@@ -302,17 +304,17 @@ class BaseLLMRouter(InProcessCalls):
         request_id: str,
         measured: MeasuredRequest,
     ) -> Call:
-        """The request, let in until it ends. Raises `Overloaded`."""
+        """Returns the request, admitted until it ends. Raises `Overloaded`."""
         measured.route = route = route_plan.route
         began = measured.began
         limit = self._parts.settings.total_timeout
         if route and route.deadline is not None:
             limit = min(limit, route.deadline)
-        hurry = limit
-        for asked in (timeout, caller.deadline):
-            if asked and asked < hurry:
-                hurry = asked
-        call = Call(request_id, caller, began + hurry, deadline_is_callers=hurry < limit)
+        seconds = limit
+        for requested in (timeout, caller.deadline):
+            if requested and requested < seconds:
+                seconds = requested
+        call = Call(request_id, caller, began + seconds, deadline_is_callers=seconds < limit)
         measured.slot = admission.try_acquire() or await admission.acquire(call.deadline)
         return call
 

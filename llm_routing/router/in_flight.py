@@ -1,4 +1,4 @@
-"""Open streams, token counts, and the measurement of a request from its beginning to its end."""
+"""Open streams, token counts, and the measurement of requests from beginning to end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from llm_routing.core.types import (
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """Tokens of a prompt; `estimated` where no vendor counted them."""
+    """Tokens of a prompt; `estimated` if no vendor counted them."""
 
     input_tokens: int
     estimated: bool
@@ -33,10 +33,11 @@ class TokenCount:
 
 
 class MeasuredRequest:
-    """A request under way, which ends once: by what is raised in its `with` block, or by a word.
+    """A request in progress, settled exactly once: by an exception in its `with` block or by an
+    explicit call.
 
-    `route` is to be set when it is known, `slot` when there is a place for it, which is given
-    back at the end. `left_out` names what the caller asked for and may not have.
+    Set `route` when it is known and `slot` when the request is admitted; the slot is released at
+    the end. `left_out` names the fields that the caller requested but may not use.
     """
 
     __slots__ = (
@@ -76,19 +77,19 @@ class MeasuredRequest:
             self.fail(error)
 
     def answered(self, facts: RoutingFacts) -> None:
-        """There is an answer, or its beginning."""
+        """Notes that an answer, or its beginning, has arrived."""
         self._facts = facts
 
     def succeed(self) -> None:
-        """The answer has come to its end."""
+        """Settles the request after a complete answer."""
         self._end(AttemptOutcome.SUCCESS)
 
     def cancel(self) -> None:
-        """The caller left."""
+        """Settles the request after the caller disconnected."""
         self._end(AttemptOutcome.CANCELLED)
 
     def fail(self, error: BaseException) -> None:
-        """There is no answer, or not all of it."""
+        """Settles the request without a complete answer."""
         if isinstance(error, LLMError):
             self._end(AttemptOutcome.FAILURE, error.code, error.attempts)
         elif isinstance(error, Exception):
@@ -124,7 +125,7 @@ class MeasuredRequest:
 
 
 def _left(attempts: tuple[AttemptSummary, ...]) -> tuple[TargetKey, ...]:
-    """The targets that were left for another."""
+    """Returns the targets that were followed by another one."""
     if len(attempts) < 2:
         return ()
     targets = [(attempt.provider, attempt.model) for attempt in attempts]
@@ -132,10 +133,9 @@ def _left(attempts: tuple[AttemptSummary, ...]) -> tuple[TargetKey, ...]:
 
 
 class RoutedStream:
-    """A stream whose first content has come. Iterate over its batches, and close it in any case.
+    """A stream whose first content has arrived. Iterate over its batches; always close it.
 
-    `facts` are what is known at its beginning. Iterating raises the `LLMError` that cut the
-    answer short.
+    `facts` are known at its beginning. Iterating raises the `LLMError` that cut the answer short.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class RoutedStream:
         await self._stream.aclose()
 
     def response_facts(self) -> RoutingFacts:
-        """`facts` with what the end of the answer tells: cost and latency."""
+        """Returns `facts`, completed by the cost and latency that are known at the end."""
         account = self._stream.account
         facts, later = self.facts, self._stream.attempts
         if later:
@@ -187,11 +187,11 @@ class RoutedStream:
 
     @property
     def created(self) -> int:
-        """The moment of the answer, in Unix seconds."""
+        """The time of the answer in Unix seconds."""
         return self.facts.created
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens, once the answer has ended."""
+        """The tokens; None before the end of the answer."""
         account = self._stream.account
         return account.usage if account else None

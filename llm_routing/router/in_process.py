@@ -1,6 +1,6 @@
-"""The in-process API: texts and messages in, answers and typed events out.
+"""The in-process API: accepts texts and messages, returns answers and typed events.
 
-Each call becomes a canonical request; answering that is `router`'s.
+Each call becomes a canonical request that the router answers.
 """
 
 from abc import ABC, abstractmethod
@@ -25,26 +25,26 @@ from .in_flight import RoutedStream
 
 
 def new_request_id() -> str:
-    """An id for a request, unique everywhere."""
+    """Returns a globally unique request id."""
     return f"req_{uuid4().hex}"
 
 
 class InProcessCalls(ABC):
-    """The methods for Django code, on top of the three that answer canonical requests."""
+    """The methods for Django code, based on the three that answer canonical requests."""
 
     @abstractmethod
     async def respond(self, request: LLMRequest, caller: Caller, request_id: str) -> LLMResponse:
-        """The whole answer to a canonical request. Raises `LLMError`."""
+        """Returns the whole answer to a canonical request. Raises `LLMError`."""
 
     @abstractmethod
     async def open(self, request: LLMRequest, caller: Caller, request_id: str) -> RoutedStream:
-        """A stream whose first content has come. Raises `LLMError`."""
+        """Returns a stream whose first content has arrived. Raises `LLMError`."""
 
     @abstractmethod
     async def respond_embeddings(
         self, request: EmbeddingRequest, caller: Caller, request_id: str
     ) -> EmbeddingResponse:
-        """Vectors for a canonical request. Raises `LLMError`."""
+        """Returns the vectors for a canonical request. Raises `LLMError`."""
 
     @overload
     async def complete(
@@ -87,16 +87,18 @@ class InProcessCalls(ABC):
         tenant: str = "default",
         **params: Any,
     ) -> LLMResponse | AsyncGenerator[StreamEvent, None]:
-        """The answer to `messages`: a text, or messages in OpenAI's shape, which are not mutated.
+        """Returns the answer to `messages`: a text, or messages in OpenAI's shape, which are not
+        mutated.
 
-        `use_case` and `tier` choose the route, `model_override` is an address instead of them. The
-        overrides replace what the route says; a `system_prompt_override` beside a system message
-        is refused. `cache` says whether the answer may come from the response cache and go into it
-        (None: if the request is deterministic), `cache_ttl` how many seconds old it may be.
-        `timeout` is in seconds, for everything together. The same call again with the same
-        `idempotency_key` gets the same answer, another one is refused. `params` are parameters of
-        OpenAI's chat completions (`tools`, `response_format`, `stop`, `seed`, …). With
-        `stream=True` the result is what `stream` gives. Raises `LLMError`.
+        `use_case` and `tier` choose the route; `model_override` is an address that replaces them.
+        The other overrides replace the route's defaults; a `system_prompt_override` together with a
+        system message raises `InvalidRequest`. `cache` says whether the response cache may be used
+        (None: if the request is deterministic), `cache_ttl` is the maximum age of an answer in
+        seconds. `timeout` limits the whole call, in seconds. A repeated call with the same
+        `idempotency_key` gets the same answer; a different call with that key raises
+        `IdempotencyKeyReused`. `params` are parameters of OpenAI's chat completions (`tools`,
+        `response_format`, `stop`, `seed`, …). With `stream=True` the result is that of `stream`.
+        Raises `LLMError`.
         """
         request = build_request(
             messages,
@@ -113,9 +115,9 @@ class InProcessCalls(ABC):
             params=params,
         )
         if idempotency_key is not None:
-            said = (model_override, use_case, tier, system_prompt_override, stream)
-            chosen = (request.temperature, request.max_tokens, params)
-            once = idempotency_of(idempotency_key, "complete", [messages, *said, *chosen])
+            route = (model_override, use_case, tier, system_prompt_override, stream)
+            settings = (request.temperature, request.max_tokens, params)
+            once = idempotency_of(idempotency_key, "complete", [messages, *route, *settings])
             request = replace(request, idempotency=once)
         caller = Caller(tenant=tenant)
         if stream:
@@ -129,8 +131,9 @@ class InProcessCalls(ABC):
         tier: str | None = None,
         **params: Any,
     ) -> LLMResponse:
-        """`complete` for synchronous code, whole answers only. Connections are kept from call to
-        call. Raises `LLMError`; `RuntimeError` in a thread that runs an event loop."""
+        """Does the same as `complete` for synchronous code, without streaming. Connections are
+        reused between calls. Raises `LLMError`, or `RuntimeError` in a thread that runs an event
+        loop."""
         return run_sync(self.complete(messages, use_case, tier, stream=False, **params))
 
     async def stream(
@@ -140,10 +143,10 @@ class InProcessCalls(ABC):
         tier: str | None = None,
         **params: Any,
     ) -> AsyncGenerator[StreamEvent, None]:
-        """The answer as typed events, the last of which is `AnswerEnded` with the whole response.
+        """Yields the answer as typed events; the last is `AnswerEnded` with the whole response.
 
-        Arguments as for `complete`. Close the iterator (`contextlib.aclosing`) where it is left
-        early. Raises `LLMError`, before the first event or in the middle.
+        Arguments as for `complete`. If you stop early, close the iterator (`contextlib.aclosing`).
+        Raises `LLMError`, before the first event or later.
         """
         async for event in await self.complete(messages, use_case, tier, stream=True, **params):
             yield event
@@ -156,7 +159,7 @@ class InProcessCalls(ABC):
         tier: str | None = None,
         **params: Any,
     ) -> LLMResponse:
-        """The answer of a model that may call `tools` (OpenAI's shape); its calls are in
+        """Returns the answer of a model that may call `tools` (OpenAI's shape); its calls are in
         `LLMResponse.tool_calls`. Other arguments as for `complete`. Raises `LLMError`."""
         params["tools"] = list(tools)
         return await self.complete(messages, use_case, tier, stream=False, **params)
@@ -173,7 +176,7 @@ class InProcessCalls(ABC):
         idempotency_key: str | None = None,
         tenant: str = "default",
     ) -> EmbeddingResponse:
-        """Vectors for one text or several; `idempotency_key` as for `complete`. Raises
+        """Returns the vectors for one text or several; `idempotency_key` as for `complete`. Raises
         `LLMError`."""
         texts = (inputs,) if isinstance(inputs, str) else tuple(inputs)
         if not texts:
@@ -211,9 +214,9 @@ class InProcessCalls(ABC):
             yield AnswerEnded(LLMResponse(completion, stream.response_facts()))
 
 
-def idempotency_of(key: str, scope: str, asked: list[Any]) -> Idempotency:
-    """The idempotency of a call with the arguments `asked`. Raises `InvalidRequest`."""
+def idempotency_of(key: str, scope: str, arguments: list[Any]) -> Idempotency:
+    """Returns the idempotency of a call with these arguments. Raises `InvalidRequest`."""
     try:
-        return idempotency(key, scope, [encode(asked)])
+        return idempotency(key, scope, [encode(arguments)])
     except ValueError as error:
-        raise InvalidRequest("The request cannot be written as JSON.") from error
+        raise InvalidRequest("The request cannot be encoded as JSON.") from error

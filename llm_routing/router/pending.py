@@ -7,7 +7,7 @@ from .base import BaseLLMRouter
 
 
 class PendingRouter(Coroutine[Any, Any, BaseLLMRouter]):
-    """Await it. Using it like a router raises `TypeError` with what to write instead."""
+    """An awaitable router. Using it without `await` raises `TypeError` with the correct code."""
 
     def __init__(self, get: Callable[[], Coroutine[Any, Any, BaseLLMRouter]]) -> None:
         self._get = get
@@ -33,7 +33,7 @@ class PendingRouter(Coroutine[Any, Any, BaseLLMRouter]):
         if name.startswith("_") or not hasattr(BaseLLMRouter, name):
             raise AttributeError(name)
         raise TypeError(
-            f"get_llm_router() gives a router once it is awaited. Write "
+            f"get_llm_router() returns a router when awaited. Write "
             f"`router = await get_llm_router()` before `router.{name}`; in synchronous code "
             "`router = get_llm_router_sync()` and `router.complete_sync(…)`."
         )

@@ -16,17 +16,17 @@ class StaticLLMRouter(BaseLLMRouter):
     async def discover_available_models(
         self, *providers: str, dry_run: bool = False
     ) -> DiscoveryReport:
-        """Returns what the providers offer beside the built-in models; writes nothing. Raises
-        `UnknownProvider`."""
+        """Returns the models that the providers offer besides the built-in ones; writes nothing.
+        Raises `UnknownProvider`."""
         self._check_open()
         parts = self._parts
         return await compare(parts.transport, self.table, parts.credentials, providers)
 
 
 class DynamicLLMRouter(BaseLLMRouter):
-    """Works from the models that operators edit; a change is in use with the next request.
+    """Works from the models that operators edit; changes apply from the next request on.
 
-    `overrides` are credentials by vendor that precede those of the configuration.
+    `overrides` are credentials by vendor; they take precedence over the configuration.
     """
 
     def __init__(self, parts: RouterParts, overrides: Mapping[str, Credential]) -> None:
@@ -36,8 +36,9 @@ class DynamicLLMRouter(BaseLLMRouter):
     async def discover_available_models(
         self, *providers: str, dry_run: bool = False
     ) -> DiscoveryReport:
-        """Reads what the providers offer, adds new models as inactive rows and marks those that
-        have vanished; `dry_run` writes nothing. Raises `UnknownProvider`, `django.db.Error`."""
+        """Reads the providers' model lists, adds new models as inactive rows and marks models that
+        have vanished; with `dry_run` it writes nothing. Raises `UnknownProvider` or
+        `django.db.Error`."""
         self._check_open()
         return await discover(
             self._parts.transport, providers, overrides=self._overrides, dry_run=dry_run

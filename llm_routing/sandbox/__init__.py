@@ -1,7 +1,7 @@
-"""A real HTTP server that answers as a vendor would, deterministically, and misbehaves on request.
+"""A real HTTP server that imitates vendors deterministically, and fails on request.
 
-It knows neither Django nor the formats of `llm_routing`: it is an independent witness of both.
-`docs/sandbox.md` describes what it says and the faults it can be asked for.
+It knows neither Django nor the formats of `llm_routing`, so that it can test both independently.
+`docs/sandbox.md` describes its answers and the faults that can be requested.
 """
 
 from .faults import Faults, FaultSyntaxError

@@ -1,6 +1,6 @@
-"""The sandbox's answer to a request, without a wire format: text, tool calls, reasoning, a stop.
+"""The sandbox's answers, independent of a wire format: text, tool calls, reasoning, stop reason.
 
-The same question gives the same answer. The formats read questions and write answers.
+Equal questions get equal answers. The modules of the formats read questions and write answers.
 """
 
 import json
@@ -15,13 +15,13 @@ from .fields import BadRequest
 from .schema import UnsatisfiableSchema, example
 
 _PIECE = re.compile(r"\s*\S{1,12}|\s+")
-_LONGEST_ECHO = 4_000
-_LONGEST_PROMPT_ECHO = 80
-_MOST_PIECES = 200_000
+_MAX_ECHO = 4_000
+_MAX_PROMPT_ECHO = 80
+_MAX_PIECES = 200_000
 
 
 class Stop(StrEnum):
-    """Why an answer ends."""
+    """The reason why an answer ends."""
 
     END = "end"
     LENGTH = "length"
@@ -57,10 +57,10 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request for a completion, as far as the answer depends on it.
+    """A request for a completion, reduced to the parts that determine the answer.
 
-    `results` are those that stand at the end of the conversation; `digest` names the request;
-    `schema` is the JSON schema the answer has to satisfy, `json_mode` asks for any JSON object.
+    `results` are the tool results at the end of the conversation; `digest` identifies the request;
+    `schema` is the JSON schema that the answer must satisfy, `json_mode` asks for any JSON object.
     """
 
     model: str
@@ -88,7 +88,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool call; the arguments are JSON text, in pieces."""
+    """A tool call; the arguments are JSON text in pieces."""
 
     id: str
     name: str
@@ -113,12 +113,13 @@ class Answer:
 
 
 def pieces(text: str) -> tuple[str, ...]:
-    """The text cut into tokens: a word with the space before it, long words in parts."""
+    """Splits a text into tokens: a word with the space before it, long words in parts."""
     return tuple(_PIECE.findall(text))
 
 
 def answer(question: Question, faults: Faults) -> tuple[Answer, ...]:
-    """The choices that answer a question. Raises `BadRequest` where a schema cannot be met."""
+    """Returns the choices that answer a question. Raises `BadRequest` if a schema cannot be
+    satisfied."""
     if faults.empty_choices:
         return ()
     return tuple(_choice(question, faults, index) for index in range(question.n))
@@ -143,8 +144,8 @@ def _choice(question: Question, faults: Faults, index: int) -> Answer:
 
 
 def _called(question: Question) -> tuple[ToolOffer, ...]:
-    """The tools to call: the one demanded, else those whose names the user's text mentions, else
-    the first where one is required."""
+    """Returns the tools to call: the required one, else those named in the user's text, else the
+    first if a call is required."""
     if question.tool_mode is ToolMode.NONE or not question.tools:
         return ()
     if question.tool_name is not None:
@@ -171,7 +172,7 @@ def _text(question: Question, faults: Faults) -> str:
     if faults.echo_request:
         return json.dumps(question.body, ensure_ascii=False, sort_keys=True)
     if faults.words is not None:
-        count = min(faults.words, _MOST_PIECES // question.n)
+        count = min(faults.words, _MAX_PIECES // question.n)
         return " ".join(f"word{number}" for number in range(1, count + 1))
     if question.schema is not None:
         try:
@@ -189,20 +190,20 @@ def _sentences(question: Question) -> Sequence[str]:
             f'The tool {result.name} returned: "{result.text}".' for result in question.results
         ]
     else:
-        said.append(f'You said: "{question.user_text[:_LONGEST_ECHO]}".')
+        said.append(f'You said: "{question.user_text[:_MAX_ECHO]}".')
     if question.images:
         count = len(question.images)
         noun = "image" if count == 1 else "images"
         said.append(f"You showed me {count} {noun}: {', '.join(question.images)}.")
     if question.system:
-        said.append(f'My instructions begin: "{question.system[:_LONGEST_PROMPT_ECHO]}".')
+        said.append(f'My instructions begin: "{question.system[:_MAX_PROMPT_ECHO]}".')
     if question.turn > 1:
         said.append(f"This is turn {question.turn} of our conversation.")
     return said
 
 
 def _bounded(question: Question, text: str, stop: Stop, calls: tuple[Call, ...] = ()) -> Answer:
-    """The answer, ended by the first stop sequence in its text and by `max_tokens`."""
+    """Cuts the answer at the first stop sequence in its text and at `max_tokens`."""
     sequence = None
     found = [(text.find(each), each) for each in question.stop if each and each in text]
     if found and not calls:

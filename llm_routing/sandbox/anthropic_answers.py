@@ -1,4 +1,4 @@
-"""Anthropic's Messages, token counts, models and errors, answer side.
+"""Writes Anthropic's messages, token counts, models and errors.
 
 https://platform.claude.com/docs/en/api/messages and /build-with-claude/streaming
 """
@@ -40,12 +40,13 @@ _MESSAGES = {
 
 
 def error_body(status: int, request_id: str, message: str = "", kind: str | None = None) -> bytes:
-    """Anthropic's error envelope. A kind that only threads have is a code beside the type."""
+    """Returns Anthropic's error envelope. For errors that only threads have, the code is beside the
+    type."""
     default = "api_error" if status >= 500 or status < 400 else "invalid_request_error"
     code = kind if kind and kind.startswith("thread_") else None
     error: dict[str, Any] = {
         "type": (kind if code is None else None) or _ERROR_TYPES.get(status, default),
-        "message": message or _MESSAGES.get(status, "An error, as the sandbox was told."),
+        "message": message or _MESSAGES.get(status, "An error requested by a fault."),
     }
     if code is not None:
         error["details"] = {"error_code": code}
@@ -53,14 +54,14 @@ def error_body(status: int, request_id: str, message: str = "", kind: str | None
 
 
 def models_body() -> bytes:
-    """The list of models."""
+    """Returns the list of models."""
     chats = [_model(model.name) for model in MODELS if not model.embeds]
     first, last = chats[0]["id"], chats[-1]["id"]
     return dump({"data": chats, "has_more": False, "first_id": first, "last_id": last})
 
 
 def model_body(name: str) -> bytes:
-    """One model."""
+    """Returns one model."""
     return dump(_model(name))
 
 
@@ -77,12 +78,12 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def count_body(question: Question) -> bytes:
-    """The answer of `POST /v1/messages/count_tokens`."""
+    """Returns the body of `POST /v1/messages/count_tokens`."""
     return dump({"input_tokens": question.prompt_tokens})
 
 
 def write_messages(question: Question, faults: Faults, request_id: str) -> Whole | Streamed:
-    """The answer to a question, whole or streamed as it was asked for."""
+    """Returns the answer to a question, whole or streamed as requested."""
     choices = answer(question, faults)
     choice = choices[0] if choices else Answer((), Stop.END)
     if not question.stream:
@@ -97,7 +98,7 @@ def write_messages(question: Question, faults: Faults, request_id: str) -> Whole
 
 
 def held(question: Question, faults: Faults) -> tuple[str, list[dict[str, Any]]]:
-    """The id and the blocks of the answer to a question, as a thread holds them."""
+    """Returns the id and the blocks of an answer, as a thread stores them."""
     choices = answer(question, faults)
     return _head(question)["id"], _blocks(choices[0]) if choices else []
 
@@ -126,7 +127,7 @@ def _head(question: Question) -> dict[str, Any]:
 
 
 def _usage(question: Question, faults: Faults, choice: Answer, output: int) -> dict[str, Any]:
-    """Tokens; `input_tokens` leaves out what was read from or written to the cache."""
+    """Returns the tokens; `input_tokens` excludes those read from or written to the cache."""
     return {
         "input_tokens": question.prompt_tokens,
         "cache_creation_input_tokens": faults.cache_write_tokens,
@@ -161,7 +162,7 @@ def _blocks(choice: Answer) -> list[dict[str, Any]]:
 
 
 def _arguments(cut: tuple[str, ...]) -> Any:
-    """The arguments as an object; those that `max_tokens` cut short are given as empty."""
+    """Returns the arguments as an object; empty if `max_tokens` cut them."""
     try:
         return json.loads("".join(cut))
     except ValueError:
@@ -209,7 +210,7 @@ def _events(question: Question, faults: Faults, choice: Answer) -> Iterator[Even
 
 
 def _streamed_blocks(choice: Answer) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Each block as it opens, and what is added to it."""
+    """Yields the events that open each block and add to it."""
     if choice.reasoning:
         deltas = [{"type": "thinking_delta", "thinking": piece} for piece in choice.reasoning]
         signed = {"type": "signature_delta", "signature": _signature(choice)}

@@ -1,4 +1,4 @@
-"""Anthropic's Messages, request side: a body read as strictly as Anthropic reads it.
+"""Reads requests of Anthropic Messages as strictly as Anthropic does.
 
 https://platform.claude.com/docs/en/api/messages
 """
@@ -18,7 +18,7 @@ from .images import describe_base64, describe_url
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _IMAGE_TOKENS = 85
 _MESSAGE_TOKENS = 3
-_LEAST_BUDGET = 1024
+_MIN_BUDGET = 1024
 _OTHER_BLOCKS = frozenset({"document", "search_result", "container_upload"})
 
 
@@ -33,7 +33,7 @@ class _Turn:
 
 
 def read_count(body: Mapping[str, Any], model: str, digest: str) -> Question:
-    """The question in a body of `POST /v1/messages/count_tokens`. Raises `BadRequest`."""
+    """Returns the question in a body of `POST /v1/messages/count_tokens`. Raises `BadRequest`."""
     question = Question(model=model, digest=digest, user_text="", body=body)
     question = _read_messages(body, replace(question, tools=_tools(body)))
     definitions = sum(len(pieces(json.dumps(tool))) for tool in body.get("tools") or ())
@@ -42,7 +42,7 @@ def read_count(body: Mapping[str, Any], model: str, digest: str) -> Question:
 
 
 def read_messages(body: Mapping[str, Any], model: str, digest: str) -> Question:
-    """The question in a body of `POST /v1/messages`. Raises `BadRequest`."""
+    """Returns the question in a body of `POST /v1/messages`. Raises `BadRequest`."""
     question = read_count(body, model, digest)
     if body.get("max_tokens") is None:
         raise BadRequest("max_tokens: Field required", "max_tokens")
@@ -74,7 +74,7 @@ def _thinking(body: Mapping[str, Any], max_tokens: int) -> bool:
     if kind not in ("enabled", "disabled", "adaptive", "between_tools"):
         raise BadRequest("thinking.type: Input should be 'enabled', 'disabled' or 'adaptive'")
     if kind == "enabled":
-        budget = fields.integer(thinking, "budget_tokens", _LEAST_BUDGET, 10_000_000)
+        budget = fields.integer(thinking, "budget_tokens", _MIN_BUDGET, 10_000_000)
         if budget is None or budget >= max_tokens:
             raise BadRequest("`max_tokens` must be greater than `thinking.budget_tokens`.")
     return kind in ("enabled", "adaptive")

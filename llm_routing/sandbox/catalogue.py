@@ -1,4 +1,4 @@
-"""The models that the sandbox offers, and which of them a name may ask for."""
+"""The models that the sandbox offers, and the operations that each supports."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ CREATED_AT = "2026-01-01T00:00:00Z"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model on offer: it either chats or embeds."""
+    """A model in the list: it either chats or embeds."""
 
     name: str
     embeds: bool = False
@@ -26,9 +26,9 @@ _BY_NAME = {model.name: model for model in MODELS}
 
 
 def admit(name: str, *, embeds: bool | None, refuse_unknown: bool) -> None:
-    """Raises `BadRequest` where a model of this name does not serve what is asked of it. A name
-    that is not on offer serves everything unless unknown names are refused; `embeds` None asks
-    for any kind."""
+    """Raises `BadRequest` if the named model does not support the operation. An unlisted name
+    supports everything unless unknown names are refused; with `embeds` None any listed model
+    does."""
     model = _BY_NAME.get(name)
     if not name or (model is None and refuse_unknown):
         raise BadRequest(

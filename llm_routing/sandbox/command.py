@@ -1,4 +1,4 @@
-"""The sandbox's command line: its options, and what it says when it is ready or cannot be.
+"""The sandbox's command line: options, messages and exit status.
 
 `manage.py llm_sandbox` and `python -m llm_routing.sandbox` share it.
 """
@@ -15,7 +15,7 @@ DEFAULT_PORT = 8099
 
 
 class CannotListen(Exception):
-    """The sandbox could not start; the message says why and what to do."""
+    """The sandbox could not start; the message says why and how to fix it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def run(
     refuse_unknown_models: bool,
     say: Callable[[str], None],
 ) -> None:
-    """Serves until SIGINT or SIGTERM; says one line when ready. Raises `CannotListen`."""
+    """Serves until SIGINT or SIGTERM; prints one line when ready. Raises `CannotListen`."""
 
     async def listen() -> None:
         sandbox = Sandbox(
@@ -65,7 +65,7 @@ def run(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line without Django. Gives the exit status."""
+    """Runs the command line without Django. Returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m llm_routing.sandbox",
         description="A server that answers as LLM vendors do, without a model.",

@@ -1,4 +1,4 @@
-"""The sandbox's own endpoints under `/_sandbox/`: its script, its log, and a fresh start."""
+"""The sandbox's own endpoints under `/_sandbox/`: script, log and reset."""
 
 import json
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from aiohttp import web
 from . import fields
 from .faults import FaultSyntaxError
 from .fields import BadRequest
-from .journal import MOST_STEPS, Journal, ScriptFull, Step
+from .journal import MAX_STEPS, Journal, ScriptFull, Step
 
 PREFIX = "/_sandbox/"
 
 
 def control(journal: Journal, method: str, path: str, data: bytes) -> web.Response:
-    """Answers `POST script`, `GET log` and `POST reset`."""
+    """Handles `POST script`, `GET log` and `POST reset`."""
     try:
         match method, path.removeprefix(PREFIX):
             case "POST", "script":
@@ -33,8 +33,8 @@ def control(journal: Journal, method: str, path: str, data: bytes) -> web.Respon
 
 
 def _steps(data: bytes) -> Iterator[Step]:
-    """The steps of a body: an array, or an object that holds it as `steps`; each is a string of
-    directives or an object with `faults`, `model`, `path` and `times`."""
+    """Returns the steps in a body: an array, or an object with the array `steps`. Each step is a
+    string of directives or an object with `faults`, `model`, `path` and `times`."""
     try:
         given: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -49,7 +49,7 @@ def _steps(data: bytes) -> Iterator[Step]:
         unknown = ", ".join(sorted(step.keys() - {"faults", "model", "path", "times"}))
         if unknown:
             raise BadRequest(f"a step has faults, model, path and times, not {unknown}")
-        times = fields.integer(step, "times", 1, MOST_STEPS)
+        times = fields.integer(step, "times", 1, MAX_STEPS)
         for _ in range(1 if times is None else times):
             yield Step(
                 fields.text(step, "faults", ""),

@@ -1,4 +1,4 @@
-"""Deterministic unit vectors: texts that share words lie closer together than texts that do not."""
+"""Deterministic unit vectors: texts with common words are closer together than other texts."""
 
 import hashlib
 import math
@@ -10,7 +10,7 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def embed(text: str, dimensions: int) -> tuple[float, ...]:
-    """A vector of length one, in single precision, so that both encodings say the same."""
+    """Returns a vector of length one, in single precision, so that both encodings are equal."""
     sums = [0.0] * dimensions
     for word in _WORD.findall(text.casefold()) or [text]:
         digest = hashlib.sha256(word.encode()).digest()
@@ -23,5 +23,5 @@ def embed(text: str, dimensions: int) -> tuple[float, ...]:
 
 
 def pack(vector: tuple[float, ...] | list[float]) -> bytes:
-    """The vector as little-endian 32-bit floats, which `encoding_format: base64` carries."""
+    """Returns the vector as little-endian 32-bit floats, as in `encoding_format: base64`."""
     return struct.pack(f"<{len(vector)}f", *vector)

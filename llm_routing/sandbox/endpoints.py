@@ -1,6 +1,6 @@
-"""The endpoints that vendors have: which wire format each speaks, who reads it and who answers.
+"""The vendors' endpoints: the wire format, the reader and the writer of each.
 
-How a request gets here and how an answer leaves is for `server` and `wire`.
+`server` receives the requests, `wire` sends the answers.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,9 +18,9 @@ from .threads import Threads
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request as far as it was read: its body, the model named, what names the request, and
-    the directives found in the model's name."""
+class ParsedRequest:
+    """A parsed request: its body, its model, a digest that identifies it, and the directives found
+    in the model's name."""
 
     body: Mapping[str, Any]
     model: str
@@ -30,13 +30,13 @@ class Asked:
 
     @property
     def request_id(self) -> str:
-        """The vendor's name of the request."""
+        """The vendor's id of the request."""
         return f"req_{self.digest[:24]}"
 
 
 Write = Callable[[Faults], Whole | Streamed]
-# Gives the directives found in a request's words, and what writes the answer.
-Read = Callable[[Asked], tuple[tuple[str, ...], Write]]
+# Returns the directives found in a request's text, and a function that writes the answer.
+Read = Callable[[ParsedRequest], tuple[tuple[str, ...], Write]]
 
 
 class Face(Protocol):
@@ -47,10 +47,10 @@ class Face(Protocol):
     def error(
         self, status: int, request_id: str, message: str, code: str | None, param: str | None
     ) -> bytes:
-        """The envelope of an error."""
+        """Returns the envelope of an error."""
 
     def error_in_200(self, request_id: str, message: str, code: str | None) -> bytes:
-        """The envelope of an error that a status of 200 hides."""
+        """Returns the envelope of an error that is sent with status 200."""
 
 
 class OpenAIFace:
@@ -61,11 +61,11 @@ class OpenAIFace:
     def error(
         self, status: int, request_id: str, message: str, code: str | None, param: str | None
     ) -> bytes:
-        """The envelope of an error."""
+        """Returns the envelope of an error."""
         return openai_answers.error_body(status, message, code, param)
 
     def error_in_200(self, request_id: str, message: str, code: str | None) -> bytes:
-        """The envelope of an error that a status of 200 hides."""
+        """Returns the envelope of an error that is sent with status 200."""
         return openai_answers.error_body(500, message, code)
 
 
@@ -77,11 +77,11 @@ class AnthropicFace:
     def error(
         self, status: int, request_id: str, message: str, code: str | None, param: str | None
     ) -> bytes:
-        """The envelope of an error; a code of a fault takes the place of its type."""
+        """Returns the envelope of an error; a fault's code replaces its type."""
         return anthropic_answers.error_body(status, request_id, message, code)
 
     def error_in_200(self, request_id: str, message: str, code: str | None) -> bytes:
-        """The envelope of an error that a status of 200 hides."""
+        """Returns the envelope of an error that is sent with status 200."""
         return anthropic_answers.error_body(529, request_id, message, code)
 
 
@@ -91,48 +91,49 @@ ANTHROPIC: Face = AnthropicFace()
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One endpoint: its wire format, its reader, and what kind of model it wants, if any."""
+    """One endpoint: its wire format, its reader, and whether it needs a model that embeds (None:
+    any)."""
 
     face: Face
     read: Read
     embeds: bool | None = False
 
 
-def _chat(asked: Asked) -> tuple[tuple[str, ...], Write]:
-    question = read_chat(asked.body, asked.model, asked.digest)
+def _chat(parsed: ParsedRequest) -> tuple[tuple[str, ...], Write]:
+    question = read_chat(parsed.body, parsed.model, parsed.digest)
     directives = question.question.directives
     return directives, lambda faults: openai_answers.write_chat(question, faults)
 
 
-def _embeddings(asked: Asked) -> tuple[tuple[str, ...], Write]:
-    question = read_embeddings(asked.body, asked.model)
+def _embeddings(parsed: ParsedRequest) -> tuple[tuple[str, ...], Write]:
+    question = read_embeddings(parsed.body, parsed.model)
     return question.directives, lambda faults: write_embeddings(question, faults)
 
 
-def _messages(asked: Asked) -> tuple[tuple[str, ...], Write]:
-    body = asked.threads.resumed(asked.body)
-    question = read_messages(body, asked.model, asked.digest)
+def _messages(parsed: ParsedRequest) -> tuple[tuple[str, ...], Write]:
+    body = parsed.threads.resumed(parsed.body)
+    question = read_messages(body, parsed.model, parsed.digest)
 
     def write(faults: Faults) -> Whole | Streamed:
-        asked.threads.keep(body, *anthropic_answers.held(question, faults))
-        return anthropic_answers.write_messages(question, faults, asked.request_id)
+        parsed.threads.keep(body, *anthropic_answers.held(question, faults))
+        return anthropic_answers.write_messages(question, faults, parsed.request_id)
 
     return question.directives, write
 
 
-def _count_tokens(asked: Asked) -> tuple[tuple[str, ...], Write]:
-    question = read_count(asked.body, asked.model, asked.digest)
+def _count_tokens(parsed: ParsedRequest) -> tuple[tuple[str, ...], Write]:
+    question = read_count(parsed.body, parsed.model, parsed.digest)
     return question.directives, lambda faults: Whole(anthropic_answers.count_body(question))
 
 
-def _openai_models(asked: Asked) -> tuple[tuple[str, ...], Write]:
-    name = asked.model
+def _openai_models(parsed: ParsedRequest) -> tuple[tuple[str, ...], Write]:
+    name = parsed.model
     body = openai_answers.model_body(name) if name else openai_answers.models_body()
     return (), lambda faults: Whole(body)
 
 
-def _anthropic_models(asked: Asked) -> tuple[tuple[str, ...], Write]:
-    name = asked.model
+def _anthropic_models(parsed: ParsedRequest) -> tuple[tuple[str, ...], Write]:
+    name = parsed.model
     body = anthropic_answers.model_body(name) if name else anthropic_answers.models_body()
     return (), lambda faults: Whole(body)
 
@@ -151,14 +152,15 @@ _MODELS = {
 
 
 def face_of(path: str, headers: Mapping[str, str]) -> Face:
-    """The wire format a request is in, by its path; where both have it, by Anthropic's header."""
+    """Returns the wire format of a request, by its path; by Anthropic's header if both formats have
+    the path."""
     if path in POST_ENDPOINTS:
         return POST_ENDPOINTS[path].face
     return ANTHROPIC if "anthropic-version" in headers else OPENAI
 
 
 def find(method: str, path: str, face: Face) -> Endpoint | None:
-    """The endpoint that a request is for, None where there is none."""
+    """Returns the endpoint of a request; None if there is none."""
     if method == "POST":
         return POST_ENDPOINTS.get(path)
     if method == "GET" and (path == _MODELS_PATH or model_of(path)):
@@ -167,15 +169,15 @@ def find(method: str, path: str, face: Face) -> Endpoint | None:
 
 
 def model_of(path: str) -> str:
-    """The model whose page a path names, empty where it names none."""
+    """Returns the model in the path of a model's page; empty for other paths."""
     prefix = f"{_MODELS_PATH}/"
     return path.removeprefix(prefix) if path.startswith(prefix) else ""
 
 
-def check_model(endpoint: Endpoint, asked: Asked, refuse_unknown: bool) -> None:
-    """Raises `BadRequest` where the model does not serve this endpoint. A model's own page
-    exists for those on offer alone."""
+def check_model(endpoint: Endpoint, parsed: ParsedRequest, refuse_unknown: bool) -> None:
+    """Raises `BadRequest` if the model does not support this endpoint. Only listed models have a
+    page."""
     if endpoint.embeds is not None:
-        admit(asked.model, embeds=endpoint.embeds, refuse_unknown=refuse_unknown)
-    elif asked.model:
-        admit(asked.model, embeds=None, refuse_unknown=True)
+        admit(parsed.model, embeds=endpoint.embeds, refuse_unknown=refuse_unknown)
+    elif parsed.model:
+        admit(parsed.model, embeds=None, refuse_unknown=True)

@@ -1,6 +1,6 @@
-"""The directives by which a caller asks for misbehaviour: their names, values and syntax.
+"""The directives that request faults: names, values and syntax.
 
-How a fault looks on the wire is in `wire`; what it does to an answer's words, in the formats.
+`wire` applies faults to the connection, the formats apply them to the content.
 """
 
 import math
@@ -11,20 +11,20 @@ from typing import Any
 
 _GROUP = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 _WORD = re.compile(r'\s*([a-z_0-9]+)(?:=(?:"([^"\r\n]*)"|([^\s"]+)))?(?=\s|$)')
-_LONGEST_DELAY = 3600.0
-_MOST_CHUNKS = 1_000_000
-_MOST_WORDS = 100_000
+_MAX_DELAY = 3600.0
+_MAX_CHUNKS = 1_000_000
+_MAX_WORDS = 100_000
 
 
 class FaultSyntaxError(ValueError):
-    """A directive that cannot be understood; the message says why."""
+    """A directive that cannot be parsed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """The faults that an answer should have, and its size and shape.
+    """The faults of an answer, and its size and shape.
 
-    Delays are seconds. `…_after` counts chunks of content: pieces of text, of reasoning or of a
+    Delays are in seconds. `…_after` counts chunks of content: pieces of text, of reasoning or of a
     tool call, in either wire format.
     """
 
@@ -69,13 +69,13 @@ class Faults:
 
     @property
     def breaks_off(self) -> bool:
-        """Whether the connection ends in the midst of the answer."""
+        """Whether the connection ends in the middle of the answer."""
         places = (self.cut_after, self.bad_framing_after)
         return self.wrong_content_length or any(place is not None for place in places)
 
 
 def merge(*directives: Mapping[str, Any]) -> Faults:
-    """One set of faults of what several places asked for; a later place overrules."""
+    """Merges the faults of several sources; later sources take precedence."""
     values: dict[str, Any] = {}
     for each in directives:
         values.update(each)
@@ -83,10 +83,11 @@ def merge(*directives: Mapping[str, Any]) -> Faults:
 
 
 def parse(text: str, model: str) -> dict[str, Any]:
-    """The values of a directive such as `status=503 retry_after=2`, brackets or not.
+    """Returns the values of a directive such as `status=503 retry_after=2`, with or without
+    brackets.
 
-    A group that names another `model=` than the one asked gives nothing. Raises
-    `FaultSyntaxError` for an unknown name or a value that does not fit.
+    A group with another `model=` is skipped. Raises `FaultSyntaxError` for an unknown name or an
+    invalid value.
     """
     groups = _GROUP.findall(text) if "[[" in text else [text]
     values: dict[str, Any] = {}
@@ -99,9 +100,9 @@ def parse(text: str, model: str) -> dict[str, Any]:
 
 
 def extract(text: str) -> tuple[str, list[str]]:
-    """The text without its directives, and the directives.
+    """Returns the text without its directives, and the directives.
 
-    Double brackets whose first word is no directive are plain text.
+    Double brackets whose first word is not a directive are plain text.
     """
     found: list[str] = []
 
@@ -117,7 +118,7 @@ def extract(text: str) -> tuple[str, list[str]]:
 
 
 def check(text: str) -> None:
-    """Raises `FaultSyntaxError` unless `text` can be parsed, whatever model it names."""
+    """Raises `FaultSyntaxError` if `text` cannot be parsed, whatever model it names."""
     groups = _GROUP.findall(text) if "[[" in text else [text]
     for group in groups:
         for name, given in _words(group).items():
@@ -158,8 +159,8 @@ def _flag(given: str | None) -> bool:
 
 def _seconds(given: str | None) -> float:
     seconds = float(given or "")
-    if not math.isfinite(seconds) or not 0 <= seconds <= _LONGEST_DELAY:
-        raise ValueError(f"wants seconds from 0 to {_LONGEST_DELAY:.0f}")
+    if not math.isfinite(seconds) or not 0 <= seconds <= _MAX_DELAY:
+        raise ValueError(f"wants seconds from 0 to {_MAX_DELAY:.0f}")
     return seconds
 
 
@@ -190,7 +191,7 @@ def _own_path(given: str | None) -> str:
     return path
 
 
-_chunks = _between(0, _MOST_CHUNKS)
+_chunks = _between(0, _MAX_CHUNKS)
 
 _READERS: dict[str, Callable[[str | None], Any]] = {
     "status": _between(200, 599),
@@ -210,7 +211,7 @@ _READERS: dict[str, Callable[[str | None], Any]] = {
     "malformed_after": _chunks,
     "hole_after": _chunks,
     "bad_framing_after": _chunks,
-    "error_in_200": _between(0, _MOST_CHUNKS, default=0),
+    "error_in_200": _between(0, _MAX_CHUNKS, default=0),
     "wrong_content_length": _flag,
     "truncate_json": _flag,
     "empty_choices": _flag,
@@ -222,7 +223,7 @@ _READERS: dict[str, Callable[[str | None], Any]] = {
     "comments": _flag,
     "extra_fields": _flag,
     "echo_request": _flag,
-    "words": _between(1, _MOST_WORDS),
+    "words": _between(1, _MAX_WORDS),
     "cached_tokens": _between(0, 10_000_000),
     "cache_write_tokens": _between(0, 10_000_000),
     "refusal": _flag,

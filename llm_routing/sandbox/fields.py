@@ -1,6 +1,6 @@
-"""Reading a decoded JSON body as strictly as a vendor does: a wrong field is a `BadRequest`.
+"""Reads the fields of a JSON body as strictly as a vendor does: a wrong field raises `BadRequest`.
 
-What the fields mean is for the formats.
+The modules of the formats interpret the fields.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class BadRequest(Exception):
-    """The request cannot be served: `status`, a message, the field at fault and a code."""
+    """The request is rejected: `status`, a message, the wrong field and a code."""
 
     def __init__(
         self, message: str, param: str | None = None, *, status: int = 400, code: str | None = None
@@ -23,8 +23,8 @@ class BadRequest(Exception):
 
 
 def decode(data: bytes) -> Mapping[str, Any]:
-    """The JSON object that a body holds. Raises `BadRequest` for anything else, for NaN, for
-    lone surrogates and for nesting too deep to read."""
+    """Returns the JSON object in a body. Raises `BadRequest` for anything else, for NaN, for lone
+    surrogates and for excessive nesting."""
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -40,7 +40,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def text(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    """A string; without a default it has to be there."""
+    """Returns a string; required unless there is a default."""
     value = body.get(name)
     if value is None and default is not None:
         return default
@@ -50,7 +50,7 @@ def text(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
 
 
 def flag(body: Mapping[str, Any], name: str, default: bool = False) -> bool:
-    """A boolean."""
+    """Returns a boolean."""
     value = body.get(name)
     if value is None:
         return default
@@ -60,7 +60,7 @@ def flag(body: Mapping[str, Any], name: str, default: bool = False) -> bool:
 
 
 def integer(body: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
-    """A whole number between two bounds, or None where it is not given."""
+    """Returns an integer within bounds, or None if it is absent."""
     value = body.get(name)
     if value is None:
         return None
@@ -72,7 +72,7 @@ def integer(body: Mapping[str, Any], name: str, low: int, high: int) -> int | No
 
 
 def number(body: Mapping[str, Any], name: str, low: float, high: float) -> float | None:
-    """A number between two bounds, or None where it is not given."""
+    """Returns a number within bounds, or None if it is absent."""
     value = body.get(name)
     if value is None:
         return None
@@ -84,21 +84,21 @@ def number(body: Mapping[str, Any], name: str, low: float, high: float) -> float
 
 
 def mapping(value: Any, name: str) -> Mapping[str, Any]:
-    """`value` as an object."""
+    """Returns `value` as an object."""
     if not isinstance(value, dict):
         raise BadRequest(_problem(value, name, "an object"), name)
     return value
 
 
 def sequence(value: Any, name: str) -> Sequence[Any]:
-    """`value` as an array."""
+    """Returns `value` as an array."""
     if not isinstance(value, list):
         raise BadRequest(_problem(value, name, "an array"), name)
     return value
 
 
 def strings(value: Any, name: str, most: int) -> tuple[str, ...]:
-    """`value` as strings: none, one, or an array of at most `most`."""
+    """Returns `value` as strings: none, one, or an array of at most `most`."""
     if value is None:
         return ()
     if isinstance(value, str):

@@ -11,7 +11,8 @@ _MEDIA_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 
 def describe_url(url: str, param: str) -> str:
-    """`image/png of 68 bytes` for a data URL, `an https link` for a link. Nothing is fetched."""
+    """Returns `image/png of 68 bytes` for a data URL, `an https link` for a link. Nothing is
+    fetched."""
     data = _DATA_URL.fullmatch(url)
     if data is not None:
         return describe_base64(data[1], data[2], param)
@@ -22,7 +23,7 @@ def describe_url(url: str, param: str) -> str:
 
 
 def describe_base64(media_type: str, data: str, param: str) -> str:
-    """`image/png of 68 bytes`. Raises `BadRequest` for another type or broken base64."""
+    """Returns `image/png of 68 bytes`. Raises `BadRequest` for another type or invalid base64."""
     if media_type not in _MEDIA_TYPES:
         known = ", ".join(sorted(_MEDIA_TYPES))
         raise BadRequest(f"Invalid '{param}': the image has to be one of {known}.", param)

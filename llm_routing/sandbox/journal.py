@@ -1,6 +1,6 @@
-"""A bounded script of the next answers and a bounded log of the requests received.
+"""A bounded script of the next answers and a bounded log of received requests.
 
-Secrets are masked and bodies kept as digests only.
+Secrets are masked, and bodies are stored as digests only.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ from typing import Any
 
 from .faults import check
 
-MOST_STEPS = 1_000
-MOST_ENTRIES = 1_000
-_MOST_HEADERS = 64
-_LONGEST_VALUE = 512
-_LONGEST_NAME = 200
+MAX_STEPS = 1_000
+MAX_ENTRIES = 1_000
+_MAX_HEADERS = 64
+_MAX_VALUE = 512
+_MAX_NAME = 200
 _SECRET_HEADERS = frozenset(
     {
         "authorization",
@@ -32,7 +32,7 @@ _SECRET_HEADERS = frozenset(
 
 
 class ScriptFull(ValueError):
-    """The script holds as many steps as it may."""
+    """The script has reached its maximum number of steps."""
 
 
 class Outcome(StrEnum):
@@ -57,8 +57,8 @@ class Step:
 
 @dataclass(slots=True)
 class Entry:
-    """One request received. `events` counts what left of a stream; times are seconds since the
-    sandbox started and since the request came."""
+    """One received request. `events` counts the events sent; times are seconds since the sandbox
+    started and since the request arrived."""
 
     number: int
     method: str
@@ -76,16 +76,16 @@ class Entry:
     outcome: Outcome = Outcome.IN_PROGRESS
     duration: float | None = None
 
-    def asked(self, data: bytes, body: Mapping[str, Any] | None) -> None:
-        """Notes a body without keeping its words."""
+    def record_body(self, data: bytes, body: Mapping[str, Any] | None) -> None:
+        """Records a body without storing its content."""
         self.body_sha256 = hashlib.sha256(data).hexdigest()
         self.body_bytes = len(data)
         if body is not None:
-            self.fields = tuple(sorted(name[:_LONGEST_NAME] for name in body))[:_MOST_HEADERS]
+            self.fields = tuple(sorted(name[:_MAX_NAME] for name in body))[:_MAX_HEADERS]
             self.stream = body.get("stream") is True
 
     def dict(self) -> dict[str, Any]:
-        """The entry as `GET /_sandbox/log` shows it."""
+        """Returns the entry as shown by `GET /_sandbox/log`."""
         return {
             "number": self.number,
             "method": self.method,
@@ -110,25 +110,25 @@ class Journal:
     """The script and the log of one sandbox, in memory."""
 
     steps: deque[Step] = field(default_factory=deque)
-    entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=MOST_ENTRIES))
+    entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=MAX_ENTRIES))
     received: int = 0
     _started: float = field(default_factory=time.monotonic)
 
     def script(self, *steps: Step | str) -> None:
         """Appends steps; a string is a step for any model.
 
-        Raises `ScriptFull` past a thousand steps and `FaultSyntaxError` for a directive that
-        cannot be read; then none of them is taken.
+        Raises `ScriptFull` above a thousand steps and `FaultSyntaxError` for an invalid directive;
+        then no step is appended.
         """
         new = [Step(step) if isinstance(step, str) else step for step in steps]
         for step in new:
             check(step.faults)
-        if len(self.steps) + len(new) > MOST_STEPS:
-            raise ScriptFull(f"the script holds at most {MOST_STEPS} steps")
+        if len(self.steps) + len(new) > MAX_STEPS:
+            raise ScriptFull(f"the script holds at most {MAX_STEPS} steps")
         self.steps.extend(new)
 
     def take(self, method: str, path: str, model: str) -> Step | None:
-        """Removes and gives the first step that fits a request."""
+        """Removes and returns the first step that matches a request."""
         for index, step in enumerate(self.steps):
             right_path = step.path == path if step.path else method == "POST"
             if right_path and step.model in ("", model):
@@ -137,12 +137,12 @@ class Journal:
         return None
 
     def open(self, method: str, path: str, headers: Iterable[tuple[str, str]]) -> Entry:
-        """A new entry; the oldest leaves when there are too many."""
+        """Adds an entry; the oldest one is removed if there are too many."""
         self.received += 1
         entry = Entry(
             number=self.received,
             method=method,
-            path=path[:_LONGEST_VALUE],
+            path=path[:_MAX_VALUE],
             headers=_masked(headers),
             received_at=time.monotonic() - self._started,
         )
@@ -150,19 +150,19 @@ class Journal:
         return entry
 
     def settle(self, entry: Entry, outcome: Outcome) -> None:
-        """Notes how an exchange ended; the first word counts."""
+        """Records the outcome of an exchange; later calls are ignored."""
         if entry.outcome is Outcome.IN_PROGRESS:
             entry.outcome = outcome
             entry.duration = time.monotonic() - self._started - entry.received_at
 
     def reset(self) -> None:
-        """Empties both."""
+        """Clears the script and the log."""
         self.steps.clear()
         self.entries.clear()
         self.received = 0
 
     def dict(self) -> dict[str, Any]:
-        """The log as `GET /_sandbox/log` shows it."""
+        """Returns the log as shown by `GET /_sandbox/log`."""
         return {
             "received": self.received,
             "scripted": len(self.steps),
@@ -173,7 +173,7 @@ class Journal:
 def _masked(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     shown: dict[str, str] = {}
     for name, value in headers:
-        name = name.lower()[:_LONGEST_NAME]
-        if len(shown) < _MOST_HEADERS:
-            shown[name] = "***" if name in _SECRET_HEADERS else value[:_LONGEST_VALUE]
+        name = name.lower()[:_MAX_NAME]
+        if len(shown) < _MAX_HEADERS:
+            shown[name] = "***" if name in _SECRET_HEADERS else value[:_MAX_VALUE]
     return shown

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, embeddings, models and errors, answer side.
+"""Writes OpenAI's chat completions, models and errors.
 
 https://platform.openai.com/docs/api-reference/chat/object and /chat/streaming
 """
@@ -39,7 +39,7 @@ _MESSAGES = {
 def error_body(
     status: int, message: str = "", code: str | None = None, param: str | None = None
 ) -> bytes:
-    """OpenAI's error envelope."""
+    """Returns OpenAI's error envelope."""
     default = "server_error" if status >= 500 or status < 400 else "invalid_request_error"
     kind, known_code = _ERROR_TYPES.get(status, (default, None))
     message = message or _MESSAGES.get(status, "The server had an error, as the sandbox was told.")
@@ -48,12 +48,12 @@ def error_body(
 
 
 def models_body() -> bytes:
-    """The list of models."""
+    """Returns the list of models."""
     return dump({"object": "list", "data": [_model(model.name) for model in MODELS]})
 
 
 def model_body(name: str) -> bytes:
-    """One model."""
+    """Returns one model."""
     return dump(_model(name))
 
 
@@ -62,7 +62,7 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def write_chat(asked: ChatQuestion, faults: Faults) -> Whole | Streamed:
-    """The answer to a chat question, whole or streamed as it was asked for."""
+    """Returns the answer to a chat question, whole or streamed as requested."""
     choices = answer(asked.question, faults)
     if not asked.question.stream:
         return Whole(dump(_completion(asked, faults, choices)))
@@ -150,7 +150,7 @@ def _usage(asked: ChatQuestion, faults: Faults, choices: tuple[Answer, ...]) -> 
 
 
 def _tokens(choice: Answer) -> int:
-    """Output tokens: the words beside a tool call are not said in this format."""
+    """Returns the output tokens; text beside a tool call is not part of this format's answers."""
     return choice.tokens - (len(choice.text) if choice.calls else 0)
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's embeddings, both sides.
+"""Reads OpenAI's embedding requests and writes the responses.
 
 https://platform.openai.com/docs/api-reference/embeddings/create
 """
@@ -15,7 +15,7 @@ from .faults import Faults, extract
 from .fields import BadRequest
 from .reply import EXTRA_FIELDS, Whole, dump
 
-_MOST_INPUTS = 2048
+_MAX_INPUTS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class EmbeddingQuestion:
 
 
 def read_embeddings(body: Mapping[str, Any], model: str) -> EmbeddingQuestion:
-    """The question in a body of `POST /v1/embeddings`. Raises `BadRequest`."""
+    """Returns the question in a body of `POST /v1/embeddings`. Raises `BadRequest`."""
     encoding = fields.text(body, "encoding_format", "float")
     if encoding not in ("float", "base64"):
         raise BadRequest("Invalid 'encoding_format': 'float' or 'base64'.", "encoding_format")
@@ -64,8 +64,8 @@ def _inputs(given: Any) -> Sequence[str | Sequence[int]]:
     inputs = fields.sequence(given, "input")
     if inputs and all(_is_token(item) for item in inputs):
         inputs = [inputs]
-    if not 0 < len(inputs) <= _MOST_INPUTS:
-        raise BadRequest(f"Invalid 'input': expected 1 to {_MOST_INPUTS} inputs.", "input")
+    if not 0 < len(inputs) <= _MAX_INPUTS:
+        raise BadRequest(f"Invalid 'input': expected 1 to {_MAX_INPUTS} inputs.", "input")
     for item in inputs:
         tokens = isinstance(item, list) and all(_is_token(token) for token in item)
         if not item or not (isinstance(item, str) or tokens):
@@ -78,7 +78,7 @@ def _is_token(item: Any) -> bool:
 
 
 def write_embeddings(asked: EmbeddingQuestion, faults: Faults) -> Whole:
-    """One vector an input, in their order."""
+    """Returns one vector per input, in order."""
     data: list[dict[str, Any]] = []
     for index, text in enumerate(() if faults.empty_choices else asked.texts):
         vector = embed(text, asked.dimensions)

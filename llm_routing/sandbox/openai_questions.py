@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, request side: a body read as strictly as OpenAI reads it.
+"""Reads requests of OpenAI chat completions as strictly as OpenAI does.
 
 https://platform.openai.com/docs/api-reference/chat/create
 """
@@ -23,7 +23,7 @@ _MESSAGE_TOKENS = 3
 
 @dataclass(frozen=True, slots=True)
 class ChatQuestion:
-    """A question and what only this format asks about its answer."""
+    """A question and the options of its answer that only this format has."""
 
     question: Question
     include_usage: bool = False
@@ -32,7 +32,7 @@ class ChatQuestion:
 
 
 def read_chat(body: Mapping[str, Any], model: str, digest: str) -> ChatQuestion:
-    """The question in a body of `POST /v1/chat/completions`. Raises `BadRequest`."""
+    """Returns the question in a body of `POST /v1/chat/completions`. Raises `BadRequest`."""
     question = _read_messages(body, Question(model=model, digest=digest, user_text="", body=body))
     for name, low, high in (
         ("temperature", 0, 2),
@@ -141,7 +141,7 @@ def _read_messages(body: Mapping[str, Any], question: Question) -> Question:
 def _content(
     message: Mapping[str, Any], role: str, where: str
 ) -> tuple[list[str], tuple[str, ...]]:
-    """The texts of a message, and its images described."""
+    """Returns the texts of a message, and descriptions of its images."""
     content = message.get("content")
     where = f"{where}.content"
     if isinstance(content, str):
@@ -255,7 +255,7 @@ def _offered(tools: Sequence[ToolOffer], name: str) -> ToolOffer:
 
 
 def _response_format(body: Mapping[str, Any]) -> tuple[Any, bool]:
-    """The JSON schema asked for, and whether any JSON object will do."""
+    """Returns the requested JSON schema, and whether any JSON object is requested."""
     if body.get("response_format") is None:
         return None, False
     wanted = fields.mapping(body["response_format"], "response_format")

@@ -20,7 +20,7 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One server-sent event, framed. `content` says that it carries a piece of the answer."""
+    """One server-sent event, encoded. `content`: it carries a piece of the answer."""
 
     data: bytes
     content: bool = False
@@ -28,8 +28,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """An answer in events. `broken` is one whose JSON breaks off and that is no piece of the
-    answer, `error` one that reports a failure; they are sent only where a fault asks for them."""
+    """An answer as events. `broken` is an event with truncated JSON and no content, `error` one
+    that reports a failure; both are sent only if a fault requests them."""
 
     events: Iterable[Event]
     broken: Event
@@ -39,5 +39,5 @@ class Streamed:
 
 
 def dump(value: Any) -> bytes:
-    """JSON as vendors write it: UTF-8 without spaces."""
+    """Returns JSON as vendors write it: UTF-8 without spaces."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")

@@ -1,6 +1,7 @@
-"""A value that satisfies a JSON schema, always the same one for the same schema.
+"""Generates a value that satisfies a JSON schema; equal schemas give equal values.
 
-The keywords that tool arguments and structured outputs use (draft 2020-12); no validator.
+It supports the keywords of tool arguments and structured outputs (draft 2020-12); it is not a
+validator.
 """
 
 import math
@@ -9,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-_MOST_NODES = 10_000
-_MOST_ITEMS = 1_000
-_LONGEST_STRING = 10_000
+_MAX_NODES = 10_000
+_MAX_ITEMS = 1_000
+_MAX_STRING = 10_000
 _DEEPEST = 48
 _SHALLOW = 4
 
@@ -28,7 +29,7 @@ _BY_FORMAT = {
     "url": "https://example.com/sandbox",
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
-# A pattern is met by trying these; one that none of them meets is refused.
+# Candidates for `pattern`; a pattern that matches none of them is refused.
 _CANDIDATES = (
     *("sandbox", "Sandbox", "SANDBOX", "a", "A", "ab", "AB", "abc", "ABC", "abcd", "ABCD"),
     *("0", "1", "12", "123", "1234", "12345", "123456", "12345678", "1234567890", "0.5", "1.50"),
@@ -40,12 +41,12 @@ _CANDIDATES = (
 
 
 class UnsatisfiableSchema(ValueError):
-    """No value was found: the schema contradicts itself, is no schema, or asks for what the
-    sandbox does not know."""
+    """No value was found: the schema contradicts itself, is invalid, or uses an unsupported
+    keyword."""
 
 
 def example(schema: Any) -> Any:
-    """A JSON value that satisfies `schema`. Raises `UnsatisfiableSchema`."""
+    """Returns a JSON value that satisfies `schema`. Raises `UnsatisfiableSchema`."""
     try:
         return _Builder(schema).build(schema)
     except UnsatisfiableSchema:
@@ -77,11 +78,12 @@ class _Builder:
 
     def _count(self, depth: int) -> None:
         self._nodes += 1
-        if self._nodes > _MOST_NODES or depth > _DEEPEST:
+        if self._nodes > _MAX_NODES or depth > _DEEPEST:
             raise UnsatisfiableSchema("it is too large or never ends")
 
     def _alternatives(self, schema: Mapping[str, Any], depth: int) -> Iterator[Mapping[str, Any]]:
-        """The schema without `$ref`, `allOf`, `anyOf` and `oneOf`, one for each way to choose."""
+        """Returns the schemas without `$ref`, `allOf`, `anyOf` and `oneOf`, one for each
+        combination of branches."""
         self._count(depth)
         flat = dict(schema)
         hops = 0
@@ -147,7 +149,7 @@ class _Builder:
         properties: Mapping[str, Any] = schema.get("properties", {})
         required: Sequence[str] = schema.get("required", ())
         additional = schema.get("additionalProperties", True)
-        most = schema.get("maxProperties", _MOST_ITEMS)
+        most = schema.get("maxProperties", _MAX_ITEMS)
         value: dict[str, Any] = {}
         spare = most - len(set(required))
         for key, sub in properties.items():
@@ -158,7 +160,7 @@ class _Builder:
                     value[key] = self.build(sub, key, depth + 1)
                     spare -= 1
                 except UnsatisfiableSchema:
-                    # An optional property that nothing satisfies is one to leave out.
+                    # An optional property that no value satisfies is left out.
                     continue
         for key in required:
             if key not in value:
@@ -168,7 +170,7 @@ class _Builder:
         number = 0
         while len(value) < schema.get("minProperties", 0):
             number += 1
-            if additional is False or number > _MOST_ITEMS:
+            if additional is False or number > _MAX_ITEMS:
                 raise UnsatisfiableSchema("minProperties asks for more than is allowed")
             value.setdefault(f"extra{number}", self.build(additional, "extra", depth + 1))
         return value
@@ -177,12 +179,12 @@ class _Builder:
         prefix: Sequence[Any] = schema.get("prefixItems", ())
         items = schema.get("items", True)
         least = schema.get("minItems", 0)
-        most = schema.get("maxItems", _MOST_ITEMS)
+        most = schema.get("maxItems", _MAX_ITEMS)
         wanted = max(least, len(prefix), int(depth < _SHALLOW and items is not False))
         if items is False:
             wanted = min(wanted, len(prefix))
         wanted = min(wanted, most)
-        if wanted < least or wanted > _MOST_ITEMS:
+        if wanted < least or wanted > _MAX_ITEMS:
             raise UnsatisfiableSchema("minItems asks for more than is allowed")
         schemas = [*prefix[:wanted], *[items] * (wanted - len(prefix))]
         if "contains" in schema and schema.get("minContains", 1) > 0:
@@ -199,7 +201,7 @@ class _Builder:
 
 
 def _both(first: Mapping[str, Any], second: Any) -> dict[str, Any]:
-    """A schema that asks for what both ask for, as far as keywords can be joined."""
+    """Returns a schema with the constraints of both, as far as keywords can be combined."""
     if second is True:
         return dict(first)
     if not isinstance(second, Mapping):
@@ -238,7 +240,7 @@ def _listed(kind: Any) -> list[str]:
 
 
 def _kinds(schema: Mapping[str, Any]) -> list[str]:
-    """The types a schema allows, the likeliest first and null last."""
+    """Returns the types that a schema allows, the most likely first and null last."""
     if "type" in schema:
         kinds = sorted(_listed(schema["type"]), key=lambda kind: kind == "null")
         if not kinds:
@@ -275,8 +277,8 @@ def _kind(value: Any) -> set[str]:
 
 def _string(schema: Mapping[str, Any], name: str, variant: int) -> str:
     least = schema.get("minLength", 0)
-    most = schema.get("maxLength", _LONGEST_STRING)
-    if least > most or least > _LONGEST_STRING:
+    most = schema.get("maxLength", _MAX_STRING)
+    if least > most or least > _MAX_STRING:
         raise UnsatisfiableSchema("no string has such a length")
     if "pattern" in schema:
         try:

@@ -1,6 +1,6 @@
 """The sandbox as a server: keys, faults before an answer, the log, start and stop.
 
-How an answer reads is for the formats, how it leaves for `wire`.
+The modules of the formats write the answers, `wire` sends them.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from .control import PREFIX, control
 from .endpoints import (
     ANTHROPIC,
     POST_ENDPOINTS,
-    Asked,
     Face,
+    ParsedRequest,
     Write,
     check_model,
     face_of,
@@ -39,24 +39,24 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 FAULT_HEADER = "x-sandbox-fault"
 _SHUTDOWN_SECONDS = 2.0
 _REDIRECT = 307
-_LONGEST_MODEL = 200
-_LONGEST_FAULTS = 1_000
-_HTML = b"<!doctype html>\n<title>Error</title>\n<h1>An error, as the sandbox was told</h1>\n"
+_MAX_MODEL = 200
+_MAX_FAULTS = 1_000
+_HTML = b"<!doctype html>\n<title>Error</title>\n<h1>An error requested by a fault</h1>\n"
 
 
 class PortTaken(OSError):
-    """The port is in use, or the system does not let us have it."""
+    """The port is in use or may not be opened."""
 
 
 class Sandbox:
-    """The sandbox, listening while the context is open.
+    """The sandbox; it listens while the context is open.
 
     >>> async with Sandbox() as sandbox:
     ...     client = AsyncOpenAI(base_url=sandbox.openai_url, api_key="any")
     ...     sandbox.journal.script("status=503 retry_after=0")
 
-    Port 0 takes a free one. With `require_key` a request has to present it, as `Authorization:
-    Bearer …` or `x-api-key`. `start` raises `PortTaken`, or `OSError` for an address that is none.
+    Port 0 chooses a free port. If `require_key` is set, requests must send it as `Authorization:
+    Bearer …` or `x-api-key`. `start` raises `PortTaken`, or `OSError` for an invalid address.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """The base URL for Anthropic clients; for OpenAI's it is `openai_url`."""
+        """The base URL for Anthropic clients; OpenAI clients use `openai_url`."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
@@ -88,7 +88,7 @@ class Sandbox:
         return f"{self.url}/v1"
 
     async def start(self) -> None:
-        """Begins to listen."""
+        """Starts to listen."""
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_route("*", "/{path:.*}", self._handle)
         app.on_shutdown.append(self._stop_waiting)
@@ -110,7 +110,7 @@ class Sandbox:
         self._port = runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Stops listening; answers that wait are broken off, others get two seconds to end."""
+        """Stops listening. Delayed answers are cut off, others get two seconds to finish."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -146,28 +146,28 @@ class Sandbox:
             self.journal.settle(entry, outcome)
         if request.transport is not None:
             request.transport.close()
-        # Nobody reads it: the connection is closed.
+        # The connection is closed, so this response is never sent.
         return web.Response()
 
     async def _exchange(self, request: web.Request, entry: Entry) -> web.StreamResponse:
         face = face_of(request.path, request.headers)
-        asked = Asked({}, "", _digest(request.path, {}))
+        parsed = ParsedRequest({}, "", _digest(request.path, {}))
         faults = Faults()
         try:
             self._check_headers(request, face)
-            asked = self._asked(request, entry, await _body(request))
-            faults, write = self._read(request, face, asked, entry)
+            parsed = self._parse(request, entry, await _body(request))
+            faults, write = self._read(request, face, parsed, entry)
             wire = Wire(request, faults, entry, self._stopping)
             await wire.pause(faults.delay)
             if faults.disconnect or (faults.reset and not faults.breaks_off):
                 raise wire.drop()
-            reply = _reply(face, asked, faults, write)
+            reply = _reply(face, parsed, faults, write)
         except BadRequest as error:
             body = face.error(
-                error.status, asked.request_id, error.message, error.code, error.param
+                error.status, parsed.request_id, error.message, error.code, error.param
             )
             reply = Whole(body, error.status)
-        headers = {face.request_id_header: asked.request_id, **reply.headers}
+        headers = {face.request_id_header: parsed.request_id, **reply.headers}
         wire = Wire(request, faults, entry, self._stopping)
         return await wire.send(replace(reply, headers=headers))
 
@@ -177,30 +177,30 @@ class Sandbox:
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
         given = (bearer, request.headers.get("x-api-key", ""))
         wanted = self._require_key.encode()
-        # Header bytes that are no UTF-8 arrive as surrogates.
+        # Header bytes that are not UTF-8 arrive as surrogates.
         keys = [key.encode("utf-8", "surrogateescape") for key in given]
         if wanted and not any(hmac.compare_digest(key, wanted) for key in keys):
             raise BadRequest("", status=401)
 
-    def _asked(self, request: web.Request, entry: Entry, data: bytes) -> Asked:
-        """Returns the parts of the request that every endpoint has."""
-        entry.asked(data, None)
+    def _parse(self, request: web.Request, entry: Entry, data: bytes) -> ParsedRequest:
+        """Parses the parts of a request that every endpoint has."""
+        entry.record_body(data, None)
         body: Mapping[str, Any] = {}
         named = model_of(request.path)
         if request.method == "POST" and request.path in POST_ENDPOINTS:
             body = fields.decode(data)
-            entry.asked(data, body)
+            entry.record_body(data, body)
             named = fields.text(body, "model")
         model, directives = extract(named)
-        entry.model = model[:_LONGEST_MODEL]
+        entry.model = model[:_MAX_MODEL]
         digest = _digest(request.path, body)
-        return Asked(body, model, digest, tuple(directives), self.threads)
+        return ParsedRequest(body, model, digest, tuple(directives), self.threads)
 
     def _read(
-        self, request: web.Request, face: Face, asked: Asked, entry: Entry
+        self, request: web.Request, face: Face, parsed: ParsedRequest, entry: Entry
     ) -> tuple[Faults, Write]:
         """Returns the faults of the answer and its writer."""
-        step = self.journal.take(request.method, request.path, asked.model)
+        step = self.journal.take(request.method, request.path, parsed.model)
         endpoint = find(request.method, request.path, face)
         if endpoint is None:
             known = request.path in POST_ENDPOINTS
@@ -208,15 +208,15 @@ class Sandbox:
                 f"Unknown request URL: {request.method} {request.path}.",
                 status=405 if known else 404,
             )
-        check_model(endpoint, asked, self._refuse_unknown)
-        found, write = endpoint.read(asked)
+        check_model(endpoint, parsed, self._refuse_unknown)
+        found, write = endpoint.read(parsed)
         header = request.headers.get(FAULT_HEADER, "")
-        directives = [step.faults if step else "", header, *asked.directives, *found]
-        entry.faults = " ".join(each for each in directives if each)[:_LONGEST_FAULTS]
+        directives = [step.faults if step else "", header, *parsed.directives, *found]
+        entry.faults = " ".join(each for each in directives if each)[:_MAX_FAULTS]
         try:
-            return merge(*(parse(each, asked.model) for each in directives)), write
+            return merge(*(parse(each, parsed.model) for each in directives)), write
         except FaultSyntaxError as error:
-            raise BadRequest(f"The sandbox was asked for a fault: {error}.") from error
+            raise BadRequest(f"Invalid fault directive: {error}.") from error
 
 
 async def _body(request: web.Request) -> bytes:
@@ -227,13 +227,13 @@ async def _body(request: web.Request) -> bytes:
 
 
 def _digest(path: str, body: Mapping[str, Any]) -> str:
-    """Names a request: the same one has the same name, however its JSON is written."""
+    """Returns a digest that identifies a request, independent of the formatting of its JSON."""
     text = json.dumps([path, body], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _reply(face: Face, asked: Asked, faults: Faults, write: Write) -> Whole | Streamed:
-    """The answer, or what stands in its place."""
+def _reply(face: Face, parsed: ParsedRequest, faults: Faults, write: Write) -> Whole | Streamed:
+    """Returns the answer, or the error that a fault requests instead."""
     status = faults.status
     code, message = faults.code or None, faults.message
     if faults.redirect:
@@ -242,24 +242,24 @@ def _reply(face: Face, asked: Asked, faults: Faults, write: Write) -> Whole | St
     if faults.html:
         return Whole(_HTML, status or 200, "text/html; charset=utf-8")
     if status is not None and status >= 400:
-        return Whole(face.error(status, asked.request_id, message, code, None), status)
+        return Whole(face.error(status, parsed.request_id, message, code, None), status)
     reply = write(faults)
     if faults.error_in_200 is not None and isinstance(reply, Whole):
-        reply = Whole(face.error_in_200(asked.request_id, message, code))
+        reply = Whole(face.error_in_200(parsed.request_id, message, code))
     return reply if status is None else replace(reply, status=status)
 
 
 async def serve(sandbox: Sandbox, ready: Callable[[Sandbox], None]) -> None:
-    """Runs a sandbox until SIGINT or SIGTERM; `ready` is called once it listens. Raises what
-    `Sandbox.start` does."""
+    """Runs a sandbox until SIGINT or SIGTERM; calls `ready` once it listens. Raises the same errors
+    as `Sandbox.start`."""
     loop = asyncio.get_running_loop()
-    asked_to_stop = asyncio.Event()
+    stop_requested = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked_to_stop.set)
+        loop.add_signal_handler(number, stop_requested.set)
     try:
         async with sandbox:
             ready(sandbox)
-            await asked_to_stop.wait()
+            await stop_requested.wait()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

@@ -1,4 +1,4 @@
-"""Conversations that the sandbox holds, as Anthropic's message threads (beta 2026-08-12)."""
+"""Conversations that the sandbox stores, like Anthropic's message threads (beta 2026-08-12)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -8,18 +8,18 @@ from .fields import BadRequest
 
 BETA: Final = "message-threads-2026-08-12"
 _MOST: Final = 1000
-# What a thread keeps from the request that created it.
+# The fields that a thread keeps from the request that created it.
 _KEPT: Final = ("system", "tools")
 
 
 class Threads:
-    """The latest threads, by the id of the last answer in each; older ones are forgotten."""
+    """The latest threads, by the id of the last answer in each; older ones are dropped."""
 
     def __init__(self) -> None:
         self._held: dict[str, Mapping[str, Any]] = {}
 
     def resumed(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The whole conversation of a request. Raises `BadRequest`."""
+        """Returns the whole conversation of a request. Raises `BadRequest`."""
         if body.get("thread") is None:
             return body
         thread = fields.mapping(body["thread"], "thread")
@@ -32,13 +32,13 @@ class Threads:
                 raise BadRequest("thread.type: Input should be 'create' or 'continue'")
 
     def forget(self) -> None:
-        """Forgets every thread, as a vendor does after some time."""
+        """Drops every thread, as a vendor does after some time."""
         self._held.clear()
 
     def keep(
         self, body: Mapping[str, Any], message_id: str, content: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Holds a conversation, given whole, and the answer to it."""
+        """Stores a whole conversation and the answer to it."""
         if body.get("thread") is None:
             return
         answer = {"role": "assistant", "content": list(content)}

@@ -1,6 +1,6 @@
-"""Replies as bytes on a connection, with the faults that are asked for: cut, stalled, misframed.
+"""Sends replies over a connection, with the requested faults: cut, stalled, misframed.
 
-What a reply says is for the formats.
+The modules of the formats write the replies.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ _COMMENT = Event(b": the sandbox is at work\n\n")
 
 
 class Dropped(Exception):
-    """The connection was closed because a fault asked for it."""
+    """The connection was closed because a fault requested it."""
 
 
 class ShuttingDown(Exception):
-    """The sandbox stops while an answer was waiting."""
+    """The sandbox stopped while an answer was delayed."""
 
 
 class Wire:
@@ -42,7 +42,8 @@ class Wire:
         self._stopping = stopping
 
     async def pause(self, seconds: float | None) -> None:
-        """Waits; None waits until the client or the sandbox goes. Raises `ShuttingDown`."""
+        """Waits; with None until the client disconnects or the sandbox stops. Raises
+        `ShuttingDown`."""
         if seconds == 0:
             return
         try:
@@ -53,7 +54,8 @@ class Wire:
         raise ShuttingDown
 
     def drop(self) -> Dropped:
-        """Closes the connection, after what was written has left; or resets it, where asked to."""
+        """Closes the connection after pending data was sent, or resets it if a fault requests
+        that."""
         transport = self._request.transport
         if transport is not None and self._faults.reset:
             raw = transport.get_extra_info("socket")
@@ -64,8 +66,8 @@ class Wire:
         return Dropped()
 
     async def send(self, reply: Whole | Streamed) -> web.StreamResponse:
-        """Writes a reply. Raises `Dropped` where a fault ends the connection, `ShuttingDown`, and
-        `ConnectionResetError` or `CancelledError` where the client has gone."""
+        """Sends a reply. Raises `Dropped` if a fault ends the connection, `ShuttingDown`, and
+        `ConnectionResetError` or `CancelledError` if the client has disconnected."""
         headers = dict(reply.headers)
         if self._faults.retry_after is not None:
             headers["Retry-After"] = self._faults.retry_after
@@ -124,8 +126,8 @@ class Wire:
             await self._interrupt(sent)
 
     async def _interrupt(self, sent: int | None) -> None:
-        """Breaks off where a fault waits for this number of chunks of content. None stands for
-        the middle of a whole body, which meets every number."""
+        """Cuts or stalls the answer if a fault is due after `sent` chunks of content. None stands
+        for the middle of a whole body, where every such fault is due."""
 
         def due(after: int | None) -> bool:
             return after is not None and sent in (None, after)
@@ -140,7 +142,7 @@ class Wire:
             raise self.drop()
 
     def _misshapen(self, reply: Streamed) -> Iterator[Event]:
-        """The events, with those that faults put in or break off."""
+        """Yields the events, with those that faults insert or truncate."""
         faults = self._faults
         malformed_left = faults.malformed_after is not None
         sent = 0
@@ -170,5 +172,5 @@ class Wire:
         for start in range(0, len(data), size or 1):
             await response.write(data[start : start + size])
             if self._faults.split:
-                # Lets the kernel send each piece by itself.
+                # Lets the kernel send each piece separately.
                 await asyncio.sleep(0)

@@ -40,7 +40,7 @@ async def test_what_reaches_out_is_refused_until_a_route_allows_it(
     assert response.status_code == 400
     error = response.json()["error"]
     assert error["code"] == "unsupported_request"
-    assert "web_search_options among the allowed fields of a route" in error["message"]
+    assert "add web_search_options to the allowed fields of a route" in error["message"]
     tools = [{"type": "web_search_20250305", "name": "web_search"}]
     message = await gateway.message(model="thinking", tools=tools)
     assert message.status_code == 400

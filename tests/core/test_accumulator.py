@@ -1,4 +1,4 @@
-"""A stream's events add up to the completion that a plain answer would have been."""
+"""Stream events add up to the completion of a non-streamed answer."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,11 +28,11 @@ def added(*events: StreamEvent) -> Completion:
     return accumulator.completion()
 
 
-def test_nothing_adds_up_to_an_empty_completion() -> None:
+def test_no_events_give_an_empty_completion() -> None:
     assert added() == Completion("", "", (), None)
 
 
-def test_a_whole_answer() -> None:
+def test_all_kinds_of_events_are_added_up() -> None:
     completion = added(
         AnswerStarted("a1", "m-2026", Usage(9, 1)),
         ThinkingDelta("Let me "),
@@ -69,12 +69,12 @@ def test_a_whole_answer() -> None:
     )
 
 
-def test_an_answer_that_is_cut_keeps_what_came() -> None:
+def test_a_cut_answer_keeps_the_received_part() -> None:
     completion = added(ThinkingDelta("Hm"), TextDelta("Hel"))
     assert completion.choices == (Choice((ThinkingPart("Hm"), TextPart("Hel")), None),)
 
 
-def test_a_refusal_is_no_text() -> None:
+def test_a_refusal_is_not_text() -> None:
     completion = added(RefusalDelta("I will "), RefusalDelta("not."))
     assert completion.choices[0].content == (RefusalPart("I will not."),)
     assert completion.choices[0].text == ""
@@ -85,7 +85,7 @@ def test_a_stop_sequence_is_kept() -> None:
     assert completion.choices == (Choice((), FinishReason.STOP_SEQUENCE, 0, "END"),)
 
 
-def test_arguments_of_a_call_that_never_began_are_dropped() -> None:
+def test_arguments_of_a_call_that_never_started_are_dropped() -> None:
     assert added(ToolCallDelta(3, "{}")).choices == (Choice((), None),)
 
 
@@ -96,7 +96,7 @@ def test_usage_at_the_start_counts_until_a_later_report() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.text(min_size=1))))
-def test_choices_are_apart_however_they_are_interleaved(pieces: list[tuple[int, str]]) -> None:
+def test_interleaved_choices_are_separated(pieces: list[tuple[int, str]]) -> None:
     completion = added(*(TextDelta(text, choice) for choice, text in pieces))
     assert [choice.index for choice in completion.choices] == sorted({at for at, _ in pieces})
     for choice in completion.choices:

@@ -1,4 +1,4 @@
-"""What canonical types tell about themselves: texts, tool calls, totals, the native body."""
+"""Properties of canonical answers: texts, tool calls, totals, JSON body."""
 
 import json
 from decimal import Decimal
@@ -76,7 +76,7 @@ ANSWER = LLMResponse(
 EMPTY = LLMResponse(Completion("", "", (), None), FACTS)
 
 
-def test_the_text_of_a_message_or_a_choice_is_its_text_parts_alone() -> None:
+def test_the_text_of_a_message_or_choice_is_its_text_parts() -> None:
     assert Message(Role.ASSISTANT, PARTS).text == "Hello, world"
     assert Choice(PARTS, None).text == "Hello, world"
     assert Message(Role.USER, (ImagePart(url="https://x.test"),)).text == ""
@@ -98,7 +98,7 @@ def test_an_answer_without_choices_is_empty() -> None:
     assert EMPTY.usage == Usage()
 
 
-def test_the_native_body_says_everything_in_plain_values() -> None:
+def test_the_native_body_contains_all_facts_as_json_values() -> None:
     body = ANSWER.dict()
     assert json.loads(json.dumps(body)) == body
     assert body == {
@@ -148,7 +148,7 @@ def test_the_native_body_says_everything_in_plain_values() -> None:
     }
 
 
-def test_the_native_body_is_null_where_nothing_is_known() -> None:
+def test_unknown_facts_are_null_in_the_native_body() -> None:
     body = EMPTY.dict()
     unknown = ("finish_reason", "use_case", "tier", "cost_usd")
     assert [body[name] for name in unknown] == [None] * len(unknown)
@@ -177,7 +177,7 @@ def test_embeddings_without_usage_count_no_tokens() -> None:
         (AnswerEnded(), False),
     ],
 )
-def test_a_frame_has_content_where_a_caller_would_see_a_piece_of_the_answer(
+def test_a_frame_has_content_if_callers_see_a_piece_of_the_answer(
     event: StreamEvent, is_content: bool
 ) -> None:
     assert Frame("f", b"", (event,)).has_content is is_content
@@ -188,7 +188,7 @@ def test_a_ping_has_no_content() -> None:
     assert not Frame("f", b": ping\n\n").has_content
 
 
-def test_bodies_do_not_show_in_a_log() -> None:
+def test_bodies_are_not_logged() -> None:
     shown = repr(
         (
             LLMRequest((), source=Source("f", {"secret": "hunter2"})),

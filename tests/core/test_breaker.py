@@ -1,4 +1,4 @@
-"""When a circuit breaker opens, for how long, who probes it, and what closes it."""
+"""The circuit breaker: opening, open time, probes, closing."""
 
 from dataclasses import replace
 from random import Random
@@ -70,7 +70,7 @@ def due(breaker: Breaker, now: float) -> float:
     return now + breaker.status(now).retry_after
 
 
-def test_it_is_closed_until_it_opens_and_again_once_a_probe_has_succeeded() -> None:
+def test_it_starts_closed_and_closes_again_after_a_successful_probe() -> None:
     breaker = new()
     seen = [breaker.is_closed]
     fail(breaker, 0, 4)
@@ -81,7 +81,7 @@ def test_it_is_closed_until_it_opens_and_again_once_a_probe_has_succeeded() -> N
     assert [*seen, breaker.is_closed] == [True, False, False, True]
 
 
-def test_it_opens_at_the_failure_rate_and_not_before_the_minimum_of_calls() -> None:
+def test_it_opens_at_the_failure_rate_after_the_minimum_of_calls() -> None:
     breaker = new()
     fail(breaker, 0, 3)
     assert breaker.status(0).state is BreakerState.CLOSED
@@ -120,7 +120,7 @@ def test_calls_older_than_the_window_are_forgotten() -> None:
     assert breaker.status(120).calls == 0
 
 
-def test_the_window_holds_no_more_calls_than_it_may() -> None:
+def test_the_window_holds_a_limited_number_of_calls() -> None:
     breaker = new(window_calls=5, minimum_calls=5, failure_rate=1.0)
     fail(breaker, 0, 4)
     succeed(breaker, 0)
@@ -131,13 +131,13 @@ def test_the_window_holds_no_more_calls_than_it_may() -> None:
     assert breaker.status(0).state is BreakerState.OPEN
 
 
-def test_a_full_window_is_enough_where_the_minimum_is_larger() -> None:
+def test_a_full_window_is_enough_if_the_minimum_is_larger() -> None:
     breaker = new(window_calls=3, minimum_calls=50)
     fail(breaker, 0, 3)
     assert breaker.status(0).state is BreakerState.OPEN
 
 
-def test_open_it_refuses_and_says_how_long_and_why() -> None:
+def test_while_open_it_rejects_with_retry_after_and_cause() -> None:
     breaker = opened()
     refusal = refused(breaker, 1)
     assert refusal.cause == "server_failed"
@@ -146,7 +146,7 @@ def test_open_it_refuses_and_says_how_long_and_why() -> None:
 
 
 @pytest.mark.parametrize(("open_time", "spread"), [(1, 0.2), (10, 2), (90, 2)])
-def test_the_time_is_jittered_by_seconds_and_not_by_minutes(
+def test_the_jitter_of_the_open_time_is_at_most_two_seconds(
     open_time: float, spread: float
 ) -> None:
     ends = set()
@@ -158,7 +158,7 @@ def test_the_time_is_jittered_by_seconds_and_not_by_minutes(
     assert all(open_time - spread <= end <= open_time + spread for end in ends)
 
 
-def test_exactly_the_configured_number_of_probes_is_let_through() -> None:
+def test_exactly_the_configured_number_of_probes_is_admitted() -> None:
     breaker = opened(probes=3)
     now = due(breaker, 0)
     probes = [admitted(breaker, now) for _ in range(3)]
@@ -169,7 +169,7 @@ def test_exactly_the_configured_number_of_probes_is_let_through() -> None:
     for probe in probes[:2]:
         probe.succeed(now)
         assert breaker.status(now).state is BreakerState.HALF_OPEN
-        # A probe that has succeeded makes no room for another.
+        # A successful probe does not make room for another.
         refused(breaker, now)
     probes[2].succeed(now)
     assert breaker.status(now).state is BreakerState.CLOSED
@@ -177,7 +177,7 @@ def test_exactly_the_configured_number_of_probes_is_let_through() -> None:
     admitted(breaker, now)
 
 
-def test_a_probe_that_fails_opens_it_again_for_twice_as_long() -> None:
+def test_a_failed_probe_reopens_it_for_twice_as_long() -> None:
     breaker = opened(max_open_time=1e9)
     now = 0.0
     for turn in range(1, 6):
@@ -191,7 +191,7 @@ def test_a_probe_that_fails_opens_it_again_for_twice_as_long() -> None:
     assert breaker.status(now).openings == 6
 
 
-def test_it_is_never_open_longer_than_the_cap_however_often_probes_fail() -> None:
+def test_the_open_time_is_capped_however_often_probes_fail() -> None:
     breaker = opened()
     now = 0.0
     for _ in range(MAX_DOUBLINGS + 1100):
@@ -201,7 +201,7 @@ def test_it_is_never_open_longer_than_the_cap_however_often_probes_fail() -> Non
     assert breaker.status(now).retry_after == pytest.approx(100)
 
 
-def test_a_probe_that_fails_opens_it_for_the_same_time_where_the_rules_say_so() -> None:
+def test_a_failed_probe_reopens_it_for_the_same_time_without_doubling() -> None:
     breaker = opened(failed_probes_double=False)
     now = 0.0
     for _ in range(6):
@@ -222,17 +222,17 @@ def flapping(breaker: Breaker, now: float, *, up: float, times: int) -> tuple[fl
     return now, lengths
 
 
-def test_a_target_that_flaps_is_left_alone_for_longer_each_time() -> None:
+def test_each_opening_of_a_flapping_target_is_longer() -> None:
     _, lengths = flapping(new(), 0, up=3, times=8)
     for length, doublings in zip(lengths, [0, 0, 1, 2, 3, 4, 4, 4], strict=True):
         assert min(8 * 2**doublings, 100) <= round(length, 6) <= min(12 * 2**doublings, 100)
 
 
-def test_what_has_flapped_is_forgiven_slowly() -> None:
+def test_earlier_openings_are_forgiven_slowly() -> None:
     breaker = new()
     now, lengths = flapping(breaker, 0, up=3, times=5)
     assert lengths[-1] >= 8 * 2**3
-    # Of five openings, two are made up for by two windows, and the first of three is excepted.
+    # Of five openings, two are cancelled by two windows, and the first of three does not count.
     now += 2 * 60
     _, lengths = flapping(breaker, now, up=3, times=1)
     assert 8 * 2**2 <= lengths[0] <= 12 * 2**2
@@ -241,7 +241,7 @@ def test_what_has_flapped_is_forgiven_slowly() -> None:
     assert lengths[0] <= 12
 
 
-def test_the_worst_is_forgiven_within_as_many_windows_as_it_has_doublings() -> None:
+def test_the_longest_flapping_is_forgiven_within_max_doublings_windows() -> None:
     breaker = new()
     now, _ = flapping(breaker, 0, up=3, times=100)
     now += 60 * (RULES.max_doublings + 1)
@@ -249,7 +249,7 @@ def test_the_worst_is_forgiven_within_as_many_windows_as_it_has_doublings() -> N
     assert lengths[0] <= 12
 
 
-def test_after_it_has_closed_it_begins_with_the_short_time_again() -> None:
+def test_after_closing_it_starts_with_the_short_open_time_again() -> None:
     breaker = opened()
     now = due(breaker, 0)
     admitted(breaker, now).fail(now, "server_failed")
@@ -261,7 +261,7 @@ def test_after_it_has_closed_it_begins_with_the_short_time_again() -> None:
     assert breaker.status(now).opened_for == 0
 
 
-def test_a_probe_that_is_cancelled_makes_room_for_another() -> None:
+def test_a_cancelled_probe_makes_room_for_another() -> None:
     breaker = opened()
     now = due(breaker, 0)
     first = admitted(breaker, now)
@@ -275,7 +275,7 @@ def test_a_probe_that_is_cancelled_makes_room_for_another() -> None:
     assert breaker.status(now).state is BreakerState.CLOSED
 
 
-def test_only_the_first_word_on_a_call_counts() -> None:
+def test_only_the_first_report_on_a_call_counts() -> None:
     breaker = new()
     permit = admitted(breaker, 0)
     permit.release()
@@ -288,7 +288,7 @@ def test_only_the_first_word_on_a_call_counts() -> None:
     assert (breaker.status(0).calls, breaker.status(0).failures) == (1, 0)
 
 
-def test_a_call_that_began_before_the_change_says_nothing_about_now() -> None:
+def test_calls_that_started_before_a_change_of_state_are_ignored() -> None:
     breaker = new()
     late = [admitted(breaker, 0) for _ in range(3)]
     fail(breaker, 0, 4)
@@ -341,13 +341,13 @@ def test_reset_closes_it_and_forgets_its_past() -> None:
     assert breaker.status(0).state is BreakerState.CLOSED
 
 
-def test_one_whose_time_is_over_is_shown_half_open_before_anybody_asks() -> None:
+def test_a_breaker_whose_open_time_is_over_is_shown_as_half_open() -> None:
     breaker = opened()
     assert breaker.status(due(breaker, 0)).state is BreakerState.HALF_OPEN
     assert breaker.status(due(breaker, 0)).retry_after == 0
 
 
-def test_it_opens_at_the_rate_of_slow_calls_and_says_so() -> None:
+def test_it_opens_at_the_rate_of_slow_calls_and_reports_that_cause() -> None:
     breaker = new(slow_call_time=2, slow_call_rate=0.75)
     succeed(breaker, 0, 1, seconds=2)
     succeed(breaker, 0, 2, seconds=2.1)
@@ -367,7 +367,7 @@ def test_a_quick_call_or_a_failure_does_not_open_it_for_slowness() -> None:
     assert breaker.status(0).state is BreakerState.CLOSED
 
 
-def test_slow_calls_leave_the_window_with_time_and_with_others() -> None:
+def test_slow_calls_expire_and_are_displaced_by_newer_ones() -> None:
     breaker = new(slow_call_time=2, slow_call_rate=1.0, window_calls=3, minimum_calls=3)
     succeed(breaker, 0, 2, seconds=3)
     succeed(breaker, 1)
@@ -377,13 +377,13 @@ def test_slow_calls_leave_the_window_with_time_and_with_others() -> None:
     assert breaker.status(60).slow_calls == 0
 
 
-def test_without_a_time_no_call_is_slow() -> None:
+def test_without_a_slow_call_time_no_call_is_slow() -> None:
     breaker = new(slow_call_rate=0.1)
     succeed(breaker, 0, 20, seconds=1e9)
     assert breaker.status(0).state is BreakerState.CLOSED
 
 
-def test_a_slow_probe_opens_it_again_for_twice_as_long() -> None:
+def test_a_slow_probe_reopens_it_for_twice_as_long() -> None:
     breaker = opened(slow_call_time=2)
     now = due(breaker, 0)
     admitted(breaker, now).succeed(now, 3)
@@ -391,7 +391,7 @@ def test_a_slow_probe_opens_it_again_for_twice_as_long() -> None:
     assert 16 <= breaker.status(now).retry_after <= 24
 
 
-def test_asked_regardless_it_lets_everybody_through_and_a_success_closes_it() -> None:
+def test_forced_calls_are_always_admitted_and_a_success_closes_it() -> None:
     breaker = opened(probes=2)
     calls = []
     for _ in range(5):
@@ -408,7 +408,7 @@ def test_asked_regardless_it_lets_everybody_through_and_a_success_closes_it() ->
     assert breaker.status(1).calls == 0
 
 
-def test_what_fails_though_asked_regardless_keeps_it_open_and_no_longer() -> None:
+def test_a_failed_forced_call_keeps_it_open_without_extending_the_time() -> None:
     breaker = opened(slow_call_time=2)
     until = due(breaker, 0)
     for seconds in (3.0, None):
@@ -425,7 +425,7 @@ def test_what_fails_though_asked_regardless_keeps_it_open_and_no_longer() -> Non
     assert 16 <= breaker.status(now).retry_after <= 24
 
 
-def test_the_vendor_s_retry_after_is_heard_from_a_call_asked_regardless() -> None:
+def test_retry_after_of_a_failed_forced_call_is_respected() -> None:
     breaker = opened()
     decisions = breaker.decisions
     for seconds, expected in ((50.0, 50.0), (1e9, 100.0)):
@@ -436,7 +436,7 @@ def test_the_vendor_s_retry_after_is_heard_from_a_call_asked_regardless() -> Non
     assert breaker.decisions == decisions + 2
 
 
-def test_asked_regardless_while_it_is_probed_one_more_is_let_through() -> None:
+def test_a_forced_call_during_a_probe_is_admitted() -> None:
     breaker = opened()
     now = due(breaker, 0)
     probe = admitted(breaker, now)
@@ -449,7 +449,7 @@ def test_asked_regardless_while_it_is_probed_one_more_is_let_through() -> None:
     assert isinstance(breaker.admit(now, force=True), BreakerPermit)
 
 
-def test_another_process_can_take_over_that_it_is_open_and_goes_on_from_there() -> None:
+def test_another_process_can_adopt_an_opening() -> None:
     one, other = opened(), new()
     now = due(one, 0)
     admitted(one, now).fail(now, "connection_failed")
@@ -490,7 +490,7 @@ def test_probes_that_succeeded_in_another_process_count() -> None:
     assert other.is_closed
 
 
-async def test_without_breakers_every_call_passes() -> None:
+async def test_without_breakers_every_call_is_admitted() -> None:
     breakers = NoBreakers()
     for _ in range(100):
         permit = await breakers.admit(target("a"))

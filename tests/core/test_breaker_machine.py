@@ -1,4 +1,4 @@
-"""A state machine drives the breaker beside a naive copy of it, in whatever order of events."""
+"""A state machine compares the breaker with a simple model, for any order of events."""
 
 from dataclasses import dataclass
 from random import Random

@@ -1,4 +1,4 @@
-"""JSON in and out: what is refused, and that a refusal quotes nothing."""
+"""Strict JSON: rejected texts, and error messages that quote nothing."""
 
 import inspect
 import math
@@ -30,7 +30,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_what_is_written_is_read_back(value: Any) -> None:
+def test_encoded_values_decode_to_themselves(value: Any) -> None:
     assert decode(encode(value)) == value
     assert decode(encode(value).decode()) == value
 
@@ -46,20 +46,20 @@ def test_what_is_written_is_read_back(value: Any) -> None:
         (b'"\xf0\x9f"', "\ufffd"),
     ],
 )
-def test_what_is_not_valid_unicode_can_be_mended(body: bytes, value: Any) -> None:
+def test_invalid_unicode_can_be_repaired(body: bytes, value: Any) -> None:
     assert decode_repaired(body) == value
     assert decode(encode(value)) == value
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
-def test_what_is_no_number_is_null_in_what_vendors_write(constant: str) -> None:
+def test_nan_and_infinity_from_vendors_become_null(constant: str) -> None:
     assert decode_repaired(f'{{"a": {constant}}}'.encode()) == {"a": None}
 
 
 @pytest.mark.parametrize(
     "body", [b"", b'{"a": Nan}', b"[" * 100_000, b"[" * 300 + b"]" * 300, b'"\n"', b'"\xff']
 )
-def test_what_is_no_json_cannot_be_mended(body: bytes) -> None:
+def test_invalid_json_cannot_be_repaired(body: bytes) -> None:
     with pytest.raises(ValueError):
         decode_lenient(body)
     with pytest.raises(ValueError):
@@ -93,7 +93,7 @@ def test_text_is_written_as_utf_8_without_spaces() -> None:
         "1" * 5_000,
     ],
 )
-def test_what_is_no_json_is_refused(body: str | bytes) -> None:
+def test_invalid_json_is_rejected(body: str | bytes) -> None:
     with pytest.raises(ValueError):
         decode(body)
 
@@ -103,7 +103,7 @@ PIECES = st.text(st.sampled_from('[]{}:,"0129-+.eE\\untrfalsé\ud7ff \t\n\0')).m
 
 @given(PIECES | VALUES.map(encode))
 def test_a_text_means_the_same_however_many_brackets_follow_it(text: bytes) -> None:
-    """Past as many brackets as there may be levels another parser reads it."""
+    """Texts with more brackets than allowed levels are decoded by another parser."""
     many = b"[" + b"[]," * MAX_NESTING
     try:
         value = decode(b"[" + text + b"]")
@@ -122,12 +122,12 @@ def test_nesting_ends_at_200_levels(opening: str, closing: str) -> None:
         decode(opening * 201 + "1" + closing * 201)
 
 
-def test_of_duplicate_keys_the_last_counts() -> None:
+def test_the_last_of_duplicate_keys_counts() -> None:
     assert decode('{"a": 1, "a": 2}') == {"a": 2}
 
 
 @given(st.sampled_from(['{"k": %s}', '["%s', '{"%s" 1}', '"\\u%s"', "%s", '{"k": 1} %s']))
-def test_a_refusal_gives_a_position_and_none_of_the_text(shape: str) -> None:
+def test_an_error_gives_a_position_and_quotes_no_text(shape: str) -> None:
     with pytest.raises(ValueError) as caught:
         decode(shape % "hunter2")
     assert "hunter2" not in str(caught.value)
@@ -135,7 +135,7 @@ def test_a_refusal_gives_a_position_and_none_of_the_text(shape: str) -> None:
     assert "column" in str(caught.value)
 
 
-def test_a_lone_surrogate_is_refused_without_quoting_its_neighbours() -> None:
+def test_a_lone_surrogate_is_rejected_without_quoting_its_neighbours() -> None:
     with pytest.raises(ValueError, match="character 8") as caught:
         decode('"hunter2\ud800"')
     assert "hunter2" not in repr(caught.value)
@@ -159,21 +159,21 @@ def cycle() -> list[Any]:
 
 
 @pytest.mark.parametrize("value", ["\ud800", {"\ud800": 1}, cycle(), object(), [object()], b"\xff"])
-def test_what_json_cannot_say_is_not_written(value: Any) -> None:
-    with pytest.raises(ValueError, match="cannot be written"):
+def test_values_that_json_cannot_represent_are_rejected(value: Any) -> None:
+    with pytest.raises(ValueError, match="cannot be encoded"):
         encode(value)
 
 
-def test_a_deep_stack_takes_no_levels_away() -> None:
+def test_a_deep_call_stack_does_not_reduce_the_allowed_nesting() -> None:
     text = "[" * MAX_NESTING + "]" * MAX_NESTING
 
     def at(depth: int) -> Any:
         return at(depth - 1) if depth else decode(text)
 
-    # Fewer frames are left than the text has levels.
+    # The remaining stack has fewer frames than the text has levels.
     assert at(sys.getrecursionlimit() - len(inspect.stack()) - MAX_NESTING + 50)
 
 
-def test_a_record_that_is_nested_without_end_is_refused() -> None:
+def test_an_endlessly_nested_record_is_rejected() -> None:
     with pytest.raises(ValueError):
         struct_decoder(Usage)('{"junk":' + "[" * 100_000 + "]" * 100_000 + "}")

@@ -1,4 +1,4 @@
-"""`RouterConfig`: closed, frozen, and silent about its keys."""
+"""`RouterConfig` rejects unknown fields, is immutable and hides its keys."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from llm_routing.core.config import RouterConfig
 from llm_routing.core.types import ModelTier
 
 
-def test_nothing_said_leaves_everything_to_settings() -> None:
+def test_by_default_all_values_come_from_settings() -> None:
     config = RouterConfig()
     said = config.model_dump(exclude={"default_use_case", "default_tier"})
     assert set(said.values()) == {None}
@@ -32,12 +32,12 @@ def test_nothing_said_leaves_everything_to_settings() -> None:
         {"default_tier": "golden"},
     ],
 )
-def test_unknown_fields_and_bad_values_are_refused(fields: dict[str, Any]) -> None:
+def test_unknown_fields_and_invalid_values_are_rejected(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         RouterConfig(**fields)
 
 
-def test_a_key_under_a_wrong_name_is_not_in_the_error() -> None:
+def test_a_key_passed_under_a_wrong_name_is_not_in_the_error() -> None:
     fields: dict[str, Any] = {"portkey_key": "pk-secret"}
     with pytest.raises(ValidationError) as refused:
         RouterConfig(**fields)

@@ -1,4 +1,4 @@
-"""What a provider may be asked to fetch, however its address is spelled."""
+"""URLs that a provider may be asked to fetch, in every spelling."""
 
 from ipaddress import IPv4Address, IPv6Address
 
@@ -26,7 +26,7 @@ from llm_routing.core.content_addresses import content_url_problem
         "DATA:application/pdf;base64," + "A" * 20_000,
     ],
 )
-def test_public_addresses_and_data_pass(url: str) -> None:
+def test_public_urls_and_data_urls_are_allowed(url: str) -> None:
     assert content_url_problem(url) == ""
 
 
@@ -95,18 +95,20 @@ def test_public_addresses_and_data_pass(url: str) -> None:
         "https://example.com/" + "a" * 9000,
     ],
 )
-def test_everything_else_does_not(url: str) -> None:
+def test_all_other_urls_are_rejected(url: str) -> None:
     assert content_url_problem(url)
 
 
 @given(st.ip_addresses())
-def test_an_address_is_judged_as_the_gateway_s_own(ip: IPv4Address | IPv6Address) -> None:
+def test_addresses_are_judged_by_the_rules_for_upstream_addresses(
+    ip: IPv4Address | IPv6Address,
+) -> None:
     host = f"[{ip}]" if ip.version == 6 else str(ip)
     is_fetched = content_url_problem(f"http://{host}:80/a") == ""
     assert is_fetched is (address_problem(str(ip), ()) == "")
 
 
 @given(st.text(max_size=300))
-def test_nothing_raises(text: str) -> None:
+def test_no_text_raises_an_exception(text: str) -> None:
     content_url_problem(text)
     content_url_problem(f"http://{text}/")

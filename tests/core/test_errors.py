@@ -1,4 +1,4 @@
-"""The taxonomy: drawn once, coded once, and what follows from each failure."""
+"""The error classes: tree, codes and consequences."""
 
 import re
 from collections import Counter
@@ -51,7 +51,7 @@ UPSTREAM = [error for error in CLASSES if issubclass(error, UpstreamError)]
 
 DRAWN = re.compile(r"^(?P<indent>[ │├└─]*)(?P<name>[A-Z]\w+) +(?P<status>\d{3})", re.MULTILINE)
 
-# Asking the same target again may help. A kind that is listed says nothing of the kinds below it.
+# A retry at the same target may help. A listed class says nothing about its subclasses.
 RETRYABLE_HERE = {
     ConnectionFailed,
     ConnectionLost,
@@ -61,9 +61,9 @@ RETRYABLE_HERE = {
     MalformedAnswer,
     TruncatedStream,
 }
-# No other target would answer otherwise.
+# No other target would give another result.
 FINAL = {ContentFiltered, RequestRejected}
-# The request's, the configuration's or our own doing: no news of the target's health.
+# Caused by the request, the configuration or the gateway: says nothing about the target's health.
 HARMLESS = {
     AddressForbidden,
     BreakerOpen,
@@ -74,7 +74,7 @@ HARMLESS = {
     RequestRejected,
     UnsupportedRequest,
 }
-# The vendor has worked, or may have.
+# The vendor has done work, or may have.
 BILLED = {
     ConnectionLost,
     UpstreamTimeout,
@@ -97,7 +97,7 @@ def test_the_tree_names_every_error_exactly_once() -> None:
     )
 
 
-def test_the_tree_draws_each_error_under_its_parent() -> None:
+def test_the_tree_shows_each_error_under_its_parent() -> None:
     above: list[str] = []
     parents: dict[str, str] = {}
     for match in drawn():
@@ -113,33 +113,35 @@ def test_the_tree_draws_each_error_under_its_parent() -> None:
 @pytest.mark.parametrize("error", CLASSES)
 def test_the_tree_gives_the_http_status_of_each_error(error: type[LLMError]) -> None:
     statuses = {match["name"]: int(match["status"]) for match in drawn()}
-    # Its own depends on the last failure; see below.
+    # Its status depends on the last failure; see below.
     own = RoutingError if error is AllTargetsFailed else error
     assert statuses[error.__name__] == own.http_status
 
 
-def test_every_error_has_a_code_of_its_own_by_which_it_is_found() -> None:
+def test_every_error_has_a_unique_code_and_is_found_by_it() -> None:
     assert {error.code: error for error in CLASSES} == ERRORS_BY_CODE
     assert len(ERRORS_BY_CODE) == len(CLASSES)
     assert all("code" in vars(error) for error in CLASSES)
 
 
 @pytest.mark.parametrize("error", UPSTREAM)
-def test_what_follows_from_a_failed_attempt(error: type[UpstreamError]) -> None:
+def test_the_consequences_of_each_failure(error: type[UpstreamError]) -> None:
     assert error.retryable_here is (error in RETRYABLE_HERE)
     assert error.retryable_elsewhere is (error not in FINAL)
     assert error.counts_against_breaker is (error not in HARMLESS)
     assert error.billed is (error in BILLED)
 
 
-def test_no_address_and_no_handshake_gets_better_by_asking_again() -> None:
+def test_address_and_tls_failures_are_not_retried() -> None:
     for error in (NameResolutionFailed, TLSFailed, AddressForbidden, ConnectTimeout):
         assert not error.retryable_here
         assert not error.billed
 
 
 @pytest.mark.parametrize("error", UPSTREAM)
-def test_a_failed_attempt_keeps_the_vendor_s_status_and_wait(error: type[UpstreamError]) -> None:
+def test_a_failed_attempt_keeps_the_vendor_s_status_and_retry_after(
+    error: type[UpstreamError],
+) -> None:
     failure = error("No.", status=418, retry_after=2.5)
     assert (str(failure), failure.message) == ("No.", "No.")
     assert (failure.status, failure.retry_after, failure.attempts) == (418, 2.5, ())
@@ -151,19 +153,19 @@ def test_an_invalid_request_names_its_field() -> None:
     assert InvalidRequest("No.").field is None
 
 
-def test_an_unknown_model_names_what_exists() -> None:
+def test_an_unknown_model_lists_the_known_names() -> None:
     assert UnknownModel("No.", known=["a", "b"]).known == ("a", "b")
     assert UnknownModel("No.").known == ()
 
 
-def test_a_routing_error_keeps_its_attempts_and_its_wait() -> None:
+def test_a_routing_error_keeps_its_attempts_and_retry_after() -> None:
     error = RoutingError("No.", attempts=list(ATTEMPTS), retry_after=3)
     assert (error.attempts, error.retry_after) == (ATTEMPTS, 3)
     assert RoutingError("No.").attempts == ()
 
 
 @pytest.mark.parametrize("last", UPSTREAM)
-def test_when_all_targets_failed_the_status_tells_whether_the_last_one_timed_out(
+def test_the_status_of_all_targets_failed_is_504_if_the_last_one_timed_out(
     last: type[UpstreamError],
 ) -> None:
     failure = last("Slow.")

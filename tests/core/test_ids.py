@@ -1,4 +1,4 @@
-"""Ids are told apart, across threads."""
+"""Ids are unique across threads."""
 
 import re
 import threading
@@ -20,7 +20,7 @@ def test_ids_are_32_hex_digits_and_all_different() -> None:
     assert all(re.fullmatch(r"[0-9a-f]{32}", each) for each in found)
 
 
-def test_what_is_forgotten_is_not_given_out() -> None:
+def test_discarded_ids_are_not_returned() -> None:
     first = new_id()
     forget()
     assert new_id()[:22] != first[:22]

@@ -1,4 +1,4 @@
-"""A failure's message is kept without what it quotes of the request."""
+"""Error messages are recorded without quotations of the request."""
 
 import pytest
 
@@ -20,5 +20,5 @@ from llm_routing.core.kept_messages import MAX_CHARACTERS, kept_message
         ("", ""),
     ],
 )
-def test_quotations_are_left_out_unless_they_are_names(message: str, kept: str) -> None:
+def test_quotations_are_removed_unless_they_are_names(message: str, kept: str) -> None:
     assert kept_message(message) == kept

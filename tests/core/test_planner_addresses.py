@@ -1,4 +1,4 @@
-"""From what a caller names to a route or a model, and what an unknown name is answered with."""
+"""Addresses: routes and models that a caller can name, and the errors for unknown names."""
 
 from random import Random
 
@@ -79,7 +79,7 @@ def route_of(model: str | None = None, use_case: str | None = None, tier: str | 
         ("debugging:standard", None, "debugging:standard"),
         ("debugging", None, "debugging:premium"),
         ("debugging", "standard", "debugging:standard"),
-        # The tier in the address is the nearer word.
+        # The tier in the address takes precedence.
         ("debugging:standard", "premium", "debugging:standard"),
         ("debugging:", None, "debugging:premium"),
         ("debugging:", "standard", "debugging:standard"),
@@ -89,7 +89,7 @@ def test_a_use_case_is_an_address_too(model: str, tier: str | None, expected: st
     assert route_of(model, tier=tier) == expected
 
 
-def test_the_model_s_address_outweighs_the_use_case() -> None:
+def test_the_model_address_takes_precedence_over_the_use_case() -> None:
     assert route_of("debugging:standard", use_case="chat") == "debugging:standard"
 
 
@@ -105,13 +105,13 @@ def test_the_model_s_address_outweighs_the_use_case() -> None:
         (None, "standard", "chat:standard"),
     ],
 )
-def test_a_use_case_without_the_asked_tier_falls_to_standard(
+def test_a_use_case_without_the_requested_tier_falls_back_to_standard(
     use_case: str | None, tier: str | None, expected: str
 ) -> None:
     assert route_of(use_case=use_case, tier=tier) == expected
 
 
-def test_the_tier_is_standard_where_nobody_says_one() -> None:
+def test_the_default_tier_is_standard() -> None:
     route = planned(use_case="debugging", default=Address()).route
     assert route is not None
     assert route.tier == "standard"
@@ -134,7 +134,7 @@ def test_a_model_is_addressed_by_its_key_or_its_alias(address: str, expected: st
     assert found.route is None
 
 
-def test_a_named_model_is_asked_only_for_what_it_offers() -> None:
+def test_a_named_model_must_offer_the_operation() -> None:
     assert planned("openai/embed", operation=Capability.EMBEDDINGS).targets
     with pytest.raises(InvalidRequest, match="openai/embed does not offer chat") as caught:
         planned("openai/embed")
@@ -145,7 +145,7 @@ USE_CASES = ("debugging", "chat", "sketching")
 
 
 @pytest.mark.parametrize("name", ["gpt-9", "", "llama3:8b", "ollama/llama3", "nobody:premium"])
-def test_an_unknown_model_is_told_what_exists(name: str) -> None:
+def test_the_error_for_an_unknown_model_lists_the_known_names(name: str) -> None:
     with pytest.raises(UnknownModel) as caught:
         planned(name)
     assert str(caught.value) == (
@@ -155,7 +155,7 @@ def test_an_unknown_model_is_told_what_exists(name: str) -> None:
     assert caught.value.known == USE_CASES
 
 
-def test_an_unknown_use_case_is_told_what_exists() -> None:
+def test_the_error_for_an_unknown_use_case_lists_the_known_ones() -> None:
     with pytest.raises(UnknownModel) as caught:
         planned(use_case="gardening")
     assert str(caught.value) == (
@@ -165,14 +165,14 @@ def test_an_unknown_use_case_is_told_what_exists() -> None:
 
 
 @pytest.mark.parametrize("where", [("debugging:golden", None, None), (None, "chat", "golden")])
-def test_an_unknown_tier_is_told_what_exists(where: tuple[str | None, ...]) -> None:
+def test_the_error_for_an_unknown_tier_lists_the_tiers(where: tuple[str | None, ...]) -> None:
     with pytest.raises(UnknownModel) as caught:
         planned(*where)
     assert str(caught.value) == "There is no tier 'golden'. Tiers: premium, standard, economy."
     assert caught.value.known == ("premium", "standard", "economy")
 
 
-def test_a_use_case_with_neither_the_tier_nor_standard_tells_its_tiers() -> None:
+def test_the_error_for_a_missing_tier_lists_the_tiers_of_the_use_case() -> None:
     with pytest.raises(UnknownModel) as caught:
         planned(use_case="sketching", tier="premium")
     assert str(caught.value) == (
@@ -181,7 +181,7 @@ def test_a_use_case_with_neither_the_tier_nor_standard_tells_its_tiers() -> None
     assert caught.value.known == ("economy",)
 
 
-def test_a_use_case_without_the_tier_standard_says_so_once() -> None:
+def test_the_error_for_a_missing_standard_tier_names_it_once() -> None:
     with pytest.raises(UnknownModel) as caught:
         planned(use_case="sketching", tier="standard")
     assert str(caught.value) == (
@@ -205,7 +205,7 @@ def test_any_name_addresses_a_use_case_with_and_without_a_tier(name: str) -> Non
         assert (route.use_case, route.tier) == (name, tier)
 
 
-def test_an_empty_table_says_so() -> None:
+def test_the_error_for_an_empty_table_says_that_there_are_no_use_cases() -> None:
     empty = RoutingTable(1)
     with pytest.raises(UnknownModel, match="Use cases: none yet"):
         planned("debugging", table=empty)
@@ -213,7 +213,7 @@ def test_an_empty_table_says_so() -> None:
         planned(table=empty, default=Address())
 
 
-def test_a_long_name_is_repeated_only_in_part() -> None:
+def test_a_long_name_is_shortened_in_the_error() -> None:
     with pytest.raises(UnknownModel) as caught:
         planned("x" * 80)
     assert repr("x" * 80) in str(caught.value)
@@ -223,7 +223,7 @@ def test_a_long_name_is_repeated_only_in_part() -> None:
 
 
 @given(st.text(), st.text(), st.text())
-def test_a_name_leads_somewhere_or_is_unknown_and_cannot_break_the_line(
+def test_any_name_is_found_or_unknown_and_cannot_break_the_error_line(
     model: str, use_case: str, tier: str
 ) -> None:
     for name in (Address(model), Address(None, use_case, tier), Address(f"debugging:{tier}")):
@@ -274,18 +274,18 @@ INACTIVE = RoutingTable(
         ("sketching:premium", "All routes of the use case sketching are inactive."),
     ],
 )
-def test_an_inactive_address_is_said_to_be_inactive(address: str, message: str) -> None:
+def test_the_error_for_an_inactive_address_says_so(address: str, message: str) -> None:
     with pytest.raises(UnknownModel) as caught:
         planned(address, table=INACTIVE)
     assert caught.value.message == message
     assert inactive_reason(INACTIVE, address) == message
 
 
-def test_an_inactive_use_case_is_said_to_be_inactive() -> None:
+def test_the_error_for_an_inactive_use_case_says_so() -> None:
     with pytest.raises(UnknownModel, match="All routes of the use case sketching are inactive"):
         planned(use_case="sketching", table=INACTIVE)
 
 
-def test_an_address_that_nobody_configured_has_no_reason() -> None:
+def test_an_address_that_is_not_configured_has_no_inactive_reason() -> None:
     assert inactive_reason(INACTIVE, "openai/other") == ""
     assert inactive_reason(TABLE, "ollama/llama3:8b") == ""

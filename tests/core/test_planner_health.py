@@ -1,4 +1,4 @@
-"""Healthy targets first; where none is, all of them anyway."""
+"""Unhealthy targets are tried after the healthy ones."""
 
 from random import Random
 
@@ -38,16 +38,16 @@ def order(*unhealthy: str, needs: str = "", **capabilities: str) -> str:
     return "".join(target.model.model_id for target in found.targets)
 
 
-def test_an_unhealthy_target_comes_after_the_healthy_ones_in_their_order() -> None:
+def test_unhealthy_targets_come_last_and_keep_their_order() -> None:
     assert order(a="", b="", c="") == "abc"
     assert order("a", a="", b="", c="") == "bca"
     assert order("a", "b", a="", b="", c="") == "cab"
 
 
-def test_where_all_are_unhealthy_all_are_tried_in_their_order() -> None:
+def test_if_all_targets_are_unhealthy_all_are_tried_in_order() -> None:
     assert order("a", "b", a="", b="") == "ab"
 
 
-def test_a_target_that_can_do_what_is_asked_comes_first_even_so() -> None:
+def test_an_unhealthy_target_with_the_capabilities_precedes_a_healthy_one_without() -> None:
     assert order("a", needs="tools", a="tools", b="") == "ab"
     assert order("a", needs="tools", a="tools", b="", c="tools") == "cab"

@@ -1,4 +1,4 @@
-"""Which targets of a route are tried, in which order, and with what the route adds."""
+"""The targets of a route, their order, and the route's defaults."""
 
 from collections import Counter
 from dataclasses import replace
@@ -70,7 +70,7 @@ def order(
     return "".join(target.model.model_id for target in found.targets)
 
 
-def test_positions_decide_whatever_the_weights_and_the_order_of_the_rows() -> None:
+def test_positions_take_precedence_over_weights_and_row_order() -> None:
     routes = table(
         [TargetSpec("p/c", 9, 1000), TargetSpec("p/a", 0, 1), TargetSpec("p/b", 1, 1000)],
         a="chat",
@@ -80,7 +80,7 @@ def test_positions_decide_whatever_the_weights_and_the_order_of_the_rows() -> No
     assert {order(routes, Random(seed)) for seed in range(20)} == {"abc"}
 
 
-def test_weights_share_out_a_position() -> None:
+def test_weights_divide_the_requests_of_a_position() -> None:
     routes = table(
         [TargetSpec("p/a", 0, 6), TargetSpec("p/b", 0, 3), TargetSpec("p/c", 0, 1)],
         a="chat",
@@ -165,7 +165,7 @@ def test_a_target_that_cannot_do_the_operation_is_left_out() -> None:
     assert order(routes, Random(0), Capability.EMBEDDINGS) == "ac"
 
 
-def test_a_route_with_nothing_for_the_operation_says_so() -> None:
+def test_a_route_without_a_target_for_the_operation_raises_invalid_request() -> None:
     routes = table([TargetSpec("p/a")], a="chat")
     with pytest.raises(InvalidRequest, match="No target of the route u:standard offers embeddings"):
         order(routes, Random(0), Capability.EMBEDDINGS)
@@ -173,7 +173,7 @@ def test_a_route_with_nothing_for_the_operation_says_so() -> None:
         order(table([]), Random(0))
 
 
-def test_targets_that_lack_a_need_come_last_in_their_order() -> None:
+def test_targets_that_lack_a_capability_come_last_in_order() -> None:
     routes = table(
         [TargetSpec(f"p/{name}", position) for position, name in enumerate("abcd")],
         a="chat",
@@ -182,7 +182,7 @@ def test_targets_that_lack_a_need_come_last_in_their_order() -> None:
         d="chat tools vision",
     )
     needs = frozenset({"tools", "vision"})
-    # One that lacks more does not come later.
+    # Targets that lack more capabilities do not come later.
     assert order(routes, Random(0), needs=needs) == "bdac"
     assert order(routes, Random(0)) == "abcd"
 
@@ -207,7 +207,9 @@ def message(*parts: Part) -> Message:
         (LLMRequest((message(ToolResultPart("c", (TextPart("x"),))),)), set()),
     ],
 )
-def test_a_request_needs_what_it_holds(request_: LLMRequest, needs: set[str]) -> None:
+def test_required_capabilities_follow_from_the_request(
+    request_: LLMRequest, needs: set[str]
+) -> None:
     assert required_capabilities(request_) == needs
 
 
@@ -216,7 +218,7 @@ SILENT = LLMRequest((HELLO,))
 SPOKEN = LLMRequest((HELLO,), system_prompt="", temperature=0.0, max_tokens=0)
 
 
-def test_a_route_speaks_where_the_caller_said_nothing() -> None:
+def test_route_defaults_apply_to_fields_that_the_caller_did_not_set() -> None:
     request = with_route_defaults(SILENT, ROUTE)
     assert (request.system_prompt, request.temperature, request.max_tokens) == (
         "Be kind.",
@@ -226,11 +228,11 @@ def test_a_route_speaks_where_the_caller_said_nothing() -> None:
     assert request.messages == SILENT.messages
 
 
-def test_what_the_caller_said_stands_even_where_it_is_zero_or_empty() -> None:
+def test_values_of_the_caller_take_precedence_even_if_zero_or_empty() -> None:
     assert with_route_defaults(SPOKEN, ROUTE) == SPOKEN
 
 
-def test_a_system_message_among_the_messages_keeps_the_route_s_prompt_out() -> None:
+def test_a_system_message_replaces_the_route_s_system_prompt() -> None:
     system = Message(Role.SYSTEM, (TextPart("Be brief."),))
     request = LLMRequest((HELLO, system))
     assert has_system_message(request)
@@ -244,7 +246,7 @@ def test_a_route_without_defaults_or_no_route_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("recovery", StreamRecovery)
-def test_a_route_may_hold_streams_back(recovery: StreamRecovery) -> None:
+def test_a_route_can_buffer_streams(recovery: StreamRecovery) -> None:
     known = table([TargetSpec("p/a")], a="chat")
     route = replace(known.routes["u:standard"], stream_recovery=recovery)
     known = replace(known, routes={"u:standard": route})

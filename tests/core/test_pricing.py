@@ -1,4 +1,4 @@
-"""Money is exact."""
+"""Costs are exact."""
 
 from decimal import Decimal
 from fractions import Fraction
@@ -56,7 +56,7 @@ def test_a_cost_is_exact(
         (Usage(1_000_000, 0), "3"),
         (Usage(0, 1_000_000), "15"),
         (Usage(1000, 10, cached_input_tokens=400), "0.00207"),
-        # Reasoning, audio and predicted tokens are output already.
+        # Reasoning, audio and predicted tokens are included in the output.
         (
             Usage(
                 1000,
@@ -72,11 +72,11 @@ def test_a_cost_is_exact(
         # Anthropic's 12 304 written tokens of a prompt of 12 307, at 1.25 times the input price.
         (Usage(12_307, 550, cache_write_tokens=12_304), "0.054399"),
         (Usage(12_307, 550, cache_write_tokens=12_304, cache_write_1h_tokens=12_304), "0.082083"),
-        # A vendor that counts cached tokens beside the input does not earn a negative price.
+        # Cached tokens that the vendor counts beside the input do not make the price negative.
         (Usage(100, 0, cached_input_tokens=400), "0.00012"),
     ],
 )
-def test_what_counts(usage: Usage, expected: str) -> None:
+def test_each_kind_of_tokens_has_its_price(usage: Usage, expected: str) -> None:
     assert cost(usage, THREE) == Decimal(expected)
 
 
@@ -88,7 +88,7 @@ def test_a_cached_price_of_zero_is_a_price() -> None:
 @pytest.mark.parametrize(
     ("usage", "price", "expected"),
     [
-        # Embeddings have no output, so that they need no price for it.
+        # Embeddings have no output and need no output price.
         (Usage(1_000_000), Price(Decimal("0.02")), "0.02"),
         (Usage(1_000_000, 1), Price(Decimal("0.02")), None),
         (Usage(1, 1_000_000), Price(None, Decimal(15)), None),
@@ -99,19 +99,19 @@ def test_a_cached_price_of_zero_is_a_price() -> None:
         (Usage(1_000_000, 0, web_searches=3), Price(Decimal(3), web_search=Decimal(10)), "3.03"),
     ],
 )
-def test_a_cost_is_unknown_where_a_price_that_it_needs_is_missing(
+def test_a_cost_is_unknown_if_a_required_price_is_missing(
     usage: Usage, price: Price, expected: str | None
 ) -> None:
     found = cost(usage, price)
     assert found == (None if expected is None else Decimal(expected))
 
 
-def test_a_blank_price_of_cache_writes_is_never_below_the_vendor_s() -> None:
+def test_a_missing_price_of_cache_writes_is_never_estimated_too_low() -> None:
     usage = Usage(1_000_000, 0, cache_write_tokens=1_000_000, cache_write_1h_tokens=1_000_000)
     assert cost(usage, Price(Decimal(3), cache_write=Decimal(7))) == 7
 
 
-def test_a_price_list_is_known_where_some_answers_can_be_priced() -> None:
+def test_a_price_list_is_known_if_some_answers_can_be_priced() -> None:
     assert Price(Decimal(0)).is_known
     assert Price(output=Decimal(1)).is_known
     assert not Price(cached_input=Decimal(1)).is_known
@@ -146,7 +146,7 @@ BILLED = Usage(1000, 10, vendor_cost=Decimal("0.5"))
         ),
     ],
 )
-def test_the_vendor_s_own_bill_counts_where_the_vendor_is_known_to_send_one(
+def test_the_vendor_s_bill_is_used_only_for_vendors_that_report_costs(
     usage: Usage, price: Price | None, believes: bool, expected: tuple[str, CostSource] | None
 ) -> None:
     found = charge(usage, price, trusts_vendor=believes)
@@ -154,5 +154,5 @@ def test_the_vendor_s_own_bill_counts_where_the_vendor_is_known_to_send_one(
 
 
 @pytest.mark.parametrize(("length", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2), (400, 100)])
-def test_four_characters_are_a_token_by_estimate(length: int, tokens: int) -> None:
+def test_four_characters_are_estimated_as_one_token(length: int, tokens: int) -> None:
     assert estimate_tokens(length) == tokens

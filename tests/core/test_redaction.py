@@ -1,4 +1,4 @@
-"""A provider's key is nowhere in what the provider says, however it is written."""
+"""A provider's messages never contain its key, in any encoding."""
 
 from base64 import b64encode
 from urllib.parse import quote
@@ -38,7 +38,7 @@ def test_every_form_of_a_key_is_masked(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form != KEY.upper()])
-def test_in_a_body_too(form: str) -> None:
+def test_keys_in_a_body_are_masked(form: str) -> None:
     assert form[4:-4].encode() not in masked_body(f'{{"error": "{form}"}}'.encode(), HEADERS)
 
 
@@ -48,22 +48,22 @@ def test_the_beginning_of_a_key_before_a_cut_is_masked() -> None:
     assert masked(f"Wrong: {KEY[:20]}", HEADERS) == f"Wrong: {KEY[:20]}"
 
 
-def test_letters_that_grow_in_lower_case_hide_nothing() -> None:
+def test_characters_that_grow_in_lower_case_do_not_prevent_masking() -> None:
     assert masked(f"\u0130 {KEY}", HEADERS) == "\u0130 ***"
 
 
-def test_short_values_and_open_headers_are_words() -> None:
+def test_short_values_and_public_headers_are_not_masked() -> None:
     assert masked("none of it", {"Authorization": "Bearer none"}) == "none of it"
     assert masked("2023-06-01", {"anthropic-version": "2023-06-01"}) == "2023-06-01"
     assert masked("secret-of-portkey", {"x-portkey-config": "secret-of-portkey"}) == "***"
 
 
 @given(st.text(max_size=200))
-def test_any_other_text_stays(text: str) -> None:
+def test_other_text_is_unchanged(text: str) -> None:
     assert masked(text, {"x-api-key": "\U0001f512-not-in-there"}) == text
 
 
-def test_a_failure_holds_the_key_nowhere() -> None:
+def test_no_part_of_an_error_contains_the_key() -> None:
     details = VendorDetails(
         "openai_chat",
         400,

@@ -1,4 +1,4 @@
-"""The routing table: what it finds, and its way through JSON."""
+"""The routing table: lookups and JSON."""
 
 import json
 from dataclasses import FrozenInstanceError, replace
@@ -62,7 +62,7 @@ def test_a_model_is_addressed_by_provider_and_id() -> None:
     assert [model.key for model in TABLE.models.values()] == list(TABLE.models)
 
 
-def test_aliases_lead_to_models() -> None:
+def test_aliases_name_models() -> None:
     assert TABLE.aliases == {"quick": "acme/gpt:8b"}
 
 
@@ -77,12 +77,12 @@ def test_routes_are_keyed_by_use_case_and_tier() -> None:
 
 
 @given(TABLES)
-def test_a_table_survives_json(table: RoutingTable) -> None:
+def test_a_table_survives_a_json_round_trip(table: RoutingTable) -> None:
     assert table_from_json(table_to_json(table)) == table
     assert table_from_json(table_to_json(table).decode()) == table
 
 
-def test_what_was_looked_up_is_no_part_of_the_json() -> None:
+def test_lookup_tables_are_not_part_of_the_json() -> None:
     fresh = replace(TABLE)
     before = table_to_json(fresh)
     assert fresh.aliases
@@ -96,7 +96,7 @@ def test_prices_keep_their_digits() -> None:
     assert [str(price.input), str(price.output)] == ["0.10", "1E-7"]
 
 
-def test_a_table_cannot_be_changed() -> None:
+def test_a_table_is_immutable() -> None:
     pieces = (TABLE.providers["acme"], "base_url"), (TABLE.models["acme/gpt:8b"], "price")
     for piece, name in ((TABLE, "version"), *pieces):
         with pytest.raises(FrozenInstanceError):
@@ -134,16 +134,16 @@ def changed(path: str, value: Any) -> bytes:
         changed("routes.chat:standard.targets", [{"position": 0}]),
     ],
 )
-def test_garbage_is_refused(garbage: bytes) -> None:
+def test_malformed_json_is_rejected(garbage: bytes) -> None:
     with pytest.raises(ValueError):
         table_from_json(garbage)
 
 
-def test_a_field_of_a_later_release_is_passed_over() -> None:
+def test_a_field_of_a_later_release_is_ignored() -> None:
     assert table_from_json(changed("providers.acme.region", "eu")) == TABLE
 
 
-def test_an_indexed_table_has_its_aliases_and_use_cases_before_anybody_asks() -> None:
+def test_indexing_computes_aliases_and_use_cases_in_advance() -> None:
     model = ModelSpec("p", "m", alias="short")
     route = RouteSpec("debugging", "standard", ())
     table = RoutingTable(1, {}, {model.key: model}, {"debugging:standard": route})

@@ -1,4 +1,4 @@
-"""Which target a thread goes on at, told by the ids of its answers."""
+"""Threads: the ids of answers determine the target of the next turn."""
 
 import pytest
 from hypothesis import given
@@ -33,12 +33,12 @@ def asking(previous: str | None) -> LLMRequest:
     return LLMRequest((), thread=Thread(previous))
 
 
-def test_what_begins_a_thread_or_has_none_goes_anywhere() -> None:
+def test_a_request_that_starts_a_thread_or_has_none_keeps_its_plan() -> None:
     for request in (asking(None), LLMRequest(())):
         assert IDS.follow(PLAN, request) == (PLAN, request)
 
 
-def test_it_goes_on_at_its_holder_alone_under_the_vendors_id() -> None:
+def test_a_thread_continues_only_at_its_target_with_the_vendors_id() -> None:
     sealed = IDS.sealed("msg_1", CLAUDE)
     assert sealed.startswith("msg_1")
     assert IDS.sealed(sealed, OTHER) == sealed
@@ -47,18 +47,18 @@ def test_it_goes_on_at_its_holder_alone_under_the_vendors_id() -> None:
     assert request.thread == Thread("msg_1")
 
 
-def test_where_nobody_on_the_route_holds_threads_it_is_unsupported() -> None:
+def test_without_a_target_that_supports_threads_it_is_unsupported() -> None:
     for previous in ("msg_1", IDS.sealed("msg_1", CLAUDE)):
         with pytest.raises(ThreadUnsupported):
             IDS.follow(RoutePlan((PLAIN,)), asking(previous))
 
 
-def test_an_answer_of_a_vendor_without_threads_is_unsupported() -> None:
+def test_continuing_an_answer_of_a_vendor_without_threads_is_unsupported() -> None:
     with pytest.raises(ThreadUnsupported):
         IDS.follow(PLAN, asking(IDS.sealed("msg_1", PLAIN)))
 
 
-def test_a_holder_that_has_left_the_route_is_not_replaced() -> None:
+def test_a_thread_whose_target_left_the_route_is_not_found() -> None:
     with pytest.raises(ThreadNotFound):
         IDS.follow(RoutePlan((OTHER,)), asking(IDS.sealed("msg_1", CLAUDE)))
 
@@ -78,6 +78,6 @@ def test_a_holder_that_has_left_the_route_is_not_replaced() -> None:
         ]
     )
 )
-def test_what_this_tenant_was_not_given_is_no_thread(previous: str) -> None:
+def test_an_id_issued_to_another_tenant_is_not_found(previous: str) -> None:
     with pytest.raises(ThreadNotFound):
         IDS.follow(PLAN, asking(previous))

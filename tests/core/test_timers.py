@@ -236,7 +236,7 @@ class TestRunningLoop:
 
         assert asyncio.run(elsewhere())
 
-    def test_it_looks_again_once_it_was_told_to_forget(self) -> None:
+    def test_forget_running_loop_clears_the_cached_loop(self) -> None:
         async def after_forgetting() -> bool:
             await self.agrees()
             forget_running_loop()

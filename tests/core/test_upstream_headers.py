@@ -1,11 +1,11 @@
-"""Callers see the vendor's request id and rate limits, and no other header of it."""
+"""Callers receive the vendor's request id and rate limits, and no other headers."""
 
 import pytest
 
 from llm_routing.core.upstream_headers import MAX_HEADERS, forwarded_headers
 
 
-def test_request_id_and_limits_are_handed_on_and_nothing_else() -> None:
+def test_only_request_id_and_rate_limits_are_forwarded() -> None:
     assert forwarded_headers(
         {
             "content-type": "application/json",
@@ -52,12 +52,12 @@ def test_each_vendor_has_its_own_name_for_the_request_id(name: str) -> None:
         ({"x-ratelimit-a_b:": "1"}, {}),
     ],
 )
-def test_what_a_hostile_vendor_sends_is_cleaned_or_left_out(
+def test_hostile_header_values_are_cleaned_or_dropped(
     headers: dict[str, str], expected: dict[str, str]
 ) -> None:
     assert forwarded_headers(headers) == expected
 
 
-def test_there_are_not_more_than_so_many() -> None:
+def test_the_number_of_forwarded_headers_is_bounded() -> None:
     many = {f"x-ratelimit-{number}": "1" for number in range(1000)}
     assert len(forwarded_headers({**many, "x-request-id": "a"})) == MAX_HEADERS + 1

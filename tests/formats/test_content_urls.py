@@ -57,7 +57,7 @@ def requests_of(url: str) -> list[LLMRequest]:
 @pytest.mark.parametrize("number", range(len(requests_of(GOOD))))
 def test_a_private_address_is_refused_wherever_it_stands(number: int) -> None:
     check_content_urls(requests_of(GOOD)[number])
-    with pytest.raises(InvalidRequest, match="does not lead to a public address") as caught:
+    with pytest.raises(InvalidRequest, match="does not point to a public address") as caught:
         check_content_urls(requests_of(BAD)[number])
     assert caught.value.field == "messages"
 

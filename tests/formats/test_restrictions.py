@@ -9,7 +9,7 @@ from llm_routing.core.types import LLMRequest
 from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.formats.openai_embeddings.wire_format import OpenAIEmbeddings
-from llm_routing.formats.restrictions import RESTRICTED, permitted
+from llm_routing.formats.restrictions import RESTRICTED, without_restricted_fields
 
 HI = [{"role": "user", "content": "Hi"}]
 NOTHING: frozenset[str] = frozenset()
@@ -35,11 +35,11 @@ def asked(**body: Any) -> LLMRequest:
 )
 def test_what_can_be_done_without_is_left_out_and_named(field: str, value: Any) -> None:
     request = asked(**{field: value}, seed=1)
-    left, names = permitted(request, NOTHING)
+    left, names = without_restricted_fields(request, NOTHING)
     assert names == (field,)
     assert left.source is not None
     assert left.source.body == {"model": "m", "messages": HI, "seed": 1}
-    assert permitted(request, frozenset({field})) == (request, ())
+    assert without_restricted_fields(request, frozenset({field})) == (request, ())
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_what_can_be_done_without_is_left_out_and_named(field: str, value: Any) 
 )
 def test_what_makes_another_answer_is_refused_with_what_opens_it(field: str, value: Any) -> None:
     request = asked(**{field: value})
-    with pytest.raises(UnsupportedRequest, match=f"{field} among the allowed fields of a route"):
-        permitted(request, NOTHING)
-    assert permitted(request, frozenset({field})) == (request, ())
+    with pytest.raises(UnsupportedRequest, match=f"add {field} to the allowed fields of a route"):
+        without_restricted_fields(request, NOTHING)
+    assert without_restricted_fields(request, frozenset({field})) == (request, ())
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_a_tool_that_the_vendor_runs_is_refused(tool: Any) -> None:
     body = {"model": "m", "messages": HI, "max_tokens": 9, "tools": [tool]}
     request = AnthropicMessages().read_request(body)
     with pytest.raises(UnsupportedRequest, match="server_tools"):
-        permitted(request, NOTHING)
-    assert permitted(request, frozenset({"server_tools"})) == (request, ())
+        without_restricted_fields(request, NOTHING)
+    assert without_restricted_fields(request, frozenset({"server_tools"})) == (request, ())
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_tool_that_the_vendor_runs_is_refused(tool: Any) -> None:
 )
 def test_everything_else_passes(body: Any) -> None:
     request = asked(**body)
-    assert permitted(request, NOTHING) == (request, ())
+    assert without_restricted_fields(request, NOTHING) == (request, ())
 
 
 def test_the_tools_of_anthropic_that_callers_run_pass() -> None:
@@ -111,15 +111,15 @@ def test_the_tools_of_anthropic_that_callers_run_pass() -> None:
     ]
     body = {"model": "m", "messages": HI, "max_tokens": 9, "tools": tools}
     request = AnthropicMessages().read_request(body)
-    assert permitted(request, NOTHING) == (request, ())
+    assert without_restricted_fields(request, NOTHING) == (request, ())
 
 
 def test_the_same_holds_for_embeddings_and_not_for_code_of_the_operator() -> None:
     body = {"model": "m", "input": "Hi", "provider": {"order": ["x"]}}
     with pytest.raises(UnsupportedRequest):
-        permitted(OpenAIEmbeddings().read_embedding_request(body), NOTHING)
+        without_restricted_fields(OpenAIEmbeddings().read_embedding_request(body), NOTHING)
     own = LLMRequest(asked().messages, extra={"provider": {"order": ["x"]}})
-    assert permitted(own, NOTHING) == (own, ())
+    assert without_restricted_fields(own, NOTHING) == (own, ())
 
 
 def test_every_name_that_can_be_allowed_is_one_that_is_closed() -> None:

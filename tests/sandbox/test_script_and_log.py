@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_routing.sandbox import Outcome, Sandbox, Step
-from llm_routing.sandbox.journal import MOST_ENTRIES, MOST_STEPS, Journal, ScriptFull
+from llm_routing.sandbox.journal import MAX_ENTRIES, MAX_STEPS, Journal, ScriptFull
 
 from .raw import CHAT, EMBEDDINGS, MESSAGES, Carried, chat, connect, fetch, message, request
 
@@ -54,7 +54,7 @@ async def test_a_list_of_models_takes_no_step_meant_for_completions(vendor: Sand
         [3],
         [{"fault": "html"}],
         [{"faults": "html", "times": 0}],
-        [{"faults": "html", "times": MOST_STEPS}, "html"],
+        [{"faults": "html", "times": MAX_STEPS}, "html"],
         {},
         b"{",
     ],
@@ -111,12 +111,12 @@ async def test_an_unknown_control_says_what_there_is(vendor: Sandbox):
 
 def test_script_and_log_are_bounded():
     journal = Journal()
-    journal.script(*[""] * MOST_STEPS)
+    journal.script(*[""] * MAX_STEPS)
     with pytest.raises(ScriptFull):
         journal.script(Step("html"))
-    for _ in range(MOST_ENTRIES + 5):
+    for _ in range(MAX_ENTRIES + 5):
         journal.open("POST", "/" + "x" * 5000, [(f"h{n}", "v" * 5000) for n in range(100)])
-    assert len(journal.entries) == MOST_ENTRIES
+    assert len(journal.entries) == MAX_ENTRIES
     assert journal.entries[0].number == 6
     assert len(json.dumps(journal.entries[0].dict())) < 50_000
 

@@ -87,7 +87,7 @@ def test_an_address_belongs_to_a_vendor_by_its_host_alone(base_url, is_own):
         ("openai", "https://llm.example.com", "ends with /v1"),
         ("vllm", "http://10.0.0.7:8000/", "ends with /v1"),
         ("openrouter", "https://openrouter.example", "ends with /api/v1"),
-        ("anthropic", "https://claude.example/v1", "leave it out"),
+        ("anthropic", "https://claude.example/v1", "must not end with"),
         ("openai", "https://llm.example.com/v1", ""),
         ("openai", "https://llm.example.com/openai/deployments", ""),
         ("anthropic", "https://claude.example/proxy", ""),

@@ -26,7 +26,7 @@ _COUNTS = tuple(
 )
 
 TakeOver = Callable[[str], Awaitable[Result[AnswerStream] | None]]
-"""Has the next target that can continue the text; None where there is none."""
+"""Calls the next target that can continue the text; returns None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -304,7 +304,7 @@ class Executor:
         limit = timers.timeout(MAX_ERROR_BODY_SECONDS)
         with suppress(UpstreamError, TimeoutError), limit, attempt.waiting:
             body = await answer.read(MAX_ERROR_BODY_BYTES)
-        assert attempt.credential is not None, "an attempt that was answered was sent with one"
+        assert attempt.credential is not None, "a response means a credential was sent"
         body = masked_body(body, attempt.credential.headers)
         error = operation.map_error(attempt.target, answer.status, headers, body)
         error.upstream_headers = attempt.upstream_headers

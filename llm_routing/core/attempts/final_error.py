@@ -46,7 +46,7 @@ def final_error(
         about_request.attempts = attempts
         return about_request
     if not errors or is_out_of_time:
-        return DeadlineExceeded("Time ran out before an answer came.", attempts=attempts)
+        return DeadlineExceeded("Time ran out before an answer arrived.", attempts=attempts)
     last = from_targets[-1] if from_targets else errors[-1]
     tried = "; ".join(
         f"{summary.provider}/{summary.model}: {summary.error_code}" for summary in attempts

@@ -30,7 +30,7 @@ from llm_routing.formats.fields import Fields, read_cache_control
 from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.tool_ids import split_signature, with_signature
 
-from .documents import in_words, read_document
+from .documents import fallback_text, read_document
 
 _SAFE_ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
 _DIGEST_LENGTH: Final = 24
@@ -75,7 +75,7 @@ def read_block(block: Fields) -> Part:
                 part = replace(part, cache_control=read_cache_control(block))
             return part or ForeignPart(ANTHROPIC_MESSAGES, block.value)
         case _:
-            return ForeignPart(ANTHROPIC_MESSAGES, block.value, in_words(block.value))
+            return ForeignPart(ANTHROPIC_MESSAGES, block.value, fallback_text(block.value))
 
 
 def _read_image(block: Fields) -> Part:
@@ -152,7 +152,7 @@ def _write_block(part: Part, ignored: list[str]) -> dict[str, Any] | None:
         case _:
             if part.format != ANTHROPIC_MESSAGES:
                 raise UnsupportedRequest(
-                    f"Anthropic Messages has no word for a part of {part.format}."
+                    f"Anthropic Messages cannot express a part of {part.format}."
                 )
             return dict(part.data)
 
@@ -162,7 +162,9 @@ def _document(file: FilePart) -> dict[str, Any]:
     source: dict[str, Any] = {"type": "url", "url": file.url}
     if file.data is not None:
         if file.media_type != PDF:
-            raise UnsupportedRequest(f"Anthropic Messages takes no file of {file.media_type}.")
+            raise UnsupportedRequest(
+                f"Anthropic Messages does not support files of type {file.media_type}."
+            )
         source = {"type": "base64", "media_type": PDF, "data": file.data}
     block: dict[str, Any] = {"type": "document", "source": source}
     if file.name:
@@ -174,7 +176,7 @@ def _image_source(image: ImagePart) -> dict[str, Any]:
     if image.data is None:
         return {"type": "url", "url": image.url}
     if image.media_type is None:
-        raise UnsupportedRequest("Anthropic Messages needs the media type of an inline image.")
+        raise UnsupportedRequest("Anthropic Messages requires the media type of an inline image.")
     return {"type": "base64", "media_type": image.media_type, "data": image.data}
 
 

@@ -33,7 +33,7 @@ def read_document(block: Fields) -> Part | None:
             return None
 
 
-def in_words(block: Mapping[str, Any]) -> str | None:
+def fallback_text(block: Mapping[str, Any]) -> str | None:
     """Returns the text that stands for a block in other formats, or None if there is none."""
     match block.get("type"):
         case "tool_reference":
@@ -45,7 +45,7 @@ def in_words(block: Mapping[str, Any]) -> str | None:
         case "server_tool_use":
             return f"[Used the tool {block.get('name')}.]"
         case str(kind) if kind.endswith("_tool_result"):
-            return "\n".join(_said(block.get("content"))) or "[The tool returned nothing.]"
+            return "\n".join(_texts_in(block.get("content"))) or "[The tool returned nothing.]"
         case _:
             return None
 
@@ -61,7 +61,7 @@ def _text(content: Any) -> str | None:
     return "\n".join(known) if len(known) == len(texts) else None
 
 
-def _said(value: Any) -> Iterator[str]:
+def _texts_in(value: Any) -> Iterator[str]:
     """Yields the texts in the result of a server tool, such as titles and addresses of pages."""
     if isinstance(value, str):
         yield value
@@ -71,7 +71,7 @@ def _said(value: Any) -> Iterator[str]:
                 if isinstance(item.get(name), str) and item[name]:
                     yield item[name]
             for name in ("content", "tool_references"):
-                yield from _said(item.get(name))
+                yield from _texts_in(item.get(name))
 
 
 def _joined(*texts: str | None) -> str:

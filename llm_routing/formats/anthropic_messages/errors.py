@@ -85,7 +85,7 @@ MAX_UNSUPPORTED_NAMES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Envelope:
     """The fields of an error envelope; empty strings if there is no envelope."""
 
     type: str = ""
@@ -101,24 +101,24 @@ def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamE
     except ValueError:
         # A proxy's page: nothing in it is meant for a caller.
         value = None
-    return _failure(status, _said(value), parse_retry_after(headers.get("retry-after")))
+    return _failure(status, _read_envelope(value), parse_retry_after(headers.get("retry-after")))
 
 
 def error_in_answer(value: Mapping[str, Any]) -> UpstreamError:
     """Returns the failure that an error envelope inside a 200 means."""
-    said = _said(value)
-    return _failure(_STATUS_BY_TYPE.get(said.type, 500), said, None)
+    envelope = _read_envelope(value)
+    return _failure(_STATUS_BY_TYPE.get(envelope.type, 500), envelope, None)
 
 
-def _said(value: Any) -> _Said:
+def _read_envelope(value: Any) -> _Envelope:
     error = value.get("error") if isinstance(value, dict) else None
     if not isinstance(error, dict):
-        return _Said()
+        return _Envelope()
     details = error.get("details")
     details = details if isinstance(details, dict) else {}
     named = details.get("unsupported")
     names = map(read_name, named[:MAX_UNSUPPORTED_NAMES] if isinstance(named, list) else ())
-    return _Said(
+    return _Envelope(
         read_name(error.get("type")),
         read_text(error.get("message")),
         read_name(details.get("error_code")),
@@ -126,10 +126,10 @@ def _said(value: Any) -> _Said:
     )
 
 
-def _failure(status: int, said: _Said, retry_after: float | None) -> UpstreamError:
-    error_class, basis, phrase = _kind(status, said)
-    words = vendor_reason(said.reason)
-    param = _PARAM.match(said.reason)
+def _failure(status: int, envelope: _Envelope, retry_after: float | None) -> UpstreamError:
+    error_class, basis, phrase = _kind(status, envelope)
+    words = vendor_reason(envelope.reason)
+    param = _PARAM.match(envelope.reason)
     error = error_class(
         f"The provider answered {status}" + (f": {words}" if words else "."),
         status=status,
@@ -138,39 +138,39 @@ def _failure(status: int, said: _Said, retry_after: float | None) -> UpstreamErr
             ANTHROPIC_MESSAGES,
             status,
             basis,
-            type=said.type,
-            code=said.code,
+            type=envelope.type,
+            code=envelope.code,
             param=read_name(param.group(1)) if param else "",
-            reason=said.reason,
+            reason=envelope.reason,
             phrase=phrase,
-            unsupported=said.unsupported,
+            unsupported=envelope.unsupported,
         ),
     )
     error.counts_against_breaker = counts_for_any_request(
-        error_class, status, basis, said.reason.lower()
+        error_class, status, basis, envelope.reason.lower()
     )
     return with_status(error, status)
 
 
-def _kind(status: int, said: _Said) -> tuple[type[UpstreamError], Basis, str]:
+def _kind(status: int, envelope: _Envelope) -> tuple[type[UpstreamError], Basis, str]:
     """Returns the class of an error, what decided it, and the matched phrase."""
-    if said.type == "billing_error" or said.code.endswith("spend_limit_reached"):
+    if envelope.type == "billing_error" or envelope.code.endswith("spend_limit_reached"):
         return QuotaExhausted, Basis.CODE, ""
-    if said.type == "overloaded_error":
+    if envelope.type == "overloaded_error":
         return UpstreamOverloaded, Basis.CODE, ""
-    if 400 <= status < 500 and said.code.startswith("thread_"):
+    if 400 <= status < 500 and envelope.code.startswith("thread_"):
         # Clients act on these codes, also if they come with a 409.
         return RequestRejected, Basis.CODE, ""
     if 400 <= status < 500:
-        words = without_quotes(said.reason)
+        words = without_quotes(envelope.reason)
         for sign, error_class in _ERRORS_BY_PHRASE:
             if sign in words:
                 return error_class, Basis.MESSAGE, sign
-    if status == 403 and is_about_a_model(said.reason):
+    if status == 403 and is_about_a_model(envelope.reason):
         return ModelNotFound, Basis.MESSAGE, ""
-    if status == 404 and said.reason.startswith(_OF_A_MODEL):
+    if status == 404 and envelope.reason.startswith(_OF_A_MODEL):
         return ModelNotFound, Basis.MESSAGE, _OF_A_MODEL
-    if status == 404 and not said.type:
+    if status == 404 and not envelope.type:
         return EndpointNotFound, Basis.STATUS, ""
     if status in _ERRORS_BY_STATUS:
         return _ERRORS_BY_STATUS[status], Basis.STATUS, ""

@@ -55,7 +55,9 @@ def _check_answer(body: Mapping[str, Any], target: Target) -> None:
     config = body.get("output_config")
     wanted = config.get("format") if isinstance(config, Mapping) else None
     if (wanted or body.get("output_format")) and not target.model.offers(Capability.JSON_SCHEMA):
-        raise UnsupportedRequest(f"The model {target.model.key} cannot be held to a JSON Schema.")
+        raise UnsupportedRequest(
+            f"The model {target.model.key} does not support JSON Schema output."
+        )
 
 
 def _fit_names_and_ids(body: dict[str, Any], longest: int | None) -> None:

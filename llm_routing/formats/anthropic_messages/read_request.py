@@ -88,7 +88,9 @@ def _read_messages(body: Fields) -> Iterator[Message]:
             case "assistant":
                 parts_said = read_content(message, "content")
                 if any(isinstance(part, ToolResultPart) for part in parts_said):
-                    raise message.invalid("content", "may hold tool_result in user messages only")
+                    raise message.invalid(
+                        "content", "may contain tool_result only in user messages"
+                    )
                 yield Message(Role.ASSISTANT, parts_said)
             case _:
                 yield Message(Role.SYSTEM, _read_system(message, "content"))
@@ -119,7 +121,7 @@ def _read_system(owner: Fields, name: str) -> tuple[Part, ...]:
     text."""
     parts = read_content(owner, name)
     if any(isinstance(part, ToolCallPart | ToolResultPart | ThinkingPart) for part in parts):
-        raise owner.invalid(name, "may not hold tool_use, tool_result and thinking")
+        raise owner.invalid(name, "may not contain tool_use, tool_result or thinking")
     return parts
 
 
@@ -131,7 +133,7 @@ def _read_user_turn(message: Fields) -> Iterator[Message]:
     for part in parts:
         if isinstance(part, ToolCallPart | ThinkingPart):
             raise message.invalid(
-                "content", "may hold tool_use and thinking in assistant messages only"
+                "content", "may contain tool_use and thinking only in assistant messages"
             )
         if not isinstance(part, ToolResultPart):
             said.append(part)

@@ -85,7 +85,7 @@ class AnthropicStreamParser(EventStreamParser):
         for event in self._splitter.close():
             if not self._has_data and event.raw.lstrip()[:1] in (b"{", b"<"):
                 decoded(event.raw)
-                raise MalformedAnswer("The provider answered without a stream.")
+                raise MalformedAnswer("The provider did not answer with an event stream.")
             # Its blank line is missing, but more events follow if it is relayed.
             whole = event._replace(raw=event.raw + _BLANK_LINE)
             was_malformed = self._is_malformed
@@ -143,7 +143,7 @@ class AnthropicStreamParser(EventStreamParser):
     ) -> Frame:
         """Returns the event as a frame, with the vendor's own bytes if they are complete."""
         owner = value.get("message") if kind == "message_start" else value
-        counted, is_mended = self._mended_usage(owner) if kind in _COUNTING else (None, False)
+        counted, is_repaired = self._repaired_usage(owner) if kind in _COUNTING else (None, False)
         values, is_rewritten = self._repair.repair(kind, value)
         if has_halves or self._repair.halves:
             lost, value = self._repair.join_halves(value)
@@ -151,7 +151,7 @@ class AnthropicStreamParser(EventStreamParser):
             is_rewritten = True
         values.append(value)
         raw = event.raw
-        if is_rewritten or is_mended or (kind and event.event != kind):
+        if is_rewritten or is_repaired or (kind and event.event != kind):
             raw = b"".join([encode_event(encode(one), one["type"] or "") for one in values])
         # Callers expect zeros, but the vendor did not count them.
         for one in values:
@@ -165,22 +165,24 @@ class AnthropicStreamParser(EventStreamParser):
                 events += reader(Fields(one))
         return Frame(ANTHROPIC_MESSAGES, raw, tuple(events))
 
-    def _mended_usage(self, owner: Any) -> tuple[Any, bool]:
+    def _repaired_usage(self, owner: Any) -> tuple[Any, bool]:
         """Returns the usage that counts, and whether the vendor's was changed: callers see
         integers, and zeros in place of impossible counts."""
         if not isinstance(owner, dict):
             return None, False
-        is_mended = repair_usage(owner)
+        is_repaired = repair_usage(owner)
         counted = owner.get("usage")
-        if is_mended and counted is None:
+        if is_repaired and counted is None:
             self._is_miscounted = True
             owner["usage"] = write_usage(None)
-        return counted, is_mended
+        return counted, is_repaired
 
     def _refuse_gaps(self) -> None:
         """Raises `MalformedAnswer` if a dropped event may be one that is missing."""
         if self._is_malformed:
-            raise MalformedAnswer("A piece of the stream could not be read, and it is missed.")
+            raise MalformedAnswer(
+                "An event of the stream could not be read, and the answer is incomplete without it."
+            )
 
     def _read_start(self, event: Fields) -> Iterator[StreamEvent]:
         message = event.required_object("message")
@@ -274,6 +276,6 @@ class AnthropicStreamParser(EventStreamParser):
     def _read_stop(self, _event: Fields) -> Iterator[StreamEvent]:
         if not self._is_finished:
             self._refuse_gaps()
-            raise TruncatedStream("The stream ended without a reason.")
+            raise TruncatedStream("The stream ended without a stop reason.")
         self._is_ended = True
         yield AnswerEnded()

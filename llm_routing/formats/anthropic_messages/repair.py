@@ -230,7 +230,7 @@ class EventRepair:
         if event["index"] >= self._blocks or event["index"] < 0:
             block = _BLOCK_OF.get(delta["type"])
             if block is None and name is not None:
-                raise UnexpectedShape("A delta of the answer belongs to no block.")
+                raise UnexpectedShape("A delta of the answer does not belong to a block.")
             if block is None:
                 # It holds no content, and clients would look for its block.
                 event.clear()

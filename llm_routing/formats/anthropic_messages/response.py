@@ -59,19 +59,19 @@ def decoded(body: bytes) -> Any:
 
 def _decoded(body: bytes) -> tuple[Any, bool]:
     """Returns the value of a 2xx body, and whether it had to be repaired to be decoded."""
-    is_mended = False
+    is_repaired = False
     try:
         value = decode(body)
     except TooManyValues:
         raise MalformedAnswer("The answer holds too many values.") from None
     except ValueError:
         try:
-            value, is_mended = decode_repaired(body), True
+            value, is_repaired = decode_repaired(body), True
         except ValueError as error:
             raise MalformedAnswer("The answer is not JSON.") from error
     if isinstance(value, dict) and value.get("type") == "error":
         raise error_in_answer(value)
-    return value, is_mended
+    return value, is_repaired
 
 
 def read_response(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Completion:
@@ -100,7 +100,7 @@ def read_response(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Comple
             raw=encode(value) if is_rewritten else body,
         )
     except (InvalidRequest, UnexpectedShape) as error:
-        raise MalformedAnswer(f"The answer is no message: {error}") from error
+        raise MalformedAnswer(f"The answer is not a message: {error}") from error
 
 
 def _repair(message: dict[str, Any], defaults: AnswerDefaults) -> bool:
@@ -208,7 +208,7 @@ def read_count_tokens(body: bytes) -> int:
     try:
         return Fields(value).required_integer("input_tokens", 0, MAX_TOKEN_COUNT)
     except InvalidRequest as error:
-        raise MalformedAnswer("The answer holds no number of tokens.") from error
+        raise MalformedAnswer("The answer contains no token count.") from error
 
 
 def write_count_tokens(count: int) -> bytes:

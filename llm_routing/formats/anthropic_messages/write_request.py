@@ -88,7 +88,7 @@ def _wire_request(
     try:
         encoded = encode(body)
     except ValueError as error:
-        raise UnsupportedRequest("The request cannot be written as JSON.") from error
+        raise UnsupportedRequest("The request cannot be encoded as JSON.") from error
     headers = {**HEADERS, **_source_headers(request)}
     return WireRequest(path, encoded, headers, ignored=bounded_names(ignored))
 
@@ -213,7 +213,9 @@ class _Builder:
     def _refuse_alternatives(self) -> None:
         request = self._request
         if request.n > 1:
-            raise UnsupportedRequest("Anthropic Messages gives one answer; n must be 1.")
+            raise UnsupportedRequest(
+                "Anthropic Messages supports only one answer per request: n must be 1."
+            )
         unspoken = {
             "seed": request.seed is not None,
             "logprobs": request.logprobs,
@@ -258,7 +260,7 @@ class _Builder:
             turns.append({"role": "user", "content": said})
             self._system = []
         if not turns:
-            raise UnsupportedRequest("Anthropic Messages needs a message with words in it.")
+            raise UnsupportedRequest("Anthropic Messages requires a message with text.")
         for turn in turns:
             # Tool results come first in the turn that answers the calls.
             turn["content"].sort(key=lambda block: block["type"] != "tool_result")
@@ -271,7 +273,9 @@ class _Builder:
     def _system_texts(self, message: Message) -> Iterator[TextPart]:
         for part in message.content:
             if not isinstance(part, TextPart):
-                raise UnsupportedRequest("Anthropic Messages takes text alone as system prompt.")
+                raise UnsupportedRequest(
+                    "Anthropic Messages supports only text in a system prompt."
+                )
             if part.text.strip():
                 yield part
 
@@ -310,13 +314,13 @@ class _Builder:
             return
         if not self._model.offers(Capability.JSON_SCHEMA):
             raise UnsupportedRequest(
-                f"The model {self._model.key} cannot be held to a JSON Schema."
+                f"The model {self._model.key} does not support JSON Schema output."
             )
         try:
             written, is_told = supported_schema(schema)
         except UnsupportedSchemaError:
             raise UnsupportedRequest(
-                "Anthropic's structured outputs cannot say this JSON Schema."
+                "Anthropic's structured outputs do not support this JSON Schema."
             ) from None
         if is_told:
             self._ignored.append("response_format")
@@ -371,7 +375,7 @@ def _write_system(texts: Sequence[TextPart]) -> str | list[dict[str, Any]]:
 def _write_tool(tool: Tool | ForeignTool) -> dict[str, Any]:
     if isinstance(tool, ForeignTool):
         if tool.format != ANTHROPIC_MESSAGES:
-            raise UnsupportedRequest(f"Anthropic Messages has no word for a tool of {tool.format}.")
+            raise UnsupportedRequest(f"Anthropic Messages cannot express a tool of {tool.format}.")
         return dict(tool.data)
     schema = object_schema(tool.parameters)
     written: dict[str, Any] = {"name": tool.name, "input_schema": schema}

@@ -145,15 +145,15 @@ _ERRORS_BY_PHRASE: Final[tuple[tuple[re.Pattern[str], type[UpstreamError]], ...]
 )
 
 _MESSAGES: Final[Mapping[type[UpstreamError], str]] = {
-    ContentFiltered: "The provider's policy refuses this content",
+    ContentFiltered: "The provider's policy rejects this content",
     ContextTooLong: "The request is too long for the model",
     EndpointNotFound: "The provider has no such endpoint",
-    CredentialRejected: "The provider did not accept our key",
+    CredentialRejected: "The provider rejected our key",
     MalformedAnswer: "The provider answered with an error",
     ModelNotFound: "The provider does not know the model",
     QuotaExhausted: "The account at the provider has no quota left",
     RateLimited: "The provider limits our rate",
-    RequestRejected: "The provider found the request wrong",
+    RequestRejected: "The provider rejected the request as invalid",
     ServerFailed: "The provider failed",
     UpstreamOverloaded: "The provider is overloaded",
     UpstreamTimeout: "The provider timed out",
@@ -171,18 +171,18 @@ def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamE
     except ValueError:
         # A proxy's page: nothing in it is meant for a caller.
         value = None
-    said = read_error(value)
-    return _failure(_kind(status, said), said, status, status, _retry_after(headers))
+    error = read_error(value)
+    return _failure(_kind(status, error), error, status, status, _retry_after(headers))
 
 
 def error_in_answer(value: Any) -> UpstreamError:
     """Returns the failure that an error inside a 200 or inside a stream means; `MalformedAnswer` if
     the error does not say."""
-    said = read_error(value)
-    status = said.status or next(
-        (_STATUS_BY_NAME[name] for name in said.names if name in _STATUS_BY_NAME), 0
+    body = read_error(value)
+    status = body.status or next(
+        (_STATUS_BY_NAME[name] for name in body.names if name in _STATUS_BY_NAME), 0
     )
-    return _failure(_kind(status, said), said, status, 200, None)
+    return _failure(_kind(status, body), body, status, 200, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,23 +194,23 @@ class _Kind:
     phrase: str = ""
 
 
-def _kind(status: int, said: VendorErrorBody) -> _Kind:
-    if said.was_moderated:
+def _kind(status: int, body: VendorErrorBody) -> _Kind:
+    if body.was_moderated:
         return _Kind(ContentFiltered, Basis.CODE)
-    for name in said.names:
+    for name in body.names:
         if name in _ERRORS_BY_NAME:
             return _Kind(_ERRORS_BY_NAME[name], Basis.CODE)
-    for name in said.relayed_names:
+    for name in body.relayed_names:
         if name in _ERRORS_BY_NAME:
             return _Kind(_ERRORS_BY_NAME[name], Basis.MESSAGE)
     if status in (400, 403, 404, 413, 422, 500):
-        words = without_quotes(said.reason)
+        words = without_quotes(body.reason)
         for pattern, error_class in _ERRORS_BY_PHRASE:
             if found := pattern.search(words):
                 return _Kind(error_class, Basis.MESSAGE, found.group())
-    if status == 403 and is_about_a_model(said.reason):
+    if status == 403 and is_about_a_model(body.reason):
         return _Kind(ModelNotFound, Basis.MESSAGE)
-    if status == 404 and _is_about_the_path(said):
+    if status == 404 and _is_about_the_path(body):
         return _Kind(EndpointNotFound)
     if status in _ERRORS_BY_STATUS:
         return _Kind(_ERRORS_BY_STATUS[status])
@@ -220,17 +220,17 @@ def _kind(status: int, said: VendorErrorBody) -> _Kind:
     return _Kind(RequestRejected if 400 <= status < 500 and status != 409 else ServerFailed)
 
 
-def _is_about_the_path(said: VendorErrorBody) -> bool:
-    words = said.reason.lower().strip(" .")
+def _is_about_the_path(body: VendorErrorBody) -> bool:
+    words = body.reason.lower().strip(" .")
     return words in _NO_SUCH_PATH or words.startswith("invalid url (")
 
 
 def _failure(
-    kind: _Kind, said: VendorErrorBody, meant: int, status: int, retry_after: float | None
+    kind: _Kind, body: VendorErrorBody, meant: int, status: int, retry_after: float | None
 ) -> UpstreamError:
     """Returns the error of `kind`. `meant` is the status that the error stands for, `status` that
     of the HTTP answer."""
-    reason = vendor_reason(said.reason)
+    reason = vendor_reason(body.reason)
     ending = f": {reason}" if reason else "."
     error = kind.error_class(
         f"{_MESSAGES[kind.error_class]} ({status}){ending}",
@@ -240,16 +240,16 @@ def _failure(
             OPENAI_CHAT,
             meant,
             kind.basis,
-            type=said.type,
-            code=said.code,
-            param=said.param,
-            reason=said.reason,
-            phrase="" if said.is_relayed else kind.phrase,
+            type=body.type,
+            code=body.code,
+            param=body.param,
+            reason=body.reason,
+            phrase="" if body.is_relayed else kind.phrase,
         ),
     )
-    is_of_another = said.is_relayed and error.disables_credential
+    is_of_another = body.is_relayed and error.disables_credential
     error.counts_against_breaker = not is_of_another and counts_for_any_request(
-        kind.error_class, meant, kind.basis, said.reason.lower()
+        kind.error_class, meant, kind.basis, body.reason.lower()
     )
     return with_status(error, meant)
 

@@ -135,7 +135,9 @@ class _Fit:
         """Raises `UnsupportedRequest` if the vendor cannot give the requested kind of answer."""
         body, quirks = self._body, self._quirks
         if quirks.one_answer and (body.get("n") or 1) > 1:
-            raise UnsupportedRequest(f"The vendor of {self._model.key} gives one answer.")
+            raise UnsupportedRequest(
+                f"The vendor of {self._model.key} supports only one answer per request."
+            )
         wanted = body.get("response_format")
         if (
             not quirks.json_schema
@@ -144,7 +146,7 @@ class _Fit:
             and Capability.JSON_SCHEMA not in self._model.capabilities
         ):
             raise UnsupportedRequest(
-                f"The model {self._model.key} cannot be held to a JSON Schema."
+                f"The model {self._model.key} does not support JSON Schema output."
             )
 
     def fit_tools(self) -> None:

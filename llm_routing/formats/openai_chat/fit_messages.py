@@ -109,7 +109,7 @@ class _Fit:
             return part
         if isinstance(part.get("refusal"), str):
             return {"type": "text", "text": part["refusal"]}
-        raise UnsupportedRequest("The vendor takes no part of this type in a message.")
+        raise UnsupportedRequest("The vendor does not support parts of this type in a message.")
 
     def _fit_calls(self, fitted: dict[str, Any], message: Message) -> None:
         fitted["tool_calls"] = calls = [self._call(call) for call in fitted["tool_calls"]]
@@ -146,7 +146,7 @@ def _document(part: Mapping[str, Any]) -> Mapping[str, Any]:
     file = part.get("file")
     data = file.get("file_data") if isinstance(file, dict) else None
     if not isinstance(data, str) or not isinstance(file, dict):
-        raise UnsupportedRequest("The vendor has no file of this id.")
+        raise UnsupportedRequest("The vendor has no file with this id.")
     written = {"type": "document_url", "document_url": data}
     if isinstance(file.get("filename"), str):
         written["document_name"] = file["filename"]

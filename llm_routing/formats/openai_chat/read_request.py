@@ -215,7 +215,7 @@ def _read_tool_result(message: Fields) -> ToolResultPart:
     parts = tuple(_read_content(message))
     content = tuple(part for part in parts if isinstance(part, TextPart | ImagePart | FilePart))
     if len(content) < len(parts):
-        raise message.invalid("content", "may hold text, images and files only")
+        raise message.invalid("content", "may contain only text, images and files")
     return ToolResultPart(call_id, content)
 
 
@@ -317,7 +317,7 @@ def _read_metadata(fields: Fields) -> Mapping[str, str]:
         return {}
     for name, value in metadata.value.items():
         if not isinstance(value, str):
-            raise InvalidRequest("metadata may hold strings only.", field=metadata.at(name))
+            raise InvalidRequest("metadata may contain only strings.", field=metadata.at(name))
     return metadata.value
 
 

@@ -67,7 +67,7 @@ class OpenAIStreamParser(EventStreamParser):
         for event in self._splitter.close():
             if not self._has_data and event.raw.lstrip()[:1] in (b"{", b"[", b"<"):
                 decode_answer(event.raw)
-                raise MalformedAnswer("The provider answered without a stream.")
+                raise MalformedAnswer("The provider did not answer with an event stream.")
             # An unreadable last event was merely cut off.
             with suppress(MalformedAnswer):
                 frame = self._frame(event._replace(raw=event.raw + b"\n\n"))
@@ -158,7 +158,9 @@ class OpenAIStreamParser(EventStreamParser):
             self._run.forget()
             return
         if self._is_malformed:
-            raise MalformedAnswer("A piece of the stream could not be read, and it has no finish.")
+            raise MalformedAnswer(
+                "An event of the stream could not be read, and the answer has no finish reason."
+            )
         raise TruncatedStream("The stream ended before the answer was finished.")
 
     def _events(self, chunk: Mapping[str, Any], vendor_cost: Decimal | None) -> list[StreamEvent]:

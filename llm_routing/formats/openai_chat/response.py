@@ -137,14 +137,14 @@ def decode_answer(body: bytes, limits: JsonLimits = ANSWER_LIMITS) -> dict[str, 
 
 def _decoded_answer(body: bytes, limits: JsonLimits = ANSWER_LIMITS) -> tuple[dict[str, Any], bool]:
     """Returns the object in a 2xx body, and whether it had to be repaired to be decoded."""
-    is_mended = False
+    is_repaired = False
     try:
         answer = decode(body, limits)
     except TooManyValues:
         raise MalformedAnswer("The provider's answer holds too many values.") from None
     except ValueError:
         try:
-            answer, is_mended = decode_repaired(body), True
+            answer, is_repaired = decode_repaired(body), True
         except ValueError:
             kind = "a web page" if body.lstrip()[:1] == b"<" else "no JSON"
             raise MalformedAnswer(f"The provider's answer is {kind}.") from None
@@ -152,8 +152,8 @@ def _decoded_answer(body: bytes, limits: JsonLimits = ANSWER_LIMITS) -> tuple[di
     if isinstance(answer, list) or is_error(answer):
         raise error_in_answer(answer)
     if not isinstance(answer, dict):
-        raise MalformedAnswer("The provider's answer is no JSON object.")
-    return answer, is_mended
+        raise MalformedAnswer("The provider's answer is not a JSON object.")
+    return answer, is_repaired
 
 
 def is_error(answer: Any) -> bool:
@@ -270,7 +270,7 @@ def read_finish_reason(choice: Mapping[str, Any], calls_tools: bool) -> FinishRe
         return None
     if reason in _FAILED_FINISHES:
         raise _FAILED_FINISHES[reason](
-            f"The provider broke off its answer ({reason.replace('_', ' ')})."
+            f"The provider stopped in the middle of its answer ({reason.replace('_', ' ')})."
         )
     finish = _FINISH_REASONS.get(reason, FinishReason.STOP)
     return FinishReason.TOOL_CALLS if calls_tools and finish is FinishReason.STOP else finish

@@ -67,7 +67,7 @@ def write_request(request: LLMRequest, target: Target) -> WireRequest:
     try:
         encoded = encode(body)
     except ValueError as error:
-        raise UnsupportedRequest("The request cannot be written as JSON.") from error
+        raise UnsupportedRequest("The request cannot be encoded as JSON.") from error
     return WireRequest("/chat/completions", encoded, HEADERS, ignored=bounded_names(ignored))
 
 
@@ -173,7 +173,9 @@ class _Builder:
 
     def _tool_message(self, part: Part, images: list[dict[str, Any]]) -> dict[str, Any]:
         if not isinstance(part, ToolResultPart):
-            raise UnsupportedRequest("OpenAI Chat Completions takes text alone as a tool's result.")
+            raise UnsupportedRequest(
+                "OpenAI Chat Completions supports only text in a tool's result."
+            )
         if part.is_error:
             self._ignored.append("is_error")
         texts = [item.text for item in part.content if isinstance(item, TextPart)]
@@ -206,7 +208,7 @@ class _Builder:
                     written["audio"] = audio
                 case _:
                     raise UnsupportedRequest(
-                        "OpenAI Chat Completions has no word for a part of the assistant's turn."
+                        "OpenAI Chat Completions cannot express a part of the assistant's turn."
                     )
         if refusals:
             written["refusal"] = "".join(refusals)
@@ -229,7 +231,7 @@ class _Builder:
         for part in parts:
             if not isinstance(part, TextPart):
                 raise UnsupportedRequest(
-                    "OpenAI Chat Completions takes text alone as system message."
+                    "OpenAI Chat Completions supports only text in a system message."
                 )
             mark = self._mark(part)
             is_marked = is_marked or bool(mark)
@@ -277,7 +279,7 @@ class _Builder:
         if isinstance(tool, ForeignTool):
             if tool.format != OPENAI_CHAT:
                 raise UnsupportedRequest(
-                    f"OpenAI Chat Completions has no word for a tool of {tool.format}."
+                    f"OpenAI Chat Completions cannot express a tool of {tool.format}."
                 )
             return dict(tool.data)
         function: dict[str, Any] = {"name": tool.name}
@@ -324,14 +326,14 @@ def _write_part(part: Part) -> dict[str, Any]:
             return dict(data)
         case _:
             raise UnsupportedRequest(
-                "OpenAI Chat Completions has no word for a part of the user's turn."
+                "OpenAI Chat Completions cannot express a part of the user's turn."
             )
 
 
 def _write_file(file: FilePart) -> dict[str, Any]:
     """https://platform.openai.com/docs/guides/pdf-files"""
     if file.data is None:
-        raise UnsupportedRequest("OpenAI Chat Completions takes no file by its URL.")
+        raise UnsupportedRequest("OpenAI Chat Completions does not support files by URL.")
     data = f"data:{file.media_type};base64,{file.data}"
     return {"type": "file", "file": {"filename": file.name or "document.pdf", "file_data": data}}
 
@@ -340,7 +342,7 @@ def _write_image(image: ImagePart) -> dict[str, Any]:
     url = image.url
     if image.data is not None:
         if image.media_type is None:
-            raise UnsupportedRequest("An inline image needs its media type.")
+            raise UnsupportedRequest("The media type of an inline image is missing.")
         url = f"data:{image.media_type};base64,{image.data}"
     written = {"url": url}
     _set(written, detail=image.detail)

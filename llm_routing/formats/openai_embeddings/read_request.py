@@ -43,7 +43,7 @@ def _read_inputs(fields: Fields) -> tuple[str | tuple[int, ...], ...]:
     if all(isinstance(item, list) and item and _are_tokens(item) for item in given):
         return tuple(tuple(item) for item in given)
     raise fields.invalid(
-        "input", "must hold only strings, only token ids, or only arrays of token ids"
+        "input", "must contain only strings, only token ids, or only arrays of token ids"
     )
 
 

@@ -34,7 +34,7 @@ def write_embedding_request(request: EmbeddingRequest, target: Target) -> WireRe
     try:
         encoded = encode(body)
     except ValueError as error:
-        raise UnsupportedRequest("The request cannot be written as JSON.") from error
+        raise UnsupportedRequest("The request cannot be encoded as JSON.") from error
     return WireRequest("/embeddings", encoded, HEADERS, ignored=bounded_names(ignored))
 
 

@@ -1,4 +1,5 @@
-"""Whatever providers do: the budgets hold, every account is closed, every answer given back."""
+"""Property test: whatever providers do, budgets hold, every attempt is settled and every response
+closed."""
 
 import asyncio
 from collections import Counter
@@ -79,7 +80,7 @@ BAD = failing(ConnectionFailed("x"))
 @example(6, [BAD] * 6, [GOOD] * 6, {"a", "b"}, frozenset("c"), 100.0, False, None, 3, ERROR, None)
 @example(1, [BAD] * 6, [GOOD] * 6, set(), frozenset(), 100.0, True, None, 3, ERROR, None)
 @in_virtual_time
-async def test_any_script_of_outcomes(
+async def test_budgets_and_records_hold_for_any_sequence_of_outcomes(
     count: int,
     first: list[Reply],
     second: list[Reply],
@@ -129,7 +130,7 @@ async def test_any_script_of_outcomes(
     assert asked == sorted(asked) or usual is not None
     assert not set(asked) & (missing | unsupported)
     assert all(times <= 3 for times in Counter(asked).values())
-    # An answer that is there in time is not thrown away, and nobody is kept past the deadline.
+    # An answer in time is never discarded, and no call exceeds the deadline.
     took = asyncio.get_running_loop().time() - began
     assert took <= max(seconds, 0) + TAIL_SECONDS + 1e-6
     outcomes = [settled.outcome for settled in world.ledger.ends]

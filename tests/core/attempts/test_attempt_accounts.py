@@ -1,4 +1,4 @@
-"""What the record of an attempt says of tokens, cost and failure."""
+"""Tokens, cost and error in the usage record of an attempt."""
 
 from contextlib import suppress
 from decimal import Decimal
@@ -42,7 +42,7 @@ class Silent(TextOperation):
     ("body", "usage"),
     [
         ("Hi|3,4", Usage(3, 4)),
-        # A count of zero for a text that is there is no count. The prompt has 400 characters.
+        # A count of zero beside actual text is treated as missing. The prompt has 400 characters.
         ("Hi|0,0", Usage(100, 2, estimated=True)),
         ("Hi|3,0", Usage(3, 2, estimated=True)),
         ("Hi|0,4", Usage(100, 4, estimated=True)),
@@ -50,7 +50,9 @@ class Silent(TextOperation):
     ],
 )
 @in_virtual_time
-async def test_a_count_of_zero_beside_a_text_is_estimated(body: str, usage: Usage) -> None:
+async def test_a_token_count_of_zero_for_a_nonempty_answer_is_estimated(
+    body: str, usage: Usage
+) -> None:
     world = World()
     world.script("a", text(body))
     await world.executor.complete(TextOperation(), plan_for([target("a", THREE)]), call())
@@ -61,7 +63,7 @@ async def test_a_count_of_zero_beside_a_text_is_estimated(body: str, usage: Usag
 
 
 @in_virtual_time
-async def test_a_stream_tells_callers_of_the_estimate() -> None:
+async def test_a_stream_reports_the_estimated_usage_to_the_caller() -> None:
     world = World()
     world.script("a", lines("start/text:Hi/usage:0,0/finish/end"))
     result = await world.executor.open_stream(TextOperation(), plan_for(["a"]), call())
@@ -72,7 +74,7 @@ async def test_a_stream_tells_callers_of_the_estimate() -> None:
 
 
 @in_virtual_time
-async def test_what_is_not_billed_costs_nothing_whatever_becomes_of_it() -> None:
+async def test_an_unbilled_operation_costs_nothing_whatever_its_outcome() -> None:
     for reply in (text("14"), refusal(500, "Down."), lines(100.0)):
         world = World()
         world.script("a", reply)
@@ -87,7 +89,7 @@ async def test_what_is_not_billed_costs_nothing_whatever_becomes_of_it() -> None
 
 
 @in_virtual_time
-async def test_a_model_without_an_output_price_has_a_cost_where_there_is_no_output() -> None:
+async def test_an_answer_without_output_tokens_needs_no_output_price() -> None:
     world = World()
     world.script("a", text("|1000,0"), text("|1000,1"))
     for expected in (Decimal("0.002"), None):
@@ -116,7 +118,7 @@ async def test_a_failure_is_recorded_with_its_message_and_the_vendor_s_request_i
 
 
 @in_virtual_time
-async def test_a_vendor_that_repeats_our_key_in_a_header_shows_it_to_nobody(
+async def test_a_response_header_that_contains_our_key_is_not_forwarded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = World()
@@ -134,7 +136,7 @@ async def test_a_vendor_that_repeats_our_key_in_a_header_shows_it_to_nobody(
 
 
 @in_virtual_time
-async def test_headers_of_the_last_failure_are_handed_on() -> None:
+async def test_headers_of_the_last_failure_are_forwarded() -> None:
     world = World()
     world.script("a", refusal(500, x_request_id="req_a"))
     world.script("b", refusal(500, x_request_id="req_b"))
@@ -146,7 +148,7 @@ async def test_headers_of_the_last_failure_are_handed_on() -> None:
 
 @pytest.mark.parametrize("tail", ["usage:5,2/finish/end", "usage:0,0/finish/end", "finish/end"])
 @in_virtual_time
-async def test_what_a_continued_answer_cost_is_the_sum_of_its_records(tail: str) -> None:
+async def test_the_cost_of_a_continued_answer_is_the_sum_of_its_attempts(tail: str) -> None:
     world = World()
     world.script("a", lines("start/text:Hello,", ConnectionLost("Cut.")))
     world.script("b", lines(f"start/text: world/{tail}"))
@@ -169,7 +171,7 @@ async def test_what_a_continued_answer_cost_is_the_sum_of_its_records(tail: str)
 
 
 @in_virtual_time
-async def test_both_attempts_of_a_hedged_answer_are_in_the_records() -> None:
+async def test_both_attempts_of_a_hedged_request_are_recorded() -> None:
     world = World()
     world.expect(1.0, ["a", "b"])
     world.script("a", lines(50.0))

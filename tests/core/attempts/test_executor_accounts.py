@@ -1,4 +1,4 @@
-"""What is sent to a provider, and what the ledger hears of it."""
+"""The request that is sent to a provider, and its usage record."""
 
 import asyncio
 from decimal import Decimal
@@ -34,7 +34,7 @@ OPERATION = TextOperation()
 
 
 @in_virtual_time
-async def test_a_request_goes_to_the_provider_s_url_with_its_key_and_its_limits() -> None:
+async def test_a_request_is_sent_to_the_provider_s_url_with_its_key_and_limits() -> None:
     world = World(connect=5)
     world.script("a", text("Hello"))
     world.script("b", refusal(500))
@@ -49,7 +49,7 @@ async def test_a_request_goes_to_the_provider_s_url_with_its_key_and_its_limits(
 
 
 @in_virtual_time
-async def test_an_account_names_the_caller_the_route_and_the_target() -> None:
+async def test_a_record_names_caller_route_and_target() -> None:
     world = World()
     world.script("a", text("Hello|3,4", delay=2))
     plan = plan_for([target("a", PRICE)])
@@ -69,7 +69,7 @@ async def test_an_account_names_the_caller_the_route_and_the_target() -> None:
 
 
 @in_virtual_time
-async def test_a_model_that_was_named_itself_has_no_route() -> None:
+async def test_the_record_of_a_directly_addressed_model_has_no_route() -> None:
     world = World()
     world.script("a", text("Hello"))
     await world.executor.complete(OPERATION, RoutePlan((target("a"),)), call())
@@ -77,7 +77,7 @@ async def test_a_model_that_was_named_itself_has_no_route() -> None:
 
 
 @in_virtual_time
-async def test_tokens_that_no_vendor_counted_are_estimated() -> None:
+async def test_tokens_are_estimated_if_the_vendor_does_not_count_them() -> None:
     world = World()
     world.script("a", text("x" * 41))
     await world.executor.complete(OPERATION, plan_for([target("a", PRICE)]), call())
@@ -86,7 +86,7 @@ async def test_tokens_that_no_vendor_counted_are_estimated() -> None:
 
 
 @in_virtual_time
-async def test_a_model_without_a_price_has_a_usage_and_no_cost() -> None:
+async def test_a_model_without_a_price_has_usage_but_no_cost() -> None:
     world = World()
     world.script("a", text("Hello|3,4"))
     await world.executor.complete(OPERATION, plan_for("a"), call())
@@ -105,7 +105,7 @@ async def test_a_model_without_a_price_has_a_usage_and_no_cost() -> None:
     ],
 )
 @in_virtual_time
-async def test_a_failure_has_a_usage_where_the_vendor_may_bill_for_it(
+async def test_a_failure_has_usage_if_the_vendor_may_bill_for_it(
     reply: Reply, usage: Usage | None
 ) -> None:
     world = World()
@@ -127,7 +127,7 @@ async def test_a_failure_has_a_usage_where_the_vendor_may_bill_for_it(
 )
 @pytest.mark.parametrize("streaming", [False, True])
 @in_virtual_time
-async def test_a_caller_who_leaves_settles_the_attempt_once_and_closes_the_answer(
+async def test_a_disconnect_settles_the_attempt_once_and_closes_the_response(
     reply: Reply, streaming: bool
 ) -> None:
     world = World()
@@ -149,7 +149,7 @@ async def test_a_caller_who_leaves_settles_the_attempt_once_and_closes_the_answe
 
 @pytest.mark.parametrize("streaming", [False, True])
 @in_virtual_time
-async def test_what_never_left_has_used_nothing(streaming: bool) -> None:
+async def test_a_request_that_was_never_sent_has_no_usage(streaming: bool) -> None:
     world = World()
     world.script("a", Reply((b"Hello",), connects_after=50))
     run = world.executor.open_stream if streaming else world.executor.complete
@@ -167,7 +167,7 @@ async def test_what_never_left_has_used_nothing(streaming: bool) -> None:
 
 
 @in_virtual_time
-async def test_a_caller_who_leaves_between_attempts_leaves_nothing_open() -> None:
+async def test_a_disconnect_between_attempts_leaves_nothing_open() -> None:
     world = World(retries=1)
     world.script("a", refusal(429, retry_after="30"))
     task = asyncio.ensure_future(world.executor.complete(OPERATION, plan_for("a"), call()))
@@ -181,7 +181,9 @@ async def test_a_caller_who_leaves_between_attempts_leaves_nothing_open() -> Non
 
 @pytest.mark.parametrize("streaming", [False, True])
 @in_virtual_time
-async def test_a_fault_of_ours_is_raised_as_it_is_with_its_account_closed(streaming: bool) -> None:
+async def test_an_internal_error_is_raised_unchanged_and_its_attempt_is_settled(
+    streaming: bool,
+) -> None:
     world = World()
     world.script("a", text("bug"))
     run = world.executor.open_stream if streaming else world.executor.complete
@@ -192,7 +194,7 @@ async def test_a_fault_of_ours_is_raised_as_it_is_with_its_account_closed(stream
 
 
 @in_virtual_time
-async def test_a_settled_account_stays_as_it_is() -> None:
+async def test_a_settled_attempt_cannot_be_settled_again() -> None:
     world = World()
     world.script("a", text("Hello|3,4"))
     attempt = (await world.executor.complete(OPERATION, plan_for("a"), call())).attempt

@@ -1,4 +1,5 @@
-"""Targets that may not be asked: passed over without an account, and named all the same."""
+"""Circuit breakers in the executor: open targets are skipped, and failures are attributed to the
+right target."""
 
 import asyncio
 from contextlib import aclosing
@@ -74,7 +75,7 @@ class Breakers:
 
 
 @in_virtual_time
-async def test_a_target_whose_breaker_is_open_is_not_asked_and_leaves_no_account() -> None:
+async def test_a_target_with_an_open_breaker_is_skipped_without_a_record() -> None:
     breakers = Breakers(a=9)
     world = World(breakers)
     world.script("b", text("Hello"))
@@ -90,7 +91,7 @@ async def test_a_target_whose_breaker_is_open_is_not_asked_and_leaves_no_account
 
 
 @in_virtual_time
-async def test_a_whole_answer_tells_its_breaker_how_long_it_took() -> None:
+async def test_the_breaker_receives_the_duration_of_a_whole_answer() -> None:
     breakers = Breakers()
     world = World(breakers)
     world.script("a", text("Hello", delay=3))
@@ -99,7 +100,7 @@ async def test_a_whole_answer_tells_its_breaker_how_long_it_took() -> None:
 
 
 @in_virtual_time
-async def test_a_long_stream_is_not_slow_its_first_content_says_how_quick_the_target_is() -> None:
+async def test_the_breaker_receives_the_time_to_first_content_of_a_stream() -> None:
     breakers = Breakers()
     world = World(breakers)
     world.script("a", lines("start:/", 2.0, "text:Hel/", 8.0, "text:lo/", 8.0, "finish/end/"))
@@ -112,7 +113,7 @@ async def test_a_long_stream_is_not_slow_its_first_content_says_how_quick_the_ta
 
 
 @in_virtual_time
-async def test_where_all_are_open_nobody_is_asked_and_the_caller_hears_when_to_return() -> None:
+async def test_if_all_breakers_are_open_no_target_is_called_and_retry_after_is_set() -> None:
     world = World(Breakers(a=9, b=4, c=30))
     with pytest.raises(NoTargetAvailable) as caught:
         await world.executor.complete(OPERATION, plan_for("abc"), call())
@@ -125,19 +126,19 @@ async def test_where_all_are_open_nobody_is_asked_and_the_caller_hears_when_to_r
 
 
 @in_virtual_time
-async def test_one_without_a_key_beside_an_open_one_is_not_available_either() -> None:
+async def test_a_target_without_a_key_and_an_open_target_give_no_target_available() -> None:
     breakers = Breakers(b=4)
     world = World(breakers)
     world.credentials.missing.add("a")
     with pytest.raises(NoTargetAvailable) as caught:
         await world.executor.complete(OPERATION, plan_for("ab"), call())
     assert caught.value.retry_after == 4
-    # It was never asked: that is no news of its health.
+    # It was never called, so nothing is known about its health.
     assert breakers.words == ["a released"]
 
 
 @in_virtual_time
-async def test_a_failed_target_is_asked_again_before_those_behind_it() -> None:
+async def test_a_failed_target_is_retried_before_the_next_one() -> None:
     world = World(Breakers(b=4), retries=1)
     world.script("a", refusal(500), text("Hello"))
     result = await world.executor.complete(OPERATION, plan_for("ab"), call())
@@ -150,7 +151,7 @@ async def test_a_failed_target_is_asked_again_before_those_behind_it() -> None:
 
 
 @in_virtual_time
-async def test_a_target_whose_failure_opened_its_breaker_is_not_asked_again() -> None:
+async def test_a_target_whose_failure_opened_its_breaker_is_not_retried() -> None:
     world = World(Breakers(trips=True), retries=1)
     world.script("a", refusal(500))
     with pytest.raises(AllTargetsFailed) as caught:
@@ -165,7 +166,7 @@ async def test_a_target_whose_failure_opened_its_breaker_is_not_asked_again() ->
 
 
 @in_virtual_time
-async def test_an_open_target_behind_a_timeout_keeps_the_504() -> None:
+async def test_a_timeout_followed_by_an_open_target_is_a_504() -> None:
     world = World(Breakers(b=4), total=10)
     world.script("a", text("Late", delay=20))
     with pytest.raises(AllTargetsFailed) as caught:
@@ -174,7 +175,7 @@ async def test_an_open_target_behind_a_timeout_keeps_the_504() -> None:
 
 
 @in_virtual_time
-async def test_a_prompt_too_long_for_one_might_have_fitted_the_open_one() -> None:
+async def test_a_too_long_prompt_does_not_end_the_chain_if_an_open_target_may_fit_it() -> None:
     world = World(Breakers(b=4))
     world.script("a", refusal(413))
     with pytest.raises(AllTargetsFailed) as caught:
@@ -187,7 +188,7 @@ async def test_a_prompt_too_long_for_one_might_have_fitted_the_open_one() -> Non
     [
         (500, "server_failed"),
         (429, "rate_limited"),
-        # The request's doing.
+        # Failures caused by the request.
         (400, "released"),
         (403, "released"),
         (413, "released"),
@@ -208,7 +209,7 @@ def test_only_failures_of_the_target_count_against_it(status: int, word: str) ->
 
 
 @in_virtual_time
-async def test_a_request_that_cannot_be_said_here_counts_for_nothing() -> None:
+async def test_an_unsupported_request_does_not_count_for_the_breaker() -> None:
     breakers = Breakers()
     world = World(breakers)
     world.script("b", text("Hello"))
@@ -218,7 +219,7 @@ async def test_a_request_that_cannot_be_said_here_counts_for_nothing() -> None:
 
 
 @in_virtual_time
-async def test_a_cancelled_call_counts_for_nothing() -> None:
+async def test_a_cancelled_call_does_not_count_for_the_breaker() -> None:
     breakers = Breakers()
     world = World(breakers)
     world.script("a", text("Late", delay=50))
@@ -232,7 +233,7 @@ async def test_a_cancelled_call_counts_for_nothing() -> None:
 
 
 @in_virtual_time
-async def test_a_stream_tells_at_its_end_and_not_before() -> None:
+async def test_a_stream_reports_to_the_breaker_only_at_its_end() -> None:
     breakers = Breakers()
     world = World(breakers)
     world.script("a", lines("text:Hi/", 1.0, "finish/end/"))
@@ -245,7 +246,7 @@ async def test_a_stream_tells_at_its_end_and_not_before() -> None:
 
 
 @in_virtual_time
-async def test_a_stream_that_breaks_is_a_failure_and_one_that_is_left_is_nothing() -> None:
+async def test_a_broken_stream_is_a_failure_and_an_abandoned_one_does_not_count() -> None:
     breakers = Breakers()
     world = World(breakers)
     world.script("a", lines("text:Hi/", "error/"), lines("text:Hi/", 1.0, "finish/end/"))
@@ -267,7 +268,7 @@ def hurried(seconds: float) -> Call:
 
 
 @in_virtual_time
-async def test_a_caller_in_a_hurry_is_no_news_of_the_target() -> None:
+async def test_a_short_deadline_of_the_caller_does_not_count_against_the_target() -> None:
     breakers = Breakers()
     world = World(breakers)
     world.script("a", text("Late", delay=30))
@@ -277,7 +278,7 @@ async def test_a_caller_in_a_hurry_is_no_news_of_the_target() -> None:
 
 
 @in_virtual_time
-async def test_a_hurried_caller_s_stream_that_is_cut_by_his_deadline_is_no_news_either() -> None:
+async def test_a_stream_cut_by_the_caller_s_deadline_does_not_count_against_the_target() -> None:
     breakers = Breakers()
     world = World(breakers)
     world.script("a", lines("text:Hi/", 9.0, "finish/end/"))
@@ -290,7 +291,7 @@ async def test_a_hurried_caller_s_stream_that_is_cut_by_his_deadline_is_no_news_
 
 
 @in_virtual_time
-async def test_a_target_that_takes_the_whole_of_the_route_s_time_has_failed() -> None:
+async def test_a_target_that_uses_up_the_route_s_deadline_has_failed() -> None:
     breakers = Breakers()
     world = World(breakers)
     world.script("a", text("Late", delay=90))
@@ -300,7 +301,7 @@ async def test_a_target_that_takes_the_whole_of_the_route_s_time_has_failed() ->
 
 
 @in_virtual_time
-async def test_a_target_that_takes_its_share_of_the_route_s_time_has_failed() -> None:
+async def test_a_target_that_uses_up_its_share_of_the_route_s_deadline_has_failed() -> None:
     breakers = Breakers()
     world = World(breakers)
     world.script("a", text("Late", delay=90))
@@ -310,7 +311,7 @@ async def test_a_target_that_takes_its_share_of_the_route_s_time_has_failed() ->
 
 
 @in_virtual_time
-async def test_a_share_of_a_caller_s_own_deadline_is_no_news_of_the_target() -> None:
+async def test_a_used_up_share_of_the_caller_s_deadline_does_not_count_against_the_target() -> None:
     breakers = Breakers()
     world = World(breakers)
     world.script("a", text("Late", delay=90))
@@ -320,7 +321,7 @@ async def test_a_share_of_a_caller_s_own_deadline_is_no_news_of_the_target() -> 
 
 
 @in_virtual_time
-async def test_a_target_that_was_left_the_rest_of_the_time_has_not() -> None:
+async def test_a_target_that_got_only_the_remaining_time_has_not_failed() -> None:
     breakers = Breakers()
     world = World(breakers, total=15)
     world.script("a", text("Late", delay=90))
@@ -331,7 +332,7 @@ async def test_a_target_that_was_left_the_rest_of_the_time_has_not() -> None:
 
 
 @in_virtual_time
-async def test_a_call_may_be_confined_to_one_attempt() -> None:
+async def test_a_call_can_be_limited_to_one_attempt() -> None:
     world = World()
     world.script("a", refusal(500))
     now = asyncio.get_running_loop().time()
@@ -343,7 +344,7 @@ async def test_a_call_may_be_confined_to_one_attempt() -> None:
 
 class TestAllOpen:
     @in_virtual_time
-    async def test_the_least_bad_target_is_asked_where_the_route_says_so(self) -> None:
+    async def test_the_target_due_first_is_called_if_the_route_says_so(self) -> None:
         world = World(Breakers(a=9, b=2, c=4))
         world.script("b", text("Hello"))
         plan = plan_for("abc", probes_when_all_open=True)
@@ -353,7 +354,7 @@ class TestAllOpen:
         world.assert_accounts_are_closed()
 
     @in_virtual_time
-    async def test_one_that_is_refused_all_the_same_is_passed_over(self) -> None:
+    async def test_a_target_that_rejects_a_forced_call_is_skipped(self) -> None:
         breakers = Breakers(a=1, b=2)
         breakers.shut.add("a")
         world = World(breakers)
@@ -362,7 +363,7 @@ class TestAllOpen:
         assert world.asked() == ["b"]
 
     @in_virtual_time
-    async def test_where_all_are_refused_all_the_same_nobody_is_asked(self) -> None:
+    async def test_if_all_targets_reject_forced_calls_none_is_called(self) -> None:
         breakers = Breakers(a=1)
         breakers.shut.add("a")
         world = World(breakers)
@@ -372,7 +373,7 @@ class TestAllOpen:
         assert world.asked() == []
 
     @in_virtual_time
-    async def test_it_is_asked_once(self) -> None:
+    async def test_a_forced_target_is_called_once(self) -> None:
         world = World(Breakers(a=9, b=2))
         world.script("b", refusal(500))
         plan = plan_for("ab", probes_when_all_open=True)
@@ -381,14 +382,14 @@ class TestAllOpen:
         assert world.asked() == ["b"]
 
     @in_virtual_time
-    async def test_other_routes_refuse(self) -> None:
+    async def test_other_routes_reject_the_request(self) -> None:
         world = World(Breakers(a=9))
         with pytest.raises(NoTargetAvailable):
             await world.executor.complete(OPERATION, plan_for("a"), call())
         assert world.asked() == []
 
     @in_virtual_time
-    async def test_a_target_that_is_not_open_is_enough(self) -> None:
+    async def test_no_call_is_forced_while_one_target_is_not_open(self) -> None:
         world = World(Breakers(a=9))
         world.script("b", refusal(500))
         plan = plan_for("ab", probes_when_all_open=True)
@@ -398,7 +399,7 @@ class TestAllOpen:
 
 
 @in_virtual_time
-async def test_a_failure_that_the_caller_provoked_and_one_of_the_targets_are_told_apart() -> None:
+async def test_failures_provoked_by_the_caller_are_distinguished_from_the_target_s() -> None:
     breakers = Breakers()
     world = World(breakers)
     world.script("a", refusal(500, "The caller provoked it."))
@@ -410,7 +411,7 @@ async def test_a_failure_that_the_caller_provoked_and_one_of_the_targets_are_tol
 
 
 @in_virtual_time
-async def test_an_operation_that_proves_nothing_neither_opens_nor_closes_a_breaker() -> None:
+async def test_an_operation_that_does_not_prove_health_never_changes_a_breaker() -> None:
     breakers = Breakers()
     world = World(breakers)
     world.script("a", refusal(500))
@@ -421,7 +422,7 @@ async def test_an_operation_that_proves_nothing_neither_opens_nor_closes_a_break
 
 
 @in_virtual_time
-async def test_a_breaker_that_a_rate_limit_opened_says_so() -> None:
+async def test_a_breaker_opened_by_a_rate_limit_reports_it() -> None:
     breakers = Breakers(a=9, b=4)
     breakers.cause = "rate_limited"
     world = World(breakers)

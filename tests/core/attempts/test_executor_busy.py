@@ -1,4 +1,4 @@
-"""Targets whose connections are all in use: waited for, passed over, and told apart from failed."""
+"""Providers whose connections are all in use: waiting, failover and errors."""
 
 import asyncio
 from contextlib import aclosing, suppress
@@ -48,14 +48,14 @@ async def busy(world: World, seconds: float, *targets: str) -> "asyncio.Task[Res
 
 
 @in_virtual_time
-async def test_a_full_provider_is_waited_for_before_it_is_asked() -> None:
+async def test_a_call_waits_for_a_connection_of_a_busy_provider() -> None:
     world = World(pool_size=1)
     first = await busy(world, 5, "a")
     world.script("a", text("quick"))
     result = await ask(world, "a")
     assert result.value == "quick"
     assert world.transport.sent[1].at >= world.transport.sent[0].at + 5
-    # The wait is the provider's, in no account of the target's speed.
+    # The wait counts as upstream time, but not as the target's latency.
     assert result.upstream_seconds == pytest.approx(4.9)
     assert world.ledger.ends[1].latency_ms == 0
     assert (await first).value == "slow"
@@ -64,7 +64,7 @@ async def test_a_full_provider_is_waited_for_before_it_is_asked() -> None:
 
 
 @in_virtual_time
-async def test_a_provider_whose_queue_is_full_is_left_for_the_next_without_an_account() -> None:
+async def test_a_provider_with_a_full_queue_is_skipped_without_a_record() -> None:
     world = World(pool_size=1, max_queued=0)
     first = await busy(world, 5, "a")
     world.script("b", text("from b"))
@@ -80,7 +80,7 @@ async def test_a_provider_whose_queue_is_full_is_left_for_the_next_without_an_ac
 
 
 @in_virtual_time
-async def test_where_another_may_answer_a_place_is_waited_for_like_a_first_token() -> None:
+async def test_with_another_target_left_the_wait_for_a_connection_is_limited() -> None:
     world = World(pool_size=1, first_token=3)
     first = await busy(world, 30, "a", "b")
     began = asyncio.get_running_loop().time()
@@ -94,7 +94,7 @@ async def test_where_another_may_answer_a_place_is_waited_for_like_a_first_token
 
 
 @in_virtual_time
-async def test_when_every_target_is_busy_the_caller_hears_when_to_come_back() -> None:
+async def test_if_every_target_is_busy_retry_after_is_set() -> None:
     world = World(pool_size=1, max_queued=0)
     slow = [await busy(world, 5, "a"), await busy(world, 5, "b")]
     with pytest.raises(NoTargetAvailable) as caught:
@@ -106,7 +106,7 @@ async def test_when_every_target_is_busy_the_caller_hears_when_to_come_back() ->
 
 
 @in_virtual_time
-async def test_a_busy_target_does_not_hide_why_another_failed() -> None:
+async def test_a_busy_target_does_not_hide_the_failure_of_another() -> None:
     world = World(pool_size=1, max_queued=0)
     slow = await busy(world, 5, "b")
     world.script("a", refusal(500), refusal(500))
@@ -137,7 +137,7 @@ class Refusing:
 
 
 @in_virtual_time
-async def test_a_breaker_that_opens_meanwhile_stops_those_who_wait() -> None:
+async def test_a_breaker_that_opens_during_the_wait_rejects_the_waiting_calls() -> None:
     breakers = Refusing()
     world = World(breakers, pool_size=1)
     first = await busy(world, 5, "a")
@@ -155,7 +155,7 @@ async def test_a_breaker_that_opens_meanwhile_stops_those_who_wait() -> None:
 
 
 @in_virtual_time
-async def test_a_target_that_is_asked_although_open_waits_for_a_place_like_any_other() -> None:
+async def test_a_forced_call_waits_for_a_connection_too() -> None:
     breakers = Refusing()
     breakers.is_open = True
     world = World(breakers, pool_size=1)
@@ -169,7 +169,7 @@ async def test_a_target_that_is_asked_although_open_waits_for_a_place_like_any_o
 
 
 @in_virtual_time
-async def test_a_stream_keeps_its_place_until_it_is_closed() -> None:
+async def test_a_stream_keeps_its_connection_slot_until_it_is_closed() -> None:
     world = World(pool_size=1)
     world.script("a", lines("text:hi/", 1, "text:ho/finish/end/"), text("next"))
     result = await world.executor.open_stream(OPERATION, plan_for(["a"]), call())
@@ -194,7 +194,9 @@ async def test_a_stream_keeps_its_place_until_it_is_closed() -> None:
     ],
 )
 @in_virtual_time
-async def test_however_an_attempt_ends_its_place_is_free_again(replies: list[Reply]) -> None:
+async def test_every_outcome_of_an_attempt_releases_its_connection_slot(
+    replies: list[Reply],
+) -> None:
     world = World(pool_size=1)
     world.script("a", *replies)
     with suppress(LLMError, ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""Target after target until one answers: what moves on, what waits, what ends it."""
+"""Retries, failover and the final error of a chain of targets."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ OPERATION = TextOperation()
 
 
 @in_virtual_time
-async def test_a_failed_target_is_passed_over_at_once_without_a_retry_left_and_it_is_told() -> None:
+async def test_without_retries_a_failed_target_is_skipped_at_once_and_listed() -> None:
     world = World()
     world.script("a", refusal(500))
     world.script("b", failing(ConnectionFailed("Refused.")))
@@ -62,7 +62,7 @@ async def test_a_failed_target_is_passed_over_at_once_without_a_retry_left_and_i
 
 
 @in_virtual_time
-async def test_a_failed_target_is_asked_again_once_after_a_backoff_then_the_next() -> None:
+async def test_a_failed_target_is_retried_once_after_a_backoff_then_the_next_is_called() -> None:
     world = World(retries=9)
     world.script("a", refusal(500), refusal(503))
     world.script("b", refusal(529), text("Hello"))
@@ -79,7 +79,7 @@ async def test_a_failed_target_is_asked_again_once_after_a_backoff_then_the_next
 
 
 @in_virtual_time
-async def test_no_target_is_asked_a_fourth_time() -> None:
+async def test_no_target_is_called_more_than_three_times() -> None:
     world = World(retries=9)
     world.script("a", refusal(500), refusal(503), refusal(500))
     with pytest.raises(AllTargetsFailed) as caught:
@@ -90,7 +90,7 @@ async def test_no_target_is_asked_a_fourth_time() -> None:
 
 
 @in_virtual_time
-async def test_retries_have_a_budget_at_each_provider() -> None:
+async def test_each_provider_has_a_retry_budget() -> None:
     world = World(retries=1)
     world.script("a", refusal(500), text("Hello"), refusal(500))
     world.script("b", refusal(500), text("Hello"))
@@ -102,7 +102,7 @@ async def test_retries_have_a_budget_at_each_provider() -> None:
 
 
 @in_virtual_time
-async def test_who_is_told_to_wait_asks_the_next_target_instead() -> None:
+async def test_a_rate_limited_request_goes_to_the_next_target() -> None:
     world = World(retries=9)
     world.script("a", refusal(429, retry_after="0.1"))
     world.script("b", text("Hello"))
@@ -112,7 +112,7 @@ async def test_who_is_told_to_wait_asks_the_next_target_instead() -> None:
 
 @pytest.mark.parametrize(("wait", "asked"), [("2", ["a", "a"]), ("5", ["a", "b"])])
 @in_virtual_time
-async def test_who_is_told_to_wait_waits_where_that_answers_sooner(
+async def test_a_rate_limited_request_waits_if_that_is_faster_than_the_next_target(
     wait: str, asked: list[str]
 ) -> None:
     world = World(retries=9)
@@ -128,7 +128,7 @@ async def test_who_is_told_to_wait_waits_where_that_answers_sooner(
 
 
 @in_virtual_time
-async def test_another_failure_s_wait_is_not_waited_for_while_a_target_is_left() -> None:
+async def test_retry_after_of_another_failure_is_not_waited_for_while_a_target_is_left() -> None:
     world = World(retries=9)
     world.script("a", refusal(503, retry_after="2"))
     world.script("b", text("Hello"))
@@ -146,7 +146,7 @@ async def test_another_failure_s_wait_is_not_waited_for_while_a_target_is_left()
     ],
 )
 @in_virtual_time
-async def test_a_prompt_that_is_too_long_goes_to_larger_windows_alone(
+async def test_a_too_long_prompt_goes_only_to_larger_context_windows(
     windows: tuple[int | None, ...], asked: list[str]
 ) -> None:
     world = World(retries=9)
@@ -165,7 +165,7 @@ async def test_a_prompt_that_is_too_long_goes_to_larger_windows_alone(
 
 
 @in_virtual_time
-async def test_a_route_s_limits_stand_above_its_provider_s() -> None:
+async def test_a_route_s_limits_override_the_provider_s() -> None:
     world = World(connect=5)
     world.script("a", text("Hello"))
     route = RouteSpec("debugging", "premium", (), connect_timeout=2)
@@ -175,7 +175,7 @@ async def test_a_route_s_limits_stand_above_its_provider_s() -> None:
 
 
 @in_virtual_time
-async def test_a_retry_waits_as_long_as_the_vendor_asks() -> None:
+async def test_a_retry_waits_for_the_vendor_s_retry_after() -> None:
     for reply in (refusal(429, retry_after="7"), refusal(429, "wait 7", retry_after="1")):
         world = World(retries=9)
         world.script("a", reply, text("Hello"))
@@ -195,7 +195,7 @@ async def test_a_retry_after_may_be_a_date() -> None:
 
 
 @in_virtual_time
-async def test_a_wait_that_the_deadline_would_cut_off_is_told_to_the_caller_instead() -> None:
+async def test_a_wait_beyond_the_deadline_is_returned_to_the_caller_as_retry_after() -> None:
     world = World()
     world.script("a", refusal(429, retry_after="50"))
     world.script("b", refusal(429, retry_after="40"))
@@ -208,7 +208,7 @@ async def test_a_wait_that_the_deadline_would_cut_off_is_told_to_the_caller_inst
 
 @pytest.mark.parametrize(("status", "kind"), [(400, RequestRejected), (403, ContentFiltered)])
 @in_virtual_time
-async def test_what_no_target_would_answer_otherwise_ends_it(
+async def test_an_error_that_no_other_target_could_avoid_ends_the_chain(
     status: int, kind: type[UpstreamError]
 ) -> None:
     world = World()
@@ -222,7 +222,7 @@ async def test_what_no_target_would_answer_otherwise_ends_it(
 
 
 @in_virtual_time
-async def test_when_every_target_finds_the_request_wrong_the_last_reason_surfaces() -> None:
+async def test_if_every_target_rejects_the_request_the_last_reason_is_returned() -> None:
     world = World()
     world.script("b", refusal(413, "Too long for b."))
     world.script("c", refusal(413, "Too long for c."))
@@ -237,7 +237,7 @@ async def test_when_every_target_finds_the_request_wrong_the_last_reason_surface
 
 
 @in_virtual_time
-async def test_one_target_that_failed_otherwise_makes_it_the_chain_s_failure() -> None:
+async def test_one_target_with_another_failure_makes_all_targets_failed() -> None:
     world = World()
     world.script("a", refusal(500))
     world.script("b", refusal(413, "Too long."))
@@ -248,7 +248,7 @@ async def test_one_target_that_failed_otherwise_makes_it_the_chain_s_failure() -
 
 
 @in_virtual_time
-async def test_the_chain_s_failure_lists_targets_and_reasons_and_nothing_else() -> None:
+async def test_the_final_error_lists_targets_and_reasons_and_nothing_else() -> None:
     world = World()
     world.script("a", refusal(500, "secret of a"))
     world.script("b", failing(ConnectTimeout("secret of b")))
@@ -262,7 +262,7 @@ async def test_the_chain_s_failure_lists_targets_and_reasons_and_nothing_else() 
 
 
 @in_virtual_time
-async def test_a_request_that_cannot_be_built_or_has_no_key_leaves_no_account() -> None:
+async def test_a_request_that_cannot_be_built_or_has_no_key_has_no_record() -> None:
     world = World()
     world.credentials.missing = {"b"}
     world.script("c", text("Hello"))
@@ -278,7 +278,7 @@ async def test_a_request_that_cannot_be_built_or_has_no_key_leaves_no_account() 
 
 
 @in_virtual_time
-async def test_targets_that_cannot_be_asked_cost_no_attempt() -> None:
+async def test_targets_that_cannot_be_called_do_not_count_as_attempts() -> None:
     world = World(retries=9)
     world.credentials.missing = set("abcde")
     world.script("f", refusal(500), text("Hello"))
@@ -288,7 +288,7 @@ async def test_targets_that_cannot_be_asked_cost_no_attempt() -> None:
 
 
 @in_virtual_time
-async def test_at_most_four_providers_are_asked() -> None:
+async def test_at_most_four_providers_are_called() -> None:
     world = World()
     for provider in "abcdef":
         world.script(provider, refusal(500))
@@ -312,7 +312,7 @@ async def test_a_route_without_a_single_key_has_no_target_available() -> None:
 
 
 @in_virtual_time
-async def test_a_request_that_no_target_can_say_is_the_caller_s_to_change() -> None:
+async def test_a_request_that_no_target_supports_is_the_caller_s_error() -> None:
     world = World()
     operation = TextOperation(unsupported=frozenset("ab"))
     with pytest.raises(UnsupportedRequest) as caught:
@@ -322,7 +322,7 @@ async def test_a_request_that_no_target_can_say_is_the_caller_s_to_change() -> N
 
 
 @in_virtual_time
-async def test_a_target_that_keeps_silent_is_left_after_its_own_limit() -> None:
+async def test_a_silent_target_is_abandoned_after_its_limit() -> None:
     world = World(total=60)
     world.script("a", text("late", delay=5))
     world.script("b", Reply((b"cut", 100.0)))
@@ -330,7 +330,7 @@ async def test_a_target_that_keeps_silent_is_left_after_its_own_limit() -> None:
     plan = plan_for([target("a", total_timeout=4), "b", "c"])
     result = await world.executor.complete(OPERATION, plan, call(100))
     times = [sent.at - 1000 for sent in world.transport.sent]
-    # Of the 96 s that the first leaves, half is the second's.
+    # The first target leaves 96 s; the second gets half of them.
     assert times == pytest.approx([0, 4, 52])
     codes = [tried.error_code for tried in result.attempts]
     assert codes == ["upstream_timeout", "cut_by_deadline", ""]
@@ -339,7 +339,7 @@ async def test_a_target_that_keeps_silent_is_left_after_its_own_limit() -> None:
 
 
 @in_virtual_time
-async def test_the_deadline_ends_it_whatever_is_left_to_try() -> None:
+async def test_the_deadline_ends_the_chain_even_if_targets_are_left() -> None:
     world = World(total=60)
     world.script("a", refusal(500))
     world.script("b", text("late", delay=50))
@@ -356,7 +356,7 @@ async def test_the_deadline_ends_it_whatever_is_left_to_try() -> None:
 
 @pytest.mark.parametrize(("names", "starts"), [("ab", [0, 30]), ("abcdef", [0, 15, 30, 45])])
 @in_virtual_time
-async def test_targets_that_hang_leave_an_equal_share_to_each_that_may_follow(
+async def test_hanging_targets_leave_an_equal_share_of_time_to_the_following_ones(
     names: str, starts: list[float]
 ) -> None:
     world = World(total=300)
@@ -370,7 +370,7 @@ async def test_targets_that_hang_leave_an_equal_share_to_each_that_may_follow(
 
 
 @in_virtual_time
-async def test_a_whole_answer_that_trickles_is_left_like_one_that_hangs() -> None:
+async def test_a_trickling_answer_is_abandoned_like_a_hanging_one() -> None:
     world = World(total=300)
     world.script("a", Reply(tuple([b" ", 5.0] * 100)))
     world.script("b", text("Hello"))
@@ -380,7 +380,7 @@ async def test_a_whole_answer_that_trickles_is_left_like_one_that_hangs() -> Non
 
 
 @in_virtual_time
-async def test_a_timeout_names_its_limit_and_is_no_deadline_where_time_is_left() -> None:
+async def test_a_timeout_names_its_limit_and_is_not_a_deadline_if_time_is_left() -> None:
     world = World(total=2.5)
     world.script("a", text("late", delay=5))
     with pytest.raises(AllTargetsFailed) as caught:
@@ -392,7 +392,7 @@ async def test_a_timeout_names_its_limit_and_is_no_deadline_where_time_is_left()
 
 @in_virtual_time
 @pytest.mark.parametrize("seconds", [-5, 0, 0.001])
-async def test_a_deadline_that_is_as_good_as_past_asks_nobody(seconds: float) -> None:
+async def test_an_imminent_deadline_prevents_any_call(seconds: float) -> None:
     world = World()
     world.script("a", text("late", delay=1))
     with pytest.raises(DeadlineExceeded):
@@ -402,7 +402,7 @@ async def test_a_deadline_that_is_as_good_as_past_asks_nobody(seconds: float) ->
 
 
 @in_virtual_time
-async def test_nothing_is_asked_again_in_the_last_moment() -> None:
+async def test_there_is_no_retry_just_before_the_deadline() -> None:
     world = World()
     world.script("a", Reply((b"",), status=500, delay=9.999))
     with pytest.raises(DeadlineExceeded) as caught:
@@ -415,7 +415,9 @@ async def test_nothing_is_asked_again_in_the_last_moment() -> None:
 @pytest.mark.parametrize(
     ("total", "code"), [(9.999, "upstream_timeout"), (10.001, "cut_by_deadline")]
 )
-async def test_an_attempt_is_named_after_the_limit_that_ended_it(total: float, code: str) -> None:
+async def test_the_error_of_an_attempt_names_the_limit_that_ended_it(
+    total: float, code: str
+) -> None:
     world = World(total=total)
     world.script("a", text("late", delay=20))
     with pytest.raises(DeadlineExceeded) as caught:
@@ -434,7 +436,9 @@ async def test_an_attempt_is_named_after_the_limit_that_ended_it(total: float, c
     ],
 )
 @in_virtual_time
-async def test_an_answer_that_is_none_moves_on(reply: Reply, kind: type[UpstreamError]) -> None:
+async def test_an_unusable_answer_moves_on_to_the_next_target(
+    reply: Reply, kind: type[UpstreamError]
+) -> None:
     world = World()
     world.script("a", reply)
     world.script("b", text("Hello"))
@@ -447,7 +451,7 @@ async def test_an_answer_that_is_none_moves_on(reply: Reply, kind: type[Upstream
     "chunks", [(b"x" * 65_537,), (b"cut", ConnectionLost("Cut.")), (b"stalled", 1000.0)]
 )
 @in_virtual_time
-async def test_an_error_s_body_that_is_endless_broken_or_late_leaves_its_status(
+async def test_an_error_whose_body_is_endless_broken_or_late_is_classified_by_its_status(
     chunks: tuple[bytes, ...],
 ) -> None:
     world = World()
@@ -471,14 +475,15 @@ async def test_statuses_other_than_2xx_are_errors() -> None:
 
 
 @in_virtual_time
-async def test_a_request_that_we_wrote_is_the_next_target_s_to_judge() -> None:
+async def test_a_rejection_of_a_request_that_the_gateway_wrote_moves_on() -> None:
     world = World()
     world.script("a", refusal(400, "We wrote it."))
     world.script("b", text("Hello"))
     result = await world.executor.complete(OPERATION, plan_for("ab"), call())
     assert [tried.error_code for tried in result.attempts] == ["request_rejected", ""]
 
-    # Where nobody takes it, the first vendor's word counts; where one was away, nobody knows.
+    # If all reject it, the first vendor's reason is returned; if one could not be reached, all
+    # targets failed.
     world.script("a", refusal(400, "We wrote it."))
     world.script("b", refusal(413))
     with pytest.raises(RequestRejected, match="We wrote it") as caught:

@@ -1,4 +1,5 @@
-"""One caller's requests open no breaker for others; a target that fails for all of them does."""
+"""One caller's requests cannot open a breaker for others; a target that fails for all callers opens
+it."""
 
 from typing import Any
 
@@ -47,14 +48,14 @@ class Scene:
 
 
 @pytest.mark.parametrize("error", PROVOKED)
-def test_a_caller_alone_counts_in_full(error: type[UpstreamError]) -> None:
+def test_failures_of_the_only_caller_count_in_full(error: type[UpstreamError]) -> None:
     scene = Scene()
     assert all(scene.fails(EVE, error) for _ in range(20))
 
 
 @pytest.mark.parametrize("error", PROVOKED)
 @pytest.mark.parametrize("serves_eve_too", [False, True])
-def test_while_others_are_served_one_caller_counts_for_little(
+def test_failures_of_one_caller_count_little_while_others_succeed(
     error: type[UpstreamError], serves_eve_too: bool
 ) -> None:
     scene = Scene()
@@ -69,7 +70,7 @@ def test_while_others_are_served_one_caller_counts_for_little(
     assert counted == MAX_UNCONFIRMED
 
 
-def test_what_fails_for_others_too_counts() -> None:
+def test_failures_count_if_they_affect_other_callers_too() -> None:
     scene = Scene()
     scene.serves(EVE)
     scene.serves(BOB)
@@ -80,7 +81,7 @@ def test_what_fails_for_others_too_counts() -> None:
     assert not scene.fails(EVE)
 
 
-def test_others_that_are_quiet_are_forgotten() -> None:
+def test_inactive_callers_are_forgotten() -> None:
     scene = Scene()
     scene.serves(BOB)
     assert [scene.fails(EVE) for _ in range(3)] == [True, True, False]
@@ -91,13 +92,13 @@ def test_others_that_are_quiet_are_forgotten() -> None:
 @pytest.mark.parametrize(
     "error", [ConnectionFailed, ConnectTimeout, RateLimited, UpstreamOverloaded]
 )
-def test_what_no_request_can_provoke_counts_in_full(error: type[UpstreamError]) -> None:
+def test_failures_that_no_request_can_provoke_count_in_full(error: type[UpstreamError]) -> None:
     scene = Scene()
     scene.serves(BOB)
     assert all(scene.fails(EVE, error) for _ in range(9))
 
 
-def test_targets_are_apart_and_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_targets_are_independent_and_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_TARGETS", 2)
     monkeypatch.setattr(module, "MAX_CALLERS", 2)
     scene = Scene()
@@ -110,7 +111,7 @@ def test_targets_are_apart_and_memory_is_bounded(monkeypatch: pytest.MonkeyPatch
 
 
 @in_virtual_time
-async def test_through_the_executor() -> None:
+async def test_the_executor_attributes_failures() -> None:
     breakers = Breakers()
     world = World(breakers)
     eve, bob = Caller("eve"), Caller("bob")

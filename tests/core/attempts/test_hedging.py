@@ -1,4 +1,4 @@
-"""A first target that is slower than usual has the next one asked beside it."""
+"""Hedging: if the first target is slower than usual, the next one is called too."""
 
 import asyncio
 
@@ -34,7 +34,7 @@ def hedged(providers: str = "ab", usual: float = 1.0, **options: int) -> World:
 
 
 @in_virtual_time
-async def test_the_next_target_answers_where_the_first_is_slower_than_it_usually_is() -> None:
+async def test_the_next_target_answers_if_the_first_is_slower_than_usual() -> None:
     world = hedged()
     world.script("a", text("late", delay=30))
     world.script("b", text("Hello", delay=0.5))
@@ -81,7 +81,7 @@ async def test_streams_race_for_the_first_content() -> None:
 
 
 @in_virtual_time
-async def test_two_streams_that_begin_at_once_are_one_answer() -> None:
+async def test_only_one_of_two_streams_that_start_at_once_is_returned() -> None:
     world = hedged()
     world.script("a", lines(3.0, "text:a", 9.0, "finish/end"))
     world.script("b", lines(2.0, "text:b", 9.0, "finish/end"))
@@ -95,7 +95,7 @@ async def test_two_streams_that_begin_at_once_are_one_answer() -> None:
 
 @pytest.mark.parametrize("providers", ["a", "ab"])
 @in_virtual_time
-async def test_who_has_no_other_target_or_no_usual_time_waits(providers: str) -> None:
+async def test_without_another_target_or_known_latency_there_is_no_hedge(providers: str) -> None:
     world = hedged("") if providers == "ab" else hedged()
     world.script("a", text("Hello", delay=30))
     await world.executor.complete(OPERATION, plan_for(providers, is_hedged=True), call())
@@ -103,7 +103,7 @@ async def test_who_has_no_other_target_or_no_usual_time_waits(providers: str) ->
 
 
 @in_virtual_time
-async def test_routes_that_are_not_hedged_wait() -> None:
+async def test_routes_without_hedging_wait_for_the_first_target() -> None:
     world = hedged()
     world.script("a", text("Hello", delay=30))
     await world.executor.complete(OPERATION, plan_for("ab"), call())
@@ -111,7 +111,7 @@ async def test_routes_that_are_not_hedged_wait() -> None:
 
 
 @in_virtual_time
-async def test_a_budget_bounds_the_extra_calls() -> None:
+async def test_a_budget_limits_the_hedges() -> None:
     world = World()
     for _ in range(5):
         world.expect(1.0, "ab")
@@ -120,12 +120,12 @@ async def test_a_budget_bounds_the_extra_calls() -> None:
         world.script("a", text("Hello", delay=5))
         world.script("b", text("Hello", delay=30))
         await world.executor.complete(OPERATION, plan, call())
-    # One in ten seconds, of requests that take five.
+    # The budget allows one hedge in ten seconds; each request takes five.
     assert world.asked() == ["a", "b", "a", "a", "b", "a", "a", "b"]
 
 
 @in_virtual_time
-async def test_where_one_fails_the_other_goes_on() -> None:
+async def test_if_one_attempt_fails_the_other_continues() -> None:
     world = hedged("abc")
     world.script("a", Reply(delay=2, fails=failing(RequestRejected("No.")).fails))
     world.script("b", text("Hello", delay=5))
@@ -135,7 +135,7 @@ async def test_where_one_fails_the_other_goes_on() -> None:
 
 
 @in_virtual_time
-async def test_where_both_fail_the_rest_is_asked() -> None:
+async def test_if_both_attempts_fail_the_remaining_targets_are_called() -> None:
     world = hedged("abc")
     world.script("a", Reply((b"No.",), 500, delay=2))
     world.script("b", Reply((b"No.",), 500, delay=2))
@@ -146,7 +146,7 @@ async def test_where_both_fail_the_rest_is_asked() -> None:
 
 
 @in_virtual_time
-async def test_where_all_fail_all_are_told_of() -> None:
+async def test_if_all_attempts_fail_the_error_lists_all() -> None:
     world = hedged()
     world.script("a", Reply((b"No.",), 500, delay=2))
     world.script("b", refusal(500))
@@ -157,7 +157,7 @@ async def test_where_all_fail_all_are_told_of() -> None:
 
 
 @in_virtual_time
-async def test_at_most_four_attempts_are_made_by_both_together() -> None:
+async def test_both_tasks_together_make_at_most_four_attempts() -> None:
     world = hedged("abcdef", retries=9)
     for provider in "abcdef":
         world.script(provider, *(Reply((b"No.",), 500, delay=2) for _ in range(3)))
@@ -168,7 +168,7 @@ async def test_at_most_four_attempts_are_made_by_both_together() -> None:
 
 
 @in_virtual_time
-async def test_a_caller_who_leaves_ends_both() -> None:
+async def test_a_disconnect_ends_both_attempts() -> None:
     world = hedged()
     world.script("a", text("late", delay=30))
     world.script("b", text("late", delay=30))
@@ -183,7 +183,7 @@ async def test_a_caller_who_leaves_ends_both() -> None:
 
 
 @in_virtual_time
-async def test_a_fault_of_ours_ends_both() -> None:
+async def test_an_internal_error_ends_both_attempts() -> None:
     world = hedged()
     world.script("a", text("late", delay=30))
     world.script("b", text("bug", delay=3))
@@ -193,7 +193,7 @@ async def test_a_fault_of_ours_ends_both() -> None:
 
 
 @in_virtual_time
-async def test_a_target_that_is_slow_from_now_on_is_no_longer_waited_for_as_briefly() -> None:
+async def test_the_hedging_delay_adapts_to_a_target_that_has_become_slow() -> None:
     world = hedged()
     plan = plan_for([target("a"), target("b")], is_hedged=True)
     for _ in range(30):
@@ -205,7 +205,7 @@ async def test_a_target_that_is_slow_from_now_on_is_no_longer_waited_for_as_brie
 
 
 @in_virtual_time
-async def test_an_answer_that_is_there_does_not_wait_for_a_place_at_the_next_target() -> None:
+async def test_an_answer_is_returned_while_the_hedge_still_waits_for_a_connection() -> None:
     world = hedged(pool_size=1)
     world.script("b", text("another's", delay=50))
     other = asyncio.create_task(world.executor.complete(OPERATION, plan_for("b"), call()))
@@ -221,7 +221,7 @@ async def test_an_answer_that_is_there_does_not_wait_for_a_place_at_the_next_tar
 
 
 @in_virtual_time
-async def test_a_place_that_comes_free_in_time_is_used() -> None:
+async def test_a_connection_that_becomes_free_in_time_is_used_for_the_hedge() -> None:
     world = hedged(pool_size=1)
     world.script("b", text("another's", delay=3), text("Hello", delay=1))
     other = asyncio.create_task(world.executor.complete(OPERATION, plan_for("b"), call()))
@@ -236,7 +236,7 @@ async def test_a_place_that_comes_free_in_time_is_used() -> None:
 
 
 @in_virtual_time
-async def test_a_target_that_was_waited_for_in_vain_may_still_go_on_with_the_answer() -> None:
+async def test_a_target_whose_hedge_did_not_start_can_still_continue_the_answer() -> None:
     world = hedged(pool_size=1)
     world.script("b", text("another's", delay=5), lines("start/text:lo", "finish/end"))
     other = asyncio.create_task(world.executor.complete(OPERATION, plan_for("b"), call()))

@@ -1,4 +1,4 @@
-"""What is known of how long targets take."""
+"""Recent latencies of targets."""
 
 from llm_routing.core.attempts.latency import MAX_CALLS, MAX_KEYS, MIN_CALLS, WINDOW, Latencies
 
@@ -26,7 +26,7 @@ def test_old_calls_are_forgotten() -> None:
     assert latencies.quantile("a", 0.0, 1.0) == 9.0
 
 
-def test_targets_that_were_used_longest_ago_make_room() -> None:
+def test_the_least_recently_used_targets_are_evicted() -> None:
     latencies = Latencies()
     for _ in range(MIN_CALLS):
         latencies.note("a", 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Places under a limit: handed on in order, never lost, never given twice."""
+"""Concurrency limits: slots are handed on in order, never lost and never given twice."""
 
 import asyncio
 import threading
@@ -37,7 +37,7 @@ async def settle() -> None:
 
 
 @in_virtual_time
-async def test_those_who_wait_come_in_the_order_in_which_they_asked() -> None:
+async def test_waiting_calls_are_admitted_in_order() -> None:
     limit = a_limit()
     order: list[int] = []
 
@@ -53,7 +53,7 @@ async def test_those_who_wait_come_in_the_order_in_which_they_asked() -> None:
 
 
 @in_virtual_time
-async def test_a_newcomer_does_not_overtake_who_waits() -> None:
+async def test_a_new_call_does_not_overtake_waiting_ones() -> None:
     limit = a_limit()
     first = await entered(limit)
     waiting = asyncio.create_task(entered(limit))
@@ -68,7 +68,7 @@ async def test_a_newcomer_does_not_overtake_who_waits() -> None:
 
 
 @in_virtual_time
-async def test_a_full_queue_refuses_at_once() -> None:
+async def test_a_full_queue_rejects_at_once() -> None:
     limit = a_limit(max_queued=1)
     slot = await entered(limit)
     waiting = asyncio.create_task(entered(limit))
@@ -85,7 +85,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
 
 
 @in_virtual_time
-async def test_who_waits_is_refused_at_its_deadline() -> None:
+async def test_a_waiting_call_is_rejected_at_its_deadline() -> None:
     limit = a_limit()
     slot = await entered(limit)
     assert await limit.acquire(now() + 2) == QueueFull(1.0)
@@ -96,7 +96,7 @@ async def test_who_waits_is_refused_at_its_deadline() -> None:
 
 
 @in_virtual_time
-async def test_a_deadline_that_others_waits_would_pass_is_refused_at_once() -> None:
+async def test_a_call_whose_deadline_is_before_its_expected_turn_is_rejected_at_once() -> None:
     limit = a_limit()
     slot = await entered(limit)
     patient = asyncio.create_task(entered(limit))
@@ -113,7 +113,7 @@ async def test_a_deadline_that_others_waits_would_pass_is_refused_at_once() -> N
 
 
 @in_virtual_time
-async def test_what_others_have_waited_is_believed_as_long_as_there_is_a_queue() -> None:
+async def test_recent_waits_count_only_while_the_queue_is_not_empty() -> None:
     limit = a_limit()
     slots = [await entered(limit)]
     waiting = [asyncio.create_task(entered(limit, 1000)) for _ in range(2)]
@@ -123,7 +123,7 @@ async def test_what_others_have_waited_is_believed_as_long_as_there_is_a_queue()
     waiting.append(asyncio.create_task(entered(limit, 1000)))
     await settle()
     await asyncio.sleep(0.5)
-    # The first in the queue has its 100 seconds behind it; smoothed, the wait is 20.
+    # The first in the queue has waited 100 seconds; the smoothed wait is 20.
     assert isinstance(await limit.acquire(now() + 10), QueueFull)
     for _ in range(2):
         slots.pop().release()
@@ -137,7 +137,7 @@ async def test_what_others_have_waited_is_believed_as_long_as_there_is_a_queue()
 
 
 @in_virtual_time
-async def test_nobody_is_told_to_come_back_after_more_than_a_minute() -> None:
+async def test_retry_after_is_at_most_a_minute() -> None:
     limit = a_limit()
     slot = await entered(limit)
     patient = asyncio.create_task(entered(limit, 1000))
@@ -148,7 +148,7 @@ async def test_nobody_is_told_to_come_back_after_more_than_a_minute() -> None:
 
 
 @in_virtual_time
-async def test_who_leaves_the_queue_takes_no_place_along() -> None:
+async def test_a_cancelled_waiting_call_takes_no_slot() -> None:
     limit = a_limit()
     slot = await entered(limit)
     leaving = asyncio.create_task(entered(limit))
@@ -163,7 +163,7 @@ async def test_who_leaves_the_queue_takes_no_place_along() -> None:
 
 
 @in_virtual_time
-async def test_who_leaves_as_the_place_comes_passes_it_on() -> None:
+async def test_a_call_cancelled_just_as_it_gets_a_slot_hands_it_on() -> None:
     limit = a_limit()
     slot = await entered(limit)
     leaving = asyncio.create_task(entered(limit))
@@ -178,7 +178,7 @@ async def test_who_leaves_as_the_place_comes_passes_it_on() -> None:
 
 
 @in_virtual_time
-async def test_a_place_is_released_once_however_often_that_is_said() -> None:
+async def test_releasing_a_slot_repeatedly_counts_once() -> None:
     limit = a_limit(size=2)
     first, _second = await entered(limit), await entered(limit)
     first.release()
@@ -188,7 +188,7 @@ async def test_a_place_is_released_once_however_often_that_is_said() -> None:
 
 
 @in_virtual_time
-async def test_a_larger_limit_lets_in_who_waits_and_a_smaller_one_holds_back() -> None:
+async def test_a_larger_limit_admits_waiting_calls_and_a_smaller_one_admits_fewer() -> None:
     limit = a_limit()
     slots = [await entered(limit)]
     waiting = [asyncio.create_task(entered(limit)) for _ in range(3)]
@@ -206,7 +206,7 @@ async def test_a_larger_limit_lets_in_who_waits_and_a_smaller_one_holds_back() -
     (await waiting.pop()).release()
 
 
-def test_places_are_shared_by_the_event_loops_of_the_process() -> None:
+def test_slots_are_shared_by_the_event_loops_of_the_process() -> None:
     clock = LoopClock()
     limit = ConcurrencyLimit(3, 1000, clock)
     most = under_way = 0
@@ -236,7 +236,7 @@ def test_places_are_shared_by_the_event_loops_of_the_process() -> None:
     assert limit.status == LimitStatus(in_use=0, queued=0, shed=0)
 
 
-def test_a_waiter_whose_event_loop_is_gone_is_passed_over() -> None:
+def test_a_waiting_call_whose_event_loop_is_closed_is_skipped() -> None:
     limit = a_limit()
     gone, here = asyncio.new_event_loop(), asyncio.new_event_loop()
     try:
@@ -264,7 +264,7 @@ async def _begin(loop: asyncio.AbstractEventLoop, coroutine: object) -> None:
 
 
 @in_virtual_time
-async def test_each_provider_has_the_size_of_its_own_pool() -> None:
+async def test_each_provider_has_a_limit_of_the_size_of_its_pool() -> None:
     limits = ProviderLimits(2, 0, LoopClock())
 
     def provider(name: str, max_connections: int | None = None) -> ProviderSpec:

@@ -50,14 +50,14 @@ DATE_PIECES = st.sampled_from(
 
 @given(st.text() | st.lists(DATE_PIECES).map(" ".join))
 @example("JAN 3000000000 0:0 0")
-def test_whatever_a_vendor_sends_gives_bounded_seconds_or_nothing(value: str) -> None:
+def test_any_retry_after_value_gives_bounded_seconds_or_none(value: str) -> None:
     for now in (NOW, None):
         seconds = parse_retry_after(value, now=now)
         assert seconds is None or 0 <= seconds <= MAX_RETRY_AFTER
 
 
 @given(st.integers(0, 10**400))
-def test_seconds_are_taken_up_to_the_cap(seconds: int) -> None:
+def test_retry_after_seconds_are_capped(seconds: int) -> None:
     try:
         text = str(seconds)
     except ValueError:
@@ -69,7 +69,7 @@ def test_seconds_are_taken_up_to_the_cap(seconds: int) -> None:
     st.integers(-1000, 1000),
     st.integers(-14, 14).map(lambda hours: timezone(timedelta(hours=hours))),
 )
-def test_a_date_is_as_far_away_as_it_is(seconds: int, zone: timezone) -> None:
+def test_a_retry_after_date_gives_the_seconds_until_then(seconds: int, zone: timezone) -> None:
     moment = (NOW + timedelta(seconds=seconds)).astimezone(zone)
     expected = None if seconds < 0 else min(seconds, MAX_RETRY_AFTER)
     assert parse_retry_after(format_datetime(moment), now=NOW) == expected
@@ -100,16 +100,16 @@ def test_a_date_is_as_far_away_as_it_is(seconds: int, zone: timezone) -> None:
         ("Fri, 31 Dec 9999 23:59:59 -2300", MAX_RETRY_AFTER),
     ],
 )
-def test_retry_after(value: str | None, expected: float | None) -> None:
+def test_retry_after_is_parsed(value: str | None, expected: float | None) -> None:
     assert parse_retry_after(value, now=NOW) == expected
 
 
-def test_a_date_means_nothing_without_a_clock() -> None:
+def test_a_retry_after_date_needs_the_current_time() -> None:
     assert parse_retry_after("Thu, 01 Jan 2026 00:00:30 GMT") is None
 
 
 @given(st.integers(0, 1000), st.randoms(use_true_random=False))
-def test_backoff_is_drawn_from_nothing_to_a_doubling_capped_bound(retry: int, rng: Random) -> None:
+def test_backoff_is_between_zero_and_a_doubling_capped_bound(retry: int, rng: Random) -> None:
     bound = min(MAX_BACKOFF, BACKOFF_BASE * 2**retry)
     assert 0 <= backoff(retry, rng) <= bound
 
@@ -182,7 +182,7 @@ def test_without_a_budget_there_is_no_retry(more_targets: bool, expected: Step) 
     assert step(FLAKY, more_targets=more_targets, may_retry=False) == NextStep(expected)
 
 
-def test_a_rate_limit_is_waited_for_where_this_target_answers_sooner_all_the_same() -> None:
+def test_a_rate_limit_is_waited_for_if_this_target_is_faster_nevertheless() -> None:
     limited = RateLimited("x", retry_after=2.0)
     found = step(limited, more_targets=True, patience=2.1)
     assert found.step is Step.RETRY_HERE
@@ -191,7 +191,7 @@ def test_a_rate_limit_is_waited_for_where_this_target_answers_sooner_all_the_sam
 
 
 @pytest.mark.parametrize("more_targets", [True, False])
-def test_attempts_and_time_are_budgets(more_targets: bool) -> None:
+def test_attempts_and_remaining_time_limit_retries(more_targets: bool) -> None:
     def given_up(attempts_made: int, remaining: float) -> bool:
         verdict = step(
             FLAKY, attempts_made=attempts_made, remaining=remaining, more_targets=more_targets
@@ -204,13 +204,13 @@ def test_attempts_and_time_are_budgets(more_targets: bool) -> None:
     assert given_up(1, -1.0)
 
 
-def test_a_vendor_s_wait_is_kept_where_it_is_longer_than_ours() -> None:
+def test_a_retry_never_waits_less_than_the_vendor_s_retry_after() -> None:
     assert 30 <= step(RateLimited("x", retry_after=30.0)).wait <= 30 + RATE_LIMIT_BACKOFF_BASE
     assert 0 < step(RateLimited("x", retry_after=0.0)).wait <= RATE_LIMIT_BACKOFF_BASE
 
 
 @pytest.mark.parametrize("retry_after", [None, 0.0, 1.0])
-def test_a_crowd_that_was_told_to_wait_does_not_return_at_once(retry_after: float | None) -> None:
+def test_callers_with_the_same_retry_after_are_spread_by_jitter(retry_after: float | None) -> None:
     rng = Random(7)
     error = RateLimited("x", retry_after=retry_after)
     waits = sorted(step(error, rng=rng).wait for _ in range(200))
@@ -226,11 +226,11 @@ def test_the_jitter_ends_before_the_deadline() -> None:
         assert 1.0 <= found.wait <= 1.1 - MIN_ATTEMPT_SECONDS
 
 
-def test_there_is_no_retry_that_the_deadline_would_cut_off() -> None:
+def test_there_is_no_retry_that_would_exceed_the_deadline() -> None:
     assert step(RateLimited("x", retry_after=30.0), remaining=30.0) == NextStep(Step.GIVE_UP)
     assert step(RateLimited("x", retry_after=30.0), remaining=30.1).step is Step.RETRY_HERE
 
 
-def test_another_target_is_asked_at_once_whatever_this_one_says() -> None:
+def test_failover_to_another_target_does_not_wait() -> None:
     waiting = RateLimited("x", retry_after=30.0)
     assert step(waiting, more_targets=True) == NextStep(Step.NEXT_TARGET)

@@ -1,4 +1,4 @@
-"""Extra calls stay a share of the requests, whatever fails."""
+"""Extra calls stay a share of the requests."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +40,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_more_than_its_share_is_spent(self) -> None:
-        # What was allowed by requests that are forgotten by now may still be under way.
+        # Calls allowed by requests outside the window may still be in progress.
         most = max(MINIMUM, RATE * len(self.requests))
         assert self.recent(self.spent) <= most
 
@@ -52,7 +52,7 @@ TestBudgetMachine = BudgetMachine.TestCase
 
 
 @given(st.integers(0, 500))
-def test_a_storm_of_failures_makes_a_fifth_more_calls_and_no_more(requests: int) -> None:
+def test_an_outage_adds_at_most_a_fifth_more_calls(requests: int) -> None:
     budget = RetryBudget(RATE, MINIMUM)
     retried = 0
     for _ in range(requests):
@@ -61,7 +61,7 @@ def test_a_storm_of_failures_makes_a_fifth_more_calls_and_no_more(requests: int)
     assert retried <= max(MINIMUM, RATE * requests)
 
 
-def test_each_name_has_a_budget_of_its_own_and_their_number_is_bounded() -> None:
+def test_each_name_has_its_own_budget_and_the_number_of_budgets_is_bounded() -> None:
     budgets = RetryBudgets(0, 1)
     assert budgets.try_spend("first", 0.0)
     assert not budgets.try_spend("first", 0.0)

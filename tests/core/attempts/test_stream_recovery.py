@@ -1,4 +1,4 @@
-"""What becomes of a stream that breaks off once its caller has content: the route decides."""
+"""Stream recovery: what happens when a stream breaks after the caller has received content."""
 
 import asyncio
 from decimal import Decimal
@@ -58,7 +58,7 @@ async def told(stream: FrameStream) -> tuple[str, LLMError | None]:
 
 class TestContinue:
     @in_virtual_time
-    async def test_the_next_able_target_goes_on_where_the_first_broke_off(self) -> None:
+    async def test_the_next_capable_target_continues_a_broken_stream(self) -> None:
         world = World()
         world.script("a", lines("start:3,0/text:The sky ", 2.0, "text:is ", CUT))
         world.script("b", lines("start/text: blue/text:./usage:5,2/finish/end"))
@@ -77,7 +77,7 @@ class TestContinue:
         world.assert_accounts_are_closed()
 
     @in_virtual_time
-    async def test_the_caller_has_one_beginning_and_one_usage_and_no_vendor_s_bytes(self) -> None:
+    async def test_the_caller_receives_one_start_and_one_usage_and_no_vendor_bytes(self) -> None:
         world = World()
         world.script("a", lines("start/think:Hm/text:One", CUT))
         world.script("b", lines("start/text: two/usage:5,2/finish/end"))
@@ -102,7 +102,7 @@ class TestContinue:
         ],
     )
     @in_virtual_time
-    async def test_white_space_at_the_seam_is_not_doubled(
+    async def test_white_space_is_not_doubled_where_the_answer_continues(
         self, first: str, then: str, whole: str
     ) -> None:
         world = World()
@@ -112,7 +112,7 @@ class TestContinue:
         assert await told(stream) == (whole, None)
 
     @in_virtual_time
-    async def test_a_target_that_cannot_continue_is_never_asked_to(self) -> None:
+    async def test_a_target_that_cannot_continue_is_not_called(self) -> None:
         world = World()
         world.script("a", lines("text:One", CUT))
         world.script("c", lines("text: two/finish/end"))
@@ -122,9 +122,7 @@ class TestContinue:
 
     @pytest.mark.parametrize("able", [False, True])
     @in_virtual_time
-    async def test_the_caller_is_told_the_first_failure_where_nobody_goes_on(
-        self, able: bool
-    ) -> None:
+    async def test_the_first_failure_is_raised_if_no_target_continues(self, able: bool) -> None:
         world = World()
         world.script("a", lines("text:One", CUT))
         world.script("b", refusal(500))
@@ -136,7 +134,7 @@ class TestContinue:
         world.assert_accounts_are_closed()
 
     @in_virtual_time
-    async def test_an_answer_that_breaks_off_again_is_continued_again(self) -> None:
+    async def test_an_answer_that_breaks_again_is_continued_again(self) -> None:
         world = World()
         for provider, word in zip("abc", ("One", " two", " three"), strict=True):
             world.script(provider, lines(f"text:{word}", CUT))
@@ -147,7 +145,7 @@ class TestContinue:
         world.assert_accounts_are_closed()
 
     @in_virtual_time
-    async def test_four_attempts_are_the_most_here_too(self) -> None:
+    async def test_at_most_four_attempts_are_made(self) -> None:
         world = World()
         targets = [with_prefill(target(name)) for name in "abcde"]
         for provider in "abcde":
@@ -158,7 +156,7 @@ class TestContinue:
 
     @pytest.mark.parametrize("begun", ["args:{", "refuse:No", "text:  "])
     @in_virtual_time
-    async def test_what_is_not_plain_text_is_not_continued(self, begun: str) -> None:
+    async def test_only_plain_text_is_continued(self, begun: str) -> None:
         world = World()
         world.script("a", lines(begun, CUT))
         stream = await opened(world, ABLE, StreamRecovery.CONTINUE)
@@ -166,14 +164,14 @@ class TestContinue:
         assert world.asked() == ["a"]
 
     @in_virtual_time
-    async def test_a_request_that_cannot_be_continued_is_not(self) -> None:
+    async def test_a_request_that_does_not_support_it_is_not_continued(self) -> None:
         world = World()
         world.script("a", lines("text:One", CUT))
         stream = await opened(world, ABLE, StreamRecovery.CONTINUE, can_be_continued=False)
         assert (await told(stream))[1] is CUT
 
     @in_virtual_time
-    async def test_what_no_target_would_answer_otherwise_is_not_continued(self) -> None:
+    async def test_an_error_that_no_other_target_could_avoid_is_not_continued(self) -> None:
         world = World()
         filtered = ContentFiltered("No.")
         world.script("a", lines("text:One", filtered))
@@ -181,7 +179,7 @@ class TestContinue:
         assert (await told(stream))[1] is filtered
 
     @in_virtual_time
-    async def test_an_answer_without_a_fault_is_as_it_is(self) -> None:
+    async def test_an_unbroken_answer_is_unchanged(self) -> None:
         world = World()
         world.script("a", lines("start/text:One/finish/usage:3,4/end"))
         stream = await opened(world, ABLE, StreamRecovery.CONTINUE)
@@ -191,7 +189,7 @@ class TestContinue:
         assert stream.account.usage == Usage(3, 4)
 
     @in_virtual_time
-    async def test_words_that_came_before_an_error_are_billed_with_the_rest(self) -> None:
+    async def test_text_before_an_error_is_billed_with_the_rest(self) -> None:
         world = World()
         world.script("a", lines("text:One", ServerFailed("x")))
         world.script("b", lines("text: two/usage:1,1/finish/end"))
@@ -201,7 +199,7 @@ class TestContinue:
         assert stream.account.usage == Usage(101, 2, estimated=True)
 
     @in_virtual_time
-    async def test_costs_are_unknown_where_one_of_them_is(self) -> None:
+    async def test_the_cost_is_unknown_if_one_part_is_unknown(self) -> None:
         world = World()
         world.script("a", lines("text:One", CUT))
         world.script("b", lines("text: two/usage:1,1/finish/end"))
@@ -213,7 +211,7 @@ class TestContinue:
 
 class TestBuffer:
     @in_virtual_time
-    async def test_an_answer_that_breaks_off_is_asked_for_anew(self) -> None:
+    async def test_a_broken_answer_is_requested_again(self) -> None:
         world = World()
         world.script("a", lines("start/text:One", 5.0, "text: two", CUT))
         world.script("b", lines("start/text:Uno", 5.0, "text: due/finish/end"))
@@ -224,7 +222,7 @@ class TestBuffer:
         world.assert_accounts_are_closed()
 
     @in_virtual_time
-    async def test_a_stream_that_falls_silent_is_asked_for_anew(self) -> None:
+    async def test_a_silent_stream_is_requested_again(self) -> None:
         world = World(idle=3)
         world.script("a", lines("text:One", 9.0, "finish/end"))
         world.script("b", lines("text:Uno/finish/end"))
@@ -233,7 +231,7 @@ class TestBuffer:
         world.assert_accounts_are_closed()
 
     @in_virtual_time
-    async def test_where_all_break_off_it_is_an_ordinary_failure(self) -> None:
+    async def test_if_all_streams_break_all_targets_failed(self) -> None:
         world = World()
         for provider in "ab":
             world.script(provider, lines("text:One", CUT))
@@ -242,7 +240,7 @@ class TestBuffer:
         world.assert_accounts_are_closed()
 
     @in_virtual_time
-    async def test_who_leaves_has_what_came_accounted_for(self) -> None:
+    async def test_the_received_part_is_accounted_when_the_caller_disconnects(self) -> None:
         world = World()
         world.script("a", lines("text:12345678", 90.0, "finish/end"))
         opening = asyncio.ensure_future(opened(world, ABLE[:1], StreamRecovery.BUFFER))
@@ -255,7 +253,7 @@ class TestBuffer:
         world.assert_accounts_are_closed()
 
     @in_virtual_time
-    async def test_the_deadline_holds(self) -> None:
+    async def test_buffering_ends_at_the_deadline(self) -> None:
         world = World(idle=90)
         world.script("a", lines("text:One", 80.0, "finish/end"))
         with pytest.raises(DeadlineExceeded) as caught:
@@ -265,7 +263,7 @@ class TestBuffer:
         world.assert_accounts_are_closed()
 
     @in_virtual_time
-    async def test_an_answer_that_trickles_leaves_time_for_the_next_target(self) -> None:
+    async def test_a_trickling_answer_leaves_time_for_the_next_target(self) -> None:
         world = World(idle=90)
         world.script("a", lines("text:One", *(20.0, "text:more") * 10))
         world.script("b", lines("text:Two", "finish/end/"))
@@ -278,7 +276,7 @@ class TestBuffer:
 class TestTheEnd:
     @pytest.mark.parametrize("after", [CUT, 90.0])
     @in_virtual_time
-    async def test_what_has_its_finish_is_whole_however_the_connection_ends(
+    async def test_an_answer_with_its_finish_is_complete_however_the_connection_ends(
         self, after: UpstreamError | float
     ) -> None:
         world = World(idle=5)

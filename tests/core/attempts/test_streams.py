@@ -1,4 +1,4 @@
-"""Streams: failover until the first content, honesty about what follows it."""
+"""Streams: failover before the first content, and errors and accounting after it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ REPORT = ""
 
 
 @in_virtual_time
-async def test_frames_come_in_the_batches_in_which_they_came_the_held_ones_first() -> None:
+async def test_frames_keep_their_batches_and_held_ones_come_first() -> None:
     world = World()
     world.script("a", lines("start", "ping/ping", "text:Hel/text:lo", "finish/usage:3,4", "end"))
     result = await opened(world)
@@ -70,7 +70,7 @@ async def test_frames_come_in_the_batches_in_which_they_came_the_held_ones_first
 
 
 @in_virtual_time
-async def test_an_account_is_settled_with_the_vendor_s_usage_when_the_answer_ends() -> None:
+async def test_an_attempt_is_settled_with_the_vendor_s_usage_at_the_end() -> None:
     world = World()
     world.script("a", lines("start", 2.0, "text:Hi", 3.0, "finish/usage:3,4", "end"))
     result = await opened(world)
@@ -87,7 +87,7 @@ async def test_an_account_is_settled_with_the_vendor_s_usage_when_the_answer_end
 
 
 @in_virtual_time
-async def test_an_answer_that_comes_in_one_piece_has_a_time_to_its_first_token() -> None:
+async def test_an_answer_in_one_piece_has_a_time_to_first_token() -> None:
     world = World()
     world.script("a", lines(2.0, "start/text:Hi/finish/end"))
     result = await opened(world)
@@ -98,7 +98,7 @@ async def test_an_answer_that_comes_in_one_piece_has_a_time_to_its_first_token()
 
 
 @in_virtual_time
-async def test_an_answer_without_end_is_cut_at_the_cap_and_paid_for() -> None:
+async def test_an_endless_answer_is_cut_at_the_limit_and_billed() -> None:
     world = World()
     world.script("a", lines("text:Hi", *(["text:" + "x" * 1_000_000] * 20), "finish", "end"))
     stream = (await opened(world)).value
@@ -109,7 +109,7 @@ async def test_an_answer_without_end_is_cut_at_the_cap_and_paid_for() -> None:
 
 
 @in_virtual_time
-async def test_a_connection_that_ends_after_the_finish_is_no_failure() -> None:
+async def test_a_connection_lost_after_the_finish_is_not_a_failure() -> None:
     world = World()
     world.script("a", lines("text:Hi/finish"))
     world.script("b", lines("text:Hi/finish/hush"))
@@ -130,7 +130,7 @@ async def test_a_connection_that_ends_after_the_finish_is_no_failure() -> None:
     ],
 )
 @in_virtual_time
-async def test_the_body_s_end_is_awaited_briefly_so_that_its_connection_serves_again(
+async def test_the_end_of_the_body_is_awaited_briefly_so_that_the_connection_can_be_reused(
     tail: tuple[str | float | UpstreamError, ...], is_read: bool
 ) -> None:
     world = World()
@@ -145,7 +145,7 @@ async def test_the_body_s_end_is_awaited_briefly_so_that_its_connection_serves_a
 
 
 @in_virtual_time
-async def test_a_caller_who_leaves_while_the_end_is_awaited_closes_the_answer() -> None:
+async def test_a_disconnect_while_the_end_is_awaited_closes_the_response() -> None:
     world = World()
     world.script("a", lines("text:Hi/finish/end", 60.0))
     task = asyncio.ensure_future(read((await opened(world)).value))
@@ -157,7 +157,7 @@ async def test_a_caller_who_leaves_while_the_end_is_awaited_closes_the_answer() 
 
 
 @in_virtual_time
-async def test_an_answer_without_content_is_an_answer() -> None:
+async def test_an_empty_answer_is_valid() -> None:
     world = World()
     world.script("a", lines("start", "finish", "usage:3,0", "end"))
     assert await read((await opened(world)).value) == [["start", "finish", "usage:3,0", "end"]]
@@ -174,7 +174,9 @@ async def test_an_answer_without_content_is_an_answer() -> None:
     ],
 )
 @in_virtual_time
-async def test_tokens_that_no_vendor_counted_are_estimated(chunks: str, output_tokens: int) -> None:
+async def test_tokens_are_estimated_if_the_vendor_does_not_count_them(
+    chunks: str, output_tokens: int
+) -> None:
     world = World()
     world.script("a", lines(chunks))
     await read((await opened(world)).value)
@@ -182,7 +184,7 @@ async def test_tokens_that_no_vendor_counted_are_estimated(chunks: str, output_t
 
 
 @in_virtual_time
-async def test_usage_at_the_start_counts_where_none_follows() -> None:
+async def test_usage_at_the_start_counts_if_none_follows() -> None:
     world = World()
     world.script("a", lines("start:9,1/text:Hi/finish/end"))
     world.script("b", lines("usage:9,1/start/text:Hi/finish/end"))
@@ -192,7 +194,7 @@ async def test_usage_at_the_start_counts_where_none_follows() -> None:
 
 
 @in_virtual_time
-async def test_words_are_estimated_where_the_vendor_counted_at_the_start_alone() -> None:
+async def test_output_is_estimated_if_the_vendor_counts_only_at_the_start() -> None:
     world = World()
     world.script("a", lines(f"start:9,1/text:{'word' * 50}/finish/end"))
     await read((await opened(world)).value)
@@ -213,7 +215,7 @@ async def test_words_are_estimated_where_the_vendor_counted_at_the_start_alone()
     ],
 )
 @in_virtual_time
-async def test_until_the_first_content_a_failure_moves_on(
+async def test_a_failure_before_the_first_content_moves_on_to_the_next_target(
     reply: Reply, kind: type[UpstreamError]
 ) -> None:
     world = World()
@@ -227,7 +229,7 @@ async def test_until_the_first_content_a_failure_moves_on(
 
 
 @in_virtual_time
-async def test_a_target_may_have_a_first_token_limit_of_its_own() -> None:
+async def test_a_target_may_have_its_own_first_token_limit() -> None:
     world = World(first_token=20, total=30)
     for provider in "abc":
         world.script(provider, lines("ping", 100.0))
@@ -241,7 +243,7 @@ async def test_a_target_may_have_a_first_token_limit_of_its_own() -> None:
 
 
 @in_virtual_time
-async def test_a_deadline_before_the_first_content_ends_it() -> None:
+async def test_a_deadline_before_the_first_content_ends_the_request() -> None:
     world = World()
     world.script("a", lines("start", 100.0))
     with pytest.raises(DeadlineExceeded):
@@ -283,7 +285,7 @@ async def broken_off(stream: FrameStream) -> tuple[list[str], LLMError]:
     ],
 )
 @in_virtual_time
-async def test_after_the_first_content_a_failure_is_told_and_nobody_else_is_asked(
+async def test_a_failure_after_the_first_content_is_raised_without_failover(
     end: str | UpstreamError, kind: type[UpstreamError]
 ) -> None:
     world = World()
@@ -298,7 +300,7 @@ async def test_after_the_first_content_a_failure_is_told_and_nobody_else_is_aske
 
 
 @in_virtual_time
-async def test_words_that_come_in_one_piece_with_a_failure_are_told_before_it() -> None:
+async def test_content_in_one_piece_with_a_failure_is_delivered_before_it() -> None:
     world = World()
     world.script("a", lines("text:1234", "text:5678/error"))
     came, error = await broken_off((await opened(world)).value)
@@ -309,7 +311,7 @@ async def test_words_that_come_in_one_piece_with_a_failure_are_told_before_it() 
 
 
 @in_virtual_time
-async def test_a_failure_that_comes_with_no_word_keeps_its_name() -> None:
+async def test_a_failure_without_content_keeps_its_class() -> None:
     world = World()
     world.script("a", lines("start/error"))
     world.script("b", lines("text:Hi/finish/end/"))
@@ -319,7 +321,7 @@ async def test_a_failure_that_comes_with_no_word_keeps_its_name() -> None:
 
 
 @in_virtual_time
-async def test_a_first_word_that_comes_with_a_failure_is_told_to_nobody_but_billed() -> None:
+async def test_first_content_that_comes_with_a_failure_is_billed_but_not_delivered() -> None:
     world = World()
     world.script("a", lines("text:1234/error"))
     world.script("b", lines("text:Hi/finish/end/"))
@@ -331,7 +333,7 @@ async def test_a_first_word_that_comes_with_a_failure_is_told_to_nobody_but_bill
 
 
 @in_virtual_time
-async def test_a_failure_keeps_the_usage_that_was_told() -> None:
+async def test_a_failure_keeps_the_reported_usage() -> None:
     world = World()
     world.script("a", lines("start:3,1/text:Hi", "error"))
     await broken_off((await opened(world)).value)
@@ -340,7 +342,7 @@ async def test_a_failure_keeps_the_usage_that_was_told() -> None:
 
 
 @in_virtual_time
-async def test_words_that_came_after_the_usage_that_was_told_are_counted() -> None:
+async def test_text_after_the_last_usage_report_is_counted() -> None:
     world = World()
     world.script("a", lines("start:3,1/text:" + "x" * 400, "error"))
     await broken_off((await opened(world)).value)
@@ -348,7 +350,7 @@ async def test_words_that_came_after_the_usage_that_was_told_are_counted() -> No
 
 
 @in_virtual_time
-async def test_a_stream_that_falls_silent_is_cut_after_the_idle_limit() -> None:
+async def test_a_silent_stream_is_cut_after_the_idle_limit() -> None:
     world = World(idle=10)
     world.script("a", lines("text:Hi", 9.0, "ping", 9.0, "text:!", 11.0, "text:late"))
     came, error = await broken_off((await opened(world)).value)
@@ -361,7 +363,7 @@ async def test_a_stream_that_falls_silent_is_cut_after_the_idle_limit() -> None:
 
 
 @in_virtual_time
-async def test_a_provider_may_have_an_idle_limit_of_its_own() -> None:
+async def test_a_provider_may_have_its_own_idle_limit() -> None:
     world = World(idle=10)
     world.script("a", lines("text:Hi", 3.0, "text:late"))
     plan = plan_for([target("a", idle_timeout=2)])
@@ -371,7 +373,7 @@ async def test_a_provider_may_have_an_idle_limit_of_its_own() -> None:
 
 
 @in_virtual_time
-async def test_the_deadline_holds_in_the_middle_of_an_answer() -> None:
+async def test_the_deadline_cuts_a_stream_in_the_middle() -> None:
     world = World(idle=10)
     world.script("a", lines("text:1234", 8.0, "text:5678", 8.0, "text:late"))
     came, error = await broken_off((await opened(world, "a", seconds=15)).value)
@@ -384,7 +386,7 @@ async def test_the_deadline_holds_in_the_middle_of_an_answer() -> None:
 
 
 @in_virtual_time
-async def test_a_caller_who_leaves_early_is_accounted_for_what_came() -> None:
+async def test_the_received_part_is_accounted_when_the_caller_disconnects() -> None:
     world = World()
     world.script("a", lines("text:1234", "text:5678", 100.0))
     stream = (await opened(world)).value
@@ -399,7 +401,7 @@ async def test_a_caller_who_leaves_early_is_accounted_for_what_came() -> None:
 
 
 @in_virtual_time
-async def test_a_reader_that_is_cancelled_settles_by_closing() -> None:
+async def test_a_cancelled_reader_settles_the_attempt_by_closing() -> None:
     world = World()
     world.script("a", lines("start:3,1/text:Hi", 5.0, "text:!"))
     task = asyncio.ensure_future(read((await opened(world)).value))
@@ -414,7 +416,7 @@ async def test_a_reader_that_is_cancelled_settles_by_closing() -> None:
 
 
 @in_virtual_time
-async def test_a_fault_of_ours_in_the_middle_settles_by_closing() -> None:
+async def test_an_internal_error_in_the_middle_settles_the_attempt_by_closing() -> None:
     world = World()
     world.script("a", lines("text:Hi", "bug"))
     with pytest.raises(ZeroDivisionError):

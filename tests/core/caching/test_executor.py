@@ -1,4 +1,4 @@
-"""The executor behind the cache: who asks upstream, who waits, and what the others get."""
+"""The cached executor: single-flight, hits, replayed streams and shared caches."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -235,7 +235,7 @@ async def together(*asked: Any) -> list[Any]:
 
 
 @in_virtual_time
-async def test_the_second_request_is_a_hit_that_costs_nothing_and_asks_nobody() -> None:
+async def test_the_second_request_is_a_hit_without_cost_or_upstream_call() -> None:
     world = Cached()
     world.script("one", text("hello|3,4"))
     first, second = await world.ask(), await world.ask()
@@ -251,7 +251,7 @@ async def test_the_second_request_is_a_hit_that_costs_nothing_and_asks_nobody() 
 
 
 @in_virtual_time
-async def test_without_a_rule_the_cache_is_left_alone() -> None:
+async def test_without_a_rule_the_cache_is_bypassed() -> None:
     world = Cached()
     world.script("one", text("a"), text("b"), lines("text:hi/finish/end/"), text("c"))
     assert said(await world.ask(rule=None)) == ("bypass", "a")
@@ -263,7 +263,7 @@ async def test_without_a_rule_the_cache_is_left_alone() -> None:
 
 
 @in_virtual_time
-async def test_targets_of_which_there_is_no_end_are_told_apart_all_the_same(
+async def test_keys_differ_even_for_more_targets_than_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cached, "MAX_FIXED_SHAPES", 1)
@@ -283,12 +283,12 @@ async def test_a_thousand_equal_requests_are_one_call() -> None:
     assert [answer.cache for answer in answers].count(CacheState.MISS) == 1
     assert {said(answer)[1] for answer in answers} == {"hello"}
     assert len(world.transport.sent) == 1
-    # To wait for another's answer is to wait for the provider, not for us.
+    # Waiting for another request's answer counts as upstream time.
     assert {round(answer.upstream_seconds) for answer in answers} == {5}
 
 
 @in_virtual_time
-async def test_what_is_not_kept_in_memory_still_reaches_who_waited() -> None:
+async def test_an_answer_too_large_for_memory_still_reaches_the_waiters() -> None:
     world = Cached(max_entries=0)
     world.script("one", text("hello", delay=5), text("again"))
     answers = await together(world.ask(), world.ask())
@@ -310,7 +310,9 @@ async def test_what_is_not_kept_in_memory_still_reaches_who_waited() -> None:
     ids=str,
 )
 @in_virtual_time
-async def test_whatever_shapes_the_answer_keeps_answers_apart(change: dict[str, Any]) -> None:
+async def test_every_input_that_determines_the_answer_changes_the_key(
+    change: dict[str, Any],
+) -> None:
     world = Cached()
     for provider in ("one", "two"):
         world.script(provider, text("a"), text("b"))
@@ -327,7 +329,7 @@ async def test_whatever_shapes_the_answer_keeps_answers_apart(change: dict[str, 
 
 
 @in_virtual_time
-async def test_what_shapes_no_answer_makes_no_difference() -> None:
+async def test_inputs_that_do_not_affect_the_answer_do_not_change_the_key() -> None:
     world = Cached()
     two = target("two")
     world.script("one", text("a"))
@@ -339,7 +341,7 @@ async def test_what_shapes_no_answer_makes_no_difference() -> None:
 
 
 @in_virtual_time
-async def test_a_target_that_cannot_be_asked_does_not_stand_in_the_way() -> None:
+async def test_a_target_that_cannot_serve_the_request_does_not_prevent_caching() -> None:
     world = Cached()
     world.script("two", text("a"))
     plan = plan_for([PRICED, "two"])
@@ -349,7 +351,7 @@ async def test_a_target_that_cannot_be_asked_does_not_stand_in_the_way() -> None
 
 
 @in_virtual_time
-async def test_an_answer_has_the_age_its_reader_allows() -> None:
+async def test_each_request_limits_the_age_of_the_cached_answer() -> None:
     world = Cached()
     world.script("one", text("a"), text("b"))
     await world.ask()
@@ -363,7 +365,7 @@ async def test_an_answer_has_the_age_its_reader_allows() -> None:
 
 
 @in_virtual_time
-async def test_a_refreshing_request_asks_upstream_and_leaves_its_answer() -> None:
+async def test_a_refreshing_request_calls_upstream_and_stores_the_answer() -> None:
     shared = FakeShared()
     world = Cached(shared)
     world.script("one", text("a"), text("b"))
@@ -374,7 +376,7 @@ async def test_a_refreshing_request_asks_upstream_and_leaves_its_answer() -> Non
 
 
 @in_virtual_time
-async def test_an_answer_that_is_not_kept_is_not_shared_and_nobody_queues_for_it() -> None:
+async def test_an_uncacheable_answer_is_not_shared_and_makes_nobody_wait() -> None:
     world = Cached(FakeShared())
     world.script("one", *(text("cut:length", delay=5) for _ in range(10)))
     answers = await together(*(world.ask() for _ in range(9)))
@@ -385,7 +387,7 @@ async def test_an_answer_that_is_not_kept_is_not_shared_and_nobody_queues_for_it
 
 
 @in_virtual_time
-async def test_an_answer_that_is_too_large_is_not_kept() -> None:
+async def test_a_too_large_answer_is_not_stored() -> None:
     world = Cached()
     world.executor._timeouts = structs.replace(world.executor._timeouts, max_answer_bytes=10**8)
     world.script("one", text("x" * (MAX_ENTRY_BYTES + 1)), text("small"))
@@ -394,7 +396,7 @@ async def test_an_answer_that_is_too_large_is_not_kept() -> None:
 
 
 @in_virtual_time
-async def test_a_failure_of_the_one_who_asks_is_nobody_else_s() -> None:
+async def test_a_failure_of_the_leading_request_is_not_shared() -> None:
     world = Cached(FakeShared())
     world.script("one", Reply(delay=5, fails=MalformedAnswer("x")), text("hello", delay=5))
     answers = await together(*(world.ask() for _ in range(100)))
@@ -407,19 +409,19 @@ async def test_a_failure_of_the_one_who_asks_is_nobody_else_s() -> None:
 
 
 @in_virtual_time
-async def test_nobody_waits_for_ever_for_others_that_fail() -> None:
+async def test_requests_do_not_wait_forever_for_leaders_that_fail() -> None:
     world = Cached()
     world.script("one", *(Reply(delay=1, fails=ServerFailed("x")) for _ in range(1000)))
     began = asyncio.get_running_loop().time()
     answers = await together(*(world.ask() for _ in range(100)))
     assert {type(answer) for answer in answers} == {AllTargetsFailed}
-    # Three asked one after another, then everybody by himself.
+    # Three leaders one after another, then each request calls upstream itself.
     assert asyncio.get_running_loop().time() - began < 20
     assert len(world.transport.sent) == 100
 
 
 @in_virtual_time
-async def test_when_the_one_who_asks_leaves_another_takes_over() -> None:
+async def test_when_the_leading_caller_disconnects_another_request_takes_over() -> None:
     shared = FakeShared()
     world = Cached(shared)
     world.script("one", text("lost", delay=50), text("hello", delay=5))
@@ -436,7 +438,7 @@ async def test_when_the_one_who_asks_leaves_another_takes_over() -> None:
 
 
 @in_virtual_time
-async def test_one_who_waited_and_left_disturbs_nobody() -> None:
+async def test_a_waiter_that_disconnects_does_not_affect_others() -> None:
     world = Cached()
     world.script("one", text("hello", delay=5))
     tasks = [asyncio.create_task(world.ask()) for _ in range(3)]
@@ -447,7 +449,7 @@ async def test_one_who_waited_and_left_disturbs_nobody() -> None:
 
 
 @in_virtual_time
-async def test_who_waits_keeps_half_of_his_own_time_to_go_alone() -> None:
+async def test_a_waiter_keeps_half_of_its_time_for_its_own_call() -> None:
     world = Cached()
     world.script("one", text("late", delay=50), text("mine", delay=3))
     slow = asyncio.create_task(world.ask())
@@ -455,13 +457,13 @@ async def test_who_waits_keeps_half_of_his_own_time_to_go_alone() -> None:
     began = asyncio.get_running_loop().time()
     assert said(await world.ask(asked=call(10))) == ("miss", "mine")
     assert asyncio.get_running_loop().time() - began == pytest.approx(8)
-    # The one who asked first comes home too; what is in the cache is what came last.
+    # The first request finishes too; the cache holds the answer that arrived last.
     assert said(await slow) == ("miss", "late")
     assert said(await world.ask()) == ("hit", "late")
 
 
 @in_virtual_time
-async def test_no_time_left_is_the_deadline_s_error() -> None:
+async def test_without_time_left_the_deadline_is_exceeded() -> None:
     world = Cached()
     world.script("one", text("late", delay=50), text("never", delay=50))
     slow = asyncio.create_task(world.ask())
@@ -487,7 +489,7 @@ async def test_processes_share_one_call() -> None:
 
 
 @in_virtual_time
-async def test_a_lease_that_is_never_given_back_holds_nobody_up_for_ever() -> None:
+async def test_a_lease_that_is_never_released_does_not_block_forever() -> None:
     shared = FakeShared()
     first, second = Cached(shared), Cached(shared)
     first.script("one", text("lost", delay=1000))
@@ -502,7 +504,7 @@ async def test_a_lease_that_is_never_given_back_holds_nobody_up_for_ever() -> No
 
 
 @in_virtual_time
-async def test_a_shared_cache_that_is_away_is_done_without() -> None:
+async def test_an_unavailable_shared_cache_is_ignored() -> None:
     shared = FakeShared()
     shared.is_away = True
     world = Cached(shared)
@@ -512,7 +514,7 @@ async def test_a_shared_cache_that_is_away_is_done_without() -> None:
 
 
 @in_virtual_time
-async def test_one_who_leaves_while_he_looks_elsewhere_lets_another_look() -> None:
+async def test_a_disconnect_during_the_shared_lookup_lets_another_request_look() -> None:
     shared = FakeShared()
     world = Cached(shared)
     world.script("one", text("hello"))
@@ -524,7 +526,7 @@ async def test_one_who_leaves_while_he_looks_elsewhere_lets_another_look() -> No
 
 
 @in_virtual_time
-async def test_an_entry_that_is_no_longer_read_is_a_miss_and_is_replaced() -> None:
+async def test_an_unreadable_entry_is_a_miss_and_is_replaced() -> None:
     shared = FakeShared()
     world = Cached(shared, max_entries=0)
     world.script("one", text("hello"), text("hello again"))
@@ -536,7 +538,7 @@ async def test_an_entry_that_is_no_longer_read_is_a_miss_and_is_replaced() -> No
 
 
 @in_virtual_time
-async def test_a_stream_is_replayed_as_it_was() -> None:
+async def test_a_stream_is_replayed_unchanged() -> None:
     world = Cached()
     world.script("one", lines("start:/text:Hel", "lo/text:you/", 3.0, "usage:3,4/finish/end/"))
     first = await world.open()
@@ -552,7 +554,7 @@ async def test_a_stream_is_replayed_as_it_was() -> None:
 
 
 @in_virtual_time
-async def test_a_stream_whose_vendor_just_hung_up_is_replayed_too() -> None:
+async def test_a_stream_that_ended_with_its_connection_is_replayed_too() -> None:
     world = Cached()
     world.script("one", lines("text:hello/finish/"))
     first, second = await world.read(), await world.read()
@@ -561,7 +563,7 @@ async def test_a_stream_whose_vendor_just_hung_up_is_replayed_too() -> None:
 
 
 @in_virtual_time
-async def test_a_long_stream_comes_in_pieces() -> None:
+async def test_a_long_stream_is_replayed_in_pieces() -> None:
     world = Cached()
     long = "/".join(f"text:{number:0100}" for number in range(1000)) + "/finish/end/"
     world.script("one", lines(long))
@@ -594,7 +596,7 @@ async def test_a_thousand_equal_streams_are_one_call() -> None:
     ids=["text", "call", "call, asked for", "refusal", "too large"],
 )
 @in_virtual_time
-async def test_only_a_good_stream_is_kept(
+async def test_only_a_complete_stream_is_stored(
     chunks: tuple[str, ...], keeps_tool_calls: bool, is_kept: bool
 ) -> None:
     world = Cached()
@@ -605,7 +607,7 @@ async def test_only_a_good_stream_is_kept(
 
 
 @in_virtual_time
-async def test_a_stream_that_breaks_or_is_left_is_not_kept_and_another_takes_over() -> None:
+async def test_a_broken_or_abandoned_stream_is_not_stored_and_another_request_takes_over() -> None:
     shared = FakeShared()
     world = Cached(shared)
     world.script("one", lines("text:a/", 1.0, "text:b/"), lines("text:a/", 1.0, "finish/end/"))
@@ -628,7 +630,7 @@ async def test_a_stream_that_breaks_or_is_left_is_not_kept_and_another_takes_ove
 
 
 @in_virtual_time
-async def test_a_stream_that_does_not_open_leaves_nobody_waiting() -> None:
+async def test_a_stream_that_fails_to_open_leaves_no_request_waiting() -> None:
     world = Cached(FakeShared())
     world.script("one", Reply(delay=1, fails=MalformedAnswer("x")))
     world.script("one", lines("text:a/finish/end/"))
@@ -638,7 +640,7 @@ async def test_a_stream_that_does_not_open_leaves_nobody_waiting() -> None:
 
 
 @in_virtual_time
-async def test_a_stream_that_is_no_longer_read_is_a_miss() -> None:
+async def test_an_unreadable_stream_is_a_miss() -> None:
     world = Cached()
     world.script("one", *(lines("text:a/finish/end/") for _ in range(2)))
     await world.read()
@@ -650,7 +652,7 @@ async def test_a_stream_that_is_no_longer_read_is_a_miss() -> None:
 
 @pytest.mark.parametrize("shared", [None, FakeShared()])
 @in_virtual_time
-async def test_a_shelf_closes_what_processes_share(shared: FakeShared | None) -> None:
+async def test_closing_the_cache_closes_the_shared_cache(shared: FakeShared | None) -> None:
     closed = []
 
     async def close() -> None:
@@ -663,7 +665,7 @@ async def test_a_shelf_closes_what_processes_share(shared: FakeShared | None) ->
 
 
 @in_virtual_time
-async def test_an_answer_of_two_targets_is_not_kept() -> None:
+async def test_an_answer_of_two_targets_is_not_stored() -> None:
     world = Cached()
     plan = plan_for(
         [with_prefill(target(name)) for name in ("one", "two")],

@@ -1,4 +1,4 @@
-"""Idempotency keys: how they look, whose they are, and what a request under one gets."""
+"""Idempotency keys: syntax, scope and replay."""
 
 import asyncio
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ def said(answer: CachedResult[Completion]) -> tuple[str, bool, str]:
         ('"a, b"', "a, b"),
     ],
 )
-def test_a_key_may_be_a_string_of_structured_fields_or_bare(header: str, key: str) -> None:
+def test_a_key_may_be_a_structured_field_string_or_bare(header: str, key: str) -> None:
     assert unquoted(header) == key
 
 
@@ -99,20 +99,20 @@ def test_a_key_is_printable_ascii(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "ключ", "a\tb", "a\n", "\x7f"])
-def test_any_other_key_is_refused_in_words_that_do_not_quote_it(key: str) -> None:
+def test_any_other_key_is_rejected_without_quoting_it(key: str) -> None:
     with pytest.raises(InvalidRequest, match="1 to 255 characters") as caught:
         idempotency(key, "s", ["body"])
     assert caught.value.field == "idempotency-key"
 
 
 @pytest.mark.parametrize("header", ["a,b", "a, b", '"a","b"', '"a", b', ","])
-def test_several_keys_are_refused(header: str) -> None:
+def test_several_keys_are_rejected(header: str) -> None:
     with pytest.raises(InvalidRequest, match="one Idempotency-Key") as caught:
         unquoted(header)
     assert caught.value.field == "idempotency-key"
 
 
-def test_the_key_is_in_no_representation() -> None:
+def test_the_key_is_not_in_representations() -> None:
     assert "hunter2" not in repr(idempotency("hunter2", "s", ["body"]))
     assert rule().key not in repr(rule())
 
@@ -123,7 +123,7 @@ def test_without_a_key_or_a_lifetime_there_is_no_rule(asked: Idempotency | None)
     assert (idempotency_rule(asked, "acme", 60, b"secret") is None) is (asked is None)
 
 
-def test_tenants_endpoints_and_secrets_are_apart() -> None:
+def test_keys_are_separated_by_tenant_endpoint_and_secret() -> None:
     one = idempotency("k", "POST /one", ["body"])
     rules = [
         idempotency_rule(one, "acme", 60, b"secret"),
@@ -141,7 +141,7 @@ def test_tenants_endpoints_and_secrets_are_apart() -> None:
 
 
 @in_virtual_time
-async def test_the_same_request_again_gets_the_same_answer_and_costs_nothing() -> None:
+async def test_a_repeated_request_gets_the_same_answer_without_cost() -> None:
     world = Cached()
     world.script("one", text("hello|3,4"), text("another"))
     first = await ask(world)
@@ -158,7 +158,7 @@ async def test_the_same_request_again_gets_the_same_answer_and_costs_nothing() -
 
 
 @in_virtual_time
-async def test_another_request_under_the_same_key_is_refused() -> None:
+async def test_a_different_request_with_the_same_key_is_rejected() -> None:
     shared = FakeShared()
     world = Cached(shared)
     world.script("one", text("hello"), text("of another tenant"))
@@ -173,7 +173,7 @@ async def test_another_request_under_the_same_key_is_refused() -> None:
 
 
 @in_virtual_time
-async def test_those_who_wait_behind_one_that_is_refused_are_served() -> None:
+async def test_requests_waiting_behind_a_rejected_one_are_served() -> None:
     shared = FakeShared()
     first = Cached(shared)
     first.script("one", text("hello"))
@@ -186,7 +186,7 @@ async def test_those_who_wait_behind_one_that_is_refused_are_served() -> None:
 
 @pytest.mark.parametrize("body", ["cut:length", "no:content_filter", "call:tool_calls"])
 @in_virtual_time
-async def test_every_whole_answer_is_kept_however_it_ended(body: str) -> None:
+async def test_every_whole_answer_is_stored_whatever_its_finish_reason(body: str) -> None:
     world = Cached()
     world.script("one", text(body))
     first = await ask(world)
@@ -194,7 +194,7 @@ async def test_every_whole_answer_is_kept_however_it_ended(body: str) -> None:
 
 
 @in_virtual_time
-async def test_a_failure_frees_the_key() -> None:
+async def test_a_failure_releases_the_key() -> None:
     world = Cached(FakeShared())
     world.script("one", failing(MalformedAnswer("x")))
     world.script("one", text("hello"))
@@ -204,7 +204,7 @@ async def test_a_failure_frees_the_key() -> None:
 
 
 @in_virtual_time
-async def test_fifty_at_once_are_one_call_in_every_process() -> None:
+async def test_fifty_concurrent_requests_in_several_processes_are_one_call() -> None:
     shared = FakeShared()
     worlds = [Cached(shared) for _ in range(5)]
     for world in worlds:
@@ -216,7 +216,7 @@ async def test_fifty_at_once_are_one_call_in_every_process() -> None:
 
 
 @in_virtual_time
-async def test_when_the_first_fails_or_leaves_the_next_one_takes_over_as_often_as_it_must() -> None:
+async def test_whenever_the_leading_request_fails_or_disconnects_the_next_one_takes_over() -> None:
     world = Cached(FakeShared())
     for _ in range(5):
         world.script("one", Reply(delay=1, fails=MalformedAnswer("x")))
@@ -229,7 +229,9 @@ async def test_when_the_first_fails_or_leaves_the_next_one_takes_over_as_often_a
 
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 @in_virtual_time
-async def test_who_waits_has_his_own_deadline_and_never_goes_alone(is_elsewhere: bool) -> None:
+async def test_a_waiter_has_its_own_deadline_and_never_calls_upstream_itself(
+    is_elsewhere: bool,
+) -> None:
     shared = FakeShared()
     first = Cached(shared)
     first.script("one", text("hello", delay=50))
@@ -250,7 +252,7 @@ async def test_who_waits_has_his_own_deadline_and_never_goes_alone(is_elsewhere:
 
 
 @in_virtual_time
-async def test_a_store_that_is_away_is_done_without_and_the_process_still_knows() -> None:
+async def test_an_unavailable_store_is_ignored_and_the_process_memory_is_used() -> None:
     shared = FakeShared()
     shared.is_away = True
     world, other = Cached(shared), Cached(shared)
@@ -262,7 +264,7 @@ async def test_a_store_that_is_away_is_done_without_and_the_process_still_knows(
 
 
 @in_virtual_time
-async def test_an_answer_lasts_its_time_and_no_longer() -> None:
+async def test_an_answer_expires_after_its_lifetime() -> None:
     world = Cached()
     world.script("one", text("hello"), text("anew"))
     await ask(world)
@@ -285,7 +287,7 @@ async def test_an_answer_outlives_the_target_that_gave_it() -> None:
 
 
 @in_virtual_time
-async def test_an_answer_that_is_too_large_is_not_kept_and_who_waited_asks_himself() -> None:
+async def test_a_too_large_answer_is_not_stored_and_waiters_call_upstream_themselves() -> None:
     world = Cached()
     world.executor._timeouts = structs.replace(world.executor._timeouts, max_answer_bytes=10**8)
     world.script("one", text("x" * (MAX_ENTRY_BYTES + 1), delay=1), text("mine"))
@@ -294,7 +296,7 @@ async def test_an_answer_that_is_too_large_is_not_kept_and_who_waited_asks_himse
 
 
 @in_virtual_time
-async def test_an_answer_that_is_no_longer_read_is_asked_for_anew() -> None:
+async def test_an_unreadable_answer_is_requested_again() -> None:
     world = Cached()
     world.script("one", text("hello"), text("x"), text("x"))
     await ask(world)
@@ -302,14 +304,14 @@ async def test_an_answer_that_is_no_longer_read_is_asked_for_anew() -> None:
         await ask(world, old=True)
 
 
-def test_a_kept_stream_that_is_no_longer_read_to_its_end_is_refused_at_once() -> None:
+def test_a_stored_stream_that_cannot_be_read_to_its_end_is_refused_at_once() -> None:
     answer = CachedAnswer("a", "m", b"text:Hi\nerror\n")
     with pytest.raises(ServerFailed):
         ReplayedStream(answer, LineParser())
 
 
 @in_virtual_time
-async def test_the_response_cache_stands_behind_the_key() -> None:
+async def test_the_response_cache_is_used_behind_the_idempotency_key() -> None:
     world = Cached()
     world.script("one", text("hello"))
     both: Sequence[Rule] = (rule(), CacheRule(60))
@@ -342,7 +344,7 @@ async def test_a_stream_is_replayed_as_a_stream() -> None:
 
 
 @in_virtual_time
-async def test_a_stream_goes_to_the_key_and_to_the_response_cache() -> None:
+async def test_a_stream_is_stored_under_the_key_and_in_the_response_cache() -> None:
     world = Cached()
     world.script("one", lines("text:a/finish/end/"))
     first = await open_stream(world, rule(), CacheRule(60))
@@ -354,7 +356,7 @@ async def test_a_stream_goes_to_the_key_and_to_the_response_cache() -> None:
 
 
 @in_virtual_time
-async def test_a_stream_that_was_cut_or_left_frees_the_key() -> None:
+async def test_a_broken_or_abandoned_stream_releases_the_key() -> None:
     shared = FakeShared()
     world = Cached(shared)
     world.script("one", lines("text:a/", 1.0), lines("text:b/", 1.0, "finish/end/"))
@@ -374,7 +376,7 @@ async def test_a_stream_that_was_cut_or_left_frees_the_key() -> None:
     assert not shared.leases
 
 
-def test_the_key_of_a_tenant_is_known_as_theirs() -> None:
+def test_a_stored_key_names_its_tenant() -> None:
     def owner(tenant: str, key: str) -> str:
         rule = idempotency_rule(idempotency(key, "POST /x", [b"body"]), tenant, 60, b"secret")
         assert rule is not None

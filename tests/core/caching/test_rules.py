@@ -1,4 +1,4 @@
-"""What may be cached, under which key, and how much of it at most."""
+"""Cache rules, cache keys, the JSON of cached answers, and the bounded LRU."""
 
 import tracemalloc
 from collections import OrderedDict
@@ -51,7 +51,7 @@ def route(cache_ttl: int | None) -> RouteSpec:
         (replace(ASKED, extra={"plugins": []}), False),
     ],
 )
-def test_only_a_deterministic_request_is_cached_unless_the_caller_says(
+def test_only_deterministic_requests_are_cached_unless_the_caller_decides(
     request_: LLMRequest, is_cached: bool
 ) -> None:
     assert (cache_rule(request_, None, 60) is not None) is is_cached
@@ -74,14 +74,14 @@ def test_only_a_deterministic_request_is_cached_unless_the_caller_says(
         (10 * MAX_TTL, None, None, MAX_TTL),
     ],
 )
-def test_the_request_chooses_the_lifetime_unless_the_operator_says_never(
+def test_the_request_sets_the_lifetime_unless_the_operator_disables_the_cache(
     settings: int, of_route: int | None, of_request: int | None, ttl: int | None
 ) -> None:
     rule = cache_rule(replace(ASKED, cache_ttl=of_request), route(of_route), settings)
     assert (rule.ttl if rule else None) == ttl
 
 
-def test_a_refreshing_request_fills_and_does_not_read() -> None:
+def test_a_refreshing_request_fills_the_cache_without_reading() -> None:
     assert cache_rule(ASKED, None, 60) == CacheRule(60, reads=True)
     assert cache_rule(replace(ASKED, cache_refresh=True), None, 60) == CacheRule(60, reads=False)
 
@@ -106,7 +106,7 @@ TEXT, CALL = TextPart("Hello"), ToolCallPart("c1", "look", "{}")
         ((), FinishReason.STOP, False, False),
     ],
 )
-def test_only_an_answer_that_ended_by_itself_is_kept(
+def test_only_answers_with_a_normal_finish_are_stored(
     parts: tuple[Part, ...], reason: FinishReason | None, by_default: bool, if_asked: bool
 ) -> None:
     answer = Completion("a1", "m", (Choice(parts, reason),), None)
@@ -116,12 +116,12 @@ def test_only_an_answer_that_ended_by_itself_is_kept(
     assert not is_cacheable_completion(one_is_cut, CacheRule(60))
 
 
-def test_an_answer_without_choices_is_not_kept() -> None:
+def test_an_answer_without_choices_is_not_stored() -> None:
     assert not is_cacheable_completion(Completion("a1", "m", (), None), CacheRule(60))
 
 
 @given(st.lists(st.text() | st.binary()), st.lists(st.text() | st.binary()))
-def test_two_requests_have_one_key_only_if_they_are_the_same(
+def test_only_equal_requests_have_equal_keys(
     one: list[str | bytes], other: list[str | bytes]
 ) -> None:
     def plain(parts: list[str | bytes]) -> list[bytes]:
@@ -133,7 +133,7 @@ def test_two_requests_have_one_key_only_if_they_are_the_same(
     assert (digest(SECRET, one) == digest(SECRET, other)) is (plain(one) == plain(other))
 
 
-def test_a_key_tells_nothing_to_who_lacks_the_secret() -> None:
+def test_a_key_cannot_be_guessed_without_the_secret() -> None:
     assert digest(SECRET, ["Hi"]) != digest(b"another", ["Hi"])
     assert len(digest(SECRET, ["Hi"])) == 64
 
@@ -141,7 +141,7 @@ def test_a_key_tells_nothing_to_who_lacks_the_secret() -> None:
 ANSWER = CachedAnswer("p", "m", '{"text":"Grüße"}'.encode(), Usage(3, 4), ("seed",))
 
 
-def test_an_entry_survives_its_way_through_json() -> None:
+def test_an_entry_survives_a_json_round_trip() -> None:
     text = answer_to_json("k", ANSWER)
     assert answer_from_json("k", text) == ANSWER
     assert answer_from_json("k", answer_to_json("k", replace(ANSWER, usage=None))).usage is None
@@ -162,12 +162,12 @@ def test_an_entry_survives_its_way_through_json() -> None:
         answer_to_json("k", ANSWER).replace('"input_tokens":3', '"input_tokens":"many"'),
     ],
 )
-def test_a_wrong_or_old_entry_is_no_answer(text: str) -> None:
+def test_a_wrong_or_old_entry_is_rejected(text: str) -> None:
     with pytest.raises(ValueError):
         answer_from_json("k", text)
 
 
-def test_bytes_that_json_cannot_say_are_not_written() -> None:
+def test_a_body_that_is_not_utf_8_is_not_written() -> None:
     with pytest.raises(ValueError):
         answer_to_json("k", replace(ANSWER, body=b"\xff"))
 
@@ -176,7 +176,7 @@ def answer(text: str = "x") -> CachedAnswer:
     return CachedAnswer("p", "m", text.encode())
 
 
-def test_an_answer_is_served_until_it_is_too_old_for_its_reader() -> None:
+def test_an_answer_is_served_until_it_is_too_old_for_the_request() -> None:
     cache = LRUCache(10, 10_000)
     cache.put("k", answer("one"), 60, now=1000)
     assert cache.get("k", 60, now=1059) == answer("one")
@@ -187,7 +187,7 @@ def test_an_answer_is_served_until_it_is_too_old_for_its_reader() -> None:
     assert (len(cache), cache.bytes, cache.evictions) == (0, 0, 0)
 
 
-def test_an_answer_that_was_old_when_it_came_is_no_younger_here() -> None:
+def test_the_age_of_a_stored_answer_counts_from_its_origin() -> None:
     cache = LRUCache(10, 10_000)
     cache.put("k", answer(), 20, now=1000, age=40)
     assert cache.get("k", 60, now=1019) is not None
@@ -198,7 +198,7 @@ def test_an_answer_that_was_old_when_it_came_is_no_younger_here() -> None:
     assert cache.get("k", 60, now=1000) is None
 
 
-def test_what_was_not_asked_for_longest_leaves_first() -> None:
+def test_the_least_recently_used_answer_is_evicted_first() -> None:
     cache = LRUCache(2, 10_000)
     for key in "ab":
         cache.put(key, answer(key), 60, now=0)
@@ -213,7 +213,7 @@ def test_what_was_not_asked_for_longest_leaves_first() -> None:
 @pytest.mark.parametrize(
     ("max_entries", "max_bytes"), [(10, 1_000_000), (1000, 10 * 1000)], ids=["number", "bytes"]
 )
-def test_an_owner_with_much_pushes_out_none_of_another_s_share(
+def test_an_owner_cannot_evict_entries_within_another_owner_s_share(
     max_entries: int, max_bytes: int
 ) -> None:
     cache = LRUCache(max_entries, max_bytes)
@@ -228,13 +228,13 @@ def test_an_owner_with_much_pushes_out_none_of_another_s_share(
 
 
 @pytest.mark.parametrize(("max_entries", "max_bytes"), [(0, 10_000), (10, 0), (10, 500)])
-def test_what_has_no_room_drives_nothing_out(max_entries: int, max_bytes: int) -> None:
+def test_an_answer_that_is_too_large_evicts_nothing(max_entries: int, max_bytes: int) -> None:
     cache = LRUCache(max_entries, max_bytes)
     cache.put("k", answer("x" * 1000), 60, now=0)
     assert (len(cache), cache.bytes, cache.evictions) == (0, 0, 0)
 
 
-def test_an_answer_that_grew_too_large_does_not_leave_the_old_one_behind() -> None:
+def test_replacing_an_answer_by_a_too_large_one_removes_it() -> None:
     cache = LRUCache(10, 2000)
     cache.put("k", answer("old"), 60, now=0)
     cache.put("k", answer("x" * 2000), 60, now=0)
@@ -242,7 +242,7 @@ def test_an_answer_that_grew_too_large_does_not_leave_the_old_one_behind() -> No
     assert cache.bytes == 0
 
 
-def test_the_bytes_it_counts_are_the_bytes_it_takes() -> None:
+def test_the_counted_bytes_match_the_memory_used() -> None:
     cache = LRUCache(5000, 100_000_000)
     tracemalloc.start()
     try:
@@ -266,7 +266,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.integers(0, 4), st.integers(0, 3000))
-def test_it_is_exactly_an_lru_within_its_bounds_whatever_is_done_to_it(
+def test_the_lru_behaves_like_a_simple_model_for_any_sequence_of_operations(
     steps: list[Any], max_entries: int, max_bytes: int
 ) -> None:
     cache = LRUCache(max_entries, max_bytes)

@@ -171,12 +171,13 @@ def test_every_vendor_has_its_own_words_for_too_long(words: str) -> None:
     ],
 )
 def test_the_vendors_reason_is_told(body: Any, reason: str) -> None:
-    assert map_error(400, body).message == f"The provider found the request wrong (400): {reason}"
+    message = map_error(400, body).message
+    assert message == f"The provider rejected the request as invalid (400): {reason}"
 
 
 @pytest.mark.parametrize("body", [said(""), {"error": {"message": 3}}, {"error": [1]}, {"a": 1}])
 def test_without_a_reason_the_sentence_stands_alone(body: Any) -> None:
-    assert map_error(400, body).message == "The provider found the request wrong (400)."
+    assert map_error(400, body).message == "The provider rejected the request as invalid (400)."
 
 
 @pytest.mark.parametrize(

@@ -321,7 +321,7 @@ def test_counts_that_cannot_be_are_no_counts_and_reach_no_caller(usage: Any) -> 
         (b"", "no JSON"),
         (b'{"choices": [', "no JSON"),
         (b"  <html><body>key=sk-1234567890</body></html>", "a web page"),
-        (b'"text"', "no JSON object"),
+        (b'"text"', "not a JSON object"),
         (answer(choices=[]), "no choices"),
         (answer(choices=None), "no choices"),
         (answer(choices=[{"index": 0}]), "no message"),
