@@ -84,10 +84,8 @@ class LRUCache:
 
     def _remove(self, key: str) -> None:
         owner = owner_of(key)
-        share = self._shares.get(owner)
-        entry = None if share is None else share.entries.pop(key, None)
-        if share is None or entry is None:
-            return
+        share = self._shares[owner]
+        entry = share.entries.pop(key)
         share.bytes -= entry.size
         self._count -= 1
         self.bytes -= entry.size
