@@ -1,4 +1,4 @@
-"""The admin pages, one file for each area."""
+"""The admin pages, one module per area."""
 
 from . import access, breakers, health, models, providers, routes, usage
 

@@ -1,4 +1,4 @@
-"""API keys: issued once, shown once, revoked at a click."""
+"""API keys in the admin: create, show once, revoke."""
 
 from typing import Any
 
@@ -30,7 +30,8 @@ class ApiKeyAdmin(ConfigurationAdmin[ApiKey]):
     actions: tuple[str, ...] = ("revoke", "delete_selected")
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
-        """A new key has a name, a tenant, a date, a deadline and rights; the rest follows."""
+        """Returns the fields that can be set for a new key: name, tenant, expiry date, deadline and
+        rights."""
         asked = ("name", "tenant", "expires_at", "deadline", "reads_metrics")
         return asked if obj is None else ("state", "begins_with", *asked, "is_active", "created_at")
 
@@ -43,11 +44,11 @@ class ApiKeyAdmin(ConfigurationAdmin[ApiKey]):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """As in Django, with the new key off every error page."""
+        """Like Django's, with the key hidden from error pages."""
         return super().changeform_view(request, object_id, form_url, extra_context)
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        """A row that is added gets its key."""
+        """Creates the key of a new row."""
         if not change:
             obj.issued = SecretStr(obj.renew())  # type: ignore[attr-defined]  # read just below
         super().save_model(request, obj, form, change)
@@ -55,8 +56,8 @@ class ApiKeyAdmin(ConfigurationAdmin[ApiKey]):
     def response_add(
         self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """The page that shows the key. It is the answer itself, and not one to be redirected to,
-        for then the key would have to wait in a session or in a cookie."""
+        """Renders the page that shows the new key. It does not redirect, because then a session or
+        a cookie would have to hold the key."""
         issued: SecretStr = obj.issued  # type: ignore[attr-defined]  # by save_model
         context = {
             **self.admin_site.each_context(request),
@@ -70,17 +71,17 @@ class ApiKeyAdmin(ConfigurationAdmin[ApiKey]):
 
     @admin.action(permissions=["switch"], description=gettext_lazy("Revoke selected API keys"))
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        """Refuses requests with these keys from now on."""
+        """Revokes the selected keys; requests with them are refused."""
         self.switch(request, queryset, False, _("Revoked."))
 
     @admin.display(description=gettext_lazy("begins with"), ordering="prefix")
     def begins_with(self, key: ApiKey) -> str:
-        """The start of the key, to tell it from others."""
+        """The prefix of the key, which identifies it."""
         return f"{key.prefix}…"
 
     @admin.display(description=gettext_lazy("status"), ordering="is_active")
     def state(self, key: ApiKey) -> str:
-        """Whether requests with it are served."""
+        """Whether requests with the key are accepted."""
         if not key.is_active:
             return status("off", _("Revoked"))
         if key.is_expired:

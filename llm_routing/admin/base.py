@@ -1,5 +1,6 @@
 """Base classes of the admin pages: acting user, history, activation, status, read-only pages."""
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
 from django.contrib import admin, messages
@@ -30,7 +31,7 @@ _SIGNS = {"good": "✓", "warning": "!", "bad": "✕", "off": "–"}
 
 
 def status(level: str, text: object) -> str:
-    """A status for people: a sign and words, so that colour is never alone in saying it. `level` is
+    """Renders a status as a symbol and text, so that colour is never its only sign. `level` is
     good, warning, bad or off."""
     return format_html(
         '<span class="llm-status llm-{}"><span aria-hidden="true">{}</span> {}</span>',
@@ -41,14 +42,14 @@ def status(level: str, text: object) -> str:
 
 
 class LLMAdmin(BoundedLookups, Generic[M], ObjectPermissions, admin.ModelAdmin):  # type: ignore[type-arg]  # not at run time
-    """The look of our pages, and permissions for single rows."""
+    """The style sheet of the app's admin pages, and permissions for single rows."""
 
     class Media:
         css: ClassVar = {"all": ["llm_routing/admin.css"]}
 
 
 class ConfigurationAdmin(LLMAdmin[C]):
-    """A page whose every change is in the history, under the name of who made it."""
+    """Base class of configuration pages; the history records every change with its user."""
 
     form = EditConflictForm
     change_form_template = "llm_routing/admin/change_form.html"
@@ -57,7 +58,7 @@ class ConfigurationAdmin(LLMAdmin[C]):
     list_per_page = 50
 
     def get_urls(self) -> list[URLPattern]:
-        """With a page for the changes of all rows, deleted ones among them."""
+        """Adds a page with the changes of all rows, including deleted ones."""
         name = f"{self.opts.app_label}_{self.opts.model_name}_changes"
         view = self.admin_site.admin_view(self.changes_view)
         return [path("changes/", view, name=name), *super().get_urls()]
@@ -65,7 +66,7 @@ class ConfigurationAdmin(LLMAdmin[C]):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """As in Django; actions are the user's."""
+        """Like Django's; actions are recorded under the user."""
         with changes_made_by(request):
             return super().changelist_view(request, extra_context)
 
@@ -76,14 +77,14 @@ class ConfigurationAdmin(LLMAdmin[C]):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """As in Django; the change is the user's."""
+        """Like Django's; the change is recorded under the user."""
         with changes_made_by(request):
             return super().changeform_view(request, object_id, form_url, extra_context)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """As in Django; the deletion is the user's."""
+        """Like Django's; the deletion is recorded under the user."""
         with changes_made_by(request):
             return super().delete_view(request, object_id, extra_context)
 
@@ -110,7 +111,7 @@ class ConfigurationAdmin(LLMAdmin[C]):
     def get_form(
         self, request: HttpRequest, obj: C | None = None, change: bool = False, **kwargs: Any
     ) -> type[EditConflictForm]:
-        """As in Django; the form notices changes that others make meanwhile."""
+        """Like Django's; the form detects concurrent changes."""
         form = super().get_form(request, obj, change, **kwargs)
         assert issubclass(form, EditConflictForm), "it is made from `self.form`"
         form.timelines_of = self._timelines
@@ -120,7 +121,7 @@ class ConfigurationAdmin(LLMAdmin[C]):
         return [Timeline(self.model, id=row.pk), *self.timelines_of(row)]
 
     def timelines_of(self, row: C | None = None) -> list[Timeline]:
-        """The histories of other tables that belong to `row`, or to any row."""
+        """Returns the histories of related tables for `row`, or for all rows."""
         return []
 
     def _render_history(
@@ -146,7 +147,7 @@ class ConfigurationAdmin(LLMAdmin[C]):
         description=gettext_lazy("Switch on selected %(verbose_name_plural)s"),
     )
     def activate(self, request: HttpRequest, queryset: QuerySet[C]) -> None:
-        """Switches rows on."""
+        """Activates rows."""
         self.switch(request, queryset, True, _("Switched on."))
 
     @admin.action(
@@ -154,7 +155,7 @@ class ConfigurationAdmin(LLMAdmin[C]):
         description=gettext_lazy("Switch off selected %(verbose_name_plural)s"),
     )
     def deactivate(self, request: HttpRequest, queryset: QuerySet[C]) -> None:
-        """Switches rows off."""
+        """Deactivates rows."""
         self.switch(request, queryset, False, _("Switched off."))
 
     @admin.action(
@@ -164,7 +165,7 @@ class ConfigurationAdmin(LLMAdmin[C]):
     def delete_selected(
         self, request: HttpRequest, queryset: QuerySet[C]
     ) -> TemplateResponse | None:
-        """As in Django, for the rows that the user may delete."""
+        """Like Django's, for the rows that the user may delete."""
         rows = self.permitted(request, queryset, permission_of(self.model, "delete"))
         return delete_selected(self, request, rows)
 
@@ -179,8 +180,8 @@ class ConfigurationAdmin(LLMAdmin[C]):
     def switch(
         self, request: HttpRequest, queryset: QuerySet[C], is_active: bool, message: str
     ) -> None:
-        """Sets `is_active` where it differs, with a row of history and one of the log for each.
-        Rows that the user may not change are left out."""
+        """Sets `is_active` where it differs, and adds an entry per row to the history and to the
+        admin log. Rows that the user may not change are skipped."""
         queryset = self.permitted(request, queryset, permission_of(self.model, "change"))
         keys = [row.pk for row in queryset]
         rows = list(self.model.objects.filter(pk__in=keys, is_active=not is_active))
@@ -194,19 +195,19 @@ class ConfigurationAdmin(LLMAdmin[C]):
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not at run time
-    """Pages over a table of any size: no more than `most` rows are ever counted or skipped."""
+    """Pages over a table of any size: counts and skips at most `most` rows."""
 
     most = 10_000
 
     @cached_property
     def count(self) -> int:
-        """The number of rows, or `most` where there are more."""
+        """The number of rows, at most `most`."""
         rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]  # the admin's
         return rows.order_by()[: self.most].count()
 
 
 class ReadOnlyAdmin(LLMAdmin[M]):
-    """Rows that the gateway writes and nobody edits, in a table that may be huge."""
+    """A read-only page of rows that the gateway writes, in a table that may be huge."""
 
     change_list_template = "llm_routing/admin/read_only_list.html"
     actions: tuple[str, ...] | None = None
@@ -217,31 +218,31 @@ class ReadOnlyAdmin(LLMAdmin[M]):
     list_max_show_all = 0
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds."""
+        """Returns False."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
-        """Nobody changes."""
+        """Returns False."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
-        """Nobody deletes."""
+        """Returns False."""
         return False
 
 
-class NamesFilter(admin.SimpleListFilter):
-    """Filters by a name, offering those of a small table: a huge one is never read for them."""
+class NamesFilter(ABC, admin.SimpleListFilter):
+    """Filters by a name. The choices come from a small table, never from the filtered one."""
 
     @staticmethod
+    @abstractmethod
     def names() -> list[str]:
-        """The names on offer."""
-        raise NotImplementedError
+        """Returns the names to choose from."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """The names of the small table."""
+        """Returns the choices."""
         return [(name, name) for name in self.names()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[M]) -> QuerySet[M]:
-        """The rows with the chosen name."""
+        """Returns the rows with the chosen name."""
         value = self.value()
         return queryset if value is None else queryset.filter(**{str(self.parameter_name): value})

@@ -1,4 +1,4 @@
-"""Open circuit breakers of all processes: to be read, and to be reset by who may."""
+"""Open circuit breakers of all processes; users with the permission may reset them."""
 
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -19,8 +19,8 @@ RESET = "llm_routing.reset_breaker"
 
 @admin.register(BreakerReport)
 class BreakerReportAdmin(ReadOnlyAdmin[BreakerReport]):
-    """The page of breakers that are not closed, those of credentials among them, as each process
-    has them; a reset reaches all."""
+    """Lists the breakers of targets and credentials that are not closed, as each process reports
+    them. A reset applies to all processes."""
 
     list_display = (
         "target",
@@ -35,7 +35,7 @@ class BreakerReportAdmin(ReadOnlyAdmin[BreakerReport]):
     actions = ("reset",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BreakerReport]:
-        """The breakers of processes that live."""
+        """Returns the breakers of running processes."""
         rows: QuerySet[BreakerReport] = super().get_queryset(request)
         return rows & open_breakers()
 
@@ -68,7 +68,7 @@ class BreakerReportAdmin(ReadOnlyAdmin[BreakerReport]):
 
     @admin.display(description=gettext_lazy("state"), ordering="state")
     def shown_state(self, report: BreakerReport) -> str:
-        """Open, or half open."""
+        """Open or half open."""
         if report.state == BreakerState.OPEN.value:
             return status("bad", _("Open"))
         return status("warning", _("Half open"))

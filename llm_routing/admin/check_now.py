@@ -1,4 +1,4 @@
-"""“Check health now”: a sweep of the selected providers, in the admin's own request."""
+"""The action “Check health now”: sweeps the selected providers within the admin request."""
 
 from collections.abc import Iterable, Iterator
 
@@ -12,14 +12,14 @@ from llm_routing.health.sweep import LeaseLost, NothingToCheck, Selection, Sweep
 from llm_routing.models import Provider
 
 MAX_WAIT = 5.0
-"""Seconds to wait for a sweep under way."""
+"""Maximum seconds to wait for a sweep that is already running."""
 
 MAX_MESSAGES = 10
 
 
 def check_now(request: HttpRequest, providers: Iterable[Provider]) -> Iterator[tuple[int, str]]:
-    """Checks the active ones among `providers` and their models; messages with their levels. What
-    came of each is in the admin's log."""
+    """Checks the active providers among `providers` and their models. Returns messages with their
+    levels, and logs the results in the admin log."""
     rows = {row.name: row for row in providers if row.is_active}
     if not rows:
         yield messages.WARNING, _("Only active providers are checked.")
@@ -29,7 +29,7 @@ def check_now(request: HttpRequest, providers: Iterable[Provider]) -> Iterator[t
     except (NothingToCheck, LeaseLost):
         report = None
     if report is None:
-        yield messages.WARNING, _("It could not be checked just now. Try again in a moment.")
+        yield messages.WARNING, _("The check could not run just now. Try again in a moment.")
         return
     user = request.user.pk
     for result in report.results:
@@ -51,6 +51,6 @@ def _messages(report: SweepReport) -> Iterator[tuple[int, str]]:
         parts = {"name": name, "code": result.error_code, "reason": result.message}
         yield messages.ERROR, text % parts
     total = len(report.results)
-    text = _("%(good)d of %(total)d checks were good.")
+    text = _("%(good)d of %(total)d checks succeeded.")
     level = messages.SUCCESS if report.is_healthy else messages.WARNING
     yield level, text % {"good": total - len(bad), "total": total}

@@ -1,4 +1,4 @@
-"""Concurrent edits in the admin: refuses to save over a change made since the form was opened."""
+"""Concurrent edits in the admin: rejects a save if the row changed after the form was opened."""
 
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -17,16 +17,16 @@ class _Mark(forms.CharField):
     widget = forms.HiddenInput
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Never: the mark is not a field of the row."""
+        """Returns False: the mark is not a field of the row."""
         return False
 
 
 class EditConflictForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run time
-    """A form that knows the newest change of its row when it was opened, and is invalid if there is
-    a newer one. Saved again, it overwrites knowingly.
+    """A form that remembers the newest change of its row and is invalid if a newer one exists. A
+    second save overwrites that change.
 
     `timelines_of` returns the histories that belong to a row. The row is locked until the end of
-    the transaction, so that two saves at once see each other.
+    the transaction, so two concurrent saves detect each other.
     """
 
     timelines_of: ClassVar[Callable[[Model], Sequence[Timeline]]]
@@ -38,7 +38,7 @@ class EditConflictForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run
             self.initial["seen"] = self._mark()
 
     def clean(self) -> dict[str, Any] | None:
-        """Adds an error if the row was saved after the form was opened."""
+        """Adds an error if the row was changed after the form was opened."""
         cleaned = super().clean() or self.cleaned_data
         seen = cleaned.get("seen")
         if self.instance.pk and seen:
@@ -53,7 +53,7 @@ class EditConflictForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run
         return cleaned
 
     def _mark(self) -> str:
-        """The newest change of each history, as text."""
+        """Returns the newest change of each history, as text."""
         timelines = type(self).timelines_of(self.instance)
         return "-".join(str(timeline.newest_id) for timeline in timelines)
 

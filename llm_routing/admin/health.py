@@ -1,4 +1,4 @@
-"""Health checks: to be read."""
+"""Health checks, read-only."""
 
 from django.contrib import admin
 from django.utils.translation import gettext as _
@@ -21,12 +21,12 @@ class HealthCheckAdmin(ReadOnlyAdmin[HealthCheck]):
 
     @admin.display(description=gettext_lazy("result"))
     def result(self, check: HealthCheck) -> str:
-        """Healthy, or what was wrong."""
+        """Healthy, or the error."""
         if check.is_healthy:
             return status("good", _("Healthy"))
         return status("bad", check.error_code or _("Failed"))
 
     @admin.display(description=gettext_lazy("latency"))
     def latency(self, check: HealthCheck) -> str:
-        """In milliseconds."""
+        """The latency in milliseconds."""
         return "—" if check.latency_ms is None else f"{check.latency_ms:.0f} ms"

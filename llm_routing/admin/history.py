@@ -1,4 +1,4 @@
-"""The history of the configuration as people read it: when, who, what, from what to what."""
+"""The history of the configuration for display: time, user, row, and old and new values."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -39,9 +39,9 @@ class Entry:
 
 
 class Timeline:
-    """The history of one table, of all rows or of those that `lookups` select.
+    """The history of one table, for all rows or for those that `lookups` select.
 
-    Reads a fixed number of queries, whatever the number of rows.
+    Needs a fixed number of queries, whatever the number of rows.
     """
 
     most = 200
@@ -53,19 +53,20 @@ class Timeline:
 
     @classmethod
     def merge(cls, timelines: Iterable[Self]) -> tuple[list[Entry], bool]:
-        """The newest entries of several tables, newest first, and whether there are more."""
+        """Returns the newest entries of several tables, newest first, and whether there are
+        more."""
         entries = [entry for timeline in timelines for entry in timeline.entries()]
         entries.sort(key=lambda entry: entry.at, reverse=True)
         return entries[: cls.most], len(entries) > cls.most
 
     @property
     def newest_id(self) -> int:
-        """Identifies the newest entry; 0 if there is none."""
+        """Returns the ID of the newest entry; 0 if there is none."""
         keys = self._rows.order_by("-history_id").values_list("history_id", flat=True)
         return int(keys.first() or 0)
 
     def entries(self) -> list[Entry]:
-        """The newest entries, newest first; one more than `most` where there are more."""
+        """Returns the newest entries, newest first; one more than `most` if there are more."""
         earlier = (
             self._history.objects.filter(id=OuterRef("id"), history_id__lt=OuterRef("history_id"))
             .order_by("-history_id")
@@ -108,7 +109,7 @@ class Timeline:
         )
 
     def _subject(self, row: Any, names: "Names") -> str:
-        """The row's own name as it was then."""
+        """Returns the name of the row at that time."""
         parts = []
         for name in ("route", "provider", "use_case", "tier", "model", "name", "model_id"):
             field = next((field for field in row.tracked_fields if field.name == name), None)
@@ -135,7 +136,7 @@ class Timeline:
                 keys[field.related_model] |= {getattr(row, field.attname) for row in rows}
         names: Names = {}
         for model, values in keys.items():
-            # A row's text may name the row that it belongs to.
+            # The text of a row may include the name of its parent row.
             parents = [
                 field.name
                 for field in model._meta.concrete_fields  # noqa: SLF001  # documented API

@@ -1,12 +1,12 @@
-"""The last day of a provider or a model at a glance, and its open breakers: on lists of either.
+"""The column with the last 24 hours and the open breakers of a provider or model.
 
-Two queries for a page, however many rows it has. What was checked is in `models.health`.
+Needs two queries per page, however many rows it has. The checks are in `models.health`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -33,7 +33,7 @@ BAR, GAP, HEIGHT, LEAST = 4, 1, 18, 3
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """The checks of one hour; `latency_ms` is the mean of those that were good."""
+    """The checks of one hour; `latency_ms` is the mean of the successful ones."""
 
     total: int = 0
     good: int = 0
@@ -41,7 +41,7 @@ class Hour:
 
     @property
     def level(self) -> str:
-        """As in `base.status`."""
+        """The level for `base.status`."""
         if not self.total:
             return "off"
         if not self.good:
@@ -51,20 +51,27 @@ class Hour:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """The last 24 hours of one row, the oldest first, and how its breakers stand."""
+    """The last 24 hours of one row, oldest first, and the state of its breakers."""
 
     hours: tuple[Hour, ...]
     is_open: bool
     is_half_open: bool
 
 
+class TargetAdmin(Protocol):
+    """The admin of rows that are targets."""
+
+    def target_of(self, row: Any) -> TargetKey:
+        """Returns the target of a row."""
+
+
 class Last24HoursChangeList(ChangeList):
-    """A list whose rows have a `day`."""
+    """A change list whose rows have the attribute `day`."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """As in Django, and the days of the rows on this page."""
+        """Like Django's; adds the day to the rows on this page."""
         super().get_results(request)
-        target_of = cast("Last24HoursColumn", self.model_admin).target_of
+        target_of = cast("TargetAdmin", self.model_admin).target_of
         rows = list(self.result_list)
         days = last_24_hours_of([target_of(row) for row in rows])
         for row in rows:
@@ -73,26 +80,23 @@ class Last24HoursChangeList(ChangeList):
 
 
 class Last24HoursColumn:
-    """For the admin of rows that are targets: the column `day`."""
-
-    def target_of(self, row: Any) -> TargetKey:
-        """Which target a row is."""
-        raise NotImplementedError
+    """Adds the column `day` to a `TargetAdmin`."""
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """The list with days."""
+        """Returns the change list with days."""
         return Last24HoursChangeList
 
     @admin.display(description=gettext_lazy("last day"))
     def day(self, row: Any) -> str:
-        """A bar for each hour, as high as checks were slow, and the breaker where it is open."""
+        """Renders one bar per hour, whose height is the latency of the checks, and the breaker if
+        it is not closed."""
         day: Day = row.day
         return format_html("{}{}", sparkline(day.hours), _breaker(day))
 
 
 def last_24_hours_of(keys: Sequence[TargetKey]) -> Mapping[TargetKey, Day]:
-    """The last day of each target."""
-    # The zone that the database keeps moments in: to convert them MySQL needs tables of zones.
+    """Returns the last 24 hours of each target."""
+    # Uses the database's own time zone: MySQL needs time zone tables for any conversion.
     zone = connections[HealthCheck.objects.db].timezone
     now = timezone.now()
     if zone is not None:
@@ -131,7 +135,7 @@ def last_24_hours_of(keys: Sequence[TargetKey]) -> Mapping[TargetKey, Day]:
 
 
 def sparkline(hours: Sequence[Hour]) -> str:
-    """The hours as an inline drawing with its meaning in words."""
+    """Renders the hours as an inline SVG with a text description."""
     if not any(hour.total for hour in hours):
         return "—"
     slowest = max((hour.latency_ms or 0.0 for hour in hours), default=0.0) or 1.0
@@ -152,8 +156,8 @@ def sparkline(hours: Sequence[Hour]) -> str:
             "width": len(bars) * (BAR + GAP) - GAP,
             "height": HEIGHT,
             "title": ngettext(
-                "%(good)d of %(total)d check was good in the last day.",
-                "%(good)d of %(total)d checks were good in the last day.",
+                "%(good)d of %(total)d check succeeded in the last day.",
+                "%(good)d of %(total)d checks succeeded in the last day.",
                 total,
             )
             % {"good": good, "total": total},

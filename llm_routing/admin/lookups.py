@@ -1,4 +1,4 @@
-"""Limits what a list's URL may ask for: the offered filters, and a search of bounded length."""
+"""Limits list URLs: only the offered filters, and a search of bounded length."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +23,13 @@ _COMPARISONS = frozenset(
 
 
 class BoundedLookups(Base):
-    """Mixin for admins: refuses lookups that no link on the page uses."""
+    """A mixin for admins: rejects lookups that no link on the page uses."""
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Whether a list may be filtered so: by a field of `list_filter`, compared as a whole.
+        """Allows a lookup only for exact values of a field in `list_filter`.
 
-        Django allows every field of the table and of its neighbours, and every comparison, by which
-        somebody who may only look could read a hidden column bit by bit
-        (`?encrypted_key__regex=^a`).
+        Django allows every field of the table and of related ones, with every comparison. So a user
+        with view permission could read a hidden column bit by bit (`?encrypted_key__regex=^a`).
         """
         for item in self.list_filter:
             named = item[0] if isinstance(item, tuple | list) else item
@@ -40,7 +39,8 @@ class BoundedLookups(Base):
         return False
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
-        """As in Django. A NUL in a filter is a wrong parameter: PostgreSQL refuses it."""
+        """Like Django's. Treats a NUL in a filter as an invalid parameter, because PostgreSQL
+        rejects it."""
         filters = (pair for pair in request.GET.lists() if pair[0] != SEARCH_VAR)
         if any(NUL in value for _name, values in filters for value in values):
             raise IncorrectLookupParameters("NUL")
@@ -49,6 +49,6 @@ class BoundedLookups(Base):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """As in Django, for the first words: each one is a condition of the query."""
+        """Like Django's, for the first words only: each one adds a condition to the query."""
         words = search_term.replace(NUL, "")[:MAX_SEARCH_CHARACTERS].split()[:MAX_SEARCH_WORDS]
         return super().get_search_results(request, queryset, " ".join(words))

@@ -1,4 +1,4 @@
-"""Models: what they can do and cost, and whether they can be reached."""
+"""Models in the admin: capabilities, prices and availability."""
 
 from typing import Any, ClassVar
 
@@ -29,19 +29,20 @@ _CHECK_BOXES = {"capabilities": CAPABILITY_LABELS, "quirks": QUIRK_LABELS}
 
 
 class CapabilityFilter(admin.SimpleListFilter):
-    """Models that can do one thing."""
+    """Filters models by a capability."""
 
     title = gettext_lazy("capability")
     parameter_name = "capability"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Every capability."""
+        """Returns every capability."""
         return [(value, str(label)) for value, label in CAPABILITY_LABELS.items()]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[ModelConfig]
     ) -> QuerySet[ModelConfig]:
-        """Models with the chosen one. SQLite has no operator for it, so the JSON is searched."""
+        """Returns the models with the chosen capability. Searches the JSON text, because SQLite has
+        no containment operator."""
         if self.value() not in CAPABILITY_LABELS:
             return queryset
         text = Cast("capabilities", TextField())
@@ -51,19 +52,19 @@ class CapabilityFilter(admin.SimpleListFilter):
 
 
 class PricedFilter(admin.SimpleListFilter):
-    """Models whose costs are known, or are not."""
+    """Filters models by whether their price is known."""
 
     title = gettext_lazy("price")
     parameter_name = "priced"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Known or not."""
+        """Known or unknown."""
         return [("yes", _("Known")), ("no", _("Missing"))]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[ModelConfig]
     ) -> QuerySet[ModelConfig]:
-        """The models asked for."""
+        """Returns the models with or without a price."""
         match self.value():
             case "yes":
                 return queryset.filter(_PRICED)
@@ -119,7 +120,7 @@ class ModelConfigAdmin(Last24HoursColumn, ConfigurationAdmin[ModelConfig]):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelConfig]:
-        """With the provider, which is part of a model's name, and the number of its routes."""
+        """Adds the provider, which is part of a model's name, and the number of its routes."""
         rows: QuerySet[ModelConfig] = super().get_queryset(request)
         return (
             rows.select_related("provider")
@@ -135,13 +136,13 @@ class ModelConfigAdmin(Last24HoursColumn, ConfigurationAdmin[ModelConfig]):
         )
 
     def target_of(self, row: ModelConfig) -> TargetKey:
-        """The model at its provider."""
+        """Returns the target that the model is."""
         return row.provider.name, row.model_id
 
     def formfield_for_dbfield(
         self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any
     ) -> forms.Field | None:
-        """Check boxes for capabilities and quirks."""
+        """Renders capabilities and quirks as check boxes."""
         if db_field.name in _CHECK_BOXES:
             return forms.TypedMultipleChoiceField(
                 label=capfirst(db_field.verbose_name),
@@ -156,19 +157,19 @@ class ModelConfigAdmin(Last24HoursColumn, ConfigurationAdmin[ModelConfig]):
 
     @admin.display(description=gettext_lazy("model"), ordering="model_id")
     def names(self, model: ModelConfig) -> str:
-        """The ID, and the alias below it."""
+        """The ID, with the alias below it."""
         if model.alias is None:
             return model.model_id
         return format_html('{}<br><span class="llm-alias">{}</span>', model.model_id, model.alias)
 
     @admin.display(description=gettext_lazy("status"), ordering="is_active")
     def state(self, model: ModelConfig) -> str:
-        """Whether requests can go to it, and if not, why."""
+        """Whether requests can be sent to the model, and if not, why."""
         return model_state(model, is_out=is_out(model))
 
     @admin.display(description=gettext_lazy("context"), ordering="context_window")
     def context(self, model: ModelConfig) -> str:
-        """The context window, short."""
+        """The context window, abbreviated."""
         size = model.context_window
         if size is None:
             return "—"
@@ -187,7 +188,7 @@ class ModelConfigAdmin(Last24HoursColumn, ConfigurationAdmin[ModelConfig]):
 
     @admin.display(description=gettext_lazy("USD per million"), ordering="input_price")
     def price(self, model: ModelConfig) -> str:
-        """Both prices, or that one is missing."""
+        """Both prices, or a note that one is missing."""
         if not model.is_priced:
             return status("warning", _("No price"))
         prices = (model.input_price, model.output_price)
@@ -201,8 +202,8 @@ class ModelConfigAdmin(Last24HoursColumn, ConfigurationAdmin[ModelConfig]):
 
 
 def model_state(model: ModelConfig, *, is_out: bool) -> str:
-    """A model's status at a glance; the provider must have been read along. `is_out`: its circuit
-    breaker is open, or its provider's credential is out of use."""
+    """Renders a model's status; the provider must be prefetched. `is_out`: the model's circuit
+    breaker is open, or its provider's credential is disabled."""
     if model.vanished_at is not None:
         return status("bad" if model.is_active else "off", _("Vanished at the provider"))
     if not model.is_active:
@@ -212,5 +213,5 @@ def model_state(model: ModelConfig, *, is_out: bool) -> str:
     if is_out:
         return status("bad", _("Circuit open"))
     if is_sandbox(model.provider):
-        return status("off", _("Only where nothing real is active"))
+        return status("off", _("Used only if no real target is active"))
     return status("good", _("In use"))

@@ -1,4 +1,4 @@
-"""Providers: where they are, whether they are usable, and their keys, which only go in."""
+"""Providers in the admin: address, status, and write-only keys."""
 
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -58,7 +58,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
             {
                 "fields": ("api_key_env", "api_key", "clear_api_key", "key_changed_at"),
                 "description": gettext_lazy(
-                    "A key in the environment comes first, then the stored one."
+                    "A key in the environment takes precedence over the stored one."
                 ),
             },
         ),
@@ -84,13 +84,13 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """As in Django, with the key off every error page."""
+        """Like Django's, with the key hidden from error pages."""
         return super().changeform_view(request, object_id, form_url, extra_context)
 
     def get_form(
         self, request: HttpRequest, obj: Provider | None = None, change: bool = False, **kwargs: Any
     ) -> type[ProviderForm]:
-        """As in Django; the form knows whether the user may send environment keys anywhere."""
+        """Like Django's; the form gets the user's permission to send environment keys anywhere."""
         form = super().get_form(request, obj, change, **kwargs)
         assert issubclass(form, ProviderForm), "it is made from `self.form`"
         name = f"{self.opts.app_label}.send_environment_keys"
@@ -98,7 +98,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
         return form
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
-        """With the number of models in use, and why a credential is out of use."""
+        """Adds the number of active models, and the reason why a credential is disabled."""
         active = Count("models", filter=Q(models__is_active=True))
         out = open_breakers().filter(provider=OuterRef("name"), model="")
         rows: QuerySet[Provider] = super().get_queryset(request)
@@ -107,7 +107,8 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
         )
 
     def get_fieldsets(self, request: HttpRequest, obj: Provider | None = None) -> Any:
-        """Without what a user who may only look cannot use, and without a box to clear no key."""
+        """Hides fields that a user with view permission cannot use, and the box to clear a key if
+        none is stored."""
         can_write = self.has_change_permission(request, obj) if obj else True
         hidden = set() if can_write else {"api_key", "clear_api_key"}
         if obj is None or not obj.has_stored_key:
@@ -122,7 +123,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
     def save_model(
         self, request: HttpRequest, obj: Provider, form: ProviderForm, change: bool
     ) -> None:
-        """As in Django, with a hint for an address that looks incomplete."""
+        """Like Django's; adds a hint if the address looks incomplete."""
         super().save_model(request, obj, form, change)
         vendor = VENDORS.get(obj.vendor)
         if vendor is not None and (hint := vendor.path_hint(obj.base_url)):
@@ -162,7 +163,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
                 LogEntry.objects.log_actions(user, [row], CHANGE, f"Discovery: {text}")
 
     def target_of(self, row: Provider) -> TargetKey:
-        """The provider itself."""
+        """Returns the target of the provider itself."""
         return row.name, ""
 
     def has_check_permission(self, request: HttpRequest) -> bool:
@@ -180,7 +181,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
     def formfield_for_dbfield(
         self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any
     ) -> forms.Field | None:
-        """Vendors to choose from."""
+        """Offers the known vendors."""
         if db_field.name == "vendor":
             choices = [("", "---------"), *((v.name, v.title) for v in VENDORS.values())]
             return forms.ChoiceField(
@@ -192,13 +193,13 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
 
     @admin.display(description=gettext_lazy("vendor"), ordering="vendor")
     def vendor_title(self, provider: Provider) -> str:
-        """The vendor's name for people."""
+        """The display name of the vendor."""
         vendor = VENDORS.get(provider.vendor)
         return vendor.title if vendor else provider.vendor
 
     @admin.display(description=gettext_lazy("status"), ordering="is_active")
     def state(self, provider: Provider) -> str:
-        """Whether requests can go there, and if not, why."""
+        """Whether requests can be sent to the provider, and if not, why."""
         vendor = VENDORS.get(provider.vendor)
         if not provider.is_active:
             return status("off", _("Off"))
@@ -207,7 +208,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
         if vendor.needs_key and not find_key(provider).value:
             return status("bad", _("No key"))
         if cause := provider.credential_cause:  # type: ignore[attr-defined]  # annotated
-            return status("bad", _("Credential out of use: %s") % cause)
+            return status("bad", _("Credential disabled: %s") % cause)
         address = get_settings().provider_base_url(vendor, provider.base_url)
         if forbidden_address(address, get_settings()):
             return status("bad", _("Address not allowed"))
@@ -230,7 +231,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
             return status("bad", _("Cannot be read"))
         return status("bad" if provider.is_active else "off", _("Missing"))
 
-    @admin.display(description=gettext_lazy("models in use"), ordering="active_model_count")
+    @admin.display(description=gettext_lazy("active models"), ordering="active_model_count")
     def active_models(self, provider: Provider) -> int:
         """The number of active models."""
         count: int = provider.active_model_count  # type: ignore[attr-defined]  # annotated

@@ -1,4 +1,4 @@
-"""Routes: what a use case means in a tier, with its targets in order."""
+"""Routes in the admin: the targets of a use case in a tier, in order."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -38,22 +38,22 @@ _IS_OUT = has_open_breaker("model__provider__name", "model__model_id")
 
 
 class KnownChoice(AutocompleteSelect):
-    """An autocomplete that is told the name of the row's own choice, which is a query saved for
-    every row of an inline."""
+    """An autocomplete field that gets the label of the row's current choice, which saves a query
+    for every row of an inline."""
 
     known: tuple[Any, str] | None = None
 
     def optgroups(
         self, name: str, value: Sequence[str], attrs: dict[str, Any] | None = None
     ) -> Any:
-        """The row's own choice; any other is looked up as usual."""
+        """Returns the row's current choice; others are looked up as usual."""
         if self.known is None or list(value) != [str(self.known[0])]:
             return super().optgroups(name, value, attrs)
         return [(None, [self.create_option(name, *self.known, selected=True, index=0)], 0)]
 
 
 class RouteTargetForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run time
-    """One target of a route."""
+    """The form of one target."""
 
     class Meta:
         model = RouteTarget
@@ -74,10 +74,10 @@ class RouteTargetForm(forms.ModelForm):  # type: ignore[type-arg]  # not at run 
 
 
 class RouteTargetFormSet(forms.models.BaseInlineFormSet):  # type: ignore[type-arg]  # not at run time
-    """The targets of a route. One whose position is left empty comes after those above it."""
+    """The targets of a route. A target without a position is appended after those above it."""
 
     def clean(self) -> None:
-        """Numbers the targets. Raises `ValidationError` for an active route without any."""
+        """Numbers the targets. Raises `ValidationError` if an active route has no target."""
         super().clean()
         if any(self.errors):
             return
@@ -88,7 +88,10 @@ class RouteTargetFormSet(forms.models.BaseInlineFormSet):  # type: ignore[type-a
         ]
         if not kept and self.instance.is_active:
             raise forms.ValidationError(
-                _("A route needs a target: nothing could answer it. Add one, or switch it off.")
+                _(
+                    "A route needs a target to answer its requests. Add one, or deactivate "
+                    "the route."
+                )
             )
         last = -1
         for form in kept:
@@ -111,18 +114,18 @@ class RouteTargetInline(ParentPermissions, admin.TabularInline):  # type: ignore
     def get_extra(
         self, request: HttpRequest, obj: UseCaseRoute | None = None, **kwargs: Any
     ) -> int:
-        """A new route begins with a line for its first target."""
+        """A new route starts with a line for its first target."""
         return 0 if obj else 1
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RouteTarget]:
-        """With model and provider, which name a target, and whether its breaker is open."""
+        """Adds model and provider, which name a target, and whether its breaker is open."""
         rows: QuerySet[RouteTarget] = super().get_queryset(request)
         return rows.select_related("model__provider").annotate(is_out=_IS_OUT)
 
     def formfield_for_foreignkey(
         self, db_field: "ForeignKey[Any, Any]", request: HttpRequest, **kwargs: Any
     ) -> "ModelChoiceField[Any] | None":
-        """Models to search for, each read with its provider."""
+        """Searches models together with their provider."""
         if db_field.name == "model":
             kwargs["widget"] = KnownChoice(db_field, self.admin_site)
             kwargs["queryset"] = ModelConfig.objects.select_related("provider")
@@ -130,7 +133,7 @@ class RouteTargetInline(ParentPermissions, admin.TabularInline):  # type: ignore
 
     @admin.display(description=gettext_lazy("status"))
     def state(self, target: RouteTarget) -> str:
-        """Whether it can be reached."""
+        """Whether the target can be reached."""
         if not target.pk:
             return "—"
         return model_state(target.model, is_out=is_out(target))
@@ -156,7 +159,7 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
             {"fields": ("system_prompt", ("temperature", "max_tokens"))},
         ),
         (
-            gettext_lazy("What callers may change"),
+            gettext_lazy("Fields that callers may send"),
             {"classes": ("collapse",), "fields": ("allowed_fields",)},
         ),
         (
@@ -181,7 +184,7 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
     def formfield_for_dbfield(
         self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any
     ) -> forms.Field | None:
-        """Allowed fields to tick."""
+        """Renders the allowed fields as check boxes."""
         if db_field.name == "allowed_fields":
             return forms.TypedMultipleChoiceField(
                 label=capfirst(db_field.verbose_name),
@@ -194,7 +197,7 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[UseCaseRoute]:
-        """With every target, and whether its breaker is open."""
+        """Adds every target, and whether its breaker is open."""
         rows: QuerySet[UseCaseRoute] = super().get_queryset(request)
         targets = RouteTarget.objects.select_related("model__provider").annotate(is_out=_IS_OUT)
         return rows.alias(
@@ -204,7 +207,7 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[UseCaseRoute], search_term: str
     ) -> tuple[QuerySet[UseCaseRoute], bool]:
-        """As in Django, and routes with a target whose address was typed."""
+        """Like Django's; also finds routes with a target of the given address."""
         found, may_have_duplicates = super().get_search_results(request, queryset, search_term)
         provider, slash, model = search_term.replace(NUL, "").strip().partition("/")
         if slash:
@@ -217,7 +220,7 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
         return found, may_have_duplicates
 
     def timelines_of(self, row: UseCaseRoute | None = None) -> list[Timeline]:
-        """The history of its targets."""
+        """Returns the history of the route's targets."""
         return [Timeline(RouteTarget, route_id=row.pk) if row else Timeline(RouteTarget)]
 
     @admin.display(description=gettext_lazy("address"), ordering="use_case")
@@ -227,18 +230,19 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
 
     @admin.display(description=gettext_lazy("status"), ordering="is_active")
     def state(self, route: UseCaseRoute) -> str:
-        """Whether it can be served, and whether it survives the failure of one provider."""
+        """Whether the route has a reachable target, and whether it survives the failure of one
+        provider."""
         if not route.is_active:
             return status("off", _("Off"))
         targets = reachable(route.targets.all())
         if not targets:
-            return status("bad", _("Nothing to serve it"))
+            return status("bad", _("No target can serve it"))
         providers = {target.model.provider_id for target in targets}
         answering = {target.model.provider_id for target in targets if not is_out(target)}
         if not answering:
             return status("bad", _("Every circuit breaker is open"))
         if is_sandbox(targets[0].model.provider):
-            return status("warning", _("The sandbox alone"))
+            return status("warning", _("Sandbox only"))
         if len(answering) < len(providers):
             counts = {"count": len(answering), "all": len(providers)}
             return status("warning", _("%(count)d of %(all)d providers") % counts)
@@ -248,13 +252,13 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
 
     @admin.display(description=gettext_lazy("targets"))
     def targets(self, route: UseCaseRoute) -> str:
-        """The targets that can be reached, in order, and how many cannot."""
+        """The reachable targets in order, and the number of the others."""
         found = reachable(route.targets.all())
         mark = format_html(" {}", status("bad", _("Circuit open")))
         rows = ((row.position, row.model, mark if is_out(row) else "") for row in found)
         items = format_html_join("", "<li><b>{}</b> {}{}</li>", rows)
         missing = len(route.targets.all()) - len(found)
         if missing:
-            text = _("%(count)d not in use") % {"count": missing}
+            text = _("%(count)d inactive") % {"count": missing}
             items = format_html('{}<li class="quiet">{}</li>', items, text)
         return format_html('<ol class="llm-targets">{}</ol>', items) if items else "—"

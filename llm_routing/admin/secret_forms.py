@@ -1,4 +1,4 @@
-"""Write-only secrets: the form fields, and what keeps their values off Django's error pages."""
+"""Form fields for write-only secrets; keeps their values off Django's error pages."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -19,16 +19,16 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 class _AlwaysOn(SafeExceptionReporterFilter):
-    """Django hides nothing while DEBUG is on; a key is a secret then, too."""
+    """Django hides nothing while DEBUG is on, but a key is a secret then too."""
 
     def is_active(self, request: HttpRequest | None) -> bool:
-        """Whether to hide."""
+        """Returns True."""
         return True
 
 
 def hides_secrets(*parameters: str) -> Callable[[View], View]:
     """Wraps an admin view so that error reports show neither these POST parameters nor any local
-    variable of what the view calls, whatever DEBUG says."""
+    variable below the view, whatever DEBUG is."""
 
     def decorate(view: View) -> View:
         hidden = sensitive_variables()(view)
@@ -49,7 +49,7 @@ def hides_secrets(*parameters: str) -> Callable[[View], View]:
 
 
 class ProviderForm(EditConflictForm):
-    """A provider with its key, which goes in and never comes out.
+    """The form of a provider, with a write-only key.
 
     `may_send_environment_keys` is the user's permission of that name.
     """
@@ -67,12 +67,12 @@ class ProviderForm(EditConflictForm):
     clear_api_key = forms.BooleanField(
         label=_("Clear the stored key"),
         required=False,
-        help_text=_("Takes the key out of the database."),
+        help_text=_("Deletes the key from the database."),
     )
 
     class Meta:
         model = Provider
-        fields = "__all__"  # the admin's fieldsets decide
+        fields = "__all__"  # the admin's fieldsets select the fields
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -84,21 +84,23 @@ class ProviderForm(EditConflictForm):
 
     def _hint(self) -> str:
         if not self.instance.has_stored_key:
-            return str(_("Kept encrypted, and never shown again. A key variable is preferred."))
+            return str(
+                _("Stored encrypted and never shown again. An environment variable is preferred.")
+            )
         try:
             shown = mask(decrypt(self.instance.encrypted_key))
         except SecretUnreadable:
-            return str(_("The stored key cannot be read any more. Type it again."))
-        return str(_("Stored: %(mask)s. Leave this empty to keep it.")) % {"mask": shown}
+            return str(_("The stored key can no longer be read. Enter it again."))
+        return str(_("Stored: %(mask)s. Leave empty to keep it.")) % {"mask": shown}
 
     def clean(self) -> dict[str, Any] | None:
         """Encrypts a new key into the row, or clears the old one. A stored key is not sent to a new
-        address unless it is typed again."""
+        address unless it is entered again."""
         cleaned = super().clean() or self.cleaned_data
         api_key = cleaned.get("api_key") or ""
         clears = cleaned.get("clear_api_key", False)
         if api_key and clears:
-            self.add_error("clear_api_key", _("Either type a new key or clear the stored one."))
+            self.add_error("clear_api_key", _("Either enter a new key or clear the stored one."))
         elif api_key:
             try:
                 self.instance.set_api_key(api_key)
@@ -108,15 +110,15 @@ class ProviderForm(EditConflictForm):
             self.instance.clear_api_key()
         elif self.instance.has_stored_key and {"base_url", "vendor"} & set(self.changed_data):
             self.add_error(
-                "api_key", _("The address has changed. Type the key again, or clear it.")
+                "api_key", _("The address has changed. Enter the key again, or clear it.")
             )
         return cleaned
 
     def _post_clean(self) -> None:
-        """Refuses to send a key of the environment to an address that this user chose: the right
-        to edit a provider must not be the right to read such a key.
+        """Rejects an address chosen by this user if a key of the environment would be sent there:
+        permission to edit a provider must not include permission to read such a key.
 
-        Django copies the typed values into the row in this method.
+        Django copies the submitted values into the row in this method.
         """
         super()._post_clean()  # type: ignore[misc]  # Django's hook, which the stubs leave out
         row = self.instance
@@ -126,9 +128,9 @@ class ProviderForm(EditConflictForm):
         self.add_error(
             "api_key_env",
             _(
-                "The key in %(variable)s would be sent to an address that is not the vendor's own. "
-                "Leave this empty and type the key, or ask somebody with the permission to have "
-                "keys of the environment sent to any address."
+                "The key in %(variable)s would be sent to an address that is not the "
+                "vendor's own. Leave this empty and enter the key, or ask a user who has "
+                "the permission to have keys of the environment sent to any address."
             )
             % {"variable": row.api_key_env},
         )

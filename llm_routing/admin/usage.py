@@ -1,4 +1,4 @@
-"""Usage records: to be read, page by page, in a table of any size."""
+"""Usage records, read-only and paginated, in a table of any size."""
 
 from django.contrib import admin
 from django.utils.translation import gettext as _
@@ -15,51 +15,51 @@ _LEVELS = {"success": "good", "failure": "bad", "cancelled": "off", "interrupted
 
 
 class TenantFilter(NamesFilter):
-    """By tenant."""
+    """Filters by tenant."""
 
     title = gettext_lazy("tenant")
     parameter_name = "tenant"
 
     @staticmethod
     def names() -> list[str]:
-        """Tenants that have a key."""
+        """Returns the tenants that have a key."""
         return list(ApiKey.objects.order_by("tenant").values_list("tenant", flat=True).distinct())
 
 
 class ProviderFilter(NamesFilter):
-    """By provider."""
+    """Filters by provider."""
 
     title = gettext_lazy("provider")
     parameter_name = "provider"
 
     @staticmethod
     def names() -> list[str]:
-        """Providers."""
+        """Returns the providers."""
         return list(Provider.objects.order_by("name").values_list("name", flat=True))
 
 
 class UseCaseFilter(NamesFilter):
-    """By use case."""
+    """Filters by use case."""
 
     title = gettext_lazy("use case")
     parameter_name = "use_case"
 
     @staticmethod
     def names() -> list[str]:
-        """Use cases that have a route."""
+        """Returns the use cases that have a route."""
         routes = UseCaseRoute.objects.order_by("use_case")
         return list(routes.values_list("use_case", flat=True).distinct())
 
 
 class TierFilter(NamesFilter):
-    """By tier."""
+    """Filters by tier."""
 
     title = gettext_lazy("tier")
     parameter_name = "tier"
 
     @staticmethod
     def names() -> list[str]:
-        """Every tier."""
+        """Returns every tier."""
         return [tier.value for tier in ModelTier]
 
 
@@ -87,20 +87,20 @@ class UsageRecordAdmin(ReadOnlyAdmin[UsageRecord]):
         "is_estimated",
         "cost_source",
     )
-    # Both have an index; a search within words would read the whole table.
+    # Both columns have an index; a substring search would read the whole table.
     search_fields = ("request_id__exact", "attempt_id__exact")
-    search_help_text = gettext_lazy("A whole request ID or attempt ID.")
+    search_help_text = gettext_lazy("A complete request ID or attempt ID.")
     sortable_by = ("started",)
     ordering = ("-started_at", "-id")
 
     @admin.display(description=gettext_lazy("started"), ordering="started_at")
     def started(self, record: UsageRecord) -> str:
-        """To the second, in the project's time zone."""
+        """The time in seconds, in the project's time zone."""
         return f"{in_current_time_zone(record.started_at):%Y-%m-%d %H:%M:%S}"
 
     @admin.display(description=gettext_lazy("target"))
     def target(self, record: UsageRecord) -> str:
-        """Provider and model, and the number of the attempt where it was not the first."""
+        """Provider and model, and the number of the attempt after the first."""
         target = f"{record.provider}/{record.model}"
         return target if record.attempt == 1 else f"{target} (#{record.attempt})"
 
@@ -118,8 +118,7 @@ class UsageRecordAdmin(ReadOnlyAdmin[UsageRecord]):
 
     @admin.display(description=gettext_lazy("tokens, in / out"))
     def tokens(self, record: UsageRecord) -> str:
-        """Both numbers, marked where they are estimated, and what went through the vendor's
-        cache."""
+        """Input and output tokens, marked if estimated, and tokens of the vendor's cache."""
         guess = "~" if record.is_estimated else ""
         counts = f"{guess}{record.input_tokens} / {guess}{record.output_tokens}"
         through_cache = (
@@ -131,7 +130,8 @@ class UsageRecordAdmin(ReadOnlyAdmin[UsageRecord]):
 
     @admin.display(description=gettext_lazy("USD"))
     def cost_usd(self, record: UsageRecord) -> str:
-        """To a millionth, marked where tokens are estimated; nothing where a price is missing."""
+        """The cost in millionths of a dollar, marked if tokens are estimated; empty without a
+        price."""
         if record.cost is None:
             return "—"
         guess = "~" if record.cost_source == CostSource.ESTIMATED else ""
@@ -139,7 +139,7 @@ class UsageRecordAdmin(ReadOnlyAdmin[UsageRecord]):
 
     @admin.display(description=gettext_lazy("latency"))
     def latency(self, record: UsageRecord) -> str:
-        """In all, and to the first token where that was measured."""
+        """The total latency, and the time to the first token if it was measured."""
         whole = f"{record.latency_ms:.0f} ms"
         first = record.time_to_first_token_ms
         return whole if first is None else f"{whole} ({first:.0f})"

@@ -5,6 +5,7 @@ Everything here belongs to one event loop and is used in its thread.
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from contextvars import Context
 from types import TracebackType
 from typing import Any, Self
@@ -33,7 +34,7 @@ def forget_running_loop() -> None:
     _local.__dict__.clear()
 
 
-class Timer:
+class Timer(ABC):
     """Calls `on_timeout` once, some seconds after `start`, unless it is cancelled before.
 
     Like `loop.call_later`, for timers that are nearly always cancelled.
@@ -53,9 +54,9 @@ class Timer:
         """Stops the timer; no-op if it has fired. Call it after `start` only."""
         self._timers.pending.discard(self)
 
+    @abstractmethod
     def on_timeout(self) -> None:
         """Called when the time is over."""
-        raise NotImplementedError
 
 
 class StallTimeout(Timer):

@@ -1,5 +1,4 @@
-"""Health: what checks and live traffic say about each target, and the sweep that checks them.
+"""Health of targets, from checks and live traffic, and the sweep that checks them.
 
-The planner reads the outcome from memory; what follows from a failing call itself is the circuit
-breaker's (`core.breaker`).
+The planner reads it from memory; the circuit breaker (`core.breaker`) reacts to failed calls.
 """

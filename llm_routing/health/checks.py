@@ -1,6 +1,6 @@
-"""Asks providers how they are: the cheapest call that proves the key, or a real completion.
+"""Checks providers: the cheapest call that proves the key, or a real completion.
 
-No database here: what is asked comes in as specs, and how the calls are made behind ports.
+Uses no database: takes specs, and makes calls through ports.
 """
 
 import asyncio
@@ -40,10 +40,10 @@ from llm_routing.vendors import VENDORS, Vendor
 
 NO_CREDENTIAL = "no_credential"
 LOCAL_REFUSALS = frozenset((NO_CREDENTIAL, AddressForbidden.code))
-"""Errors of this process's own settings and environment; other processes may have others."""
+"""Errors that depend on this process's settings and environment; other processes may differ."""
 MAX_BYTES = 16 * 1024 * 1024
 NO_LIST_STATUSES = (404, 405, 501)
-# Models that think first refuse to stop before they could have said anything.
+# Reasoning models reject limits that leave no room for an answer.
 MIN_TOKENS, MIN_REASONING_TOKENS = 1, 16
 
 
@@ -68,26 +68,26 @@ class CheckResult:
 
     @property
     def is_about_target(self) -> bool:
-        """Whether the target was asked, so that every process may believe it."""
+        """Whether the result is about the target itself, and so valid for every process."""
         return self.error_code not in LOCAL_REFUSALS
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderToCheck:
-    """A provider to check, and which of its models."""
+    """A provider to check, and its models to check."""
 
     spec: ProviderSpec
     models: tuple[ModelSpec, ...]
 
     @property
     def vendor(self) -> Vendor:
-        """Whose API it has."""
+        """The provider's vendor."""
         return VENDORS[self.spec.vendor]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds for a connection and for a whole check, and how many checks run at one time."""
+    """Seconds to connect, seconds for a whole check, and how many checks run at the same time."""
 
     connect: float
     check: float
@@ -95,7 +95,7 @@ class Limits:
 
 
 class Checker:
-    """Checks providers, a few at a time. `results` has what is known so far."""
+    """Checks several providers at a time. `results` holds the results so far."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Checker:
         self._slots = asyncio.Semaphore(limits.concurrency)
 
     async def check(self, providers: Sequence[ProviderToCheck], *, deep: bool) -> None:
-        """Adds a result for every provider and every model. A failure is a result."""
+        """Adds a result for every provider and every model, also for failures."""
         async with asyncio.TaskGroup() as tasks:
             for provider in providers:
                 tasks.create_task(self._check_provider(provider, covers_models=not deep))
@@ -130,7 +130,7 @@ class Checker:
             offer, code, message, latency = None, "", "", None
             credential = self._credentials.get(provider)
             if credential is None:
-                code, message = NO_CREDENTIAL, "There is no key for this provider."
+                code, message = NO_CREDENTIAL, "The provider has no API key."
             else:
                 try:
                     offer = await self._fetch_models(checked, credential)
@@ -156,7 +156,7 @@ class Checker:
     async def _fetch_models(
         self, checked: ProviderToCheck, credential: Credential
     ) -> OfferedModels | None:
-        """The models that the provider offers, None where its list does not say. Raises
+        """Returns the models of the provider's list, or None if the list is not conclusive. Raises
         `UpstreamError`."""
         try:
             async with asyncio.timeout(self._limits.check):
@@ -185,11 +185,11 @@ class Checker:
         finally:
             await answer.aclose()
         if answer.status in NO_LIST_STATUSES:
-            # It answers; whether it takes the key, a completion would have to prove.
+            # It answers; only a completion would prove that it accepts the key.
             return None
         if answer.status != 200:
             if answer.status < 400:
-                raise MalformedAnswer(f"The provider answers with status {answer.status}.")
+                raise MalformedAnswer(f"The provider answered with status {answer.status}.")
             body = masked_body(body, credential.headers)
             raise FORMATS[provider.format].map_error(answer.status, answer.headers, body)
         return _offered(checked, body)
@@ -198,7 +198,7 @@ class Checker:
         provider, model = target.key
         code, message, latency, is_healthy = "", "", None, True
         if self._credentials.get(provider) is None:
-            code, message = NO_CREDENTIAL, "There is no key for this provider."
+            code, message = NO_CREDENTIAL, "The provider has no API key."
             is_healthy = False
         else:
             async with self._slots:
@@ -213,7 +213,7 @@ class Checker:
                     await self._executor.complete(_probe(target), RoutePlan((target,)), call)
                 except LLMError as error:
                     code, message = _reason(error), error.message
-                    # Our question names nothing but the model, so that alone can be missing.
+                    # The request names only the model, so nothing else can be missing.
                     is_healthy = _is_healthy(code) and error.http_status != 404
                 latency = (self._clock.monotonic() - began) * 1000
         self.results.append(
@@ -230,7 +230,7 @@ class _Embedding(EmbeddingOperation):
 
 
 def _probe(target: Target) -> Operation[Any]:
-    """The least that can be asked of a model."""
+    """Sends the smallest possible request to a model."""
     capabilities = target.model.capabilities
     if Capability.EMBEDDINGS in capabilities:
         return _Embedding(EmbeddingRequest(("ping",)))
@@ -252,19 +252,21 @@ def _offered(checked: ProviderToCheck, body: bytes) -> OfferedModels | None:
             return None
         page = parse_page(body)
     except ValueError:
-        raise MalformedAnswer("The answer is not what such a provider says.", status=200) from None
+        raise MalformedAnswer(
+            "The response is not the one that such a provider sends.", status=200
+        ) from None
     is_whole = page.models and not page.unreadable and not page.has_more
     is_last_word = not vendor.accepts_unlisted_models and vendor.is_own_host(checked.spec.base_url)
     return offered_models(page.models) if is_whole and is_last_word else None
 
 
 def _reason(error: LLMError) -> str:
-    """The code of what stood in the way of the one attempt."""
+    """Returns the error code of the only attempt."""
     return error.attempts[-1].error_code if error.attempts else error.code
 
 
 def _is_healthy(code: str) -> bool:
-    """Whether the target is well: it is, if what it refuses is our question alone."""
+    """Returns whether the target is healthy: it is if it rejects only the check's request."""
     error = ERRORS_BY_CODE.get(code)
     return (
         error is not None

@@ -26,7 +26,7 @@ def health_status(
     credential_breakers: CredentialBreakers,
     records: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The status of a router, as docs/http.md describes it."""
+    """Returns the status of a router, as docs/http.md describes it."""
     table = snapshot.table
     models: dict[str, list[ModelSpec]] = {name: [] for name in table.providers}
     for model in table.models.values():
@@ -64,7 +64,7 @@ def health_status(
 
 
 def breaker_counts(breakers: BreakerRegistry) -> dict[str, int]:
-    """The breakers of the process in numbers, for metrics."""
+    """Returns the number of the process's breakers by state, for metrics."""
     statuses = breakers.statuses().values()
     return {
         "breakers_open": sum(status.state is BreakerState.OPEN for status in statuses),
@@ -198,7 +198,7 @@ def _breaker(status: BreakerStatus | None) -> dict[str, Any]:
 
 
 def _together(statuses: Sequence[str]) -> str:
-    """One word for several: nothing that works is unhealthy, all of it healthy."""
+    """Combines several statuses: unhealthy if nothing works, healthy if everything does."""
     if all(status == UNHEALTHY for status in statuses):
         return UNHEALTHY
     return HEALTHY if all(status == HEALTHY for status in statuses) else DEGRADED

@@ -1,7 +1,7 @@
-"""One sweep: every active provider and model is checked, and what was found is recorded.
+"""One sweep: checks every active provider and model, and records the results.
 
-The network comes in from the composition root. The calls run in a thread of their own with its own
-event loop; the database is used by the thread that calls, which holds the lease meanwhile.
+The composition root supplies the network. The calls run in their own thread and event loop; the
+calling thread uses the database and holds the lease.
 """
 
 import asyncio
@@ -54,21 +54,21 @@ BATCH = 500
 
 
 class NothingToCheck(ValueError):
-    """No active provider or model of that name, or none at all; the message says which."""
+    """No active provider or model has this name, or none exists; the message says which."""
 
 
 class LeaseLost(Exception):
-    """Another sweeper has taken over: this one was away for too long. Nothing was recorded."""
+    """Another sweeper has taken the lease, because this one was too slow. Nothing was recorded."""
 
 
 class SweepStopped(Exception):
-    """The sweep was told to end. Nothing was recorded."""
+    """The sweep was stopped. Nothing was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The scope of a sweep: providers by name, models by `provider/model_id`, alias or identifier.
-    Nothing means everything. `deep` asks for real completions."""
+    Empty means all. `deep` requests real completions."""
 
     providers: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class Selection:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything is checked."""
+        """Whether the sweep checks everything."""
         return not self.providers and not self.models
 
 
@@ -91,7 +91,7 @@ class SweepReport:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether everything was checked and is well."""
+        """Whether everything was checked and is healthy."""
         return not self.unchecked and all(result.is_healthy for result in self.results)
 
     @property
@@ -143,8 +143,8 @@ def sweep(
     interval: float | None = None,
     stopping: threading.Event | None = None,
 ) -> SweepReport | None:
-    """Checks what is selected. None where another sweeper is at work for longer than `max_wait`
-    seconds or, with `interval`, where the last whole sweep began less than that ago.
+    """Checks the selection. Returns None if another sweeper runs for longer than `max_wait` seconds
+    or, with `interval`, if the last complete sweep began less than that many seconds ago.
 
     Raises `NothingToCheck`, `LeaseLost`, `SweepStopped`, `django.db.Error`.
     """
@@ -162,7 +162,8 @@ def sweep(
         report = _check(selection, network, settings, holder, stopping)
         about_targets = [result for result in report.results if result.is_about_target]
         _record(about_targets, holder, settings.health_history_days)
-        # One that asked nobody does not keep the others, who may, from sweeping.
+        # A sweep without any call must not keep other processes, which may have keys, from
+        # sweeping.
         is_swept = selection.is_whole and (interval is not None or bool(about_targets))
     finally:
         leases.release(LEASE, holder, swept=is_swept)
@@ -200,7 +201,7 @@ def _check(
 
 
 def select(table: RoutingTable, selection: Selection) -> Sequence[ProviderToCheck]:
-    """The providers and models to check. Raises `NothingToCheck`."""
+    """Returns the providers and models to check. Raises `NothingToCheck`."""
     _must_be_known("provider", selection.providers, table.providers)
     models: dict[str, list[ModelSpec]] = {name: [] for name in table.providers}
     named = set()
@@ -219,7 +220,7 @@ def select(table: RoutingTable, selection: Selection) -> Sequence[ProviderToChec
         and (not selection.models or models[name])
     ]
     if not providers:
-        raise NothingToCheck("No active provider fits." if table.providers else _NONE)
+        raise NothingToCheck("No active provider matches." if table.providers else _NONE)
     return providers
 
 
@@ -252,9 +253,9 @@ def _unchecked(
 
 
 def _record(results: Sequence[CheckResult], holder: str, history_days: float) -> None:
-    """Writes what was found and forgets what is old, as long as the lease is still held."""
+    """Records the results and deletes old ones, if the lease is still held."""
     with atomic(SweepLease):
-        # Locks the lease's row: nobody takes it before this is committed.
+        # Locks the lease's row, so no other process can take it before the commit.
         if not SweepLease.objects.renew(LEASE, holder, LEASE_SECONDS):
             raise LeaseLost
         HealthCheck.objects.bulk_create(
@@ -278,17 +279,17 @@ def _record(results: Sequence[CheckResult], holder: str, history_days: float) ->
 
 
 class NoLedger:
-    """`core.ports.UsageSink` of a sweep that asks for no completion."""
+    """A `core.ports.UsageSink` for a sweep without completions."""
 
     def opened(self, attempt: AttemptOpened) -> None:
-        """There is none."""
+        """No-op."""
 
     def settled(self, attempt: AttemptSettled) -> None:
-        """There is none."""
+        """No-op."""
 
 
 class _Credentials:
-    """Those of the configuration, after the overrides by vendor."""
+    """The overrides by vendor, then the credentials of the configuration."""
 
     def __init__(
         self,
@@ -307,7 +308,7 @@ class _Credentials:
 
 
 class _CheckRun:
-    """The calls of one sweep, in an event loop of their own, which another thread may cancel."""
+    """The calls of one sweep, in their own event loop, which another thread may cancel."""
 
     def __init__(
         self,
@@ -328,11 +329,11 @@ class _CheckRun:
         self._is_cancelled = False
 
     def run(self) -> list[CheckResult]:
-        """Returns the results of all checks that were finished in time."""
+        """Returns the results of all checks that finished in time."""
         return asyncio.run(self._ask())
 
     def cancel(self) -> None:
-        """Ends the calls. From another thread."""
+        """Cancels the calls. Called from another thread."""
         with self._lock:
             self._is_cancelled = True
             if self._loop is not None and self._task is not None:
@@ -358,7 +359,7 @@ class _CheckRun:
                 total=timeout,
                 max_answer_bytes=settings.max_answer_bytes,
             ),
-            # A check is one attempt, whatever comes of it.
+            # A check is always one attempt.
             retry_state=RetryState.of(Random(), retries=0, hedges=0),  # noqa: S311  # it keeps no secret
             keeps_messages=settings.ledger_error_messages,
         )

@@ -1,6 +1,6 @@
-"""The sweep inside a server: a thread of its own that sweeps whenever nobody else has.
+"""The sweeper inside a server: a thread that sweeps whenever no other process has.
 
-A thread beside the background one, because a sweep takes as long as providers let it wait.
+It is separate from the background thread, because a sweep takes as long as providers need.
 """
 
 import atexit
@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 STANDBY_SECONDS = 5.0
 
 RunSweep = Callable[[float, threading.Event], SweepReport | None]
-"""Sweeps if the last sweep began so many seconds ago, until the event is set."""
+"""Sweeps unless the last sweep began less than the given seconds ago. Stops when the event is
+set."""
 
 
 def sweep_forever(
@@ -30,7 +31,7 @@ def sweep_forever(
     stopping: threading.Event,
     tell: Callable[[SweepReport], None],
 ) -> None:
-    """Sweeps every `interval` seconds, or lets others, until `stopping` is set."""
+    """Sweeps every `interval` seconds, unless another process has, until `stopping` is set."""
     while not stopping.is_set():
         close_old_connections()
         try:
@@ -45,7 +46,7 @@ def sweep_forever(
             logger.warning("The database cannot be used: %s", type(error).__name__)
             connections.close_all()
         except Exception:
-            logger.exception("A sweep failed and will be tried again.")
+            logger.exception("A sweep failed and will be repeated.")
         else:
             if report is not None:
                 tell(report)
@@ -78,7 +79,7 @@ def ensure_sweeper(run: RunSweep, interval: float) -> None:
 
 
 def stop_sweeper() -> None:
-    """Stops the sweeper, if there is one; it gives up a sweep that is running."""
+    """Stops the sweeper, if there is one; a running sweep is cancelled."""
     _sweeper.stop()
 
 

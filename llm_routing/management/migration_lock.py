@@ -1,7 +1,7 @@
-"""A lock that processes take before they migrate one database, held by the database itself.
+"""A lock in the database that processes take before they migrate it.
 
-Django computes what to migrate and then migrates; two processes that do so at the same time create
-the same tables.
+Django computes the migrations and then applies them; two processes that do so at the same time
+create the same tables.
 """
 
 import time
@@ -18,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from llm_routing.system.locked_files import lock_file
 
 PAUSE_SECONDS = 0.5
-# Advisory locks of PostgreSQL are numbers; this one is the text "llm_migr" read as such.
+# PostgreSQL's advisory locks are numbers; this one is the bytes of "llm_migr".
 _NUMBER = int.from_bytes(b"llm_migr", "big")
 
 
@@ -38,7 +38,7 @@ def migration_lock(alias: str, timeout: float, waiting: Callable[[], None]) -> I
             if time.monotonic() >= deadline:
                 raise CommandError(
                     f"Another process has been migrating the database {alias} for more than "
-                    f"{timeout:.0f} s. See whether it still works, then run the same command again."
+                    f"{timeout:.0f} s. Check whether it works, then run the same command again."
                 )
             if not is_told:
                 is_told = True
@@ -49,8 +49,9 @@ def migration_lock(alias: str, timeout: float, waiting: Callable[[], None]) -> I
 
 @contextmanager
 def _postgresql(connection: BaseDatabaseWrapper) -> Iterator[Callable[[], bool]]:
-    # A lock of the transaction, not of the session, so that PgBouncer's transaction pooling keeps
-    # it on one server connection. The connection is one of its own: a migration commits.
+    # Locks within a transaction, not a session, because PgBouncer's transaction pooling keeps only
+    # a transaction on one server connection. Uses a separate connection, because a migration
+    # commits.
     with closing(connection.copy()) as own:
         own.ensure_connection()
         own.set_autocommit(False)
@@ -66,11 +67,11 @@ def _postgresql(connection: BaseDatabaseWrapper) -> Iterator[Callable[[], bool]]
 
 @contextmanager
 def _mysql(connection: BaseDatabaseWrapper) -> Iterator[Callable[[], bool]]:
-    # Names of locks are the server's, not the database's, and at most 64 characters long.
+    # Lock names belong to the server, not to the database, and have at most 64 characters.
     database = str(connection.settings_dict["NAME"]).encode()
     name = f"llm_migrate:{blake2b(database, digest_size=16).hexdigest()}"
     with closing(connection.copy()) as own, own.cursor() as cursor:
-        # The connection is idle for as long as the migration takes.
+        # The connection is idle during the migration.
         cursor.execute("SET SESSION wait_timeout = 86400")
 
         def try_to_lock() -> bool:

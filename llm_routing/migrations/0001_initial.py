@@ -48,8 +48,8 @@ class Migration(migrations.Migration):
                 ("ordered_at", models.DateTimeField(verbose_name="ordered")),
             ],
             options={
-                "verbose_name": "reset of a circuit breaker",
-                "verbose_name_plural": "resets of circuit breakers",
+                "verbose_name": "circuit breaker reset",
+                "verbose_name_plural": "circuit breaker resets",
                 "default_permissions": (),
             },
         ),
@@ -92,8 +92,8 @@ class Migration(migrations.Migration):
                     "name",
                     llm_routing.models.text.ExactCharField(
                         db_index=True,
-                        error_messages={"unique": "There is already a key of this name."},
-                        help_text="Who or what calls with it; it stands in the usage records.",
+                        error_messages={"unique": "There is already a key with this name."},
+                        help_text="The person or service that uses the key; recorded with its usage.",
                         max_length=100,
                         validators=[llm_routing.models.fields.address_name],
                         verbose_name="name",
@@ -103,7 +103,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     llm_routing.models.text.ExactSlugField(
                         default="default",
-                        help_text="Caches and usage records are kept apart by tenant.",
+                        help_text="Caches and usage records are separate for each tenant.",
                         max_length=64,
                         verbose_name="tenant",
                     ),
@@ -112,7 +112,7 @@ class Migration(migrations.Migration):
                     "prefix",
                     llm_routing.models.text.ExactCharField(
                         editable=False,
-                        help_text="How the key begins, to tell it from others.",
+                        help_text="The start of the key, which identifies it.",
                         max_length=12,
                         verbose_name="prefix",
                     ),
@@ -121,7 +121,7 @@ class Migration(migrations.Migration):
                     "is_active",
                     models.BooleanField(
                         default=True,
-                        help_text="Off: the key is revoked, and requests with it are refused.",
+                        help_text="Off: the key is revoked, and requests with it are rejected.",
                         verbose_name="active",
                     ),
                 ),
@@ -129,7 +129,7 @@ class Migration(migrations.Migration):
                     "expires_at",
                     models.DateTimeField(
                         blank=True,
-                        help_text="Refused from then on. Empty: never.",
+                        help_text="The key is rejected from then on. Empty: never.",
                         null=True,
                         verbose_name="expires",
                     ),
@@ -138,7 +138,7 @@ class Migration(migrations.Migration):
                     "deadline",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds a request with it may take in all. Empty: as route or settings have it.",
+                        help_text="Maximum seconds for a request with this key. Empty: as in the route or the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -151,7 +151,7 @@ class Migration(migrations.Migration):
                     "reads_metrics",
                     models.BooleanField(
                         default=False,
-                        help_text="On: it may read /metrics, whose numbers are sums over all tenants.",
+                        help_text="On: the key may read /metrics, which includes all tenants.",
                         verbose_name="reads metrics",
                     ),
                 ),
@@ -195,8 +195,8 @@ class Migration(migrations.Migration):
                 (
                     "name",
                     llm_routing.models.text.ExactSlugField(
-                        error_messages={"unique": "There is already a provider of this name."},
-                        help_text="Short and lasting, such as “openai”: it is part of every model's address.",
+                        error_messages={"unique": "There is already a provider with this name."},
+                        help_text="A short and permanent name, such as “openai”: it is part of every model's address.",
                         max_length=64,
                         verbose_name="name",
                     ),
@@ -204,7 +204,7 @@ class Migration(migrations.Migration):
                 (
                     "vendor",
                     llm_routing.models.text.ExactCharField(
-                        help_text="Whose API this is. It decides the wire format and how the key is sent.",
+                        help_text="The vendor whose API this is. It determines the wire format and how the key is sent.",
                         max_length=32,
                         verbose_name="vendor",
                     ),
@@ -213,7 +213,7 @@ class Migration(migrations.Migration):
                     "base_url",
                     llm_routing.models.text.ExactCharField(
                         blank=True,
-                        help_text="Empty: the vendor's own. Private addresses only where the settings allow their network (LLM_ALLOWED_UPSTREAM_NETWORKS).",
+                        help_text="Empty: the vendor's own address. Private addresses are allowed only if the settings allow their network (LLM_ALLOWED_UPSTREAM_NETWORKS).",
                         max_length=500,
                         verbose_name="base URL",
                     ),
@@ -222,7 +222,7 @@ class Migration(migrations.Migration):
                     "api_key_env",
                     llm_routing.models.text.ExactCharField(
                         blank=True,
-                        help_text="The environment variable that holds the API key: the preferred way, for then the key is not in the database. Empty: the vendor's own variable.",
+                        help_text="The environment variable with the API key. Preferred, because then the key is not in the database. Empty: the vendor's own variable.",
                         max_length=128,
                         validators=[
                             django.core.validators.RegexValidator(
@@ -247,7 +247,7 @@ class Migration(migrations.Migration):
                     "is_active",
                     models.BooleanField(
                         default=True,
-                        help_text="Off: no request goes to any of its models.",
+                        help_text="Off: no requests go to any of its models.",
                         verbose_name="active",
                     ),
                 ),
@@ -255,7 +255,7 @@ class Migration(migrations.Migration):
                     "priority",
                     models.PositiveSmallIntegerField(
                         default=100,
-                        help_text="Of targets in one position of a route, those of the lower number come first.",
+                        help_text="Among targets in one position of a route, the lowest number comes first.",
                         verbose_name="priority",
                     ),
                 ),
@@ -289,7 +289,7 @@ class Migration(migrations.Migration):
                     "idle_timeout",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds a stream may be silent between tokens. Empty: as in the settings.",
+                        help_text="Seconds that a stream may pause between tokens. Empty: as in the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -302,7 +302,7 @@ class Migration(migrations.Migration):
                     "total_timeout",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds one attempt may take in all. Empty: as in the settings.",
+                        help_text="Maximum seconds for one attempt. Empty: as in the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -315,7 +315,7 @@ class Migration(migrations.Migration):
                     "max_connections",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="Open connections at one time, for each process. Empty: as in the settings.",
+                        help_text="Maximum open connections per process. Empty: as in the settings.",
                         null=True,
                         validators=[django.core.validators.MinValueValidator(1)],
                         verbose_name="most connections",
@@ -324,7 +324,7 @@ class Migration(migrations.Migration):
                 (
                     "notes",
                     models.TextField(
-                        blank=True, help_text="For colleagues; never sent.", verbose_name="notes"
+                        blank=True, help_text="For operators; never sent.", verbose_name="notes"
                     ),
                 ),
                 (
@@ -368,7 +368,7 @@ class Migration(migrations.Migration):
                     "use_case",
                     llm_routing.models.text.ExactCharField(
                         db_index=True,
-                        help_text="What callers ask for, such as “debugging”. Any name of your own will do.",
+                        help_text="The name that callers request, such as “debugging”. Any name is possible.",
                         max_length=64,
                         validators=[llm_routing.models.fields.address_name],
                         verbose_name="use case",
@@ -383,7 +383,7 @@ class Migration(migrations.Migration):
                             ("economy", "Economy"),
                         ],
                         default="standard",
-                        help_text="A use case without the tier a caller asks for is served by Standard.",
+                        help_text="If a use case lacks the requested tier, Standard serves it.",
                         max_length=16,
                         verbose_name="tier",
                     ),
@@ -392,7 +392,7 @@ class Migration(migrations.Migration):
                     "system_prompt",
                     models.TextField(
                         blank=True,
-                        help_text="Put before the conversation, unless the caller sends one of their own.",
+                        help_text="Inserted before the conversation, unless the caller sends a system prompt.",
                         verbose_name="system prompt",
                     ),
                 ),
@@ -400,7 +400,7 @@ class Migration(migrations.Migration):
                     "temperature",
                     models.FloatField(
                         blank=True,
-                        help_text="From 0 (steady) to 2 (wild). Empty: the vendor's default.",
+                        help_text="From 0 (deterministic) to 2 (random). Empty: the vendor's default.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.0),
@@ -413,7 +413,7 @@ class Migration(migrations.Migration):
                     "max_tokens",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="The longest answer, in tokens. Empty: the vendor's default.",
+                        help_text="Maximum tokens of an answer. Empty: the vendor's default.",
                         null=True,
                         validators=[django.core.validators.MinValueValidator(1)],
                         verbose_name="most tokens",
@@ -423,7 +423,7 @@ class Migration(migrations.Migration):
                     "cache_ttl",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="Seconds an answer may be served again. 0: never. Empty: as in the settings.",
+                        help_text="Seconds that an answer may be served from the cache. 0: never. Empty: as in the settings.",
                         null=True,
                         verbose_name="cache lifetime",
                     ),
@@ -432,7 +432,7 @@ class Migration(migrations.Migration):
                     "deadline",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds a request may take in all, every attempt included. Empty: as in the settings.",
+                        help_text="Maximum seconds for a request, including every attempt. Empty: as in the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -445,7 +445,7 @@ class Migration(migrations.Migration):
                     "connect_timeout",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds to wait for a connection. Empty: as the provider or the settings have it.",
+                        help_text="Seconds to wait for a connection. Empty: as in the provider or the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -458,7 +458,7 @@ class Migration(migrations.Migration):
                     "first_token_timeout",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds to wait for the first token of a stream; then the next target is asked. Empty: as the provider or the settings have it.",
+                        help_text="Seconds to wait for the first token of a stream before the next target is tried. Empty: as in the provider or the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -471,7 +471,7 @@ class Migration(migrations.Migration):
                     "idle_timeout",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds a stream may be silent between tokens. Empty: as the provider or the settings have it.",
+                        help_text="Seconds that a stream may pause between tokens. Empty: as in the provider or the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -486,10 +486,10 @@ class Migration(migrations.Migration):
                         choices=[
                             ("error", "End it with an error"),
                             ("continue", "Have another model continue it"),
-                            ("buffer", "Send it only once it is whole"),
+                            ("buffer", "Send it only when it is complete"),
                         ],
                         default="error",
-                        help_text="What happens once callers have the first words of an answer. Only models with the capability “Prefill” can continue one.",
+                        help_text="What happens if a stream breaks after callers have received part of it. Only models with the capability “Prefill” can continue a stream.",
                         max_length=16,
                         verbose_name="a stream that breaks off",
                     ),
@@ -498,7 +498,7 @@ class Migration(migrations.Migration):
                     "is_hedged",
                     models.BooleanField(
                         default=False,
-                        help_text="Ask the next target too where the first one is slower than it usually is; the first good answer wins, and both may be billed.",
+                        help_text="Also try the next target if the first one is slower than usual; the first good answer wins, and both may be billed.",
                         verbose_name="hedged",
                     ),
                 ),
@@ -506,7 +506,7 @@ class Migration(migrations.Migration):
                     "probes_when_all_open",
                     models.BooleanField(
                         default=False,
-                        help_text="Off: callers are refused at once while every target is left alone.",
+                        help_text="Off: requests are rejected at once while every circuit breaker is open.",
                         verbose_name="ask even when all circuits are open",
                     ),
                 ),
@@ -515,7 +515,7 @@ class Migration(migrations.Migration):
                     models.JSONField(
                         blank=True,
                         default=list,
-                        help_text="What callers of this route may ask for although it can change the model, the provider or the price, or have the provider reach out. The rest is left out or refused.",
+                        help_text="Request fields that callers of this route may send although they can change the model, the provider or the price, or make the provider send requests. Other such fields are ignored or rejected.",
                         verbose_name="allowed fields",
                     ),
                 ),
@@ -523,7 +523,7 @@ class Migration(migrations.Migration):
                     "is_active",
                     models.BooleanField(
                         default=True,
-                        help_text="Off: callers are told that there is no such route.",
+                        help_text="Off: callers get the error that the route does not exist.",
                         verbose_name="active",
                     ),
                 ),
@@ -591,8 +591,8 @@ class Migration(migrations.Migration):
                 (
                     "name",
                     llm_routing.models.text.ExactCharField(
-                        error_messages={"unique": "There is already a key of this name."},
-                        help_text="Who or what calls with it; it stands in the usage records.",
+                        error_messages={"unique": "There is already a key with this name."},
+                        help_text="The person or service that uses the key; recorded with its usage.",
                         max_length=100,
                         unique=True,
                         validators=[llm_routing.models.fields.address_name],
@@ -603,7 +603,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     llm_routing.models.text.ExactSlugField(
                         default="default",
-                        help_text="Caches and usage records are kept apart by tenant.",
+                        help_text="Caches and usage records are separate for each tenant.",
                         max_length=64,
                         verbose_name="tenant",
                     ),
@@ -612,7 +612,7 @@ class Migration(migrations.Migration):
                     "prefix",
                     llm_routing.models.text.ExactCharField(
                         editable=False,
-                        help_text="How the key begins, to tell it from others.",
+                        help_text="The start of the key, which identifies it.",
                         max_length=12,
                         verbose_name="prefix",
                     ),
@@ -627,7 +627,7 @@ class Migration(migrations.Migration):
                     "is_active",
                     models.BooleanField(
                         default=True,
-                        help_text="Off: the key is revoked, and requests with it are refused.",
+                        help_text="Off: the key is revoked, and requests with it are rejected.",
                         verbose_name="active",
                     ),
                 ),
@@ -635,7 +635,7 @@ class Migration(migrations.Migration):
                     "expires_at",
                     models.DateTimeField(
                         blank=True,
-                        help_text="Refused from then on. Empty: never.",
+                        help_text="The key is rejected from then on. Empty: never.",
                         null=True,
                         verbose_name="expires",
                     ),
@@ -644,7 +644,7 @@ class Migration(migrations.Migration):
                     "deadline",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds a request with it may take in all. Empty: as route or settings have it.",
+                        help_text="Maximum seconds for a request with this key. Empty: as in the route or the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -657,7 +657,7 @@ class Migration(migrations.Migration):
                     "reads_metrics",
                     models.BooleanField(
                         default=False,
-                        help_text="On: it may read /metrics, whose numbers are sums over all tenants.",
+                        help_text="On: the key may read /metrics, which includes all tenants.",
                         verbose_name="reads metrics",
                     ),
                 ),
@@ -698,7 +698,7 @@ class Migration(migrations.Migration):
                         condition=models.Q(("digest__regex", "^[0-9a-f]{64}$")),
                         name="llm_key_digest",
                         violation_error_code="digest",
-                        violation_error_message="A key is stored as its digest and in no other form.",
+                        violation_error_message="A key is stored only as its digest.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -708,7 +708,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_key_deadline",
                         violation_error_code="deadline",
-                        violation_error_message="A deadline is more than 0 and at most 3600 seconds.",
+                        violation_error_message="A deadline must be more than 0 and at most 3600 seconds.",
                     ),
                 ],
             },
@@ -833,7 +833,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_health_latency_ms",
                         violation_error_code="latency_ms",
-                        violation_error_message="A latency is not below 0.",
+                        violation_error_message="A latency must not be below 0.",
                     )
                 ],
             },
@@ -850,8 +850,8 @@ class Migration(migrations.Migration):
                 (
                     "name",
                     llm_routing.models.text.ExactSlugField(
-                        error_messages={"unique": "There is already a provider of this name."},
-                        help_text="Short and lasting, such as “openai”: it is part of every model's address.",
+                        error_messages={"unique": "There is already a provider with this name."},
+                        help_text="A short and permanent name, such as “openai”: it is part of every model's address.",
                         max_length=64,
                         unique=True,
                         verbose_name="name",
@@ -860,7 +860,7 @@ class Migration(migrations.Migration):
                 (
                     "vendor",
                     llm_routing.models.text.ExactCharField(
-                        help_text="Whose API this is. It decides the wire format and how the key is sent.",
+                        help_text="The vendor whose API this is. It determines the wire format and how the key is sent.",
                         max_length=32,
                         verbose_name="vendor",
                     ),
@@ -869,7 +869,7 @@ class Migration(migrations.Migration):
                     "base_url",
                     llm_routing.models.text.ExactCharField(
                         blank=True,
-                        help_text="Empty: the vendor's own. Private addresses only where the settings allow their network (LLM_ALLOWED_UPSTREAM_NETWORKS).",
+                        help_text="Empty: the vendor's own address. Private addresses are allowed only if the settings allow their network (LLM_ALLOWED_UPSTREAM_NETWORKS).",
                         max_length=500,
                         verbose_name="base URL",
                     ),
@@ -878,7 +878,7 @@ class Migration(migrations.Migration):
                     "api_key_env",
                     llm_routing.models.text.ExactCharField(
                         blank=True,
-                        help_text="The environment variable that holds the API key: the preferred way, for then the key is not in the database. Empty: the vendor's own variable.",
+                        help_text="The environment variable with the API key. Preferred, because then the key is not in the database. Empty: the vendor's own variable.",
                         max_length=128,
                         validators=[
                             django.core.validators.RegexValidator(
@@ -907,7 +907,7 @@ class Migration(migrations.Migration):
                     "is_active",
                     models.BooleanField(
                         default=True,
-                        help_text="Off: no request goes to any of its models.",
+                        help_text="Off: no requests go to any of its models.",
                         verbose_name="active",
                     ),
                 ),
@@ -915,7 +915,7 @@ class Migration(migrations.Migration):
                     "priority",
                     models.PositiveSmallIntegerField(
                         default=100,
-                        help_text="Of targets in one position of a route, those of the lower number come first.",
+                        help_text="Among targets in one position of a route, the lowest number comes first.",
                         verbose_name="priority",
                     ),
                 ),
@@ -949,7 +949,7 @@ class Migration(migrations.Migration):
                     "idle_timeout",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds a stream may be silent between tokens. Empty: as in the settings.",
+                        help_text="Seconds that a stream may pause between tokens. Empty: as in the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -962,7 +962,7 @@ class Migration(migrations.Migration):
                     "total_timeout",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds one attempt may take in all. Empty: as in the settings.",
+                        help_text="Maximum seconds for one attempt. Empty: as in the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -975,7 +975,7 @@ class Migration(migrations.Migration):
                     "max_connections",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="Open connections at one time, for each process. Empty: as in the settings.",
+                        help_text="Maximum open connections per process. Empty: as in the settings.",
                         null=True,
                         validators=[django.core.validators.MinValueValidator(1)],
                         verbose_name="most connections",
@@ -984,7 +984,7 @@ class Migration(migrations.Migration):
                 (
                     "notes",
                     models.TextField(
-                        blank=True, help_text="For colleagues; never sent.", verbose_name="notes"
+                        blank=True, help_text="For operators; never sent.", verbose_name="notes"
                     ),
                 ),
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created")),
@@ -1042,7 +1042,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_provider_connect_timeout",
                         violation_error_code="connect_timeout",
-                        violation_error_message="A timeout is more than 0 and at most 3600 seconds.",
+                        violation_error_message="A timeout must be more than 0 and at most 3600 seconds.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -1055,7 +1055,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_provider_first_token_timeout",
                         violation_error_code="first_token_timeout",
-                        violation_error_message="A timeout is more than 0 and at most 3600 seconds.",
+                        violation_error_message="A timeout must be more than 0 and at most 3600 seconds.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -1065,7 +1065,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_provider_idle_timeout",
                         violation_error_code="idle_timeout",
-                        violation_error_message="A timeout is more than 0 and at most 3600 seconds.",
+                        violation_error_message="A timeout must be more than 0 and at most 3600 seconds.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -1075,7 +1075,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_provider_total_timeout",
                         violation_error_code="total_timeout",
-                        violation_error_message="A timeout is more than 0 and at most 3600 seconds.",
+                        violation_error_message="A timeout must be more than 0 and at most 3600 seconds.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -1102,12 +1102,12 @@ class Migration(migrations.Migration):
                 (
                     "model_id",
                     llm_routing.models.text.ExactCharField(
-                        help_text="The provider's own identifier, sent as it is: “gpt-5-mini”.",
+                        help_text="The provider's own identifier, sent unchanged: “gpt-5-mini”.",
                         max_length=200,
                         validators=[
                             django.core.validators.RegexValidator(
                                 "^[^\\s\\x00-\\x1f\\x7f]+\\Z",
-                                "Write this without blanks or line breaks.",
+                                "Use no blanks or line breaks.",
                                 code="blanks",
                             )
                         ],
@@ -1119,7 +1119,7 @@ class Migration(migrations.Migration):
                     llm_routing.models.text.ExactCharField(
                         blank=True,
                         error_messages={"unique": "Another model has this alias."},
-                        help_text="Any name callers may use instead of “provider/model ID”, such as “gpt-4o” or “team/fast”. It comes before an address of the same spelling.",
+                        help_text="A name that callers may use instead of “provider/model ID”, such as “gpt-4o” or “team/fast”. It takes precedence over an equal address.",
                         max_length=200,
                         null=True,
                         unique=True,
@@ -1141,7 +1141,7 @@ class Migration(migrations.Migration):
                     models.JSONField(
                         blank=True,
                         default=llm_routing.models.model_configs.default_capabilities,
-                        help_text="A request goes only to models that can do what it asks for. Prefill: the model continues an answer that another began.",
+                        help_text="Requests go only to models that support what they need. Prefill: the model can continue a partial answer of another model.",
                         verbose_name="capabilities",
                     ),
                 ),
@@ -1150,7 +1150,7 @@ class Migration(migrations.Migration):
                     models.JSONField(
                         blank=True,
                         default=list,
-                        help_text="No sampling: the model refuses temperature and top_p, so they are left out.",
+                        help_text="No sampling: the model rejects temperature and top_p, so they are left out.",
                         verbose_name="quirks",
                     ),
                 ),
@@ -1158,7 +1158,7 @@ class Migration(migrations.Migration):
                     "context_window",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="Tokens of prompt and answer together. Empty: unknown.",
+                        help_text="Maximum tokens of prompt and answer together. Empty: unknown.",
                         null=True,
                         validators=[django.core.validators.MinValueValidator(1)],
                         verbose_name="context window",
@@ -1168,7 +1168,7 @@ class Migration(migrations.Migration):
                     "max_output_tokens",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="Tokens one answer may have. Empty: unknown.",
+                        help_text="Maximum tokens of an answer. Empty: unknown.",
                         null=True,
                         validators=[django.core.validators.MinValueValidator(1)],
                         verbose_name="longest answer",
@@ -1179,7 +1179,7 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=6,
-                        help_text="USD for a million tokens of prompt. Empty: costs are not known.",
+                        help_text="USD per million tokens of prompt. Empty: costs are unknown.",
                         max_digits=14,
                         null=True,
                         validators=[django.core.validators.MinValueValidator(Decimal("0"))],
@@ -1191,7 +1191,7 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=6,
-                        help_text="USD for a million tokens of answer. Empty: the cost of an answer is not known. Embeddings need none.",
+                        help_text="USD per million tokens of answer. Empty: the cost of an answer is unknown. Embeddings need no output price.",
                         max_digits=14,
                         null=True,
                         validators=[django.core.validators.MinValueValidator(Decimal("0"))],
@@ -1203,7 +1203,7 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=6,
-                        help_text="USD for a million tokens read from the provider's cache. Empty: as the input price.",
+                        help_text="USD per million tokens read from the provider's cache. Empty: the input price.",
                         max_digits=14,
                         null=True,
                         validators=[django.core.validators.MinValueValidator(Decimal("0"))],
@@ -1215,7 +1215,7 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=6,
-                        help_text="USD for a million tokens written to the provider's cache for five minutes. Empty: 1.25 times the input price.",
+                        help_text="USD per million tokens written to the provider's cache for five minutes. Empty: 1.25 times the input price.",
                         max_digits=14,
                         null=True,
                         validators=[django.core.validators.MinValueValidator(Decimal("0"))],
@@ -1227,7 +1227,7 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=6,
-                        help_text="USD for a million tokens written to the provider's cache for an hour. Empty: twice the input price.",
+                        help_text="USD per million tokens written to the provider's cache for an hour. Empty: twice the input price.",
                         max_digits=14,
                         null=True,
                         validators=[django.core.validators.MinValueValidator(Decimal("0"))],
@@ -1239,7 +1239,7 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=6,
-                        help_text="USD for a thousand web searches that the provider runs. Empty: costs of answers with searches are not known.",
+                        help_text="USD per thousand web searches that the provider runs. Empty: costs of answers with searches are unknown.",
                         max_digits=14,
                         null=True,
                         validators=[django.core.validators.MinValueValidator(Decimal("0"))],
@@ -1250,7 +1250,7 @@ class Migration(migrations.Migration):
                     "is_active",
                     models.BooleanField(
                         default=True,
-                        help_text="Off: no request goes to this model.",
+                        help_text="Off: no requests go to this model.",
                         verbose_name="active",
                     ),
                 ),
@@ -1259,7 +1259,7 @@ class Migration(migrations.Migration):
                     models.DateTimeField(
                         blank=True,
                         editable=False,
-                        help_text="When the provider's list of models was first seen without it.",
+                        help_text="When the model was first missing from the provider's list of models.",
                         null=True,
                         verbose_name="vanished",
                     ),
@@ -1269,7 +1269,7 @@ class Migration(migrations.Migration):
                 (
                     "provider",
                     models.ForeignKey(
-                        help_text="Who runs it.",
+                        help_text="The provider that runs the model.",
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="models",
                         to="llm_routing.provider",
@@ -1295,12 +1295,12 @@ class Migration(migrations.Migration):
                 (
                     "model_id",
                     llm_routing.models.text.ExactCharField(
-                        help_text="The provider's own identifier, sent as it is: “gpt-5-mini”.",
+                        help_text="The provider's own identifier, sent unchanged: “gpt-5-mini”.",
                         max_length=200,
                         validators=[
                             django.core.validators.RegexValidator(
                                 "^[^\\s\\x00-\\x1f\\x7f]+\\Z",
-                                "Write this without blanks or line breaks.",
+                                "Use no blanks or line breaks.",
                                 code="blanks",
                             )
                         ],
@@ -1313,7 +1313,7 @@ class Migration(migrations.Migration):
                         blank=True,
                         db_index=True,
                         error_messages={"unique": "Another model has this alias."},
-                        help_text="Any name callers may use instead of “provider/model ID”, such as “gpt-4o” or “team/fast”. It comes before an address of the same spelling.",
+                        help_text="A name that callers may use instead of “provider/model ID”, such as “gpt-4o” or “team/fast”. It takes precedence over an equal address.",
                         max_length=200,
                         null=True,
                         validators=[llm_routing.models.fields.address_name],
@@ -1334,7 +1334,7 @@ class Migration(migrations.Migration):
                     models.JSONField(
                         blank=True,
                         default=llm_routing.models.model_configs.default_capabilities,
-                        help_text="A request goes only to models that can do what it asks for. Prefill: the model continues an answer that another began.",
+                        help_text="Requests go only to models that support what they need. Prefill: the model can continue a partial answer of another model.",
                         verbose_name="capabilities",
                     ),
                 ),
@@ -1343,7 +1343,7 @@ class Migration(migrations.Migration):
                     models.JSONField(
                         blank=True,
                         default=list,
-                        help_text="No sampling: the model refuses temperature and top_p, so they are left out.",
+                        help_text="No sampling: the model rejects temperature and top_p, so they are left out.",
                         verbose_name="quirks",
                     ),
                 ),
@@ -1351,7 +1351,7 @@ class Migration(migrations.Migration):
                     "context_window",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="Tokens of prompt and answer together. Empty: unknown.",
+                        help_text="Maximum tokens of prompt and answer together. Empty: unknown.",
                         null=True,
                         validators=[django.core.validators.MinValueValidator(1)],
                         verbose_name="context window",
@@ -1361,7 +1361,7 @@ class Migration(migrations.Migration):
                     "max_output_tokens",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="Tokens one answer may have. Empty: unknown.",
+                        help_text="Maximum tokens of an answer. Empty: unknown.",
                         null=True,
                         validators=[django.core.validators.MinValueValidator(1)],
                         verbose_name="longest answer",
@@ -1372,7 +1372,7 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=6,
-                        help_text="USD for a million tokens of prompt. Empty: costs are not known.",
+                        help_text="USD per million tokens of prompt. Empty: costs are unknown.",
                         max_digits=14,
                         null=True,
                         validators=[django.core.validators.MinValueValidator(Decimal("0"))],
@@ -1384,7 +1384,7 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=6,
-                        help_text="USD for a million tokens of answer. Empty: the cost of an answer is not known. Embeddings need none.",
+                        help_text="USD per million tokens of answer. Empty: the cost of an answer is unknown. Embeddings need no output price.",
                         max_digits=14,
                         null=True,
                         validators=[django.core.validators.MinValueValidator(Decimal("0"))],
@@ -1396,7 +1396,7 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=6,
-                        help_text="USD for a million tokens read from the provider's cache. Empty: as the input price.",
+                        help_text="USD per million tokens read from the provider's cache. Empty: the input price.",
                         max_digits=14,
                         null=True,
                         validators=[django.core.validators.MinValueValidator(Decimal("0"))],
@@ -1408,7 +1408,7 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=6,
-                        help_text="USD for a million tokens written to the provider's cache for five minutes. Empty: 1.25 times the input price.",
+                        help_text="USD per million tokens written to the provider's cache for five minutes. Empty: 1.25 times the input price.",
                         max_digits=14,
                         null=True,
                         validators=[django.core.validators.MinValueValidator(Decimal("0"))],
@@ -1420,7 +1420,7 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=6,
-                        help_text="USD for a million tokens written to the provider's cache for an hour. Empty: twice the input price.",
+                        help_text="USD per million tokens written to the provider's cache for an hour. Empty: twice the input price.",
                         max_digits=14,
                         null=True,
                         validators=[django.core.validators.MinValueValidator(Decimal("0"))],
@@ -1432,7 +1432,7 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=6,
-                        help_text="USD for a thousand web searches that the provider runs. Empty: costs of answers with searches are not known.",
+                        help_text="USD per thousand web searches that the provider runs. Empty: costs of answers with searches are unknown.",
                         max_digits=14,
                         null=True,
                         validators=[django.core.validators.MinValueValidator(Decimal("0"))],
@@ -1443,7 +1443,7 @@ class Migration(migrations.Migration):
                     "is_active",
                     models.BooleanField(
                         default=True,
-                        help_text="Off: no request goes to this model.",
+                        help_text="Off: no requests go to this model.",
                         verbose_name="active",
                     ),
                 ),
@@ -1471,7 +1471,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         blank=True,
                         db_constraint=False,
-                        help_text="Who runs it.",
+                        help_text="The provider that runs the model.",
                         null=True,
                         on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="+",
@@ -1595,7 +1595,7 @@ class Migration(migrations.Migration):
                     "cache_write_1h_tokens",
                     models.PositiveIntegerField(
                         default=0,
-                        help_text="Of the cache write tokens, those written for an hour.",
+                        help_text="The part of the cache write tokens that is cached for an hour.",
                         verbose_name="1-hour cache write tokens",
                     ),
                 ),
@@ -1616,7 +1616,7 @@ class Migration(migrations.Migration):
                     models.DecimalField(
                         blank=True,
                         decimal_places=10,
-                        help_text="Empty: not known, because the model lacks a price. Zero is a cost.",
+                        help_text="Empty: unknown, because the model has no price. Zero is a known cost.",
                         max_digits=18,
                         null=True,
                         verbose_name="cost in USD",
@@ -1655,7 +1655,7 @@ class Migration(migrations.Migration):
                     llm_routing.models.text.ExactCharField(
                         blank=True,
                         default="",
-                        help_text="Without what it quotes of the request.",
+                        help_text="The provider's error message, without quotes from the request.",
                         max_length=300,
                         verbose_name="error message",
                     ),
@@ -1677,7 +1677,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_usage_outcome",
                         violation_error_code="outcome",
-                        violation_error_message="The outcome is none that is known.",
+                        violation_error_message="The outcome is unknown.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -1685,7 +1685,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_usage_cost",
                         violation_error_code="cost",
-                        violation_error_message="A cost is not below 0.",
+                        violation_error_message="A cost must not be below 0.",
                     ),
                 ],
             },
@@ -1703,7 +1703,7 @@ class Migration(migrations.Migration):
                     "use_case",
                     llm_routing.models.text.ExactCharField(
                         db_index=True,
-                        help_text="What callers ask for, such as “debugging”. Any name of your own will do.",
+                        help_text="The name that callers request, such as “debugging”. Any name is possible.",
                         max_length=64,
                         validators=[llm_routing.models.fields.address_name],
                         verbose_name="use case",
@@ -1718,7 +1718,7 @@ class Migration(migrations.Migration):
                             ("economy", "Economy"),
                         ],
                         default="standard",
-                        help_text="A use case without the tier a caller asks for is served by Standard.",
+                        help_text="If a use case lacks the requested tier, Standard serves it.",
                         max_length=16,
                         verbose_name="tier",
                     ),
@@ -1727,7 +1727,7 @@ class Migration(migrations.Migration):
                     "system_prompt",
                     models.TextField(
                         blank=True,
-                        help_text="Put before the conversation, unless the caller sends one of their own.",
+                        help_text="Inserted before the conversation, unless the caller sends a system prompt.",
                         verbose_name="system prompt",
                     ),
                 ),
@@ -1735,7 +1735,7 @@ class Migration(migrations.Migration):
                     "temperature",
                     models.FloatField(
                         blank=True,
-                        help_text="From 0 (steady) to 2 (wild). Empty: the vendor's default.",
+                        help_text="From 0 (deterministic) to 2 (random). Empty: the vendor's default.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.0),
@@ -1748,7 +1748,7 @@ class Migration(migrations.Migration):
                     "max_tokens",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="The longest answer, in tokens. Empty: the vendor's default.",
+                        help_text="Maximum tokens of an answer. Empty: the vendor's default.",
                         null=True,
                         validators=[django.core.validators.MinValueValidator(1)],
                         verbose_name="most tokens",
@@ -1758,7 +1758,7 @@ class Migration(migrations.Migration):
                     "cache_ttl",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="Seconds an answer may be served again. 0: never. Empty: as in the settings.",
+                        help_text="Seconds that an answer may be served from the cache. 0: never. Empty: as in the settings.",
                         null=True,
                         verbose_name="cache lifetime",
                     ),
@@ -1767,7 +1767,7 @@ class Migration(migrations.Migration):
                     "deadline",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds a request may take in all, every attempt included. Empty: as in the settings.",
+                        help_text="Maximum seconds for a request, including every attempt. Empty: as in the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -1780,7 +1780,7 @@ class Migration(migrations.Migration):
                     "connect_timeout",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds to wait for a connection. Empty: as the provider or the settings have it.",
+                        help_text="Seconds to wait for a connection. Empty: as in the provider or the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -1793,7 +1793,7 @@ class Migration(migrations.Migration):
                     "first_token_timeout",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds to wait for the first token of a stream; then the next target is asked. Empty: as the provider or the settings have it.",
+                        help_text="Seconds to wait for the first token of a stream before the next target is tried. Empty: as in the provider or the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -1806,7 +1806,7 @@ class Migration(migrations.Migration):
                     "idle_timeout",
                     models.FloatField(
                         blank=True,
-                        help_text="Seconds a stream may be silent between tokens. Empty: as the provider or the settings have it.",
+                        help_text="Seconds that a stream may pause between tokens. Empty: as in the provider or the settings.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(0.001),
@@ -1821,10 +1821,10 @@ class Migration(migrations.Migration):
                         choices=[
                             ("error", "End it with an error"),
                             ("continue", "Have another model continue it"),
-                            ("buffer", "Send it only once it is whole"),
+                            ("buffer", "Send it only when it is complete"),
                         ],
                         default="error",
-                        help_text="What happens once callers have the first words of an answer. Only models with the capability “Prefill” can continue one.",
+                        help_text="What happens if a stream breaks after callers have received part of it. Only models with the capability “Prefill” can continue a stream.",
                         max_length=16,
                         verbose_name="a stream that breaks off",
                     ),
@@ -1833,7 +1833,7 @@ class Migration(migrations.Migration):
                     "is_hedged",
                     models.BooleanField(
                         default=False,
-                        help_text="Ask the next target too where the first one is slower than it usually is; the first good answer wins, and both may be billed.",
+                        help_text="Also try the next target if the first one is slower than usual; the first good answer wins, and both may be billed.",
                         verbose_name="hedged",
                     ),
                 ),
@@ -1841,7 +1841,7 @@ class Migration(migrations.Migration):
                     "probes_when_all_open",
                     models.BooleanField(
                         default=False,
-                        help_text="Off: callers are refused at once while every target is left alone.",
+                        help_text="Off: requests are rejected at once while every circuit breaker is open.",
                         verbose_name="ask even when all circuits are open",
                     ),
                 ),
@@ -1850,7 +1850,7 @@ class Migration(migrations.Migration):
                     models.JSONField(
                         blank=True,
                         default=list,
-                        help_text="What callers of this route may ask for although it can change the model, the provider or the price, or have the provider reach out. The rest is left out or refused.",
+                        help_text="Request fields that callers of this route may send although they can change the model, the provider or the price, or make the provider send requests. Other such fields are ignored or rejected.",
                         verbose_name="allowed fields",
                     ),
                 ),
@@ -1858,7 +1858,7 @@ class Migration(migrations.Migration):
                     "is_active",
                     models.BooleanField(
                         default=True,
-                        help_text="Off: callers are told that there is no such route.",
+                        help_text="Off: callers get the error that the route does not exist.",
                         verbose_name="active",
                     ),
                 ),
@@ -1893,7 +1893,7 @@ class Migration(migrations.Migration):
                         condition=models.Q(("tier__in", ["premium", "standard", "economy"])),
                         name="llm_route_tier",
                         violation_error_code="tier",
-                        violation_error_message="The tier is premium, standard or economy.",
+                        violation_error_message="The tier must be premium, standard or economy.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -1903,7 +1903,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_route_temperature",
                         violation_error_code="temperature",
-                        violation_error_message="A temperature is from 0 to 2.",
+                        violation_error_message="A temperature must be from 0 to 2.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -1911,7 +1911,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_route_max_tokens",
                         violation_error_code="max_tokens",
-                        violation_error_message="An answer has at least one token.",
+                        violation_error_message="The token limit of an answer must be at least 1.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -1921,7 +1921,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_route_deadline",
                         violation_error_code="deadline",
-                        violation_error_message="Deadlines and timeouts are more than 0 and at most 3600 seconds.",
+                        violation_error_message="Deadlines and timeouts must be more than 0 and at most 3600 seconds.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -1933,7 +1933,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_route_connect_timeout",
                         violation_error_code="connect_timeout",
-                        violation_error_message="Deadlines and timeouts are more than 0 and at most 3600 seconds.",
+                        violation_error_message="Deadlines and timeouts must be more than 0 and at most 3600 seconds.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -1946,7 +1946,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_route_first_token_timeout",
                         violation_error_code="first_token_timeout",
-                        violation_error_message="Deadlines and timeouts are more than 0 and at most 3600 seconds.",
+                        violation_error_message="Deadlines and timeouts must be more than 0 and at most 3600 seconds.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -1956,7 +1956,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_route_idle_timeout",
                         violation_error_code="idle_timeout",
-                        violation_error_message="Deadlines and timeouts are more than 0 and at most 3600 seconds.",
+                        violation_error_message="Deadlines and timeouts must be more than 0 and at most 3600 seconds.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -1964,7 +1964,7 @@ class Migration(migrations.Migration):
                         ),
                         name="llm_route_stream_recovery",
                         violation_error_code="stream_recovery",
-                        violation_error_message="A stream that breaks off ends with an error, is continued, or is held back.",
+                        violation_error_message="The policy for broken streams must be error, continue or buffer.",
                     ),
                 ],
             },
@@ -1982,7 +1982,7 @@ class Migration(migrations.Migration):
                     "position",
                     models.PositiveSmallIntegerField(
                         default=0,
-                        help_text="0 is tried first, then 1, and so on. Equal positions share the load.",
+                        help_text="0 is tried first, then 1, and so on. Targets with equal positions share the load.",
                         verbose_name="position",
                     ),
                 ),
@@ -1998,7 +1998,7 @@ class Migration(migrations.Migration):
                 (
                     "model",
                     models.ForeignKey(
-                        help_text="Which model answers.",
+                        help_text="The model that answers.",
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="route_targets",
                         to="llm_routing.modelconfig",
@@ -2034,7 +2034,7 @@ class Migration(migrations.Migration):
                     "position",
                     models.PositiveSmallIntegerField(
                         default=0,
-                        help_text="0 is tried first, then 1, and so on. Equal positions share the load.",
+                        help_text="0 is tried first, then 1, and so on. Targets with equal positions share the load.",
                         verbose_name="position",
                     ),
                 ),
@@ -2071,7 +2071,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         blank=True,
                         db_constraint=False,
-                        help_text="Which model answers.",
+                        help_text="The model that answers.",
                         null=True,
                         on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="+",
@@ -2143,7 +2143,7 @@ class Migration(migrations.Migration):
                 ),
                 name="llm_model_alias",
                 violation_error_code="alias",
-                violation_error_message="An alias is not empty.",
+                violation_error_message="An alias must not be empty.",
             ),
         ),
         migrations.AddConstraint(
@@ -2154,7 +2154,7 @@ class Migration(migrations.Migration):
                 ),
                 name="llm_model_input_price",
                 violation_error_code="input_price",
-                violation_error_message="A price is not below 0.",
+                violation_error_message="A price must not be below 0.",
             ),
         ),
         migrations.AddConstraint(
@@ -2165,7 +2165,7 @@ class Migration(migrations.Migration):
                 ),
                 name="llm_model_output_price",
                 violation_error_code="output_price",
-                violation_error_message="A price is not below 0.",
+                violation_error_message="A price must not be below 0.",
             ),
         ),
         migrations.AddConstraint(
@@ -2178,7 +2178,7 @@ class Migration(migrations.Migration):
                 ),
                 name="llm_model_cached_input_price",
                 violation_error_code="cached_input_price",
-                violation_error_message="A price is not below 0.",
+                violation_error_message="A price must not be below 0.",
             ),
         ),
         migrations.AddConstraint(
@@ -2191,7 +2191,7 @@ class Migration(migrations.Migration):
                 ),
                 name="llm_model_cache_write_price",
                 violation_error_code="cache_write_price",
-                violation_error_message="A price is not below 0.",
+                violation_error_message="A price must not be below 0.",
             ),
         ),
         migrations.AddConstraint(
@@ -2204,7 +2204,7 @@ class Migration(migrations.Migration):
                 ),
                 name="llm_model_cache_write_1h_price",
                 violation_error_code="cache_write_1h_price",
-                violation_error_message="A price is not below 0.",
+                violation_error_message="A price must not be below 0.",
             ),
         ),
         migrations.AddConstraint(
@@ -2217,7 +2217,7 @@ class Migration(migrations.Migration):
                 ),
                 name="llm_model_web_search_price",
                 violation_error_code="web_search_price",
-                violation_error_message="A price is not below 0.",
+                violation_error_message="A price must not be below 0.",
             ),
         ),
         migrations.AddConstraint(
@@ -2228,7 +2228,7 @@ class Migration(migrations.Migration):
                 ),
                 name="llm_model_context_window",
                 violation_error_code="context_window",
-                violation_error_message="A number of tokens is at least 1.",
+                violation_error_message="A number of tokens must be at least 1.",
             ),
         ),
         migrations.AddConstraint(
@@ -2241,7 +2241,7 @@ class Migration(migrations.Migration):
                 ),
                 name="llm_model_max_output_tokens",
                 violation_error_code="max_output_tokens",
-                violation_error_message="A number of tokens is at least 1.",
+                violation_error_message="A number of tokens must be at least 1.",
             ),
         ),
         migrations.AddConstraint(
@@ -2258,7 +2258,7 @@ class Migration(migrations.Migration):
                 condition=models.Q(("weight__gte", 1), ("weight__isnull", True), _connector="OR"),
                 name="llm_target_weight",
                 violation_error_code="weight",
-                violation_error_message="A weight is at least 1.",
+                violation_error_message="A weight must be at least 1.",
             ),
         ),
     ]

@@ -1,4 +1,5 @@
-"""The tables: configuration (routing, access), what happened (usage, health), and its version."""
+"""The tables: configuration (routing, access), records (usage, health), and the configuration's
+version."""
 
 from .access import ApiKey
 from .breakers import BreakerReport, BreakerReset

@@ -1,6 +1,6 @@
-"""API keys: who may call, and on behalf of which tenant.
+"""API keys of callers, each with its tenant.
 
-Checking a request's key is `access` business elsewhere; here a key is made, digested and kept.
+This module creates, digests and stores keys; `llm_routing.access` authenticates requests.
 """
 
 import hmac
@@ -40,7 +40,7 @@ def key_digest(clear_text: str) -> str:
 
 
 class ApiKeyQuerySet(ConfigurationQuerySet["ApiKey"]):
-    """Makes and reads API keys."""
+    """Creates and reads API keys."""
 
     def issue(
         self,
@@ -50,8 +50,8 @@ class ApiKeyQuerySet(ConfigurationQuerySet["ApiKey"]):
         *,
         reads_metrics: bool = False,
     ) -> tuple["ApiKey", str]:
-        """A new key and its clear text, which exists nowhere else. Raises `IntegrityError` where
-        the name is taken."""
+        """Creates a key. Returns it with its clear text, which is stored nowhere. Raises
+        `IntegrityError` if the name exists."""
         key = self.model(
             name=name, tenant=tenant, expires_at=expires_at, reads_metrics=reads_metrics
         )
@@ -60,13 +60,13 @@ class ApiKeyQuerySet(ConfigurationQuerySet["ApiKey"]):
         return key, clear_text
 
     def usable(self, now: datetime | None = None) -> Self:
-        """Keys that are neither revoked nor past their date."""
+        """Returns the keys that are neither revoked nor expired."""
         not_expired = Q(expires_at__isnull=True) | Q(expires_at__gt=now or timezone.now())
         return self.active().filter(not_expired)
 
 
 class ApiKey(ConfigurationModel):
-    """A key of ours that a caller presents. Its clear text is shown once and never kept."""
+    """An API key of a caller. Its clear text is shown once and never stored."""
 
     area = ConfigurationVersion.Area.ACCESS
 
@@ -75,34 +75,37 @@ class ApiKey(ConfigurationModel):
         max_length=100,
         unique=True,
         validators=[fields.address_name],
-        error_messages={"unique": _("There is already a key of this name.")},
-        help_text=_("Who or what calls with it; it stands in the usage records."),
+        error_messages={"unique": _("There is already a key with this name.")},
+        help_text=_("The person or service that uses the key; recorded with its usage."),
     )
     tenant = ExactSlugField(
         _("tenant"),
         max_length=64,
         default="default",
-        help_text=_("Caches and usage records are kept apart by tenant."),
+        help_text=_("Caches and usage records are separate for each tenant."),
     )
     prefix = ExactCharField(
         _("prefix"),
         max_length=PREFIX_LENGTH,
         editable=False,
-        help_text=_("How the key begins, to tell it from others."),
+        help_text=_("The start of the key, which identifies it."),
     )
     digest = ExactCharField(_("digest"), max_length=64, unique=True, editable=False)
-    is_active = fields.is_active(_("Off: the key is revoked, and requests with it are refused."))
+    is_active = fields.is_active(_("Off: the key is revoked, and requests with it are rejected."))
     expires_at = models.DateTimeField(
-        _("expires"), null=True, blank=True, help_text=_("Refused from then on. Empty: never.")
+        _("expires"),
+        null=True,
+        blank=True,
+        help_text=_("The key is rejected from then on. Empty: never."),
     )
     deadline = fields.seconds(
         _("deadline"),
-        _("Seconds a request with it may take in all. Empty: as route or settings have it."),
+        _("Maximum seconds for a request with this key. Empty: as in the route or the settings."),
     )
     reads_metrics = models.BooleanField(
         _("reads metrics"),
         default=False,
-        help_text=_("On: it may read /metrics, whose numbers are sums over all tenants."),
+        help_text=_("On: the key may read /metrics, which includes all tenants."),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
@@ -121,7 +124,7 @@ class ApiKey(ConfigurationModel):
             models.CheckConstraint(
                 condition=Q(digest__regex=r"^[0-9a-f]{64}$"),
                 name="llm_key_digest",
-                violation_error_message=_("A key is stored as its digest and in no other form."),
+                violation_error_message=_("A key is stored only as its digest."),
                 violation_error_code="digest",
             ),
             fields.between(
@@ -129,7 +132,7 @@ class ApiKey(ConfigurationModel):
                 fields.MIN_TIMEOUT,
                 fields.MAX_TIMEOUT,
                 "key",
-                _("A deadline is more than 0 and at most 3600 seconds."),
+                _("A deadline must be more than 0 and at most 3600 seconds."),
             ),
         )
 
@@ -138,11 +141,11 @@ class ApiKey(ConfigurationModel):
 
     @property
     def is_expired(self) -> bool:
-        """Whether its date has passed."""
+        """Whether its expiry date has passed."""
         return self.expires_at is not None and self.expires_at <= timezone.now()
 
     def renew(self) -> str:
-        """Gives the row a new key, not saved, and returns its clear text."""
+        """Gives the unsaved row a new key, and returns its clear text."""
         clear_text = KEY_START + secrets.token_urlsafe(32)
         self.prefix = clear_text[:PREFIX_LENGTH]
         self.digest = key_digest(clear_text)

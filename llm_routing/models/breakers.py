@@ -1,6 +1,6 @@
-"""Circuit breakers that are not closed, as each process reports its own, and orders to reset them.
+"""Circuit breakers that are not closed, as each process reports them, and orders to reset them.
 
-The breakers themselves are in the memory of every process (`core.breaker`).
+The breakers themselves are in each process's memory (`core.breaker`).
 """
 
 from django.db import models
@@ -22,9 +22,9 @@ class BreakerReportQuerySet(PrimaryQuerySet["BreakerReport"]):
 
 
 class BreakerReport(models.Model):
-    """A breaker that is open or half open in one process: of a target, or without a model that of
-    the provider's credential, of which `credential` is the fingerprint. A report that is no longer
-    renewed is a dead process's."""
+    """A breaker that is open or half open in one process. It belongs to a target or, without a
+    model, to the provider's credential with the fingerprint `credential`. A report that is no
+    longer renewed is from an ended process."""
 
     process = ExactCharField(_("process"), max_length=150)
     provider = ExactCharField(_("provider"), max_length=64)
@@ -56,11 +56,11 @@ class BreakerReport(models.Model):
 
 
 class BreakerResetQuerySet(PrimaryQuerySet["BreakerReset"]):
-    """Reads orders."""
+    """Reads reset orders."""
 
 
 class BreakerReset(models.Model):
-    """An order to every process to close its breaker of a target, or without a model that of the
+    """An order to every process to close a target's breaker or, without a model, that of the
     provider's credential."""
 
     provider = ExactCharField(_("provider"), max_length=64)
@@ -71,8 +71,8 @@ class BreakerReset(models.Model):
     objects = BreakerResetQuerySet.as_manager()
 
     class Meta:
-        verbose_name = _("reset of a circuit breaker")
-        verbose_name_plural = _("resets of circuit breakers")
+        verbose_name = _("circuit breaker reset")
+        verbose_name_plural = _("circuit breaker resets")
         default_permissions = ()
 
     def __str__(self) -> str:

@@ -42,8 +42,8 @@ def insert_missing(model: type[models.Model], key: str, rows: Rows, using: str) 
     quote = database.ops.quote_name
     names = ", ".join(quote(str(column.column)) for column in columns)
     into = f"INSERT INTO {quote(meta.db_table)} ({names})"
-    # The same syntax on PostgreSQL and SQLite. It skips rows whose key exists; any other conflict
-    # is still an error.
+    # PostgreSQL and SQLite share this syntax. It skips rows whose key exists; any other conflict is
+    # still an error.
     unless_exists = f"ON CONFLICT ({quote(str(by_name[key].column))}) DO NOTHING"
     with transaction.atomic(using=using), database.cursor() as cursor:
         insert(cursor, into, unless_exists, columns, rows)

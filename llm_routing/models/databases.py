@@ -1,7 +1,7 @@
-"""Which database our tables are in, and what time it is there.
+"""Finds the database of our tables, and its current time.
 
-A project may route `llm_routing` to a database of its own, read from replicas, or keep dates
-without a time zone.
+A project may route `llm_routing` to a separate database, read from replicas, or store dates without
+a time zone.
 """
 
 from datetime import UTC, datetime
@@ -18,12 +18,12 @@ DATABASE_ERRORS = (DatabaseError, InterfaceError)
 
 
 def write_database(model: type[models.Model]) -> str:
-    """The alias of the database that takes writes of `model`."""
+    """Returns the alias of the database that takes writes of `model`."""
     return router.db_for_write(model)
 
 
 def atomic(model: type[models.Model]) -> transaction.Atomic:
-    """A transaction in the database that takes writes of `model`."""
+    """Starts a transaction in the database that takes writes of `model`."""
     return transaction.atomic(using=write_database(model))
 
 
@@ -31,8 +31,8 @@ T = TypeVar("T", bound=models.Model)
 
 
 class PrimaryQuerySet(models.QuerySet[T]):
-    """Reads where it writes: a replica may lag behind a version, a lease or a revoked key that
-    this process has just seen, and nothing would ever read them again."""
+    """Reads from the database it writes to: a replica may lag behind a version, a lease or a
+    revoked key that this process has just seen, and the process would not read it again."""
 
     @property
     def db(self) -> str:
@@ -42,10 +42,11 @@ class PrimaryQuerySet(models.QuerySet[T]):
 
 
 class DatabaseNow(Now):
-    """The moment of the statement by the database's clock, as Django stores a moment there."""
+    """The time of the statement by the database's clock, in the form in which Django stores
+    times."""
 
     def as_mysql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        """`CURRENT_TIMESTAMP` would be in the time zone of the session, which is the server's."""
+        """`CURRENT_TIMESTAMP` would use the session's time zone, which is the server's."""
         template = f"(UTC_TIMESTAMP(6) + INTERVAL {_offset_seconds(connection)} SECOND)"
         return self.as_sql(compiler, connection, template=template, **context)
 
@@ -64,19 +65,19 @@ def _offset_seconds(connection: BaseDatabaseWrapper) -> int:
 
 
 def as_stored(moment: datetime) -> datetime:
-    """`moment`, which has a time zone, as a field takes it."""
+    """Returns `moment`, which has a time zone, in the form that a field stores."""
     if settings.USE_TZ:
         return moment
     return timezone.make_naive(moment, timezone.get_default_timezone())
 
 
 def as_utc(moment: datetime) -> datetime:
-    """A moment of a row in UTC, also where the project keeps no time zones."""
+    """Returns a time of a row in UTC, also if the project stores no time zones."""
     if timezone.is_naive(moment):
         moment = timezone.make_aware(moment, timezone.get_default_timezone())
     return moment.astimezone(UTC)
 
 
 def in_current_time_zone(moment: datetime) -> datetime:
-    """A moment of a row in the time zone that people see."""
+    """Returns a time of a row in the time zone for display."""
     return moment if timezone.is_naive(moment) else timezone.localtime(moment)

@@ -1,4 +1,4 @@
-"""Fields and constraints that several models share, each with words an operator understands."""
+"""Fields and constraints that several models share, with their error messages."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -20,10 +20,10 @@ MAX_TIMEOUT = 3600.0
 MIN_TIMEOUT = 0.001
 
 no_whitespace = RegexValidator(
-    r"^[^\s\x00-\x1f\x7f]+\Z", _("Write this without blanks or line breaks."), code="blanks"
+    r"^[^\s\x00-\x1f\x7f]+\Z", _("Use no blanks or line breaks."), code="blanks"
 )
-# A provider's address is the operator's to choose, so the variable whose value is sent there must
-# not be DATABASE_URL or DJANGO_SECRET_KEY.
+# Operators choose a provider's address, and the variable's value is sent there. So the variable
+# must not be DATABASE_URL or DJANGO_SECRET_KEY.
 api_key_variable = RegexValidator(
     r"^(?![0-9])[A-Za-z0-9_]*API_KEY[A-Za-z0-9_]*\Z",
     _(
@@ -35,17 +35,17 @@ api_key_variable = RegexValidator(
 
 
 def address_name(value: str) -> None:
-    """Passes a name that callers can send as a model, and that people can tell from others. Raises
+    """Validates a name that callers can send as a model and people can tell from others. Raises
     `ValidationError`."""
     if not value.isprintable() or value != value.strip():
         raise ValidationError(
-            _("Write printable characters only, without blanks at the beginning or the end."),
+            _("Use printable characters only, without leading or trailing blanks."),
             code="name",
         )
 
 
 def at_least(field: str, least: Any, model: str, message: "Text") -> models.CheckConstraint:
-    """The column is NULL or not below `least`."""
+    """Checks that the column is NULL or at least `least`."""
     return models.CheckConstraint(
         condition=Q(**{f"{field}__gte": least}) | Q(**{f"{field}__isnull": True}),
         name=f"llm_{model}_{field}",
@@ -57,7 +57,7 @@ def at_least(field: str, least: Any, model: str, message: "Text") -> models.Chec
 def between(
     field: str, least: Any, most: Any, model: str, message: "Text"
 ) -> models.CheckConstraint:
-    """The column is NULL or within both bounds."""
+    """Checks that the column is NULL or within both bounds."""
     return models.CheckConstraint(
         condition=Q(**{f"{field}__gte": least, f"{field}__lte": most})
         | Q(**{f"{field}__isnull": True}),
@@ -70,7 +70,7 @@ def between(
 def one_of(
     field: str, values: Iterable[str], model: str, message: "Text"
 ) -> models.CheckConstraint:
-    """The column holds one of `values`."""
+    """Checks that the column holds one of `values`."""
     return models.CheckConstraint(
         condition=Q(**{f"{field}__in": list(values)}),
         name=f"llm_{model}_{field}",
@@ -80,7 +80,7 @@ def one_of(
 
 
 def filled(field: str, model: str, message: "Text") -> models.CheckConstraint:
-    """The column is not empty."""
+    """Checks that the column is not empty."""
     return models.CheckConstraint(
         condition=~Q(**{field: ""}),
         name=f"llm_{model}_{field}_filled",
@@ -100,7 +100,7 @@ def trimmed(field: str, model: str) -> models.CheckConstraint:
 
 
 def seconds(name: "Text", help_text: "Text") -> "models.FloatField[Any, Any]":
-    """A duration; empty leaves it to the project's settings."""
+    """A duration in seconds; empty means the project's setting."""
     return models.FloatField(
         name,
         null=True,
@@ -111,7 +111,7 @@ def seconds(name: "Text", help_text: "Text") -> "models.FloatField[Any, Any]":
 
 
 def usd_per_million(name: "Text", help_text: "Text") -> "models.DecimalField[Any, Any]":
-    """A price: USD for a million tokens, exact."""
+    """A price in USD per million tokens, exact."""
     return models.DecimalField(
         name,
         max_digits=14,
@@ -124,12 +124,12 @@ def usd_per_million(name: "Text", help_text: "Text") -> "models.DecimalField[Any
 
 
 def tokens(name: "Text", help_text: "Text") -> "models.PositiveIntegerField[Any, Any]":
-    """A number of tokens, one at least."""
+    """A number of tokens, at least 1."""
     return models.PositiveIntegerField(
         name, null=True, blank=True, validators=[MinValueValidator(1)], help_text=help_text
     )
 
 
 def is_active(help_text: "Text") -> "models.BooleanField[Any, Any]":
-    """The switch every row of the configuration has."""
+    """Whether a row of the configuration is in use."""
     return models.BooleanField(_("active"), default=True, help_text=help_text)

@@ -1,8 +1,8 @@
-"""PostgreSQL connections that only the gateway's own work may use: key look-ups and polls.
+"""PostgreSQL connections reserved for the gateway: key lookups and polls.
 
-Django pools connections by database, so pages that anybody can ask for, such as the admin's login,
-could use up all of them. A thread that calls `use_gateway_pool` has a small pool of its own. It
-relies on one private attribute of Django's, which a test holds it to.
+Django pools connections per database, so public pages, such as the admin's login, could use up all
+of them. A thread that calls `use_gateway_pool` gets a small pool of its own. It relies on one
+private attribute of Django, which a test checks.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from django.db import connections
 from llm_routing.system.forks import Stage, forks
 
 SIZE = 3
-"""One for the background thread, one for key look-ups, one to spare."""
+"""One for the background thread, one for key lookups, one spare."""
 
 _ATTRIBUTE = "_connection_pools"
 _pools: dict[str, Any] = {}
@@ -20,7 +20,7 @@ _inherited: list[object] = []
 
 
 def use_gateway_pool() -> None:
-    """Has this thread's connections come from the gateway's pools, where Django pools at all."""
+    """Takes this thread's connections from the gateway's pools, if Django pools connections."""
     for connection in connections.all():
         options = connection.settings_dict["OPTIONS"]
         pool = options.get("pool")
@@ -38,7 +38,7 @@ def use_gateway_pool() -> None:
 
 
 def _after_fork() -> None:
-    # The parent's connections are the parent's; kept, so that nothing here closes them.
+    # The connections belong to the parent process; the reference keeps them from being closed here.
     _inherited.append(dict(_pools))
     _pools.clear()
 

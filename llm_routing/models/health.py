@@ -1,7 +1,7 @@
-"""Health: a row for each check of a provider or of one of its models, and who is checking.
+"""Health: one row per check of a provider or of one of its models, and the lease for checking.
 
-When a target is checked and what follows from it is decided in `llm_routing.health`. Circuit
-breakers, as processes report them, are in `breakers`.
+`llm_routing.health` decides when to check and how to use the results. `breakers` has the reported
+circuit breakers.
 """
 
 from datetime import timedelta
@@ -21,7 +21,7 @@ class HealthCheckQuerySet(PrimaryQuerySet["HealthCheck"]):
     """Reads checks."""
 
     def newest_by_target(self) -> Self:
-        """The newest check of each provider and model."""
+        """Returns the newest check of each provider and model."""
         newest = (
             self.model.objects.using(self.db)
             .filter(provider=OuterRef("provider"), model=OuterRef("model"))
@@ -54,18 +54,21 @@ class HealthCheck(models.Model):
                 fields=("provider", "model", "-checked_at"), name="llm_health_target_checked"
             ),
         )
-        constraints = (fields.at_least("latency_ms", 0, "health", _("A latency is not below 0.")),)
+        constraints = (
+            fields.at_least("latency_ms", 0, "health", _("A latency must not be below 0.")),
+        )
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}" if self.model else self.provider
 
 
 class SweepLeaseQuerySet(PrimaryQuerySet["SweepLease"]):
-    """Takes and gives back leases, by the database's clock alone: the holder's may be wrong."""
+    """Takes and releases leases by the database's clock, because the holder's may be wrong."""
 
     def claim(self, name: str, holder: str, ttl: float, *, interval: float | None = None) -> bool:
-        """Whether `holder` has the lease now, for `ttl` seconds: it was free or had run out, and
-        where `interval` is given, the last sweep began at least so many seconds ago."""
+        """Tries to take the lease for `ttl` seconds and returns whether `holder` has it. It must be
+        free or expired and, with `interval`, the last sweep must have begun at least that many
+        seconds ago."""
         self.bulk_create([self.model(name=name)], ignore_conflicts=True)
         free = self.filter(Q(expires_at__isnull=True) | Q(expires_at__lte=DatabaseNow()), name=name)
         if interval is not None:
@@ -77,19 +80,20 @@ class SweepLeaseQuerySet(PrimaryQuerySet["SweepLease"]):
         return bool(free.update(holder=holder, claimed_at=DatabaseNow(), expires_at=until))
 
     def renew(self, name: str, holder: str, ttl: float) -> bool:
-        """Whether `holder` still has the lease, for `ttl` more seconds from now. One that has run
-        out is renewed as long as nobody else has taken it."""
+        """Renews the lease for `ttl` seconds and returns whether `holder` still has it. An expired
+        lease is renewed if no other process has taken it."""
         until = DatabaseNow() + timedelta(seconds=ttl)
         return bool(self.filter(name=name, holder=holder).update(expires_at=until))
 
     def release(self, name: str, holder: str, *, swept: bool) -> None:
-        """Gives the lease back, if `holder` still has it; `swept`: everything has been checked."""
+        """Releases the lease if `holder` still has it; `swept`: everything was checked."""
         values = {"swept_at": F("claimed_at")} if swept else {}
         self.filter(name=name, holder=holder).update(holder="", expires_at=None, **values)
 
 
 class SweepLease(models.Model):
-    """The lease of the process that may sweep; `swept_at` is when the last whole sweep began."""
+    """The lease of the process that may sweep; `swept_at` is the start of the last complete
+    sweep."""
 
     name = ExactCharField(_("name"), max_length=32, primary_key=True)
     holder = ExactCharField(_("holder"), max_length=200, blank=True)

@@ -1,6 +1,6 @@
 """Models: the capabilities and prices of a model at one provider.
 
-The routes that lead a use case to a model are in `routing`.
+`routing` has the routes from use cases to models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ PRICES = (
 
 
 def _all_among(names: Any, known: Mapping[str, Any]) -> bool:
-    """Whether `names` is a list of keys of `known`."""
+    """Returns whether `names` is a list of keys of `known`."""
     return isinstance(names, list) and all(
         isinstance(name, str) and name in known for name in names
     )
@@ -61,13 +61,16 @@ class ModelConfigQuerySet(ConfigurationQuerySet["ModelConfig"]):
     """Reads models."""
 
     def active(self) -> Self:
-        """Models that are in use, their provider too; the provider is read along."""
+        """Returns the active models of active providers, with their providers."""
         return self.filter(is_active=True, provider__is_active=True).select_related("provider")
 
     def mark_vanished(self, keys: Sequence[Any], at: datetime | None) -> int:
-        """Notes since when the models of these keys are missing from their providers' lists; None:
-        they are back. An observation and no configuration: it moves no version, leaves no history,
-        and does not make a row one that an operator has touched. Returns how many changed."""
+        """Sets since when the models with these keys are missing from their providers' lists; None:
+        they are listed again. Returns how many rows changed.
+
+        This is an observation, not configuration: it does not bump the version, has no history and
+        does not count as an operator's edit.
+        """
         plain: models.QuerySet[ModelConfig] = models.QuerySet(self.model, using=self.db)
         other = plain.filter(vanished_at__isnull=at is not None)
         return sum(
@@ -84,13 +87,13 @@ class ModelConfig(ConfigurationModel):
         verbose_name=_("provider"),
         on_delete=models.CASCADE,
         related_name="models",
-        help_text=_("Who runs it."),
+        help_text=_("The provider that runs the model."),
     )
     model_id = ExactCharField(
         _("model ID"),
         max_length=200,
         validators=[fields.no_whitespace],
-        help_text=_("The provider's own identifier, sent as it is: “gpt-5-mini”."),
+        help_text=_("The provider's own identifier, sent unchanged: “gpt-5-mini”."),
     )
     alias = ExactCharField(
         _("alias"),
@@ -101,8 +104,8 @@ class ModelConfig(ConfigurationModel):
         validators=[fields.address_name],
         error_messages={"unique": _("Another model has this alias.")},
         help_text=_(
-            "Any name callers may use instead of “provider/model ID”, such as “gpt-4o” or "
-            "“team/fast”. It comes before an address of the same spelling."
+            "A name that callers may use instead of “provider/model ID”, such as "
+            "“gpt-4o” or “team/fast”. It takes precedence over an equal address."
         ),
     )
     display_name = ExactCharField(
@@ -113,64 +116,64 @@ class ModelConfig(ConfigurationModel):
         default=default_capabilities,
         blank=True,
         help_text=_(
-            "A request goes only to models that can do what it asks for. Prefill: the model "
-            "continues an answer that another began."
+            "Requests go only to models that support what they need. Prefill: the "
+            "model can continue a partial answer of another model."
         ),
     )
     quirks = models.JSONField(
         _("quirks"),
         default=list,
         blank=True,
-        help_text=_("No sampling: the model refuses temperature and top_p, so they are left out."),
+        help_text=_("No sampling: the model rejects temperature and top_p, so they are left out."),
     )
     context_window = fields.tokens(
-        _("context window"), _("Tokens of prompt and answer together. Empty: unknown.")
+        _("context window"), _("Maximum tokens of prompt and answer together. Empty: unknown.")
     )
     max_output_tokens = fields.tokens(
-        _("longest answer"), _("Tokens one answer may have. Empty: unknown.")
+        _("longest answer"), _("Maximum tokens of an answer. Empty: unknown.")
     )
     input_price = fields.usd_per_million(
-        _("input price"), _("USD for a million tokens of prompt. Empty: costs are not known.")
+        _("input price"), _("USD per million tokens of prompt. Empty: costs are unknown.")
     )
     output_price = fields.usd_per_million(
         _("output price"),
         _(
-            "USD for a million tokens of answer. Empty: the cost of an answer is not known. "
-            "Embeddings need none."
+            "USD per million tokens of answer. Empty: the cost of an answer is "
+            "unknown. Embeddings need no output price."
         ),
     )
     cached_input_price = fields.usd_per_million(
         _("cached input price"),
-        _("USD for a million tokens read from the provider's cache. Empty: as the input price."),
+        _("USD per million tokens read from the provider's cache. Empty: the input price."),
     )
     cache_write_price = fields.usd_per_million(
         _("cache write price"),
         _(
-            "USD for a million tokens written to the provider's cache for five minutes. Empty: "
-            "1.25 times the input price."
+            "USD per million tokens written to the provider's cache for five "
+            "minutes. Empty: 1.25 times the input price."
         ),
     )
     cache_write_1h_price = fields.usd_per_million(
         _("1-hour cache write price"),
         _(
-            "USD for a million tokens written to the provider's cache for an hour. Empty: twice "
-            "the input price."
+            "USD per million tokens written to the provider's cache for an hour. "
+            "Empty: twice the input price."
         ),
     )
     web_search_price = fields.usd_per_million(
         _("web search price"),
         _(
-            "USD for a thousand web searches that the provider runs. Empty: costs of answers with "
-            "searches are not known."
+            "USD per thousand web searches that the provider runs. Empty: costs of "
+            "answers with searches are unknown."
         ),
     )
-    is_active = fields.is_active(_("Off: no request goes to this model."))
+    is_active = fields.is_active(_("Off: no requests go to this model."))
     vanished_at = models.DateTimeField(
         _("vanished"),
         null=True,
         blank=True,
         editable=False,
-        help_text=_("When the provider's list of models was first seen without it."),
+        help_text=_("When the model was first missing from the provider's list of models."),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
@@ -194,12 +197,15 @@ class ModelConfig(ConfigurationModel):
             models.CheckConstraint(
                 condition=Q(alias__isnull=True) | ~Q(alias=""),
                 name="llm_model_alias",
-                violation_error_message=_("An alias is not empty."),
+                violation_error_message=_("An alias must not be empty."),
                 violation_error_code="alias",
             ),
-            *(fields.at_least(name, 0, "model", _("A price is not below 0.")) for name in PRICES),
             *(
-                fields.at_least(name, 1, "model", _("A number of tokens is at least 1."))
+                fields.at_least(name, 0, "model", _("A price must not be below 0."))
+                for name in PRICES
+            ),
+            *(
+                fields.at_least(name, 1, "model", _("A number of tokens must be at least 1."))
                 for name in ("context_window", "max_output_tokens")
             ),
         )
@@ -209,24 +215,25 @@ class ModelConfig(ConfigurationModel):
 
     @property
     def address(self) -> str:
-        """`provider/model_id`, as callers write it."""
+        """`provider/model_id`, as callers send it."""
         return f"{self.provider.name}/{self.model_id}" if self.provider_id else self.model_id
 
     @property
     def is_priced(self) -> bool:
-        """Whether what an answer costs can be told. Models that embed alone have no output."""
+        """Whether the cost of an answer can be computed. Models that only embed have no output
+        price."""
         if self.input_price is None:
             return False
         return self.output_price is not None or self.capabilities == [Capability.EMBEDDINGS.value]
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """As in Django; an empty alias is no alias."""
+        """Like Django's; stores an empty alias as NULL."""
         self.alias = self.alias or None
         super().save(*args, **kwargs)
 
     def clean(self) -> None:
         """Raises `ValidationError` for unknown capabilities or quirks, an alias that names a use
-        case, or an answer longer than the context window."""
+        case, or an answer limit above the context window."""
         super().clean()
         self.alias = self.alias or None
         errors: dict[str, Any] = {}
@@ -239,9 +246,9 @@ class ModelConfig(ConfigurationModel):
                 "known": ", ".join(QUIRK_LABELS)
             }
         if self.alias and is_route_address(self.alias):
-            errors["alias"] = _("“%(alias)s” addresses a use case, which comes first.") % {
-                "alias": self.alias
-            }
+            errors["alias"] = _(
+                "“%(alias)s” is the address of a use case, which takes precedence."
+            ) % {"alias": self.alias}
         if (
             self.context_window is not None
             and self.max_output_tokens is not None

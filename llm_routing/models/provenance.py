@@ -1,6 +1,6 @@
-"""Rows that a program writes beside operators: signed in the history, so that theirs stay theirs.
+"""Rows that programs write beside operators; the history records which program wrote a row.
 
-Which rows are written is the business of set-up, of discovery and of migration.
+Setup, discovery and import decide which rows to write.
 """
 
 from collections.abc import Collection, Iterable
@@ -16,19 +16,19 @@ IMPORT = "migrate_llm_router"
 
 
 def lock_configuration() -> None:
-    """Takes the lock that every change of the configuration takes, before anything is read. It is
-    held until the transaction ends."""
+    """Takes the lock that every configuration change takes, before anything is read. It is held
+    until the transaction ends."""
     ConfigurationVersion.objects.lock(ConfigurationVersion.Area.ROUTING)
 
 
 def history_of(model: type[Model]) -> Any:
-    """The history of all rows of a model, deleted ones among them."""
+    """Returns the history of all rows of a model, including deleted ones."""
     return model.history.all()  # type: ignore[attr-defined]  # set by simple_history
 
 
 def last_written_by(model: type[Model], reasons: Collection[str]) -> set[Any]:
-    """The keys of the rows, deleted ones among them, whose newest entry in the history is signed
-    with one of `reasons`: nobody else has written them since."""
+    """Returns the keys of the rows, including deleted ones, whose newest change has one of
+    `reasons`: no operator has written them since."""
     newest = history_of(model).order_by().values("id").annotate(newest=Max("history_id"))
     signatures = history_of(model).filter(
         history_id__in=newest.values("newest"), history_change_reason__in=reasons
@@ -37,7 +37,7 @@ def last_written_by(model: type[Model], reasons: Collection[str]) -> set[Any]:
 
 
 def with_change_reason(rows: Iterable[Any], reason: str) -> list[Any]:
-    """The rows, marked so that their history says who wrote them."""
+    """Returns the rows as a list, with the change reason that the history records."""
     rows = list(rows)
     for row in rows:
         row._change_reason = reason  # noqa: SLF001  # simple_history reads it from there
@@ -45,6 +45,6 @@ def with_change_reason(rows: Iterable[Any], reason: str) -> list[Any]:
 
 
 def save(row: Model, *fields: str, reason: str) -> None:
-    """Writes some fields of a row, signed."""
+    """Saves some fields of a row with its change reason."""
     with_change_reason([row], reason)
     row.save(update_fields=[*fields, "updated_at"])

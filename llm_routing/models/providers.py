@@ -1,6 +1,6 @@
-"""Providers and their models: where they are, what they can do, what they cost.
+"""Providers: their address, vendor, credential and timeouts.
 
-The routes that lead a use case to a model are in `routing`.
+`model_configs` has their models, and `routing` the routes from use cases to models.
 """
 
 from typing import Any
@@ -27,27 +27,31 @@ class ProviderQuerySet(ConfigurationQuerySet["Provider"]):
 
 
 class Provider(ConfigurationModel):
-    """An account at a vendor, or a server of one's own: where it is and how it is spoken to."""
+    """An account at a vendor, or a self-hosted server: its address, and how to call it."""
 
     name = ExactSlugField(
         _("name"),
         max_length=64,
         unique=True,
-        error_messages={"unique": _("There is already a provider of this name.")},
-        help_text=_("Short and lasting, such as “openai”: it is part of every model's address."),
+        error_messages={"unique": _("There is already a provider with this name.")},
+        help_text=_(
+            "A short and permanent name, such as “openai”: it is part of every model's address."
+        ),
     )
     vendor = ExactCharField(
         _("vendor"),
         max_length=32,
-        help_text=_("Whose API this is. It decides the wire format and how the key is sent."),
+        help_text=_(
+            "The vendor whose API this is. It determines the wire format and how the key is sent."
+        ),
     )
     base_url = ExactCharField(
         _("base URL"),
         max_length=500,
         blank=True,
         help_text=_(
-            "Empty: the vendor's own. Private addresses only where the settings allow their "
-            "network (LLM_ALLOWED_UPSTREAM_NETWORKS)."
+            "Empty: the vendor's own address. Private addresses are allowed only if "
+            "the settings allow their network (LLM_ALLOWED_UPSTREAM_NETWORKS)."
         ),
     )
     api_key_env = ExactCharField(
@@ -56,8 +60,8 @@ class Provider(ConfigurationModel):
         blank=True,
         validators=[fields.api_key_variable],
         help_text=_(
-            "The environment variable that holds the API key: the preferred way, for then the key "
-            "is not in the database. Empty: the vendor's own variable."
+            "The environment variable with the API key. Preferred, because then the "
+            "key is not in the database. Empty: the vendor's own variable."
         ),
     )
     encrypted_key = models.TextField(_("stored API key"), blank=True, editable=False)
@@ -67,11 +71,11 @@ class Provider(ConfigurationModel):
         editable=False,
         help_text=_("When the stored key was last set or cleared."),
     )
-    is_active = fields.is_active(_("Off: no request goes to any of its models."))
+    is_active = fields.is_active(_("Off: no requests go to any of its models."))
     priority = models.PositiveSmallIntegerField(
         _("priority"),
         default=100,
-        help_text=_("Of targets in one position of a route, those of the lower number come first."),
+        help_text=_("Among targets in one position of a route, the lowest number comes first."),
     )
     connect_timeout = fields.seconds(
         _("connect timeout"), _("Seconds to wait for a connection. Empty: as in the settings.")
@@ -82,19 +86,19 @@ class Provider(ConfigurationModel):
     )
     idle_timeout = fields.seconds(
         _("idle timeout"),
-        _("Seconds a stream may be silent between tokens. Empty: as in the settings."),
+        _("Seconds that a stream may pause between tokens. Empty: as in the settings."),
     )
     total_timeout = fields.seconds(
-        _("total timeout"), _("Seconds one attempt may take in all. Empty: as in the settings.")
+        _("total timeout"), _("Maximum seconds for one attempt. Empty: as in the settings.")
     )
     max_connections = models.PositiveIntegerField(
         _("most connections"),
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text=_("Open connections at one time, for each process. Empty: as in the settings."),
+        help_text=_("Maximum open connections per process. Empty: as in the settings."),
     )
-    notes = models.TextField(_("notes"), blank=True, help_text=_("For colleagues; never sent."))
+    notes = models.TextField(_("notes"), blank=True, help_text=_("For operators; never sent."))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
@@ -128,7 +132,7 @@ class Provider(ConfigurationModel):
                     fields.MIN_TIMEOUT,
                     fields.MAX_TIMEOUT,
                     "provider",
-                    _("A timeout is more than 0 and at most 3600 seconds."),
+                    _("A timeout must be more than 0 and at most 3600 seconds."),
                 )
                 for name in (
                     "connect_timeout",
@@ -147,30 +151,32 @@ class Provider(ConfigurationModel):
 
     @property
     def has_stored_key(self) -> bool:
-        """Whether the row holds a key of its own."""
+        """Whether the row has a stored key."""
         return bool(self.encrypted_key)
 
     def set_api_key(self, api_key: str) -> None:
-        """Encrypts `api_key` into the row, which is not saved. Raises `ValueError` for what cannot
-        be a key, a masked one above all; the message does not repeat it."""
+        """Encrypts `api_key` into the row, which is not saved. Raises `ValueError` for an invalid
+        key, such as a masked one; the message does not repeat it."""
         key = api_key.strip()
         if not key:
             raise ValueError("An empty key cannot be stored; clear it instead.")
         if is_mask(key):
-            raise ValueError("This is a masked key, not a key. Paste the whole key.")
+            raise ValueError("This is a masked key. Paste the whole key.")
         if not key.isascii() or not key.isprintable() or " " in key:
-            raise ValueError("A key has no blanks, line breaks or characters outside ASCII.")
+            raise ValueError(
+                "A key must not contain blanks, line breaks or characters outside ASCII."
+            )
         self.encrypted_key = encrypt(key)
         self.key_changed_at = timezone.now()
 
     def clear_api_key(self) -> None:
-        """Takes the stored key out of the row, which is not saved."""
+        """Removes the stored key from the row, which is not saved."""
         if self.encrypted_key:
             self.encrypted_key = ""
             self.key_changed_at = timezone.now()
 
     def clean(self) -> None:
-        """Raises `ValidationError` for an unknown vendor or a base URL that must not be used."""
+        """Raises `ValidationError` for an unknown vendor or a base URL that is not allowed."""
         super().clean()
         errors: dict[str, Any] = {}
         if self.vendor and self.vendor not in VENDORS:
@@ -185,20 +191,20 @@ class Provider(ConfigurationModel):
                 errors["base_url"] = str(error)
         if "base_url" not in errors and (owner := self._owner_of_variable()):
             errors["api_key_env"] = _(
-                "%(variable)s holds a key of %(vendor)s, and this provider is elsewhere: it would "
-                "be given away. Use a variable of its own."
+                "%(variable)s holds a key of %(vendor)s, and this provider has another "
+                "address: the key would be sent to it. Use a separate variable."
             ) % {"variable": self.api_key_env, "vendor": owner}
         if errors:
             raise ValidationError(errors)
 
     @property
     def is_at_vendor(self) -> bool:
-        """Whether its address is the vendor's own, or this machine."""
+        """Whether its address is the vendor's own or this machine."""
         vendor = VENDORS.get(self.vendor)
         return vendor is not None and get_settings().is_at_vendor(vendor, self.base_url)
 
     def _owner_of_variable(self) -> str:
-        """The vendor whose variable is named, if the provider's address is not the vendor's."""
+        """Returns the vendor of the variable if the provider's address is not that vendor's."""
         own, settings = VENDORS.get(self.vendor), get_settings()
         address = settings.provider_base_url(own, self.base_url) if own else self.base_url
         for vendor in VENDORS.values():

@@ -1,6 +1,6 @@
-"""Routes: what a use case means in a tier, and which models answer.
+"""Routes: the models for a use case in a tier.
 
-What a route means for a request is the planner's business; here is what an operator may write down.
+The planner applies routes to requests; this module holds and validates them.
 """
 
 from typing import Self
@@ -28,7 +28,7 @@ TIERS = [
 RECOVERIES = [
     (StreamRecovery.ERROR.value, _("End it with an error")),
     (StreamRecovery.CONTINUE.value, _("Have another model continue it")),
-    (StreamRecovery.BUFFER.value, _("Send it only once it is whole")),
+    (StreamRecovery.BUFFER.value, _("Send it only when it is complete")),
 ]
 
 
@@ -36,7 +36,7 @@ class UseCaseRouteQuerySet(ConfigurationQuerySet["UseCaseRoute"]):
     """Reads routes."""
 
     def with_targets(self) -> Self:
-        """With every target, its model and its provider read along: two queries in all."""
+        """Prefetches every target with its model and provider, in two queries."""
         targets = RouteTarget.objects.select_related("model__provider")
         return self.prefetch_related(models.Prefetch("targets", queryset=targets))
 
@@ -49,56 +49,59 @@ class UseCaseRoute(ConfigurationModel):
         max_length=64,
         db_index=True,
         validators=[fields.address_name],
-        help_text=_("What callers ask for, such as “debugging”. Any name of your own will do."),
+        help_text=_("The name that callers request, such as “debugging”. Any name is possible."),
     )
     tier = ExactCharField(
         _("tier"),
         max_length=16,
         choices=TIERS,
         default=ModelTier.STANDARD.value,
-        help_text=_("A use case without the tier a caller asks for is served by Standard."),
+        help_text=_("If a use case lacks the requested tier, Standard serves it."),
     )
     system_prompt = models.TextField(
         _("system prompt"),
         blank=True,
-        help_text=_("Put before the conversation, unless the caller sends one of their own."),
+        help_text=_("Inserted before the conversation, unless the caller sends a system prompt."),
     )
     temperature = models.FloatField(
         _("temperature"),
         null=True,
         blank=True,
         validators=[MinValueValidator(0.0), MaxValueValidator(2.0)],
-        help_text=_("From 0 (steady) to 2 (wild). Empty: the vendor's default."),
+        help_text=_("From 0 (deterministic) to 2 (random). Empty: the vendor's default."),
     )
     max_tokens = fields.tokens(
-        _("most tokens"), _("The longest answer, in tokens. Empty: the vendor's default.")
+        _("most tokens"), _("Maximum tokens of an answer. Empty: the vendor's default.")
     )
     cache_ttl = models.PositiveIntegerField(
         _("cache lifetime"),
         null=True,
         blank=True,
-        help_text=_("Seconds an answer may be served again. 0: never. Empty: as in the settings."),
+        help_text=_(
+            "Seconds that an answer may be served from the cache. 0: never. Empty: "
+            "as in the settings."
+        ),
     )
     deadline = fields.seconds(
         _("deadline"),
-        _("Seconds a request may take in all, every attempt included. Empty: as in the settings."),
+        _("Maximum seconds for a request, including every attempt. Empty: as in the settings."),
     )
     connect_timeout = fields.seconds(
         _("connect timeout"),
-        _("Seconds to wait for a connection. Empty: as the provider or the settings have it."),
+        _("Seconds to wait for a connection. Empty: as in the provider or the settings."),
     )
     first_token_timeout = fields.seconds(
         _("first token timeout"),
         _(
-            "Seconds to wait for the first token of a stream; then the next target is asked. "
-            "Empty: as the provider or the settings have it."
+            "Seconds to wait for the first token of a stream before the next target "
+            "is tried. Empty: as in the provider or the settings."
         ),
     )
     idle_timeout = fields.seconds(
         _("idle timeout"),
         _(
-            "Seconds a stream may be silent between tokens. Empty: as the provider or the settings "
-            "have it."
+            "Seconds that a stream may pause between tokens. Empty: as in the "
+            "provider or the settings."
         ),
     )
     stream_recovery = ExactCharField(
@@ -107,33 +110,34 @@ class UseCaseRoute(ConfigurationModel):
         choices=RECOVERIES,
         default=StreamRecovery.ERROR.value,
         help_text=_(
-            "What happens once callers have the first words of an answer. Only models with the "
-            "capability “Prefill” can continue one."
+            "What happens if a stream breaks after callers have received part of it. "
+            "Only models with the capability “Prefill” can continue a stream."
         ),
     )
     is_hedged = models.BooleanField(
         _("hedged"),
         default=False,
         help_text=_(
-            "Ask the next target too where the first one is slower than it usually is; the first "
-            "good answer wins, and both may be billed."
+            "Also try the next target if the first one is slower than usual; the "
+            "first good answer wins, and both may be billed."
         ),
     )
     probes_when_all_open = models.BooleanField(
         _("ask even when all circuits are open"),
         default=False,
-        help_text=_("Off: callers are refused at once while every target is left alone."),
+        help_text=_("Off: requests are rejected at once while every circuit breaker is open."),
     )
     allowed_fields = models.JSONField(
         _("allowed fields"),
         default=list,
         blank=True,
         help_text=_(
-            "What callers of this route may ask for although it can change the model, the provider "
-            "or the price, or have the provider reach out. The rest is left out or refused."
+            "Request fields that callers of this route may send although they can "
+            "change the model, the provider or the price, or make the provider send "
+            "requests. Other such fields are ignored or rejected."
         ),
     )
-    is_active = fields.is_active(_("Off: callers are told that there is no such route."))
+    is_active = fields.is_active(_("Off: callers get the error that the route does not exist."))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
@@ -156,17 +160,19 @@ class UseCaseRoute(ConfigurationModel):
                 "tier",
                 [value for value, _label in TIERS],
                 "route",
-                _("The tier is premium, standard or economy."),
+                _("The tier must be premium, standard or economy."),
             ),
-            fields.between("temperature", 0, 2, "route", _("A temperature is from 0 to 2.")),
-            fields.at_least("max_tokens", 1, "route", _("An answer has at least one token.")),
+            fields.between("temperature", 0, 2, "route", _("A temperature must be from 0 to 2.")),
+            fields.at_least(
+                "max_tokens", 1, "route", _("The token limit of an answer must be at least 1.")
+            ),
             *(
                 fields.between(
                     name,
                     fields.MIN_TIMEOUT,
                     fields.MAX_TIMEOUT,
                     "route",
-                    _("Deadlines and timeouts are more than 0 and at most 3600 seconds."),
+                    _("Deadlines and timeouts must be more than 0 and at most 3600 seconds."),
                 )
                 for name in ("deadline", "connect_timeout", "first_token_timeout", "idle_timeout")
             ),
@@ -174,7 +180,7 @@ class UseCaseRoute(ConfigurationModel):
                 "stream_recovery",
                 [value for value, _label in RECOVERIES],
                 "route",
-                _("A stream that breaks off ends with an error, is continued, or is held back."),
+                _("The policy for broken streams must be error, continue or buffer."),
             ),
         )
 
@@ -182,8 +188,8 @@ class UseCaseRoute(ConfigurationModel):
         return f"{self.use_case}:{self.tier}"
 
     def clean(self) -> None:
-        """Raises `ValidationError` for unknown allowed fields, or for a use case that is, or with a
-        tier would be, the alias of a model, or ends with a tier."""
+        """Raises `ValidationError` for unknown allowed fields, and for a use case that equals the
+        alias of a model, with or without a tier, or that ends with a tier."""
         super().clean()
         allowed = self.allowed_fields
         if not isinstance(allowed, list) or not all(name in RESTRICTED for name in allowed):
@@ -196,15 +202,17 @@ class UseCaseRoute(ConfigurationModel):
         if not self.use_case:
             return
         if self.use_case.rpartition(":")[2] in set(ModelTier) and ":" in self.use_case:
-            raise ValidationError({"use_case": _("A use case does not end with “:” and a tier.")})
+            raise ValidationError({"use_case": _("A use case must not end with “:” and a tier.")})
         if "\0" in self.use_case:
-            return  # PostgreSQL refuses to look for it
+            return  # PostgreSQL raises an error for a query with NUL
         names = [self.use_case, *(f"{self.use_case}:{tier}" for tier in ModelTier)]
         hidden = ModelConfig.objects.filter(alias__in=names).values_list("alias", flat=True).first()
         if hidden is not None:
             raise ValidationError(
                 {
-                    "use_case": _("“%(name)s” is the alias of a model; callers could not tell.")
+                    "use_case": _(
+                        "“%(name)s” is the alias of a model, so the name would be ambiguous."
+                    )
                     % {"name": hidden}
                 }
             )
@@ -214,7 +222,8 @@ class RouteTargetQuerySet(ConfigurationQuerySet["RouteTarget"]):
     """Reads targets."""
 
     def active(self) -> Self:
-        """Targets a request can reach: route, model and provider are in use and read along."""
+        """Returns the targets that requests can reach: route, model and provider are active.
+        Prefetches model and provider."""
         return self.filter(
             route__is_active=True, model__is_active=True, model__provider__is_active=True
         ).select_related("route", "model__provider")
@@ -231,12 +240,14 @@ class RouteTarget(ConfigurationModel):
         verbose_name=_("model"),
         on_delete=models.PROTECT,
         related_name="route_targets",
-        help_text=_("Which model answers."),
+        help_text=_("The model that answers."),
     )
     position = models.PositiveSmallIntegerField(
         _("position"),
         default=0,
-        help_text=_("0 is tried first, then 1, and so on. Equal positions share the load."),
+        help_text=_(
+            "0 is tried first, then 1, and so on. Targets with equal positions share the load."
+        ),
     )
     weight = models.PositiveSmallIntegerField(
         _("weight"),
@@ -258,7 +269,7 @@ class RouteTarget(ConfigurationModel):
                 name="llm_target_unique",
                 violation_error_message=_("This model is already a target of the route."),
             ),
-            fields.at_least("weight", 1, "target", _("A weight is at least 1.")),
+            fields.at_least("weight", 1, "target", _("A weight must be at least 1.")),
         )
 
     def __str__(self) -> str:

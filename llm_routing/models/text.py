@@ -1,8 +1,8 @@
 """Text columns that compare by code point on every database.
 
-PostgreSQL and SQLite compare so by themselves. MySQL and MariaDB take the collation of the
-database, and nearly all of those ignore case, accents and trailing blanks: two models, aliases or
-keys would be one, and a request for `GPT` would be answered as `gpt`.
+PostgreSQL and SQLite do so by default. MySQL and MariaDB use the database's collation, and nearly
+all collations ignore case, accents and trailing blanks: two models, aliases or keys would be equal,
+and a request for `GPT` would be answered as `gpt`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ CASELESS = "utf8mb4_general_ci"
 
 
 def binary_collation(connection: BaseDatabaseWrapper) -> str | None:
-    """The collation that compares code points, where the database needs to be told."""
+    """Returns the collation that compares code points, or None if the database does so by
+    default."""
     if connection.vendor != "mysql":
         return None
     is_mariadb: bool = connection.mysql_is_mariadb  # type: ignore[attr-defined]  # of this vendor
@@ -24,7 +25,7 @@ def binary_collation(connection: BaseDatabaseWrapper) -> str | None:
 
 
 if TYPE_CHECKING:
-    # The types of Django's own fields, which depend on `null`.
+    # Django's own field types, which depend on `null`.
     ExactCharField = models.CharField
     ExactSlugField = models.SlugField
 else:
@@ -33,17 +34,17 @@ else:
         """Adds the collation to the column of a field."""
 
         def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
-            """As in Django, with the collation."""
+            """Like Django's, with the collation."""
             parameters = super().db_parameters(connection)
             if collation := binary_collation(connection):
                 parameters["collation"] = collation
             return parameters
 
     class ExactCharField(_ByCodePoint, models.CharField):
-        """`CharField` whose values are equal only if they are the same text."""
+        """A `CharField` whose values are equal only if they are the same text."""
 
     class ExactSlugField(_ByCodePoint, models.SlugField):
-        """`SlugField` whose values are equal only if they are the same text."""
+        """A `SlugField` whose values are equal only if they are the same text."""
 
 
 class _Search(IContains):
@@ -52,7 +53,7 @@ class _Search(IContains):
     def process_lhs(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, lhs: Any = None
     ) -> Any:
-        """As in Django, by a collation that ignores case."""
+        """Like Django's, with a collation that ignores case."""
         sql, parameters = super().process_lhs(compiler, connection, lhs)
         if connection.vendor == "mysql":
             sql = f"{sql} COLLATE {CASELESS}"

@@ -34,11 +34,11 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
     """Queries on usage records."""
 
     def between(self, start: datetime, end: datetime) -> Self:
-        """Attempts that started at `start` or later and before `end`."""
+        """Returns the attempts that started at `start` or later and before `end`."""
         return self.filter(started_at__gte=start, started_at__lt=end)
 
     def of_tenant(self, tenant: str) -> Self:
-        """Attempts of one tenant."""
+        """Returns the attempts of one tenant."""
         return self.filter(tenant=tenant)
 
     def prune(self, before: datetime, max_rows: int) -> int:
@@ -71,7 +71,7 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
 
 
 class UsageRecord(models.Model):
-    """One attempt at a provider: what was used, what it cost, how long it took."""
+    """One attempt at a provider: tokens, cost and time."""
 
     attempt_id = ExactCharField(_("attempt ID"), max_length=64, unique=True)
     request_id = ExactCharField(_("request ID"), max_length=128)
@@ -97,7 +97,7 @@ class UsageRecord(models.Model):
     cache_write_1h_tokens = models.PositiveIntegerField(
         _("1-hour cache write tokens"),
         default=0,
-        help_text=_("Of the cache write tokens, those written for an hour."),
+        help_text=_("The part of the cache write tokens that is cached for an hour."),
     )
     reasoning_tokens = models.PositiveIntegerField(_("reasoning tokens"), default=0)
     web_searches = models.PositiveIntegerField(_("web searches"), default=0)
@@ -108,7 +108,7 @@ class UsageRecord(models.Model):
         decimal_places=10,
         null=True,
         blank=True,
-        help_text=_("Empty: not known, because the model lacks a price. Zero is a cost."),
+        help_text=_("Empty: unknown, because the model has no price. Zero is a known cost."),
     )
     cost_source = ExactCharField(
         _("cost from"), max_length=16, choices=COST_SOURCES, blank=True, default=""
@@ -126,7 +126,7 @@ class UsageRecord(models.Model):
         max_length=300,
         blank=True,
         default="",
-        help_text=_("Without what it quotes of the request."),
+        help_text=_("The provider's error message, without quotes from the request."),
     )
 
     objects = UsageRecordQuerySet.as_manager()
@@ -145,9 +145,9 @@ class UsageRecord(models.Model):
                 "outcome",
                 [value for value, _label in OUTCOMES],
                 "usage",
-                _("The outcome is none that is known."),
+                _("The outcome is unknown."),
             ),
-            fields.at_least("cost", 0, "usage", _("A cost is not below 0.")),
+            fields.at_least("cost", 0, "usage", _("A cost must not be below 0.")),
         )
 
     def __str__(self) -> str:

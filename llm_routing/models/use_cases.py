@@ -1,7 +1,7 @@
-"""Which names address a use case.
+"""Decides which names address a use case.
 
-The tables are looked up in Django's app registry, so that `model_configs`, which `routing` imports,
-can ask too.
+Looks the tables up in Django's app registry, so that `model_configs`, which `routing` imports, can
+use this module.
 """
 
 from django.apps import apps

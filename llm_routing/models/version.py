@@ -1,7 +1,7 @@
 """The version of the configuration, and the base of every model that is part of it.
 
-A change of a row of the configuration moves the version of its area in the same transaction,
-leaves a row of history, and is announced after the commit.
+A change of a configuration row bumps the version of its area in the same transaction, adds a
+history entry, and sends a signal after the commit.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -29,21 +29,20 @@ T = TypeVar("T", bound=models.Model)
 
 
 class ConfigurationVersionQuerySet(PrimaryQuerySet["ConfigurationVersion"]):
-    """Reads and moves the versions."""
+    """Reads and bumps the versions."""
 
     def current(self, area: str) -> int:
-        """The version of `area`; 0 where nothing has changed yet."""
+        """Returns the version of `area`; 0 before the first change."""
         return self.version_and_stamp(area)[0]
 
     def version_and_stamp(self, area: str) -> tuple[int, str]:
-        """The version of `area` and its stamp, which no other state of the configuration has: a
-        database that was restored, or another one, may well have the same version."""
+        """Returns the version of `area` and its stamp. The stamp is unique to this state: a
+        restored database, or another one, may have the same version."""
         return self.filter(area=area).values_list("version", "stamp").first() or (0, "")
 
     def bump(self, area: str) -> None:
-        """Moves the version of `area` on, in the transaction of the change itself, and announces it
-        after the commit. The row stays locked until then, so versions are in the order of commits.
-        """
+        """Bumps the version of `area` in the transaction of the change, and sends a signal after
+        the commit. The row stays locked until then, so versions follow the order of commits."""
         using = self.db
         with transaction.atomic(using=using, savepoint=False):
             moved = {"version": F("version") + 1, "stamp": uuid4().hex}
@@ -58,8 +57,8 @@ class ConfigurationVersionQuerySet(PrimaryQuerySet["ConfigurationVersion"]):
             self._create(area)
 
     def _create(self, area: str) -> None:
-        """Creates the row of an area and locks it, also if another process was quicker. With an
-        insert that ignores conflicts MySQL would give all of them a shared lock, and a deadlock."""
+        """Creates and locks the row of an area, even if another process was quicker. An insert that
+        ignores conflicts would give each process a shared lock on MySQL, and so a deadlock."""
         has_target = connections[self.db].features.supports_update_conflicts_with_target
         self.bulk_create(
             [self.model(area=area, stamp=uuid4().hex)],
@@ -70,10 +69,11 @@ class ConfigurationVersionQuerySet(PrimaryQuerySet["ConfigurationVersion"]):
 
 
 class ConfigurationVersion(models.Model):
-    """The version of an area of the configuration, which moves with every change."""
+    """The version of an area of the configuration. Every change increments it."""
 
     class Area(models.TextChoices):
-        """An area with a version: routing (providers, models, routes) or access (API keys)."""
+        """An area with its own version: routing (providers, models, routes) or access (API
+        keys)."""
 
         ROUTING = "routing", _("routing")
         ACCESS = "access", _("access")
@@ -93,7 +93,7 @@ class ConfigurationVersion(models.Model):
 
 
 class _Announcement:
-    """One `configuration_changed` to come, however many rows ask for it."""
+    """One pending `configuration_changed` signal, shared by all rows of a transaction."""
 
     def __init__(self, area: str, using: str) -> None:
         self.area = area
@@ -114,8 +114,8 @@ _announcements: WeakKeyDictionary[BaseDatabaseWrapper, dict[str, _Announcement]]
 
 
 def _announce(area: str, using: str) -> None:
-    # Every change registers a callback, because a savepoint that is rolled back takes its own
-    # callbacks along; the first one that runs sends for all that share the announcement.
+    # Every change registers a callback, because rolling back a savepoint also drops its callbacks;
+    # the first callback that runs sends the signal for all.
     connection = connections[using]
     pending = _announcements.setdefault(connection, {})
     announcement = pending.get(area)
@@ -125,11 +125,11 @@ def _announce(area: str, using: str) -> None:
 
 
 def users_by_key(keys: Iterable[str | None]) -> dict[str, Any]:
-    """The users with these primary keys, as history has them; without those that are gone."""
+    """Returns the existing users with these primary keys, which the history stores as text."""
     users = get_user_model()
     found: dict[str, Any] = {}
     for text in {key for key in keys if key is not None}:
-        # The project may have had users with keys of another type.
+        # The project may have used another type of user key before.
         with suppress(ValidationError):
             found[text] = users._meta.pk.to_python(text)  # noqa: SLF001  # documented API
     rows = users._default_manager.in_bulk(found.values())  # noqa: SLF001  # documented API
@@ -145,13 +145,13 @@ def _set_user(row: Any, user: Any) -> None:
 
 
 class _HistoryQuerySet(PrimaryQuerySet[Any], HistoricalQuerySet):  # type: ignore[misc]  # it ships no types
-    """History as in simple_history, never from a replica."""
+    """The history of simple_history, never read from a replica."""
 
 
 class ConfigurationHistory(HistoricalRecords):  # type: ignore[misc]  # it ships no types
-    """Rows of history that look the same in every project, whatever its SIMPLE_HISTORY_* settings
-    say: they are part of our migrations. Who made a change is the text of the user's primary key,
-    since users may have keys of any type and be in another database."""
+    """History tables with the same columns in every project, whatever its SIMPLE_HISTORY_*
+    settings: they are part of our migrations. The user is stored as the text of its primary key,
+    because users may have keys of any type and be in another database."""
 
     _date_indexing = True
 
@@ -170,7 +170,7 @@ class ConfigurationHistory(HistoricalRecords):  # type: ignore[misc]  # it ships
 
 @contextmanager
 def changes_made_by(request: HttpRequest) -> Iterator[None]:
-    """Names the user of `request` in the history written within, also in projects without
+    """Records the user of `request` in history entries within the block, also in projects without
     simple_history's middleware."""
     context = HistoricalRecords.context
     before = getattr(context, "request", None)
@@ -185,18 +185,18 @@ def changes_made_by(request: HttpRequest) -> Iterator[None]:
 
 
 class ConfigurationQuerySet(PrimaryQuerySet[T]):
-    """Rows of the configuration. What fires no signal in Django (`update`, `bulk_update`,
-    `bulk_create`) moves the version and writes history here; so simple_history's own
+    """Configuration rows. Methods that send no Django signal (`update`, `bulk_update`,
+    `bulk_create`) bump the version and write history here. So simple_history's own
     `bulk_…_with_history` functions are not needed."""
 
     model: type[T]
 
     def active(self) -> Self:
-        """The rows that are in use."""
+        """Returns the active rows."""
         return self.filter(is_active=True)
 
     def update(self, **values: Any) -> int:
-        """As in Django, with history for every row that matched."""
+        """Like Django's, with history for every matched row."""
         self._for_write = True
         with transaction.atomic(using=self.db, savepoint=False):
             keys = list(self.values_list("pk", flat=True))
@@ -214,11 +214,11 @@ class ConfigurationQuerySet(PrimaryQuerySet[T]):
         update_fields: Collection[str] | None = None,
         unique_fields: Collection[str] | None = None,
     ) -> list[T]:
-        """As in Django, with history. Raises `NotSupportedError` for the two ways to handle
-        conflicts, because the database does not say which rows it then made or changed."""
+        """Like Django's, with history. Raises `NotSupportedError` for both ways to handle
+        conflicts, because the database does not report which rows it created or changed."""
         self._for_write = True
         if ignore_conflicts or update_conflicts:
-            raise NotSupportedError("Configuration is written without handling of conflicts.")
+            raise NotSupportedError("Conflict handling is not supported for configuration models.")
         with transaction.atomic(using=self.db, savepoint=False):
             created = super().bulk_create(objs, batch_size)
             if created:
@@ -226,10 +226,10 @@ class ConfigurationQuerySet(PrimaryQuerySet[T]):
         return created
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        """As in Django. Moves the version itself, because rows that the database deletes in a
-        cascade send no signals."""
+        """Like Django's. Bumps the version itself, because rows deleted by a database cascade send
+        no signals."""
         self._for_write = True
-        # With a savepoint: a caller may catch `ProtectedError` in a transaction of its own.
+        # The savepoint lets a caller catch `ProtectedError` in its own transaction.
         with transaction.atomic(using=self.db):
             deleted = super().delete()
             if deleted[0]:
@@ -265,16 +265,16 @@ class ConfigurationModel(models.Model):
         abstract = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """As in Django; the row, its history and the version are written together or not at all."""
+        """Like Django's; row, history and version are written together or not at all."""
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
         with transaction.atomic(using=using, savepoint=False):
             super().save(*args, **kwargs)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """As in Django; the version moves in the same transaction, even if rows are deleted by a
-        cascade of the database, which sends no signals."""
+        """Like Django's; bumps the version in the same transaction, because rows deleted by a
+        database cascade send no signals."""
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
-        # With a savepoint: a caller may catch `ProtectedError` in a transaction of its own.
+        # The savepoint lets a caller catch `ProtectedError` in its own transaction.
         with transaction.atomic(using=using):
             deleted = super().delete(*args, **kwargs)
             ConfigurationVersion.objects.using(using).bump(self.area)

@@ -1,4 +1,5 @@
-"""The first configuration: what `manage.py setup_llm_configuration` writes.
+"""The first configuration, as `manage.py setup_llm_configuration` writes it.
 
-`catalogue` is the data, `prices` what it costs, `configure` what is written and what is left alone.
+`configuration.catalogue` holds the data and `configuration.prices` the prices; `configure` decides
+what to write.
 """

@@ -1,6 +1,6 @@
-"""Writes the first configuration and leaves alone what an operator did to it.
+"""Writes the first configuration, and keeps every change of an operator.
 
-What there is to write is in `catalogue`; how the outcome is shown is the command's business.
+`configuration.catalogue` holds the data; the command shows the result.
 """
 
 import os
@@ -42,23 +42,22 @@ def configure(
     dry_run: bool = False,
     today: date | None = None,
 ) -> Report:
-    """Creates what is missing and was never there, in one transaction, and says what it did.
+    """Creates missing rows that never existed, in one transaction, and reports the changes.
 
-    What an operator did is read from the history of the configuration, where set-up signs its own
-    changes; there is no second book. A row whose newest entry is not set-up's has been touched and
-    is never written again. A row that was there once and is gone, or has another name, is not made
-    again: an operator wished it so. Routes are made whole, once: that a newer catalogue knows
-    better models is no reason to send running traffic elsewhere.
+    The history of the configuration shows which changes were setup's own; no separate record is
+    kept. A row whose newest change is an operator's is never written again. A row that was deleted
+    or renamed is not created again. Routes are created complete, once: a newer catalogue with
+    better models does not redirect running traffic.
 
-    An untouched provider, or one of an import, is activated as soon as its key is found; none is
-    ever deactivated for want of one, since the shell that runs set-up need not have the server's
-    environment. Prices and the other facts of an untouched model follow the catalogue.
+    An untouched or imported provider is activated as soon as its key is found. None is ever
+    deactivated because its key is missing, since the shell that runs setup may lack the server's
+    environment. Prices and other facts of an untouched model follow the catalogue.
 
-    The sandbox answers only as long as nobody else can: it is made active where no other provider
-    has its key, switched off, unless touched, once every route has a real target, and never
-    switched on again.
+    The sandbox answers only while no other provider can: it is activated if no other provider has a
+    key, deactivated (unless an operator touched it) once every route has a real target, and never
+    activated again.
 
-    `dry_run` does all of it and rolls it back. Two runs at once wait for each other.
+    `dry_run` rolls everything back. Concurrent runs wait for each other.
     """
     database = write_database(Provider)
     with transaction.atomic(using=database):
@@ -234,7 +233,7 @@ class _SetUp:
         }
 
     def _refresh(self, row: ModelConfig, entry: CatalogueModel) -> None:
-        # What an older genai-prices no longer or not yet knows is no news.
+        # A price that another release of genai-prices does not know is no change.
         facts = {name: value for name, value in self._facts(entry).items() if value is not None}
         changed = [name for name, value in facts.items() if getattr(row, name) != value]
         if not changed:
@@ -285,12 +284,13 @@ class _SetUp:
 
 _NOTES = {
     "portkey": (
-        "Models are named @integration/model; the integrations of the catalogue have the names "
-        "that Portkey proposes. PORTKEY_CONFIG adds a config to every request."
+        "Models are named @integration/model; the integrations of the catalogue "
+        "have the names that Portkey suggests. PORTKEY_CONFIG adds a config to "
+        "every request."
     ),
-    "ollama": "Activate it where Ollama runs, and add the models that were pulled.",
-    "vllm": "Activate it where a server of your own runs, and add the models it serves.",
-    "sandbox": "Made-up answers for tests and for the first run: manage.py llm_sandbox.",
+    "ollama": "Activate it where Ollama runs, and add the installed models.",
+    "vllm": "Activate it if you run such a server, and add its models.",
+    "sandbox": "Generated answers for tests and for the first run: manage.py llm_sandbox.",
 }
 
 
@@ -300,7 +300,7 @@ def _is_sandbox(provider: Provider) -> bool:
 
 
 def _catalogue_providers() -> dict[str, Provider]:
-    """The providers of the catalogue that are still what it means by their names."""
+    """Returns the providers of the catalogue whose rows still have their catalogue names."""
     return {
         provider.name: provider
         for provider in Provider.objects.filter(name__in=VENDORS)
@@ -309,7 +309,8 @@ def _catalogue_providers() -> dict[str, Provider]:
 
 
 def _known_models() -> set[TargetKey]:
-    """Every model that ever was, by the names its provider ever had and its identifier."""
+    """Returns every model that ever existed, by identifier and by every name that its provider ever
+    had."""
     names: dict[Any, set[str]] = {}
     for provider_id, name in history_of(Provider).order_by().values_list("id", "name").distinct():
         names.setdefault(provider_id, set()).add(name)
@@ -320,8 +321,8 @@ def _known_models() -> set[TargetKey]:
 
 
 def _chain(entry: CatalogueRoute, models: Mapping[str, ModelConfig]) -> list[ModelConfig]:
-    """The targets of a new route that exist. Embeddings have no fallback among themselves, because
-    vectors of different models do not compare; the sandbox's are for when nothing else is there."""
+    """Returns the existing targets for a new route. Embeddings get no fallback, because vectors of
+    different models cannot be compared; sandbox models are used only if nothing else exists."""
     embeddings = [models[key] for key in entry.embeddings if key in models]
     sandbox = [model for model in embeddings if VENDORS[model.provider.vendor].is_sandbox]
     real = [model for model in embeddings if model not in sandbox]

@@ -1,6 +1,6 @@
-"""The result of a set-up or of its dry run, as plain data and as JSON.
+"""The result of a setup or of its dry run, as plain data and as JSON.
 
-How it reads on a terminal is the command's business.
+The command decides how to show it.
 """
 
 from dataclasses import asdict, dataclass
@@ -31,7 +31,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ProviderState:
-    """A provider as it stands. `key` says where its key is from and never what it is."""
+    """The state of a provider. `key` is the source of its key, never the key itself."""
 
     name: str
     vendor: str
@@ -41,8 +41,8 @@ class ProviderState:
 
 @dataclass(frozen=True, slots=True)
 class RouteState:
-    """A route as it stands: the models it leads to that are in use, the first one first, and
-    those of them for embeddings apart."""
+    """The state of a route: its active models, the first one first, with embedding models listed
+    separately."""
 
     use_case: str
     tier: str
@@ -62,11 +62,11 @@ class Report:
 
     @property
     def made(self) -> tuple[Change, ...]:
-        """The changes without what was skipped."""
+        """Returns the changes without the skipped rows."""
         return tuple(change for change in self.changes if change.action is not Action.SKIPPED)
 
     def as_json(self) -> dict[str, Any]:
-        """The report as JSON can say it."""
+        """Returns the report as JSON-serializable data."""
         return {
             "dry_run": self.is_dry_run,
             "changed": bool(self.made),

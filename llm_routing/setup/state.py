@@ -1,6 +1,6 @@
 """The state of the configuration: providers with a key, and models that routes use.
 
-Reads and changes nothing.
+Changes nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from .report import ProviderState, RouteState
 
 
 def answers_for_real(provider: Provider, environ: Mapping[str, str]) -> bool:
-    """Whether requests can be sent to a provider whose answers are not made up."""
+    """Returns whether the provider is active and not the sandbox."""
     vendor = VENDORS.get(provider.vendor)
     if vendor is None or vendor.is_sandbox:
         return False
@@ -31,7 +31,7 @@ def wanting(vendor: Vendor) -> str:
 
 
 def provider_states(environ: Mapping[str, str]) -> tuple[ProviderState, ...]:
-    """Every provider."""
+    """Returns the state of every provider."""
     return tuple(
         ProviderState(provider.name, provider.vendor, provider.is_active, _key(provider, environ))
         for provider in Provider.objects.order_by("priority", "name")
@@ -39,7 +39,7 @@ def provider_states(environ: Mapping[str, str]) -> tuple[ProviderState, ...]:
 
 
 def route_states() -> tuple[RouteState, ...]:
-    """Every route that is in use, with the models in use behind it."""
+    """Returns the state of every active route, with its active models."""
     states = []
     for route in UseCaseRoute.objects.active().with_targets().order_by("use_case", "tier"):
         models: dict[bool, list[str]] = {False: [], True: []}
@@ -63,12 +63,12 @@ def warnings(environ: Mapping[str, str]) -> Iterator[str]:
             yield f"The provider {provider.name} has the unknown vendor {provider.vendor}."
         elif vendor.is_sandbox and real:
             yield (
-                f"The provider {provider.name} is active beside real ones. It answers only where "
-                "it is a route's one target or is asked for by name. Deactivate it unless that is "
-                "meant."
+                f"The provider {provider.name} is active beside real ones. It answers "
+                "only if it is the only target of a route or is requested by name. "
+                "Deactivate it unless this is intended."
             )
         elif not vendor.is_sandbox and provider not in real:
-            yield f"The provider {provider.name} is active, but there is no key for it here."
+            yield f"The provider {provider.name} is active, but its key is not configured here."
         if vendor is None:
             continue
         settings = get_settings()
@@ -79,7 +79,7 @@ def warnings(environ: Mapping[str, str]) -> Iterator[str]:
             yield f"{provider.name}: {hint}"
     empty = [f"{route.use_case}:{route.tier}" for route in route_states() if not route.models]
     if empty:
-        yield f"Routes without a model in use: {', '.join(empty)}."
+        yield f"Routes without an active model: {', '.join(empty)}."
 
 
 def _key(provider: Provider, environ: Mapping[str, str]) -> str:

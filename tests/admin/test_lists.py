@@ -150,7 +150,7 @@ class TestOpenBreakers:
         assert "One provider, no fallback" in self.text(operator, url)
         assert "2 providers" not in self.text(operator, url)
         route.targets.filter(model__model_id="a").delete()
-        assert "The sandbox alone" in self.text(operator, url)
+        assert "Sandbox only" in self.text(operator, url)
 
 
 def test_the_keys_of_the_filters_are_no_secret(operator, url):

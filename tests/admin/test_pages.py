@@ -206,7 +206,7 @@ class TestStatusAtAGlance:
         rows.route("debugging", rows.model("here"), rows.model("gone", is_active=False))
         page = self.text(operator, url, "usecaseroute")
         assert "<b>0</b> openai/here</li>" in page
-        assert "1 not in use" in page
+        assert "1 inactive" in page
         assert "openai/gone" not in page
 
     def test_a_route_with_targets_on_two_providers(self, operator, url):
@@ -219,8 +219,8 @@ class TestStatusAtAGlance:
         ("is_active", "on", "text"),
         [
             (True, [True], "One provider, no fallback"),
-            (True, [False], "Nothing to serve it"),
-            (True, [], "Nothing to serve it"),
+            (True, [False], "No target can serve it"),
+            (True, [], "No target can serve it"),
             (False, [True], "Off</span>"),
         ],
     )

@@ -105,7 +105,7 @@ class TestProviderKey:
 
     def test_a_new_key_and_the_box_together_are_a_mistake(self, change, provider):
         answer = change(clear_api_key="on", api_key="sk-proj-another-key-9876")
-        assert "Either type a new key" in answer.content.decode()
+        assert "Either enter a new key" in answer.content.decode()
         assert stored(provider) == CLEAR_TEXT
 
     @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ class TestProviderKey:
     ):
         Provider.objects.update(encrypted_key="gone")
         page = operator.get(url("provider", "change", provider.pk)).content.decode()
-        assert "cannot be read any more" in page
+        assert "can no longer be read" in page
 
     def test_a_changed_key_is_on_record_without_the_key(self, operator, url, change, provider):
         change(api_key="sk-proj-another-key-9876")
@@ -247,7 +247,7 @@ class TestIssuedKey:
     def test_sending_the_form_again_issues_no_second_key(self, operator, url):
         self.issue(operator, url)
         answer = self.issue(operator, url)
-        assert "already a key of this name" in answer.content.decode()
+        assert "already a key with this name" in answer.content.decode()
         assert ApiKey.objects.count() == 1
 
     @pytest.mark.parametrize("button", ["_addanother", "_continue", "_popup"])

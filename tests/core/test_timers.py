@@ -90,10 +90,6 @@ class TestTimer:
 
         assert [asyncio.run(fire()) for _ in range(2)] == [1, 1]
 
-    def test_the_base_class_has_no_action(self) -> None:
-        with pytest.raises(NotImplementedError):
-            Timer().on_timeout()
-
 
 def reusable(seconds: float) -> AbstractContextManager[None]:
     return StallTimeout().within(seconds)

@@ -77,10 +77,10 @@ def test_check_now_asks_the_selected_providers_and_says_what_it_found(
     upstream.answers["/second/models"] = Answer(401, {"error": {"message": f"Bad key {KEY}"}})
     client = operator()
     page = act(client, "provider", "check_health", provider)
-    assert "4 of 4 checks were good." in page
+    assert "4 of 4 checks succeeded." in page
     assert upstream.asked == [("GET", "/v1/models")]
     page = act(client, "provider", "check_health", provider, bad)
-    assert "4 of 8 checks were good." in page
+    assert "4 of 8 checks succeeded." in page
     assert "“second” is unhealthy: credential_rejected." in page
     assert KEY not in page
     log = LogEntry.objects.order_by("pk")
@@ -100,7 +100,7 @@ def test_check_now_needs_its_own_permission(
     assert upstream.asked == []
     get_user_model().objects.all().delete()
     client = operator("view_provider", "check_health")
-    assert "checks were good" in act(client, "provider", "check_health", provider)
+    assert "checks succeeded" in act(client, "provider", "check_health", provider)
 
 
 def test_check_now_says_why_it_did_not(
@@ -110,7 +110,7 @@ def test_check_now_says_why_it_did_not(
     client = operator()
     assert SweepLease.objects.claim("sweep", "somebody", 60)
     page = act(client, "provider", "check_health", provider)
-    assert "could not be checked just now" in page
+    assert "check could not run just now" in page
     Provider.objects.update(is_active=False)
     page = act(client, "provider", "check_health", provider)
     assert "Only active providers are checked." in page
@@ -127,12 +127,12 @@ def test_the_lists_show_the_last_day_and_open_breakers(
     report()
     client = operator()
     page = client.get(url("provider")).content.decode()
-    assert "1 of 2 checks were good in the last day." in page
+    assert "1 of 2 checks succeeded in the last day." in page
     assert "llm-day-warning" in page
     assert "Breaker open" in page
     page = client.get(url("modelconfig")).content.decode()
     assert page.count("Breaker open") == 1
-    assert "0 of 1 check was good in the last day." in page
+    assert "0 of 1 check succeeded in the last day." in page
     BreakerReport.objects.update(state="half_open")
     assert "Breaker half open" in client.get(url("provider")).content.decode()
 
@@ -162,7 +162,7 @@ def test_a_drawing_has_a_bar_for_each_hour_and_says_in_words_what_it_shows() -> 
     hours = [Hour()] * 20 + [Hour(6, 6, 50.0), Hour(6, 6, 100.0), Hour(6, 3, 10.0), Hour(6)]
     drawing = ElementTree.fromstring(sparkline(hours))
     title, *bars = list(drawing)
-    assert title.text == "15 of 24 checks were good in the last day."
+    assert title.text == "15 of 24 checks succeeded in the last day."
     assert len(bars) == HOURS
     assert [bar.get("class") for bar in bars[19:]] == [
         "llm-day-off",
@@ -173,7 +173,7 @@ def test_a_drawing_has_a_bar_for_each_hour_and_says_in_words_what_it_shows() -> 
     ]
     assert [int(bar.get("height", "")) for bar in bars[19:]] == [1, 9, HEIGHT, 3, HEIGHT]
     assert sparkline([Hour()] * HOURS) == "—"
-    assert "<title>1 of 1 check was good" in sparkline([Hour(1, 1)])
+    assert "<title>1 of 1 check succeeded" in sparkline([Hour(1, 1)])
 
 
 def test_hours_are_told_apart_whatever_the_time_zone(provider: Provider, settings: Any) -> None:
@@ -234,15 +234,13 @@ def test_a_credential_that_is_out_of_use_is_shown_and_can_be_put_back(
 ) -> None:
     row = report("", cause="quota_exhausted")
     client = operator("view_breakerreport", "reset_breaker", "view_provider", "change_provider")
-    assert "Credential out of use: quota_exhausted" in (
-        client.get(url("provider")).content.decode()
-    )
+    assert "Credential disabled: quota_exhausted" in (client.get(url("provider")).content.decode())
     assert "first: credential" in client.get(url("breakerreport")).content.decode()
     act(client, "breakerreport", "reset", row)
     order = BreakerReset.objects.get()
     assert (order.provider, order.model, order.ordered_by) == ("first", "", "bob")
     assert [entry.object_repr for entry in LogEntry.objects.all()] == ["first"]
-    assert "Credential out of use" not in client.get(url("provider")).content.decode()
+    assert "Credential disabled" not in client.get(url("provider")).content.decode()
 
 
 def test_what_a_provider_is_called_is_shown_as_text(provider: Provider, operator: Operator) -> None:

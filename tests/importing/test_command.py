@@ -51,7 +51,7 @@ def test_0_says_that_everything_is_taken_over(written):
 def test_1_says_that_something_has_no_place_and_names_it():
     status, out = call(SAMPLES / "config.yaml")
     assert status == 1
-    assert "Has no place here:\n" in out
+    assert "No equivalent:\n" in out
     assert "  guardrails: there are no guardrails.\n" in out
     assert "Not taken over: " in out.splitlines()[-1]
     assert UseCaseRoute.objects.filter(use_case="support").exists()

@@ -114,7 +114,7 @@ class TestUnique:
     def test_a_provider_s_name(self):
         rows.provider("acme")
         again = Provider(name="acme", vendor="openai")
-        assert "already a provider of this name" in message(again)
+        assert "already a provider with this name" in message(again)
         assert refused_by_database(again)
 
     def test_a_model_within_its_provider(self):

@@ -73,12 +73,15 @@ class TestProvider:
 
 class TestModel:
     def test_an_alias_does_not_hide_a_built_in_use_case(self):
-        assert "addresses a use case" in errors(new_model(alias="debugging"))["alias"][0]
-        assert "addresses a use case" in errors(new_model(alias="debugging:premium"))["alias"][0]
+        assert "is the address of a use case" in errors(new_model(alias="debugging"))["alias"][0]
+        assert (
+            "is the address of a use case"
+            in errors(new_model(alias="debugging:premium"))["alias"][0]
+        )
 
     def test_an_alias_does_not_hide_an_operator_s_use_case(self):
         rows.route("translation", is_active=False)
-        assert "addresses a use case" in errors(new_model(alias="translation"))["alias"][0]
+        assert "is the address of a use case" in errors(new_model(alias="translation"))["alias"][0]
 
     @pytest.mark.parametrize("name", ["team/fast", "Gemini 2.5 Flash", "llama3:8b", "schnell é"])
     def test_an_alias_and_a_use_case_hold_any_name_that_callers_can_send(self, name):
@@ -93,7 +96,7 @@ class TestModel:
 
     def test_a_use_case_does_not_end_with_a_tier(self):
         row = UseCaseRoute(use_case="chat:premium")
-        assert "does not end with" in errors(row)["use_case"][0]
+        assert "must not end with" in errors(row)["use_case"][0]
 
     def test_a_use_case_and_its_tiers_do_not_hide_an_alias(self):
         rows.model("a", alias="chat:premium")

@@ -40,7 +40,7 @@ class TestSetup:
         call("setup_llm_configuration")
         Provider.objects.filter(name="sandbox").update(is_active=True)
         _, err = call("setup_llm_configuration")
-        assert "answers only where it is a route's one target or is asked for by name" in err
+        assert "answers only if it is the only target of a route or is requested by name" in err
 
     def test_an_address_that_lacks_its_path_gets_a_hint(self):
         call("setup_llm_configuration")

@@ -249,7 +249,7 @@ class TestLaterRuns:
         Provider.objects.get(name="sandbox").delete()
         report = run()
         assert not Provider.objects.filter(vendor="sandbox").exists()
-        assert any("Routes without a model in use" in warning for warning in report.warnings)
+        assert any("Routes without an active model" in warning for warning in report.warnings)
 
     def test_a_route_without_any_model_is_not_made(self, monkeypatch):
         monkeypatch.setattr(module, "MODELS", ())

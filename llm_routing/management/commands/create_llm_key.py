@@ -1,6 +1,6 @@
-"""`manage.py create_llm_key`: a new API key, shown once.
+"""`manage.py create_llm_key`: creates an API key and shows it once.
 
-How a key is made and kept is in `llm_routing.models.access`.
+`llm_routing.models.access` creates and stores keys.
 """
 
 import json
@@ -18,8 +18,8 @@ from llm_routing.models.databases import DATABASE_ERRORS, as_stored, as_utc, ato
 
 
 def moment(text: str) -> datetime:
-    """A number of days from now, or an ISO 8601 date or time, without a zone in that of the
-    settings; it must lie ahead. Raises `ArgumentTypeError`."""
+    """Parses a number of days from now, or an ISO 8601 date or time, by default in the time zone of
+    the settings; it must be in the future. Raises `ArgumentTypeError`."""
     try:
         if text.isascii() and text.isdigit():
             expires_at = datetime.now(UTC) + timedelta(days=int(text))
@@ -34,21 +34,22 @@ def moment(text: str) -> datetime:
             "2027-01-31T12:00+00:00"
         ) from None
     if expires_at <= datetime.now(UTC):
-        raise ArgumentTypeError(f"{text!r} does not lie ahead")
+        raise ArgumentTypeError(f"{text!r} is not in the future")
     return as_stored(expires_at)
 
 
 class Command(BaseCommand):
-    """Makes the key and prints it; nobody can read it again."""
+    """Creates the key and prints it; it cannot be shown again."""
 
-    help = "Makes an API key and prints it, once."
+    help = "Creates an API key and prints it once."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", help="Who or what calls with it; must be new.")
+        parser.add_argument("name", help="The person or service that uses the key; must be new.")
         parser.add_argument(
             "--tenant",
             default="default",
-            help="A slug; caches and usage records are apart by it. Default: %(default)s.",
+            help="A slug; caches and usage records are separate for each tenant. Default: "
+            "%(default)s.",
         )
         parser.add_argument(
             "--expires",
@@ -79,7 +80,7 @@ class Command(BaseCommand):
         expires = "never" if key.expires_at is None else key.expires_at.isoformat()
         self.stdout.write(f"API key {key.name} of tenant {key.tenant}, expires: {expires}")
         self.stdout.write(self.style.SUCCESS(clear_text))
-        self.stdout.write("It is shown this once; keep it where it is safe.")
+        self.stdout.write("It is shown only once; store it in a safe place.")
 
     def _issue(
         self, name: str, tenant: str, expires_at: datetime | None, reads_metrics: bool

@@ -1,6 +1,6 @@
-"""`manage.py llm_discover_models`: which models the providers offer, and what is new or gone.
+"""`manage.py llm_discover_models`: finds new and vanished models of the providers.
 
-How lists are read and what is written is decided in `llm_routing.discovery`.
+`llm_routing.discovery` reads the lists and writes the rows.
 """
 
 import json
@@ -21,13 +21,14 @@ PROVIDER_FAILED = 1
 
 
 class Command(BaseCommand):
-    """Runs a discovery and prints what it found: counts (1), or every model by name (2)."""
+    """Runs a discovery and prints the result: counts (1), or every model by name (2)."""
 
     help = (
-        "Reads the list of models of every active provider. New models are added, inactive, with "
-        "price and context where known; those that are gone are marked, those that came back "
-        "unmarked. Nothing that an operator wrote is changed. Exit status: 0 fine, 1 a provider "
-        "failed, 2 could not run."
+        "Reads the list of models of every active provider. New models are "
+        "added, inactive, with price and context window if known; missing ones "
+        "are marked as vanished, and returned ones are unmarked. Changes of "
+        "operators stay. Exit status: 0 fine, 1 a provider failed, 2 could not "
+        "run."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -40,7 +41,7 @@ class Command(BaseCommand):
             help="Only these providers, active or not.",
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="Say what would be done, and do nothing."
+            "--dry-run", action="store_true", help="Show what would be done, and change nothing."
         )
         parser.add_argument("--json", action="store_true", help="Print the report as JSON.")
 
@@ -72,7 +73,7 @@ class Command(BaseCommand):
 
 
 def _counts(row: ProviderReport) -> Iterator[str]:
-    """The numbers of one provider."""
+    """Returns the counts of one provider as text."""
     yield f"{len(row.models)} offered"
     for text, names in _changes(row):
         if names:
@@ -80,7 +81,7 @@ def _counts(row: ProviderReport) -> Iterator[str]:
     if row.unreadable:
         yield f"{row.unreadable} unreadable"
     if not row.is_complete:
-        yield "not the whole list, so that none counts as vanished"
+        yield "list incomplete, so no model counts as vanished"
 
 
 def _names(row: ProviderReport) -> Iterator[str]:
@@ -94,7 +95,7 @@ def _changes(row: ProviderReport) -> Sequence[tuple[str, tuple[str, ...]]]:
         ("new", row.added),
         ("vanished", row.vanished),
         ("returned", row.returned),
-        ("left alone, because its row was removed or renamed", row.left_alone),
+        ("not added, because its row was removed or renamed", row.left_alone),
     )
 
 

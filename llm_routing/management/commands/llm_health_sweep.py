@@ -1,6 +1,6 @@
 """`manage.py llm_health_sweep`: checks every active provider and model.
 
-How a target is checked and what is recorded is in `llm_routing.health`.
+`llm_routing.health` runs the checks and records the results.
 """
 
 import json
@@ -35,12 +35,12 @@ MAX_WAIT = 60.0
 
 
 class Command(BaseCommand):
-    """Sweeps once, or until it is told to stop, and prints what it found."""
+    """Sweeps once, or in a loop until it is stopped, and prints the results."""
 
     help = (
-        "Checks every active provider and model, once or in a loop, and records what it found. "
-        "However many sweepers run, one works at a time. Exit status: 0 all healthy, 1 something "
-        "is not, 2 could not run."
+        "Checks every active provider and model, once or in a loop, and records "
+        "the results. Only one sweeper works at a time, however many run. Exit "
+        "status: 0 all healthy, 1 something is not, 2 could not run."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -63,29 +63,29 @@ class Command(BaseCommand):
         parser.add_argument(
             "--deep",
             action="store_true",
-            help="Ask every model for a completion of one token, which is billed, instead of "
-            "every provider for its list of models.",
+            help="Request a completion of one token from every model, which is billed, "
+            "instead of the list of models from every provider.",
         )
         parser.add_argument(
             "--loop",
             action="store_true",
-            help="Sweep again and again until SIGTERM or SIGINT, then exit with 0.",
+            help="Sweep in a loop until SIGTERM or SIGINT, then exit with 0.",
         )
         parser.add_argument(
             "--interval",
             type=float,
             metavar="SECONDS",
-            help="With --loop: from one sweep to the next. Default: HEALTH_CHECK_INTERVAL.",
+            help="With --loop: seconds between sweeps. Default: HEALTH_CHECK_INTERVAL.",
         )
         parser.add_argument(
-            "--json", action="store_true", help="Print each report as JSON, in a loop one a line."
+            "--json", action="store_true", help="Print each report as JSON, in a loop one per line."
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         interval = options["interval"]
         if interval is not None and (not options["loop"] or not 1 <= interval <= 86_400):
             raise CommandError(
-                "--interval goes with --loop and is from 1 to 86400 seconds.",
+                "--interval requires --loop and must be from 1 to 86400 seconds.",
                 returncode=COULD_NOT_RUN,
             )
         selection = Selection(
@@ -100,7 +100,7 @@ class Command(BaseCommand):
         except ImproperlyConfigured as error:
             raise CommandError(str(error), returncode=COULD_NOT_RUN) from None
         finally:
-            # Completions are in the database when the command has ended.
+            # The completions are in the database when the command ends.
             stop_background()
 
     def _once(
@@ -120,7 +120,7 @@ class Command(BaseCommand):
             raise database_error(error) from error
         if report is None:
             raise CommandError(
-                f"Another sweeper has been at work for {MAX_WAIT:.0f} seconds.",
+                f"Another sweeper has been running for {MAX_WAIT:.0f} seconds.",
                 returncode=COULD_NOT_RUN,
             )
         self._tell(report, options)
@@ -159,14 +159,14 @@ class Command(BaseCommand):
 
 @contextmanager
 def _stopping_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set."""
+    """Yields an event that SIGTERM and SIGINT set."""
     stopping = threading.Event()
 
     def stop(signum: int, frame: FrameType | None) -> None:
         stopping.set()
 
     if threading.current_thread() is not threading.main_thread():
-        # Only the main thread hears signals; whoever calls from another one ends it himself.
+        # Only the main thread receives signals; a caller in another thread stops the loop itself.
         yield stopping
         return
     before = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGINT)}
@@ -187,8 +187,9 @@ def _line(result: CheckResult) -> str:
 
 
 _REFUSED = (
-    "What this process refused to ask is not recorded: its settings or environment are not the "
-    "server's. See that it has the same keys and LLM_ALLOWED_UPSTREAM_NETWORKS."
+    "Checks that this process refused to send are not recorded: its settings "
+    "or environment differ from the server's. Give it the same keys and "
+    "LLM_ALLOWED_UPSTREAM_NETWORKS."
 )
 
 

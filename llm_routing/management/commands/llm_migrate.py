@@ -9,11 +9,11 @@ from llm_routing.management.migration_lock import migration_lock
 
 
 class Command(migrate.Command):
-    """Takes a lock in the database first, so that any number of pods may start at once."""
+    """Takes a lock in the database first, so that several pods may start at the same time."""
 
     help = (
-        "Migrates as Django's migrate does, with the same options. Of processes that do so at the "
-        "same time one migrates, and the others wait for it."
+        "Migrates like Django's migrate, with the same options. If several "
+        "processes run it at the same time, one migrates and the others wait."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -23,7 +23,7 @@ class Command(migrate.Command):
             type=float,
             default=600.0,
             metavar="SECONDS",
-            help="How long to wait for another process. Default: %(default)s.",
+            help="Maximum seconds to wait for another process. Default: %(default)s.",
         )
 
     def handle(self, *args: Any, **options: Any) -> str | None:

@@ -11,7 +11,7 @@ from llm_routing.management.database import database_error
 
 
 class Command(BaseCommand):
-    """Removes in batches; a run that is interrupted has removed what it removed."""
+    """Deletes in batches; an interrupted run keeps the deletions so far."""
 
     help = "Removes usage records that are older than a number of days."
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         if days is None:
             days = get_settings().usage_retention_days or None
         if days is None:
-            raise CommandError("Say how old: --days, or USAGE_RETENTION_DAYS in the settings.")
+            raise CommandError("Give an age: --days, or USAGE_RETENTION_DAYS in the settings.")
         if not 0 < days <= 36_500:
             raise CommandError("--days must be more than 0 and at most 36500.")
         try:

@@ -1,4 +1,4 @@
-"""`manage.py llm_sandbox`: a server that answers as LLM vendors do, to test applications with."""
+"""`manage.py llm_sandbox`: a server that answers like LLM vendors, for testing applications."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from llm_routing.sandbox.command import CannotListen, add_arguments, run
 class Command(BaseCommand):
     """Runs the sandbox until it is interrupted."""
 
-    help = "Runs a server that answers as OpenAI and Anthropic do, without a model."
+    help = "Runs a server that answers like OpenAI and Anthropic, without a model."
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The sandbox's own options."""
+        """Adds the sandbox's options."""
         add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Serves, or says why it cannot."""
+        """Runs the server. Raises `CommandError` if it cannot."""
         names = ("host", "port", "require_key", "refuse_unknown_models")
         try:
             run(**{name: options[name] for name in names}, say=self._say)

@@ -1,6 +1,6 @@
-"""`manage.py migrate_llm_router`: the configuration of another router, taken over.
+"""`manage.py migrate_llm_router`: imports the configuration of another router.
 
-How files are read and what is written is decided in `llm_routing.importing`.
+`llm_routing.importing` reads the files and writes the rows.
 """
 
 import json
@@ -26,13 +26,13 @@ NOT_WHOLE = 1
 
 
 class Command(BaseCommand):
-    """Reads a file, writes what it means, and prints what has no place here."""
+    """Imports a file, and prints the settings that have no equivalent."""
 
     help = (
-        "Reads the mappings of a hard-coded router (Python, never executed; JSON or YAML) or "
-        "LiteLLM's config.yaml, and writes providers, models, routes and fallbacks. Nothing that "
-        "an operator wrote is changed. Exit status: 0 everything is taken over, 1 something is "
-        "not (it is listed), 2 could not run."
+        "Reads the mappings of a hard-coded router (Python, never executed; JSON "
+        "or YAML) or LiteLLM's config.yaml, and writes providers, models, routes "
+        "and fallbacks. Changes of operators stay. Exit status: 0 everything is "
+        "imported, 1 something is not (it is listed), 2 could not run."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -45,15 +45,16 @@ class Command(BaseCommand):
             default="",
             choices=["", *VENDORS],
             help="The vendor that served names with an author before the slash, such as "
-            "openrouter for “anthropic/claude-opus”. Without it the author is the provider.",
+            "openrouter for “anthropic/claude-opus”. Default: the author is the "
+            "provider.",
         )
         parser.add_argument(
             "--store-keys",
             action="store_true",
-            help="Encrypt keys that stand in the file into their providers' rows.",
+            help="Encrypt keys from the file into their providers' rows.",
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="Say what would be done, and do nothing."
+            "--dry-run", action="store_true", help="Show what would be done, and change nothing."
         )
         parser.add_argument("--json", action="store_true", help="Print the report as JSON.")
 
@@ -84,9 +85,9 @@ class Command(BaseCommand):
         for change in report.changes:
             reason = f" ({change.reason})" if change.reason else ""
             self.stdout.write(f"  {change.action} {change.kind} {change.name}{reason}")
-        self._list("Conflicts, left as they are", report.conflicts)
-        self._list("Has no place here", report.unmapped)
-        self._list("Taken over with a difference", report.notes)
+        self._list("Conflicts, unchanged", report.conflicts)
+        self._list("No equivalent", report.unmapped)
+        self._list("Imported with a difference", report.notes)
         self.stdout.write(_summary(report))
 
     def _list(self, title: str, remarks: tuple[Remark, ...]) -> None:

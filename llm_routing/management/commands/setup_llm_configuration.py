@@ -1,6 +1,6 @@
-"""`manage.py setup_llm_configuration`: the first providers, models and routes.
+"""`manage.py setup_llm_configuration`: creates the first providers, models and routes.
 
-What is written and what is left alone is decided in `llm_routing.setup.configure`.
+`llm_routing.setup.configure` decides what to write.
 """
 
 import json
@@ -17,17 +17,18 @@ from llm_routing.setup.report import Action, Report, RouteState
 
 
 class Command(BaseCommand):
-    """Runs set-up and prints what it did: nothing (0), a summary (1) or every row (2)."""
+    """Runs setup and prints its changes: nothing (0), a summary (1) or every row (2)."""
 
     help = (
-        "Creates the providers, models and routes that are missing. Runs as often as you like: "
-        "what was edited, deleted or added by hand stays as it is. A provider is active once its "
-        "API key is in the environment; as long as none is, the sandbox answers."
+        "Creates the providers, models and routes that are missing. It may run "
+        "any number of times: rows that an operator edited, deleted or added "
+        "stay unchanged. A provider is active if its API key is in the "
+        "environment; without any key, the sandbox answers."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--dry-run", action="store_true", help="Say what would be done, and do nothing."
+            "--dry-run", action="store_true", help="Show what would be done, and change nothing."
         )
         parser.add_argument("--json", action="store_true", help="Print the report as JSON.")
 
@@ -70,7 +71,7 @@ class Command(BaseCommand):
 
 
 def _by_use_case(routes: Iterable[RouteState]) -> list[tuple[str, ...]]:
-    """A line for each use case: in every tier the first model and how many stand behind it."""
+    """Returns a line per use case: the first model of every tier, and the number of fallbacks."""
     cells: dict[str, dict[str, str]] = {}
     for route in routes:
         first, others = (route.models or ("none",))[0], len(route.models) - 1

@@ -7,6 +7,7 @@ these limits, so `install` extends its protocol classes in place.
 import asyncio
 import logging
 import sys
+from abc import abstractmethod
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -131,9 +132,9 @@ class _Limits(Timer):
         return cycle is not None and not cycle.response_complete
 
     @property
+    @abstractmethod
     def has_head_begun(self) -> bool:
-        """Whether a part of a head has come."""
-        raise NotImplementedError
+        """Whether a part of a head has arrived."""
 
     def before_parsing(self) -> None:
         """Called before received data is parsed."""
@@ -144,9 +145,9 @@ class _Limits(Timer):
         if self._unread_response is not None:
             self._unread_response.cancel()
 
+    @abstractmethod
     def after_parsing(self, size: int) -> None:
         """Called after `size` bytes were parsed."""
-        raise NotImplementedError
 
 
 class _HttpToolsLimits(_Limits):
