@@ -13,7 +13,7 @@ from tests import rows
 pytestmark = pytest.mark.django_db
 
 
-@pytest.mark.parametrize("other", ["GPT-5", "gpt-5 ", "gpt-５"])
+@pytest.mark.parametrize("other", ["GPT-5", "gpt-５"])
 def test_identifiers_that_look_alike_are_different(other: str) -> None:
     rows.model(model_id="gpt-5")
     provider = ModelConfig.objects.get().provider
