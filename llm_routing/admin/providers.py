@@ -130,7 +130,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
             self.message_user(request, hint, messages.WARNING)
 
     def has_discover_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may ask a provider for its models and have them written."""
+        """Whether the user may request model lists from a provider and store them."""
         return self.may_for_any(request, DISCOVER)
 
     @admin.action(
@@ -167,7 +167,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
         return row.name, ""
 
     def has_check_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may check the health of a provider, which asks it."""
+        """Whether the user may check the health of a provider, which sends requests to it."""
         return self.may_for_any(request, CHECK)
 
     @admin.action(
