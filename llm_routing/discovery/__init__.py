@@ -1,7 +1,7 @@
 """Discovery of the models that providers offer.
 
-`lists` parses model lists, `fetch` requests them, `describe` derives rows from them, `record`
-writes the rows, `report` holds the result.
+`request` reads a document from a provider, `lists` parses model lists, `fetch` requests them,
+`describe` derives rows from them, `record` writes the rows, `report` holds the result.
 """
 
 from .report import DiscoveryReport, ProviderReport

@@ -17,14 +17,13 @@ from llm_routing.core.errors import (
     UpstreamTimeout,
 )
 from llm_routing.core.ports import Credential, Transport
-from llm_routing.core.redaction import masked_body
 from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.registry import FORMATS
 from llm_routing.vendors import Vendor
 
 from .lists import MAX_MODELS, ListedModel, Page, parse_page
+from .request import NO_SUCH_PATH, read_document
 
-MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_PAGES: Final = 20
 PAGE_SIZE: Final = 1000
 TIME_LIMIT: Final = 30.0
@@ -107,25 +106,19 @@ async def read_list(transport: Transport, source: ListSource) -> ModelList:
 async def _page(
     transport: Transport, source: ListSource, credential: Credential, after: str
 ) -> Page:
-    answer = await transport.send(
+    found = await read_document(
+        transport,
         source.provider,
-        "GET",
         _url(source, after),
-        {"Accept": "application/json", **credential.headers},
-        b"",
+        credential,
         connect_timeout=source.connect_timeout,
         max_connections=source.max_connections,
     )
-    try:
-        body = await answer.read(MAX_BYTES)
-    finally:
-        await answer.aclose()
-    if answer.status != 200:
-        body = masked_body(body, credential.headers)
-        raise _failure(source, answer.status, answer.headers, body)
+    if found.status != 200:
+        raise _failure(source, *found)
     try:
         # A list may be large, and the event loop serves requests too.
-        return await asyncio.to_thread(parse_page, body)
+        return await asyncio.to_thread(parse_page, found.body)
     except ValueError:
         raise MalformedAnswer("The response is not a list of models.", status=200) from None
 
@@ -146,7 +139,7 @@ def _failure(
             f"The provider answered with status {status}; redirects are not followed.",
             status=status,
         )
-    if status in (404, 405, 501):
+    if status in NO_SUCH_PATH:
         hint = source.vendor.path_hint(source.base_url)
         return MalformedAnswer(
             f"The provider has no list of models at {source.vendor.models_path}. {hint}".rstrip(),

@@ -29,10 +29,10 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import Clock, Credential, CredentialStore, Operation, Transport
-from llm_routing.core.redaction import masked_body
 from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import Caller, LLMRequest
 from llm_routing.discovery.lists import OfferedModels, offered_models, parse_page
+from llm_routing.discovery.request import NO_SUCH_PATH, read_document
 from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.operations import ChatOperation, EmbeddingOperation
 from llm_routing.formats.registry import FORMATS
@@ -41,8 +41,6 @@ from llm_routing.vendors import VENDORS, Vendor
 NO_CREDENTIAL = "no_credential"
 LOCAL_REFUSALS = frozenset((NO_CREDENTIAL, AddressForbidden.code))
 """Errors that depend on this process's settings and environment; other processes may differ."""
-MAX_BYTES = 16 * 1024 * 1024
-NO_LIST_STATUSES = (404, 405, 501)
 # Reasoning models reject limits that leave no room for an answer.
 MIN_TOKENS, MIN_REASONING_TOKENS = 1, 16
 
@@ -171,28 +169,22 @@ class Checker:
         path = vendor.credential_path or vendor.models_path
         if vendor.format == ANTHROPIC_MESSAGES:
             path += "?limit=1000"
-        answer = await self._transport.send(
+        found = await read_document(
+            self._transport,
             provider.name,
-            "GET",
             provider.base_url + path,
-            {"Accept": "application/json", **credential.headers},
-            b"",
+            credential,
             connect_timeout=provider.connect_timeout or self._limits.connect,
             max_connections=provider.max_connections,
         )
-        try:
-            body = await answer.read(MAX_BYTES)
-        finally:
-            await answer.aclose()
-        if answer.status in NO_LIST_STATUSES:
-            # It answers; only a completion would prove that it accepts the key.
+        if found.status in NO_SUCH_PATH:
+            # The provider answers; only a completion could prove that it accepts the key.
             return None
-        if answer.status != 200:
-            if answer.status < 400:
-                raise MalformedAnswer(f"The provider answered with status {answer.status}.")
-            body = masked_body(body, credential.headers)
-            raise FORMATS[provider.format].map_error(answer.status, answer.headers, body)
-        return _offered(checked, body)
+        if found.status != 200:
+            if found.status < 400:
+                raise MalformedAnswer(f"The provider answered with status {found.status}.")
+            raise FORMATS[provider.format].map_error(*found)
+        return _offered(checked, found.body)
 
     async def _check_model(self, target: Target) -> None:
         provider, model = target.key

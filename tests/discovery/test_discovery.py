@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from llm_routing.discovery import UnknownProvider, fetch
+from llm_routing.discovery import UnknownProvider, fetch, request
 from llm_routing.models import ConfigurationVersion, ModelConfig, Provider
 from llm_routing.setup.configure import configure
 from tests import rows
@@ -242,7 +242,7 @@ class TestFailures:
         assert vendor.requests == []
 
     def test_an_endless_body_is_not_read(self, provider, vendor, monkeypatch):
-        monkeypatch.setattr(fetch, "MAX_BYTES", 1000)
+        monkeypatch.setattr(request, "MAX_BYTES", 1000)
         vendor.lists(*(f"m-{n}" for n in range(100)))
         assert run().failed[0].error == "answer_too_large"
 
