@@ -67,7 +67,7 @@ def serve(children: list[subprocess.Popen[bytes]]) -> None:
     port = int(wanted_port)
     if not is_free(port):
         raise CannotRun(
-            f"Port {port} of {HOST} is taken by another program.\n"
+            f"Port {port} of {HOST} is taken by another program, perhaps by an earlier make run.\n"
             f"Choose another one: PORT={port + 1} make run"
         )
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")

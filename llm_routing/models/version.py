@@ -167,6 +167,13 @@ class ConfigurationHistory(HistoricalRecords):  # type: ignore[misc]  # it ships
             **options,
         )
 
+    def create_history_model(self, model: Any, inherited: bool) -> Any:
+        """As in simple_history, with the module that the class can be imported from: `manage.py
+        shell` imports every model."""
+        history_model = super().create_history_model(model, inherited)
+        history_model.__module__ = model.__module__
+        return history_model
+
 
 @contextmanager
 def changes_made_by(request: HttpRequest) -> Iterator[None]:

@@ -1,5 +1,7 @@
 """Every change of the configuration is on record: who, when, what, and never a secret."""
 
+from importlib import import_module
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -22,6 +24,12 @@ def request_of(user):
     request = RequestFactory().get("/")
     request.user = user
     return request
+
+
+@pytest.mark.parametrize("model", [ApiKey, ModelConfig, Provider, RouteTarget, UseCaseRoute])
+def test_the_shell_can_import_every_model_of_history(model):
+    history = model.history.model
+    assert getattr(import_module(history.__module__), history.__name__) is history
 
 
 def test_a_row_from_its_making_to_its_end():

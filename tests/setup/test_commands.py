@@ -62,6 +62,12 @@ class TestSetup:
         assert "google/gemini-4-argon" not in summary
         assert "google/gemini-4-argon" in full
 
+    def test_the_command_that_starts_the_sandbox_is_named_while_it_answers(self, monkeypatch):
+        lines = call("setup_llm_configuration")[0].splitlines()
+        assert "The sandbox answers while it runs: python manage.py llm_sandbox" in lines
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        assert "llm_sandbox" not in call("setup_llm_configuration")[0]
+
     def test_a_dry_run_writes_nothing(self):
         out, _ = call("setup_llm_configuration", "--dry-run")
         assert "Would be: " in out
@@ -118,6 +124,11 @@ class TestCreateKey:
         assert len(answer["key"]) == len("sk-llm-") + 43
         assert ApiKey.objects.get(name="ci").tenant == "team-b"
         assert err == ""
+
+    def test_the_key_alone_goes_into_a_variable(self):
+        out, _ = call("create_llm_key", "ci", verbosity=0)
+        (key,) = out.splitlines()
+        assert ApiKey.objects.get(name="ci").digest == key_digest(key)
 
     def test_a_key_may_read_metrics_if_it_is_to(self):
         call("create_llm_key", "ci")

@@ -77,6 +77,9 @@ class Command(BaseCommand):
                 json.dumps({"name": key.name, "key": clear_text, "prefix": key.prefix})
             )
             return
+        if options["verbosity"] == 0:
+            self.stdout.write(clear_text)
+            return
         expires = "never" if key.expires_at is None else key.expires_at.isoformat()
         self.stdout.write(f"API key {key.name} of tenant {key.tenant}, expires: {expires}")
         self.stdout.write(self.style.SUCCESS(clear_text))

@@ -13,7 +13,8 @@ from llm_routing.core.types import ModelTier
 from llm_routing.management.database import database_error
 from llm_routing.models.databases import DATABASE_ERRORS
 from llm_routing.setup.configure import configure
-from llm_routing.setup.report import Action, Report, RouteState
+from llm_routing.setup.report import Action, ProviderState, Report, RouteState
+from llm_routing.vendors import VENDORS
 
 
 class Command(BaseCommand):
@@ -59,6 +60,8 @@ class Command(BaseCommand):
             ],
         )
         self._table(("use case", *ModelTier), _by_use_case(report.routes))
+        if any(row.is_active and _is_sandbox(row) for row in report.providers):
+            self.stdout.write("The sandbox answers while it runs: python manage.py llm_sandbox")
         self.stdout.write(_summary(report))
 
     def _table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -68,6 +71,11 @@ class Command(BaseCommand):
             text = "  ".join(map(str.ljust, line, widths)).rstrip()
             self.stdout.write(self.style.MIGRATE_HEADING(text) if number == 0 else text)
         self.stdout.write("")
+
+
+def _is_sandbox(provider: ProviderState) -> bool:
+    vendor = VENDORS.get(provider.vendor)
+    return vendor is not None and vendor.is_sandbox
 
 
 def _by_use_case(routes: Iterable[RouteState]) -> list[tuple[str, ...]]:
