@@ -17,13 +17,20 @@ from llm_routing.models.databases import DATABASE_ERRORS
 from .journal import Journal
 from .lines import OPENED, opened_line, settled_line
 from .recovery import recover
-from .segments import BATCH, Segment
+from .segments import Segment
 from .store import RecordStore, accepts_records, reason_of
 
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 1024 * 1024 * 1024
 MAX_IN_MEMORY = 10_000
+PACED_ROWS = 200
+"""The records that are stored at a time while requests are served."""
+PAUSE_FACTOR = 4.0
+"""The pause after them, as a multiple of the processor time that they took. Without it requests
+would take twice as long while records are shipped."""
+Pause = Callable[[float], object]
+"""Waits for some seconds, or until the process ends."""
 _T = TypeVar("_T")
 
 
@@ -69,7 +76,7 @@ class Ledger:
             if self._journal.append(line, self._open_lines):
                 if self._settled is not None:
                     self._settled.append(attempt)
-                    if len(self._settled) > BATCH:
+                    if len(self._settled) > MAX_IN_MEMORY:
                         self._settled = None
             else:
                 if len(self._unwritten) == MAX_IN_MEMORY:
@@ -121,14 +128,15 @@ class Ledger:
         with self._lock:
             self._journal.restore()
 
-    def ship(self) -> int:
+    def ship(self, pause: Pause | None = None) -> int:
         """Stores the settled attempts in the database and returns how many.
 
-        Runs in the background thread. Raises `django.db.Error` if the database takes no records;
-        they then wait for the next call.
+        Runs in the background thread; with a `pause` it leaves most of the processor time to other
+        threads. Raises `django.db.Error` if the database takes no records; they then wait for the
+        next call.
         """
         with self._shipping:
-            return self._watched(self._ship)
+            return self._watched(lambda: self._ship(pause))
 
     def recover(self) -> int:
         """Stores what processes that have ended left, and returns how many records. Raises as
@@ -173,7 +181,7 @@ class Ledger:
             self._trouble = ""
         return done
 
-    def _ship(self) -> int:
+    def _ship(self, pause: Pause | None) -> int:
         shipped = self._ship_unwritten()
         with self._lock:
             settled, segments = self._settled, self._journal.segments
@@ -181,11 +189,11 @@ class Ledger:
             if settled is not None:
                 self._settled = []
         if settled is not None:
-            shipped += self._ship_settled(settled)
+            shipped += self._ship_settled(settled, pause)
             for segment, end in zip(segments, ends, strict=True):
                 segment.shipped = end
         else:
-            shipped += sum(map(self._ship_segment, segments))
+            shipped += sum(self._ship_segment(segment, pause) for segment in segments)
             with self._lock:
                 if all(segment.is_shipped for segment in self._journal.segments):
                     self._settled = []
@@ -207,23 +215,32 @@ class Ledger:
             raise
         return len(batch)
 
-    def _ship_settled(self, settled: Sequence[AttemptSettled]) -> int:
+    def _ship_settled(self, settled: Sequence[AttemptSettled], pause: Pause | None) -> int:
         try:
-            self._store.add(settled)
+            self._add(settled, pause)
         except BaseException:
             with self._lock:
                 self._settled = None
             raise
         return len(settled)
 
-    def _ship_segment(self, segment: Segment) -> int:
+    def _ship_segment(self, segment: Segment, pause: Pause | None) -> int:
         shipped = 0
         while lines := segment.unshipped():
             settled = self._settled_in(lines)
-            self._store.add(settled)
+            self._add(settled, pause)
             segment.shipped += sum(map(len, lines))
             shipped += len(settled)
         return shipped
+
+    def _add(self, settled: Sequence[AttemptSettled], pause: Pause | None) -> None:
+        if pause is None:
+            self._store.add(settled)
+            return
+        for start in range(0, len(settled), PACED_ROWS):
+            began = time.thread_time()
+            self._store.add(settled[start : start + PACED_ROWS])
+            pause(PAUSE_FACTOR * (time.thread_time() - began))
 
     def _settled_in(self, lines: Iterable[bytes]) -> Sequence[AttemptSettled]:
         # Lines that open an attempt are not decoded: only its end is shipped.

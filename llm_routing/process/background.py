@@ -20,7 +20,7 @@ from llm_routing.configuration.content_check import ContentCheck
 from llm_routing.configuration.source import SnapshotSource, snapshot_source
 from llm_routing.health.monitor import health_monitor
 from llm_routing.ledger.retention import BATCH, prune_batch
-from llm_routing.ledger.shipping import Ledger
+from llm_routing.ledger.shipping import Ledger, Pause
 from llm_routing.metrics import Metrics
 from llm_routing.models import ConfigurationVersion
 from llm_routing.models.databases import DATABASE_ERRORS
@@ -92,7 +92,7 @@ class Background:
                 self._guarded(connections.close_all)
             self._guarded(self.ledger.restore)
             self._guarded(self.metrics.restore)
-            self._guarded(self._ship)
+            self._guarded(partial(self._ship, stopping.wait))
             if now >= next_poll:
                 next_poll = now + settings.snapshot_poll_interval
                 self._poll()
@@ -144,8 +144,9 @@ class Background:
         else:
             self._snapshots.mark_unconfirmed()
 
-    def _ship(self) -> None:
-        if time.monotonic() >= self._next_ship and not self._stores(self.ledger.ship):
+    def _ship(self, pause: Pause) -> None:
+        is_due = time.monotonic() >= self._next_ship
+        if is_due and not self._stores(partial(self.ledger.ship, pause)):
             # Each try makes the database reject the same records again.
             self._ship_pause = min(2 * self._ship_pause, MAX_SHIP_PAUSE)
             self._next_ship = time.monotonic() + self._ship_pause

@@ -68,10 +68,24 @@ def test_nothing_is_lost_while_the_database_is_unavailable(
     assert UsageRecord.objects.count() == 2
 
 
+def test_records_are_shipped_in_portions_with_a_pause_after_each(ledger: Ledger) -> None:
+    for _ in range(2 * shipping.PACED_ROWS + 1):
+        write(ledger)
+    stored: list[int] = []
+
+    def pause(seconds: float) -> None:
+        assert seconds >= 0
+        stored.append(UsageRecord.objects.count())
+
+    assert ledger.ship(pause) == 2 * shipping.PACED_ROWS + 1
+    rows = shipping.PACED_ROWS
+    assert stored == [rows, 2 * rows, 2 * rows + 1]
+
+
 def test_records_past_the_limit_of_memory_are_read_from_disk(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipping, "BATCH", 2)
+    monkeypatch.setattr(shipping, "MAX_IN_MEMORY", 2)
     for number in range(3, 8):
         for _ in range(number):
             write(ledger)
