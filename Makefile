@@ -82,8 +82,8 @@ test-matrix: install-dev ## All tests on SQLite on every supported Python that i
 test-sdks: install-dev ## The test suites of official clients, through the gateway
 	@scripts/sdks.sh $(CLIENTS)
 
-test-sdk: install-dev ## The test suite of one of them
-	@scripts/sdks.sh openai
+test-sdk: install-dev ## The test suite of one of them, if its packages can be downloaded
+	@scripts/sdks.sh --if-present openai
 
 test-faults: install-dev services ## Every fault, the slow ones too, on PostgreSQL and Redis
 	TEST_SERVICES=servers $(PY) -m pytest $(PARALLEL) tests/faults
