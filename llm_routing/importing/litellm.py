@@ -1,8 +1,8 @@
 """Reads LiteLLM's `config.yaml`: deployments, groups and fallbacks.
 
-A group (deployments that share a `model_name`) of one deployment becomes an alias of its model; one
-with several deployments, with fallbacks or with values of its own becomes a use case of that name
-in the tier standard. What the other sections say is listed in `litellm_settings`.
+A group consists of the deployments that share a `model_name`. A group of one deployment becomes an
+alias of its model. A group with several deployments, with fallbacks or with its own values becomes
+a use case of that name in the tier standard. `litellm_settings` lists the other sections.
 
 Source: https://docs.litellm.ai/docs/proxy/config_settings
 """
@@ -28,8 +28,8 @@ _HEAVIEST: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model of a group: `order` is its level, `share` its part of the load there, and `values`
-    what it says of temperature and longest answer."""
+    """A model of a group: `order` is its level, `share` its share of the load there, and `values`
+    its temperature and maximum tokens."""
 
     where: str
     model: PlannedModel
@@ -39,7 +39,7 @@ class Deployment:
 
 
 def read_litellm(draft: Draft, document: Mapping[str, Any]) -> None:
-    """Fills the draft with what the file's groups and fallbacks mean here."""
+    """Adds the file's groups and fallbacks to the draft."""
     credentials = _credentials(draft, document)
     groups: dict[str, list[Deployment]] = {}
     entries = document.get("model_list")
@@ -55,7 +55,7 @@ def read_litellm(draft: Draft, document: Mapping[str, Any]) -> None:
     for alias, group in links.aliases.items():
         if group in groups and alias not in groups:
             groups[alias] = groups[group]
-            draft.note(f"model_group_alias.{alias}", f"it leads where {shown(group)} leads")
+            draft.note(f"model_group_alias.{alias}", f"it is another name of {shown(group)}")
         elif group not in groups:
             draft.skip(f"model_group_alias.{alias}", f"there is no group {shown(group)}")
     for name, deployments in groups.items():
@@ -64,7 +64,7 @@ def read_litellm(draft: Draft, document: Mapping[str, Any]) -> None:
 
 
 def _credentials(draft: Draft, document: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """`credential_list` by name."""
+    """Returns the entries of `credential_list` by name."""
     found: dict[str, Mapping[str, Any]] = {}
     rows = document.get("credential_list")
     for number, row in enumerate(rows if isinstance(rows, list) else []):
@@ -87,17 +87,17 @@ def _deployment(
     place = f"{where}.litellm_params"
     if credential := said.pop("litellm_credential_name", None):
         if str(credential) not in credentials:
-            draft.skip(f"{place}.litellm_credential_name", "there is no such credential")
+            draft.skip(f"{place}.litellm_credential_name", "there is no credential of this name")
         said = {**credentials.get(str(credential), {}), **said}
     group = entry.get("model_name")
     if not isinstance(group, str) or not group or looks_secret(group):
-        draft.skip(f"{where}.model_name", "this is not a name")
+        draft.skip(f"{where}.model_name", "this is not a valid name")
         return None
     if "*" in name or "*" in group:
         draft.skip(
             where,
-            f"{shown(name)} stands for every model of a provider; models are rows here: activate "
-            "the provider and run llm_discover_models",
+            f"{shown(name)} includes every model of a provider; models are rows here: "
+            "activate the provider and run llm_discover_models",
         )
         return None
     try:
@@ -143,7 +143,7 @@ def _group(
         return
     use_case = use_case_name(name)
     if not use_case:
-        draft.skip(where, "this cannot be the name of a use case")
+        draft.skip(where, "this is not a valid use case name")
         return
     if use_case != name:
         _renamed(draft, where, name, use_case, targets)
@@ -160,7 +160,7 @@ def _group(
 
 
 def _alias(draft: Draft, name: str, target: PlannedTarget) -> bool:
-    """Whether the one model of a group can be asked for by the group's name."""
+    """Returns whether callers can request the only model of a group by the group's name."""
     model = draft.models[target.model]
     if name in (model.key, model.alias):
         return True
@@ -178,22 +178,23 @@ def _may_be_alias(name: str) -> bool:
 def _renamed(
     draft: Draft, where: str, name: str, use_case: str, targets: Sequence[PlannedTarget]
 ) -> None:
-    """A group whose name no use case can have: callers learn a new one, and the old one still leads
-    to its first model."""
-    text = f"callers write {shown(use_case)}"
+    """Reports a group whose name is no valid use case: callers use a new name, and the old one
+    remains an alias of its first model."""
+    text = f"callers send {shown(use_case)}"
     if _alias(draft, name, targets[0]):
-        text += f"; {shown(name)} leads to {shown(targets[0].model)} alone, without fallbacks"
+        text += f"; {shown(name)} is an alias of {shown(targets[0].model)}, without fallbacks"
     draft.note(where, text)
 
 
 def _targets(draft: Draft, where: str, deployments: Iterable[Deployment]) -> list[PlannedTarget]:
-    """The models of a group, each once, by level and share."""
+    """Returns the models of a group without duplicates, by level and share."""
     models: dict[str, Deployment] = {}
     for deployment in deployments:
         if deployment.model.key in models:
             draft.note(
                 deployment.where,
-                f"{shown(deployment.model.key)} is in {shown(where)} already; a route has it once",
+                f"{shown(deployment.model.key)} is already in {shown(where)}; a route has "
+                "each model once",
             )
         models.setdefault(deployment.model.key, deployment)
     levels = sorted({deployment.order for deployment in models.values()})
@@ -205,7 +206,7 @@ def _targets(draft: Draft, where: str, deployments: Iterable[Deployment]) -> lis
 
 
 def _weights(deployments: Sequence[Deployment]) -> dict[str, int]:
-    """Shares as whole numbers, in lowest terms; 1 for everybody where somebody has none."""
+    """Returns shares as whole numbers in lowest terms; all are 1 if any is missing."""
     shares = [deployment.share for deployment in deployments]
     if any(share is None or share <= 0 for share in shares):
         return {deployment.model.key: 1 for deployment in deployments}
@@ -224,8 +225,9 @@ def _weights(deployments: Sequence[Deployment]) -> dict[str, int]:
 def _fallbacks(
     draft: Draft, name: str, groups: Mapping[str, Sequence[Deployment]], links: Links
 ) -> list[str]:
-    """The groups that follow a group, each once. Those for prompts that are too long come last."""
-    # Another name of a group has the group's fallbacks, unless it has some of its own.
+    """Returns the fallback groups of a group without duplicates. Fallbacks for prompts that are too
+    long come last."""
+    # An alias of a group has the group's fallbacks, unless it has its own.
     origin = links.aliases.get(name, name)
     own = links.fallbacks.get(name, links.fallbacks.get(origin, ()))
     longer = links.longer.get(name, links.longer.get(origin, ()))
@@ -243,7 +245,8 @@ def _fallbacks(
     if longer:
         draft.note(
             f"context_window_fallbacks of {name}",
-            "here every failure may lead there, after the other fallbacks, not a long prompt alone",
+            "here they are used after every failure, after the other fallbacks, not "
+            "only for long prompts",
         )
     return found
 
@@ -255,7 +258,7 @@ def _values(draft: Draft, where: str, deployments: Sequence[Deployment]) -> dict
         said = {deployment.values.get(name) for deployment in deployments}
         (value, *others) = said
         if others:
-            draft.skip(f"{where}.{name}", "its deployments differ; a route has one for all")
+            draft.skip(f"{where}.{name}", "its deployments differ; a route has one value for all")
         elif value is not None:
             found[name] = value
     return found

@@ -1,4 +1,4 @@
-"""Reads one entry of LiteLLM's `model_list`: the model and its part of the load.
+"""Reads one entry of LiteLLM's `model_list`: the model and its share of the load.
 
 Sources: https://docs.litellm.ai/docs/proxy/config_settings,
 https://docs.litellm.ai/docs/proxy/load_balancing
@@ -26,7 +26,7 @@ _ABILITIES: Final[Mapping[str, Capability]] = {
     "supports_response_schema": Capability.JSON_SCHEMA,
     "supports_reasoning": Capability.REASONING,
 }
-# Costs of a token, and the field of `PlannedModel` for the price of a million.
+# Costs per token, and the field of `PlannedModel` for the price per million tokens.
 _COSTS: Final[Mapping[str, str]] = {
     "input_cost_per_token": "input_price",
     "output_cost_per_token": "output_price",
@@ -48,17 +48,17 @@ _REASONS: Final[Mapping[str, str]] = {
     "stream_timeout": "set first_token_timeout at the provider",
     "max_retries": "retries follow from the route's targets and deadline",
     "num_retries": "retries follow from the route's targets and deadline",
-    "max_parallel_requests": "set the provider's most connections",
+    "max_parallel_requests": "set the maximum connections of the provider",
     "organization": "a provider has no organization; use a key of that organization",
     "api_version": "no vendor here has versions in its address",
     "extra_headers": "a provider has no headers of its own",
     "headers": "a provider has no headers of its own",
-    "mock_response": "the sandbox answers without a model (manage.py llm_sandbox)",
-    "tags": "there is no routing by tags; make a use case of it",
-    "base_model": "prices are the model's own; edit them where this deployment differs",
-    "access_groups": "there are no access groups",
+    "mock_response": "the sandbox generates answers without a model (manage.py llm_sandbox)",
+    "tags": "routing by tags is not supported; use a use case instead",
+    "base_model": "prices belong to the model; edit them if this deployment's differ",
+    "access_groups": "access groups are not supported",
 }
-_NO_PLACE: Final = "there is no such setting here"
+_NO_PLACE: Final = "this setting has no equivalent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,14 @@ class Parameters:
 
 
 def read_parameters(draft: Draft, said: Mapping[str, Any], where: str) -> Parameters:
-    """Level, share and values; everything else is listed."""
+    """Reads level, share and values; reports everything else."""
     values: dict[str, float] = {}
     for name, least, most in (("temperature", 0, 2), ("max_tokens", 1, 2**31 - 1)):
         value = said.get(name)
         if _is_number(value) and least <= float(value or 0) <= most:
             values[name] = float(value or 0)
         elif value is not None:
-            draft.skip(f"{where}.{name}", "this is not a value it can have")
+            draft.skip(f"{where}.{name}", "this value is not valid")
     order = said.get("order", 1)
     if not isinstance(order, int) or isinstance(order, bool):
         draft.skip(f"{where}.order", "this is not a number")
@@ -91,10 +91,10 @@ def read_parameters(draft: Draft, said: Mapping[str, Any], where: str) -> Parame
             if name != "weight":
                 draft.note(
                     f"{where}.{name}",
-                    "taken as this deployment's share of the load; it limits nothing here",
+                    "used as this deployment's share of the load; it does not limit requests",
                 )
         elif said.get(name) is not None:
-            draft.skip(f"{where}.{name}", "this is not a share")
+            draft.skip(f"{where}.{name}", "this is not a valid share")
     for name, value in said.items():
         if name not in _USED and value not in (None, [], {}) and not names_secret(name):
             draft.skip(f"{where}.{name}", _REASONS.get(name, _NO_PLACE))
@@ -104,7 +104,7 @@ def read_parameters(draft: Draft, said: Mapping[str, Any], where: str) -> Parame
 def model_of(
     draft: Draft, provider: str, model_id: str, entry: Mapping[str, Any], where: str
 ) -> PlannedModel:
-    """The model with what `model_info` and the costs of `litellm_params` say of it."""
+    """Returns the model with the facts of `model_info` and the costs of `litellm_params`."""
     info = entry.get("model_info")
     said: Mapping[str, Any] = info if isinstance(info, dict) else {}
     for name, value in said.items():
@@ -115,7 +115,7 @@ def model_of(
     if isinstance(mode, str) and mode in _MODES:
         capabilities = _MODES[mode]
     elif mode is not None:
-        draft.skip(f"{where}.model_info.mode", "models here chat or embed")
+        draft.skip(f"{where}.model_info.mode", "only chat and embedding models are supported")
         capabilities = frozenset()
     abilities = {ours for theirs, ours in _ABILITIES.items() if said.get(theirs) is True}
     if abilities and capabilities != _MODES["embedding"]:
@@ -148,11 +148,11 @@ def _price(draft: Draft, value: Any, where: str) -> Decimal | None:
     if value is None:
         return None
     try:
-        # YAML reads 3e-06, without a point, as text.
+        # YAML reads 3e-06, without a point, as a string.
         price = Decimal(str(value)) * _MILLION
     except ArithmeticError:
         price = Decimal("NaN")
     if not price.is_finite() or not 0 <= price < 1_000_000:
-        draft.skip(where, "a cost per token in it is none")
+        draft.skip(where, "a cost per token is not valid")
         return None
     return price.quantize(Decimal("0.000001"))

@@ -1,9 +1,9 @@
-"""Reads the mappings of a hard-coded router: which model for which use case in which tier.
+"""Reads the mappings of a hard-coded router: the model for each use case and tier.
 
-The usual shapes, after enumerations and constructor calls have become words and dictionaries:
-`{use_case: {tier: "provider/model"}}`, the same with a dictionary of `model`, `provider`,
-`temperature`, … at the end, `{(use_case, tier): …}`, `{tier: {use_case: …}}`, and a list of
-dictionaries with `use_case` and `tier`. What the values were written in is the source's business.
+Supports the usual shapes, in which enumeration members are already strings and constructor calls
+dictionaries: `{use_case: {tier: "provider/model"}}`, the same with a dictionary of `model`,
+`provider`, `temperature`, … at the end, `{(use_case, tier): …}`, `{tier: {use_case: …}}`, and a
+list of dictionaries with `use_case` and `tier`. `source` parses the file format.
 """
 
 from collections.abc import Iterator, Mapping
@@ -51,12 +51,12 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
 _WHOLE: Final = frozenset({"max_tokens", "cache_ttl"})
 _PROMPTS: Final = ("system_prompt", "system_message", "system")
 _PLACES: Final = ("api_key", "api_base", "base_url", "provider", "use_case", "tier")
-# A primary model that is asked for there has its fallbacks there.
+# The fallbacks for a primary model are in this mapping.
 _RELAYS: Final = ("openrouter", "portkey")
 
 
 def read_mappings(draft: Draft, value: Any, where: str, *, through: str = "") -> None:
-    """Fills the draft with the routes of `value`."""
+    """Adds the routes of `value` to the draft."""
     for entry in _entries(draft, value, where):
         _route(draft, entry, through)
 
@@ -78,16 +78,16 @@ def _entries(draft: Draft, value: Any, where: str) -> Iterator[_Entry]:
             if isinstance(item, dict) and isinstance(item.get("use_case"), str):
                 yield from _tiers(draft, item["use_case"], item, place)
             else:
-                draft.skip(place, "it does not say which use case it is for")
+                draft.skip(place, "it names no use case")
     elif isinstance(value, dict) and value and all(_is_tier(name) for name in value):
-        # Tiers on the outside; without use cases inside they are those of general questions.
+        # Tiers are the outer keys; without use cases inside they are those of general questions.
         for tier, inner in value.items():
             place = f"{where}[{tier}]"
             if isinstance(inner, dict) and not _is_said(inner):
                 for use_case, said in inner.items():
                     yield from _tier(draft, use_case, tier, said, f"{place}[{use_case}]")
             else:
-                draft.note(place, "without a use case it is taken for general_purpose")
+                draft.note(place, "without a use case, general_purpose is used")
                 yield from _tier(draft, UseCase.GENERAL_PURPOSE.value, tier, inner, place)
     elif isinstance(value, dict):
         for name, said in value.items():
@@ -98,15 +98,16 @@ def _entries(draft: Draft, value: Any, where: str) -> Iterator[_Entry]:
                     use_case, tier = reversed(name) if tier_first else name
                     yield from _tier(draft, use_case, tier, said, place)
                 else:
-                    draft.skip(place, "it is not a use case and a tier")
+                    draft.skip(place, "this is not a use case and a tier")
             else:
                 yield from _tiers(draft, name, said, f"{where}[{name}]")
     else:
-        draft.skip(where, "it is no mapping of use cases")
+        draft.skip(where, "this is not a mapping of use cases")
 
 
 def _tiers(draft: Draft, use_case: str, said: Any, where: str) -> Iterator[_Entry]:
-    """The tiers of a use case. What names none is standard, as it is here for every caller."""
+    """Returns the tiers of a use case. A configuration without a tier is standard, as for every
+    caller here."""
     standard = ModelTier.STANDARD.value
     if isinstance(said, str):
         yield _Entry(where, use_case, standard, {"model": said})
@@ -128,7 +129,7 @@ def _tiers(draft: Draft, use_case: str, said: Any, where: str) -> Iterator[_Entr
 
 
 def _tier(draft: Draft, use_case: str, tier: str, said: Any, where: str) -> Iterator[_Entry]:
-    """One tier of a use case."""
+    """Reads one tier of a use case."""
     if isinstance(said, str):
         said = {"model": said}
     elif isinstance(said, list) and said:
@@ -153,18 +154,18 @@ def _route(draft: Draft, entry: _Entry, through: str) -> None:
     if tier is None:
         draft.skip(
             entry.where,
-            f"there is no tier {shown(entry.tier)} here; a use case of its own may stand for it",
+            f"there is no tier {shown(entry.tier)} here; use a separate use case instead",
         )
         return
     if tier != asked:
-        draft.note(entry.where, f"the tier {shown(entry.tier)} is taken for {tier}")
+        draft.note(entry.where, f"the tier {shown(entry.tier)} becomes {tier}")
     use_case = _use_case(draft, entry)
     if not use_case:
         return
     said = {name: value for name, value in entry.said.items() if value not in (None, [], {})}
     targets = tuple(_targets(draft, said, entry.where, through))
     if not targets:
-        draft.skip(entry.where, "none of its models has a place here")
+        draft.skip(entry.where, "none of its models has an equivalent")
         return
     values = _numbers(draft, said, entry.where)
     prompt = _prompt(draft, said, entry.where)
@@ -185,17 +186,17 @@ def _use_case(draft: Draft, entry: _Entry) -> str:
         return built_in
     found = use_case_name(name)
     if not found or looks_secret(name):
-        draft.skip(entry.where, "this is not the name of a use case")
+        draft.skip(entry.where, "this is not a valid use case name")
         return ""
     if found != name:
-        draft.note(entry.where, f"callers write {shown(found)}")
+        draft.note(entry.where, f"callers send {shown(found)}")
     return found
 
 
 def _targets(
     draft: Draft, said: Mapping[str, Any], where: str, through: str
 ) -> Iterator[PlannedTarget]:
-    """The model and its fallbacks, each once, in their order."""
+    """Returns the model and its fallbacks without duplicates, in their order."""
     wanted: list[tuple[str, Any]] = [
         (f"{where}.{name}", said[name]) for name in _MODEL if name in said
     ][:1]
@@ -218,7 +219,7 @@ def _targets(
 
 
 def _model(draft: Draft, said: Any, where: str, through: str) -> str:
-    """The key of the model that is spoken of; empty where it has no place here."""
+    """Returns the key of the named model; empty if it has no equivalent."""
     if isinstance(said, str):
         said = {"model": said}
     said = said if isinstance(said, dict) else {}
@@ -242,7 +243,7 @@ def _model(draft: Draft, said: Any, where: str, through: str) -> str:
         and not provider
         and not through
     ):
-        draft.note(where, f"{shown(name)} is taken for a name of OpenRouter's")
+        draft.note(where, f"{shown(name)} is read as a name of OpenRouter's")
     model = PlannedModel(row, location.model_id)
     draft.add_model(model)
     return model.key
@@ -259,11 +260,11 @@ def _numbers(draft: Draft, said: Mapping[str, Any], where: str) -> dict[str, Any
         if not is_number or not least <= value <= most or (ours in _WHOLE and value != int(value)):
             draft.skip(place, f"{ours.replace('_', ' ')} is a number from {least:g} to {most:g}")
         elif ours in found:
-            draft.skip(place, f"{ours} is said twice")
+            draft.skip(place, f"{ours} is given twice")
         else:
             found[ours] = int(value) if ours in _WHOLE else float(value)
             if ours == "deadline" and name != "deadline":
-                draft.note(place, "taken as the deadline of a request, over all its attempts")
+                draft.note(place, "used as the deadline of a request, over all its attempts")
     return found
 
 
@@ -272,9 +273,9 @@ def _prompt(draft: Draft, said: Mapping[str, Any], where: str) -> str:
         prompt = said.get(name)
         if isinstance(prompt, str) and prompt:
             if looks_secret(prompt):
-                draft.skip(f"{where}.{name}", "it holds what looks like a key")
+                draft.skip(f"{where}.{name}", "it contains a value that looks like a key")
                 return ""
             return prompt.replace("\x00", "")
         if prompt is not None and prompt != "":
-            draft.skip(f"{where}.{name}", "it is no text")
+            draft.skip(f"{where}.{name}", "this is not text")
     return ""

@@ -21,13 +21,13 @@ OWN_SERVER: Final = "vllm"
 
 
 class Unmappable(Exception):
-    """There is no place here for it; the message says why."""
+    """The model or address has no equivalent; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelLocation:
-    """A model at a vendor. `title` names the provider; `base_url` and `api_key_env` are set for a
-    service that is no vendor of ours and speaks OpenAI's format."""
+    """A model at a vendor. `title` names the provider; `base_url` and `api_key_env` are set for an
+    OpenAI-compatible service that is not in `vendors`."""
 
     vendor: str
     model_id: str
@@ -53,7 +53,7 @@ _SYNONYMS: Final[Mapping[str, str]] = {
     "custom_openai": OWN_SERVER,
 }
 
-# Services without a row in `vendors` that speak OpenAI's format.
+# OpenAI-compatible services without a row in `vendors`.
 COMPATIBLE_SERVICES: Final[Mapping[str, tuple[str, str]]] = {
     "cerebras": ("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
     "deepinfra": ("https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
@@ -65,13 +65,13 @@ COMPATIBLE_SERVICES: Final[Mapping[str, tuple[str, str]]] = {
     "xai": ("https://api.x.ai/v1", "XAI_API_KEY"),
 }
 
-# Authors as OpenRouter alone writes them.
+# Author names that only OpenRouter uses.
 _OPENROUTER_AUTHORS: Final = frozenset(
     {"ai21", "amazon", "arcee-ai", "inflection", "meta-llama", "microsoft", "minimax", "mistralai",
      "moonshotai", "nousresearch", "nvidia", "qwen", "thudm", "x-ai", "z-ai"}
 )  # fmt: skip
 
-# Vendors whose models may bear another vendor's name before a slash.
+# Vendors whose model names may start with another vendor's name.
 _RELAYS: Final = frozenset({"openrouter", "portkey", "together", "groq", "ollama", OWN_SERVER})
 
 _FAMILIES: Final = (
@@ -87,13 +87,12 @@ _FAMILIES: Final = (
 
 def location_of(written: str, provider: str = "", through: str = "") -> ModelLocation:
     """Returns the location of a model from its name in a file, with or without a provider.
-    `through` is the vendor that serves every name of the form author/model. Raises
-    `Unmappable`."""
+    `through` is the vendor that serves every name of the form author/model. Raises `Unmappable`."""
     written = written.strip()
     if not written or len(written) > 200 or not written.isprintable() or " " in written:
-        raise Unmappable("this is not a model's name")
+        raise Unmappable("this is not a model name")
     if looks_secret(written):
-        raise Unmappable("this looks like a key, not like a model")
+        raise Unmappable("this looks like a key, not a model")
     if provider:
         return _at(provider, _without_provider(written, provider))
     if written.startswith("@"):
@@ -129,8 +128,8 @@ def _at(provider: str, model_id: str) -> ModelLocation:
 
 
 def _without_provider(written: str, provider: str) -> str:
-    """`gpt-5` of `openai/gpt-5` beside the provider openai. The models of a relay may bear another
-    vendor's name, or the relay's own (`openrouter/auto`)."""
+    """Returns `gpt-5` for `openai/gpt-5` with the provider openai. Names of a relay's models may
+    start with another vendor's name, or the relay's own (`openrouter/auto`)."""
     author, slash, rest = written.partition("/")
     name = _vendor(provider)
     return rest if slash and name not in _RELAYS and _vendor(author) == name else written
@@ -140,7 +139,7 @@ def _by_family(model_id: str) -> ModelLocation:
     for family, vendor in _FAMILIES:
         if family.match(model_id):
             return ModelLocation(vendor, model_id, vendor)
-    raise Unmappable("its name does not tell the provider; write provider/model")
+    raise Unmappable("its name does not include the provider; write provider/model")
 
 
 def provider_for(
@@ -153,7 +152,7 @@ def provider_for(
     """
     vendor, address = location.vendor, _address(draft, location, where, base_url)
     if address and vendor in ("openai", OWN_SERVER):
-        # LiteLLM writes `openai/…` with an address for whatever speaks OpenAI's format.
+        # LiteLLM uses `openai/…` with an address for every OpenAI-compatible server.
         vendor = _owner(address) or OWN_SERVER
     row = VENDORS[vendor]
     if address.rstrip("/") == row.base_url.rstrip("/"):
@@ -184,7 +183,7 @@ def _address(draft: Draft, location: ModelLocation, where: str, base_url: str) -
         base_url = draft.environ.get(name, "")
         if not base_url:
             raise Unmappable(f"its address is in {shown(name)}, which is not set here")
-        draft.note(where, f"the address is taken from {shown(name)} as it is set now")
+        draft.note(where, f"the address is the current value of {shown(name)}")
     address = base_url.strip().rstrip("/")
     if location.vendor == "ollama" and not address.endswith("/v1"):
         return f"{address}/v1"
@@ -194,7 +193,7 @@ def _address(draft: Draft, location: ModelLocation, where: str, base_url: str) -
 
 
 def _owner(address: str) -> str:
-    """The vendor on whose own host an address is."""
+    """Returns the vendor that owns the host of an address."""
     host = _host(address)
     for row in VENDORS.values():
         own = _host(row.base_url)
@@ -227,20 +226,21 @@ def _why_not_named(name: str, address: str) -> str:
     """Returns why a provider at an address must not name the variable; empty if it may."""
     if not re.fullmatch(api_key_variable.regex, name) or len(name) > 128:
         return (
-            f"the key is in {shown(name)}; a key's variable has API_KEY in its name here: rename "
-            "it and name it at the provider"
+            f"the key is in {shown(name)}, but a key's variable must have API_KEY in "
+            "its name: rename it and set it at the provider"
         )
     for row in VENDORS.values():
         if name in row.api_key_envs and not row.is_own_host(address):
             return (
-                f"{name} holds a key of {row.title}, and this address is another's: it would be "
-                "given away. Give the provider a variable of its own"
+                f"{name} holds a key of {row.title}, and this address is not that "
+                "vendor's: the key would be sent to it. Give the provider a separate "
+                "variable"
             )
     return ""
 
 
 def _name(draft: Draft, location: ModelLocation, found: PlannedProvider) -> str:
-    """A name that stays the same when other entries of the file come and go."""
+    """Returns a name that does not depend on other entries of the file."""
     parts = [location.title]
     if found.api_key_env and found.api_key_env != location.api_key_env:
         own = {*VENDORS[found.vendor].api_key_env.lower().split("_"), "api", "key"}

@@ -1,6 +1,6 @@
 """The rows to write, independent of the source, and the settings that have no equivalent.
 
-A reader fills a `Draft`; the writer sees the `Plan` alone.
+A reader fills a `Draft`; the writer sees only the `Plan`.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from .text import shown
 
 @dataclass(frozen=True, slots=True)
 class PlannedProvider:
-    """A provider. Empty `base_url` and `api_key_env` are the vendor's own. `secret` is a key that
-    stands in the file in clear text."""
+    """A provider. An empty `base_url` or `api_key_env` means the vendor's own. `secret` is a key
+    that the file contains in clear text."""
 
     name: str
     vendor: str
@@ -28,7 +28,7 @@ class PlannedProvider:
 
 @dataclass(frozen=True, slots=True)
 class PlannedModel:
-    """A model. What the file does not say is None. Prices are in USD per million tokens."""
+    """A model. None: the file does not say. Prices are in USD per million tokens."""
 
     provider: str
     model_id: str
@@ -79,7 +79,7 @@ class PlannedRoute:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something of the file, by its place there, and what a person should know of it."""
+    """A remark for the operator on the setting at `where` in the file."""
 
     where: str
     text: str
@@ -87,7 +87,8 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`unmapped` is what has no place here; `notes` is what was mapped with a difference."""
+    """`unmapped` are settings without an equivalent; `notes` are settings mapped with a
+    difference."""
 
     source: str
     providers: tuple[PlannedProvider, ...]
@@ -98,7 +99,7 @@ class Plan:
 
 
 class Draft:
-    """A plan in the making. The first word on a provider, model or route counts."""
+    """Builds a plan. The first definition of a provider, model or route wins."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
@@ -117,18 +118,18 @@ class Draft:
         self._notes[Remark(shown(where, 200), text)] = None
 
     def add_model(self, model: PlannedModel) -> None:
-        """Adds a model, unless it is there."""
+        """Adds a model unless it exists."""
         self.models.setdefault(model.key, model)
 
     def add_route(self, where: str, route: PlannedRoute) -> None:
-        """Adds a route; a second one of its name is left out."""
+        """Adds a route; reports a second one with its name."""
         if route.name in self.routes:
             self.skip(where, f"the route {shown(route.name)} is there already")
         else:
             self.routes[route.name] = route
 
     def plan(self, source: str) -> Plan:
-        """The plan. A provider that no model came of is left out of it."""
+        """Returns the plan, without providers that have no model."""
         used = {model.provider for model in self.models.values()}
         return Plan(
             source=source,

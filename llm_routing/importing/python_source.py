@@ -1,8 +1,8 @@
-"""Reads the mappings out of a Python file without running a line of it.
+"""Reads mappings from a Python file without running it.
 
-The syntax tree alone is looked at. Literals are taken as they are, names by what the file assigns
-to them, enumeration members by their name (or the value the file's own class gives), constructor
-calls as dictionaries. What else stands there is not guessed at.
+Only the syntax tree is used. Literals are taken as they are, names by the file's assignments,
+enumeration members by their name (or by the value in the file's own class), constructor calls as
+dictionaries. Nothing else is evaluated.
 """
 
 import ast
@@ -29,7 +29,7 @@ _MAPPING: Final = re.compile(
     r"|^ROUT(?:ES|ING_TABLE)$",
     re.IGNORECASE,
 )
-# How the old router's own class lists its fields, for files that only import it.
+# The field order of the old router's class, for files that only import it.
 _KNOWN_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "ModelMapping": (
         "primary_model", "tier", "fallback_models", "max_tokens", "temperature", "system_prompt",
@@ -40,7 +40,7 @@ _CONTAINERS: Final = {"list": list, "tuple": list, "set": list, "frozenset": lis
 
 
 class _Unreadable(Exception):
-    """An expression that has no value without running the file."""
+    """An expression whose value needs running the file."""
 
 
 @dataclass(slots=True)
@@ -53,15 +53,15 @@ class _Class:
 
 
 def read_python(draft: Draft, text: str) -> list[tuple[str, Any]]:
-    """The mappings of a file by their names; what cannot be read is in the draft. Raises
+    """Returns the mappings of a file by name, and reports what cannot be read in the draft. Raises
     `CannotRead`."""
     try:
         tree = ast.parse(text)
         return _Reader(draft, tree).mappings()
     except SyntaxError as error:
-        raise CannotRead(f"It is no Python: line {error.lineno} cannot be read.") from None
+        raise CannotRead(f"It is not valid Python: line {error.lineno} cannot be read.") from None
     except (ValueError, RecursionError, MemoryError):
-        raise CannotRead("It is no Python that can be read.") from None
+        raise CannotRead("It is not valid Python.") from None
 
 
 class _Reader:
@@ -77,7 +77,7 @@ class _Reader:
         self._left = MAX_VALUES
 
     def mappings(self) -> list[tuple[str, Any]]:
-        """Every mapping, after what the file adds to it further down."""
+        """Returns every mapping, including later changes by the file."""
         self._find_secrets()
         self._body(self._tree.body)
         self._find_unseen()
@@ -127,11 +127,12 @@ class _Reader:
             self._found[name] = read
         elif name.isupper() and isinstance(read, dict) and read and owner is None:
             self._draft.skip(
-                f"{name} (line {line})", "by its name it is no mapping of use cases; it is not read"
+                f"{name} (line {line})",
+                "its name is not one of a mapping of use cases; it is not read",
             )
 
     def _set_item(self, target: ast.Subscript, value: ast.expr, line: int) -> None:
-        """`MAPPINGS[use_case] = …` and `MAPPINGS[use_case][tier] = …`."""
+        """Reads `MAPPINGS[use_case] = …` and `MAPPINGS[use_case][tier] = …`."""
         path: list[ast.expr] = []
         inner: ast.expr = target
         while isinstance(inner, ast.Subscript):
@@ -147,10 +148,10 @@ class _Reader:
                 place = place.setdefault(key, {})
             place[last] = self._value(value, at=name)
         except (_Unreadable, AttributeError, TypeError, IndexError):
-            self._draft.skip(f"{name} (line {line})", "it is changed in a way that is not read")
+            self._draft.skip(f"{name} (line {line})", "this kind of change is not supported")
 
     def _update(self, call: ast.Call) -> None:
-        """`MAPPINGS.update({…})`; other calls change nothing that is read."""
+        """Reads `MAPPINGS.update({…})`; other calls change nothing that is read."""
         if not isinstance(call.func, ast.Attribute):
             return
         name = _last_name(call.func.value)
@@ -161,26 +162,24 @@ class _Reader:
                 raise _Unreadable
             self._found[name].update(self._value(call.args[0], at=name))
         except (_Unreadable, AttributeError, TypeError, ValueError):
-            self._draft.skip(
-                f"{name} (line {call.lineno})", "it is changed in a way that is not read"
-            )
+            self._draft.skip(f"{name} (line {call.lineno})", "this kind of change is not supported")
 
     def _value(self, node: ast.expr, at: str = "") -> Any:
-        """The value of an expression. Within a mapping (`at`), what has none is left out and
-        listed; elsewhere it raises."""
+        """Returns the value of an expression. Within a mapping (`at`), an unreadable part is left
+        out and reported; elsewhere it raises."""
         read = self._read(node, at)
         if isinstance(read, str | list | dict):
-            # `A = A + A`, line after line, would double what is held.
+            # `A = A + A`, line after line, would double the values in memory.
             self._left -= 1 + len(read) // (100 if isinstance(read, str) else 1)
             if self._left < 0:
-                raise CannotRead("It holds more than a configuration does.")
+                raise CannotRead("It contains more values than a configuration has.")
         return read
 
     def _read(self, node: ast.expr, at: str) -> Any:
         match node:
             case ast.Constant(value=value):
                 if isinstance(value, bytes | complex) or value is ...:
-                    raise _Unreadable("a value that no configuration has")
+                    raise _Unreadable("this is not a valid value")
                 return value
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
                 return -value
@@ -193,7 +192,7 @@ class _Reader:
             case ast.Name(id=name):
                 if name in self._names:
                     return self._names[name]
-                raise _Unreadable(f"the file does not say what {shown(name)} is")
+                raise _Unreadable(f"the file does not define {shown(name)}")
             case ast.Attribute():
                 return self._member(node)
             case ast.Subscript(value=ast.Attribute(value=ast.Name(id="os"), attr="environ")):
@@ -205,14 +204,14 @@ class _Reader:
             case ast.Call():
                 return self._call(node, at)
             case _:
-                raise _Unreadable("it is computed when the file runs")
+                raise _Unreadable("its value is computed when the file runs")
 
     def _sum(self, left: Any, right: Any) -> Any:
         if isinstance(left, str) and isinstance(right, str):
             return left + right
         if isinstance(left, list) and isinstance(right, list):
             return [*left, *right]
-        raise _Unreadable("it is computed when the file runs")
+        raise _Unreadable("its value is computed when the file runs")
 
     def _items(self, items: list[ast.expr], at: str) -> Iterator[Any]:
         for item in items:
@@ -237,7 +236,7 @@ class _Reader:
                 if name in found and at:
                     self._draft.skip(
                         f"{inside} (line {key.lineno})",
-                        "it stands there twice; the later one counts, as in Python",
+                        "it is a duplicate; the later one wins, as in Python",
                     )
                 found[name] = self._value(value, inside)
             except (_Unreadable, TypeError, ValueError) as error:
@@ -255,8 +254,8 @@ class _Reader:
         return tuple(str(part) for part in value) if isinstance(value, list) else str(value)
 
     def _member(self, node: ast.Attribute) -> Any:
-        """`UseCase.DEBUGGING`: the value that the file's class gives it, else its name in lower
-        case, as enumerations of words have it; `.value` behind it changes nothing."""
+        """Returns the value of `UseCase.DEBUGGING`: the one in the file's class, else its name in
+        lower case, as is usual for string enumerations; a trailing `.value` changes nothing."""
         inner: ast.expr = node
         while isinstance(inner, ast.Attribute) and inner.attr in ("value", "name"):
             inner = inner.value
@@ -278,46 +277,48 @@ class _Reader:
         if name in _CONTAINERS:
             return self._container(node, name, at)
         if not name[:1].isupper():
-            raise _Unreadable("it is computed when the file runs")
+            raise _Unreadable("its value is computed when the file runs")
         return self._construct(node, name, at)
 
     def _getenv(self, node: ast.Call, at: str, default: ast.expr | None = None) -> Any:
-        """`os.getenv("NAME", "default")`, or `os.getenv("NAME") or default`."""
+        """Reads `os.getenv("NAME", "default")`, or `os.getenv("NAME") or default`."""
         given = [*node.args, *(word.value for word in node.keywords if word.arg == "default")]
         if not given:
-            raise _Unreadable("it is computed when the file runs")
+            raise _Unreadable("its value is computed when the file runs")
         default = given[1] if len(given) > 1 else default
         value = None if default is None else self._value(default, at)
         return self._variable(str(self._value(given[0])), value, node, at)
 
     def _variable(self, name: str, default: Any, node: ast.expr, at: str) -> Any:
-        """The value of an environment variable as it is set now, else its default; both are noted.
-        A secret stays a reference, `os.environ/NAME` as LiteLLM writes it; its default is listed.
-        """
+        """Returns the current value of an environment variable, else its default; reports which. A
+        secret stays a reference, `os.environ/NAME` as LiteLLM writes it; its default is
+        reported."""
         where = f"{at} (line {node.lineno})" if at else f"line {node.lineno}"
         value = self._draft.environ.get(name)
         if names_secret(name) or looks_secret(value or ""):
             if isinstance(default, str) and not is_placeholder(default):
                 self._draft.skip(
-                    where, f"the default of {shown(name)} is not taken over; set {shown(name)}"
+                    where, f"the default of {shown(name)} is not imported; set {shown(name)}"
                 )
             return ENVIRONMENT + name
         if value is not None:
-            self._draft.note(where, f"{shown(name)} is taken as it is set now: {shown(value)}")
+            self._draft.note(
+                where, f"{shown(name)} is imported with its current value: {shown(value)}"
+            )
             return value
         if default is None:
             return ENVIRONMENT + name
         self._draft.note(
-            where, f"{shown(name)} is not set, so its default is taken: {shown(default)}"
+            where, f"{shown(name)} is not set, so its default is used: {shown(default)}"
         )
         return default
 
     def _number(self, name: str, value: Any) -> int | float:
-        """`int(…)` or `float(…)` of a value that is known."""
+        """Reads `int(…)` or `float(…)` of a known value."""
         try:
             return _NUMBERS[name](value)
         except (TypeError, ValueError, OverflowError):
-            raise _Unreadable("it is computed when the file runs") from None
+            raise _Unreadable("its value is computed when the file runs") from None
 
     def _container(self, node: ast.Call, name: str, at: str) -> Any:
         inner = self._value(node.args[0], at) if node.args else _CONTAINERS[name]()
@@ -327,7 +328,7 @@ class _Reader:
         return list(inner)
 
     def _construct(self, node: ast.Call, name: str, at: str) -> dict[str, Any]:
-        """`ModelMapping(…)` as a dictionary, with the defaults of the file's own class."""
+        """Reads `ModelMapping(…)` as a dictionary, with the defaults of the file's own class."""
         known = self._classes.get(name, _Class())
         names = known.fields or _KNOWN_FIELDS.get(name, ("model",))
         found = {field: known.defaults[field] for field in known.fields if field in known.defaults}
@@ -335,7 +336,7 @@ class _Reader:
             if number < len(names) and not isinstance(item, ast.Starred):
                 self._take(found, names[number], item, at)
             else:
-                self._skip(at, item, _Unreadable(f"the file does not say what it is of {name}"))
+                self._skip(at, item, _Unreadable(f"the file does not define this field of {name}"))
         for word in node.keywords:
             if word.arg is None:
                 found.update(self._value(word.value, at))
@@ -351,7 +352,7 @@ class _Reader:
             self._skip(f"{at}.{name}" if at else "", node, error)
 
     def _find_unseen(self) -> None:
-        """Lists mappings that are made where it depends on something, or bit by bit."""
+        """Reports mappings that are built conditionally or step by step."""
         for node in ast.walk(self._tree):
             match node:
                 case ast.Assign(targets=targets) if node not in self._seen:
@@ -365,11 +366,11 @@ class _Reader:
             for name in names:
                 if _MAPPING.search(name):
                     self._draft.skip(
-                        f"{name} (line {node.lineno})", "it depends on what runs before it"
+                        f"{name} (line {node.lineno})", "it depends on code that runs before it"
                     )
 
     def _find_secrets(self) -> None:
-        """Lists every key that stands in the file, wherever it does, without repeating it."""
+        """Reports every key anywhere in the file, without repeating it."""
         for node in ast.walk(self._tree):
             named: list[tuple[str, ast.expr | None]] = []
             match node:
@@ -394,8 +395,8 @@ class _Reader:
 
 
 def _is_lookup(node: ast.AST) -> bool:
-    """`mapping = MODEL_MAPPINGS[use_case][tier]` or `mapping = self.get_mapping(…)`, in a function:
-    an entry is taken out of what is read elsewhere."""
+    """Returns whether it reads an entry of a mapping within a function: `mapping =
+    MODEL_MAPPINGS[use_case][tier]` or `mapping = self.get_mapping(…)`."""
     match node:
         case ast.Assign(targets=[ast.Name()], value=value):
             inner: ast.expr = value
@@ -416,7 +417,7 @@ def _is_lookup(node: ast.AST) -> bool:
 
 
 def _is_variable(node: ast.expr) -> bool:
-    """Whether it is `os.getenv(…)` or `os.environ.get(…)`."""
+    """Returns whether it is `os.getenv(…)` or `os.environ.get(…)`."""
     match node:
         case ast.Call(func=ast.Attribute(attr="get", value=owner)):
             return _last_name(owner) == "environ"

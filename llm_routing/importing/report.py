@@ -1,6 +1,6 @@
 """The result of an import or of its dry run, as plain data and as JSON.
 
-How it reads on a terminal is the command's business.
+The command decides how to show it.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,9 +13,9 @@ from .plan import Remark
 
 @dataclass(frozen=True, slots=True)
 class MigrationReport:
-    """`changes` are the rows that were written, `unchanged` counts those that were as the file has
-    them. `conflicts` are rows that an operator has otherwise, which stay; `unmapped` has no place
-    here, `notes` was mapped with a difference."""
+    """`changes` are the written rows, `unchanged` counts the rows that already match the file.
+    `conflicts` are rows that an operator changed, which stay; `unmapped` has no equivalent, `notes`
+    was mapped with a difference."""
 
     source: str
     changes: tuple[Change, ...]
@@ -31,7 +31,7 @@ class MigrationReport:
         return not self.conflicts and not self.unmapped
 
     def as_json(self) -> dict[str, Any]:
-        """The report as JSON can say it."""
+        """Returns the report as JSON-serializable data."""
         return {
             "source": self.source,
             "dry_run": self.is_dry_run,

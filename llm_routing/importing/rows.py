@@ -1,6 +1,6 @@
-"""The rows a migration meets: whose they are, what was removed, what a route led to before.
+"""Reads the existing rows for an import: their author, removed rows, earlier targets of routes.
 
-What is written is decided in `write`.
+`write` decides what to write.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,13 @@ from llm_routing.setup import configure as set_up
 REASON: Final = IMPORT
 OURS: Final = frozenset({REASON, set_up.REASON, discovery.REASON})
 
-# A target to be: its model, its position and its weight.
+# A planned target: its model, its position and its weight.
 TargetToWrite = tuple[ModelConfig, int, int]
 
 
 def path_of(wanted: list[TargetToWrite]) -> str:
-    """The models of a route as a report shows them: equals beside, fallbacks behind each other."""
+    """Returns the models of a route for a report: equal positions side by side, fallbacks in
+    order."""
     levels: dict[int, list[str]] = {}
     for model, position, weight in wanted:
         text = model.address if weight == 1 else f"{model.address} ×{weight}"
@@ -37,8 +38,8 @@ def _embeds(model: ModelConfig) -> bool:
 def embeddings_beside(
     wanted: list[TargetToWrite], present: list[RouteTarget]
 ) -> list[TargetToWrite]:
-    """The targets for embeddings that a route has and the file knows nothing of, behind the file's:
-    what is asked of chat models does not go there."""
+    """Returns the embedding targets of a route that the file does not mention, to be placed after
+    the file's targets: requests for chat do not reach them."""
     if any(_embeds(model) for model, _, _ in wanted):
         return []
     behind = max(position for _, position, _ in wanted) + 1
@@ -52,7 +53,7 @@ def removed_since(model: type[Model], name: Callable[[Any], Any]) -> set[Any]:
 
 
 def routes_with_touched_targets() -> set[Any]:
-    """The routes of which somebody added, changed or removed a target."""
+    """Returns the routes of which an operator added, changed or removed a target."""
     newest = history_of(RouteTarget).order_by().values("id").annotate(newest=Max("history_id"))
     entries = history_of(RouteTarget).filter(history_id__in=newest.values("newest"))
     return set(entries.exclude(history_change_reason__in=OURS).values_list("route_id", flat=True))

@@ -1,4 +1,4 @@
-"""Opens a file of another router, tells its kind, and has it read into a plan.
+"""Opens a file of another router, detects its kind, and reads it into a plan.
 
 The kinds: a Python file with mappings, the same as JSON or YAML, and LiteLLM's `config.yaml`.
 """
@@ -20,20 +20,20 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 def read(path: Path, *, environ: Mapping[str, str], through: str = "") -> Plan:
-    """The plan of what a file says. `through` is the vendor that served names with an author
-    before the slash (`anthropic/claude-…` at OpenRouter). Raises `CannotRead`."""
+    """Returns the plan for a file. `through` is the vendor that served names with an author before
+    the slash (`anthropic/claude-…` at OpenRouter). Raises `CannotRead`."""
     text = _text(path)
     draft = Draft(environ)
     if path.suffix.lower() == ".py":
         found = read_python(draft, text)
         if not found:
-            raise CannotRead("No mapping of use cases was found in it, such as MODEL_MAPPINGS.")
+            raise CannotRead("It contains no mapping of use cases, such as MODEL_MAPPINGS.")
         for name, value in found:
             mappings.read_mappings(draft, value, name, through=through)
         return draft.plan(mappings.SOURCE)
     document = bounded(_document(path, text))
     if not isinstance(document, dict | list) or not document:
-        raise CannotRead("It holds no configuration.")
+        raise CannotRead("It contains no configuration.")
     _find_secrets(draft, document, "")
     if isinstance(document, dict) and not SECTIONS.isdisjoint(document):
         litellm.read_litellm(draft, document)
@@ -54,7 +54,7 @@ def _text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise CannotRead("It is no text in UTF-8.") from None
+        raise CannotRead("It is not text in UTF-8.") from None
 
 
 def _document(path: Path, text: str) -> Any:
@@ -74,7 +74,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
-        raise CannotRead(f"It is no JSON: line {error.lineno} cannot be read.") from None
+        raise CannotRead(f"It is not valid JSON: line {error.lineno} cannot be read.") from None
     except (RecursionError, ValueError):
         raise CannotRead("It cannot be read.") from None
 
@@ -82,12 +82,12 @@ def _json(text: str) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise CannotRead("A name stands twice in one of its objects, so that one would be lost.")
+        raise CannotRead("One of its objects has a duplicate name, so a value would be lost.")
     return found
 
 
 def _mappings(draft: Draft, document: Any) -> list[tuple[str, Any]]:
-    """The mappings of a document: below a name that says so, or the document itself."""
+    """Returns the mappings of a document: the values under known names, or the document itself."""
     if isinstance(document, dict):
         named = [
             name
@@ -98,13 +98,15 @@ def _mappings(draft: Draft, document: Any) -> list[tuple[str, Any]]:
         if named:
             for name in document:
                 if name not in named:
-                    draft.skip(name, "by its name it is no mapping of use cases; it is not read")
+                    draft.skip(
+                        name, "its name is not one of a mapping of use cases; it is not read"
+                    )
             return [(name, document[name]) for name in named]
     return [("", document)]
 
 
 def _find_secrets(draft: Draft, value: Any, where: str) -> None:
-    """Lists every key that stands in a document, without repeating it."""
+    """Reports every key in a document, without repeating it."""
     if isinstance(value, dict):
         for name, inner in value.items():
             place = f"{where}.{name}" if where else str(name)

@@ -1,6 +1,6 @@
-"""Words of a foreign file: which may be a secret, how they are shown, and how much of them is read.
+"""Handles strings from an imported file: detects secrets, shortens text for reports, limits sizes.
 
-Nothing here knows what the words mean.
+Knows nothing of their meaning.
 """
 
 import re
@@ -13,10 +13,11 @@ MAX_DEPTH: Final = 50
 MAX_USE_CASE: Final = 64
 ENVIRONMENT: Final = "os.environ/"
 
-# What a report says of a key that stands in a file.
+# The report's remark on a key in a file.
 CLEAR: Final = (
-    "a key in clear text was found; it is never shown, and kept only with --store-keys, encrypted. "
-    "Better put it into an environment variable, and take it out of the file"
+    "a key in clear text was found; it is never shown, and stored "
+    "(encrypted) only with --store-keys. Better move it to an environment "
+    "variable and remove it from the file"
 )
 
 _SECRET: Final = re.compile(
@@ -37,33 +38,34 @@ _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class CannotRead(Exception):
-    """The file is not what it should be; the message says why and quotes nothing of it."""
+    """The file cannot be imported; the message says why and quotes nothing from the file."""
 
 
 def looks_secret(text: str) -> bool:
-    """Whether `text` holds what looks like a key, a token or an address with a password."""
+    """Returns whether `text` contains something like a key, a token or an address with a
+    password."""
     return _SECRET.search(text) is not None
 
 
 def names_secret(name: str) -> bool:
-    """Whether what stands under `name` is a secret, whatever it looks like."""
+    """Returns whether a value with this `name` is a secret, whatever it looks like."""
     return _SECRET_NAME.search(_CAMEL.sub("_", name)) is not None
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether `text` stands where a key must, for a server that asks for none."""
+    """Returns whether `text` is a placeholder for a server that needs no key."""
     return text.strip().lower() in _PLACEHOLDERS
 
 
 def variable(value: Any) -> str:
-    """The environment variable that LiteLLM's `os.environ/NAME` speaks of; empty for others."""
+    """Returns the environment variable in LiteLLM's `os.environ/NAME`; empty for other text."""
     if isinstance(value, str) and value.startswith(ENVIRONMENT):
         return value.removeprefix(ENVIRONMENT).strip()
     return ""
 
 
 def shown(value: Any, length: int = 80) -> str:
-    """A word of the file as a report may show it: short, printable, and no secret."""
+    """Returns a text from the file for a report: short, printable, and without secrets."""
     text = str(value)
     if looks_secret(text):
         return "…"
@@ -72,8 +74,8 @@ def shown(value: Any, length: int = 80) -> str:
 
 
 def use_case_name(name: str) -> str:
-    """The use case that `name` of a file becomes: itself if callers can send it, else the nearest
-    name; empty if there is none."""
+    """Returns `name` if callers can send it as a use case, else the nearest valid name; empty if
+    there is none."""
     printable = "".join(sign if sign.isprintable() else " " for sign in name).strip()
     stem, colon, tier = printable.rpartition(":")
     if colon and tier in set(ModelTier):
@@ -82,14 +84,14 @@ def use_case_name(name: str) -> str:
 
 
 def bounded(value: Any) -> Any:
-    """A copy made of dictionaries, lists and scalars. Raises `CannotRead` for more values than a
-    configuration has, which references to references (YAML's anchors) can make of a few lines."""
+    """Returns a copy made of dictionaries, lists and scalars. Raises `CannotRead` for too many
+    values, which nested references (YAML anchors) can create from a few lines."""
     left = [MAX_VALUES]
 
     def copy(item: Any, depth: int) -> Any:
         left[0] -= 1
         if left[0] < 0 or depth > MAX_DEPTH:
-            raise CannotRead("It holds more than a configuration does.")
+            raise CannotRead("It contains more values than a configuration has.")
         if isinstance(item, dict):
             return {copy_key(name): copy(inner, depth + 1) for name, inner in item.items()}
         if isinstance(item, list | tuple | set | frozenset):

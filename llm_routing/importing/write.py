@@ -1,6 +1,6 @@
-"""Writes a plan beside what operators wrote, in one transaction.
+"""Writes a plan beside the rows of operators, in one transaction.
 
-What the plan was read from is the readers' business.
+The readers make the plan.
 """
 
 from collections.abc import Mapping
@@ -61,16 +61,15 @@ def migrate(
     dry_run: bool = False,
     today: date | None = None,
 ) -> MigrationReport:
-    """Makes the configuration what the plan says, as far as no operator has said otherwise.
+    """Makes the configuration match the plan, except where an operator has changed it.
 
-    A row whose newest entry in the history is signed by a program (set-up, discovery, an earlier
-    migration) may be written; any other is an operator's and stays, and where it differs it is a
-    conflict. So is a row that a migration made and somebody removed. A second run of the same file
-    changes nothing.
+    A row whose newest change in the history is by a program (setup, discovery, an earlier import)
+    may be written. Any other row is an operator's and stays; if it differs, it is a conflict. So is
+    a row that an import created and somebody removed. A second run of the same file changes
+    nothing.
 
-    A provider is active where its key is found in `environ`, or where it needs none. `store_keys`
-    encrypts keys that stand in the file into the rows of their providers. `dry_run` does all of it
-    and rolls it back.
+    A provider is active if its key is found in `environ`, or if it needs none. `store_keys`
+    encrypts keys from the file into their providers' rows. `dry_run` rolls everything back.
     """
     database = write_database(Provider)
     with transaction.atomic(using=database):
@@ -121,7 +120,7 @@ class _Migration:
         self._notes.append(Remark(f"{kind} {shown(name)}", text))
 
     def _is_sound(self, kind: str, name: str, row: Model) -> bool:
-        """Whether a row stands the checks of the admin."""
+        """Returns whether a row passes the validation of the admin."""
         try:
             row.full_clean()
         except ValidationError as error:
@@ -132,7 +131,7 @@ class _Migration:
     # Providers
 
     def _write_providers(self) -> dict[str, Provider]:
-        """The rows that the plan's providers are, by the plan's names."""
+        """Writes the plan's providers. Returns their rows by the plan's names."""
         present = {row.name: row for row in Provider.objects.all()}
         ours = last_written_by(Provider, OURS)
         removed = removed_since(Provider, lambda entry: entry.name)
@@ -141,7 +140,9 @@ class _Migration:
             row = present.get(planned.name)
             if row is None:
                 if planned.name in removed:
-                    self._conflict("provider", planned.name, "it was removed since its migration")
+                    self._conflict(
+                        "provider", planned.name, "it was removed after an earlier import"
+                    )
                     continue
                 row = self._new_provider(planned)
                 if row is None:
@@ -157,7 +158,7 @@ class _Migration:
             vendor=planned.vendor,
             base_url=planned.base_url,
             api_key_env=planned.api_key_env,
-            notes=f"Migrated from a file: {self._plan.source}.",
+            notes=f"Imported from a file: {self._plan.source}.",
         )
         self._take_key(row, planned)
         if not self._is_sound("provider", planned.name, row):
@@ -169,7 +170,7 @@ class _Migration:
         return row
 
     def _fits(self, row: Provider, planned: PlannedProvider, is_ours: bool) -> bool:
-        """Whether a row is, or now is, the planned provider; a conflict where it is another."""
+        """Returns whether a row matches the planned provider now; reports a conflict otherwise."""
         differs = [
             name
             for name, wanted in (
@@ -183,7 +184,7 @@ class _Migration:
             self._conflict(
                 "provider",
                 row.name,
-                f"it has another {' and '.join(differs)} than the file; it and its models stay",
+                f"it has a different {' and '.join(differs)}; it and its models stay",
             )
             return False
         changed = list(differs)
@@ -201,14 +202,14 @@ class _Migration:
             save(row, "is_active", reason=REASON)
             self._change("provider", row.name, Action.ACTIVATED)
         elif not row.is_active:
-            reason = self._wanting(row) if is_ours else "an operator switched it off"
+            reason = self._wanting(row) if is_ours else "an operator deactivated it"
             self._note("provider", row.name, f"it is inactive: {reason}")
         elif not changed:
             self._unchanged += 1
         return True
 
     def _take_key(self, row: Provider, planned: PlannedProvider) -> bool:
-        """Whether the key that stands in the file is now the row's."""
+        """Returns whether the row now holds the key from the file."""
         if not self._store_keys or planned.secret is None or row.has_stored_key:
             return False
         try:
@@ -238,7 +239,7 @@ class _Migration:
     # Models
 
     def _write_models(self, providers: Mapping[str, Provider]) -> dict[str, ModelConfig]:
-        """The rows that the plan's models are, by the plan's keys."""
+        """Writes the plan's models. Returns their rows by the plan's keys."""
         rows = ModelConfig.objects.filter(provider__in=providers.values()).select_related(
             "provider"
         )
@@ -254,7 +255,7 @@ class _Migration:
             row = present.get((provider.pk, planned.model_id))
             if row is None:
                 if (provider.pk, planned.model_id) in removed:
-                    self._conflict("model", planned.key, "it was removed since its migration")
+                    self._conflict("model", planned.key, "it was removed after an earlier import")
                     continue
                 row = self._new_model(planned, provider)
                 if row is None:
@@ -265,7 +266,7 @@ class _Migration:
         return found
 
     def _new_model(self, planned: PlannedModel, provider: Provider) -> ModelConfig | None:
-        """A model with the file's facts, and else with those that are known of it."""
+        """Returns a model with the file's facts, completed with known facts."""
         listed = ListedModel(
             planned.model_id,
             capabilities=planned.capabilities,
@@ -299,7 +300,7 @@ class _Migration:
                 row.is_active = True
                 changed.append("is_active")
             else:
-                self._note("model", planned.key, "it is inactive: an operator switched it off")
+                self._note("model", planned.key, "it is inactive: an operator deactivated it")
         if changed:
             save(row, *changed, reason=REASON)
             self._change("model", planned.key, Action.UPDATED, ", ".join(changed))
@@ -307,8 +308,9 @@ class _Migration:
             self._unchanged += 1
 
     def _give_alias(self, row: ModelConfig, planned: PlannedModel, *, is_ours: bool) -> bool:
-        """Whether the row now has the planned alias and had not. A model has one alias and an alias
-        is no use case: where either stands in the way, a route of that name leads to the model."""
+        """Gives the row the planned alias. Returns whether it was not set before. If the model has
+        another alias, or a use case has this name, a route of that name leads to the model
+        instead."""
         alias = planned.alias
         if not alias or row.alias == alias:
             return False
@@ -316,8 +318,8 @@ class _Migration:
             target = PlannedTarget(planned.key)
             self._routes.append(PlannedRoute(alias, ModelTier.STANDARD.value, (target,)))
         elif row.alias or not is_ours:
-            reason = f"it has the alias {row.alias}" if row.alias else "an operator gave it none"
-            self._conflict("alias", alias, f"{planned.key} stays as it is: {reason}")
+            reason = "an operator removed its alias" if row.alias else "an operator gave it none"
+            self._conflict("alias", alias, f"{planned.key} stays unchanged: {reason}")
         else:
             row.alias = alias
             if self._is_sound("alias", alias, row):
@@ -345,7 +347,7 @@ class _Migration:
                 self._conflict("route", planned.name, "none of its models could be written")
             elif row is None:
                 if (planned.use_case, planned.tier) in removed:
-                    self._conflict("route", planned.name, "it was removed since its migration")
+                    self._conflict("route", planned.name, "it was removed after an earlier import")
                 else:
                     self._new_route(planned, wanted)
             else:
@@ -361,15 +363,15 @@ class _Migration:
         self._change("route", planned.name, Action.CREATED, path_of(wanted))
 
     def _free_name(self, planned: PlannedRoute) -> None:
-        """Takes the route's name from a model that no operator gave it to: set-up makes the
-        identifiers of well-known models their aliases, and callers of the name get the route."""
+        """Removes the route's name from a model that has it as a program's alias: setup uses
+        identifiers of well-known models as aliases, and the route takes precedence for callers."""
         holder = ModelConfig.objects.filter(
             alias=planned.use_case, pk__in=last_written_by(ModelConfig, OURS)
         ).first()
         if holder is not None:
             holder.alias = None
             save(holder, "alias", reason=REASON)
-            reason = f"its alias {planned.use_case} is the name of a route now"
+            reason = f"its alias {planned.use_case} is now the name of a route"
             self._change("model", holder.address, Action.UPDATED, reason)
 
     def _adjust_route(
@@ -391,7 +393,7 @@ class _Migration:
             return
         if not is_ours:
             what = [*changed, "targets"] if targets_differ else changed
-            self._conflict("route", planned.name, f"an operator has other {', '.join(what)}")
+            self._conflict("route", planned.name, f"an operator set other {', '.join(what)}")
             return
         if changed:
             for name in changed:
@@ -418,7 +420,7 @@ def _values(planned: PlannedRoute) -> dict[str, Any]:
 
 
 def _placed(planned: PlannedProvider) -> PlannedProvider:
-    """The provider, at the address that the settings give to the sandbox where it is one."""
+    """Returns the provider, with the address from the settings if it is the sandbox."""
     if not VENDORS[planned.vendor].is_sandbox or planned.base_url:
         return planned
     return replace(planned, base_url=get_settings().provider_base_url(VENDORS["sandbox"]))

@@ -14,7 +14,7 @@ def read_yaml(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  # a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise CannotRead(f"It is no YAML: line {line} cannot be read.") from None
+        raise CannotRead(f"It is not valid YAML: line {line} cannot be read.") from None
     except (yaml.YAMLError, RecursionError, ValueError):
         raise CannotRead("It cannot be read.") from None
 
@@ -23,14 +23,14 @@ class _Loader(yaml.SafeLoader):
     """Constructs only YAML's own types and rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """As in PyYAML. Raises `CannotRead` for a duplicate key."""
+        """Like PyYAML's. Raises `CannotRead` for a duplicate key."""
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
                     raise CannotRead(
-                        f"A name stands twice in one mapping (line {key.start_mark.line + 1}), so "
-                        "that one would be lost."
+                        f"One mapping has a duplicate name (line {key.start_mark.line + 1}), so a "
+                        "value would be lost."
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep=deep)

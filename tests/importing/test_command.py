@@ -52,7 +52,7 @@ def test_1_says_that_something_has_no_place_and_names_it():
     status, out = call(SAMPLES / "config.yaml")
     assert status == 1
     assert "No equivalent:\n" in out
-    assert "  guardrails: there are no guardrails.\n" in out
+    assert "  guardrails: guardrails are not supported.\n" in out
     assert "Not taken over: " in out.splitlines()[-1]
     assert UseCaseRoute.objects.filter(use_case="support").exists()
     assert not any(secret in out for secret in SECRETS)

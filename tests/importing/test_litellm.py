@@ -289,7 +289,7 @@ def test_names_lose_the_blanks_at_their_ends(written):
     plan = config(written, [(" fast ", fast)])
     assert [row.key for row in plan.models] == ["openai/gpt-6-luna"]
     assert targets(plan, "fast") == [("openai/gpt-6-luna", 0, 1)]
-    assert said(plan.notes)["model_name  fast "] == "callers write fast"
+    assert said(plan.notes)["model_name  fast "] == "callers send fast"
     assert plan.unmapped == ()
 
 
@@ -332,7 +332,7 @@ def test_a_vendors_key_is_not_sent_elsewhere(written):
     }
     plan = config(written, [("g", params)])
     assert plan.providers[0].api_key_env == ""
-    assert "given away" in said(plan.unmapped)["model_list[0].litellm_params.api_key"]
+    assert "would be sent to it" in said(plan.unmapped)["model_list[0].litellm_params.api_key"]
 
 
 @pytest.mark.parametrize(

@@ -115,13 +115,13 @@ class TestPython:
     )
     def test_a_list_that_doubles_with_every_line_is_refused(self, written, grown):
         text = "A = ['gpt-6-luna', 'gpt-6-luna']\n" + f"{grown}\n" * 60
-        with pytest.raises(CannotRead, match="more than a configuration"):
+        with pytest.raises(CannotRead, match="more values than a configuration"):
             plan_of(written(text + "MODEL_MAPPINGS = {'debugging': A}\n"))
 
     @pytest.mark.parametrize("grown", ["A = A + A", "B = {'x': B, 'y': B}"])
     def test_other_values_that_double_are_refused(self, written, grown):
         text = "A = 'gpt-6-luna'\nB = {'y': 'z'}\n" + f"{grown}\n" * 60
-        with pytest.raises(CannotRead, match="more than a configuration"):
+        with pytest.raises(CannotRead, match="more values than a configuration"):
             plan_of(written(text + "MODEL_MAPPINGS = {'debugging': A, 'x': B}\n"))
 
     def test_no_key_is_in_the_plan(self, plan):

@@ -220,7 +220,7 @@ class TestOperators:
         rows.provider("openai", vendor="vllm", base_url="http://127.0.0.1:1/v1")
         report = take_over(simple)
         listed = said(report.conflicts)
-        assert "another vendor" in listed["provider openai"]
+        assert "a different vendor" in listed["provider openai"]
         assert "model openai/gpt-6-luna" in listed
         assert not ModelConfig.objects.filter(provider__name="openai").exists()
         assert [address for address, _, _ in targets_of("debugging")] == [
