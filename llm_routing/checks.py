@@ -11,6 +11,7 @@ from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
+from .backends.http.aiohttp_internals import versions as aiohttp_versions
 from .conf import Settings, get_settings
 from .configuration.credentials import fits_header, setting_values, unusable_variables
 from .core.codec import decode
@@ -87,6 +88,15 @@ def check_deployment(**_: Any) -> Sequence[checks.CheckMessage]:
                 "that send nothing stay open. Install a release that is known, or put a proxy "
                 "that limits both in front (docs/limits.md).",
                 id="llm_routing.W006",
+            )
+        )
+    if problems := aiohttp_versions.problems():
+        found.append(
+            checks.Warning(
+                f"Requests go through aiohttp's own client: {'; '.join(problems)}.",
+                hint="They cost more CPU, and a new connection each. Install a release of aiohttp "
+                "that is known.",
+                id="llm_routing.W008",
             )
         )
     return [*found, *_database_limits()]

@@ -1,22 +1,43 @@
 """PostgreSQL connections reserved for the gateway: key lookups and polls.
 
 Django pools connections per database, so public pages, such as the admin's login, could use up all
-of them. A thread that calls `use_gateway_pool` gets a small pool of its own. It relies on one
-private attribute of Django, which a test checks.
+of them. A thread that calls `use_gateway_pool` gets a small pool of its own. It relies on a private
+attribute of Django: outside the tested releases, threads of the gateway share Django's pool.
 """
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
+import django
 from django.db import connections
 
 from llm_routing.system.forks import Stage, forks
 
+logger = logging.getLogger(__name__)
+
 SIZE = 3
 """One for the background thread, one for key lookups, one spare."""
+
+OLDEST, NEWEST = (5, 2), (6, 1)
+"""The tested releases of Django."""
 
 _ATTRIBUTE = "_connection_pools"
 _pools: dict[str, Any] = {}
 _inherited: list[object] = []
+_warned: set[str] = set()
+
+
+def problems(wrapper: object) -> Sequence[str]:
+    """Returns why a database wrapper of the installed Django cannot have a pool of ours; nothing if
+    it can."""
+    found = []
+    if not OLDEST <= django.VERSION[:2] <= NEWEST:
+        tested = " and ".join(".".join(map(str, release)) for release in (OLDEST, NEWEST))
+        found.append(f"Django {django.get_version()} is not between {tested}")
+    if not isinstance(getattr(wrapper, _ATTRIBUTE, None), dict):
+        found.append(f"{type(wrapper).__module__}.{type(wrapper).__name__} has no {_ATTRIBUTE}")
+    return found
 
 
 def use_gateway_pool() -> None:
@@ -24,8 +45,10 @@ def use_gateway_pool() -> None:
     for connection in connections.all():
         options = connection.settings_dict["OPTIONS"]
         pool = options.get("pool")
-        shared = getattr(connection, _ATTRIBUTE, None)
-        if not pool or shared is None or shared is _pools:
+        if not pool or getattr(connection, _ATTRIBUTE, None) is _pools:
+            continue
+        if found := problems(connection):
+            _warn(connection.alias, found)
             continue
         connection.close()
         sizes = {"min_size": 0, "max_size": SIZE}
@@ -37,8 +60,18 @@ def use_gateway_pool() -> None:
         setattr(connection, _ATTRIBUTE, _pools)
 
 
+def _warn(alias: str, found: Sequence[str]) -> None:
+    if alias not in _warned:
+        _warned.add(alias)
+        logger.warning(
+            "Threads of the gateway share the connection pool of the database %s: %s.",
+            alias,
+            "; ".join(found),
+        )
+
+
 def _after_fork() -> None:
-    # The connections belong to the parent process; the reference keeps them from being closed here.
+    # The connections belong to the parent process; kept, so that nothing closes them here.
     _inherited.append(dict(_pools))
     _pools.clear()
 

@@ -1,4 +1,4 @@
-"""Pages that anybody may ask for cannot take the database connections that the gateway needs."""
+"""Requests for public pages cannot take the database connections that the gateway needs."""
 
 import asyncio
 import contextlib
@@ -124,3 +124,29 @@ def test_threads_of_the_gateway_share_a_pool_of_their_own(transactional_db: None
     assert found[0] is found[1]
     assert found[0] is not own_pool()
     assert found[0].max_size == gateway_pool.SIZE
+
+
+def test_the_installed_django_has_what_a_pool_needs() -> None:
+    """Fails if a release of Django renames the attribute."""
+    base = pytest.importorskip("django.db.backends.postgresql.base")
+    assert gateway_pool.problems(base.DatabaseWrapper({"OPTIONS": {}})) == []
+
+
+def test_a_wrapper_without_the_attribute_is_named() -> None:
+    assert gateway_pool.problems(object()) == ["builtins.object has no _connection_pools"]
+
+
+def test_with_an_untested_django_the_gateway_shares_djangos_pool(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrapper:
+        alias = "untested"
+        settings_dict: dict[str, Any] = {"OPTIONS": {"pool": True}}  # noqa: RUF012
+        _connection_pools: dict[str, Any] = {}  # noqa: RUF012
+
+    wrapper = Wrapper()
+    monkeypatch.setattr(gateway_pool, "connections", type("", (), {"all": lambda: [wrapper]}))
+    monkeypatch.setattr("django.VERSION", (7, 0, 0, "final", 0))
+    gateway_pool.use_gateway_pool()
+    assert wrapper.settings_dict == {"OPTIONS": {"pool": True}}
+    assert "Django 7.0 is not between 5.2 and 6.1" in caplog.text

@@ -19,6 +19,7 @@ from llm_routing.core.ports import WireRequest
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import LLMRequest
 from llm_routing.formats import operations
+from llm_routing.formats.openai_chat import plain_response
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.ledger import journal
 from llm_routing.ledger.segments import Segment
@@ -119,6 +120,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             watched_file(name)
         monkeypatch.setattr(access, "key_digest", watched_digest)
         monkeypatch.setattr(codec, "exceeds", watched_limits)
+        monkeypatch.setattr(plain_response, "exceeds", watched_limits)
         monkeypatch.setattr(OpenAIChat, "write_request", watched_build)
         monkeypatch.setattr(Segment, "append", watched_append)
         monkeypatch.setattr(RedisLine, "ask", watched_ask)

@@ -8,6 +8,7 @@ import pytest
 
 from llm_routing.backends.http.aiohttp_internals import versions
 from llm_routing.backends.http.transport import AiohttpTransport
+from llm_routing.checks import check_deployment
 
 from .conftest import RequestPath
 from .servers import LOOPBACK, Upstream, ask_and_read, plain, running
@@ -80,6 +81,7 @@ async def test_with_an_untested_release_the_client_sends_requests_and_the_log_sa
     monkeypatch.setattr(aiohttp, "__version__", version)
     transport = AiohttpTransport(pool_size=1, allowed_networks=LOOPBACK)
     assert f"aiohttp {version} is not between 3.12 and 3.14" in caplog.text
+    assert "llm_routing.W008" in [message.id for message in check_deployment()]
     async with running(Upstream(plain(b"hello"))) as upstream:
         for _ in range(2):
             assert await ask_and_read(transport, upstream.url) == b"hello"
