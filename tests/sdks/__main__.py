@@ -26,15 +26,15 @@ from .suites import SUITES, Suite
 def main() -> int:
     """Run the suites that are named, or all of them. The exit status is 1 if one fails."""
     venv, names = Path(sys.argv[1]).absolute(), sys.argv[2:]
-    suites = [suite for suite in SUITES if not names or suite.distribution in names]
-    assert suites, f"No suite is named {names}: {[suite.distribution for suite in SUITES]}"
+    suites = [suite for suite in SUITES if not names or suite.name in names]
+    assert suites, f"No suite is named {names}: {[suite.name for suite in SUITES]}"
     failed = []
     for upstream in UPSTREAM_FORMATS:
         with tempfile.TemporaryDirectory() as name, gateway(Path(name), upstream) as server:
             for suite in suites:
-                print(f"{suite.distribution} over {upstream}:", flush=True)
+                print(f"{suite.name} over {upstream}:", flush=True)
                 if not passes(suite, upstream, server, venv):
-                    failed.append(f"{suite.distribution} over {upstream}")
+                    failed.append(f"{suite.name} over {upstream}")
     if failed:
         print("Failed: " + ", ".join(failed), file=sys.stderr)
     return bool(failed)
@@ -59,9 +59,9 @@ def passes(suite: Suite, upstream: str, server: Gateway, venv: Path) -> bool:
     if suite.is_ours:
         directory, files = ROOT / "tests/sdks/clients", suite.files
     else:
-        (directory,) = (venv / "sdists").glob(f"{suite.distribution.replace('-', '_')}-*/")
+        (directory,) = (venv / "sdists").glob(f"{suite.name.replace('-', '_')}-*/")
         files = tuple(f"tests/api_resources/{path}" for path in suite.files)
-    refusals = [asdict(refusal) for refusal in refusals_of(suite.distribution, upstream)]
+    refusals = [asdict(refusal) for refusal in refusals_of(suite.name, upstream)]
     env: Mapping[str, str] = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT / "tests" / "sdks"),

@@ -5,18 +5,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Tests in the sdist of a client: the files whose resources the gateway serves."""
+    """Tests that run together: those of a client's sdist whose resources the gateway serves, or
+    tests of ours."""
 
-    distribution: str
+    name: str
+    """The client's distribution, or the subject of tests of ours."""
     base_path: str
     """What the client's base URL has after the gateway's address."""
     files: tuple[str, ...]
-    """Below `tests/api_resources`."""
+    """Below `tests/api_resources` of the sdist."""
     chat_models: tuple[str, ...]
     """The names that the tests send as `model`; the gateway gets an alias for each."""
     embedding_models: tuple[str, ...] = ()
     is_ours: bool = False
-    """The client brings no tests of the API; `files` are below `tests/sdks/clients`."""
+    """The tests are ours, and `files` are below `tests/sdks/clients`."""
 
 
 SUITES = (
@@ -56,4 +58,5 @@ SUITES = (
         ("chat/test_completions.py", "test_models.py"),
         chat_models=("gpt-oss-120b", "model_id"),
     ),
+    Suite("streams", "", ("streams_client.py",), chat_models=(), is_ours=True),
 )
