@@ -41,7 +41,7 @@ _SPECIAL = tuple(
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 _ADVICE = (
-    "To allow it, add its network to the variable LLM_ALLOWED_UPSTREAM_NETWORKS, or to "
+    "To allow it, add {network} to the variable LLM_ALLOWED_UPSTREAM_NETWORKS, or to "
     "ALLOWED_UPSTREAM_NETWORKS in LLM_ROUTING."
 )
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -68,13 +68,19 @@ def address_problem(
     if any(address in network for network in allowed_networks):
         return ""
     if not _is_public(address):
-        return f"The address {ip} is not public. {_ADVICE}"
+        return f"The address {ip} is not public. {_advice(address)}"
     if not is_encrypted:
         return (
             f"http:// would send the key and the prompts to the public address {ip} unencrypted. "
-            f"Use https://. {_ADVICE}"
+            f"Use https://. {_advice(address)}"
         )
     return ""
+
+
+def _advice(address: Address) -> str:
+    if not address.is_loopback:
+        return _ADVICE.format(network="its network")
+    return _ADVICE.format(network="127.0.0.0/8" if address.version == 4 else "::1/128")
 
 
 def check_base_url(url: str, allowed_networks: Iterable[Network]) -> None:

@@ -68,7 +68,11 @@ def warnings(environ: Mapping[str, str]) -> Iterator[str]:
                 "Deactivate it unless this is intended."
             )
         elif not vendor.is_sandbox and provider not in real:
-            yield f"The provider {provider.name} is active, but its key is not configured here."
+            variables = provider.api_key_env or " or ".join(vendor.api_key_envs)
+            yield (
+                f"The provider {provider.name} is active, but its key is not configured here: set "
+                f"{variables}, or deactivate it."
+            )
         if vendor is None:
             continue
         settings = get_settings()

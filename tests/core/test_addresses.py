@@ -180,3 +180,17 @@ def test_a_base_url_in_an_allowed_network_is_accepted():
     check_base_url("http://127.0.0.1:11434/v1", LOOPBACK)
     check_base_url("http://localhost:11434/v1", LOOPBACK)
     check_base_url("http://[::1]:11434/v1", LOOPBACK)
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("127.0.0.1", "add 127.0.0.0/8 to the variable LLM_ALLOWED_UPSTREAM_NETWORKS"),
+        ("::1", "add ::1/128 to the variable LLM_ALLOWED_UPSTREAM_NETWORKS"),
+        ("10.1.2.3", "add its network to the variable LLM_ALLOWED_UPSTREAM_NETWORKS"),
+    ],
+)
+def test_the_network_of_this_machine_is_named_as_the_setting_takes_it(
+    address: str, network: str
+) -> None:
+    assert network in address_problem(address, ())

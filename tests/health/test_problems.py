@@ -20,7 +20,7 @@ from llm_routing.health.sweeper import log_report
 from llm_routing.models import ApiKey, Provider
 from llm_routing.setup.configure import configure
 from project.processes import free_port
-from tests.servers import gateway_server
+from tests.servers import Server, gateway_server
 
 from .conftest import Upstream, add_provider, add_route, swept
 
@@ -171,7 +171,10 @@ class TestKeyAfterSetUp:
     """A vendor's key that is put into the environment once set-up has run."""
 
     @pytest.fixture(autouse=True)
-    def configured(self, clean_process: None) -> None:
+    def configured(
+        self, clean_process: None, environ: Callable[..., None], sandbox: Server
+    ) -> None:
+        environ(LLM_SANDBOX_URL=sandbox.url)
         configure(environ={})
 
     async def test_the_status_and_the_log_say_that_it_is_not_used(

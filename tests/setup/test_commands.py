@@ -100,6 +100,13 @@ class TestSetup:
         assert out == ""
         assert "openai" in err
 
+    def test_an_active_provider_without_its_key_is_told_with_the_variable(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        call("setup_llm_configuration")
+        monkeypatch.delenv("OPENAI_API_KEY")
+        _, err = call("setup_llm_configuration")
+        assert "openai is active, but its key is not configured here: set OPENAI_API_KEY" in err
+
     def test_deletions_are_owned_up_to(self):
         call("setup_llm_configuration")
         Provider.objects.get(name="vllm").delete()
