@@ -1,6 +1,6 @@
-"""The ports of the core in memory: a scripted transport, a virtual clock, a ledger to look into.
+"""The core's ports in memory: a scripted transport, a virtual clock, a ledger for inspection.
 
-The wire format is one a test can read: an answer is its text, a stream is lines of events.
+The wire format is readable in tests: an answer is its text, a stream is lines of events.
 """
 
 import asyncio
@@ -66,8 +66,8 @@ ERRORS_BY_STATUS: Mapping[int, type[UpstreamError]] = {
 
 @dataclass
 class Reply:
-    """What a provider does with one request: fail, or answer after `delay` seconds. Before, it
-    takes `connects_after` seconds to connect."""
+    """A provider's reaction to one request: it connects after `connects_after` seconds, then fails,
+    or answers after `delay` seconds."""
 
     chunks: Sequence[Chunk] = ()
     status: int = 200
@@ -114,7 +114,7 @@ class FakeAnswer:
 
 @dataclass
 class Sent:
-    """One request as the transport got it."""
+    """One request as received by the transport."""
 
     provider: str
     method: str
@@ -127,7 +127,7 @@ class Sent:
 
 
 class ScriptedTransport:
-    """Answers each provider's requests with its replies, one after the other."""
+    """Answers each provider's requests with its scripted replies, in order."""
 
     def __init__(self) -> None:
         self.replies: dict[str, deque[Reply]] = defaultdict(deque)
@@ -164,7 +164,7 @@ class ScriptedTransport:
 
 
 class LoopClock:
-    """The running loop's time, so that virtual time is the executor's time too."""
+    """A clock that follows the running loop's (virtual) time."""
 
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
@@ -174,7 +174,7 @@ class LoopClock:
 
 
 class Ledger:
-    """A `UsageSink` that keeps what it is told."""
+    """A `UsageSink` that stores its records."""
 
     def __init__(self) -> None:
         self.accounts: list[AttemptOpened] = []
@@ -189,7 +189,7 @@ class Ledger:
 
     @property
     def outcomes(self) -> list[tuple[str, str, str]]:
-        """(provider, outcome, error code), as settled."""
+        """The settled attempts: provider, outcome, error code."""
         return [
             (settled.opened.provider, settled.outcome.value, settled.error_code)
             for settled in self.ends
@@ -197,8 +197,8 @@ class Ledger:
 
 
 class LineParser:
-    """One event a line: `text:hi`, `usage:3,4`, `finish`, `end`; `error` is one in a 200;
-    after `hush` there is no word of an end when the connection ends."""
+    """Parses one event per line: `text:hi`, `usage:3,4`, `finish`, `end`; `error` is an error in a
+    200. After `hush` the end of the connection gives no end event."""
 
     def __init__(self) -> None:
         self.failure: UpstreamError | None = None
@@ -253,7 +253,7 @@ class LineParser:
 
 
 def usage_of(text: str) -> Usage | None:
-    """`3,4` → three tokens in, four out."""
+    """Converts `3,4` to three input and four output tokens."""
     if not text:
         return None
     given, made = text.split(",")
@@ -262,8 +262,8 @@ def usage_of(text: str) -> Usage | None:
 
 @dataclass
 class TextOperation:
-    """Asks for a text. A body may end in `|3,4`: its usage. What is in `unsupported` cannot be
-    built for that provider; `bug` as a body is a fault of ours."""
+    """Asks for a text. A body may end with its usage, as in `|3,4`. Parts in `unsupported` cannot
+    be built for that provider; the body `bug` raises an internal error."""
 
     name: str = "chat"
     input_length: int = 400
@@ -338,7 +338,7 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
 class World:
-    """An executor among fakes, `retries` of which are allowed at a provider."""
+    """An executor with fakes; `retries` is the retry budget per provider."""
 
     def __init__(
         self,
@@ -374,11 +374,11 @@ class World:
         )
 
     def script(self, provider: str, *replies: Reply) -> None:
-        """The next replies of `provider`."""
+        """Sets the next replies of `provider`."""
         self.transport.replies[provider].extend(replies)
 
     def expect(self, seconds: float, providers: Iterable[str]) -> None:
-        """Providers are known to answer in `seconds`."""
+        """Records that the providers usually answer in `seconds`."""
         now = LoopClock().monotonic()
         for provider in providers:
             for kind in ("chat whole", "chat stream"):
@@ -386,11 +386,12 @@ class World:
                     self.retry_state.latencies.note(f"{kind} {provider}/m", now, seconds)
 
     def asked(self) -> list[str]:
-        """The providers asked, in order."""
+        """The called providers, in order."""
         return [sent.provider for sent in self.transport.sent]
 
     def assert_accounts_are_closed(self) -> None:
-        """Each attempt that reached a provider is opened and settled once, each answer closed."""
+        """Checks that each attempt that reached a provider was opened and settled once, and each
+        response closed."""
         assert len(self.transport.sent) == len(self.ledger.accounts)
         ids = [account.id for account in self.ledger.accounts]
         assert len(set(ids)) == len(ids)
@@ -399,12 +400,12 @@ class World:
 
 
 def text(body: str, **reply: float) -> Reply:
-    """A good answer."""
+    """Returns a successful reply."""
     return Reply((body.encode(),), **reply)  # type: ignore[arg-type]  # `delay` alone is given
 
 
 def lines(*chunks: str | float | UpstreamError, delay: float = 0.0) -> Reply:
-    """A stream; `/` in a chunk ends a line."""
+    """Returns a streamed reply; `/` in a chunk ends a line."""
     return Reply(
         tuple(
             chunk.replace("/", "\n").encode() if isinstance(chunk, str) else chunk
@@ -415,7 +416,7 @@ def lines(*chunks: str | float | UpstreamError, delay: float = 0.0) -> Reply:
 
 
 def refusal(status: int, body: str = "", **headers: str) -> Reply:
-    """A vendor's error; header names are written with underscores."""
+    """Returns a vendor's error; header names are written with underscores."""
     return Reply(
         (body.encode(),) if body else (),
         status=status,
@@ -424,12 +425,12 @@ def refusal(status: int, body: str = "", **headers: str) -> Reply:
 
 
 def failing(error: UpstreamError) -> Reply:
-    """No answer at all."""
+    """Returns a reply that fails without a response."""
     return Reply(fails=error)
 
 
 def target(name: str, price: Price | None = None, **provider: float | None) -> Target:
-    """The model `m` of the provider `name`."""
+    """Returns the model `m` of the provider `name`."""
     spec = ProviderSpec(
         name,
         vendor="fake",
@@ -444,12 +445,12 @@ def target(name: str, price: Price | None = None, **provider: float | None) -> T
 
 
 def with_prefill(able: Target) -> Target:
-    """The target, if its model can continue an answer begun."""
+    """Returns the target with a model that can continue a partial answer."""
     return replace(able, model=replace(able.model, capabilities=frozenset({"prefill"})))
 
 
 def plan_for(targets: Iterable[str | Target], **route: Any) -> RoutePlan:
-    """A plan of the route `debugging:premium` through `targets`."""
+    """Returns a plan of the route `debugging:premium` with `targets`."""
     return RoutePlan(
         tuple(each if isinstance(each, Target) else target(each) for each in targets),
         RouteSpec("debugging", "premium", (), **route),
@@ -457,5 +458,5 @@ def plan_for(targets: Iterable[str | Target], **route: Any) -> RoutePlan:
 
 
 def call(seconds: float = 120.0) -> Call:
-    """A request that has `seconds` from now."""
+    """Returns a call with a deadline in `seconds` from now."""
     return Call("req_1", Caller("acme", "laptop"), asyncio.get_running_loop().time() + seconds)

@@ -66,7 +66,7 @@ def opened(now: float = 0.0, **rules: float) -> Breaker:
 
 
 def due(breaker: Breaker, now: float) -> float:
-    """The moment at which it can be probed."""
+    """Returns the time at which it can be probed."""
     return now + breaker.status(now).retry_after
 
 
@@ -211,7 +211,8 @@ def test_a_failed_probe_reopens_it_for_the_same_time_without_doubling() -> None:
 
 
 def flapping(breaker: Breaker, now: float, *, up: float, times: int) -> tuple[float, list[float]]:
-    """The time after so many openings that each end with a good probe, and how long they were."""
+    """Returns the time after so many openings that each ended with a successful probe, and their
+    lengths."""
     lengths = []
     for _ in range(times):
         fail(breaker, now, 4)

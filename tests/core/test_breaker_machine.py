@@ -19,7 +19,7 @@ from llm_routing.core.breaker import (
 
 @dataclass
 class Under:
-    """A call under way, and the era of the naive copy in which it began."""
+    """A call in progress, and the era of the model in which it started."""
 
     permit: BreakerPermit
     era: int
@@ -212,7 +212,7 @@ class BreakerMachine(RuleBasedStateMachine):
         assert 0 <= self.proven <= self.limits.probes
 
     def take(self, data: st.DataObject, keep: bool) -> Under:
-        """One of the calls under way; kept, it can be settled a second time."""
+        """Returns one of the calls in progress; with `kept` it can be settled a second time."""
         index = data.draw(st.integers(0, len(self.under) - 1))
         return self.under[index] if keep else self.under.pop(index)
 

@@ -14,7 +14,7 @@ from llm_routing.core.routing_table import (
 
 
 def order(*unhealthy: str, needs: str = "", **capabilities: str) -> str:
-    """The models `a`, `b`, … of one route in the order in which they are tried."""
+    """Returns the models `a`, `b`, … of one route in the order in which they are tried."""
     models = {
         f"p/{name}": ModelSpec("p", name, capabilities=frozenset(["chat", *words.split()]))
         for name, words in capabilities.items()

@@ -45,7 +45,7 @@ IMAGE = ImagePart(url="https://x.test/cat.png")
 
 
 def table(targets: list[TargetSpec], **capabilities: str) -> RoutingTable:
-    """One route; the models `p/…` and what they can do, in words."""
+    """Returns a table with one route; the values are the capabilities of the models `p/…`."""
     models = {
         f"p/{name}": ModelSpec("p", name, capabilities=frozenset(words.split()))
         for name, words in capabilities.items()
@@ -62,7 +62,7 @@ def order(
     operation: str = Capability.CHAT,
     needs: frozenset[str] = frozenset(),
 ) -> str:
-    """The models tried, first to last, as one word."""
+    """Returns the models in the order in which they are tried, as one word."""
     found = plan(
         routes, Address(use_case="u"), operation=operation, needs=needs, default=Address(), rng=rng
     )

@@ -100,7 +100,7 @@ Limited = Callable[[float], AbstractContextManager[None]]
 
 @pytest.mark.parametrize("limited", [timers.timeout, reusable])
 class TestTimeout:
-    """What holds for a timeout that is used once and for one that is used again."""
+    """Behaviour of both single-use and reusable timeouts."""
 
     @in_virtual_time
     async def test_a_wait_within_the_limit_is_not_disturbed(self, limited: Limited) -> None:
@@ -208,7 +208,7 @@ class TestStallTimeout:
 
 
 class TestRunningLoop:
-    """`running_loop` answers what `asyncio.get_running_loop` does."""
+    """`running_loop` returns the same as `asyncio.get_running_loop`."""
 
     @staticmethod
     async def agrees() -> bool:

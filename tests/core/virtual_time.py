@@ -1,4 +1,4 @@
-"""An event loop whose time passes at once: a minute's wait in a test takes no time."""
+"""An event loop with virtual time: a wait of a minute takes no time in a test."""
 
 import asyncio
 import functools
@@ -10,7 +10,7 @@ P = ParamSpec("P")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time stands still while anything can run, then jumps to the next timer."""
+    """Its time stands still while anything can run, then jumps to the next timer."""
 
     def __init__(self) -> None:
         self._virtual_now = 1000.0
@@ -37,7 +37,7 @@ class _Selector(selectors.SelectSelector):
 
 
 def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Runs an async test to its end in virtual time."""
+    """Runs an async test in virtual time."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -28,7 +28,7 @@ SCHEMA = {
 }
 
 
-# The same question in the words of both.
+# The same question in both formats.
 QUESTIONS: dict[str, dict[str, Any]] = {
     OPENAI: {
         "model": "debugging:premium",
@@ -124,7 +124,7 @@ def target(vendor: str) -> Target:
 
 
 def asked(caller: str, vendor: str, **changes: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What the vendor is sent for a caller's question, and what was left out of it."""
+    """Returns the request that the vendor receives, and the ignored fields."""
     request = FORMATS[caller].read_request({**QUESTIONS[caller], **changes})
     wire = FORMATS[vendor].write_request(request, target(vendor))
     return json.loads(wire.body), wire.ignored

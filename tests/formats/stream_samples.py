@@ -1,4 +1,4 @@
-"""A streamed answer of a known server, and what it means."""
+"""A streamed answer of a known server, and the expected result."""
 
 import json
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Sample:
-    """A stream and what it means. `calls` are names and arguments."""
+    """A stream and its expected result. `calls` are names and arguments."""
 
     name: str
     stream: bytes

@@ -1,4 +1,4 @@
-"""Every place of a conversation where a provider would fetch something is looked at."""
+"""Every URL in a request that a provider would fetch is checked."""
 
 from typing import Any
 
@@ -55,14 +55,14 @@ def requests_of(url: str) -> list[LLMRequest]:
 
 
 @pytest.mark.parametrize("number", range(len(requests_of(GOOD))))
-def test_a_private_address_is_refused_wherever_it_stands(number: int) -> None:
+def test_a_private_address_is_rejected_in_every_place(number: int) -> None:
     check_content_urls(requests_of(GOOD)[number])
     with pytest.raises(InvalidRequest, match="does not point to a public address") as caught:
         check_content_urls(requests_of(BAD)[number])
     assert caught.value.field == "messages"
 
 
-def test_what_nobody_fetches_passes() -> None:
+def test_urls_that_are_not_fetched_are_allowed() -> None:
     call = {"type": "tool_use", "id": "t", "name": "open", "input": {"url": BAD}}
     messages = [
         {"role": "user", "content": "See http://localhost"},
@@ -76,7 +76,7 @@ def test_what_nobody_fetches_passes() -> None:
     check_content_urls(LLMRequest((Message(Role.ASSISTANT, (own,)),)))
 
 
-def test_a_long_url_is_shown_in_part() -> None:
+def test_a_long_url_is_shortened_in_the_error() -> None:
     with pytest.raises(InvalidRequest) as caught:
         check_content_urls(requests_of("https://example.com/" + "a" * 9000)[0])
     assert len(caught.value.message) < 200

@@ -1,4 +1,4 @@
-"""Answers of vendors of one format, as callers of another read them."""
+"""Answers of vendors of one format, written for callers of another."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from llm_routing.core.types import LLMResponse, RoutingFacts
 from llm_routing.formats.registry import FORMATS
 from tests.formats.conversation import ANTHROPIC, BOTH, OPENAI, QUESTIONS, asked
 
-# The same answer in the words of both.
+# The same answer in both formats.
 ANSWERS: dict[str, dict[str, Any]] = {
     OPENAI: {
         "id": "chatcmpl-1",
@@ -172,7 +172,7 @@ STREAMS = {OPENAI: openai_stream(), ANTHROPIC: anthropic_stream()}
 
 
 def answered(caller: str, vendor: str, body: bytes | None = None) -> bytes:
-    """What the caller reads of the vendor's whole answer."""
+    """Returns the caller's body for the vendor's whole answer."""
     raw = body or json.dumps(ANSWERS[vendor]).encode()
     completion = FORMATS[vendor].read_response(raw)
     facts = RoutingFacts("req-1", "vendor", "vendor/served")
@@ -180,7 +180,7 @@ def answered(caller: str, vendor: str, body: bytes | None = None) -> bytes:
 
 
 def streamed(caller: str, vendor: str, cut: int | None = None) -> bytes:
-    """What the caller reads of the vendor's streamed answer, cut into pieces of `cut` bytes."""
+    """Returns the caller's stream for the vendor's stream, cut into pieces of `cut` bytes."""
     stream = STREAMS[vendor]
     size = cut or len(stream)
     request = FORMATS[caller].read_request(
@@ -215,8 +215,8 @@ def served(body: bytes, content_type: str, status: int) -> Iterator[httpx2.Clien
 def what_the_client_reads(
     caller: str, body: bytes, *, stream: bool, status: int = 200
 ) -> dict[str, Any]:
-    """The answer as the caller's official client has it, in words that both have. Raises what
-    the client raises."""
+    """Returns the answer as the caller's official client reads it, in a form common to both. Raises
+    the client's errors."""
     content_type = "text/event-stream" if stream else "application/json"
     with served(body, content_type, status) as http:
         read = _by_openai if caller == OPENAI else _by_anthropic
@@ -294,21 +294,27 @@ EXPECTED = {
 @pytest.mark.parametrize("caller", BOTH)
 @pytest.mark.parametrize("vendor", BOTH)
 class TestTheAnswer:
-    def test_whole(self, caller: str, vendor: str) -> None:
+    def test_a_whole_answer_is_read_by_the_callers_client(self, caller: str, vendor: str) -> None:
         body = answered(caller, vendor)
 
         assert what_the_client_reads(caller, body, stream=False) == EXPECTED
 
-    def test_streamed(self, caller: str, vendor: str) -> None:
+    def test_a_streamed_answer_is_read_by_the_callers_client(
+        self, caller: str, vendor: str
+    ) -> None:
         stream = streamed(caller, vendor)
 
         assert what_the_client_reads(caller, stream, stream=True) == EXPECTED
 
     @pytest.mark.parametrize("cut", [1, 7, 100])
-    def test_streamed_in_pieces(self, caller: str, vendor: str, cut: int) -> None:
+    def test_a_stream_in_small_pieces_is_read_by_the_callers_client(
+        self, caller: str, vendor: str, cut: int
+    ) -> None:
         assert streamed(caller, vendor, cut) == streamed(caller, vendor)
 
-    def test_the_shape_does_not_tell_who_answered(self, caller: str, vendor: str) -> None:
+    def test_the_form_of_the_answer_does_not_depend_on_the_vendor(
+        self, caller: str, vendor: str
+    ) -> None:
         def shape(value: Any) -> Any:
             if isinstance(value, dict):
                 return {name: shape(inner) for name, inner in value.items()}
@@ -319,10 +325,12 @@ class TestTheAnswer:
         crossed = shape(json.loads(answered(caller, vendor)))
         own = shape(json.loads(answered(caller, caller)))
 
-        # What OpenAI adds to usage and choice is beyond what our short example of it writes out.
+        # OpenAI's additions to usage and choices are not part of the short example.
         assert _without_optional(crossed) == _without_optional(own)
 
-    def test_the_conversation_can_go_on_with_either(self, caller: str, vendor: str) -> None:
+    def test_the_conversation_can_continue_with_either_vendor(
+        self, caller: str, vendor: str
+    ) -> None:
         """What the client reads goes back in its next question, and to another vendor."""
         body = json.loads(answered(caller, vendor))
         if caller == OPENAI:
@@ -390,7 +398,7 @@ class TestErrors:
         ("status", "raised"),
         [(400, "BadRequestError"), (429, "RateLimitError")],
     )
-    def test_a_vendors_refusal_reaches_the_callers_client_as_its_own_error(
+    def test_the_callers_client_raises_its_own_error_class(
         self, caller: str, vendor: str, status: int, raised: str
     ) -> None:
         envelope = {"type": "error", "error": {"type": "invalid_request_error", "message": "Why."}}
@@ -404,7 +412,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("caller", BOTH)
     @pytest.mark.parametrize("vendor", BOTH)
-    def test_an_error_in_midstream_reaches_the_callers_client(
+    def test_an_error_in_a_stream_reaches_the_callers_client(
         self, caller: str, vendor: str
     ) -> None:
         request = FORMATS[caller].read_request({**QUESTIONS[caller], "stream": True})
@@ -425,7 +433,7 @@ class TestErrors:
         assert type(caught.value).__module__.split(".")[0] == caller.split("_")[0]
 
     @pytest.mark.parametrize("caller", BOTH)
-    def test_a_wrong_field_is_named(self, caller: str) -> None:
+    def test_an_invalid_field_is_named(self, caller: str) -> None:
         with pytest.raises(InvalidRequest) as met:
             FORMATS[caller].read_request({**QUESTIONS[caller], "temperature": "hot"})
 
@@ -434,7 +442,7 @@ class TestErrors:
 
 
 @pytest.mark.parametrize("vendor", BOTH)
-def test_a_stream_adds_up_to_the_whole(vendor: str) -> None:
+def test_a_stream_adds_up_to_the_whole_answer(vendor: str) -> None:
     parser = FORMATS[vendor].stream_parser()
     accumulator = Accumulator()
     for frame in [*parser.feed(STREAMS[vendor]), *parser.close()]:

@@ -1,4 +1,4 @@
-"""Requests of callers of one format, as vendors of another are sent them."""
+"""Requests of callers of one format, written for vendors of another."""
 
 import pytest
 
@@ -12,13 +12,13 @@ def test_the_question_is_written_in_every_format() -> None:
 
 
 class TestTheQuestion:
-    def test_an_openai_callers_reaches_anthropic(self) -> None:
+    def test_a_request_of_an_openai_caller_is_written_for_anthropic(self) -> None:
         body, ignored = asked(OPENAI, ANTHROPIC)
 
         assert body == {**QUESTIONS[ANTHROPIC], "model": "served"}
         assert ignored == ()
 
-    def test_an_anthropic_callers_reaches_openai(self) -> None:
+    def test_a_request_of_an_anthropic_caller_is_written_for_openai(self) -> None:
         body, ignored = asked(ANTHROPIC, OPENAI)
 
         assert body == {**QUESTIONS[OPENAI], "model": "served"}
@@ -33,13 +33,13 @@ class TestTheQuestion:
 
     @pytest.mark.parametrize("caller", BOTH)
     @pytest.mark.parametrize("vendor", BOTH)
-    def test_a_stream_is_asked_for_with_its_usage(self, caller: str, vendor: str) -> None:
+    def test_a_streamed_request_asks_for_usage(self, caller: str, vendor: str) -> None:
         body, _ = asked(caller, vendor, stream=True)
 
         assert body["stream"] is True
         assert body.get("stream_options") == ({"include_usage": True} if vendor == OPENAI else None)
 
-    def test_thinking_is_asked_for_in_the_vendors_way(self) -> None:
+    def test_thinking_is_requested_in_the_vendors_form(self) -> None:
         no_tools = {"tools": None, "tool_choice": None, "temperature": None}
         messages = {
             OPENAI: [{"role": "user", "content": "Hi"}],
@@ -61,7 +61,7 @@ class TestTheQuestion:
         assert to_openai["reasoning_effort"] == "low"
 
     @pytest.mark.parametrize("caller", BOTH)
-    def test_what_only_its_own_vendor_understands_is_refused(self, caller: str) -> None:
+    def test_parts_that_only_their_own_vendor_understands_are_refused(self, caller: str) -> None:
         other = ANTHROPIC if caller == OPENAI else OPENAI
         foreign_part = {
             OPENAI: {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}},
@@ -77,16 +77,16 @@ class TestTheQuestion:
         with pytest.raises(UnsupportedRequest):
             asked(caller, other, tools=[foreign_tool[caller]])
 
-    def test_several_answers_are_not_for_anthropic(self) -> None:
+    def test_several_answers_are_refused_for_anthropic(self) -> None:
         with pytest.raises(UnsupportedRequest):
             asked(OPENAI, ANTHROPIC, n=2)
 
-    def test_what_anthropic_has_no_word_for_is_named(self) -> None:
+    def test_fields_that_anthropic_lacks_are_named(self) -> None:
         _, ignored = asked(OPENAI, ANTHROPIC, seed=1, presence_penalty=0.5, temperature=1.5)
 
         assert ignored == ("seed", "presence_penalty", "temperature")
 
-    def test_what_openai_has_no_word_for_is_named(self) -> None:
+    def test_fields_that_openai_lacks_are_named(self) -> None:
         _, ignored = asked(ANTHROPIC, OPENAI, top_k=5)
 
         assert ignored == ("top_k",)

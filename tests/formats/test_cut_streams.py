@@ -1,5 +1,5 @@
-"""Streams of both vendors, cut anywhere: what is read of the pieces is what is read of the whole,
-and of a stream that breaks off there are the words before the break and no others."""
+"""Property tests: streams of both vendors give the same result wherever the bytes are cut, and a
+stream that breaks off gives exactly the text before the break."""
 
 import json
 from collections.abc import Sequence
@@ -65,19 +65,19 @@ VENDORS = [
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[list[str], bytes, list[bytes]]:
-    """Words, a line end, and what stands between the events."""
+    """Generates texts, line ends, and separators between events."""
     words = draw(st.lists(WORDS, min_size=1, max_size=6))
     return words, draw(LINE_ENDS), draw(st.lists(BETWEEN, min_size=12, max_size=12))
 
 
 def written(events: Sequence[bytes], line_end: bytes, between: Sequence[bytes]) -> bytes:
-    """The stream's bytes."""
+    """Returns the stream's bytes."""
     mixed = b"".join(between[number % len(between)] + event for number, event in enumerate(events))
     return mixed.replace(b"\n", line_end)
 
 
 def read(parser: StreamParser, pieces: Sequence[bytes]) -> tuple[list[StreamEvent], bool]:
-    """The events, and whether it ended without a failure."""
+    """Returns the events, and whether the stream ended without a failure."""
     events: list[StreamEvent] = []
     try:
         for piece in pieces:
@@ -99,7 +99,7 @@ def text_of(events: Sequence[StreamEvent]) -> str:
 @pytest.mark.parametrize(("vendor", "parser"), VENDORS)
 @given(given_stream=streams(), cuts=st.lists(st.integers(0, 2000), max_size=8))
 @settings(max_examples=60)
-def test_cut_anywhere_or_at_every_byte_it_is_the_same_answer(
+def test_a_stream_cut_anywhere_gives_the_same_answer(
     vendor: Any, parser: Parser, given_stream: tuple[list[str], bytes, list[bytes]], cuts: list[int]
 ) -> None:
     words, line_end, between = given_stream
@@ -129,7 +129,7 @@ BROKEN = [
     cuts=st.lists(st.integers(0, 2000), max_size=8),
 )
 @settings(max_examples=60)
-def test_cut_anywhere_what_breaks_it_breaks_it_at_the_same_place(
+def test_a_broken_stream_fails_at_the_same_place_wherever_it_is_cut(
     vendor: Any,
     parser: Parser,
     given_stream: tuple[list[str], bytes, list[bytes]],
@@ -150,7 +150,7 @@ def test_cut_anywhere_what_breaks_it_breaks_it_at_the_same_place(
 @pytest.mark.parametrize(("vendor", "parser"), VENDORS)
 @given(given_stream=streams(), share=st.floats(0, 1))
 @settings(max_examples=100)
-def test_broken_off_anywhere_it_has_the_words_before_and_is_whole_only_with_its_finish(
+def test_a_truncated_stream_keeps_its_text_and_is_complete_only_with_its_finish(
     vendor: Any,
     parser: Parser,
     given_stream: tuple[list[str], bytes, list[bytes]],

@@ -1,5 +1,5 @@
-"""Files and blocks of one format alone, between the formats: each as the kind of block that it is,
-and in words where there is no such block."""
+"""Files and format-specific blocks between the formats: as the equivalent block, or as text if
+there is none."""
 
 import base64
 import json
@@ -32,7 +32,7 @@ def parsed(caller: str, messages: list[Any], **more: Any) -> LLMRequest:
 
 
 def asked(caller: str, vendor: str, messages: list[Any], **more: Any) -> Any:
-    """The messages that the vendor is sent."""
+    """Returns the messages that the vendor receives."""
     target = Target(ProviderSpec("p", "v", vendor, "https://x"), ModelSpec("p", "m"))
     request = parsed(caller, messages, **more)
     return json.loads(FORMATS[vendor].write_request(request, target).body)["messages"]
@@ -52,7 +52,7 @@ def result(*blocks: Any) -> list[Any]:
     ]
 
 
-def test_a_pdf_crosses_both_ways() -> None:
+def test_a_pdf_is_converted_in_both_directions() -> None:
     assert asked(ANTHROPIC, OPENAI, user(DOCUMENT))[0]["content"] == [FILE]
     block = {"type": "document", "source": PDF, "title": "document.pdf"}
     assert asked(OPENAI, ANTHROPIC, user(FILE))[0]["content"] == [block]
@@ -120,7 +120,7 @@ def test_a_pdf_keeps_its_cache_mark() -> None:
         ({"type": "tool_reference", "tool_name": "f"}, "The tool f is available."),
     ],
 )
-def test_what_is_words_is_said_in_words(block: Any, text: str) -> None:
+def test_textual_blocks_become_text(block: Any, text: str) -> None:
     assert asked(ANTHROPIC, OPENAI, user(block))[0]["content"] in (
         text,
         [{"type": "text", "text": text}],
@@ -129,13 +129,13 @@ def test_what_is_words_is_said_in_words(block: Any, text: str) -> None:
     assert tool == {"role": "tool", "tool_call_id": tool["tool_call_id"], "content": text}
 
 
-def test_a_tools_pdf_follows_its_result_as_the_users() -> None:
+def test_a_pdf_in_a_tool_result_follows_in_a_user_message() -> None:
     *_, tool, after = asked(ANTHROPIC, OPENAI, result({"type": "text", "text": "See"}, DOCUMENT))
     assert (tool["role"], tool["content"]) == ("tool", "See")
     assert after == {"role": "user", "content": [FILE]}
 
 
-def test_a_tools_file_of_openai_is_in_its_result() -> None:
+def test_an_openai_file_in_a_tool_result_stays_in_it() -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     messages = [
         {"role": "user", "content": "Hi"},
@@ -147,7 +147,7 @@ def test_a_tools_file_of_openai_is_in_its_result() -> None:
     assert given["content"] == [{**DOCUMENT, "title": "document.pdf"}]
 
 
-def test_what_a_servers_tool_did_is_said_in_words() -> None:
+def test_results_of_server_tools_become_text() -> None:
     page = {"type": "web_search_result", "title": "T", "url": "https://x", "encrypted_content": "e"}
     said = [
         {"type": "text", "text": "Looking."},
@@ -180,12 +180,12 @@ def test_what_a_servers_tool_did_is_said_in_words() -> None:
         {"type": "container_upload", "file_id": "f"},
     ],
 )
-def test_what_is_more_than_words_is_passed_on(block: Any) -> None:
+def test_blocks_without_a_text_form_fail_over(block: Any) -> None:
     with pytest.raises(UnsupportedRequest):
         asked(ANTHROPIC, OPENAI, user(block))
 
 
-def test_files_of_openai_that_anthropic_cannot_have() -> None:
+def test_openai_files_that_anthropic_does_not_support_fail_over() -> None:
     by_id = {"type": "file", "file": {"file_id": "file-1"}}
     sheet = {"type": "file", "file": {"file_data": "data:application/zip;base64,QUFB"}}
     for part in (by_id, sheet):
@@ -207,12 +207,12 @@ def test_files_of_openai_that_anthropic_cannot_have() -> None:
 @pytest.mark.parametrize(
     "data", ["data:application/pdf,QUFB", "data:;base64,QUFB", "data:text/plain;base64,/w=="]
 )
-def test_file_data_that_cannot_be_read_is_refused(data: str) -> None:
+def test_invalid_file_data_is_rejected(data: str) -> None:
     with pytest.raises(InvalidRequest):
         parsed(OPENAI, user({"type": "file", "file": {"file_data": data}}))
 
 
-def test_a_file_by_url_is_one_that_a_provider_fetches() -> None:
+def test_the_url_of_a_file_is_checked() -> None:
     file = FilePart(url="http://169.254.169.254/a.pdf")
     with pytest.raises(InvalidRequest):
         check_content_urls(LLMRequest((Message(Role.USER, (file,)),)))
@@ -223,19 +223,19 @@ def test_a_file_by_url_is_one_that_a_provider_fetches() -> None:
     assert body["messages"][0]["content"] == [{"type": "document", "source": source}]
 
 
-def test_a_file_is_counted_by_its_pages_and_wants_eyes() -> None:
+def test_a_file_is_measured_by_its_pages_and_requires_vision() -> None:
     request = parsed(ANTHROPIC, user(DOCUMENT))
     assert prompt_length(request) == PAGE
     assert required_capabilities(request) == {"vision"}
 
 
-def test_words_of_a_part_are_for_other_formats_alone() -> None:
+def test_fallback_text_is_used_only_for_other_formats() -> None:
     reference = {"type": "tool_reference", "tool_name": "f"}
     (part,) = parsed(ANTHROPIC, user(reference)).messages[0].content
     assert part == ForeignPart(ANTHROPIC, reference, "The tool f is available.")
 
 
-def test_system_blocks_that_are_no_text_pass_between_equal_formats() -> None:
+def test_non_text_system_blocks_are_relayed_between_equal_formats() -> None:
     image = {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}
     messages = [*user({"type": "text", "text": "Hi"}), {"role": "system", "content": [image]}]
     assert asked(ANTHROPIC, ANTHROPIC, messages)[1]["content"] == [image]
@@ -246,7 +246,7 @@ def test_system_blocks_that_are_no_text_pass_between_equal_formats() -> None:
 
 
 @pytest.mark.parametrize("role", ["system", "developer"])
-def test_instructions_alone_are_the_users(role: str) -> None:
+def test_a_request_with_only_instructions_sends_them_as_a_user_message(role: str) -> None:
     sent = asked(OPENAI, ANTHROPIC, [{"role": role, "content": "Say hi"}])
     assert sent == user({"type": "text", "text": "Say hi"})
 
@@ -258,7 +258,7 @@ OLD = [
 ]
 
 
-def test_old_words_are_relayed_to_openais_format_and_passed_on_elsewhere() -> None:
+def test_deprecated_functions_are_relayed_to_openais_format_and_fail_over_elsewhere() -> None:
     assert asked(OPENAI, OPENAI, OLD, functions=[{"name": "f"}], function_call="auto") == OLD
     for messages, more in (
         (OLD, {}),
@@ -269,7 +269,7 @@ def test_old_words_are_relayed_to_openais_format_and_passed_on_elsewhere() -> No
             asked(OPENAI, ANTHROPIC, messages, **more)
 
 
-def test_text_parts_are_as_they_were() -> None:
+def test_text_parts_are_unchanged() -> None:
     assert parsed(OPENAI, user({"type": "text", "text": "Hi"})).messages[0].content == (
         TextPart("Hi"),
     )

@@ -1,4 +1,4 @@
-"""Streams that say nothing without end: bounded memory, turns for other tasks, and the deadline."""
+"""Endless streams without content: bounded memory, turns for other tasks, and the deadline."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ NOISE = [
 
 
 class Source:
-    """An answer whose data is always there: so many chunks, then silence."""
+    """A response that always has data: a number of chunks, then silence."""
 
     status = 200
     headers: dict[str, str] = {}  # noqa: RUF012  # as the protocol has it
@@ -63,7 +63,7 @@ class Source:
 
 
 class Attempt:
-    """What a stream tells its attempt means nothing here."""
+    """An attempt that ignores all reports."""
 
     settled = None
     waiting: AbstractContextManager[None] = nullcontext()
@@ -102,7 +102,7 @@ async def read_out(stream: AnswerStream) -> None:
 
 
 async def until_silent(reading: "asyncio.Task[None]", source: Source) -> int:
-    """How many turns others had until the source fell silent; ends the reading."""
+    """Counts the turns of other tasks until the source falls silent, then stops reading."""
     turns = 0
     async with asyncio.timeout(120):
         while not source.is_silent.is_set() and not reading.done():
@@ -114,7 +114,7 @@ async def until_silent(reading: "asyncio.Task[None]", source: Source) -> int:
 
 
 @pytest.mark.parametrize(("parser", "piece"), NOISE)
-def test_before_the_first_content_it_costs_little_and_others_have_their_turns(
+def test_before_the_first_content_memory_is_bounded_and_other_tasks_run(
     parser: Callable[[], StreamParser], piece: bytes
 ) -> None:
     async def run() -> int:
@@ -130,14 +130,14 @@ def test_before_the_first_content_it_costs_little_and_others_have_their_turns(
     finally:
         tracemalloc.stop()
     assert peak < 4 * MIB
-    # With one turn for each chunk there would be three.
+    # With one turn per chunk there would be three.
     assert turns > 5
 
 
 CONTENT = EMPTY_DELTA.replace(b'"delta":{}', b'"delta":{"role":"assistant","content":"Hi"}')
 
 
-def test_a_buffered_answer_holds_no_more_of_it() -> None:
+def test_a_buffered_answer_holds_a_bounded_number_of_comments() -> None:
     async def run() -> int:
         source = Source(b"\n", 3, CONTENT)
         stream = stream_of(source, OpenAIStreamParser())
@@ -152,7 +152,7 @@ def test_a_buffered_answer_holds_no_more_of_it() -> None:
         tracemalloc.stop()
 
 
-def test_a_buffered_answer_is_bounded_by_the_memory_that_it_takes() -> None:
+def test_a_buffered_answer_is_bounded_by_its_memory() -> None:
     async def run() -> None:
         source = Source(CONTENT, float("inf"))
         stream = AnswerStream(
@@ -171,7 +171,7 @@ def test_a_buffered_answer_is_bounded_by_the_memory_that_it_takes() -> None:
 
 
 @pytest.mark.parametrize("is_buffered", [False, True])
-def test_data_that_never_runs_out_does_not_outlive_the_deadline(is_buffered: bool) -> None:
+def test_endless_data_ends_at_the_deadline(is_buffered: bool) -> None:
     async def run() -> None:
         source = Source(b": x\n\n", float("inf"), CONTENT)
         stream = stream_of(source, OpenAIStreamParser(), seconds=0.5)
@@ -191,7 +191,7 @@ def test_the_first_comments_are_kept() -> None:
     asyncio.run(run())
 
 
-def test_a_piece_that_is_too_large_by_itself_is_refused_at_once() -> None:
+def test_a_single_piece_that_is_too_large_is_rejected_at_once() -> None:
     async def run() -> None:
         stream = AnswerStream(
             Source(b": x\n\n", 1),

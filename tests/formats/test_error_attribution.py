@@ -1,4 +1,4 @@
-"""No error that a caller can provoke counts against state that requests share."""
+"""Errors that a caller can provoke never count against shared state."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ from llm_routing.formats.operations import (
 )
 from tests.formats.vendor_failures import ANTHROPIC, MODEL, OPENAI, chat, failure, parsed
 
-# What callers could write to be believed for the vendor.
+# Texts that callers could write to imitate the vendor.
 TEXTS = (
     "incorrect api key",
     "Incorrect API key provided: x",
@@ -74,7 +74,7 @@ PROVOCABLE = (400, 403, 404, 405, 409, 410, 413, 415, 422, 424, 498)
 @pytest.mark.parametrize("status", PROVOCABLE)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("provider", [OPENAI, ANTHROPIC])
-def test_no_text_of_a_caller_counts_against_anything_shared(
+def test_a_callers_text_in_an_error_never_counts_against_shared_state(
     provider: ProviderSpec, shape: Any, status: int
 ) -> None:
     for text in TEXTS:
@@ -84,7 +84,9 @@ def test_no_text_of_a_caller_counts_against_anything_shared(
 
 
 @given(st.text(max_size=60), st.sampled_from(SHAPES), st.sampled_from(PROVOCABLE))
-def test_nor_does_any_other_text(text: str, shape: Any, status: int) -> None:
+def test_any_other_text_in_an_error_does_not_count_either(
+    text: str, shape: Any, status: int
+) -> None:
     try:
         error = failure(status, shape(text), metadata={"k": text})
     except UnicodeEncodeError:
@@ -228,7 +230,9 @@ def test_a_status_or_a_documented_code_counts(
         ),
     ],
 )
-def test_what_depends_on_the_request_does_not(status: int, answer: Any, error: type) -> None:
+def test_errors_that_depend_on_the_request_do_not_count(
+    status: int, answer: Any, error: type
+) -> None:
     found = failure(status, answer)
     assert type(found) is error
     assert not found.counts_against_breaker
@@ -241,7 +245,7 @@ def test_what_depends_on_the_request_does_not(status: int, answer: Any, error: t
         {"messages": [{"role": "user", "content": f"Is {MODEL} good?"}]},
     ],
 )
-def test_a_model_that_the_caller_speaks_of_too_is_not_believed_to_be_gone(body: Any) -> None:
+def test_a_missing_model_does_not_count_if_the_caller_mentions_it(body: Any) -> None:
     for answer in (
         {"error": {"message": f"The model `{MODEL}` does not exist", "code": "model_not_found"}},
         {"error": f"model '{MODEL}' not found"},
@@ -249,7 +253,7 @@ def test_a_model_that_the_caller_speaks_of_too_is_not_believed_to_be_gone(body: 
         assert not failure(404, answer, **body).counts_against_breaker
 
 
-def test_another_field_named_model_makes_a_bare_code_doubtful() -> None:
+def test_a_bare_code_does_not_count_if_another_field_is_named_model() -> None:
     answer = {"error": {"message": "No such model.", "code": "model_not_found"}}
     assert failure(404, answer).counts_against_breaker
     assert not failure(
@@ -346,14 +350,14 @@ def test_an_account_message_that_was_relayed_from_another_vendor_does_not_count(
     assert not failure(400, answer).counts_against_breaker
 
 
-def test_words_that_the_request_holds_are_not_the_vendor_s() -> None:
+def test_a_phrase_from_the_request_is_not_attributed_to_the_vendor() -> None:
     answer = {"error": {"message": "Incorrect API key provided."}}
     asked = [{"role": "user", "content": "Why INCORRECT API KEY?"}]
     assert failure(403, answer).counts_against_breaker
     assert not failure(403, answer, messages=asked).counts_against_breaker
 
 
-def test_words_that_were_lost_on_the_way_to_another_format_are_the_caller_s_too() -> None:
+def test_a_phrase_lost_in_conversion_is_attributed_to_the_caller_too() -> None:
     _, target = chat(OPENAI)
     answer = json.dumps({"error": {"message": "Incorrect API key provided."}}).encode()
     for more, counts in (({"incorrect api key": 1}, False), ({"other": 1}, True)):
@@ -363,7 +367,7 @@ def test_words_that_were_lost_on_the_way_to_another_format_are_the_caller_s_too(
         assert error.counts_against_breaker is counts
 
 
-def test_a_name_that_was_lost_on_the_way_to_another_format_is_the_caller_s_too() -> None:
+def test_a_name_lost_in_conversion_is_attributed_to_the_caller_too() -> None:
     _, target = chat(OPENAI)
     answer = json.dumps({"error": f"model '{MODEL}' not found"}).encode()
     for more, counts in (({"container": MODEL}, False), ({"container": "x"}, True)):
@@ -373,7 +377,7 @@ def test_a_name_that_was_lost_on_the_way_to_another_format_is_the_caller_s_too()
         assert error.counts_against_breaker is counts
 
 
-def test_an_error_inside_an_answer_is_believed_by_its_code_alone() -> None:
+def test_an_error_inside_an_answer_counts_only_by_its_code() -> None:
     for fields, counts in (
         ({"message": "x", "code": 401}, True),
         ({"message": "x", "code": "insufficient_quota"}, True),
@@ -386,7 +390,7 @@ def test_an_error_inside_an_answer_is_believed_by_its_code_alone() -> None:
         assert caught.value.counts_against_breaker is counts, fields
 
 
-def test_a_model_without_capabilities_is_not_gone_for_what_it_may_never_have_offered() -> None:
+def test_a_404_for_an_unlisted_capability_does_not_count_as_a_missing_model() -> None:
     answer = json.dumps({"error": f"model '{MODEL}' not found"}).encode()
     operation = EmbeddingOperation(EmbeddingRequest(("a",)))
     for capabilities, counts in ((frozenset(), False), (frozenset({"embeddings"}), True)):

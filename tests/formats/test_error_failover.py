@@ -1,4 +1,4 @@
-"""Which failures may be another target's to serve."""
+"""Failures that move on to the next target, and those that end the chain."""
 
 import json
 from typing import Any
@@ -22,9 +22,9 @@ from llm_routing.formats.vendor_messages import (
 from tests.formats.vendor_failures import ANTHROPIC, MODEL, OPENAI, chat, failure
 
 
-class TestWhoIsAskedNext:
-    """A refused request is another target's to judge if the gateway wrote what was refused, or if a
-    feature was refused; not if the caller's own content was."""
+class TestFailover:
+    """A rejected request moves on if the gateway wrote the rejected part, or if a
+    feature was rejected; it does not if the caller's own content was."""
 
     @pytest.mark.parametrize(
         ("error", "is_asked"),
@@ -39,12 +39,12 @@ class TestWhoIsAskedNext:
             ({"message": "'unsupported' is not one of 'text', 'json'"}, False),
         ],
     )
-    def test_of_a_request_that_was_relayed(self, error: Any, is_asked: bool) -> None:
+    def test_a_rejection_of_a_relayed_request_moves_on_if_it_is_about_a_feature(self, error: Any, is_asked: bool) -> None:
         found = failure(400, {"error": error}, temperature=1)
         assert isinstance(found, RequestRejected)
         assert found.retryable_elsewhere is is_asked
 
-    def test_pydantic_s_complaint_about_a_field_is_a_feature(self) -> None:
+    def test_a_pydantic_error_about_a_field_is_about_a_feature(self) -> None:
         detail = [{"loc": ["body", "store"], "msg": "No", "type": "extra_forbidden"}]
         assert failure(422, {"detail": detail}, store=True).retryable_elsewhere
         detail = [{"loc": ["body", "messages", "0"], "msg": "No", "type": "list_type"}]
@@ -53,14 +53,12 @@ class TestWhoIsAskedNext:
     @pytest.mark.parametrize(
         ("code", "is_asked"), [("file_not_found", False), ("not_found", True), (None, True)]
     )
-    def test_a_404_without_a_name_for_what_is_missing_is_about_the_address(
-        self, code: Any, is_asked: bool
-    ) -> None:
+    def test_a_404_that_names_nothing_is_about_the_url(self, code: Any, is_asked: bool) -> None:
         found = failure(404, {"error": {"message": "There is nothing here.", "code": code}})
         assert isinstance(found, RequestRejected)
         assert (found.retryable_elsewhere, found.http_status) == (is_asked, 404)
 
-    def test_of_a_request_that_the_gateway_wrote(self) -> None:
+    def test_a_rejection_of_a_request_that_the_gateway_wrote_moves_on(self) -> None:
         operation, _ = chat(ANTHROPIC)
         target = Target(OPENAI, ModelSpec("first", MODEL))
         answer = json.dumps({"error": {"message": "Invalid.", "param": "messages"}}).encode()
@@ -68,7 +66,7 @@ class TestWhoIsAskedNext:
         operation.review(target, error)
         assert error.retryable_elsewhere
 
-    def test_what_is_no_vendor_s_error_stays_as_it_is(self) -> None:
+    def test_an_error_without_vendor_details_is_unchanged(self) -> None:
         operation, target = chat(OPENAI)
         error = ServerFailed("x")
         operation.review(target, error)
@@ -77,9 +75,9 @@ class TestWhoIsAskedNext:
 
 
 class TestAVendorsOwnCode:
-    """Callers who speak the vendor's format get its type, code and parameter."""
+    """Callers of the vendor's format receive its type, code and parameter."""
 
-    def test_openai_s(self) -> None:
+    def test_openai_s_type_code_and_param_are_kept(self) -> None:
         error = failure(
             400, {"error": {"message": "No.", "type": "t", "code": "c_1", "param": "messages[0]"}}
         )
@@ -89,7 +87,7 @@ class TestAVendorsOwnCode:
         assert other["type"] == "invalid_request_error"
         assert other["details"] == {"error_code": "request_rejected", "field": "messages[0]"}
 
-    def test_anthropic_s(self) -> None:
+    def test_anthropic_s_type_and_code_are_kept(self) -> None:
         answer = {
             "type": "error",
             "error": {
@@ -116,7 +114,7 @@ class TestAVendorsOwnCode:
             ([], None),
         ],
     )
-    def test_what_threads_of_anthropic_s_do_not_support_is_named(
+    def test_features_that_anthropic_s_threads_do_not_support_are_named(
         self, named: Any, told: Any
     ) -> None:
         details = {"error_code": "thread_unsupported_request", "unsupported": named}
@@ -128,7 +126,7 @@ class TestAVendorsOwnCode:
         assert "unsupported" not in json.loads(OpenAIChat().write_error(refused, "r"))["error"]
 
     @pytest.mark.parametrize("odd", [3, None, "a" * 101, "line\nend", {"a": 1}, ""])
-    def test_what_is_no_name_is_left_out(self, odd: Any) -> None:
+    def test_invalid_names_are_left_out(self, odd: Any) -> None:
         fields = {"message": "No.", "type": odd, "code": odd, "param": odd}
         own = json.loads(OpenAIChat().write_error(failure(400, {"error": fields}), "r"))["error"]
         assert (own["type"], own["code"], own["param"]) == (
@@ -138,13 +136,13 @@ class TestAVendorsOwnCode:
         )
 
 
-def test_too_long_a_prompt_says_nothing_about_the_model() -> None:
+def test_a_too_long_prompt_does_not_count_against_the_model() -> None:
     error = failure(400, {"error": {"message": "This model's maximum context length is 8 tokens"}})
     assert type(error) is ContextTooLong
     assert not error.counts_against_breaker
 
 
-def test_a_code_that_another_vendor_wrote_is_about_no_account_of_ours() -> None:
+def test_a_relayed_code_does_not_concern_our_account() -> None:
     for inner in ({"code": "invalid_api_key"}, {"code": "insufficient_quota"}, {"code": "odd"}):
         raw = json.dumps({"error": {"message": "x", **inner}})
         answer = {"error": {"message": "Provider returned error", "metadata": {"raw": raw}}}
@@ -155,12 +153,12 @@ def test_a_code_that_another_vendor_wrote_is_about_no_account_of_ours() -> None:
 
 
 @pytest.mark.parametrize("detail", [[], ["x"], [{"msg": 3}], [{"loc": "x", "msg": "y"}]])
-def test_an_odd_list_of_complaints_is_read_as_far_as_it_goes(detail: Any) -> None:
+def test_a_malformed_list_of_errors_is_read_as_far_as_possible(detail: Any) -> None:
     assert type(failure(422, {"detail": detail})) is RequestRejected
 
 
 class TestAHugeError:
-    """Nothing but the beginning of a message is looked at, whatever its shape."""
+    """Only the beginning of a message is examined, whatever its form."""
 
     HUGE = "a model' " * 1_000_000
 
@@ -175,7 +173,7 @@ class TestAHugeError:
         ],
     )
     @pytest.mark.parametrize("status", [200, 400, 403, 404])
-    def test_of_openai_s_format(self, status: int, answer: Any) -> None:
+    def test_a_huge_error_in_openai_s_format_is_bounded(self, status: int, answer: Any) -> None:
         error = (
             failure(status, answer)
             if status != 200
@@ -184,7 +182,7 @@ class TestAHugeError:
         self.check(error)
 
     @pytest.mark.parametrize("status", [400, 403, 404])
-    def test_of_anthropic_s_format(self, status: int) -> None:
+    def test_a_huge_error_in_anthropic_s_format_is_bounded(self, status: int) -> None:
         huge = {"type": self.HUGE, "message": self.HUGE, "details": {"error_code": self.HUGE}}
         self.check(failure(status, {"type": "error", "error": huge}, ANTHROPIC))
 
@@ -198,9 +196,7 @@ class TestAHugeError:
 
 @pytest.mark.parametrize("status", [401, 402, 403])
 @pytest.mark.parametrize("metadata", [{"provider_name": "Acme"}, {"raw": "Incorrect API key"}])
-def test_the_key_that_the_vendor_behind_a_vendor_refuses_is_not_ours(
-    status: int, metadata: Any
-) -> None:
+def test_a_relayed_rejection_of_a_key_does_not_concern_our_key(status: int, metadata: Any) -> None:
     said = {"message": "Incorrect API key provided.", "code": status}
     answer = {"error": {**said, "metadata": metadata}}
     for error in (failure(status, answer), error_in_answer(answer)):

@@ -1,4 +1,4 @@
-"""A wrong field is named by its path, and its value never repeated."""
+"""Invalid fields are named by their path, and values are never repeated."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def refusal(reader: Any, *arguments: Any) -> tuple[str | None, str]:
     return caught.value.field, caught.value.message
 
 
-def test_values_of_the_right_kind_are_given() -> None:
+def test_values_of_the_right_type_are_returned() -> None:
     fields = Fields(BODY)
     assert fields.string("text") == fields.required_string("text") == "hi"
     assert fields.required_string("empty") == ""
@@ -91,7 +91,7 @@ def test_null_counts_as_missing(name: str) -> None:
         ("required_objects", "none_of", "must not be empty"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_refused(reader: str, name: str, said: str) -> None:
+def test_a_value_of_the_wrong_type_is_rejected(reader: str, name: str, said: str) -> None:
     fields = Fields({"outer": BODY}).required_object("outer")
     path = f"outer.{name}"
     assert refusal(getattr(fields, reader), name) == (path, f"{path} {said}.")
@@ -102,14 +102,14 @@ def test_an_infinite_number_is_refused() -> None:
 
 
 @pytest.mark.parametrize("reader", ["integer", "required_integer", "number"])
-def test_bounds_may_be_met_but_not_passed(reader: str) -> None:
+def test_bounds_are_inclusive(reader: str) -> None:
     read = getattr(Fields(BODY), reader)
     assert read("count", 3, 3) == 3
     assert refusal(read, "count", 4, None) == ("count", "count must be 4 or more.")
     assert refusal(read, "count", None, 2) == ("count", "count must be 2 or less.")
 
 
-def test_a_choice_lists_what_is_allowed_and_not_what_was_said() -> None:
+def test_the_error_of_a_choice_lists_the_allowed_values_and_not_the_given_one() -> None:
     field, message = refusal(Fields(BODY).choice, "text", ("a", "b"))
     assert (field, message) == ("text", "text must be one of a, b.")
     assert refusal(Fields(BODY).choice, "list", ("a", "b"))[0] == "list"
@@ -121,7 +121,7 @@ def test_the_item_of_an_array_is_named() -> None:
 
 
 @pytest.mark.parametrize("body", [None, [], "text", 3])
-def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
+def test_a_body_that_is_not_an_object_is_rejected(body: Any) -> None:
     with pytest.raises(InvalidRequest, match="The body must be an object") as caught:
         Fields(body)
     assert caught.value.field is None

@@ -1,4 +1,5 @@
-"""Whatever callers write: what goes out obeys the vendor's row, and nothing is lost unnamed."""
+"""Property tests: every written request obeys the vendor's quirks, and nothing is dropped without
+being named."""
 
 import copy
 import json
@@ -163,7 +164,9 @@ CAPABILITIES = st.sampled_from([PLAIN, REASONING, PLAIN - {"json_schema"}, froze
 @pytest.mark.parametrize("caller", [OPENAI, ANTHROPIC])
 @settings(max_examples=40)
 @given(data=st.data())
-def test_what_goes_out_obeys_the_row(caller: str, vendor: str, data: st.DataObject) -> None:
+def test_every_written_request_obeys_the_vendors_quirks(
+    caller: str, vendor: str, data: st.DataObject
+) -> None:
     body = data.draw(BODIES[caller])
     aim = target(vendor, data.draw(CAPABILITIES), limit=data.draw(st.sampled_from([None, 8192])))
     before = copy.deepcopy(body)
@@ -269,7 +272,7 @@ def _check_name(name: str, longest: int | None) -> None:
 
 
 def _names(sent: dict[str, Any]) -> Iterator[str]:
-    """Names of tools, in every place that has one."""
+    """Returns the tool names in every place that has one."""
     for tool in sent.get("tools", ()):
         yield tool.get("function", tool)["name"]
     choice = sent.get("tool_choice")
@@ -285,7 +288,7 @@ def _names(sent: dict[str, Any]) -> Iterator[str]:
 
 
 def _ids(body: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """The ids of calls and those of results, in their order."""
+    """Returns the ids of calls and of results, in order."""
     called: list[str] = []
     returned: list[str] = []
     for message in body["messages"]:
@@ -302,14 +305,14 @@ def _ids(body: dict[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def _check_ids(body: dict[str, Any], sent: dict[str, Any]) -> None:
-    """An id is the same in every place, and another one for another call."""
+    """Checks that an id is the same in every place and differs between calls."""
     before, after = _ids(body), _ids(sent)
     pairs = {*zip(before[0], after[0], strict=True), *zip(before[1], after[1], strict=True)}
     assert len({one for one, _ in pairs}) == len(pairs)
     assert len({other for _, other in pairs}) == len(pairs)
 
 
-# Fields that say the same.
+# Equivalent fields.
 SAME = {
     "seed": ("random_seed",),
     "max_tokens": ("max_completion_tokens",),
@@ -330,7 +333,7 @@ def _check_nothing_vanished(
             continue
         if name in ("tools", "tool_choice") and body.get("tool_choice") == "none":
             continue
-        # Of two words for thinking one counts, and no wish is left where there is no number of it.
+        # Of two settings for thinking one counts; without a budget there is none.
         if name in ("thinking", "reasoning") and (
             named & {"reasoning", "thinking", "reasoning_effort"} or value == {"type": "adaptive"}
         ):
@@ -339,7 +342,7 @@ def _check_nothing_vanished(
 
 
 @given(openai_bodies())
-def test_a_conversation_survives_the_way_there_and_back(body: dict[str, Any]) -> None:
+def test_a_conversation_survives_conversion_in_both_directions(body: dict[str, Any]) -> None:
     """What Anthropic's format can express of OpenAI's comes back from it."""
     body = {"model": "m", "messages": body["messages"], "tools": body.get("tools", [])}
     request = FORMATS[OPENAI].read_request(body)
@@ -353,7 +356,7 @@ def test_a_conversation_survives_the_way_there_and_back(body: dict[str, Any]) ->
 
 
 def _texts(body: dict[str, Any]) -> dict[str, str]:
-    """What each role says, all of it; system messages stand in one place or another."""
+    """Returns all text of each role; system messages may be in different places."""
     said: dict[str, str] = {}
     for message in body["messages"]:
         content = message["content"] or ""

@@ -1,4 +1,4 @@
-"""What may be left out of a request, and what may not."""
+"""Fields that may be left out of a request, and fields that may not."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def test_the_fields_that_every_format_reads_are_listed() -> None:
         ("modalities", ["audio"]),
     ],
 )
-def test_what_the_answer_depends_on_is_never_left_out(name: str, value: Any) -> None:
+def test_fields_that_determine_the_answer_are_never_left_out(name: str, value: Any) -> None:
     with pytest.raises(UnsupportedRequest, match=name):
         check_can_be_ignored(name, value)
     with pytest.raises(UnsupportedRequest, match=name):
@@ -53,7 +53,7 @@ def test_what_the_answer_depends_on_is_never_left_out(name: str, value: Any) -> 
         ("inference_geo", "global"),
     ],
 )
-def test_what_asks_for_nothing_is(name: str, value: Any) -> None:
+def test_fields_without_effect_are_left_out(name: str, value: Any) -> None:
     check_can_be_ignored(name, value)
 
 
@@ -71,7 +71,7 @@ def test_fields_are_named_by_their_path_in_every_place() -> None:
     assert untranslated_fields(None) == []
 
 
-def test_names_are_told_once_and_bounded() -> None:
+def test_names_are_listed_once_and_bounded() -> None:
     names = bounded_names(["a", "b", "a", "x" * 500, *map(str, range(500))])
 
     assert names[:3] == ("a", "b", "x" * 80)

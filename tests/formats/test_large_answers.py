@@ -21,7 +21,7 @@ TOO_MANY_PARTS = MAX_ANSWER_PARTS + 1
 
 
 def call(number: int, arguments: str = "{}") -> dict[str, Any]:
-    """A tool call without an index, as some vendors stream it."""
+    """Returns a tool call without an index, as some vendors stream it."""
     return {
         "id": f"call_{number}",
         "type": "function",

@@ -1,5 +1,5 @@
-"""Streams of servers that depart from OpenAI's form: callers of every format get the same answer,
-in the form that they asked for, however lines end and wherever the bytes are cut."""
+"""Streams that deviate from OpenAI's form: callers of every format get the same answer, whatever
+the line ends and wherever the bytes are cut."""
 
 import json
 from collections.abc import Iterable
@@ -61,7 +61,7 @@ def renderers() -> dict[str, StreamRenderer]:
 
 
 def answers(sample: Sample, pieces: Iterable[bytes]) -> dict[str, bytes]:
-    """What callers are sent, by what they are."""
+    """Returns the answers that callers receive, by kind."""
     frames = frames_of(sample, pieces)
     return {
         caller: b"".join([*map(renderer.render, frames), renderer.end()])
@@ -78,7 +78,7 @@ def summed(sample: Sample) -> Completion:
 
 
 def bodies(stream: bytes) -> list[Any]:
-    """The data of a stream's events, without comments and `[DONE]`."""
+    """Returns the data of a stream's events, without comments and `[DONE]`."""
     lines = [line for line in stream.split(b"\n") if line.startswith(b"data: ")]
     return [json.loads(line[6:]) for line in lines if line != b"data: [DONE]"]
 
@@ -103,7 +103,7 @@ def test_one_cut_anywhere_gives_the_same_bytes(sample: Sample, line_end: bytes) 
 
 
 @pytest.mark.parametrize("sample", OPENAI + ANTHROPIC, ids=str)
-def test_it_means_what_the_server_means(sample: Sample) -> None:
+def test_the_events_match_the_meaning_of_the_sample(sample: Sample) -> None:
     (choice,) = summed(sample).choices
     assert choice.text == sample.text
     assert [(call.name, json.loads(call.arguments or "{}")) for call in choice.tool_calls] == list(
@@ -116,13 +116,13 @@ def test_it_means_what_the_server_means(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("sample", [one for one in OPENAI + ANTHROPIC if one.is_complete], ids=str)
-def test_what_is_complete_is_relayed(sample: Sample) -> None:
+def test_complete_chunks_are_relayed(sample: Sample) -> None:
     caller = "openai with usage" if sample in OPENAI else "anthropic"
     assert answers(sample, [sample.stream])[caller] == sample.stream
 
 
 @pytest.mark.parametrize("sample", OPENAI + ANTHROPIC, ids=str)
-def test_anthropics_own_client_adds_it_up(sample: Sample) -> None:
+def test_anthropics_client_reads_the_answer(sample: Sample) -> None:
     snapshot = None
     buffers: dict[int, bytes] = {}
     events = answers(sample, [sample.stream])["anthropic"].split(b"\n\n")
@@ -144,7 +144,7 @@ def test_anthropics_own_client_adds_it_up(sample: Sample) -> None:
 
 @pytest.mark.parametrize("caller", ["openai", "openai with usage"])
 @pytest.mark.parametrize("sample", OPENAI + ANTHROPIC, ids=str)
-def test_a_strict_client_of_openai_reads_it(sample: Sample, caller: str) -> None:
+def test_a_strict_openai_client_reads_the_answer(sample: Sample, caller: str) -> None:
     stream = answers(sample, [sample.stream])[caller]
     assert stream.endswith(DONE)
     stream.decode()
@@ -169,7 +169,7 @@ def test_a_strict_client_of_openai_reads_it(sample: Sample, caller: str) -> None
 
 
 @pytest.mark.parametrize("sample", OPENAI + ANTHROPIC, ids=str)
-def test_openais_own_client_adds_it_up(sample: Sample) -> None:
+def test_openais_client_reads_the_answer(sample: Sample) -> None:
     state = ChatCompletionStreamState()
     for body in bodies(answers(sample, [sample.stream])["openai"]):
         state.handle_chunk(ChatCompletionChunk.model_validate(body))
@@ -186,7 +186,7 @@ def test_openais_own_client_adds_it_up(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("sample", OPENAI + ANTHROPIC, ids=str)
-def test_a_strict_client_of_anthropic_reads_it(sample: Sample) -> None:
+def test_a_strict_anthropic_client_reads_the_answer(sample: Sample) -> None:
     events = bodies(answers(sample, [sample.stream])["anthropic"])
     texts: list[str] = []
     calls: list[list[Any]] = []
@@ -215,7 +215,7 @@ def test_a_strict_client_of_anthropic_reads_it(sample: Sample) -> None:
     assert [(name, json.loads(given or "{}")) for name, given in calls] == list(sample.calls)
 
 
-def test_what_a_vendor_leaves_out_is_the_answers_own() -> None:
+def test_missing_ids_and_times_are_filled_in() -> None:
     bare = event({"choices": [{"delta": {"content": "Hi"}}]})
     (frame,) = OpenAIChat().stream_parser(HEAD).feed(bare)
     body = json.loads(frame.raw[6:])
@@ -231,7 +231,7 @@ def test_what_a_vendor_leaves_out_is_the_answers_own() -> None:
     assert body["id"].startswith("chatcmpl-")
 
 
-def test_half_a_character_in_arguments_that_waits_in_vain_is_replaced() -> None:
+def test_half_a_character_without_its_other_half_is_replaced() -> None:
     begun = {"index": 0, "id": "c", "type": "function", "function": {"name": "f"}}
     more = {"index": 0, "function": {"arguments": "[\ud83d"}}
     stream = [chunk(called(begun)), chunk(called(more)), chunk(called({"index": 0})), CALLED]
@@ -293,7 +293,7 @@ HOLES = [
 
 
 @pytest.mark.parametrize("hole", HOLES)
-def test_a_piece_of_a_wrong_shape_is_a_failure(hole: bytes) -> None:
+def test_a_chunk_of_the_wrong_shape_is_malformed(hole: bytes) -> None:
     parser = OpenAIChat().stream_parser()
     parser.feed(FIRST + HI)
     with pytest.raises(MalformedAnswer, match="could not be read"):
@@ -301,7 +301,7 @@ def test_a_piece_of_a_wrong_shape_is_a_failure(hole: bytes) -> None:
 
 
 @pytest.mark.parametrize("hole", HOLES)
-def test_after_the_finish_there_is_nothing_to_miss(hole: bytes) -> None:
+def test_a_malformed_chunk_after_the_finish_is_ignored(hole: bytes) -> None:
     parser = OpenAIChat().stream_parser()
     frames = [*parser.feed(FIRST + HI + STOP + hole + DONE)]
     assert parser.failure is None
@@ -322,7 +322,7 @@ def test_after_the_finish_there_is_nothing_to_miss(hole: bytes) -> None:
         {"content": None, "refusal": 5},
     ],
 )
-def test_a_whole_answer_of_a_wrong_shape_is_a_failure(message: dict[str, Any]) -> None:
+def test_a_whole_answer_of_the_wrong_shape_is_malformed(message: dict[str, Any]) -> None:
     body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
     with pytest.raises(MalformedAnswer, match="could not be read"):
         OpenAIChat().read_response(json.dumps(body).encode())
@@ -332,7 +332,7 @@ IMPOSSIBLE = {"prompt_tokens": -3, "completion_tokens": 2}
 
 
 @pytest.mark.parametrize("usage", [IMPOSSIBLE, None, "many", [5]])
-def test_usage_that_is_none_reaches_nobody_who_did_not_ask(usage: Any) -> None:
+def test_null_usage_is_sent_only_on_request(usage: Any) -> None:
     stream = FIRST + HI + YOU + STOP + chunk(usage=usage) + DONE
     sample = Sample("dropped", stream)
     parser = OpenAIChat().stream_parser()
@@ -342,7 +342,7 @@ def test_usage_that_is_none_reaches_nobody_who_did_not_ask(usage: Any) -> None:
     )
 
 
-def test_a_rewritten_run_is_not_taken_apart_for_each_piece(monkeypatch: Any) -> None:
+def test_repaired_text_deltas_use_the_fast_path(monkeypatch: Any) -> None:
     seen: list[bytes] = []
     decode = json.loads
 
@@ -373,7 +373,7 @@ def test_a_rewritten_run_is_not_taken_apart_for_each_piece(monkeypatch: Any) -> 
         chunk(called({"index": True, "id": -1, "function": {"name": "f"}})),
     ],
 )
-def test_odd_ids_and_numbers_are_made_sound(odd: bytes) -> None:
+def test_malformed_ids_and_numbers_are_repaired(odd: bytes) -> None:
     stream = answers(Sample("odd", odd), [odd + CALLED + DONE])["openai"]
     for body in bodies(stream):
         ChatCompletionChunk.model_validate_json(json.dumps(body), strict=True)
@@ -382,7 +382,7 @@ def test_odd_ids_and_numbers_are_made_sound(odd: bytes) -> None:
 @pytest.mark.parametrize(
     "value", [{"type": ["text_delta"]}, {"type": {}}, {"type": "text_delta", "text": 5.5}]
 )
-def test_an_odd_delta_of_anthropic_is_a_failure(value: Any) -> None:
+def test_a_malformed_delta_of_anthropic_is_an_error(value: Any) -> None:
     begun = ANTHROPIC[0].stream.partition(b"event: ping")[0]
     half = delta(0, "text_delta", text="\ud83d")
     parser = AnthropicMessages().stream_parser()

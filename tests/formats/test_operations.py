@@ -1,4 +1,4 @@
-"""Operations: the target's own format does the work, and lengths stand in for missing counts."""
+"""Operations: the target's format does the work, and lengths replace missing counts."""
 
 import json
 from dataclasses import replace
@@ -86,7 +86,7 @@ CHAT_ANSWERS = {
 
 
 @pytest.mark.parametrize("at", [OPENAI, ANTHROPIC], ids=lambda at: at.provider.format)
-def test_a_chat_is_built_and_read_in_the_target_s_words(at: Target) -> None:
+def test_a_chat_is_written_and_read_in_the_target_s_format(at: Target) -> None:
     operation = ChatOperation(LLMRequest((Message(Role.USER, (TextPart("Hi"),)),)))
     wire = operation.build(at)
     assert json.loads(wire.body)["model"] == "m"
@@ -97,7 +97,7 @@ def test_a_chat_is_built_and_read_in_the_target_s_words(at: Target) -> None:
     assert operation.output_length(completion) == len("Hello")
 
 
-def test_the_length_of_a_prompt_counts_all_its_words_and_roughly_its_images() -> None:
+def test_the_prompt_length_includes_all_text_and_estimates_images() -> None:
     expected = 10 + 5 + 3 + 2 + len("name") + len('{"a":1}') + 4 + 2 * 4 * 765
     assert ChatOperation(REQUEST).input_length == expected
     assert CountTokensOperation(REQUEST).input_length == expected
@@ -130,12 +130,12 @@ PDF = {"type": "base64", "media_type": "application/pdf", "data": "A" * 4000}
         (ForeignPart("openai_chat", {"type": "input_audio", "input_audio": "x"}), 0),
     ],
 )
-def test_images_and_documents_have_a_rough_length(part: Any, tokens: int) -> None:
+def test_the_length_of_images_and_documents_is_estimated(part: Any, tokens: int) -> None:
     operation = CountTokensOperation(LLMRequest((Message(Role.USER, (part,)),)))
     assert operation.input_length == 4 * tokens
 
 
-def test_a_count_includes_the_tools() -> None:
+def test_the_prompt_length_includes_the_tools() -> None:
     tools = (Tool("name", "Says it.", {"type": "object"}), ForeignTool("openai_chat", {"a": 1}))
     request = LLMRequest((Message(Role.USER, (TextPart("Hi"),)),), tools=tools)
     assert ChatOperation(request).input_length == 2
@@ -153,11 +153,11 @@ def test_a_count_includes_the_tools() -> None:
     ids=lambda operation: operation.name,
 )
 @pytest.mark.parametrize("at", [OPENAI, ANTHROPIC], ids=lambda at: at.provider.format)
-def test_failures_are_read_in_the_target_s_words(operation: Operation, at: Target) -> None:
+def test_errors_are_read_in_the_target_s_format(operation: Operation, at: Target) -> None:
     assert isinstance(operation.map_error(at, 429, {}, b"{}"), RateLimited)
 
 
-def test_streams_are_read_in_the_target_s_words() -> None:
+def test_streams_are_read_in_the_target_s_format() -> None:
     operation = ChatOperation(REQUEST)
     chunk = {"id": "1", "choices": [{"index": 0, "delta": {"content": "Hi"}}]}
     frames = operation.stream_parser(OPENAI).feed(f"data: {json.dumps(chunk)}\n\n".encode())
@@ -174,7 +174,7 @@ def test_streams_are_read_in_the_target_s_words() -> None:
     assert TextDelta("Hi") in [event for frame in frames for event in frame.events]
 
 
-def test_embeddings_go_to_targets_that_have_them() -> None:
+def test_embeddings_are_sent_only_to_targets_that_offer_them() -> None:
     operation = EmbeddingOperation(EmbeddingRequest(("abc", (1, 2))))
     assert operation.input_length == 3 + 8
     wire = operation.build(OPENAI)
@@ -205,7 +205,7 @@ def test_tokens_are_counted_by_the_vendor_and_cost_nothing() -> None:
 
 
 class TestContinued:
-    def test_the_answer_begun_stands_last_and_what_was_spent_is_taken_off(self) -> None:
+    def test_a_continuation_appends_the_text_and_subtracts_its_tokens(self) -> None:
         asked = LLMRequest(
             (Message(Role.USER, (TextPart("Why?"),)),), max_tokens=100, stream=True, user="u"
         )
@@ -217,7 +217,7 @@ class TestContinued:
             assert "Because of the" in json.dumps(body["messages"][-1])
             assert (body["max_tokens"], body["stream"]) == (96, True)
 
-    def test_there_is_always_one_token_left_to_ask_for(self) -> None:
+    def test_a_continuation_asks_for_at_least_one_token(self) -> None:
         asked = LLMRequest((Message(Role.USER, (TextPart("Why?"),)),), max_tokens=1)
         continued = ChatOperation(asked).continued("Because of the")
         assert continued is not None
@@ -231,14 +231,14 @@ class TestContinued:
             structs.replace(REQUEST, response_format=ResponseFormat(AnswerFormat.JSON_OBJECT)),
         ],
     )
-    def test_what_is_not_one_plain_text_is_not_continued(self, asked: LLMRequest) -> None:
+    def test_only_a_single_plain_text_is_continued(self, asked: LLMRequest) -> None:
         assert ChatOperation(asked).continued("x") is None
 
-    def test_a_plain_text_that_was_asked_for_as_one_is(self) -> None:
+    def test_an_answer_with_text_format_is_continued(self) -> None:
         asked = structs.replace(REQUEST, response_format=ResponseFormat(AnswerFormat.TEXT))
         assert ChatOperation(asked).continued("x") is not None
 
-    def test_nothing_else_is_continued(self) -> None:
+    def test_other_operations_are_not_continued(self) -> None:
         operations: list[Operation[Any]] = [
             EmbeddingOperation(EmbeddingRequest(("a",))),
             CountTokensOperation(REQUEST),
@@ -246,7 +246,7 @@ class TestContinued:
         assert [operation.continued("x") for operation in operations] == [None, None]
 
 
-def test_a_request_is_built_once_for_each_target() -> None:
+def test_a_request_is_written_once_per_target() -> None:
     operation = ChatOperation(LLMRequest((Message(Role.USER, (TextPart("Hi"),)),)))
     first, second = operation.build(OPENAI), operation.build(ANTHROPIC)
     assert first.body != second.body

@@ -1,4 +1,4 @@
-"""What a caller may not ask for unless the operator allows it."""
+"""Fields that a caller may use only if the operator allows them."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def asked(**body: Any) -> LLMRequest:
         ("transforms", ["middle-out"]),
     ],
 )
-def test_what_can_be_done_without_is_left_out_and_named(field: str, value: Any) -> None:
+def test_optional_restricted_fields_are_left_out_and_named(field: str, value: Any) -> None:
     request = asked(**{field: value}, seed=1)
     left, names = without_restricted_fields(request, NOTHING)
     assert names == (field,)
@@ -56,7 +56,9 @@ def test_what_can_be_done_without_is_left_out_and_named(field: str, value: Any) 
         ("inference_geo", "us"),
     ],
 )
-def test_what_makes_another_answer_is_refused_with_what_opens_it(field: str, value: Any) -> None:
+def test_essential_restricted_fields_are_refused_with_the_way_to_allow_them(
+    field: str, value: Any
+) -> None:
     request = asked(**{field: value})
     with pytest.raises(UnsupportedRequest, match=f"add {field} to the allowed fields of a route"):
         without_restricted_fields(request, NOTHING)
@@ -95,12 +97,12 @@ def test_a_tool_that_the_vendor_runs_is_refused(tool: Any) -> None:
         {"reasoning_effort": "low", "n": 2, "prediction": {"type": "content", "content": "x"}},
     ],
 )
-def test_everything_else_passes(body: Any) -> None:
+def test_other_fields_are_allowed(body: Any) -> None:
     request = asked(**body)
     assert without_restricted_fields(request, NOTHING) == (request, ())
 
 
-def test_the_tools_of_anthropic_that_callers_run_pass() -> None:
+def test_anthropics_client_side_tools_are_allowed() -> None:
     tools = [
         {"name": "plain", "input_schema": {"type": "object"}},
         {"type": "bash_20250124", "name": "bash"},
@@ -114,7 +116,7 @@ def test_the_tools_of_anthropic_that_callers_run_pass() -> None:
     assert without_restricted_fields(request, NOTHING) == (request, ())
 
 
-def test_the_same_holds_for_embeddings_and_not_for_code_of_the_operator() -> None:
+def test_restrictions_apply_to_embeddings_but_not_to_in_process_callers() -> None:
     body = {"model": "m", "input": "Hi", "provider": {"order": ["x"]}}
     with pytest.raises(UnsupportedRequest):
         without_restricted_fields(OpenAIEmbeddings().read_embedding_request(body), NOTHING)
@@ -122,6 +124,6 @@ def test_the_same_holds_for_embeddings_and_not_for_code_of_the_operator() -> Non
     assert without_restricted_fields(own, NOTHING) == (own, ())
 
 
-def test_every_name_that_can_be_allowed_is_one_that_is_closed() -> None:
+def test_every_allowable_name_is_a_restricted_field() -> None:
     assert "server_tools" in RESTRICTED
     assert len(set(RESTRICTED)) == len(RESTRICTED)

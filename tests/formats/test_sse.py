@@ -38,7 +38,7 @@ def split(*chunks: bytes) -> list[ServerSentEvent]:
 
 
 def by_the_book(stream: bytes) -> list[tuple[str, str]]:
-    """The standard's own algorithm, on the whole text: what a browser would dispatch."""
+    """The standard's own algorithm on the whole text: the events that a browser dispatches."""
     text = stream.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     dispatched = []
@@ -60,7 +60,7 @@ def by_the_book(stream: bytes) -> list[tuple[str, str]]:
 @given(STREAMS)
 @example(b"data: x\r\r\ndata: y\n\r\n")
 @example(b"\xef\xbb\xbfdata: x\n\n\xef\xbb\xbfdata: y\n\n")
-def test_what_a_browser_would_dispatch_is_given(stream: bytes) -> None:
+def test_the_events_are_those_that_a_browser_would_dispatch(stream: bytes) -> None:
     splitter = EventSplitter()
     complete = list(splitter.feed(stream))
     given_events = [
@@ -89,7 +89,7 @@ def test_the_raw_bytes_of_all_events_are_the_stream_with_lf_as_line_end(stream: 
     assert b"".join(event.raw for event in split(stream)) == plain
 
 
-def test_each_event_is_given_as_soon_as_its_blank_line_has_come() -> None:
+def test_each_event_is_returned_as_soon_as_its_blank_line_arrives() -> None:
     splitter = EventSplitter()
     assert list(splitter.feed(b"data: a\n\ndata: b\r\n")) == [ServerSentEvent(b"data: a\n\n", b"a")]
     assert list(splitter.feed(b"\r\n")) == [ServerSentEvent(b"data: b\n\n", b"b")]
@@ -104,7 +104,7 @@ def test_unicode_line_separators_do_not_end_a_line() -> None:
     assert event.data == text.encode()
 
 
-def test_several_data_lines_are_one_text_and_the_last_name_counts() -> None:
+def test_data_lines_are_joined_and_the_last_event_name_counts() -> None:
     (event,) = split(b"event: a\nevent: b\ndata: 1\nid: 9\ndata:  2\ndata\nretry: 5\n\n")
     assert event.data == b"1\n 2\n"
     assert event.event == "b"
@@ -114,14 +114,14 @@ def test_a_comment_has_no_data_but_keeps_its_bytes() -> None:
     assert split(b": ping\n\n") == [ServerSentEvent(b": ping\n\n", None)]
 
 
-def test_an_event_whose_blank_line_never_came_is_given_at_the_end() -> None:
+def test_an_event_without_its_blank_line_is_returned_at_the_end() -> None:
     splitter = EventSplitter()
     assert list(splitter.feed(b"data: [DONE]\n")) == []
     assert splitter.close() == [ServerSentEvent(b"data: [DONE]\n", b"[DONE]")]
     assert splitter.close() == []
 
 
-def test_an_event_past_the_limit_is_refused_whole_or_in_pieces() -> None:
+def test_an_event_above_the_limit_is_rejected_whole_or_in_pieces() -> None:
     fits = b"data: 1234\n\n"
     assert len(list(EventSplitter(limit=len(fits)).feed(fits))) == 1
     with pytest.raises(AnswerTooLarge):
@@ -132,19 +132,19 @@ def test_an_event_past_the_limit_is_refused_whole_or_in_pieces() -> None:
         list(splitter.feed(b"23456789"))
 
 
-def test_the_limit_is_for_one_event_not_for_the_stream() -> None:
+def test_the_limit_applies_to_each_event() -> None:
     splitter = EventSplitter(limit=16)
     assert len(list(splitter.feed(b"data: 1234\n\n" * 100))) == 100
 
 
-def test_the_events_before_one_that_is_too_large_are_given() -> None:
+def test_the_events_before_a_too_large_one_are_returned() -> None:
     events = EventSplitter(limit=16).feed(b"data: 1\n\n" + b"data: 12345678901\n\n")
     assert next(events).data == b"1"
     with pytest.raises(AnswerTooLarge):
         next(events)
 
 
-def test_the_usual_limit_is_eight_mebibytes() -> None:
+def test_the_default_limit_is_eight_mebibytes() -> None:
     splitter = EventSplitter()
     list(splitter.feed(b"x" * (8 * 1024 * 1024)))
     with pytest.raises(AnswerTooLarge, match="8388608"):
@@ -154,6 +154,6 @@ def test_the_usual_limit_is_eight_mebibytes() -> None:
 @given(
     st.binary().filter(lambda data: not set(data) & set(b"\r\n")), st.sampled_from(["", "error"])
 )
-def test_an_encoded_event_reads_back(data: bytes, name: str) -> None:
+def test_an_encoded_event_is_decoded_again(data: bytes, name: str) -> None:
     (event,) = split(encode_event(data, name))
     assert (event.data, event.event) == (data, name)

@@ -1,4 +1,4 @@
-"""Events that differ in their text alone mean what they would if each were read for itself."""
+"""The fast path for text deltas gives the same result as full parsing."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ PADDING = st.none() | st.text(alphabet='abcXYZ"\\ü', max_size=4)
 
 
 class ReadInFull(text_runs.TextDeltaFastPath):
-    """Learns nothing."""
+    """A fast path that never learns."""
 
     def match(self, raw: bytes) -> Frame | None:
         return None
@@ -59,7 +59,7 @@ Write = Callable[..., bytes]
 
 
 def read(parser: StreamParser, chunks: Sequence[bytes]) -> list[Frame | str]:
-    """The frames, and the name of the failure that ended them."""
+    """Returns the frames, and the class name of the failure that ended them."""
     frames: list[Frame | str] = []
     try:
         for chunk in chunks:
@@ -70,7 +70,7 @@ def read(parser: StreamParser, chunks: Sequence[bytes]) -> list[Frame | str]:
 
 
 def read_in_full(new_parser: Callable[[], StreamParser], chunks: Sequence[bytes]) -> list[Any]:
-    """The frames as a parser without the fast path reads them."""
+    """Returns the frames of a parser without the fast path."""
     with patch.object(event_stream, "TextDeltaFastPath", ReadInFull):
         parser = new_parser()
     return read(parser, chunks)
@@ -84,7 +84,7 @@ def read_in_full(new_parser: Callable[[], StreamParser], chunks: Sequence[bytes]
 @example(pieces=[(":", None, False)] * 3, grouped=1)
 @example(pieces=[("ü", None, True), ("ü", None, True), ("x", None, False)], grouped=1)
 @settings(max_examples=300)
-def test_each_event_means_what_it_would_alone(
+def test_the_fast_path_gives_the_same_events_as_full_parsing(
     write: Write,
     parser: Callable[[], StreamParser],
     opener: bytes,
@@ -107,7 +107,7 @@ def test_each_event_means_what_it_would_alone(
     pad=st.sampled_from([None, "abc", ""]),
 )
 @settings(max_examples=300)
-def test_a_run_takes_in_no_event_that_is_spoilt(
+def test_a_corrupted_event_does_not_use_the_fast_path(
     write: Write,
     parser: Callable[[], StreamParser],
     opener: bytes,
@@ -126,7 +126,7 @@ def test_a_run_takes_in_no_event_that_is_spoilt(
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What is taken apart as JSON from now on."""
+    """Records the data that is parsed as JSON from now on."""
     seen: list[bytes] = []
 
     def watched(data: bytes) -> Any:
@@ -141,7 +141,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 @pytest.mark.parametrize("pad", [False, True])
 @pytest.mark.parametrize(("write", "parser", "opener"), VENDORS)
-def test_a_long_run_is_read_without_its_json(
+def test_a_long_run_is_read_without_json_parsing(
     write: Write,
     parser: Callable[[], StreamParser],
     opener: bytes,
@@ -162,12 +162,12 @@ def _text(frame: Frame | str) -> list[TextDelta]:
     return [event for event in frame.events if isinstance(event, TextDelta)]
 
 
-def test_a_stream_without_runs_is_not_read_twice_for_ever(parsed: list[bytes]) -> None:
+def test_learning_stops_in_a_stream_without_runs(parsed: list[bytes]) -> None:
     read(OpenAIStreamParser(), [openai(f"word {n}", created=n) for n in range(100)])
     assert len(parsed) == 104
 
 
-def test_words_that_stand_in_another_field_make_no_run() -> None:
+def test_text_that_is_repeated_in_another_field_is_not_learned() -> None:
     body = openai("ab", system_fingerprint="ab").replace(
         b'"content": "ab"', b'"content": "\\u0061b"'
     )
@@ -176,7 +176,7 @@ def test_words_that_stand_in_another_field_make_no_run() -> None:
     assert [event.text for frame in frames[1:] for event in _text(frame)] == ["ab"] * 3
 
 
-def test_thinking_is_no_text(parsed: list[bytes]) -> None:
+def test_thinking_does_not_use_the_text_fast_path(parsed: list[bytes]) -> None:
     choice = {"index": 0, "delta": {"reasoning": "Hm"}}
     chunk = b"data: %b\n\n" % json.dumps({"choices": [choice]}).encode()
     frames = read(OpenAIStreamParser(), [openai("a"), chunk, chunk])
@@ -185,13 +185,13 @@ def test_thinking_is_no_text(parsed: list[bytes]) -> None:
     assert len(parsed) == 3
 
 
-def test_a_byte_order_mark_counts_at_the_start_alone() -> None:
+def test_a_byte_order_mark_is_special_only_at_the_start() -> None:
     bare = b'data: {"delta":{"type":"text_delta","text":"%b"},"type":"content_block_delta"}\n\n'
     events = [b"\xef\xbb\xbf" + bare % text for text in (b"one", b"two")]
     assert read(AnthropicStreamParser(), events) == read_in_full(AnthropicStreamParser, events)
 
 
-def test_an_event_whose_end_may_go_on_is_waited_for() -> None:
+def test_an_event_with_an_ambiguous_end_is_held_back() -> None:
     events = [openai("one"), openai("two"), openai("three")]
     events = [event.replace(b"\n", b"\r") for event in events]
     chunks = [*events, b"\n", openai("four")]
@@ -209,7 +209,7 @@ def test_a_closed_block_ends_the_run() -> None:
             parser.feed(anthropic("four"))
 
 
-def test_what_follows_the_end_is_left_out() -> None:
+def test_events_after_the_end_are_dropped() -> None:
     parser = OpenAIStreamParser()
     read(parser, [openai("one"), openai("two"), openai("three")])
     stop = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
@@ -219,7 +219,7 @@ def test_what_follows_the_end_is_left_out() -> None:
     assert read(parser, [openai("four")]) == []
 
 
-def test_a_run_that_breaks_off_has_no_finish() -> None:
+def test_a_truncated_run_has_no_finish() -> None:
     parser = OpenAIStreamParser()
     read(parser, [openai("one"), openai("two"), openai("three")])
     with pytest.raises(TruncatedStream):

@@ -38,7 +38,7 @@ def test_an_object_is_complete_at_its_last_brace_however_it_is_cut(
 
 
 def request_with(arguments: list[str]) -> LLMRequest:
-    """A conversation in which the model called a tool with each of `arguments`."""
+    """Returns a conversation in which the model called a tool with each of `arguments`."""
     calls = tuple(
         ToolCallPart(id=f"call_{number}", name="f", arguments=text)
         for number, text in enumerate(arguments)

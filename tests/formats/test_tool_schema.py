@@ -1,4 +1,4 @@
-"""Schemas of tools' arguments as one object."""
+"""Rewrites schemas of tool arguments as one object."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ def branch(*names: str, required: bool = True) -> dict[str, Any]:
     return {**found, "required": list(names)} if required else found
 
 
-def test_an_object_is_left_as_it_is() -> None:
+def test_an_object_schema_is_unchanged() -> None:
     schema = {"type": "object", "properties": {}, "additionalProperties": False}
 
     assert object_schema(schema) is schema
@@ -27,12 +27,12 @@ def test_an_object_is_left_as_it_is() -> None:
 @pytest.mark.parametrize(
     "schema", [{}, {"type": "object"}, {"type": None, "properties": {}}, {"type": None}]
 )
-def test_nothing_is_an_object_without_properties(schema: dict[str, Any]) -> None:
+def test_an_empty_schema_becomes_an_object_without_properties(schema: dict[str, Any]) -> None:
     assert object_schema(schema) == {"type": "object", "properties": {}}
 
 
 @pytest.mark.parametrize("word", ["anyOf", "oneOf"])
-def test_of_a_choice_only_what_every_branch_requires_is_required(word: str) -> None:
+def test_only_properties_required_by_every_branch_stay_required(word: str) -> None:
     schema = {
         "description": "Says.",
         word: [branch("a", "c"), branch("b", "c")],
@@ -51,19 +51,19 @@ def test_of_a_choice_only_what_every_branch_requires_is_required(word: str) -> N
     assert json.dumps(schema[word], separators=(",", ":")) in merged["description"]
 
 
-def test_all_of_is_one_object_without_a_word_of_it() -> None:
+def test_all_of_becomes_one_object_without_a_description() -> None:
     merged = object_schema({"allOf": [branch("a"), branch("b"), True], "title": "T"})
 
     assert merged == {**branch("a", "b"), "title": "T"}
 
 
-def test_what_a_branch_says_beyond_properties_is_told() -> None:
+def test_other_constraints_of_a_branch_are_described() -> None:
     merged = object_schema({"allOf": [{**branch("a"), "minProperties": 2}, branch("b")]})
 
     assert "minProperties" in merged["description"]
 
 
-def test_one_property_of_two_kinds_is_either() -> None:
+def test_a_property_with_two_schemas_accepts_either() -> None:
     number = {"type": "integer"}
     schema = {
         "anyOf": [
@@ -85,28 +85,28 @@ def test_references_are_followed(owner: str) -> None:
 
 
 @pytest.mark.parametrize("reference", ["https://x/y", "#/$defs/B", 7])
-def test_references_to_nowhere_say_nothing(reference: Any) -> None:
+def test_unresolvable_references_are_ignored(reference: Any) -> None:
     assert object_schema({"$ref": reference, "$defs": {}})["properties"] == {}
 
 
 @pytest.mark.parametrize(
     "more", [{"type": ["object", "null"]}, {"enum": [1]}, {"not": {}}, {"const": {}}, {"if": {}}]
 )
-def test_what_else_has_no_place_at_the_top_is_told(more: dict[str, Any]) -> None:
+def test_other_keywords_at_the_top_level_are_described(more: dict[str, Any]) -> None:
     merged = object_schema({"properties": {"a": TEXT}, **more})
 
     assert merged.keys() == {"type", "properties", "description"}
     assert json.dumps(more, separators=(",", ":")) in merged["description"]
 
 
-def test_references_that_multiply_end() -> None:
+def test_multiplying_references_are_bounded() -> None:
     again = {"$ref": "#/$defs/A"}
     schema = {"$ref": "#/$defs/A", "$defs": {"A": {"anyOf": [again] * 50, "oneOf": [again] * 50}}}
 
     assert object_schema(schema)["type"] == "object"
 
 
-def test_a_large_branch_that_is_repeated_ends_and_is_told() -> None:
+def test_a_large_repeated_branch_is_bounded_and_described() -> None:
     large = branch(*(f"p{number}" for number in range(5000)))
     again = {"$ref": "#/$defs/A"}
     schema = {"allOf": [again] * 5000, "$defs": {"A": large}}
@@ -133,7 +133,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["type", "properties", "anyOf", "allOf", "$ref"]), VALUES))
-def test_whatever_is_written_an_object_comes_of_it(schema: dict[str, Any]) -> None:
+def test_any_schema_becomes_an_object(schema: dict[str, Any]) -> None:
     merged = object_schema(schema)
 
     assert merged["type"] == "object"

@@ -20,7 +20,7 @@ from tests.formats.usage_bodies import (
 
 
 def anthropic_stream(start: Any, *deltas: Any) -> tuple[Usage | None, list[bytes]]:
-    """The last report of a stream, and the bytes that callers of the format are sent."""
+    """Returns the last usage report of a stream, and the bytes for callers of the format."""
     events: list[dict[str, Any]] = [
         {"type": "message_start", "message": {"id": "msg_1", "model": "m", "usage": start}},
         {
@@ -76,7 +76,7 @@ def anthropic_stream(start: Any, *deltas: Any) -> tuple[Usage | None, list[bytes
         ({}, None),
     ],
 )
-def test_a_count_is_read_if_it_can_be(value: Any, count: int | None) -> None:
+def test_readable_counts_are_read(value: Any, count: int | None) -> None:
     found = read_count(value)
     assert found == count
     assert found is None or type(found) is int
@@ -94,14 +94,14 @@ def test_a_count_is_read_if_it_can_be(value: Any, count: int | None) -> None:
         },
     ],
 )
-def test_odd_counts_are_read_and_reach_callers_as_whole_numbers(usage: Any) -> None:
+def test_unusual_counts_reach_openai_callers_as_integers(usage: Any) -> None:
     body = openai_body(usage)
     assert openai_usage_of(body) == Usage(1000, 7)
     shown = json.loads(OPENAI.read_response(body).raw)["usage"]
     assert [type(shown[name]) for name in ("prompt_tokens", "completion_tokens")] == [int, int]
 
 
-def test_odd_counts_of_anthropic_are_read_and_reach_callers_as_whole_numbers() -> None:
+def test_unusual_counts_of_anthropic_reach_callers_as_integers() -> None:
     usage = {"input_tokens": "10.0", "cache_read_input_tokens": None, "output_tokens": 5.0}
     completion = ANTHROPIC.read_response(anthropic_body(usage))
     assert completion.usage == Usage(10, 5)
@@ -113,14 +113,14 @@ def test_odd_counts_of_anthropic_are_read_and_reach_callers_as_whole_numbers() -
 
 @pytest.mark.parametrize("count", [-5, 2**31, 1e300, "many", True, [3], "NaN"])
 @pytest.mark.parametrize("place", ["prompt_tokens", "completion_tokens", "total_tokens"])
-def test_a_usage_with_an_impossible_count_is_not_believed(place: str, count: Any) -> None:
+def test_usage_with_an_impossible_count_is_discarded(place: str, count: Any) -> None:
     body = openai_body({"prompt_tokens": 3, "completion_tokens": 2, place: count})
     assert openai_usage_of(body) is None
     assert json.loads(OPENAI.read_response(body).raw)["usage"] is None
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_no_number_is_no_count_and_costs_nobody_the_answer(number: float) -> None:
+def test_counts_that_are_not_numbers_are_ignored_without_failing_the_answer(number: float) -> None:
     body = openai_body({"prompt_tokens": 3, "completion_tokens": number})
     assert openai_usage_of(body) == Usage(3)
     shown = json.loads(OPENAI.read_response(body).raw)["usage"]
@@ -133,12 +133,12 @@ def test_what_is_no_number_is_no_count_and_costs_nobody_the_answer(number: float
 
 
 @pytest.mark.parametrize("usage", [None, {}, [], "none", 7, {"speed": 3}])
-def test_a_usage_without_counts_is_none(usage: Any) -> None:
+def test_usage_without_counts_is_none(usage: Any) -> None:
     assert openai_usage_of(openai_body(usage)) is None
     assert ANTHROPIC.read_response(anthropic_body(usage)).usage is None
 
 
-def test_the_last_word_of_a_stream_on_a_count_is_the_count() -> None:
+def test_the_last_report_of_a_count_in_a_stream_counts() -> None:
     last, _ = anthropic_stream(
         {"input_tokens": 8834, "output_tokens": 1},
         {"input_tokens": 18, "cache_read_input_tokens": 8831, "output_tokens": 426},
@@ -155,12 +155,12 @@ def test_the_last_word_of_a_stream_on_a_count_is_the_count() -> None:
         {"input_tokens": 18, "output_tokens": 426},
     ],
 )
-def test_what_a_later_report_has_no_news_of_stays(delta: Any) -> None:
+def test_counts_missing_from_a_later_report_are_kept(delta: Any) -> None:
     start = {"input_tokens": 18, "cache_read_input_tokens": 8831, "output_tokens": 1}
     assert anthropic_stream(start, delta)[0] == Usage(8849, 426, cached_input_tokens=8831)
 
 
-def test_zeros_after_a_count_are_no_news() -> None:
+def test_zeros_after_a_count_are_ignored() -> None:
     body = openai_body({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})
     counted = openai_body({"prompt_tokens": 3, "completion_tokens": 2})
     parser = OPENAI.stream_parser()
@@ -173,7 +173,7 @@ def test_zeros_after_a_count_are_no_news() -> None:
 
 
 @pytest.mark.parametrize("delta", [None, {}, {"output_tokens": None}, {"output_tokens": 0}])
-def test_what_the_start_of_a_stream_counts_is_no_count_of_the_answer(delta: Any) -> None:
+def test_counts_at_the_start_of_a_stream_do_not_count_the_answer(delta: Any) -> None:
     start = {"input_tokens": 18, "output_tokens": 1}
     assert anthropic_stream(start, delta)[0] == Usage(18, 1, estimated=True)
     assert anthropic_stream(start, {"output_tokens": 7}, delta)[0] == Usage(18, 7)
@@ -210,18 +210,18 @@ WRITTEN_USAGE = Usage(
 )
 
 
-def test_cache_writes_of_anthropic_are_told_apart_by_how_long_they_stay() -> None:
+def test_anthropics_cache_writes_are_separated_by_their_lifetime() -> None:
     assert ANTHROPIC.read_response(anthropic_body(WRITTEN)).usage == WRITTEN_USAGE
     assert anthropic_stream(WRITTEN, {"output_tokens": 550})[0] == WRITTEN_USAGE
     assert anthropic_stream({"input_tokens": 1}, WRITTEN)[0] == WRITTEN_USAGE
 
 
-def test_a_split_without_its_sum_is_added_up() -> None:
+def test_a_split_of_cache_writes_without_a_sum_is_added_up() -> None:
     usage = {name: value for name, value in WRITTEN.items() if "creation_input" not in name}
     assert ANTHROPIC.read_response(anthropic_body(usage)).usage == WRITTEN_USAGE
 
 
-def test_sampling_beside_the_answer_is_counted_too() -> None:
+def test_tokens_of_additional_sampling_are_counted() -> None:
     usage = {
         "input_tokens": 23_000,
         "output_tokens": 1000,
@@ -272,7 +272,7 @@ def test_cache_writes_in_openais_shape_are_parts_of_the_prompt(names: Any) -> No
     )
 
 
-def test_what_a_gateway_leaves_out_of_the_prompt_and_counts_in_the_total_is_input() -> None:
+def test_tokens_counted_only_in_the_total_are_input() -> None:
     """Portkey over Anthropic: 10 tokens, 40 read from the cache, 300 written to it."""
     usage = {
         "prompt_tokens": 10,

@@ -40,7 +40,7 @@ BEHIND = '"cost_details":{{"upstream_inference_cost":{}}}'
         ('{"prompt_tokens":3,"cost":0.00014175000000000001}', "0.00014175000000000001"),
         ('{"prompt_tokens":3,"cost":"1.5e-05"}', "0.000015"),
         ('{"prompt_tokens":3,"cost":0}', "0"),
-        # The customer's own key: what the provider behind OpenRouter bills comes on top.
+        # With the customer's own key, the cost of the provider behind OpenRouter is added.
         (
             f'{{"prompt_tokens":3,"cost":0.95,"is_byok":true,{BEHIND.format(19)}}}',
             "19.95",
@@ -67,14 +67,14 @@ BEHIND = '"cost_details":{{"upstream_inference_cost":{}}}'
         ('{"prompt_tokens":3}', None),
     ],
 )
-def test_what_a_vendor_bills_is_read_from_its_digits(usage: str, expected: str | None) -> None:
+def test_a_vendor_s_bill_is_read_exactly(usage: str, expected: str | None) -> None:
     body = openai_body(None).replace(b"null}", usage.encode() + b"}")
     found = openai_usage_of(body)
     assert found is not None
     assert found.vendor_cost == (None if expected is None else Decimal(expected))
 
 
-def test_a_bill_that_cannot_be_read_again_is_none() -> None:
+def test_an_unreadable_bill_is_ignored() -> None:
     assert openai_usage.read_vendor_cost({"cost": 1}, b"{") is None
 
 
@@ -84,7 +84,7 @@ def test_all_tokens_of_an_embedding_are_input() -> None:
     assert EMBEDDINGS.read_embeddings(embeddings_body({})).usage is None
 
 
-def test_recorded_tokens_are_those_that_callers_see() -> None:
+def test_callers_see_the_recorded_tokens() -> None:
     usage = Usage(5, 1, estimated=True)
     chat = ChatOperation(LLMRequest(()))
     assert chat.with_usage(OPENAI.read_response(openai_body(None)), usage).usage == usage
@@ -134,7 +134,7 @@ PRICE = Price(*[Decimal(3)] * 6)
 
 
 @given(USAGES)
-def test_whatever_a_vendor_counts_adds_up(usage: dict[str, Any]) -> None:
+def test_any_usage_of_a_vendor_is_consistent(usage: dict[str, Any]) -> None:
     owner = {"usage": usage}
     repair_usage(owner)
     mended = owner["usage"]

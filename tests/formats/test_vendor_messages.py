@@ -1,4 +1,4 @@
-"""Reads what vendors write into error messages."""
+"""Reads vendors' error messages."""
 
 import pytest
 
@@ -22,7 +22,7 @@ from tests.formats.vendor_failures import MODEL
         ("plain", "plain", "plain"),
     ],
 )
-def test_quotes_are_taken_out(text: str, outside: str, outside_all: str) -> None:
+def test_quotations_are_removed(text: str, outside: str, outside_all: str) -> None:
     assert without_quotes(text) == outside
     assert outside_all_quotes(text).split() == outside_all.split()
 
@@ -40,6 +40,6 @@ def test_quotes_are_taken_out(text: str, outside: str, outside_all: str) -> None
         ("", False),
     ],
 )
-def test_a_name_is_found_as_a_word_of_its_own(text: str, is_mentioned: bool) -> None:
+def test_a_name_is_found_as_a_whole_word(text: str, is_mentioned: bool) -> None:
     assert mentions(text, MODEL) is is_mentioned
     assert not mentions(text, "")

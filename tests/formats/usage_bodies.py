@@ -17,7 +17,7 @@ def openai_body(usage: Any) -> bytes:
 
 
 def openai_usage_of(body: bytes) -> Usage | None:
-    """Read whole, and the same streamed."""
+    """Returns the usage read from a whole answer and from a stream."""
     whole = OPENAI.read_response(body).usage
     answer = json.loads(body)
     head, text, tail = body.partition(json.dumps(answer["choices"]).encode())

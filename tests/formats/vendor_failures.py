@@ -42,7 +42,7 @@ def chat(provider: ProviderSpec, **body: Any) -> tuple[ChatOperation, Target]:
 def failure(
     status: int, answer: Any, provider: ProviderSpec = OPENAI, **body: Any
 ) -> UpstreamError:
-    """What follows from an answer to a request."""
+    """Returns the reviewed error of a response to a request."""
     operation, target = chat(provider, **body)
     error = operation.map_error(target, status, {}, json.dumps(answer).encode())
     operation.review(target, error)

@@ -1,4 +1,4 @@
-"""Requests of callers as each vendor's row has them sent, for the tests of what vendors take."""
+"""Callers' requests as fitted to each vendor, for tests of vendors' quirks."""
 
 import json
 from typing import Any
@@ -38,7 +38,7 @@ def target(
     model: str = "big-1",
     limit: int | None = None,
 ) -> Target:
-    """A model of a vendor; `traits` are its capabilities and quirks."""
+    """Returns a vendor's model; `traits` are its capabilities and quirks."""
     row = VENDORS[vendor]
     return Target(
         ProviderSpec(vendor, vendor, row.format, row.base_url, quirks=row.quirks),
@@ -53,7 +53,7 @@ def target(
 
 
 def sent(caller: str, aim: Target, **fields: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What the target is sent for a caller's body, and what is named as left out."""
+    """Returns the request that the target receives for a caller's body, and the ignored fields."""
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **fields}
     if caller == ANTHROPIC:
         body.setdefault("max_tokens", 4000)
@@ -63,19 +63,19 @@ def sent(caller: str, aim: Target, **fields: Any) -> tuple[dict[str, Any], tuple
 
 
 def function(name: str = "f", parameters: Any = None, **more: Any) -> dict[str, Any]:
-    """A tool in OpenAI's words."""
+    """Returns a tool in OpenAI's format."""
     schema = parameters or {"type": "object", "properties": {"a": {"type": "string"}}}
     return {"type": "function", "function": {"name": name, "parameters": schema, **more}}
 
 
 def tool(name: str = "f", schema: Any = None, **more: Any) -> dict[str, Any]:
-    """A tool in Anthropic's words."""
+    """Returns a tool in Anthropic's format."""
     given = schema or {"type": "object", "properties": {"a": {"type": "string"}}}
     return {"name": name, "input_schema": given, **more}
 
 
 def call(call_id: str, name: str = "f", **more: Any) -> dict[str, Any]:
-    """A call in OpenAI's words."""
+    """Returns a tool call in OpenAI's format."""
     return {
         "id": call_id,
         "type": "function",
@@ -85,15 +85,15 @@ def call(call_id: str, name: str = "f", **more: Any) -> dict[str, Any]:
 
 
 def result(call_id: str, content: str = "r") -> dict[str, Any]:
-    """A tool's result in OpenAI's words."""
+    """Returns a tool result in OpenAI's format."""
     return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
 def tool_use(call_id: str, name: str = "f") -> dict[str, Any]:
-    """A call in Anthropic's words."""
+    """Returns a tool call in Anthropic's format."""
     return {"type": "tool_use", "id": call_id, "name": name, "input": {}}
 
 
 def tool_result(call_id: str, content: Any = "r") -> dict[str, Any]:
-    """A tool's result in Anthropic's words."""
+    """Returns a tool result in Anthropic's format."""
     return {"type": "tool_result", "tool_use_id": call_id, "content": content}

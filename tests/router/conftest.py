@@ -1,4 +1,4 @@
-"""A configuration on the sandbox, and routers that are closed again."""
+"""A configuration for the sandbox, and routers that are closed after each test."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +22,7 @@ CAPABILITIES = ["chat", "streaming", "tools", "json_schema", "vision"]
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The rows of a small configuration: two providers that both lead to the sandbox."""
+    """The rows of a small configuration: two providers that both point to the sandbox."""
 
     first: Provider
     second: Provider
@@ -60,7 +60,7 @@ def configuration(transactional_db: None, sandbox: Server) -> Configuration:
 
 @pytest.fixture
 def clean_process(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The process as it starts: nothing in memory, nothing on disk."""
+    """Resets the process: nothing in memory, nothing on disk."""
     monkeypatch.setenv("LLM_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr("django.conf.settings.LLM_ROUTING", {}, raising=False)
     forget_breakers(os.environ.get("REDIS_URL"))
@@ -75,7 +75,7 @@ def clean_process(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 async def connections_given_back(transactional_db: None) -> AsyncIterator[None]:
-    """The ORM's asynchronous methods work in a thread of asgiref's, which keeps its connection."""
+    """Closes the connection that the ORM's asynchronous methods keep in asgiref's thread."""
     yield
     await sync_to_async(connections.close_all)()
 

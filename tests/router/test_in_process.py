@@ -1,4 +1,4 @@
-"""The router called in process: what comes back, what is sent, and what it costs."""
+"""In-process calls: answers, streams, sent requests and records."""
 
 import asyncio
 import copy
@@ -26,7 +26,7 @@ from .conftest import Configuration
 REFUSED = "http://127.0.0.1:9/v1"
 
 
-async def test_an_answer_says_who_gave_it_and_what_it_cost(router: BaseLLMRouter) -> None:
+async def test_an_answer_names_its_target_and_cost(router: BaseLLMRouter) -> None:
     answer = await router.complete("Hello there", use_case="debugging", tier="standard")
     assert "Hello there" in answer.content
     assert (answer.provider, answer.model) == ("first", "alpha")
@@ -54,7 +54,7 @@ async def test_every_attempt_is_in_the_ledger_when_the_routers_are_closed(
     assert records[2].input_tokens == answer.usage.input_tokens
 
 
-async def test_the_route_s_prompt_is_added_only_where_the_caller_sent_none(
+async def test_the_route_s_system_prompt_is_added_only_if_the_caller_sent_none(
     router: BaseLLMRouter,
 ) -> None:
     with_route_s = await router.complete("Hi", use_case="debugging")
@@ -105,7 +105,7 @@ async def test_enumerations_of_the_caller_s_own_name_use_cases(
     assert (response.routing.use_case, response.routing.tier) == ("ticket_triage", "standard")
 
 
-async def test_a_dead_provider_is_passed_over_and_a_dead_route_says_what_was_tried(
+async def test_a_dead_provider_fails_over_and_a_dead_route_lists_the_attempts(
     router: BaseLLMRouter, configuration: Configuration
 ) -> None:
     await Provider.objects.filter(name="first").aupdate(base_url=REFUSED)
@@ -126,7 +126,7 @@ async def test_a_dead_provider_is_passed_over_and_a_dead_route_says_what_was_tri
     ]
 
 
-async def test_a_provider_s_reason_reaches_the_caller_and_no_other_target_is_asked(
+async def test_a_rejection_reaches_the_caller_without_failover(
     router: BaseLLMRouter,
 ) -> None:
     with pytest.raises(RequestRejected) as caught:
@@ -134,7 +134,7 @@ async def test_a_provider_s_reason_reaches_the_caller_and_no_other_target_is_ask
     assert len(caught.value.attempts) == 1
 
 
-async def test_a_stream_gives_typed_events_and_ends_with_the_whole_answer(
+async def test_a_stream_yields_typed_events_and_ends_with_the_whole_answer(
     router: BaseLLMRouter,
 ) -> None:
     events = [event async for event in router.stream("One two three", use_case="debugging")]
@@ -149,7 +149,7 @@ async def test_a_stream_gives_typed_events_and_ends_with_the_whole_answer(
     assert last.response.cost > 0
 
 
-async def test_a_stream_left_early_is_accounted_as_cancelled(router: BaseLLMRouter) -> None:
+async def test_an_abandoned_stream_is_recorded_as_cancelled(router: BaseLLMRouter) -> None:
     async with aclosing(
         router.stream("[[token_delay=0.05]] a long answer", use_case="debugging")
     ) as events:
@@ -162,7 +162,7 @@ async def test_a_stream_left_early_is_accounted_as_cancelled(router: BaseLLMRout
     assert record.input_tokens > 0
 
 
-async def test_tools_and_their_results_go_round(router: BaseLLMRouter) -> None:
+async def test_a_tool_call_and_its_result_make_a_round_trip(router: BaseLLMRouter) -> None:
     tool = {
         "type": "function",
         "function": {
@@ -198,7 +198,7 @@ async def test_tools_and_their_results_go_round(router: BaseLLMRouter) -> None:
     assert "22 degrees" in answer.content
 
 
-async def test_embeddings_in_their_order(router: BaseLLMRouter) -> None:
+async def test_embeddings_are_returned_in_order(router: BaseLLMRouter) -> None:
     both = await router.embed(["a", "b"], model="second/vectors")
     alone = await router.embed("b", model="second/vectors")
     assert len(both.vectors) == 2
@@ -208,7 +208,7 @@ async def test_embeddings_in_their_order(router: BaseLLMRouter) -> None:
         await router.embed("a", model="first/alpha")
 
 
-async def test_a_change_is_served_at_once_however_it_was_made(
+async def test_a_configuration_change_applies_at_once_however_it_was_made(
     router: BaseLLMRouter, configuration: Configuration
 ) -> None:
     async def who() -> str:
@@ -227,7 +227,7 @@ async def test_a_change_is_served_at_once_however_it_was_made(
         await router.complete("Hi", use_case="gardening")
 
 
-async def test_a_request_s_timeout_bounds_everything(router: BaseLLMRouter) -> None:
+async def test_a_request_s_timeout_limits_the_whole_call(router: BaseLLMRouter) -> None:
     with pytest.raises(LLMError) as caught:
         await router.complete("[[delay=5]]", use_case="debugging", timeout=0.2)
     assert caught.value.http_status == 504
@@ -246,16 +246,14 @@ async def test_concurrent_first_calls_build_one_router(
     await close_routers()
 
 
-async def test_a_closed_router_is_not_handed_out_again(router: BaseLLMRouter) -> None:
+async def test_a_closed_router_is_not_returned_again(router: BaseLLMRouter) -> None:
     async with await get_llm_router(config=RouterConfig(default_tier="economy")) as mine:
         assert await get_llm_router(config=RouterConfig(default_tier="economy")) is mine
     assert await get_llm_router(config=RouterConfig(default_tier="economy")) is not mine
 
 
 @pytest.mark.parametrize("dynamic", [True, False])
-async def test_a_closed_router_that_somebody_kept_opens_no_connection(
-    router: BaseLLMRouter, dynamic: bool
-) -> None:
+async def test_a_closed_router_opens_no_connection(router: BaseLLMRouter, dynamic: bool) -> None:
     kept = await get_llm_router(dynamic=dynamic)
     await close_routers()
     with pytest.raises(RuntimeError, match="closed"):
@@ -268,7 +266,7 @@ async def test_a_closed_router_that_somebody_kept_opens_no_connection(
     assert answer.content
 
 
-async def test_a_router_hands_out_no_credential(
+async def test_a_router_does_not_expose_credentials(
     configuration: Configuration, router: BaseLLMRouter
 ) -> None:
     """Code that has a router can send requests but cannot read the providers' keys."""

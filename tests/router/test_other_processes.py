@@ -1,4 +1,4 @@
-"""A change of the configuration reaches a server that runs already, without a restart."""
+"""A configuration change reaches a running server without a restart."""
 
 import time
 from collections.abc import Callable
@@ -12,14 +12,14 @@ PATIENCE_SECONDS = 60.0
 
 
 def until(happened: Callable[[], bool]) -> None:
-    """Waits for what another process has yet to notice."""
+    """Waits until another process has noticed a change."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not happened():
         assert time.monotonic() < deadline, "the other process noticed nothing"
         time.sleep(0.05)
 
 
-def test_models_routes_and_keys_change_under_a_running_server(live_gateway: Gateway) -> None:
+def test_changes_of_models_routes_and_keys_reach_a_running_server(live_gateway: Gateway) -> None:
     with httpx.Client(base_url=live_gateway.url, headers=live_gateway.headers) as client:
 
         def ask(use_case: str) -> httpx.Response:

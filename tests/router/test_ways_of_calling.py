@@ -1,4 +1,4 @@
-"""The router from every kind of code: asynchronous, synchronous, forked, and the old way."""
+"""Calling the router from asynchronous, synchronous and forked code, and without `await`."""
 
 import asyncio
 import os
@@ -24,7 +24,9 @@ def closed():
     connections.close_all()
 
 
-def test_the_old_synchronous_way_says_what_to_write(configuration: Configuration) -> None:
+def test_using_the_router_without_await_explains_the_correct_code(
+    configuration: Configuration,
+) -> None:
     router = get_llm_router()
     with pytest.raises(TypeError, match=r"router = await get_llm_router\(\)"):
         router.complete("Hi")
@@ -32,7 +34,7 @@ def test_the_old_synchronous_way_says_what_to_write(configuration: Configuration
         _ = router.no_such_thing
 
 
-def test_synchronous_code_gets_answers_over_one_lasting_loop(
+def test_synchronous_calls_share_one_background_event_loop(
     configuration: Configuration, closed: None
 ) -> None:
     router = get_llm_router_sync()
@@ -64,7 +66,7 @@ def test_one_router_serves_one_event_loop_after_another(
     assert asyncio.run(get_llm_router()) is asyncio.run(get_llm_router())
 
 
-async def test_an_event_loop_is_never_blocked_by_the_synchronous_way(
+async def test_a_synchronous_call_in_an_event_loop_is_refused(
     configuration: Configuration, connections_given_back: None
 ) -> None:
     with pytest.raises(RuntimeError, match="await"):
@@ -75,13 +77,11 @@ async def test_an_event_loop_is_never_blocked_by_the_synchronous_way(
     await close_routers()
 
 
-def test_a_forked_worker_has_a_router_of_its_own(
-    configuration: Configuration, closed: None
-) -> None:
+def test_a_forked_worker_has_its_own_router(configuration: Configuration, closed: None) -> None:
     get_llm_router_sync().complete_sync("parent", use_case="debugging")
     connections.close_all()
     with warnings.catch_warnings():
-        # Python 3.12 and later warn of threads, ours among them, which sit still for a fork.
+        # Python 3.12 and later warn about threads at a fork; ours are idle then.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""A sandbox in the test's own event loop, and the official clients pointed at it."""
+"""A sandbox in the test's own event loop, with the official clients connected to it."""
 
 from collections.abc import AsyncIterator
 

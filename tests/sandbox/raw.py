@@ -1,4 +1,4 @@
-"""A client that sees bytes: what a connection carried, up to its end."""
+"""A client that records the raw bytes of a connection up to its end."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ EMBEDDINGS = "/v1/embeddings"
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """All that came before the connection ended."""
+    """Everything received before the connection ended."""
 
     data: bytes
 
@@ -34,12 +34,12 @@ class Carried:
 
     @property
     def body(self) -> bytes:
-        """The body as framed: chunk sizes are still in it."""
+        """The body with its framing, including chunk sizes."""
         return self.data.partition(b"\r\n\r\n")[2]
 
     @property
     def payload(self) -> bytes:
-        """The body without the chunk sizes; raises ValueError where a chunk is broken off."""
+        """The body without chunk sizes; raises ValueError if a chunk is truncated."""
         if "chunked" not in self.headers.get("transfer-encoding", ""):
             return self.body
         left, whole = self.body, b""
@@ -59,24 +59,24 @@ class Carried:
 
     @property
     def ended_properly(self) -> bool:
-        """Whether the framing says that this was all."""
+        """Whether the framing marks the end of the body."""
         if "content-length" in self.headers:
             return len(self.body) == int(self.headers["content-length"])
         return self.body.endswith(b"0\r\n\r\n")
 
 
 def chat(text: str = "Hi", **more: Any) -> dict[str, Any]:
-    """A body for OpenAI's chat completions."""
+    """Returns a body for OpenAI's chat completions."""
     return {"model": "m", "messages": [{"role": "user", "content": text}], **more}
 
 
 def message(text: str = "Hi", **more: Any) -> dict[str, Any]:
-    """A body for Anthropic's messages."""
+    """Returns a body for Anthropic's messages."""
     return {**chat(text), "max_tokens": 1000, **more}
 
 
 def request(path: str, body: Any, method: str = "POST", **headers: str) -> bytes:
-    """A request as bytes; the connection ends after its answer."""
+    """Returns a request as bytes; the connection ends after the response."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = {
         "host": "sandbox",
@@ -92,7 +92,7 @@ def request(path: str, body: Any, method: str = "POST", **headers: str) -> bytes
 
 
 async def connect(sandbox: Sandbox) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """An open connection."""
+    """Opens a connection."""
     url = urlsplit(sandbox.url)
     return await asyncio.open_connection(url.hostname, url.port)
 
@@ -100,7 +100,7 @@ async def connect(sandbox: Sandbox) -> tuple[asyncio.StreamReader, asyncio.Strea
 async def fetch(
     sandbox: Sandbox, path: str, body: Any, method: str = "POST", **headers: str
 ) -> Carried:
-    """One exchange, read until the sandbox closes the connection."""
+    """Makes one exchange and reads until the sandbox closes the connection."""
     reader, writer = await connect(sandbox)
     try:
         writer.write(request(path, body, method, **headers))

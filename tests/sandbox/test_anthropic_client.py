@@ -1,4 +1,4 @@
-"""Anthropic's own client against the sandbox, over real sockets."""
+"""Anthropic's own client with the sandbox, over real sockets."""
 
 import base64
 import json
@@ -53,7 +53,7 @@ async def test_a_message_names_the_model_and_repeats_the_last_user_text(
     assert answer.usage.output_tokens > 5
 
 
-async def test_a_stream_says_what_the_whole_answer_says(anthropic_client: AsyncAnthropic):
+async def test_a_stream_has_the_same_content_as_the_whole_answer(anthropic_client: AsyncAnthropic):
     whole = await ask(anthropic_client)
     async with anthropic_client.messages.stream(
         model="m", max_tokens=4096, messages=said("Hi")
@@ -79,7 +79,7 @@ async def test_the_events_of_a_stream_come_in_anthropics_order(anthropic_client:
     assert events[-2].delta.stop_reason == "end_turn"
 
 
-async def test_a_tool_that_the_text_names_is_called_and_its_result_answered(
+async def test_a_tool_named_in_the_text_is_called_and_its_result_is_used(
     anthropic_client: AsyncAnthropic,
 ):
     called = await ask(anthropic_client, "get_weather, please", tools=[CLOCK, WEATHER])
@@ -115,7 +115,7 @@ async def test_a_result_may_hold_text_and_images(anthropic_client: AsyncAnthropi
     assert "1 image: image/png of 10 bytes" in text_of(answer)
 
 
-async def test_a_tool_call_that_max_tokens_cuts_is_not_whole(anthropic_client: AsyncAnthropic):
+async def test_a_tool_call_cut_by_max_tokens_is_incomplete(anthropic_client: AsyncAnthropic):
     answer = await ask(anthropic_client, "get_weather", tools=[WEATHER], max_tokens=6)
     call = answer.content[-1]
     assert isinstance(call, ToolUseBlock)
@@ -183,7 +183,7 @@ async def test_images_are_acknowledged(anthropic_client: AsyncAnthropic):
     assert "You showed me 2 images: image/png of 10 bytes, an https link." in text_of(answer)
 
 
-async def test_thinking_comes_first_and_signed(anthropic_client: AsyncAnthropic):
+async def test_thinking_comes_first_and_is_signed(anthropic_client: AsyncAnthropic):
     thinking: Any = {"type": "enabled", "budget_tokens": 1024}
     answer = await ask(anthropic_client, thinking=thinking)
     thought = answer.content[0]
@@ -196,7 +196,7 @@ async def test_thinking_comes_first_and_signed(anthropic_client: AsyncAnthropic)
     ) as stream:
         final = await stream.get_final_message()
     assert final.content[0].model_dump() == thought.model_dump()
-    # What was thought may be sent back.
+    # Thinking can be sent back.
     await anthropic_client.messages.create(
         model="m",
         max_tokens=10,
@@ -215,7 +215,7 @@ async def test_max_tokens_and_stop_sequences_end_the_answer(anthropic_client: As
     assert (nothing.content, nothing.stop_reason) == ([], "max_tokens")
 
 
-async def test_counted_tokens_are_those_of_the_answer(anthropic_client: AsyncAnthropic):
+async def test_counted_tokens_match_the_usage_of_the_answer(anthropic_client: AsyncAnthropic):
     more: Any = {"system": "Be brief.", "tools": [WEATHER]}
     counted = await anthropic_client.messages.count_tokens(
         model="m", messages=said("Hi there"), **more
@@ -231,7 +231,7 @@ async def test_models_are_listed(anthropic_client: AsyncAnthropic):
     assert economy.display_name == "Sandbox Economy"
 
 
-async def test_the_key_is_checked_where_one_is_required():
+async def test_a_required_key_is_checked():
     async with Sandbox(require_key="sk-right") as sandbox:
         async with AsyncAnthropic(base_url=sandbox.url, api_key="sk-right") as client:
             await ask(client)
@@ -308,7 +308,7 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("wrong", "said_why"), BAD_REQUESTS)
-async def test_a_request_that_anthropic_refuses_is_refused(
+async def test_a_request_that_anthropic_rejects_is_rejected(
     anthropic_client: AsyncAnthropic, wrong: dict[str, Any], said_why: str
 ):
     body = {"messages": said("Hi"), "max_tokens": 4096, **wrong}

@@ -1,4 +1,4 @@
-"""The command as a user starts it: a process of its own."""
+"""The sandbox's command in a process of its own."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 MODULE = [sys.executable, "-m", "llm_routing.sandbox"]
-# Django's command, in a project that has no settings but the default ones.
+# Django's command in a project with default settings.
 DJANGO = """
 import sys
 from django.conf import settings
@@ -41,7 +41,7 @@ def started(*command: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
 
 @both_commands
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_one_line_answers_and_ends_cleanly(command: list[str], number: signal.Signals):
+def test_it_prints_one_line_answers_and_exits_cleanly(command: list[str], number: signal.Signals):
     with started(*command, "--port", "0") as (process, line):
         url = re.search(r"http://127\.0\.0\.1:(\d+)", line)
         assert url is not None, process.communicate()
@@ -54,7 +54,7 @@ def test_it_says_one_line_answers_and_ends_cleanly(command: list[str], number: s
 
 
 @both_commands
-def test_a_taken_port_is_said_so(command: list[str]):
+def test_a_port_in_use_is_reported(command: list[str]):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -67,7 +67,7 @@ def test_a_taken_port_is_said_so(command: list[str]):
     assert "Traceback" not in done.stderr
 
 
-def test_an_address_that_is_none_is_said_so():
+def test_an_invalid_address_is_reported():
     done = subprocess.run(
         [*MODULE, "--host", "192.0.2.1", "--port", "0"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""How directives are written."""
+"""The syntax of fault directives."""
 
 import contextlib
 
@@ -28,7 +28,7 @@ def test_brackets_are_optional_and_groups_add_up():
     assert parse("", "m") == {}
 
 
-def test_a_group_may_be_for_one_model():
+def test_a_group_can_apply_to_one_model():
     text = "[[status=503 model=a]] [[delay=1]]"
     assert parse(text, "a") == {"status": 503, "delay": 1.0}
     assert parse(text, "b") == {"delay": 1.0}
@@ -61,12 +61,12 @@ def test_a_group_may_be_for_one_model():
         "model=a teapot",
     ],
 )
-def test_what_cannot_be_read_is_refused(wrong: str):
+def test_invalid_directives_are_rejected(wrong: str):
     with pytest.raises(FaultSyntaxError):
         check(wrong)
 
 
-def test_extract_takes_directives_and_leaves_prose():
+def test_extract_removes_directives_and_keeps_other_text():
     text = "See [[Home page]] [[delay=1]] and if [[ -f x ]][[html]]"
     assert extract(text) == ("See [[Home page]]  and if [[ -f x ]]", ["delay=1", "html"])
     assert extract("  plain  ") == ("  plain  ", [])
@@ -74,10 +74,10 @@ def test_extract_takes_directives_and_leaves_prose():
 
 
 @given(st.text(alphabet='[]= "\nstau503delyx', max_size=60))
-def test_any_text_is_read_or_refused(text: str):
+def test_any_text_is_parsed_or_rejected(text: str):
     rest, found = extract(text)
     assert len(rest) <= len(text)
     for directive in [text, *found]:
-        # Anything but a refusal fails the test.
+        # Any other exception fails the test.
         with contextlib.suppress(FaultSyntaxError):
             assert isinstance(merge(parse(directive, "m")), Faults)

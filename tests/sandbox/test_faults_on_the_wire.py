@@ -1,4 +1,4 @@
-"""Each fault as it is on the connection, byte by byte."""
+"""Each fault as bytes on the connection."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from llm_routing.sandbox import Outcome, Sandbox
 
 from .raw import CHAT, EMBEDDINGS, MESSAGES, Carried, chat, connect, fetch, message, request
 
-# Both formats, with a body that asks for one answer of one text.
+# Both formats, with a request for one text.
 FORMATS = [(CHAT, chat), (MESSAGES, message)]
 both_formats = pytest.mark.parametrize(("path", "body"), FORMATS)
 
@@ -27,7 +27,9 @@ def content_chunks(data: bytes) -> int:
 
 
 @both_formats
-async def test_status_comes_in_the_formats_envelope(vendor: Sandbox, path: str, body: Any):
+async def test_an_error_status_has_the_envelope_of_the_format(
+    vendor: Sandbox, path: str, body: Any
+):
     answer = await fetch(vendor, path, body('Hi [[status=503 retry_after=-1 message="so be it"]]'))
     assert answer.status == 503
     assert answer.headers["retry-after"] == "-1"
@@ -57,7 +59,7 @@ async def test_each_status_has_the_error_type_of_its_vendor(
     assert other.json["error"]["type"] == anthropic_error
 
 
-async def test_an_error_has_the_code_that_was_asked_for(vendor: Sandbox):
+async def test_an_error_has_the_requested_code(vendor: Sandbox):
     answer = await fetch(vendor, CHAT, chat("[[status=429 code=insufficient_quota]]"))
     assert answer.json["error"]["code"] == "insufficient_quota"
 
@@ -69,7 +71,9 @@ async def test_a_status_below_300_comes_with_the_answer(vendor: Sandbox):
 
 
 @both_formats
-async def test_a_cut_stream_ends_after_so_many_chunks(vendor: Sandbox, path: str, body: Any):
+async def test_a_cut_stream_ends_after_the_requested_number_of_chunks(
+    vendor: Sandbox, path: str, body: Any
+):
     for number in (0, 1, 3):
         answer = await fetch(vendor, path, body(f"Hi [[cut_after={number}]]", stream=True))
         assert answer.status == 200
@@ -93,12 +97,12 @@ async def test_a_cut_tool_call_is_cut_inside_its_arguments(vendor: Sandbox):
 
 
 @both_formats
-async def test_a_disconnect_leaves_no_byte(vendor: Sandbox, path: str, body: Any):
+async def test_a_disconnect_sends_no_bytes(vendor: Sandbox, path: str, body: Any):
     assert (await fetch(vendor, path, body("[[disconnect]]"))).data == b""
 
 
 @both_formats
-async def test_a_reset_is_no_orderly_end(vendor: Sandbox, path: str, body: Any):
+async def test_a_reset_is_not_an_orderly_close(vendor: Sandbox, path: str, body: Any):
     for directive in ("reset", "reset cut_after=2"):
         reader, writer = await connect(vendor)
         writer.write(request(path, body(f"Hi [[{directive} token_delay=0.02]]", stream=True)))
@@ -109,7 +113,7 @@ async def test_a_reset_is_no_orderly_end(vendor: Sandbox, path: str, body: Any):
 
 
 @both_formats
-async def test_pings_are_all_that_comes_until_the_client_goes(
+async def test_only_pings_are_sent_until_the_client_disconnects(
     vendor: Sandbox, path: str, body: Any
 ):
     reader, writer = await connect(vendor)
@@ -125,7 +129,9 @@ async def test_pings_are_all_that_comes_until_the_client_goes(
 
 
 @both_formats
-async def test_a_stalled_stream_lasts_until_the_client_goes(vendor: Sandbox, path: str, body: Any):
+async def test_a_stalled_stream_lasts_until_the_client_disconnects(
+    vendor: Sandbox, path: str, body: Any
+):
     reader, writer = await connect(vendor)
     writer.write(request(path, body("Hi [[stall_after=2]]", stream=True)))
     data = b""
@@ -160,7 +166,7 @@ async def test_a_stalled_body_stops_in_the_middle(vendor: Sandbox):
 
 @pytest.mark.parametrize("directive", ["delay=60", "first_token_delay=60", "token_delay=60"])
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_delay_holds_back_what_follows_it(vendor: Sandbox, directive: str, stream: bool):
+async def test_a_delay_postpones_the_following_data(vendor: Sandbox, directive: str, stream: bool):
     reader, writer = await connect(vendor)
     writer.write(request(CHAT, chat(f"Hi [[{directive}]]", stream=stream)))
     data = b""
@@ -172,7 +178,7 @@ async def test_a_delay_holds_back_what_follows_it(vendor: Sandbox, directive: st
         pass
     assert (data == b"") == (directive == "delay=60")
     whole = Carried(data).ended_properly if data else False
-    # Between tokens there is nothing to wait for in a body that comes whole.
+    # A whole body has no delays between tokens.
     assert whole == (directive == "token_delay=60" and not stream)
     if stream:
         assert content_chunks(data) == (1 if directive == "token_delay=60" else 0)
@@ -181,14 +187,16 @@ async def test_a_delay_holds_back_what_follows_it(vendor: Sandbox, directive: st
     await settled(vendor)
 
 
-async def test_short_delays_pass(vendor: Sandbox):
+async def test_short_delays_are_applied(vendor: Sandbox):
     directive = "[[delay=0.01 first_token_delay=0.01 token_delay=0.001]]"
     answer = await fetch(vendor, CHAT, chat(f"Hi {directive}", stream=True))
     assert events(answer)[-1] == "data: [DONE]"
 
 
 @both_formats
-async def test_a_malformed_event_stands_among_good_ones(vendor: Sandbox, path: str, body: Any):
+async def test_a_malformed_event_is_inserted_between_valid_ones(
+    vendor: Sandbox, path: str, body: Any
+):
     good = events(await fetch(vendor, path, body("Hi", stream=True)))
     bad = events(await fetch(vendor, path, body("Hi [[malformed_after=1]]", stream=True)))
     assert len(bad) == len(good) + 1
@@ -209,7 +217,7 @@ async def test_a_chunk_of_content_is_broken_and_the_rest_is_not(
 
 
 @both_formats
-async def test_a_malformed_body_is_no_json(vendor: Sandbox, path: str, body: Any):
+async def test_a_malformed_body_is_not_json(vendor: Sandbox, path: str, body: Any):
     for directive in ("malformed_after=0", "truncate_json"):
         answer = await fetch(vendor, path, body(f"Hi [[{directive}]]"))
         assert answer.ended_properly
@@ -231,21 +239,21 @@ async def test_bad_framing_is_an_error_to_an_http_client(vendor: Sandbox, stream
     answer = await fetch(vendor, CHAT, body)
     assert answer.body.endswith(b"\r\nthis is no chunk size\r\n")
     async with aiohttp.ClientSession() as session:
-        # Where head and body arrive together, aiohttp already fails on the head.
+        # If headers and body arrive together, aiohttp already fails on the headers.
         with pytest.raises(aiohttp.ClientError, match="chunk size"):
             async with session.post(vendor.url + CHAT, json=body) as response:
                 await response.read()
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_wrong_content_length_promises_more(vendor: Sandbox, stream: bool):
+async def test_a_wrong_content_length_is_larger_than_the_body(vendor: Sandbox, stream: bool):
     answer = await fetch(vendor, CHAT, chat("Hi [[wrong_content_length]]", stream=stream))
     assert int(answer.headers["content-length"]) == len(answer.body) + 64
     assert content_chunks(answer.body) > 3 if stream else json.loads(answer.body)
 
 
 @both_formats
-async def test_an_error_hides_in_a_200(vendor: Sandbox, path: str, body: Any):
+async def test_an_error_is_sent_with_status_200(vendor: Sandbox, path: str, body: Any):
     whole = await fetch(vendor, path, body("Hi [[error_in_200 message=oops]]"))
     assert whole.status == 200
     assert whole.json["error"]["message"] == "oops"
@@ -256,13 +264,13 @@ async def test_an_error_hides_in_a_200(vendor: Sandbox, path: str, body: Any):
     assert streamed.ended_properly
 
 
-async def test_html_comes_as_from_a_proxy(vendor: Sandbox):
+async def test_an_html_page_is_sent_as_by_a_proxy(vendor: Sandbox):
     answer = await fetch(vendor, CHAT, chat("[[html]]"))
     assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert (await fetch(vendor, MESSAGES, message("[[html status=502]]"))).status == 502
 
 
-async def test_a_redirect_leads_to_the_sandbox_itself(vendor: Sandbox):
+async def test_a_redirect_points_to_the_sandbox_itself(vendor: Sandbox):
     answer = await fetch(vendor, CHAT, chat("[[redirect=/v1/models]]"))
     assert (answer.status, answer.headers["location"]) == (307, "/v1/models")
     moved = await fetch(vendor, CHAT, chat("[[redirect=/v1/models status=302]]"))
@@ -272,7 +280,7 @@ async def test_a_redirect_leads_to_the_sandbox_itself(vendor: Sandbox):
         assert refused.status == 400
 
 
-async def test_empty_choices(vendor: Sandbox):
+async def test_an_answer_can_have_no_choices(vendor: Sandbox):
     assert (await fetch(vendor, CHAT, chat("[[empty_choices]]"))).json["choices"] == []
     assert (await fetch(vendor, MESSAGES, message("[[empty_choices]]"))).json["content"] == []
     assert (await fetch(vendor, EMBEDDINGS, {"model": "e", "input": "[[empty_choices]]"})).json[
@@ -312,7 +320,7 @@ async def test_usage_finish_and_done_can_be_left_out(vendor: Sandbox):
 
 
 @both_formats
-async def test_shapes_that_readers_have_to_bear(vendor: Sandbox, path: str, body: Any):
+async def test_streams_can_be_split_or_have_crlf_or_comments(vendor: Sandbox, path: str, body: Any):
     plain = await fetch(vendor, path, body("Grüß dich, 你好", stream=True))
     split = await fetch(vendor, path, body("Grüß dich, 你好 [[split=3]]", stream=True))
     crlf = await fetch(vendor, path, body("Grüß dich, 你好 [[crlf]]", stream=True))
@@ -325,7 +333,7 @@ async def test_shapes_that_readers_have_to_bear(vendor: Sandbox, path: str, body
 
 
 @both_formats
-async def test_fields_that_nobody_documents(vendor: Sandbox, path: str, body: Any):
+async def test_undocumented_fields_can_be_added(vendor: Sandbox, path: str, body: Any):
     whole = (await fetch(vendor, path, body("[[extra_fields]]"))).json
     inner = whole["choices"][0]["message"] if path == CHAT else whole["content"][0]
     assert whole["x_sandbox"] == inner["x_sandbox"]
@@ -344,7 +352,7 @@ async def test_the_request_can_be_echoed(vendor: Sandbox, path: str, body: Any):
 
 
 @both_formats
-async def test_the_answer_has_as_many_words_as_wished(vendor: Sandbox, path: str, body: Any):
+async def test_the_answer_has_the_requested_number_of_words(vendor: Sandbox, path: str, body: Any):
     answer = await fetch(vendor, path, body("[[words=500]]", stream=True, max_tokens=1000))
     assert content_chunks(answer.payload) == 500
 
@@ -361,7 +369,7 @@ async def test_cached_tokens_are_counted_as_each_vendor_counts(vendor: Sandbox):
     assert other["cache_creation_input_tokens"] == 10
 
 
-async def test_the_model_declines_or_is_filtered(vendor: Sandbox):
+async def test_an_answer_can_be_a_refusal_or_filtered(vendor: Sandbox):
     refused = (await fetch(vendor, CHAT, chat("[[refusal]]"))).json["choices"][0]
     assert refused["message"]["content"] is None
     assert refused["message"]["refusal"]
@@ -374,7 +382,7 @@ async def test_the_model_declines_or_is_filtered(vendor: Sandbox):
         assert answer["stop_reason"] == "refusal"
 
 
-async def test_a_directive_can_stand_in_the_models_name(vendor: Sandbox):
+async def test_a_directive_can_be_part_of_the_model_name(vendor: Sandbox):
     body = chat("Hi", model="sandbox-economy[[status=500]]")
     assert (await fetch(vendor, CHAT, body)).status == 500
     assert vendor.journal.entries[-1].model == "sandbox-economy"
@@ -382,7 +390,7 @@ async def test_a_directive_can_stand_in_the_models_name(vendor: Sandbox):
     assert (await fetch(vendor, CHAT, named)).json["model"] == "sandbox-economy"
 
 
-async def test_a_directive_for_one_model_leaves_others_alone(vendor: Sandbox):
+async def test_a_directive_for_one_model_does_not_affect_others(vendor: Sandbox):
     text = "Hi [[status=503 model=sandbox-premium]]"
     premium = await fetch(vendor, CHAT, chat(text, model="sandbox-premium"))
     economy = await fetch(vendor, CHAT, chat(text, model="sandbox-economy"))
@@ -390,7 +398,7 @@ async def test_a_directive_for_one_model_leaves_others_alone(vendor: Sandbox):
     assert 'You said: "Hi".' in economy.json["choices"][0]["message"]["content"]
 
 
-async def test_the_text_overrules_the_model_the_header_and_the_script(vendor: Sandbox):
+async def test_directives_in_the_text_take_precedence(vendor: Sandbox):
     vendor.journal.script("status=501 code=scripted")
     body = chat("[[status=504]]", model="m[[status=503]]")
     answer = await fetch(vendor, CHAT, body, x_sandbox_fault="status=502")
@@ -398,14 +406,14 @@ async def test_the_text_overrules_the_model_the_header_and_the_script(vendor: Sa
     assert answer.json["error"]["code"] == "scripted"
 
 
-async def test_double_brackets_in_prose_are_prose(vendor: Sandbox):
+async def test_double_brackets_without_a_directive_are_plain_text(vendor: Sandbox):
     answer = await fetch(vendor, CHAT, chat("if [[ -f x ]]; see [[Home page]]"))
     text = answer.json["choices"][0]["message"]["content"]
     assert "if [[ -f x ]]; see [[Home page]]" in text
 
 
 @pytest.mark.parametrize("where", ["text", "header", "model"])
-async def test_a_directive_that_cannot_be_read_is_refused(vendor: Sandbox, where: str):
+async def test_an_invalid_directive_is_rejected(vendor: Sandbox, where: str):
     bad = "status=teapot"
     body = chat(f"[[{bad}]]" if where == "text" else "Hi")
     if where == "model":
@@ -415,7 +423,7 @@ async def test_a_directive_that_cannot_be_read_is_refused(vendor: Sandbox, where
     assert "status" in answer.json["error"]["message"]
 
 
-async def test_a_client_that_leaves_a_stream_is_noticed(
+async def test_a_client_that_disconnects_from_a_stream_is_logged(
     vendor: Sandbox, openai_client: AsyncOpenAI
 ):
     stream = await openai_client.chat.completions.create(
@@ -431,7 +439,7 @@ async def test_a_client_that_leaves_a_stream_is_noticed(
     assert 0 < entry.events < 5000
 
 
-async def test_a_client_that_does_not_read_is_waited_for(vendor: Sandbox):
+async def test_the_sandbox_waits_for_a_client_that_does_not_read(vendor: Sandbox):
     reader, writer = await connect(vendor)
     writer.write(request(CHAT, chat("[[words=100000]]", stream=True)))
     await reader.readexactly(1)
@@ -444,14 +452,14 @@ async def test_a_client_that_does_not_read_is_waited_for(vendor: Sandbox):
     assert vendor.journal.entries[-1].events < 100_000
 
 
-async def test_the_official_client_retries_as_the_header_says(vendor: Sandbox):
+async def test_the_official_client_retries_after_the_time_in_the_header(vendor: Sandbox):
     vendor.journal.script("status=503 retry_after=0", "disconnect")
     async with AsyncOpenAI(base_url=vendor.openai_url, api_key="x", max_retries=2) as client:
         await client.embeddings.create(model="e", input="Hi")
     assert [entry.status for entry in vendor.journal.entries] == [503, None, 200]
 
 
-async def test_a_cut_is_a_connection_error_to_the_official_client(openai_client: AsyncOpenAI):
+async def test_a_cut_is_a_connection_error_in_the_official_client(openai_client: AsyncOpenAI):
     stream = await openai_client.chat.completions.create(
         model="m", messages=[{"role": "user", "content": "Hi [[cut_after=2]]"}], stream=True
     )

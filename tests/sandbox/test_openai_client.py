@@ -1,4 +1,4 @@
-"""OpenAI's own client against the sandbox, over real sockets."""
+"""OpenAI's own client with the sandbox, over real sockets."""
 
 import base64
 import json
@@ -66,7 +66,7 @@ async def test_the_same_request_gives_the_same_answer(openai_client: AsyncOpenAI
     assert first.id != other.id
 
 
-async def test_a_stream_says_what_the_whole_answer_says(openai_client: AsyncOpenAI):
+async def test_a_stream_has_the_same_content_as_the_whole_answer(openai_client: AsyncOpenAI):
     whole = await openai_client.chat.completions.create(model="m", messages=said("Hi there"))
     chunks = [
         chunk
@@ -86,7 +86,7 @@ async def test_a_stream_says_what_the_whole_answer_says(openai_client: AsyncOpen
     assert chunks[-1].usage == whole.usage
 
 
-async def test_a_stream_has_usage_only_where_it_was_asked_for(openai_client: AsyncOpenAI):
+async def test_a_stream_has_usage_only_on_request(openai_client: AsyncOpenAI):
     stream = await openai_client.chat.completions.create(
         model="m", messages=said("Hi"), stream=True
     )
@@ -94,7 +94,7 @@ async def test_a_stream_has_usage_only_where_it_was_asked_for(openai_client: Asy
     assert all(chunk.choices and chunk.usage is None for chunk in chunks)
 
 
-async def test_several_choices_differ_and_stream_side_by_side(openai_client: AsyncOpenAI):
+async def test_several_choices_differ_and_are_streamed_interleaved(openai_client: AsyncOpenAI):
     whole = await openai_client.chat.completions.create(model="m", messages=said("Hi"), n=3)
     texts = [choice.message.content for choice in whole.choices]
     assert len(set(texts)) == 3
@@ -107,7 +107,7 @@ async def test_several_choices_differ_and_stream_side_by_side(openai_client: Asy
     assert streamed == texts
 
 
-async def test_a_tool_that_the_text_names_is_called_and_its_result_answered(
+async def test_a_tool_named_in_the_text_is_called_and_its_result_is_used(
     openai_client: AsyncOpenAI,
 ):
     messages = said("Please call get_weather for me")
@@ -193,7 +193,7 @@ async def test_a_json_schema_is_satisfied(openai_client: AsyncOpenAI):
     assert plan.steps
 
 
-async def test_json_mode_gives_an_object_that_holds_the_answer(openai_client: AsyncOpenAI):
+async def test_json_mode_returns_an_object_with_the_answer(openai_client: AsyncOpenAI):
     answer = await openai_client.chat.completions.create(
         model="m", messages=said("Hi"), response_format={"type": "json_object"}
     )
@@ -218,7 +218,7 @@ async def test_images_are_acknowledged(openai_client: AsyncOpenAI):
     assert "You showed me 2 images: image/png of 10 bytes, an https link." in text
 
 
-async def test_a_tool_call_that_max_tokens_cuts_is_not_whole(openai_client: AsyncOpenAI):
+async def test_a_tool_call_cut_by_max_tokens_is_incomplete(openai_client: AsyncOpenAI):
     answer = await openai_client.chat.completions.create(
         model="m", messages=said("get_weather"), tools=[WEATHER], max_tokens=6
     )
@@ -250,7 +250,7 @@ async def test_the_first_stop_sequence_ends_the_answer(openai_client: AsyncOpenA
     assert answer.choices[0].finish_reason == "stop"
 
 
-async def test_logprobs_stand_for_every_token(openai_client: AsyncOpenAI):
+async def test_every_token_has_logprobs(openai_client: AsyncOpenAI):
     answer = await openai_client.chat.completions.create(
         model="m", messages=said("Hi"), logprobs=True, top_logprobs=2
     )
@@ -314,7 +314,7 @@ async def test_models_are_listed(openai_client: AsyncOpenAI):
         await openai_client.models.retrieve("gpt-unheard-of")
 
 
-async def test_the_key_is_checked_where_one_is_required():
+async def test_a_required_key_is_checked():
     async with Sandbox(require_key="sk-right") as sandbox:
         async with AsyncOpenAI(base_url=sandbox.openai_url, api_key="sk-right") as client:
             await client.models.list()
@@ -325,7 +325,7 @@ async def test_the_key_is_checked_where_one_is_required():
     assert "sk-" not in str(caught.value)
 
 
-async def test_unknown_models_are_refused_where_that_was_asked_for():
+async def test_unknown_models_are_rejected_if_configured():
     async with (
         Sandbox(refuse_unknown_models=True) as sandbox,
         AsyncOpenAI(base_url=sandbox.openai_url, api_key="x", max_retries=0) as client,
@@ -387,7 +387,7 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("wrong", "param"), BAD_REQUESTS)
-async def test_a_request_that_openai_refuses_is_refused(
+async def test_a_request_that_openai_rejects_is_rejected(
     openai_client: AsyncOpenAI, wrong: dict[str, Any], param: str
 ):
     body = {"messages": said("Hi"), **wrong}
@@ -400,12 +400,12 @@ async def test_a_request_that_openai_refuses_is_refused(
 
 
 @pytest.mark.parametrize("given", ["", [], [""], [1.5], [[]], ["x", 1], 3, None])
-async def test_inputs_that_cannot_be_embedded_are_refused(openai_client: AsyncOpenAI, given: Any):
+async def test_invalid_embedding_inputs_are_rejected(openai_client: AsyncOpenAI, given: Any):
     with pytest.raises(openai.BadRequestError):
         await openai_client.embeddings.create(model="e", input=given)
 
 
-async def test_a_model_serves_only_what_it_is_for(openai_client: AsyncOpenAI):
+async def test_a_model_supports_only_its_own_operation(openai_client: AsyncOpenAI):
     with pytest.raises(openai.NotFoundError):
         await openai_client.chat.completions.create(model="sandbox-embedding", messages=said("Hi"))
     with pytest.raises(openai.NotFoundError):

@@ -1,4 +1,4 @@
-"""Values for JSON schemas, judged by a validator that is not ours."""
+"""Generated values, checked by an independent JSON Schema validator."""
 
 import contextlib
 from typing import Any
@@ -126,7 +126,7 @@ def test_the_value_satisfies_the_schema(schema: Any):
     ],
     ids=lambda schema: str(schema)[:60],
 )
-def test_a_schema_that_cannot_be_satisfied_is_refused(schema: Any):
+def test_an_unsatisfiable_schema_is_rejected(schema: Any):
     with pytest.raises(UnsatisfiableSchema):
         example(schema)
 
@@ -146,7 +146,7 @@ keywords = st.sampled_from(
 
 
 @given(st.dictionaries(keywords, values))
-def test_nonsense_is_satisfied_or_refused(schema: dict[str, Any]):
-    # Anything but a refusal fails the test.
+def test_any_schema_is_satisfied_or_rejected(schema: dict[str, Any]):
+    # Any other exception fails the test.
     with contextlib.suppress(UnsatisfiableSchema):
         assert example(schema) == example(schema)

@@ -1,4 +1,4 @@
-"""The script, the log and a fresh start, over HTTP."""
+"""The sandbox's script, log and reset, over HTTP."""
 
 import asyncio
 import hashlib
@@ -21,12 +21,12 @@ async def status(sandbox: Sandbox, model: str = "m") -> int:
     return (await fetch(sandbox, CHAT, chat("Hi", model=model))).status
 
 
-async def test_steps_are_taken_one_a_request(vendor: Sandbox):
+async def test_each_request_uses_one_step(vendor: Sandbox):
     assert (await script(vendor, ["status=503", "", "status=429"])).json == {"scripted": 3}
     assert [await status(vendor) for _ in range(4)] == [503, 200, 429, 200]
 
 
-async def test_a_step_may_wait_for_its_model_or_path(vendor: Sandbox):
+async def test_a_step_applies_only_to_its_model_or_path(vendor: Sandbox):
     steps = [
         {"faults": "status=500", "model": "a", "times": 2},
         {"faults": "status=501", "path": "/v1/models"},
@@ -39,7 +39,7 @@ async def test_a_step_may_wait_for_its_model_or_path(vendor: Sandbox):
     assert (await fetch(vendor, EMBEDDINGS, {"model": "e", "input": "x"})).status == 502
 
 
-async def test_a_list_of_models_takes_no_step_meant_for_completions(vendor: Sandbox):
+async def test_listing_models_uses_no_step_for_completions(vendor: Sandbox):
     vendor.journal.script("status=503")
     assert (await fetch(vendor, "/v1/models", b"", method="GET")).status == 200
     assert await status(vendor) == 503
@@ -59,14 +59,14 @@ async def test_a_list_of_models_takes_no_step_meant_for_completions(vendor: Sand
         b"{",
     ],
 )
-async def test_a_script_that_cannot_be_read_leaves_nothing_behind(vendor: Sandbox, wrong: Any):
+async def test_an_invalid_script_adds_no_steps(vendor: Sandbox, wrong: Any):
     answer = await script(vendor, wrong)
     assert answer.status == 400
     assert answer.json["error"]
     assert not vendor.journal.steps
 
 
-async def test_the_log_says_what_came_and_hides_secrets_and_words(vendor: Sandbox):
+async def test_the_log_describes_requests_without_secrets_and_content(vendor: Sandbox):
     body = json.dumps(message("a private prompt", stream=True, made_up=1)).encode()
     await fetch(
         vendor,
@@ -94,7 +94,7 @@ async def test_the_log_says_what_came_and_hides_secrets_and_words(vendor: Sandbo
     assert entry["duration"] >= 0
 
 
-async def test_a_reset_empties_script_and_log(vendor: Sandbox):
+async def test_reset_clears_script_and_log(vendor: Sandbox):
     vendor.journal.script("status=503")
     await fetch(vendor, "/v1/models", b"", method="GET")
     await fetch(vendor, "/_sandbox/reset", b"")
@@ -103,7 +103,7 @@ async def test_a_reset_empties_script_and_log(vendor: Sandbox):
     assert await status(vendor) == 200
 
 
-async def test_an_unknown_control_says_what_there_is(vendor: Sandbox):
+async def test_the_error_for_an_unknown_control_endpoint_lists_the_known_ones(vendor: Sandbox):
     answer = await fetch(vendor, "/_sandbox/reset", b"", method="GET")
     assert answer.status == 404
     assert "/_sandbox/script" in answer.json["error"]
@@ -133,13 +133,13 @@ async def test_unknown_urls_and_methods_are_answered_in_the_formats_envelope(ven
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'{"model": NaN}', b"\xff", b'{"model": "\\ud800"}', b"[" * 5000]
 )
-async def test_a_body_that_is_no_json_object_is_refused(vendor: Sandbox, body: bytes):
+async def test_a_body_that_is_not_a_json_object_is_rejected(vendor: Sandbox, body: bytes):
     answer = await fetch(vendor, CHAT, body)
     assert answer.status == 400
     assert answer.json["error"]["type"] == "invalid_request_error"
 
 
-async def test_a_body_over_the_limit_is_refused(vendor: Sandbox):
+async def test_a_body_above_the_limit_is_rejected(vendor: Sandbox):
     reader, writer = await connect(vendor)
     writer.write(request(CHAT, b" " * (32 * 1024 * 1024 + 1)))
     answer = Carried(await reader.readuntil(b"\r\n\r\n"))
@@ -147,19 +147,19 @@ async def test_a_body_over_the_limit_is_refused(vendor: Sandbox):
     writer.transport.abort()
 
 
-async def test_messages_want_a_version(vendor: Sandbox):
+async def test_messages_require_the_version_header(vendor: Sandbox):
     answer = await fetch(vendor, MESSAGES, message(), anthropic_version="")
     assert answer.status == 400
     assert "anthropic-version" in answer.json["error"]["message"]
 
 
-async def test_a_key_of_odd_bytes_is_a_wrong_key():
+async def test_a_key_with_invalid_bytes_is_a_wrong_key():
     async with Sandbox(require_key="sk-right") as sandbox:
         answer = await fetch(sandbox, CHAT, chat(), authorization="Bearer \xfc\xff")
         assert answer.status == 401
 
 
-async def test_stopping_breaks_off_what_waits():
+async def test_stopping_cuts_off_waiting_answers():
     async with Sandbox() as sandbox:
         reader, writer = await connect(sandbox)
         writer.write(request(CHAT, chat("[[delay=600]]")))

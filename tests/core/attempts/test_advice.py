@@ -25,7 +25,7 @@ HINT = "Start it: run it."
 
 
 def hinting(name: str) -> Target:
-    """A target whose provider has a hint."""
+    """Returns a target whose provider has a hint."""
     plain = target(name)
     return replace(plain, provider=replace(plain.provider, quirks=Quirks(unreachable_hint=HINT)))
 
@@ -72,7 +72,7 @@ async def test_an_address_that_settings_forbid_names_the_setting() -> None:
 
 
 class OpenBreakers:
-    """Every breaker is open, for a reason."""
+    """A breaker store in which every breaker is open."""
 
     def __init__(self, cause: str) -> None:
         self._cause = cause

@@ -29,7 +29,7 @@ EMBEDDING = Price(Decimal(2))
 
 
 class Silent(TextOperation):
-    """An answer that is no text, such as a vector or a number."""
+    """An operation whose answers are not text, such as a vector or a number."""
 
     def usage(self, result: str) -> Usage:
         return super().usage(result) or Usage()

@@ -50,7 +50,8 @@ class Permit:
 
 
 class Breakers:
-    """Those in `open` refuse, with their seconds; `trips` opens a breaker at its first failure."""
+    """Rejects calls to the targets in `open`, with their seconds; the first failure opens the
+    breaker of a target in `trips`."""
 
     def __init__(self, trips: bool = False, **waits: float) -> None:
         self.open = waits
@@ -262,7 +263,7 @@ async def test_a_broken_stream_is_a_failure_and_an_abandoned_one_does_not_count(
 
 
 def hurried(seconds: float) -> Call:
-    """A request whose caller has set the deadline."""
+    """Returns a request whose caller has set the deadline."""
     now = asyncio.get_running_loop().time()
     return Call("req_1", Caller(), now + seconds, deadline_is_callers=True)
 

@@ -40,7 +40,7 @@ async def ask(world: World, *targets: str | Target, seconds: float = 120) -> Res
 
 
 async def busy(world: World, seconds: float, *targets: str) -> "asyncio.Task[Result[str]]":
-    """A request that keeps the first target's connection for so long."""
+    """Starts a request that occupies the first target's connection for `seconds`."""
     world.script(targets[0], text("slow", delay=seconds))
     task = asyncio.create_task(ask(world, *targets))
     await asyncio.sleep(0.1)
@@ -117,7 +117,7 @@ async def test_a_busy_target_does_not_hide_the_failure_of_another() -> None:
 
 
 class Refusing:
-    """A breaker that opens while somebody waits."""
+    """A breaker store whose breaker opens during the wait."""
 
     is_open = False
     is_broken = False

@@ -259,7 +259,7 @@ def test_a_waiting_call_whose_event_loop_is_closed_is_skipped() -> None:
 
 
 async def _begin(loop: asyncio.AbstractEventLoop, coroutine: object) -> None:
-    """Runs a coroutine up to where it waits, in no task that a loop would cancel."""
+    """Runs a coroutine up to its first wait, outside of a task, so that no loop cancels it."""
     coroutine.send(None)  # type: ignore[attr-defined]  # it is a coroutine
 
 

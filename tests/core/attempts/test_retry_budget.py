@@ -11,7 +11,8 @@ MINIMUM = 3
 
 
 class BudgetMachine(RuleBasedStateMachine):
-    """Requests and extra calls in any order and at any pace, against a plain account of them."""
+    """Compares the budget with a simple model, for any order and pace of requests and extra
+    calls."""
 
     def __init__(self) -> None:
         super().__init__()

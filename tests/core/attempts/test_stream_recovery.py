@@ -42,7 +42,7 @@ async def opened(world: World, targets: list, recovery: StreamRecovery, **more) 
 
 
 async def told(stream: FrameStream) -> tuple[str, LLMError | None]:
-    """The text a caller gets, and what cut it short."""
+    """Returns the text that the caller receives, and the error that cut it short."""
     text = ""
     error = None
     try:

@@ -39,7 +39,7 @@ async def opened(
 
 
 async def read(stream: FrameStream) -> list[list[str]]:
-    """The lines of each batch, up to the end; then the stream is closed."""
+    """Returns the lines of each batch and closes the stream."""
     try:
         return [shown(batch) async for batch in stream]
     finally:
@@ -262,7 +262,8 @@ async def test_a_target_without_content_leaves_time_for_the_next_one() -> None:
 
 
 async def broken_off(stream: FrameStream) -> tuple[list[str], LLMError]:
-    """What came, and what cut it short. A stream that broke has ended."""
+    """Returns the received lines and the error that cut them short; checks that a broken stream has
+    ended."""
     came: list[str] = []
     error: LLMError | None = None
     try:

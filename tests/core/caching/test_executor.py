@@ -55,7 +55,7 @@ PRICED = target("one", Price(Decimal(1000), Decimal(2000)))
 
 @dataclass
 class Chat:
-    """Asks for a completion; a body is its text, its finish (`:length`) and its usage (`|3,4`)."""
+    """A completion operation; a body is its text, its finish (`:length`) and its usage (`|3,4`)."""
 
     question: str = "question"
     name: str = "chat"
@@ -100,7 +100,7 @@ class Chat:
 
 
 class CallingParser(LineParser):
-    """Knows tool calls too; a line that was cut waits for its rest."""
+    """Also parses tool calls; waits for the rest of a cut line."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class OldParser(LineParser):
 
 
 class FakeShared:
-    """A `SharedCache` among several executors of one loop."""
+    """A `SharedCache` for several executors in one loop."""
 
     def __init__(self) -> None:
         self.answers: dict[str, CacheHit] = {}
@@ -164,7 +164,7 @@ class FakeLease:
 
 
 class Cached(World):
-    """A world with a cache before it."""
+    """A `World` with a cache in front."""
 
     def __init__(
         self, shared: FakeShared | None = None, max_entries: int = 100, retries: int = 0
@@ -223,7 +223,7 @@ def said(answer: CachedResult[Completion]) -> tuple[str, str]:
 
 
 def told(stream: CachedResult[FrameStream]) -> tuple[Usage | None, Decimal | None, Any] | None:
-    """What the end of a stream tells: usage, cost, and the time to its first token."""
+    """Returns the facts at the end of a stream: usage, cost, and time to first token."""
     account = stream.value.account
     return (
         None if account is None else (account.usage, account.cost, account.time_to_first_token_ms)

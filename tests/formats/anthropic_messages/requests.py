@@ -25,7 +25,7 @@ IMAGE = {"type": "base64", "media_type": "image/png", "data": "aGk="}
 
 
 def target(*traits: str, max_output_tokens: int | None = None) -> Target:
-    """A model of Anthropic's; `traits` are its capabilities and quirks."""
+    """Returns a model of Anthropic; `traits` are its capabilities and quirks."""
     return Target(
         ProviderSpec("anthropic", "anthropic", "anthropic_messages", "https://api.anthropic.com"),
         ModelSpec(

@@ -1,4 +1,4 @@
-"""Errors of Anthropic Messages, and what of a vendor's words reaches a caller."""
+"""Errors of Anthropic Messages, and the parts of a vendor's message that callers see."""
 
 import json
 from typing import Any
@@ -114,7 +114,7 @@ class TestFromAVendor:
             (301, b"", ServerFailed),
         ],
     )
-    def test_every_answer_has_its_error(
+    def test_each_error_response_is_mapped_to_its_class(
         self, status: int, body: bytes, expected: type[UpstreamError]
     ) -> None:
         error = FORMAT.map_error(status, {}, body)
@@ -122,7 +122,7 @@ class TestFromAVendor:
         assert type(error) is expected
         assert error.status == status
 
-    def test_the_vendors_reason_is_told(self) -> None:
+    def test_the_vendors_reason_is_shown(self) -> None:
         error = FORMAT.map_error(400, {}, envelope("invalid_request_error", "tools.0: too many"))
 
         assert error.message == "The provider answered 400: tools.0: too many"
@@ -138,14 +138,14 @@ class TestFromAVendor:
             b'{"error":{"details":"x"}}',
         ],
     )
-    def test_what_is_no_envelope_is_not_repeated(self, body: bytes) -> None:
+    def test_a_body_without_an_error_envelope_is_not_shown(self, body: bytes) -> None:
         error = FORMAT.map_error(502, {}, body)
 
         assert type(error) is ServerFailed
         assert error.message == "The provider answered 502."
 
     @pytest.mark.parametrize(("value", "expected"), [("7", 7.0), ("soon", None), (None, None)])
-    def test_patience_is_read(self, value: str | None, expected: float | None) -> None:
+    def test_retry_after_is_read(self, value: str | None, expected: float | None) -> None:
         headers = {} if value is None else {"retry-after": value}
 
         assert FORMAT.map_error(429, headers, b"").retry_after == expected
@@ -162,7 +162,7 @@ class TestFromAVendor:
             ("of_tomorrow", ServerFailed, 500),
         ],
     )
-    def test_an_error_inside_a_200_is_known_by_its_type(
+    def test_an_error_inside_a_200_is_classified_by_its_type(
         self, kind: str, expected: type[UpstreamError], status: int
     ) -> None:
         with pytest.raises(UpstreamError) as caught:
@@ -217,7 +217,7 @@ class TestToACaller:
         assert value["error"]["message"] == "x"
         assert caught.value.error_code == error.code  # type: ignore[attr-defined]
 
-    def test_a_status_without_a_type_of_its_own_is_a_bad_request(self) -> None:
+    def test_a_status_without_its_own_type_is_an_invalid_request_error(self) -> None:
         error = InvalidRequest("x")
         error.http_status = 422
 
@@ -225,7 +225,7 @@ class TestToACaller:
             "invalid_request_error"
         )
 
-    def test_the_field_is_named(self) -> None:
+    def test_the_invalid_field_is_named(self) -> None:
         body = FORMAT.write_error(InvalidRequest("x", field="messages.0.role"), "")
         without = FORMAT.write_error(InvalidRequest("x"), "")
 
@@ -255,7 +255,7 @@ class TestAVendorsReason:
             "Unknown key: temperature",
         ],
     )
-    def test_plain_words_stay(self, text: str) -> None:
+    def test_plain_text_is_unchanged(self, text: str) -> None:
         assert vendor_reason(text) == text
 
     @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ class TestAVendorsReason:
             "0123456789abcdef0123456789abcdef",
         ],
     )
-    def test_what_looks_like_a_key_is_masked(self, secret: str) -> None:
+    def test_text_that_looks_like_a_key_is_masked(self, secret: str) -> None:
         assert vendor_reason(f"The key {secret} is wrong.") in (
             "The key *** is wrong.",
             "The key *** is wrong",
@@ -284,7 +284,7 @@ class TestAVendorsReason:
             ("GET https://h/p?key=abc&x=1 failed", "GET https://h/p?*** failed"),
         ],
     )
-    def test_what_is_called_a_secret_is_masked(self, text: str, expected: str) -> None:
+    def test_a_value_labelled_as_a_secret_is_masked(self, text: str, expected: str) -> None:
         assert vendor_reason(text) == expected
 
     def test_control_characters_become_spaces(self) -> None:
@@ -303,7 +303,7 @@ class TestAVendorsReason:
         assert len(reason) == MAX_REASON_CHARACTERS
         assert reason.endswith("…")
 
-    def test_a_key_at_the_edge_does_not_slip_through(self) -> None:
+    def test_a_key_at_the_cut_is_masked(self) -> None:
         text = "x " * (MAX_REASON_CHARACTERS // 2 - 4) + "sk-ant-abcdefghijklmnop"
 
         assert "ant" not in vendor_reason(text)

@@ -1,4 +1,4 @@
-"""Requests, fitted to Anthropic and to the model."""
+"""Fits requests to Anthropic and to the model."""
 
 import json
 import re
@@ -31,7 +31,7 @@ from tests.formats.vendor_requests import (
 
 
 class TestCacheMarks:
-    def test_an_openai_callers_reach_the_same_blocks(self) -> None:
+    def test_cache_marks_of_an_openai_caller_are_on_the_same_blocks(self) -> None:
         text = {"type": "text", "text": "t", "cache_control": MARK}
         body, ignored = sent(
             OPENAI,
@@ -69,7 +69,7 @@ class TestOtherFieldsOfOpenAI:
             ("metadata", {"k": "v"}),
         ],
     )
-    def test_what_has_no_word_is_named(self, field: str, value: Any) -> None:
+    def test_unsupported_fields_are_named(self, field: str, value: Any) -> None:
         body, ignored = sent(OPENAI, target("anthropic"), **{field: value})
 
         assert field not in body
@@ -79,15 +79,15 @@ class TestOtherFieldsOfOpenAI:
         "fields",
         [{"service_tier": "auto"}, {"store": False}, {"logit_bias": {}}, {"modalities": ["text"]}],
     )
-    def test_what_asks_for_nothing_is_not_named(self, fields: Any) -> None:
+    def test_fields_without_effect_are_not_named(self, fields: Any) -> None:
         assert sent(OPENAI, target("anthropic"), **fields)[1] == ()
 
     @pytest.mark.parametrize("fields", ESSENTIAL)
-    def test_what_changes_the_answer_is_passed_on(self, fields: Any) -> None:
+    def test_fields_that_change_the_answer_fail_over_to_the_next_target(self, fields: Any) -> None:
         with pytest.raises(UnsupportedRequest):
             sent(OPENAI, target("anthropic"), **fields)
 
-    def test_thinking_is_anthropics_own_word(self) -> None:
+    def test_thinking_in_anthropics_form_is_kept_and_not_named(self) -> None:
         thinking = {"type": "enabled", "budget_tokens": 1024}
 
         body, ignored = sent(OPENAI, target("anthropic"), thinking=thinking, max_tokens=4000)
@@ -96,8 +96,8 @@ class TestOtherFieldsOfOpenAI:
         assert ignored == ()
 
 
-class TestAnswersBegun:
-    def test_one_does_not_end_with_white_space(self) -> None:
+class TestPrefill:
+    def test_a_prefill_does_not_end_with_white_space(self) -> None:
         begun = {"role": "assistant", "content": "It \n"}
 
         body, _ = sent(OPENAI, target("anthropic"), messages=[USER, begun, USER, begun])
@@ -110,7 +110,7 @@ CHOICE = {"type": "any"}
 
 
 class TestThinkingOfAnthropicsOwnCallers:
-    def test_an_adaptive_model_gets_no_budget(self) -> None:
+    def test_an_adaptive_model_is_sent_no_budget(self) -> None:
         thinking = {"type": "enabled", "budget_tokens": 1024, "display": "omitted"}
 
         body, ignored = sent(ANTHROPIC, target("anthropic", REASONING), thinking=thinking)
@@ -118,7 +118,7 @@ class TestThinkingOfAnthropicsOwnCallers:
         assert body["thinking"] == {"type": "adaptive", "display": "omitted"}
         assert ignored == ("thinking.budget_tokens",)
 
-    def test_an_older_one_gets_what_it_knows_within_its_limit(self) -> None:
+    def test_an_older_model_is_sent_a_budget_within_its_limit(self) -> None:
         body, ignored = sent(
             ANTHROPIC,
             target("anthropic", OLD, limit=8192),
@@ -153,7 +153,7 @@ class TestThinkingOfAnthropicsOwnCallers:
             (PLAIN - {"reasoning"}, {"output_config": {"effort": "low"}}),
         ],
     )
-    def test_it_gives_way_where_the_vendor_would_refuse_it(
+    def test_thinking_is_removed_if_the_vendor_would_refuse_it(
         self, capabilities: frozenset[str], more: Any
     ) -> None:
         thinking = {"type": "enabled", "budget_tokens": 1024}
@@ -177,7 +177,7 @@ class TestThinkingOfAnthropicsOwnCallers:
             (frozenset(), {"thinking": {"type": "adaptive"}}),
         ],
     )
-    def test_what_the_model_takes_passes_as_it_is(
+    def test_settings_that_the_model_accepts_are_unchanged(
         self, capabilities: frozenset[str], fields: Any
     ) -> None:
         body, ignored = sent(ANTHROPIC, target("anthropic", capabilities), **fields)
@@ -185,7 +185,7 @@ class TestThinkingOfAnthropicsOwnCallers:
         assert {name: body[name] for name in fields} == fields
         assert ignored == ()
 
-    def test_a_schema_is_passed_on_by_a_model_without_it(self) -> None:
+    def test_a_schema_fails_over_if_the_model_does_not_support_schemas(self) -> None:
         wanted = {"type": "json_schema", "schema": {"type": "object", "properties": {}}}
 
         for fields in ({"output_config": {"format": wanted}}, {"output_format": wanted}):
@@ -193,7 +193,7 @@ class TestThinkingOfAnthropicsOwnCallers:
                 sent(ANTHROPIC, target("anthropic", OLD), **fields)
             assert sent(ANTHROPIC, target("anthropic"), **fields)[1] == ()
 
-    def test_effort_leaves_the_rest_of_its_object(self) -> None:
+    def test_removing_the_effort_keeps_the_rest_of_output_config(self) -> None:
         config = {"effort": "low", "task_budget": 1}
 
         body, ignored = sent(
@@ -203,7 +203,7 @@ class TestThinkingOfAnthropicsOwnCallers:
         assert body["output_config"] == {"task_budget": 1}
         assert ignored == ("output_config.effort",)
 
-    def test_the_limit_of_an_openai_callers_answer_is_named_as_it_wrote_it(self) -> None:
+    def test_a_reduced_limit_is_named_by_the_openai_callers_field(self) -> None:
         aim = target("anthropic", limit=100)
 
         assert sent(OPENAI, aim, max_tokens=500)[1] == ("max_tokens",)
@@ -213,7 +213,7 @@ class TestThinkingOfAnthropicsOwnCallers:
 
 class TestIdsNamesAndMarks:
     @pytest.mark.parametrize("caller", [OPENAI, ANTHROPIC])
-    def test_a_name_is_one_that_anthropic_takes_in_every_place(self, caller: str) -> None:
+    def test_tool_names_are_fitted_consistently_in_every_place(self, caller: str) -> None:
         name = "files.read/" + "x" * 150
         if caller == OPENAI:
             fields: dict[str, Any] = {
@@ -243,7 +243,7 @@ class TestIdsNamesAndMarks:
         assert body["tool_choice"]["name"] == fitted
         assert body["messages"][1]["content"][0]["name"] == fitted
 
-    def test_a_signature_of_another_vendor_is_taken_out_of_ids(self) -> None:
+    def test_a_signature_of_another_vendor_is_removed_from_ids(self) -> None:
         carrying = with_signature("toolu_1", "SIG==")
         messages = [
             USER,
@@ -256,7 +256,7 @@ class TestIdsNamesAndMarks:
         assert body["messages"][1]["content"] == [tool_use("toolu_1")]
         assert body["messages"][2]["content"] == [tool_result("toolu_1")]
 
-    def test_the_last_four_marks_are_left(self) -> None:
+    def test_only_the_last_four_cache_marks_are_kept(self) -> None:
         text = {"type": "text", "text": "t", "cache_control": MARK}
         answered = {**result("call_1"), "content": [text]}
 
@@ -277,7 +277,7 @@ class TestIdsNamesAndMarks:
         assert ignored == ("cache_control",)
 
 
-def test_a_routes_limit_gives_way_unnamed() -> None:
+def test_a_reduced_limit_of_the_route_is_not_named() -> None:
     aim = target("anthropic", limit=100)
     body = {"model": "m", "messages": [USER]}
     request = replace(FORMATS[OPENAI].read_request(body), max_tokens=500)

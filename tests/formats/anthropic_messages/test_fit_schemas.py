@@ -1,4 +1,4 @@
-"""JSON Schemas of tools and of answers, fitted to Anthropic."""
+"""Fits JSON Schemas of tools and answers to Anthropic."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.formats.vendor_requests import (
 
 class TestSchemasOfTools:
     @pytest.mark.parametrize("word", ["anyOf", "oneOf", "allOf"])
-    def test_a_combination_at_the_top_is_one_object(self, word: str) -> None:
+    def test_a_combination_at_the_top_level_becomes_one_object(self, word: str) -> None:
         branches = [
             {"type": "object", "properties": {name: {"type": "string"}}, "required": [name]}
             for name in ("a", "b")
@@ -33,7 +33,7 @@ class TestSchemasOfTools:
         assert schema.get("required") == (["a", "b"] if word == "allOf" else None)
         assert (word in schema.get("description", "")) == (word != "allOf")
 
-    def test_an_anthropic_callers_is_too_where_it_would_be_refused(self) -> None:
+    def test_an_anthropic_callers_schema_is_rewritten_if_it_would_be_refused(self) -> None:
         branch = {"type": "object", "properties": {"a": {"type": "string"}}}
         bash = {"type": "bash_20250124", "name": "bash"}
         tools = [tool("f", {"oneOf": [branch]}), tool("g", {"type": "object"}), bash]
@@ -46,7 +46,7 @@ class TestSchemasOfTools:
         assert others == tools[1:]
 
     @pytest.mark.parametrize("schema", [{"type": None, "properties": {}}, {"properties": {}}])
-    def test_the_type_is_an_object(self, schema: Any) -> None:
+    def test_a_missing_type_becomes_object(self, schema: Any) -> None:
         body, _ = sent(OPENAI, target("anthropic"), tools=[function("f", schema)])
 
         assert body["tools"][0]["input_schema"] == {"type": "object", "properties": {}}
@@ -79,7 +79,9 @@ class TestStrictTools:
             ([parameters(9, {"anyOf": [parameters(2, required=True)]}, required=True)] * 2, 1),
         ],
     )
-    def test_as_many_as_the_vendor_takes(self, caller: str, schemas: Any, strict: int) -> None:
+    def test_as_many_tools_are_strict_as_the_vendor_accepts(
+        self, caller: str, schemas: Any, strict: int
+    ) -> None:
         write = function if caller == OPENAI else tool
         tools = [write(f"f{number}", schema, strict=True) for number, schema in enumerate(schemas)]
 
@@ -90,7 +92,7 @@ class TestStrictTools:
         assert ignored == ("tools.strict",)
 
     @pytest.mark.parametrize("caller", [OPENAI, ANTHROPIC])
-    def test_none_for_a_model_without_it(self, caller: str) -> None:
+    def test_no_tool_is_strict_for_a_model_without_structured_outputs(self, caller: str) -> None:
         write = function if caller == OPENAI else tool
 
         body, ignored = sent(
@@ -100,7 +102,7 @@ class TestStrictTools:
         assert [one.get("strict") for one in body["tools"]] == [None, None]
         assert ignored == ("tools.strict",)
 
-    def test_the_answers_schema_counts_too(self) -> None:
+    def test_the_answers_schema_counts_towards_the_limit(self) -> None:
         schema = {"name": "a", "schema": parameters(20)}
 
         body, ignored = sent(
@@ -113,7 +115,7 @@ class TestStrictTools:
         assert "strict" not in body["tools"][0]
         assert ignored == ("tools.strict",)
 
-    def test_one_with_an_open_map_is_not_strict_and_keeps_its_schema(self) -> None:
+    def test_a_tool_with_an_open_map_is_not_strict_and_keeps_its_schema(self) -> None:
         schema = {"type": "object", "properties": {"labels": {"type": "object"}}}
 
         body, ignored = sent(
@@ -123,7 +125,7 @@ class TestStrictTools:
         assert body["tools"] == [{"name": "f", "input_schema": schema}]
         assert ignored == ("tools.strict",)
 
-    def test_what_is_only_told_is_named(self) -> None:
+    def test_constraints_that_are_only_described_are_named(self) -> None:
         schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}}
 
         body, ignored = sent(
@@ -163,7 +165,7 @@ class TestSchemasOfAnswers:
             False,
         ],
     )
-    def test_what_could_only_be_answered_wrongly_is_passed_on(self, value: Any) -> None:
+    def test_an_unsupported_schema_fails_over(self, value: Any) -> None:
         with pytest.raises(UnsupportedRequest):
             answered_with({"type": "object", "properties": {"labels": value}})
 
@@ -177,13 +179,13 @@ class TestSchemasOfAnswers:
             },
         ],
     )
-    def test_so_is_recursion(self, definitions: Any) -> None:
+    def test_a_recursive_schema_fails_over(self, definitions: Any) -> None:
         with pytest.raises(UnsupportedRequest):
             answered_with(
                 {"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": definitions}
             )
 
-    def test_so_are_references_that_multiply(self) -> None:
+    def test_a_schema_whose_references_multiply_fails_over(self) -> None:
         definitions: dict[str, Any] = {
             f"D{level}": {"allOf": [{"$ref": f"#/$defs/D{level + 1}"}] * 2} for level in range(40)
         }
@@ -192,7 +194,7 @@ class TestSchemasOfAnswers:
         with pytest.raises(UnsupportedRequest):
             answered_with({"allOf": [{"$ref": "#/$defs/D0"}, LEAF], "$defs": definitions})
 
-    def test_a_long_chain_of_references_is_no_recursion(self) -> None:
+    def test_a_long_chain_of_references_is_not_recursion(self) -> None:
         definitions: dict[str, Any] = {
             f"D{level}": {"type": "array", "items": {"$ref": f"#/$defs/D{level + 1}"}}
             for level in range(5000)
@@ -204,7 +206,7 @@ class TestSchemasOfAnswers:
         assert len(schema["$defs"]) == 5001
         assert ignored == ()
 
-    def test_all_of_is_merged(self) -> None:
+    def test_all_of_branches_are_merged(self) -> None:
         other = {"type": "object", "properties": {"b": {"type": "string"}}, "required": ["b"]}
 
         schema, ignored = answered_with(
@@ -228,7 +230,7 @@ class TestSchemasOfAnswers:
         }
         assert ignored == ()
 
-    def test_all_of_one_reference_stays_one(self) -> None:
+    def test_all_of_with_one_reference_becomes_that_reference(self) -> None:
         schema, _ = answered_with(
             {
                 "type": "object",
@@ -263,7 +265,7 @@ class TestSchemasOfAnswers:
             ),
         ],
     )
-    def test_the_rest_is_written_or_told_and_named(
+    def test_other_keywords_are_kept_or_described_and_named(
         self, value: Any, written: Any, ignored: tuple[str, ...]
     ) -> None:
         schema, named = answered_with({"type": "object", "properties": {"x": value}})
@@ -273,7 +275,7 @@ class TestSchemasOfAnswers:
         assert schema["properties"]["x"] == written
         assert named == ignored
 
-    def test_a_closed_object_without_names_is_what_it_says(self) -> None:
+    def test_a_closed_object_without_properties_stays_empty(self) -> None:
         schema, ignored = answered_with({"type": "object", "additionalProperties": False})
 
         assert schema == {"type": "object", "additionalProperties": False}

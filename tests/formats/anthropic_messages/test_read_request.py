@@ -34,7 +34,7 @@ from tests.formats.anthropic_messages.requests import (
 )
 
 
-class TestWhatACallerWrites:
+class TestReadRequest:
     def test_every_scalar_field_is_read(self) -> None:
         request = FORMAT.read_request(
             body(
@@ -56,7 +56,7 @@ class TestWhatACallerWrites:
         assert request.include_usage
         assert request.user == "u-1"
 
-    def test_what_is_not_said_stays_unsaid(self) -> None:
+    def test_absent_fields_stay_unset(self) -> None:
         request = FORMAT.read_request(body())
 
         assert not request.stream
@@ -67,7 +67,7 @@ class TestWhatACallerWrites:
         assert request.reasoning is None
         assert request.tools == ()
 
-    def test_the_body_is_kept_as_source_and_not_touched(self) -> None:
+    def test_the_body_is_kept_as_source_and_not_mutated(self) -> None:
         sent_body = body(system="Be brief.", future={"x": 1})
         before = copy.deepcopy(sent_body)
 
@@ -92,10 +92,10 @@ class TestWhatACallerWrites:
         assert request.messages[0] == Message(Role.SYSTEM, expected)
 
     @pytest.mark.parametrize("system", ["", [], None, [{"type": "text", "text": ""}]])
-    def test_an_empty_system_prompt_is_none(self, system: Any) -> None:
+    def test_an_empty_system_prompt_is_ignored(self, system: Any) -> None:
         assert FORMAT.read_request(body(system=system)).messages == (user("Hi"),)
 
-    def test_a_system_message_may_stand_in_the_middle(self) -> None:
+    def test_a_system_message_is_allowed_in_the_middle(self) -> None:
         request = FORMAT.read_request(said(("user", "Hi"), ("system", "Be brief.")))
 
         assert request.messages[1] == Message(Role.SYSTEM, (TextPart("Be brief."),))
@@ -143,7 +143,7 @@ class TestWhatACallerWrites:
             ),
         )
 
-    def test_results_of_tools_become_messages_of_their_own_in_order(self) -> None:
+    def test_tool_results_become_separate_messages_in_order(self) -> None:
         request = FORMAT.read_request(
             said(
                 (
@@ -177,14 +177,14 @@ class TestWhatACallerWrites:
             user("then"),
         )
 
-    def test_results_alone_leave_no_empty_message(self) -> None:
+    def test_a_turn_of_tool_results_only_adds_no_empty_user_message(self) -> None:
         block = {"type": "tool_result", "tool_use_id": "a", "content": "1"}
 
         assert FORMAT.read_request(said(("user", [block]))).messages == (
             result("a", TextPart("1")),
         )
 
-    def test_a_result_that_only_this_format_can_hold_is_foreign_as_a_whole(self) -> None:
+    def test_a_tool_result_that_only_this_format_has_is_one_foreign_part(self) -> None:
         block = {
             "type": "tool_result",
             "tool_use_id": "a",
@@ -195,10 +195,10 @@ class TestWhatACallerWrites:
 
         assert request.messages == (user(ForeignPart("anthropic_messages", block)),)
 
-    def test_an_empty_user_message_stays_one(self) -> None:
+    def test_an_empty_user_message_is_kept(self) -> None:
         assert FORMAT.read_request(said(("user", []))).messages == (user(),)
 
-    def test_tools_are_read_and_the_vendors_own_kept(self) -> None:
+    def test_tools_are_read_and_vendor_tools_are_kept(self) -> None:
         schema = {"type": "object", "properties": {"q": {"type": "string"}}}
         search = {"type": "web_search_20250305", "name": "web_search"}
         request = FORMAT.read_request(
@@ -234,7 +234,7 @@ class TestWhatACallerWrites:
             ({"type": "none"}, ToolChoice(ToolChoiceMode.NONE), None),
         ],
     )
-    def test_the_choice_of_tools_is_read(
+    def test_the_tool_choice_is_read(
         self, choice: dict[str, Any], expected: ToolChoice, parallel: bool | None
     ) -> None:
         request = FORMAT.read_request(body(tool_choice=choice))
@@ -253,9 +253,7 @@ class TestWhatACallerWrites:
             },
         ],
     )
-    def test_a_json_schema_is_read_under_its_new_name_and_its_old(
-        self, fields: dict[str, Any]
-    ) -> None:
+    def test_a_json_schema_is_read_under_its_new_and_old_name(self, fields: dict[str, Any]) -> None:
         assert FORMAT.read_request(body(**fields)).response_format == ResponseFormat(
             AnswerFormat.JSON_SCHEMA, schema={"type": "object"}, strict=True
         )
@@ -336,7 +334,9 @@ class TestWhatACallerWrites:
             ({"output_format": {"type": "json_schema"}}, "output_format.schema"),
         ],
     )
-    def test_what_is_wrong_is_named(self, fields: dict[str, Any], path: str) -> None:
+    def test_invalid_fields_are_named_by_their_path(
+        self, fields: dict[str, Any], path: str
+    ) -> None:
         with pytest.raises(InvalidRequest) as caught:
             FORMAT.read_request(body(**fields))
 

@@ -1,4 +1,4 @@
-"""Reasoning settings of other formats, as vendors of Anthropic Messages are sent them."""
+"""Reasoning settings of other formats, written for vendors of Anthropic Messages."""
 
 import pytest
 
@@ -38,7 +38,7 @@ class TestReasoning:
             (Reasoning(effort="high"), 1025, 1024),
         ],
     )
-    def test_effort_becomes_a_budget_that_leaves_room_for_an_answer(
+    def test_effort_becomes_a_budget_with_room_for_the_answer(
         self, reasoning: Reasoning, max_tokens: int, budget: int
     ) -> None:
         built, ignored = sent(ask(reasoning=reasoning, max_tokens=max_tokens))
@@ -46,7 +46,7 @@ class TestReasoning:
         assert built["thinking"] == {"type": "enabled", "budget_tokens": budget}
         assert ignored == ()
 
-    def test_sampling_gives_way_to_thinking(self) -> None:
+    def test_sampling_parameters_are_dropped_with_thinking(self) -> None:
         built, ignored = sent(ask(reasoning=Reasoning(), temperature=0.2, top_p=0.5, top_k=3))
 
         assert built.keys() == {"model", "max_tokens", "messages", "thinking"}
@@ -69,9 +69,7 @@ class TestReasoning:
             ),
         ],
     )
-    def test_thinking_gives_way_where_the_vendor_would_refuse_it(
-        self, request_: LLMRequest
-    ) -> None:
+    def test_thinking_is_dropped_if_the_vendor_would_refuse_it(self, request_: LLMRequest) -> None:
         built, ignored = sent(request_)
 
         assert "thinking" not in built
@@ -89,16 +87,16 @@ class TestReasoning:
             (result("c"),),
         ],
     )
-    def test_thinking_goes_on_where_it_may(self, messages: tuple[Message, ...]) -> None:
+    def test_thinking_is_kept_if_the_vendor_accepts_it(self, messages: tuple[Message, ...]) -> None:
         assert "thinking" in sent(ask(*messages, reasoning=Reasoning()))[0]
 
-    def test_a_wish_not_to_think_needs_no_word(self) -> None:
+    def test_disabled_thinking_is_not_written(self) -> None:
         built, ignored = sent(ask(reasoning=Reasoning(enabled=False)))
 
         assert "thinking" not in built
         assert ignored == ()
 
-    def test_a_model_that_cannot_think_answers_all_the_same(self) -> None:
+    def test_thinking_is_dropped_for_a_model_without_it(self) -> None:
         asked = sent(ask(reasoning=Reasoning()), target("chat"))
         not_asked = sent(ask(reasoning=Reasoning(enabled=False)), target("chat"))
 
@@ -117,7 +115,7 @@ class TestReasoning:
             (Reasoning(enabled=False), False, "low", ("reasoning",)),
         ],
     )
-    def test_models_that_take_no_budget_are_told_the_effort(
+    def test_models_without_budgets_are_sent_the_effort(
         self,
         reasoning: Reasoning,
         thinking: bool,
@@ -130,7 +128,7 @@ class TestReasoning:
         assert built.get("output_config", {}).get("effort") == effort
         assert named == ignored
 
-    def test_effort_stands_beside_a_schema_and_a_forced_tool(self) -> None:
+    def test_effort_is_kept_with_a_schema_and_a_forced_tool(self) -> None:
         built, ignored = sent(
             ask(
                 reasoning=Reasoning(effort="low"),

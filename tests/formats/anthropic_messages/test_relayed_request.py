@@ -1,4 +1,4 @@
-"""The caller's own body, as it is relayed to vendors of Anthropic Messages."""
+"""Relays the caller's own body to vendors of Anthropic Messages."""
 
 import copy
 import json
@@ -32,12 +32,12 @@ class TestACallersOwnBody:
         assert original == before
         assert ignored == ()
 
-    def test_stream_is_what_the_request_says(self) -> None:
+    def test_the_stream_field_follows_the_request(self) -> None:
         request = FORMAT.read_request(body(stream=False))
 
         assert "stream" not in sent(request)[0]
 
-    def test_what_a_route_adds_is_added(self) -> None:
+    def test_route_defaults_are_added(self) -> None:
         parsed = FORMAT.read_request(body())
         request = LLMRequest(
             parsed.messages,
@@ -57,15 +57,13 @@ class TestACallersOwnBody:
     @pytest.mark.parametrize(
         "own", [{"thinking": {"type": "adaptive"}}, {"top_p": 0.5}, {"temperature": 0.2}]
     )
-    def test_a_routes_temperature_gives_way_to_what_it_would_clash_with(
-        self, own: dict[str, Any]
-    ) -> None:
+    def test_a_routes_temperature_is_dropped_if_it_conflicts(self, own: dict[str, Any]) -> None:
         parsed = FORMAT.read_request(body(**own))
         request = LLMRequest(parsed.messages, source=parsed.source, temperature=0.7)
 
         assert sent(request)[0].get("temperature") == own.get("temperature")
 
-    def test_a_model_without_sampling_gets_none_and_the_caller_is_told(self) -> None:
+    def test_sampling_is_removed_and_named_for_a_model_without_it(self) -> None:
         request = FORMAT.read_request(body(temperature=0.2, top_k=3))
 
         built, ignored = sent(request, target("no_sampling"))
@@ -74,13 +72,13 @@ class TestACallersOwnBody:
         assert "top_k" not in built
         assert ignored == ("temperature", "top_k")
 
-    def test_max_tokens_is_filled_in_where_it_is_missing(self) -> None:
+    def test_a_missing_max_tokens_is_added(self) -> None:
         without = {key: value for key, value in body().items() if key != "max_tokens"}
         request = LLMRequest((user("Hi"),), source=Source("anthropic_messages", without))
 
         assert sent(request, target(max_output_tokens=64))[0]["max_tokens"] == 64
 
-    def test_thinking_of_other_vendors_which_we_gave_unsigned_is_taken_out(self) -> None:
+    def test_unsigned_thinking_of_other_vendors_is_removed(self) -> None:
         unsigned = {"type": "thinking", "thinking": "Hm", "signature": ""}
         signed = {"type": "thinking", "thinking": "Hm", "signature": "sig"}
         text = {"type": "text", "text": "A"}
@@ -110,7 +108,7 @@ class TestACallersOwnBody:
 
 
 class TestCountingTokens:
-    def test_a_callers_body_needs_no_max_tokens_and_passes_as_it_is(self) -> None:
+    def test_a_callers_body_needs_no_max_tokens_and_is_unchanged(self) -> None:
         counted = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "future": 1}
 
         request = FORMAT.read_count_tokens_request(counted)
@@ -121,7 +119,7 @@ class TestCountingTokens:
         assert wire.headers["anthropic-version"] == "2023-06-01"
         assert json.loads(wire.body) == {**counted, "model": "claude-x"}
 
-    def test_a_route_adds_its_system_prompt_alone(self) -> None:
+    def test_a_route_adds_only_its_system_prompt(self) -> None:
         counted = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
         parsed = FORMAT.read_count_tokens_request(counted)
         request = LLMRequest(
@@ -132,19 +130,19 @@ class TestCountingTokens:
 
         assert json.loads(wire.body) == {**counted, "model": "claude-x", "system": "S"}
 
-    def test_of_a_canonical_request_what_counts_is_sent(self) -> None:
+    def test_only_fields_that_affect_the_count_are_sent(self) -> None:
         request = ask(system_prompt="S", tools=(Tool("f"),), temperature=0.5, user="u")
 
         wire = FORMAT.write_count_tokens_request(request, target())
 
         assert json.loads(wire.body).keys() == {"model", "messages", "system", "tools"}
 
-    def test_a_bad_body_is_refused(self) -> None:
+    def test_an_invalid_body_is_rejected(self) -> None:
         with pytest.raises(InvalidRequest):
             FORMAT.read_count_tokens_request({"model": "m"})
 
 
-def test_the_caller_s_beta_header_goes_to_a_vendor_of_the_format_alone():
+def test_the_beta_header_is_sent_only_to_vendors_of_the_format():
     body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
     beta = {"anthropic-beta": "context-1m-2025-08-07"}
     parsed = AnthropicMessages().read_request(body)

@@ -1,4 +1,4 @@
-"""Whole answers of Anthropic Messages: what we make of a vendor's, and what callers read."""
+"""Reads and writes complete answers of Anthropic Messages."""
 
 import json
 from typing import Any
@@ -67,15 +67,15 @@ def response(
 
 
 def rendered(given: LLMResponse) -> dict[str, Any]:
-    """What the caller reads, which the official SDK must be able to read too."""
+    """Returns the body for the caller, after checking it with the official SDK's types."""
     body = FORMAT.write_response(given)
     SDKMessage.model_validate_json(body, strict=True)
     value: dict[str, Any] = json.loads(body)
     return value
 
 
-class TestFromAVendor:
-    def test_a_plain_answer(self) -> None:
+class TestReadResponse:
+    def test_a_plain_text_answer_is_read(self) -> None:
         raw = answer()
 
         assert FORMAT.read_response(raw) == Completion(
@@ -129,7 +129,7 @@ class TestFromAVendor:
         assert completion.choices[0].finish_reason is expected
         assert completion.choices[0].stop_sequence == "END"
 
-    def test_the_words_of_a_refusal_are_kept(self) -> None:
+    def test_the_explanation_of_a_refusal_is_kept(self) -> None:
         details = {"type": "refusal", "category": None, "explanation": "No."}
 
         completion = FORMAT.read_response(
@@ -140,7 +140,7 @@ class TestFromAVendor:
         assert completion.choices[0].content == (RefusalPart("No."),)
         assert silent.choices[0].content == (TextPart("Hello"),)
 
-    def test_input_counts_what_went_through_the_cache(self) -> None:
+    def test_input_tokens_include_cached_ones(self) -> None:
         completion = FORMAT.read_response(
             answer(
                 usage={
@@ -177,13 +177,13 @@ class TestFromAVendor:
             {"input_tokens": 1, "output_tokens_details": {"thinking_tokens": 2**31}},
         ],
     )
-    def test_counts_that_cannot_be_are_no_counts_and_reach_no_caller(self, usage: Any) -> None:
+    def test_impossible_counts_are_ignored_and_not_relayed(self, usage: Any) -> None:
         completion = FORMAT.read_response(answer(usage=usage))
         assert completion.usage is None
         shown = json.loads(completion.raw or b"")["usage"]
         assert shown["input_tokens"] == shown["output_tokens"] == 0
 
-    def test_a_bare_answer_is_completed_for_strict_clients(self) -> None:
+    def test_an_incomplete_answer_is_completed_for_strict_clients(self) -> None:
         blocks = [
             {"text": "a \ud83d b"},
             {"type": "thinking", "thinking": "Hm"},
@@ -201,13 +201,13 @@ class TestFromAVendor:
         assert completion.usage is None
         assert [part.arguments for part in completion.choices[0].tool_calls] == ['{"a":1}', "{}"]
 
-    def test_content_may_be_a_text(self) -> None:
+    def test_content_may_be_a_string(self) -> None:
         completion = FORMAT.read_response(answer(content="Hello"))
         assert completion.choices[0].text == "Hello"
         assert json.loads(completion.raw)["content"] == [{"type": "text", "text": "Hello"}]
 
     @pytest.mark.parametrize("usage", [None, {}])
-    def test_no_usage_is_no_usage(self, usage: Any) -> None:
+    def test_missing_usage_is_none(self, usage: Any) -> None:
         assert FORMAT.read_response(answer(usage=usage)).usage is None
 
     @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ class TestFromAVendor:
             answer(content=[{"type": "tool_use", "id": "t", "name": "f", "input": "{"}]),
         ],
     )
-    def test_what_is_no_answer_is_malformed(self, body: bytes) -> None:
+    def test_a_body_that_is_not_an_answer_is_malformed(self, body: bytes) -> None:
         with pytest.raises(MalformedAnswer):
             FORMAT.read_response(body)
 
@@ -236,20 +236,20 @@ class TestFromAVendor:
             FORMAT.read_response(body)
 
 
-class TestToACaller:
-    def test_a_vendor_of_the_same_format_is_relayed(self) -> None:
+class TestWriteResponse:
+    def test_bytes_of_a_vendor_of_the_same_format_are_relayed(self) -> None:
         raw = b'{"id":"msg_1", "future":1}'
 
         given = response(TextPart("Hi"), format="anthropic_messages", raw=raw)
 
         assert FORMAT.write_response(given) == raw
 
-    def test_without_its_bytes_an_answer_is_rebuilt(self) -> None:
+    def test_an_answer_without_bytes_is_written_again(self) -> None:
         given = response(TextPart("Hi"), format="anthropic_messages", raw=b"", id="msg_9")
 
         assert rendered(given)["id"] == "msg_9"
 
-    def test_an_answer_of_another_vendor_looks_like_any_other(self) -> None:
+    def test_an_answer_of_another_format_is_written_in_this_one(self) -> None:
         body = rendered(response(TextPart("Hi"), usage=Usage(input_tokens=10, output_tokens=5)))
 
         assert body.pop("id").startswith("msg_")
@@ -298,13 +298,13 @@ class TestToACaller:
             own,
         ]
 
-    def test_ids_are_the_same_every_time_and_different_for_different_answers(self) -> None:
+    def test_ids_are_stable_and_different_for_different_answers(self) -> None:
         first = rendered(response(TextPart("Hi")))["id"]
 
         assert rendered(response(TextPart("Hi")))["id"] == first
         assert rendered(response(TextPart("Hi"), id="chatcmpl-2"))["id"] != first
 
-    def test_what_the_vendor_left_out_is_filled_in(self) -> None:
+    def test_missing_fields_are_filled_in(self) -> None:
         body = rendered(response(TextPart("Hi"), id="", model="", usage=None))
 
         assert body["id"].startswith("msg_")
@@ -339,18 +339,18 @@ class TestToACaller:
     ) -> None:
         assert rendered(response(*content, finish_reason=reason))["stop_reason"] == expected
 
-    def test_the_sequence_that_was_met_is_told(self) -> None:
+    def test_the_matched_stop_sequence_is_written(self) -> None:
         choice = Choice((), FinishReason.STOP_SEQUENCE, stop_sequence="END")
 
         assert rendered(response(choices=(choice,)))["stop_sequence"] == "END"
 
-    def test_a_refusal_is_said_in_words(self) -> None:
+    def test_a_refusal_is_written_as_text(self) -> None:
         body = rendered(response(RefusalPart("No.")))
 
         assert body["content"] == [{"type": "text", "text": "No."}]
         assert body["stop_details"] == {"type": "refusal", "category": None, "explanation": None}
 
-    def test_input_leaves_out_what_went_through_the_cache(self) -> None:
+    def test_input_tokens_exclude_cached_ones(self) -> None:
         usage = Usage(
             input_tokens=3210,
             output_tokens=50,
@@ -369,20 +369,20 @@ class TestToACaller:
             "output_tokens_details": {"thinking_tokens": 40},
         }
 
-    def test_a_vendors_strange_count_never_turns_negative(self) -> None:
+    def test_inconsistent_counts_never_become_negative(self) -> None:
         usage = Usage(input_tokens=10, cached_input_tokens=30)
 
         assert rendered(response(usage=usage))["usage"]["input_tokens"] == 0
 
 
 class TestCountingTokens:
-    def test_the_number_goes_through(self) -> None:
+    def test_the_token_count_is_relayed(self) -> None:
         assert FORMAT.read_count_tokens(b'{"input_tokens":14}') == 14
         assert FORMAT.read_count_tokens(FORMAT.write_count_tokens(14)) == 14
         assert json.loads(FORMAT.write_count_tokens(14)) == {"input_tokens": 14}
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"input_tokens":-1}'])
-    def test_what_is_no_number_is_malformed(self, body: bytes) -> None:
+    def test_a_count_that_is_not_a_number_is_malformed(self, body: bytes) -> None:
         with pytest.raises(MalformedAnswer):
             FORMAT.read_count_tokens(body)
 

@@ -1,4 +1,4 @@
-"""Response formats, as vendors of Anthropic Messages are sent them."""
+"""Response formats, written for vendors of Anthropic Messages."""
 
 import copy
 
@@ -12,8 +12,8 @@ from llm_routing.core.errors import UnsupportedRequest
 from tests.formats.anthropic_messages.requests import HELD, ask, sent, target
 
 
-class TestTheShapeOfTheAnswer:
-    def test_a_json_schema_is_asked_for_in_the_vendors_own_way(self) -> None:
+class TestResponseFormat:
+    def test_a_json_schema_is_written_in_output_config(self) -> None:
         wanted = ResponseFormat(
             AnswerFormat.JSON_SCHEMA,
             name="person",
@@ -36,8 +36,8 @@ class TestTheShapeOfTheAnswer:
         }
         assert ignored == ()
 
-    def test_without_a_schema_any_object_will_do(self) -> None:
-        # Held to a schema without names, the model could say nothing but {}.
+    def test_json_schema_format_without_a_schema_asks_for_any_object(self) -> None:
+        # With a schema without properties, the model could only answer {}.
         for schema in (None, {"type": "object"}):
             wanted = ResponseFormat(AnswerFormat.JSON_SCHEMA, schema=schema)
             built, ignored = sent(ask(response_format=wanted))
@@ -46,11 +46,11 @@ class TestTheShapeOfTheAnswer:
             assert "output_config" not in built
             assert ignored == ("response_format",)
 
-    def test_a_model_that_cannot_be_held_to_a_schema_is_passed_over(self) -> None:
+    def test_a_model_without_structured_outputs_is_skipped(self) -> None:
         with pytest.raises(UnsupportedRequest, match="anthropic/claude-x"):
             sent(ask(response_format=HELD), target("chat"))
 
-    def test_json_mode_is_asked_for_in_words(self) -> None:
+    def test_json_mode_is_requested_in_the_system_prompt(self) -> None:
         built, ignored = sent(
             ask(system_prompt="Hi.", response_format=ResponseFormat(AnswerFormat.JSON_OBJECT))
         )
@@ -59,13 +59,13 @@ class TestTheShapeOfTheAnswer:
         assert "JSON object" in built["system"]
         assert ignored == ("response_format",)
 
-    def test_text_needs_no_word(self) -> None:
+    def test_text_format_adds_nothing(self) -> None:
         built, ignored = sent(ask(response_format=ResponseFormat(AnswerFormat.TEXT)))
 
         assert "output_config" not in built
         assert ignored == ()
 
-    def test_a_schema_is_brought_within_the_vendors_limits(self) -> None:
+    def test_a_schema_is_rewritten_within_the_vendors_limits(self) -> None:
         schema = {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "type": "object",

@@ -1,4 +1,4 @@
-"""Canonical requests, as vendors of Anthropic Messages are sent them."""
+"""Writes canonical requests for vendors of Anthropic Messages."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ from tests.formats.anthropic_messages.requests import (
 
 
 class TestFromCanonicalForm:
-    def test_the_request_goes_where_it_should(self) -> None:
+    def test_the_request_has_the_path_and_headers_of_the_api(self) -> None:
         wire = FORMAT.write_request(ask(), target())
 
         assert wire.path == "/v1/messages"
@@ -42,7 +42,7 @@ class TestFromCanonicalForm:
         assert wire.headers["anthropic-version"] == "2023-06-01"
         assert wire.headers["content-type"] == "application/json"
 
-    def test_a_plain_question(self) -> None:
+    def test_a_plain_request_is_written(self) -> None:
         assert sent(ask(user("Hi"), stream=True, user="u-1", stop=("END",))) == (
             {
                 "model": "claude-x",
@@ -65,7 +65,7 @@ class TestFromCanonicalForm:
             (9, None, 9),
         ],
     )
-    def test_max_tokens_is_asked_for_within_the_models_limit(
+    def test_max_tokens_is_within_the_models_limit(
         self, asked: int | None, limit: int | None, expected: int
     ) -> None:
         built, _ = sent(ask(max_tokens=asked), target(max_output_tokens=limit))
@@ -85,7 +85,7 @@ class TestFromCanonicalForm:
         assert built["system"] == "Route\nA\nB"
         assert len(built["messages"]) == 1
 
-    def test_turns_are_merged_and_results_of_tools_come_first(self) -> None:
+    def test_turns_are_merged_and_tool_results_come_first(self) -> None:
         request = ask(
             user("Hi"),
             user("there"),
@@ -125,7 +125,7 @@ class TestFromCanonicalForm:
             },
         ]
 
-    def test_parts_are_written_in_its_words(self) -> None:
+    def test_each_kind_of_part_is_written(self) -> None:
         document = {"type": "document", "source": {}}
         request = ask(
             user(
@@ -156,7 +156,7 @@ class TestFromCanonicalForm:
         ]
         assert ignored == ()
 
-    def test_what_the_vendor_would_refuse_is_left_out(self) -> None:
+    def test_parts_that_the_vendor_would_refuse_are_left_out(self) -> None:
         request = ask(
             user("Hi", "", " \n"),
             assistant(ThinkingPart("unsigned")),
@@ -175,7 +175,7 @@ class TestFromCanonicalForm:
         assert built["stop_sequences"] == ["END"]
         assert ignored == ("thinking", "name", "stop")
 
-    def test_ids_of_calls_are_made_acceptable_and_stay_together(self) -> None:
+    def test_call_ids_are_fitted_and_match_their_results(self) -> None:
         request = ask(
             user("Hi"),
             assistant(ToolCallPart("call:1/ü", "f", "{}"), ToolCallPart("ok_-9", "f", "{}")),
@@ -200,7 +200,7 @@ class TestFromCanonicalForm:
             ("[1]", {"INVALID_JSON": "[1]"}),
         ],
     )
-    def test_arguments_become_an_object(self, arguments: str, expected: Any) -> None:
+    def test_tool_arguments_become_an_object(self, arguments: str, expected: Any) -> None:
         request = ask(user("Hi"), assistant(ToolCallPart("c", "f", arguments)))
 
         assert sent(request)[0]["messages"][1]["content"][0]["input"] == expected
@@ -233,13 +233,13 @@ class TestFromCanonicalForm:
             ({"parallel_tool_calls": True}, None),
         ],
     )
-    def test_the_choice_of_tools(self, fields: dict[str, Any], expected: Any) -> None:
+    def test_the_tool_choice_is_written(self, fields: dict[str, Any], expected: Any) -> None:
         assert sent(ask(tools=(Tool("f"),), **fields))[0].get("tool_choice") == expected
 
-    def test_a_choice_without_tools_is_not_sent(self) -> None:
+    def test_a_tool_choice_without_tools_is_not_sent(self) -> None:
         assert "tool_choice" not in sent(ask(tool_choice=ToolChoice(ToolChoiceMode.AUTO)))[0]
 
-    def test_tools_are_written_with_a_schema_the_vendor_takes(self) -> None:
+    def test_tools_are_written_with_a_supported_schema(self) -> None:
         schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}}
         search = {"type": "web_search_20250305", "name": "web_search"}
         request = ask(
@@ -279,11 +279,11 @@ class TestFromCanonicalForm:
             ask(user("Hi"), extra={"x": object()}),
         ],
     )
-    def test_what_cannot_be_said_is_refused(self, request_: LLMRequest) -> None:
+    def test_unsupported_requests_are_refused(self, request_: LLMRequest) -> None:
         with pytest.raises(UnsupportedRequest):
             FORMAT.write_request(request_, target())
 
-    def test_what_can_be_done_without_is_left_out_and_named(self) -> None:
+    def test_optional_fields_are_left_out_and_named(self) -> None:
         built, ignored = sent(
             ask(
                 seed=0,
@@ -303,7 +303,7 @@ class TestFromCanonicalForm:
             "presence_penalty",
         )
 
-    def test_what_is_off_anyway_is_not_named(self) -> None:
+    def test_disabled_features_are_not_named(self) -> None:
         assert sent(ask(frequency_penalty=0.0, presence_penalty=0.0, top_logprobs=0))[1] == ()
 
     @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ class TestFromCanonicalForm:
             ({"temperature": 0.3, "top_p": 0.5}, {"temperature": 0.3}, ("top_p",)),
         ],
     )
-    def test_sampling(
+    def test_sampling_parameters_are_written(
         self, fields: dict[str, Any], expected: dict[str, Any], ignored: tuple[str, ...]
     ) -> None:
         built, named = sent(ask(**fields))
@@ -325,17 +325,17 @@ class TestFromCanonicalForm:
         } == (expected)
         assert named == ignored
 
-    def test_a_model_without_sampling_gets_none(self) -> None:
+    def test_sampling_is_left_out_for_a_model_without_it(self) -> None:
         built, ignored = sent(ask(temperature=0.3, top_k=5), target("no_sampling"))
 
         assert built.keys() == {"model", "max_tokens", "messages"}
         assert ignored == ("temperature", "top_k")
 
-    def test_what_only_the_route_set_is_left_out_without_a_mention(self) -> None:
+    def test_route_defaults_are_left_out_without_being_named(self) -> None:
         source = Source("openai_chat", {"top_p": 0.5})
         request = ask(temperature=0.3, top_p=0.5, source=source)
 
         assert sent(request, target("no_sampling"))[1] == ("top_p",)
 
-    def test_extra_fields_are_sent_as_they_are(self) -> None:
+    def test_extra_fields_are_sent_unchanged(self) -> None:
         assert sent(ask(extra={"service_tier": "auto"}))[0]["service_tier"] == "auto"

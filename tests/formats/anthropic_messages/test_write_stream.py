@@ -1,4 +1,4 @@
-"""Streamed answers, written for callers of Anthropic Messages."""
+"""Writes streamed answers for callers of Anthropic Messages."""
 
 import json
 
@@ -28,7 +28,7 @@ from tests.formats.anthropic_messages.stream_events import FORMAT, STOP, WHOLE, 
 
 
 def render(*events: StreamEvent, request: LLMRequest | None = None) -> bytes:
-    """What a caller reads of another vendor's answer, a frame for each event."""
+    """Returns the stream that a caller receives, with one frame per event."""
     renderer = FORMAT.stream_renderer(request or LLMRequest((), model="debugging"))
     frames = [Frame("openai_chat", b"raw", (one,)) for one in events]
     return b"".join(renderer.render(frame) for frame in frames) + renderer.end()
@@ -51,7 +51,7 @@ def by_the_official_client(stream: bytes) -> SDKMessage:
 
 
 def blocks_in(stream: bytes) -> list[tuple[str, int]]:
-    """Which blocks are opened and closed, in the order of the stream."""
+    """Returns the opened and closed blocks, in order."""
     found = []
     for line in stream.splitlines():
         if line.startswith(b"data: "):
@@ -71,8 +71,8 @@ STARTED = AnswerStarted("chatcmpl-1", "gpt-x")
 FINISHED = ChoiceFinished(FinishReason.STOP)
 
 
-class TestToACaller:
-    def test_the_bytes_of_a_plain_answer(self) -> None:
+class TestWriteStream:
+    def test_a_plain_answer_is_written_byte_by_byte_as_anthropic_does(self) -> None:
         stream = render(
             STARTED,
             TextDelta("Hel"),
@@ -125,7 +125,7 @@ class TestToACaller:
             {"type": "message_stop"},
         ]
 
-    def test_the_official_client_adds_it_up(self) -> None:
+    def test_the_official_client_reads_the_whole_answer(self) -> None:
         message = by_the_official_client(
             render(
                 AnswerStarted("chatcmpl-1", "gpt-x", Usage(input_tokens=3)),
@@ -201,7 +201,7 @@ class TestToACaller:
             "text",
         ]
 
-    def test_calls_that_come_one_after_another_are_not_held_back(self) -> None:
+    def test_consecutive_calls_are_not_held_back(self) -> None:
         renderer = FORMAT.stream_renderer(LLMRequest(()))
         first = (STARTED, ToolCallStarted(0, "a", "f"), ToolCallDelta(0, "{}"))
         renderer.render(Frame("openai_chat", b"", first))
@@ -212,7 +212,7 @@ class TestToACaller:
         assert blocks_in(started) == [("stop", 0), ("start", 1)]
         assert b"input_json_delta" in delta
 
-    def test_calls_written_all_at_once_are_put_in_order(self) -> None:
+    def test_interleaved_calls_are_put_in_order(self) -> None:
         stream = render(
             STARTED,
             ToolCallStarted(0, "a", "f"),
@@ -235,7 +235,7 @@ class TestToACaller:
             {"c": 3},
         ]
 
-    def test_calls_that_wait_are_given_at_the_end_whatever_came_of_the_first(self) -> None:
+    def test_waiting_calls_are_written_at_the_end_even_if_the_first_is_incomplete(self) -> None:
         stream = render(
             STARTED,
             ToolCallStarted(0, "a", "f"),
@@ -251,7 +251,7 @@ class TestToACaller:
         assert [block.input for block in message.content] == [{}, {"b": 2}, {}]  # type: ignore[union-attr]
         assert message.stop_reason == "tool_use"
 
-    def test_a_delta_of_a_call_that_is_closed_is_dropped(self) -> None:
+    def test_a_delta_of_a_closed_call_is_dropped(self) -> None:
         stream = render(
             STARTED,
             ToolCallStarted(0, "a", "f"),
@@ -263,7 +263,7 @@ class TestToACaller:
 
         assert stream.count(b"input_json_delta") == 1
 
-    def test_a_signature_alone_is_a_block(self) -> None:
+    def test_a_signature_without_text_is_a_block(self) -> None:
         stream = render(STARTED, ThinkingEnded(signature="sig"), FINISHED)
 
         assert by_the_official_client(stream).content[0].to_dict() == {
@@ -272,7 +272,7 @@ class TestToACaller:
             "signature": "sig",
         }
 
-    def test_a_refusal_is_said_in_words(self) -> None:
+    def test_a_refusal_is_written_as_text(self) -> None:
         message = by_the_official_client(
             render(STARTED, RefusalDelta("N"), RefusalDelta("o."), FINISHED)
         )
@@ -281,7 +281,7 @@ class TestToACaller:
         assert message.stop_reason == "refusal"
         assert message.stop_details is not None
 
-    def test_the_sequence_that_was_met_is_told(self) -> None:
+    def test_the_matched_stop_sequence_is_written(self) -> None:
         finish = ChoiceFinished(FinishReason.STOP_SEQUENCE, stop_sequence="END")
 
         message = by_the_official_client(render(STARTED, TextDelta("A"), finish))
@@ -289,7 +289,7 @@ class TestToACaller:
         assert message.stop_reason == "stop_sequence"
         assert message.stop_sequence == "END"
 
-    def test_other_choices_are_not_mixed_in(self) -> None:
+    def test_other_choices_are_dropped(self) -> None:
         stream = render(
             STARTED,
             TextDelta("A"),
@@ -302,7 +302,7 @@ class TestToACaller:
         assert [block.to_dict() for block in message.content] == [{"type": "text", "text": "A"}]
         assert message.stop_reason == "end_turn"
 
-    def test_a_vendor_that_names_nothing_still_gives_a_message(self) -> None:
+    def test_a_stream_without_id_and_model_is_written(self) -> None:
         for events in ((TextDelta("A"),), (AnswerStarted("", ""),), (AnswerEnded(),), ()):
             message = by_the_official_client(render(*events))
 
@@ -310,20 +310,20 @@ class TestToACaller:
             assert message.model == "debugging"
             assert message.stop_reason == "end_turn"
 
-    def test_without_any_name_the_model_is_empty(self) -> None:
+    def test_without_a_model_name_the_model_is_empty(self) -> None:
         assert by_the_official_client(render(request=LLMRequest(()))).model == ""
 
-    def test_usage_that_came_first_is_kept(self) -> None:
+    def test_usage_from_the_start_is_kept(self) -> None:
         stream = render(UsageReported(Usage(output_tokens=4)), STARTED, FINISHED)
 
         assert by_the_official_client(stream).usage.output_tokens == 4
 
-    def test_nothing_follows_the_end(self) -> None:
+    def test_nothing_is_written_after_the_end(self) -> None:
         stream = render(STARTED, FINISHED, AnswerEnded())
 
         assert stream.count(b"event: message_stop") == 1
 
-    def test_an_error_is_an_event_and_the_end(self) -> None:
+    def test_an_error_is_an_event_that_ends_the_stream(self) -> None:
         renderer = FORMAT.stream_renderer(LLMRequest(()))
         renderer.render(Frame("openai_chat", b"", (STARTED,)))
 
@@ -349,7 +349,7 @@ class TestToACaller:
 
         assert stream == WHOLE
 
-    def test_a_relayed_answer_gets_the_stop_it_lacks(self) -> None:
+    def test_a_missing_message_stop_is_added_to_a_relayed_answer(self) -> None:
         renderer = FORMAT.stream_renderer(LLMRequest(()))
         cut = WHOLE.removesuffix(STOP).removesuffix(b"\n\n")
 

@@ -63,7 +63,7 @@ def said(message: str, **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "body", [b"", b"<html>nginx secret-page</html>", b"null", b"[]", b'{"error": null}', b"3"]
 )
-def test_without_words_the_status_decides(status: int, error: type, body: bytes) -> None:
+def test_without_a_message_the_status_decides(status: int, error: type, body: bytes) -> None:
     mapped = map_error(status, body)
     assert type(mapped) is error
     assert "secret-page" not in mapped.message
@@ -118,12 +118,14 @@ def test_without_words_the_status_decides(status: int, error: type, body: bytes)
         (413, said("Request too large for model (TPM)", code="rate_limit"), ContextTooLong),
         (404, {"error": "model 'x' not found"}, ModelNotFound),
         (422, {"detail": [{"loc": ["body", "n"], "msg": "too big"}]}, RequestRejected),
-        # Words count only where a refusal is expected.
+        # Messages count only for statuses where a rejection is expected.
         (429, said("maximum context length"), RateLimited),
         (503, said("model not found"), UpstreamOverloaded),
     ],
 )
-def test_names_and_words_tell_more_than_the_status(status: int, body: Any, error: type) -> None:
+def test_codes_and_messages_are_more_specific_than_the_status(
+    status: int, body: Any, error: type
+) -> None:
     assert type(map_error(status, body)) is error
 
 
@@ -144,7 +146,7 @@ def test_names_and_words_tell_more_than_the_status(status: int, body: Any, error
         "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",
     ],
 )
-def test_every_vendor_has_its_own_words_for_too_long(words: str) -> None:
+def test_each_vendors_message_for_a_too_long_prompt_is_recognised(words: str) -> None:
     assert type(map_error(400, said(words))) is ContextTooLong
 
 
@@ -170,13 +172,13 @@ def test_every_vendor_has_its_own_words_for_too_long(words: str) -> None:
         (said("outer", metadata={"raw": {"a": 1}}), "outer"),
     ],
 )
-def test_the_vendors_reason_is_told(body: Any, reason: str) -> None:
+def test_the_vendors_reason_is_shown(body: Any, reason: str) -> None:
     message = map_error(400, body).message
     assert message == f"The provider rejected the request as invalid (400): {reason}"
 
 
 @pytest.mark.parametrize("body", [said(""), {"error": {"message": 3}}, {"error": [1]}, {"a": 1}])
-def test_without_a_reason_the_sentence_stands_alone(body: Any) -> None:
+def test_without_a_reason_only_the_general_message_is_shown(body: Any) -> None:
     assert map_error(400, body).message == "The provider rejected the request as invalid (400)."
 
 
@@ -190,14 +192,14 @@ def test_without_a_reason_the_sentence_stands_alone(body: Any) -> None:
         "0123456789abcdef0123456789abcdef",
     ],
 )
-def test_nothing_like_a_key_is_told(secret: str) -> None:
+def test_text_that_looks_like_a_key_is_masked(secret: str) -> None:
     message = map_error(401, said(f"Incorrect key provided: {secret} (see docs)")).message
     assert secret.split()[-1] not in message
     assert "Incorrect key provided" in message
     assert "(see docs)" in message
 
 
-def test_the_query_of_an_address_is_not_told() -> None:
+def test_the_query_of_a_url_is_not_shown() -> None:
     message = map_error(400, said("see https://x.test/a?key=hidden&b=2 for more")).message
     assert "hidden" not in message
     assert "https://x.test/a" in message
@@ -234,7 +236,9 @@ def test_a_reason_is_short_and_on_one_line(text: str) -> None:
         ({"retry_after_ms": "soon", "retry_after": "1"}, 1.0),
     ],
 )
-def test_how_long_to_wait_is_read_carefully(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_is_read_in_all_its_forms(
+    headers: dict[str, str], seconds: float | None
+) -> None:
     assert map_error(429, said("slow"), **headers).retry_after == seconds
     assert map_error(503, b"", **headers).retry_after == seconds
 
@@ -274,7 +278,7 @@ def test_how_long_to_wait_is_read_carefully(headers: dict[str, str], seconds: fl
         ({"metadata": {"error_type": "rate_limit_exceeded"}}, RateLimited),
     ],
 )
-def test_an_error_without_a_status_is_known_by_its_name(fields: Any, error: type) -> None:
+def test_an_error_without_a_status_is_classified_by_its_code(fields: Any, error: type) -> None:
     with pytest.raises(UpstreamError) as caught:
         OpenAIChat().read_response(json.dumps(said("x", **fields)).encode())
     assert type(caught.value) is error
@@ -282,7 +286,7 @@ def test_an_error_without_a_status_is_known_by_its_name(fields: Any, error: type
 
 
 @pytest.mark.parametrize("code", [399, 600, "4290", "４２９", "abc", None, True, 429.0])
-def test_a_code_that_is_no_status_is_none(code: Any) -> None:
+def test_a_code_that_is_not_a_status_is_ignored(code: Any) -> None:
     with pytest.raises(UpstreamError) as caught:
         OpenAIChat().read_response(json.dumps(said("x", code=code)).encode())
     assert caught.value.code == "malformed_answer"

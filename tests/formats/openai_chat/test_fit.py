@@ -1,4 +1,4 @@
-"""Fields of requests, fitted to vendors of OpenAI Chat Completions."""
+"""Fits fields of requests to vendors of OpenAI Chat Completions."""
 
 import json
 from typing import Any
@@ -39,7 +39,9 @@ class TestOpenAIsExtras:
         ("vendor", "named"),
         [("mistral", ("store", "reasoning_content")), ("groq", ("metadata", "reasoning_content"))],
     )
-    def test_what_the_vendor_refuses_is_left_out(self, vendor: str, named: tuple[str, ...]) -> None:
+    def test_fields_that_the_vendor_refuses_are_left_out(
+        self, vendor: str, named: tuple[str, ...]
+    ) -> None:
         body, ignored = sent(
             OPENAI,
             target(vendor),
@@ -54,7 +56,7 @@ class TestOpenAIsExtras:
         assert {name: body[name] for name in body if name not in ("model", "messages")} == seed
         assert set(ignored) == set(named) - {"store"}
 
-    def test_openai_itself_is_spared_the_words_of_others_and_given_what_is_unknown(self) -> None:
+    def test_openai_is_sent_unknown_fields_but_not_those_of_other_vendors(self) -> None:
         body, ignored = sent(
             OPENAI, target("openai"), messages=[USER, OUR_ANSWER, USER], top_k=5, future={"x": 1}
         )
@@ -68,19 +70,21 @@ class TestOpenAIsExtras:
         }
         assert ignored == ("top_k", "reasoning_content")
 
-    def test_a_caller_in_process_is_believed_about_a_field(self) -> None:
+    def test_extra_fields_of_an_in_process_caller_are_sent(self) -> None:
         request = LLMRequest((Message(Role.USER, (TextPart("Hi"),)),), extra={"novel": 1})
 
         assert json.loads(OpenAIChat().write_request(request, target("mistral")).body)["novel"] == 1
 
-    def test_values_are_fitted(self) -> None:
+    def test_values_are_fitted_to_the_vendor(self) -> None:
         assert sent(OPENAI, target("groq"), service_tier="priority")[1] == ("service_tier",)
         assert sent(OPENAI, target("groq"), service_tier="flex")[0]["service_tier"] == "flex"
         body, ignored = sent(OPENAI, target("mistral"), temperature=1.8)
         assert (body["temperature"], ignored) == (1.5, ("temperature",))
 
     @pytest.mark.parametrize("fields", ESSENTIAL)
-    def test_what_would_change_the_answer_is_passed_on(self, fields: dict[str, Any]) -> None:
+    def test_fields_that_change_the_answer_fail_over_to_the_next_target(
+        self, fields: dict[str, Any]
+    ) -> None:
         with pytest.raises(UnsupportedRequest):
             sent(OPENAI, target("groq"), **fields)
 
@@ -111,7 +115,7 @@ class TestOpenAIsExtras:
         assert body["parallel_tool_calls"] is False
         assert ignored == ()
 
-    def test_only_parallel_tool_calls_that_are_switched_off_are_named(self) -> None:
+    def test_only_disabled_parallel_tool_calls_are_named(self) -> None:
         """`true` is the default, so leaving it out changes nothing."""
         for value, named in ((True, ()), (False, ("parallel_tool_calls",))):
             fields = {"tools": [function()], "parallel_tool_calls": value}
@@ -120,36 +124,36 @@ class TestOpenAIsExtras:
             assert ignored == named
 
     @pytest.mark.parametrize("vendor", ["groq", "deepseek", "ollama"])
-    def test_several_answers_are_passed_on(self, vendor: str) -> None:
+    def test_a_request_for_several_answers_fails_over(self, vendor: str) -> None:
         with pytest.raises(UnsupportedRequest):
             sent(OPENAI, target(vendor), n=2)
 
-    def test_what_ollama_pays_no_heed_to_is_named(self) -> None:
+    def test_fields_that_ollama_ignores_are_named(self) -> None:
         asked = {"tools": [function()], "tool_choice": "required", "user": "u"}
 
         assert set(sent(OPENAI, target("ollama"), **asked)[1]) == {"tool_choice", "user"}
         assert sent(OPENAI, target("ollama"), tools=[function()], tool_choice="auto")[1] == ()
 
-    def test_no_choice_of_tools_is_no_tools(self) -> None:
+    def test_tool_choice_none_removes_the_tools(self) -> None:
         body, ignored = sent(OPENAI, target("ollama"), tools=[function()], tool_choice="none")
 
         assert body.keys() == {"model", "messages"}
         assert ignored == ()
 
     @pytest.mark.parametrize("vendor", ["google", "mistral", "deepseek", "vllm"])
-    def test_a_tool_of_a_kind_that_the_vendor_lacks_is_passed_on(self, vendor: str) -> None:
+    def test_an_unsupported_kind_of_tool_fails_over(self, vendor: str) -> None:
         with pytest.raises(UnsupportedRequest):
             sent(OPENAI, target(vendor), tools=[{"type": "custom", "custom": {"name": "f"}}])
 
 
 class TestStopsAndPenalties:
-    def test_a_reasoning_model_gets_no_stop_of_an_anthropic_caller(self) -> None:
+    def test_a_reasoning_model_is_sent_no_stop_sequences(self) -> None:
         body, ignored = sent(ANTHROPIC, target("openai", REASONING), stop_sequences=["</x>"])
 
         assert "stop" not in body
         assert ignored == ("stop",)
 
-    def test_nor_what_else_it_refuses(self) -> None:
+    def test_other_fields_that_a_reasoning_model_refuses_are_left_out(self) -> None:
         refused: dict[str, Any] = {
             "stop": "x",
             "presence_penalty": 0.1,
@@ -164,14 +168,16 @@ class TestStopsAndPenalties:
         assert not body.keys() & refused.keys()
         assert set(ignored) == refused.keys()
 
-    def test_other_vendors_reasoning_models_stop(self) -> None:
+    def test_reasoning_models_of_other_vendors_are_sent_stop_sequences(self) -> None:
         body, ignored = sent(OPENAI, target("openrouter", REASONING), stop="x", temperature=0.5)
 
         assert body["stop"] == "x"
         assert ignored == ("temperature",)
 
     @pytest.mark.parametrize(("vendor", "most"), [("openai", 4), ("groq", 4), ("google", 5)])
-    def test_there_are_as_many_stops_as_the_vendor_takes(self, vendor: str, most: int) -> None:
+    def test_stop_sequences_are_limited_to_the_vendors_maximum(
+        self, vendor: str, most: int
+    ) -> None:
         stops = list("abcdef")
 
         for caller, name in ((ANTHROPIC, "stop_sequences"), (OPENAI, "stop")):
@@ -184,7 +190,9 @@ class TestCacheMarks:
     @pytest.mark.parametrize(
         ("vendor", "model"), [("openrouter", "anthropic/x"), ("portkey", "@anthropic/x")]
     )
-    def test_an_anthropic_callers_reach_the_same_parts(self, vendor: str, model: str) -> None:
+    def test_cache_marks_of_an_anthropic_caller_are_on_the_same_parts(
+        self, vendor: str, model: str
+    ) -> None:
         body, ignored = sent(
             ANTHROPIC,
             target(vendor, model=model),
@@ -210,7 +218,7 @@ class TestCacheMarks:
         assert body["tools"][0]["cache_control"] == MARK
         assert ignored == ()
 
-    def test_an_openai_callers_whole_message_is_marked_on_its_part(self) -> None:
+    def test_a_cache_mark_of_a_whole_message_is_moved_to_its_part(self) -> None:
         body, _ = sent(OPENAI, target("openrouter"), messages=[{**USER, "cache_control": MARK}])
 
         assert body["messages"] == [
@@ -221,7 +229,7 @@ class TestCacheMarks:
         ]
 
     @pytest.mark.parametrize("vendor", ["openai", "google", "mistral", "groq", "deepseek", "vllm"])
-    def test_they_are_named_where_there_is_no_place_for_them(self, vendor: str) -> None:
+    def test_unsupported_cache_marks_are_named(self, vendor: str) -> None:
         part = {"type": "text", "text": "u", "cache_control": MARK}
         message = {"role": "user", "content": [part]}
         questions = (
@@ -238,7 +246,7 @@ class TestCacheMarks:
             assert "cache_control" not in json.dumps(body)
             assert ignored == ("cache_control",)
 
-    def test_an_empty_mark_is_left_out_unnamed(self) -> None:
+    def test_an_empty_cache_mark_is_left_out_without_being_named(self) -> None:
         part = {"type": "text", "text": "u", "cache_control": None}
 
         body, ignored = sent(
@@ -248,7 +256,7 @@ class TestCacheMarks:
         assert body["messages"][0]["content"] == [{"type": "text", "text": "u"}]
         assert ignored == ()
 
-    def test_a_call_has_no_place_for_one(self) -> None:
+    def test_cache_marks_on_tool_calls_are_left_out(self) -> None:
         used = {**tool_use("toolu_1"), "cache_control": MARK}
         messages = [
             USER,
@@ -275,7 +283,7 @@ class TestOtherFieldsOfAnthropic:
             ("system.citations", [{"type": "char_location"}]),
         ],
     )
-    def test_what_has_no_word_is_named(self, field: str, value: Any) -> None:
+    def test_unsupported_fields_are_named(self, field: str, value: Any) -> None:
         outer, _, inner = field.partition(".")
         fields: dict[str, Any] = {field: value}
         if inner:
@@ -302,18 +310,18 @@ class TestOtherFieldsOfAnthropic:
             {"inference_geo": "global"},
         ],
     )
-    def test_what_asks_for_nothing_is_not_named(self, fields: Any) -> None:
+    def test_fields_without_effect_are_not_named(self, fields: Any) -> None:
         assert sent(ANTHROPIC, target("openai"), **fields)[1] == ()
 
-    def test_servers_with_tools_are_passed_on(self) -> None:
+    def test_mcp_servers_fail_over(self) -> None:
         with pytest.raises(UnsupportedRequest):
             sent(ANTHROPIC, target("openai"), mcp_servers=[{"type": "url", "url": "https://x"}])
 
-    def test_a_place_that_the_target_cannot_promise_is_passed_on(self) -> None:
+    def test_an_inference_location_fails_over(self) -> None:
         with pytest.raises(UnsupportedRequest, match="inference_geo"):
             sent(ANTHROPIC, target("openai"), inference_geo="us")
 
-    def test_no_caller_can_fill_the_header(self) -> None:
+    def test_the_list_of_ignored_fields_is_bounded(self) -> None:
         fields = {f"field-{number}-{'x' * 500}": 1 for number in range(500)}
 
         _, ignored = sent(ANTHROPIC, target("openai"), **fields)

@@ -1,4 +1,4 @@
-"""Messages, fitted to vendors of OpenAI Chat Completions."""
+"""Fits messages to vendors of OpenAI Chat Completions."""
 
 import json
 import re
@@ -28,7 +28,7 @@ from tests.formats.vendor_requests import (
 
 @pytest.mark.parametrize("vendor", ["vllm", "ollama", "together", "mistral"])
 class TestSystemMessages:
-    def test_an_anthropic_callers_are_one_and_the_first(self, vendor: str) -> None:
+    def test_system_messages_of_an_anthropic_caller_are_merged_first(self, vendor: str) -> None:
         body, _ = sent(
             ANTHROPIC,
             target(vendor),
@@ -38,7 +38,7 @@ class TestSystemMessages:
 
         assert body["messages"] == [{"role": "system", "content": "top\n\nmid"}, USER]
 
-    def test_an_openai_callers_are_one_and_the_first(self, vendor: str) -> None:
+    def test_system_messages_of_an_openai_caller_are_merged_first(self, vendor: str) -> None:
         body, _ = sent(
             OPENAI,
             target(vendor),
@@ -51,7 +51,7 @@ class TestSystemMessages:
 
         assert body["messages"] == [{"role": "system", "content": "one\n\ntwo"}, USER]
 
-    def test_parts_that_say_more_than_text_stay_parts(self, vendor: str) -> None:
+    def test_parts_with_more_than_text_stay_parts(self, vendor: str) -> None:
         part = {"type": "text", "text": "two", "x": 1}
         messages = [
             {"role": "system", "content": "one"},
@@ -64,7 +64,7 @@ class TestSystemMessages:
         content = [{"type": "text", "text": "one"}, part]
         assert body["messages"] == [{"role": "system", "content": content}, USER]
 
-    def test_a_single_one_in_its_place_is_left_alone(self, vendor: str) -> None:
+    def test_a_single_system_message_at_the_start_is_unchanged(self, vendor: str) -> None:
         messages = [{"role": "system", "content": "one"}, USER]
 
         assert sent(OPENAI, target(vendor), messages=messages)[0]["messages"] == messages
@@ -78,7 +78,9 @@ class TestOrder:
             [tool_result("toolu_1", [{"type": "image", "source": IMAGE_SOURCE}])],
         ],
     )
-    def test_mistral_hears_no_user_straight_after_a_tool(self, content: Any) -> None:
+    def test_for_mistral_a_user_message_after_a_tool_message_is_separated(
+        self, content: Any
+    ) -> None:
         body, _ = sent(
             ANTHROPIC,
             target("mistral"),
@@ -93,21 +95,21 @@ class TestOrder:
         assert roles == ["user", "assistant", "tool", "assistant", "user"]
         assert body["messages"][3]["content"]
 
-    def test_nor_one_that_an_openai_caller_put_there(self) -> None:
+    def test_an_openai_callers_user_message_after_a_tool_message_is_separated(self) -> None:
         messages = [USER, {"role": "assistant", "tool_calls": [call("a")]}, result("a"), USER]
 
         body, _ = sent(OPENAI, target("mistral"), messages=messages)
 
         assert [message["role"] for message in body["messages"]][-2:] == ["assistant", "user"]
 
-    def test_mistral_hears_of_no_empty_answer(self) -> None:
+    def test_mistral_is_sent_no_empty_assistant_message(self) -> None:
         nothing: list[Any] = ["", None, []]
         for empty in nothing:
             messages = [USER, {"role": "assistant", "content": empty}, USER]
 
             assert sent(OPENAI, target("mistral"), messages=messages)[0]["messages"] == [USER, USER]
 
-    def test_an_answer_begun_is_marked_for_mistral(self) -> None:
+    def test_a_prefill_is_marked_for_mistral(self) -> None:
         begun = {"role": "assistant", "content": "It"}
 
         body, _ = sent(OPENAI, target("mistral"), messages=[USER, begun])
@@ -123,7 +125,7 @@ FILE: dict[str, Any] = {
 
 class TestParts:
     @pytest.mark.parametrize("vendor", ["google", "groq", "deepseek", "together", "ollama", "vllm"])
-    def test_one_that_the_vendor_lacks_is_passed_on(self, vendor: str) -> None:
+    def test_an_unsupported_part_fails_over(self, vendor: str) -> None:
         with pytest.raises(UnsupportedRequest):
             sent(OPENAI, target(vendor), messages=[{"role": "user", "content": [FILE]}])
 
@@ -136,7 +138,7 @@ class TestParts:
         (written,) = body["messages"][0]["content"]
         assert written == {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
 
-    def test_mistral_has_a_part_of_its_own_for_documents(self) -> None:
+    def test_documents_are_written_as_mistrals_document_part(self) -> None:
         unnamed = {"type": "file", "file": {"file_data": FILE["file"]["file_data"]}}
 
         body, _ = sent(
@@ -147,13 +149,13 @@ class TestParts:
         assert body["messages"][0]["content"] == [{**document, "document_name": "a.pdf"}, document]
 
     @pytest.mark.parametrize("file", [{"file_id": "file-1"}, None])
-    def test_it_has_no_file_of_openais(self, file: Any) -> None:
+    def test_a_file_id_of_openai_fails_over(self, file: Any) -> None:
         part = {"type": "file", "file": file}
 
         with pytest.raises(UnsupportedRequest):
             sent(OPENAI, target("mistral"), messages=[{"role": "user", "content": [part]}])
 
-    def test_a_refusal_is_said_in_words(self) -> None:
+    def test_a_refusal_is_written_as_text(self) -> None:
         refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
 
         body, _ = sent(OPENAI, target("mistral"), messages=[USER, refused, USER])
@@ -161,7 +163,7 @@ class TestParts:
         assert body["messages"][1]["content"] == [{"type": "text", "text": "No."}]
 
     @pytest.mark.parametrize("vendor", ["openai", "openrouter", "sandbox"])
-    def test_the_others_are_given_what_the_caller_has(self, vendor: str) -> None:
+    def test_other_vendors_are_sent_the_callers_parts(self, vendor: str) -> None:
         messages = [{"role": "user", "content": [FILE]}]
 
         assert sent(OPENAI, target(vendor), messages=messages)[0]["messages"] == messages
@@ -175,7 +177,9 @@ class TestIds:
             (ANTHROPIC, ("toolu_01ABC", "toolu_01ABD")),
         ],
     )
-    def test_mistral_gets_nine_letters_and_digits(self, caller: str, ids: tuple[str, str]) -> None:
+    def test_ids_for_mistral_have_nine_letters_and_digits(
+        self, caller: str, ids: tuple[str, str]
+    ) -> None:
         if caller == OPENAI:
             calls = [call(one) for one in ids]
             messages = [
@@ -197,14 +201,14 @@ class TestIds:
         assert len(set(called)) == 2
         assert [message["tool_call_id"] for message in body["messages"][2:]] == called
 
-    def test_one_of_mistrals_own_is_kept(self) -> None:
+    def test_mistrals_own_ids_are_kept(self) -> None:
         messages = [USER, {"role": "assistant", "tool_calls": [call("abcDEF123")]}]
 
         body, _ = sent(OPENAI, target("mistral"), messages=[*messages, result("abcDEF123")])
 
         assert body["messages"][1]["tool_calls"][0]["id"] == "abcDEF123"
 
-    def test_one_that_is_too_long_for_openai_is_shortened(self) -> None:
+    def test_a_too_long_id_is_shortened_for_openai(self) -> None:
         long = "toolu_" + "x" * 60
         messages = [
             USER,
@@ -224,7 +228,8 @@ SIGNED = {"google": {"thought_signature": "SIG=="}}
 
 class TestThoughtSignatures:
     def answer(self, *, stream: bool) -> tuple[str, bytes]:
-        """What an Anthropic caller reads of Google's call: its id, and all of it."""
+        """Returns Google's call as an Anthropic caller receives it: its id, and the whole
+        answer."""
         request = FORMATS[ANTHROPIC].read_request(
             {"model": "m", "max_tokens": 9, "messages": [USER], "stream": stream}
         )
@@ -249,7 +254,7 @@ class TestThoughtSignatures:
         return found.decode(), shown
 
     @pytest.mark.parametrize("stream", [False, True])
-    def test_one_comes_back_through_an_anthropic_caller(self, stream: bool) -> None:
+    def test_a_signature_returns_through_an_anthropic_caller(self, stream: bool) -> None:
         call_id, _ = self.answer(stream=stream)
         assert re.fullmatch("[a-zA-Z0-9_-]+", call_id)
         messages = [
@@ -266,7 +271,7 @@ class TestThoughtSignatures:
         assert ignored == ()
 
     @pytest.mark.parametrize("vendor", ["openai", "mistral"])
-    def test_other_vendors_do_not_see_it(self, vendor: str) -> None:
+    def test_signatures_are_not_sent_to_other_vendors(self, vendor: str) -> None:
         call_id, _ = self.answer(stream=False)
         messages = [
             USER,
@@ -279,7 +284,7 @@ class TestThoughtSignatures:
         assert "_sig_" not in json.dumps(body)
 
     @pytest.mark.parametrize("caller", [OPENAI, ANTHROPIC])
-    def test_a_foreign_call_has_googles_stand_in(self, caller: str) -> None:
+    def test_a_call_of_another_vendor_gets_googles_placeholder_signature(self, caller: str) -> None:
         messages: list[Any]
         if caller == OPENAI:
             messages = [
@@ -300,10 +305,10 @@ class TestThoughtSignatures:
         first, second = body["messages"][1]["tool_calls"]
         stand_in = first["extra_content"]["google"]["thought_signature"]
         assert stand_in == "skip_thought_signature_validator"
-        # Of calls made at once, the first one alone has a signature.
+        # Of parallel calls only the first has a signature.
         assert "extra_content" not in second
 
-    def test_an_openai_callers_own_stays_where_it_is(self) -> None:
+    def test_a_signature_of_an_openai_caller_is_unchanged(self) -> None:
         messages = [
             USER,
             {"role": "assistant", "tool_calls": [call("call_1", extra_content=SIGNED)]},
@@ -319,19 +324,19 @@ class TestThoughtSignatures:
 
     @pytest.mark.parametrize("signature", ["SIG==", "?\x7fü", "a" * 5000])
     @pytest.mark.parametrize("call_id", ["call_1", "a_sig_b"])
-    def test_an_id_carries_any_signature(self, call_id: str, signature: str) -> None:
+    def test_any_signature_fits_into_an_id(self, call_id: str, signature: str) -> None:
         carrying = with_signature(call_id, signature)
 
         assert re.fullmatch("[a-zA-Z0-9_-]+", carrying)
         assert split_signature(carrying)[1] == signature
 
     @pytest.mark.parametrize("call_id", ["a_sig_b", "a_sig_", "_sig_12345678ü", "a_sig_12345678QQ"])
-    def test_an_id_that_only_looks_so_carries_none(self, call_id: str) -> None:
+    def test_an_id_that_only_looks_signed_has_no_signature(self, call_id: str) -> None:
         assert split_signature(call_id) == (call_id, None)
 
 
-class TestThinkingThatComesBack:
-    def test_deepseek_has_it_back_beside_a_call(self) -> None:
+class TestReturnedThinking:
+    def test_thinking_is_returned_to_deepseek_with_a_call(self) -> None:
         thinking = {"type": "thinking", "thinking": "T", "signature": ""}
         messages = [
             USER,
@@ -347,14 +352,16 @@ class TestThinkingThatComesBack:
     @pytest.mark.parametrize(
         ("field", "value"), [("reasoning_content", "T"), ("reasoning", "T"), ("refusal", None)]
     )
-    def test_whichever_word_an_openai_caller_has_for_it(self, field: str, value: Any) -> None:
+    def test_thinking_is_returned_under_any_of_its_field_names(
+        self, field: str, value: Any
+    ) -> None:
         message = {"role": "assistant", "tool_calls": [call("call_1")], field: value}
 
         body, _ = sent(OPENAI, target("deepseek"), messages=[USER, message, result("call_1")])
 
         assert body["messages"][1]["reasoning_content"] == (value or "")
 
-    def test_without_a_call_it_is_named(self) -> None:
+    def test_thinking_without_a_call_is_left_out_and_named(self) -> None:
         thinking = {"type": "thinking", "thinking": "T", "signature": ""}
         message = {"role": "assistant", "content": [thinking, {"type": "text", "text": "x"}]}
 

@@ -1,4 +1,4 @@
-"""Reasoning settings, fitted to vendors of OpenAI Chat Completions."""
+"""Fits reasoning settings to vendors of OpenAI Chat Completions."""
 
 from typing import Any
 
@@ -17,7 +17,9 @@ from tests.formats.vendor_requests import (
 
 class TestToolsOfReasoningModels:
     @pytest.mark.parametrize("stream", [False, True])
-    def test_an_anthropic_callers_effort_gives_way_to_its_tools(self, stream: bool) -> None:
+    def test_effort_is_dropped_for_models_that_accept_tools_only_without_it(
+        self, stream: bool
+    ) -> None:
         body, ignored = sent(
             ANTHROPIC,
             target("openai", REASONING),
@@ -31,7 +33,7 @@ class TestToolsOfReasoningModels:
         assert body["tools"]
         assert ignored == ("reasoning",)
 
-    def test_no_thinking_is_what_was_asked(self) -> None:
+    def test_disabled_thinking_is_not_named(self) -> None:
         body, ignored = sent(
             ANTHROPIC, target("openai", REASONING), tools=[tool()], thinking={"type": "disabled"}
         )
@@ -40,7 +42,7 @@ class TestToolsOfReasoningModels:
         assert ignored == ()
 
     @pytest.mark.parametrize("vendor", ["openai", "portkey"])
-    def test_an_openai_callers_effort_is_named_as_it_wrote_it(self, vendor: str) -> None:
+    def test_a_dropped_effort_is_named_by_the_openai_callers_field(self, vendor: str) -> None:
         model = "@openai/gpt-6-luna" if vendor == "portkey" else "gpt-6-luna"
         body, ignored = sent(
             OPENAI,
@@ -53,7 +55,7 @@ class TestToolsOfReasoningModels:
         assert ignored == ("reasoning_effort",)
 
     @pytest.mark.parametrize("model", ["o3", "o4-mini", "gpt-5", "gpt-5-mini", "gpt-5.2"])
-    def test_older_models_think_beside_tools(self, model: str) -> None:
+    def test_older_models_keep_the_effort_with_tools(self, model: str) -> None:
         body, ignored = sent(
             OPENAI,
             target("openai", REASONING, model=model),
@@ -65,14 +67,14 @@ class TestToolsOfReasoningModels:
         assert ignored == ()
 
     @pytest.mark.parametrize("model", ["gpt-5.4", "gpt-5.6-terra", "gpt-6-astra", "gpt-10"])
-    def test_the_default_effort_of_newer_ones_is_refused_too(self, model: str) -> None:
+    def test_newer_models_are_sent_effort_none_with_tools(self, model: str) -> None:
         body, ignored = sent(OPENAI, target("openai", REASONING, model=model), tools=[function()])
 
         assert body["reasoning_effort"] == "none"
         assert ignored == ()
 
     @pytest.mark.parametrize("vendor", ["openai", "mistral", "ollama", "openrouter"])
-    def test_without_tools_no_thinking_is_said_where_it_can_be(self, vendor: str) -> None:
+    def test_disabled_thinking_is_written_if_the_model_supports_it(self, vendor: str) -> None:
         body, ignored = sent(ANTHROPIC, target(vendor, REASONING), thinking={"type": "disabled"})
 
         assert body["reasoning_effort"] == "none"
@@ -81,14 +83,14 @@ class TestToolsOfReasoningModels:
 
 class TestForcedTools:
     @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "f"}])
-    def test_deepseek_does_not_think_beside_a_forced_tool(self, choice: Any) -> None:
+    def test_deepseeks_thinking_is_disabled_with_a_forced_tool(self, choice: Any) -> None:
         body, ignored = sent(ANTHROPIC, target("deepseek"), tools=[tool()], tool_choice=choice)
 
         assert body["thinking"] == {"type": "disabled"}
         assert body["tool_choice"]
         assert ignored == ()
 
-    def test_thinking_that_was_asked_for_is_named(self) -> None:
+    def test_requested_thinking_that_is_disabled_is_named(self) -> None:
         body, ignored = sent(
             OPENAI,
             target("deepseek"),
@@ -101,7 +103,7 @@ class TestForcedTools:
         assert "reasoning_effort" not in body
         assert ignored == ("reasoning_effort",)
 
-    def test_it_thinks_where_the_choice_is_free(self) -> None:
+    def test_thinking_is_kept_with_a_free_tool_choice(self) -> None:
         body, _ = sent(OPENAI, target("deepseek"), tools=[function()], tool_choice="auto")
 
         assert "thinking" not in body
@@ -114,7 +116,7 @@ class TestForcedTools:
             ({"type": "enabled", "budget_tokens": 1024}, None, "low"),
         ],
     )
-    def test_it_is_switched_in_its_own_words(
+    def test_thinking_is_switched_by_deepseeks_field(
         self, thinking: Any, kept: Any, effort: str | None
     ) -> None:
         body, ignored = sent(OPENAI, target("deepseek"), thinking=thinking)
@@ -123,7 +125,7 @@ class TestForcedTools:
         assert body.get("reasoning_effort") == effort
         assert ignored == ()
 
-    def test_it_has_a_word_of_its_own_for_no_thinking(self) -> None:
+    def test_thinking_is_disabled_by_deepseeks_field(self) -> None:
         body, ignored = sent(OPENAI, target("deepseek"), reasoning_effort="none")
 
         assert body["thinking"] == {"type": "disabled"}
@@ -143,7 +145,7 @@ class TestEffort:
             ("groq", "default", "default"),
         ],
     )
-    def test_the_nearest_one_is_asked_for_and_a_change_named(
+    def test_the_nearest_effort_is_written_and_a_change_is_named(
         self, vendor: str, asked: str, given: str
     ) -> None:
         body, ignored = sent(OPENAI, target(vendor), reasoning_effort=asked)
@@ -151,7 +153,7 @@ class TestEffort:
         assert body["reasoning_effort"] == given
         assert ignored == (() if asked == given else ("reasoning_effort",))
 
-    def test_one_that_nobody_knows_is_left_out(self) -> None:
+    def test_an_unknown_effort_is_left_out(self) -> None:
         body, ignored = sent(OPENAI, target("mistral"), reasoning_effort="deep")
 
         assert "reasoning_effort" not in body
@@ -167,20 +169,20 @@ class TestEffort:
             ({"thinking": {"type": "disabled"}}, "none"),
         ],
     )
-    def test_other_dialects_words_are_translated(self, field: Any, given: str | None) -> None:
+    def test_settings_of_other_vendors_are_translated(self, field: Any, given: str | None) -> None:
         body, ignored = sent(OPENAI, target("openai"), **field)
 
         assert body.get("reasoning_effort") == given
         assert not body.keys() & field.keys()
         assert ignored == ()
 
-    def test_what_cannot_be_said_is_named(self) -> None:
+    def test_unsupported_settings_are_named(self) -> None:
         body, ignored = sent(OPENAI, target("vllm"), thinking={"type": "disabled"})
 
         assert body.keys() == {"model", "messages"}
         assert ignored == ("thinking",)
 
-    def test_openrouter_takes_its_own_word(self) -> None:
+    def test_openrouters_own_field_is_kept(self) -> None:
         body, _ = sent(OPENAI, target("openrouter"), reasoning={"effort": "low"})
 
         assert body["reasoning"] == {"effort": "low"}

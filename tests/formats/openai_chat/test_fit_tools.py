@@ -1,4 +1,4 @@
-"""Tools, fitted to vendors of OpenAI Chat Completions."""
+"""Fits tools to vendors of OpenAI Chat Completions."""
 
 import json
 import re
@@ -59,7 +59,7 @@ class TestNames:
 
     @pytest.mark.parametrize("caller", [OPENAI, ANTHROPIC])
     @pytest.mark.parametrize("vendor", ["openai", "groq", "mistral", "google", "deepseek"])
-    def test_a_name_is_the_same_in_every_place(self, caller: str, vendor: str) -> None:
+    def test_a_fitted_name_is_the_same_in_every_place(self, caller: str, vendor: str) -> None:
         wire = ChatOperation(self.question(caller)).build(target(vendor))
 
         body = json.loads(wire.body)
@@ -71,7 +71,7 @@ class TestNames:
         assert body["tools"][1]["function"]["name"] == "plain"
 
     @pytest.mark.parametrize("caller", [OPENAI, ANTHROPIC])
-    def test_the_caller_is_given_its_own_name_again(self, caller: str) -> None:
+    def test_the_answer_contains_the_callers_tool_name(self, caller: str) -> None:
         aim = target("openai")
         operation = ChatOperation(self.question(caller))
         name = json.loads(operation.build(aim).body)["tools"][0]["function"]["name"]
@@ -92,7 +92,7 @@ class TestNames:
         assert name.encode() not in shown
 
     @pytest.mark.parametrize("caller", [OPENAI, ANTHROPIC])
-    def test_in_a_stream_too(self, caller: str) -> None:
+    def test_a_stream_contains_the_callers_tool_name(self, caller: str) -> None:
         aim = target("openai")
         request = self.question(caller, stream=True)
         operation = ChatOperation(request)
@@ -132,12 +132,12 @@ class TestNames:
         assert ignored == ()
 
     @pytest.mark.parametrize("vendor", ["openai", "mistral"])
-    def test_no_tools_are_no_field(self, vendor: str) -> None:
+    def test_an_empty_tool_list_is_left_out(self, vendor: str) -> None:
         fields = {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True}
 
         assert sent(OPENAI, target(vendor), **fields)[0].keys() == {"model", "messages"}
 
-    def test_nor_are_those_of_which_none_is_allowed(self) -> None:
+    def test_tools_are_left_out_if_none_is_allowed(self) -> None:
         choice = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}
 
         body, _ = sent(OPENAI, target("vllm"), tools=[function()], tool_choice=choice)
@@ -150,7 +150,7 @@ class TestNames:
 
         assert body["tool_choice"] == "required"
 
-    def test_openai_itself_takes_the_choice(self) -> None:
+    def test_openai_is_sent_allowed_tools(self) -> None:
         allowed = [
             {"type": "function", "function": {"name": LONG}},
             {"type": "custom", "custom": {"name": "c"}},
@@ -191,7 +191,7 @@ class TestSchemas:
         assert openai["tools"][0]["function"]["parameters"] == empty
 
     @pytest.mark.parametrize("vendor", ["deepseek", "groq"])
-    def test_a_json_schema_is_passed_on_by_a_model_without_it(self, vendor: str) -> None:
+    def test_a_json_schema_fails_over_if_the_model_does_not_support_it(self, vendor: str) -> None:
         schema = {"type": "object", "properties": {}}
         wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
         without = target(vendor, PLAIN - {"json_schema"})
@@ -207,7 +207,7 @@ class TestSchemas:
         assert sent(OPENAI, without, response_format={"type": "json_object"})
         assert sent(OPENAI, target(vendor), response_format=wanted)
 
-    def test_a_choice_at_the_top_is_one_object_for_openai_too(self) -> None:
+    def test_a_combination_at_the_top_level_becomes_one_object_for_openai(self) -> None:
         branches = [
             {"type": "object", "properties": {name: {"type": "string"}}, "required": [name]}
             for name in ("a", "b")

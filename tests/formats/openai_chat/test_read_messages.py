@@ -25,7 +25,7 @@ def parse_message(**message: Any) -> Message:
 
 
 @pytest.mark.parametrize("role", ["system", "developer"])
-def test_the_developer_speaks_as_the_system(role: str) -> None:
+def test_a_developer_message_is_a_system_message(role: str) -> None:
     assert parse_message(role=role, content="Be brief") == Message(
         Role.SYSTEM, (TextPart("Be brief"),)
     )
@@ -70,7 +70,7 @@ def test_an_inline_image_may_carry_further_parameters() -> None:
     assert message.content == (ImagePart(data="PHN2", media_type="image/svg+xml"),)
 
 
-def test_the_assistants_turn_has_thoughts_words_refusal_and_calls() -> None:
+def test_an_assistant_message_has_thinking_text_refusal_and_calls() -> None:
     custom = {"id": "c2", "type": "custom", "custom": {"name": "search", "input": "x"}}
     message = parse_message(
         role="assistant",
@@ -96,19 +96,19 @@ def test_the_assistants_turn_has_thoughts_words_refusal_and_calls() -> None:
     )
 
 
-def test_thoughts_have_another_name_at_openrouter() -> None:
+def test_openrouters_field_for_thinking_is_read() -> None:
     message = parse_message(role="assistant", content="x", reasoning="hm")
     assert message.content == (ThinkingPart("hm"), TextPart("x"))
 
 
-def test_the_content_of_an_assistants_turn_may_be_missing() -> None:
+def test_the_content_of_an_assistant_message_may_be_missing() -> None:
     calls = [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     message = parse_message(role="assistant", content=None, tool_calls=calls)
     assert message.content == (ToolCallPart("c1", "f", "{}"),)
     assert parse_message(role="assistant").content == ()
 
 
-def test_the_result_of_a_tool_names_its_call() -> None:
+def test_a_tool_message_names_its_call() -> None:
     content = [
         {"type": "text", "text": "21°"},
         {"type": "image_url", "image_url": {"url": "https://x/map.png"}},
@@ -121,7 +121,7 @@ def test_the_result_of_a_tool_names_its_call() -> None:
     )
 
 
-def test_the_result_of_a_tool_cannot_be_sound() -> None:
+def test_audio_in_a_tool_message_is_rejected() -> None:
     content = [{"type": "input_audio", "input_audio": {}}]
     path = refused_field(messages=[{"role": "tool", "tool_call_id": "c", "content": content}])
     assert path == "messages.0.content"
@@ -144,14 +144,14 @@ MARK = {"type": "ephemeral"}
         ),
     ],
 )
-def test_the_mark_of_a_message_is_on_its_last_part(message: Any, expected: Part) -> None:
+def test_the_cache_mark_of_a_message_is_on_its_last_part(message: Any, expected: Part) -> None:
     assert parse_message(**message, cache_control=MARK).content[-1] == expected
 
 
 @pytest.mark.parametrize(
     "content", [[], [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]]
 )
-def test_where_there_is_nothing_to_mark_there_is_no_mark(content: Any) -> None:
+def test_without_a_part_to_mark_there_is_no_cache_mark(content: Any) -> None:
     message = parse_message(role="user", content=content, cache_control=MARK)
 
     assert len(message.content) == len(content)

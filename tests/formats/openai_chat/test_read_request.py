@@ -36,7 +36,7 @@ TIME = {"type": "function", "function": {"name": "time"}}
 SEARCH = {"type": "custom", "custom": {"name": "search"}}
 
 
-def test_a_small_request_says_nothing_it_was_not_told() -> None:
+def test_absent_fields_stay_unset() -> None:
     request = parse()
     assert request == LLMRequest(
         messages=(Message(Role.USER, (TextPart("Hi"),)),), model="m", source=request.source
@@ -79,18 +79,18 @@ def test_every_setting_is_read() -> None:
     assert request.metadata == {"team": "blue"}
 
 
-def test_usage_in_a_stream_is_for_those_who_ask() -> None:
+def test_stream_usage_is_included_on_request() -> None:
     assert not parse(stream=True).include_usage
     assert not parse(stream=True, stream_options={}).include_usage
 
 
-def test_the_newer_name_of_a_field_counts() -> None:
+def test_the_newer_name_of_a_field_takes_precedence() -> None:
     assert parse(max_tokens=1, max_completion_tokens=2).max_tokens == 2
     assert parse(max_completion_tokens=2).max_tokens == 2
     assert parse(safety_identifier="s").user == "s"
 
 
-def test_null_is_as_good_as_nothing() -> None:
+def test_null_counts_as_absent() -> None:
     names = [
         "temperature",
         "top_p",
@@ -124,7 +124,7 @@ def test_stop_may_be_one_string() -> None:
     assert parse(stop=None).stop == ()
 
 
-def test_no_limit_in_the_words_of_vllm_is_no_top_k() -> None:
+def test_vllms_top_k_of_minus_one_means_no_limit() -> None:
     assert parse(top_k=-1).top_k is None
 
 
@@ -176,16 +176,16 @@ def test_no_limit_in_the_words_of_vllm_is_no_top_k() -> None:
         ({"functions": ["f"]}, "functions.0"),
     ],
 )
-def test_a_mistake_is_named_by_its_path(fields: dict[str, Any], path: str) -> None:
+def test_invalid_fields_are_named_by_their_path(fields: dict[str, Any], path: str) -> None:
     assert refused_field(**fields) == path
 
 
-def test_null_fields_of_the_old_functions_are_no_mistake() -> None:
+def test_deprecated_function_fields_may_be_null() -> None:
     turn = {"role": "assistant", "content": "Hi", "function_call": None, "audio": None}
     assert parse(functions=None, messages=[turn]).messages[0].text == "Hi"
 
 
-def test_tools_are_functions_or_of_this_format_alone() -> None:
+def test_tools_are_functions_or_foreign_tools() -> None:
     assert parse(tools=[WEATHER, TIME, SEARCH]).tools == (
         Tool("weather", "d", SCHEMA, strict=True),
         Tool("time"),
@@ -211,7 +211,7 @@ def test_tools_are_functions_or_of_this_format_alone() -> None:
         ),
     ],
 )
-def test_the_choice_of_tools(said: Any, meant: ToolChoice | None) -> None:
+def test_the_tool_choice_is_read(said: Any, meant: ToolChoice | None) -> None:
     request = parse(tools=[WEATHER, SEARCH], tool_choice=said)
     assert request.tool_choice == meant
     assert len(request.tools) == 2
@@ -227,7 +227,7 @@ def test_tools_that_are_not_allowed_are_left_out() -> None:
     assert request.tool_choice == ToolChoice(ToolChoiceMode.REQUIRED)
 
 
-def test_allowed_tools_may_be_left_to_the_model() -> None:
+def test_allowed_tools_can_have_mode_auto() -> None:
     choice = {"type": "allowed_tools", "allowed_tools": {"tools": []}}
     assert parse(tool_choice=choice).tool_choice == ToolChoice(ToolChoiceMode.AUTO)
 
@@ -255,7 +255,7 @@ def test_allowed_tools_may_be_left_to_the_model() -> None:
         ),
     ],
 )
-def test_the_shape_of_the_answer(said: Any, meant: ResponseFormat) -> None:
+def test_the_response_format_is_read(said: Any, meant: ResponseFormat) -> None:
     assert parse(response_format=said).response_format == meant
 
 
@@ -274,7 +274,7 @@ def test_the_shape_of_the_answer(said: Any, meant: ResponseFormat) -> None:
         ({"reasoning_effort": "low", "reasoning": {"effort": "high"}}, Reasoning(effort="low")),
     ],
 )
-def test_how_much_to_think(fields: dict[str, Any], meant: Reasoning | None) -> None:
+def test_reasoning_settings_are_read(fields: dict[str, Any], meant: Reasoning | None) -> None:
     assert parse(**fields).reasoning == meant
 
 
@@ -287,5 +287,7 @@ def test_how_much_to_think(fields: dict[str, Any], meant: Reasoning | None) -> N
         ("much", None),
     ],
 )
-def test_the_word_of_others_for_thinking(thinking: Any, expected: Reasoning | None) -> None:
+def test_thinking_fields_of_other_vendors_are_read(
+    thinking: Any, expected: Reasoning | None
+) -> None:
     assert parse(thinking=thinking).reasoning == expected

@@ -54,7 +54,7 @@ def events_of(*chunks: bytes) -> list[StreamEvent]:
 
 
 def calls_of(*deltas: dict[str, Any]) -> list[StreamEvent]:
-    """The events of tool calls in a stream, one delta a chunk."""
+    """Returns the events of tool calls in a stream with one delta per chunk."""
     events = events_of(
         *(chunk(delta(tool_calls=[call])) for call in deltas), chunk(delta("tool_calls")), DONE
     )
@@ -62,9 +62,9 @@ def calls_of(*deltas: dict[str, Any]) -> list[StreamEvent]:
 
 
 class TestReading:
-    """A vendor's stream, made into events."""
+    """Parses a vendor's stream into events."""
 
-    def test_a_usual_stream(self) -> None:
+    def test_a_regular_stream_is_read(self) -> None:
         assert events_of(
             chunk(delta(role="assistant", content="")),
             text("Hel"),
@@ -98,7 +98,7 @@ class TestReading:
         first = frames_of(b": OPENROUTER PROCESSING\n\n", text("a"), FINISH, DONE)[0]
         assert first == Frame("openai_chat", b": OPENROUTER PROCESSING\n\n")
 
-    def test_a_ping_of_empty_data_is_left_out(self) -> None:
+    def test_an_empty_data_event_is_dropped(self) -> None:
         assert len(frames_of(b"data:\n\n", b"data:  \n\n", text("a"), FINISH, DONE)) == 3
 
     def test_azures_first_chunk_starts_nothing_and_counts_nothing(self) -> None:
@@ -107,7 +107,7 @@ class TestReading:
         assert frames[0] == Frame("openai_chat", azure)
         assert frames[1].events == (STARTED, TextDelta("a"))
 
-    def test_usage_may_come_with_the_last_words(self) -> None:
+    def test_usage_may_come_with_the_last_text(self) -> None:
         assert events_of(chunk(delta("stop", content="a"), usage=USAGE), DONE) == [
             STARTED,
             TextDelta("a"),
@@ -116,13 +116,13 @@ class TestReading:
             AnswerEnded(),
         ]
 
-    def test_counts_that_cannot_be_are_no_counts_and_reach_no_caller(self) -> None:
+    def test_impossible_counts_are_ignored_and_not_relayed(self) -> None:
         counts = chunk(usage={"prompt_tokens": 3, "completion_tokens": -2})
         frames = frames_of(text("a"), FINISH, counts, DONE)
         assert frames[2].events == ()
         assert json.loads(frames[2].raw.removeprefix(b"data: "))["usage"] is None
 
-    def test_usage_that_is_none_says_nothing(self) -> None:
+    def test_null_usage_is_ignored(self) -> None:
         assert events_of(text("a", usage=None), chunk(delta("stop"), usage={}), DONE) == [
             STARTED,
             TextDelta("a"),
@@ -130,7 +130,7 @@ class TestReading:
             AnswerEnded(),
         ]
 
-    def test_alternatives_come_interleaved(self) -> None:
+    def test_interleaved_choices_are_read(self) -> None:
         assert events_of(
             chunk(delta(content="a"), delta(content="b", index=1)),
             chunk(delta("length", index=1)),
@@ -145,7 +145,7 @@ class TestReading:
             AnswerEnded(),
         ]
 
-    def test_thoughts_and_refusals(self) -> None:
+    def test_thinking_and_refusals_are_read(self) -> None:
         thinking = [{"type": "thinking", "thinking": [{"type": "text", "text": "3"}]}]
         assert events_of(
             chunk(delta(reasoning_content="1", content=None)),
@@ -166,7 +166,7 @@ class TestReading:
             AnswerEnded(),
         ]
 
-    def test_sound_is_content_and_its_transcript_text(self) -> None:
+    def test_audio_counts_as_content_and_its_transcript_is_text(self) -> None:
         frames = frames_of(
             chunk(delta(audio={"data": "UklG"})),
             chunk(delta(audio={"transcript": "Hi"})),
@@ -188,15 +188,15 @@ class TestReading:
             == 1
         )
 
-    def test_a_stop_after_tool_calls_means_the_calls(self) -> None:
+    def test_finish_reason_stop_after_tool_calls_is_read_as_tool_calls(self) -> None:
         first = chunk(delta(tool_calls=[call("{}", index=0, id="c", name="f")]))
         assert ChoiceFinished(FinishReason.TOOL_CALLS) in events_of(first, FINISH, DONE)
 
 
 class TestToolCalls:
-    """OpenAI numbers its calls; not everybody does."""
+    """OpenAI numbers its calls; some vendors do not."""
 
-    def test_as_openai_writes_them(self) -> None:
+    def test_calls_as_openai_writes_them(self) -> None:
         assert calls_of(
             call(index=0, id="c1", name="f", type="function"),
             call('{"a"', index=0),
@@ -211,19 +211,19 @@ class TestToolCalls:
             ToolCallDelta(1, "{}"),
         ]
 
-    def test_id_and_name_repeated_in_every_delta(self) -> None:
+    def test_id_and_name_may_be_repeated_in_every_delta(self) -> None:
         assert calls_of(
             call("{", index=0, id="c1", name="f"), call("}", index=0, id="c1", name="f")
         ) == [ToolCallStarted(0, "c1", "f"), ToolCallDelta(0, "{"), ToolCallDelta(0, "}")]
 
-    def test_a_new_id_made_up_for_every_delta(self) -> None:
+    def test_every_delta_may_have_a_new_id(self) -> None:
         assert calls_of(call("{", index=0, id="c1", name="f"), call("}", index=0, id="c2")) == [
             ToolCallStarted(0, "c1", "f"),
             ToolCallDelta(0, "{"),
             ToolCallDelta(0, "}"),
         ]
 
-    def test_every_call_numbered_zero(self) -> None:
+    def test_every_call_may_have_index_zero(self) -> None:
         assert calls_of(
             call("{}", index=0, id="c1", name="f"),
             call('{"b":1}', index=0, id="c2", name="f"),
@@ -236,7 +236,7 @@ class TestToolCalls:
             ToolCallDelta(1, " "),
         ]
 
-    def test_no_number_but_an_id(self) -> None:
+    def test_calls_may_have_an_id_but_no_index(self) -> None:
         assert calls_of(
             call("{", id="c1", name="f"), call("[", id="c2", name="g"), call("}", id="c1")
         ) == [
@@ -247,7 +247,7 @@ class TestToolCalls:
             ToolCallDelta(0, "}"),
         ]
 
-    def test_neither_number_nor_id(self) -> None:
+    def test_calls_may_have_neither_index_nor_id(self) -> None:
         events = calls_of(call("{", name="f"), call("}"), call("{}", name="f"))
         first, second = (event for event in events if isinstance(event, ToolCallStarted))
         assert events == [
@@ -260,7 +260,7 @@ class TestToolCalls:
         assert first.id.startswith("call_")
         assert first.id != second.id
 
-    def test_arguments_as_an_object(self) -> None:
+    def test_arguments_may_be_an_object(self) -> None:
         whole = {"index": 0, "id": "c", "function": {"name": "f", "arguments": {"a": 1}}}
         assert calls_of(whole) == [ToolCallStarted(0, "c", "f"), ToolCallDelta(0, '{"a":1}')]
 
@@ -315,7 +315,7 @@ class TestToolCalls:
         }
         assert calls_of(custom) == [ToolCallStarted(0, "c", "s"), ToolCallDelta(0, "x")]
 
-    def test_calls_of_alternatives_are_apart(self) -> None:
+    def test_calls_of_different_choices_are_separate(self) -> None:
         events = events_of(
             chunk(delta(tool_calls=[call("{}", index=0, id="c1", name="f")])),
             chunk(delta(index=1, tool_calls=[call("[]", index=0, id="c2", name="f")])),
@@ -326,7 +326,7 @@ class TestToolCalls:
 
 
 class TestTheEnd:
-    """Only a finish makes a success."""
+    """A stream succeeds only with a finish reason."""
 
     def test_done_may_be_missing_after_the_finish(self) -> None:
         frames = frames_of(text("a"), FINISH)
@@ -362,7 +362,7 @@ class TestTheEnd:
         with pytest.raises(TruncatedStream):
             frames_of(stream)
 
-    def test_nothing_follows_done(self) -> None:
+    def test_nothing_is_read_after_done(self) -> None:
         assert frames_of(text("a"), FINISH, DONE, text("b"), b": ping\n\n", b"data: {") == (
             frames_of(text("a"), FINISH, DONE)
         )
@@ -370,7 +370,7 @@ class TestTheEnd:
     @pytest.mark.parametrize(
         "broken", [b"data: {oops\n\n", b"data: 3\n\n", b'data: ["a"]\n\n', b"data: ping\n\n"]
     )
-    def test_what_cannot_be_read_is_left_out_where_the_rest_ends_well(self, broken: bytes) -> None:
+    def test_an_unreadable_event_is_dropped_if_the_rest_is_complete(self, broken: bytes) -> None:
         assert frames_of(text("a"), broken, FINISH, DONE) == frames_of(text("a"), FINISH, DONE)
         assert frames_of(text("a"), FINISH, broken.rstrip()) == frames_of(text("a"), FINISH)
 
@@ -386,22 +386,24 @@ class TestTheEnd:
             b'data: {"id": "chatcmpl-1",, "choices": []}\n\n',
         ],
     )
-    def test_an_answer_with_a_hole_is_none_however_well_it_ends(self, broken: bytes) -> None:
+    def test_an_answer_with_missing_content_is_malformed_even_with_a_finish(
+        self, broken: bytes
+    ) -> None:
         with pytest.raises(MalformedAnswer, match="piece of the answer"):
             frames_of(text("a"), broken, text("b"), FINISH, DONE)
         assert frames_of(text("a"), FINISH, broken, DONE) == frames_of(text("a"), FINISH, DONE)
 
-    def test_a_chunk_cut_anywhere_leaves_a_hole(self) -> None:
+    def test_a_chunk_cut_anywhere_is_malformed(self) -> None:
         chunk = text("lost").rstrip()
         for end in range(len(b"data: {"), len(chunk)):
             with pytest.raises(MalformedAnswer):
                 frames_of(text("a"), chunk[:end] + b"\n\n", text("b"), FINISH, DONE)
 
-    def test_an_error_after_the_finish_is_the_end(self) -> None:
+    def test_an_error_after_the_finish_ends_the_answer(self) -> None:
         error = b'data: {"error": {"code": 500, "message": "counting failed"}}\n\n'
         assert events_of(text("a"), FINISH, error, DONE) == events_of(text("a"), FINISH, DONE)
 
-    def test_what_came_before_a_failure_is_given_first(self) -> None:
+    def test_events_before_a_failure_are_returned_first(self) -> None:
         parser = OpenAIChat().stream_parser()
         error = b'data: {"error": {"code": 429, "message": "slow"}}\n\n'
         (frame,) = parser.feed(FIRST + error + text("b"))
@@ -410,13 +412,13 @@ class TestTheEnd:
         with pytest.raises(RateLimited):
             parser.feed(text("c"))
 
-    def test_what_follows_the_end_cannot_be_too_large(self) -> None:
+    def test_data_after_the_end_cannot_be_too_large(self) -> None:
         parser = OpenAIChat().stream_parser()
         parser.feed(text("a") + FINISH + DONE + b"x" * (MAX_EVENT_BYTES + 1))
         assert parser.failure is None
 
     @pytest.mark.parametrize("end", [b"", DONE])
-    def test_what_cannot_be_read_is_a_failure_where_the_finish_is_missing(self, end: bytes) -> None:
+    def test_an_unreadable_event_is_malformed_without_a_finish(self, end: bytes) -> None:
         with pytest.raises(MalformedAnswer):
             frames_of(text("a"), b"data: {oops\n\n", end)
 
@@ -435,7 +437,7 @@ class TestTheEnd:
             (chunk({**delta("error"), "error": {"code": 429, "message": "x"}}), RateLimited),
         ],
     )
-    def test_an_error_in_the_midst_is_what_it_says(
+    def test_an_error_in_the_stream_raises_its_error(
         self, stream: bytes, error: type[Exception]
     ) -> None:
         with pytest.raises(error) as caught:
@@ -451,14 +453,14 @@ class TestTheEnd:
             (b'{"id": "x", "choices": []}', MalformedAnswer),
         ],
     )
-    def test_an_answer_that_is_no_stream_is_named(
+    def test_a_body_that_is_not_a_stream_is_malformed(
         self, body: bytes, error: type[Exception]
     ) -> None:
         with pytest.raises(error) as caught:
             frames_of(body)
         assert type(caught.value) is error
 
-    def test_a_frame_has_a_limit(self) -> None:
+    def test_an_event_above_the_limit_is_too_large(self) -> None:
         parser = OpenAIChat().stream_parser()
         with pytest.raises(AnswerTooLarge):
             parser.feed(b"data: " + b"x" * (8 * 1024 * 1024))

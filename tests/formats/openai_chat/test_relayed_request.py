@@ -1,4 +1,4 @@
-"""The caller's own body, as it is relayed to vendors of OpenAI Chat Completions."""
+"""Relays the caller's own body to vendors of OpenAI Chat Completions."""
 
 import copy
 from typing import Any
@@ -21,7 +21,7 @@ def from_body(**fields: Any) -> LLMRequest:
 
 
 class TestOwnFormat:
-    """The caller's own body goes on, but for what must be changed."""
+    """The caller's own body is relayed with only the necessary changes."""
 
     def test_the_request_goes_to_the_chat_endpoint(self) -> None:
         _, wire = build(from_body())
@@ -56,12 +56,12 @@ class TestOwnFormat:
             "messages": [{"role": "system", "content": "S"}, {**message, "role": "system"}],
         }
 
-    def test_what_the_caller_said_stands_against_the_route(self) -> None:
+    def test_values_of_the_caller_take_precedence_over_the_route(self) -> None:
         request = replace(from_body(temperature=0.9, max_tokens=5), temperature=0.1, max_tokens=50)
         sent, _ = build(request)
         assert (sent["temperature"], sent["max_tokens"]) == (0.9, 5)
 
-    def test_what_the_caller_left_open_the_route_fills(self) -> None:
+    def test_route_defaults_fill_absent_fields(self) -> None:
         request = replace(
             from_body(temperature=None),
             temperature=0.0,
@@ -76,19 +76,19 @@ class TestOwnFormat:
         assert (sent["top_p"], sent["max_tokens"], sent["seed"]) == (0.5, 50, 0)
         assert (sent["frequency_penalty"], sent["presence_penalty"]) == (0.1, 0.2)
 
-    def test_the_routes_limit_gives_way_to_the_models(self) -> None:
+    def test_the_routes_limit_is_reduced_to_the_models(self) -> None:
         request = replace(from_body(), max_tokens=5000)
         assert build(request, target(limit=100))[0]["max_tokens"] == 100
         sent, wire = build(from_body(max_tokens=5000), target(limit=100))
         assert sent["max_tokens"] == 100
         assert wire.ignored == ("max_tokens",)
 
-    def test_fields_given_in_process_are_sent_as_they_are(self) -> None:
+    def test_extra_fields_of_in_process_callers_are_sent_unchanged(self) -> None:
         sent, _ = build(replace(from_body(), extra={"service_tier": "flex", "model": "no"}))
         assert (sent["service_tier"], sent["model"]) == ("flex", "big-1")
 
     @pytest.mark.parametrize("said", ["max_tokens", "max_completion_tokens"])
-    def test_the_limit_has_the_name_the_vendor_wants(self, said: str) -> None:
+    def test_the_limit_has_the_vendors_field_name(self, said: str) -> None:
         request = from_body(**{said: 7})
         assert build(request)[0].get("max_tokens") == 7
         assert "max_completion_tokens" not in build(request)[0]
@@ -96,11 +96,11 @@ class TestOwnFormat:
         assert sent.get("max_completion_tokens") == 7
         assert "max_tokens" not in sent
 
-    def test_the_route_sets_no_limit_beside_the_callers(self) -> None:
+    def test_the_route_adds_no_limit_to_the_callers(self) -> None:
         request = replace(from_body(max_completion_tokens=7), max_tokens=9)
         assert build(request)[0]["max_tokens"] == 7
 
-    def test_of_two_limits_the_newer_counts(self) -> None:
+    def test_the_newer_field_of_two_limits_takes_precedence(self) -> None:
         request = from_body(max_completion_tokens=7, max_tokens=9)
         assert (
             build(request, target(limit_field="max_completion_tokens"))[0]["max_completion_tokens"]
@@ -108,37 +108,37 @@ class TestOwnFormat:
         )
         assert build(request)[0]["max_tokens"] == 7
 
-    def test_a_stream_is_asked_for_with_its_usage(self) -> None:
+    def test_a_streamed_request_asks_for_usage(self) -> None:
         options = {"include_usage": False, "include_obfuscation": False}
         sent, _ = build(from_body(stream=True, stream_options=options))
         assert sent["stream"] is True
         assert sent["stream_options"] == {"include_usage": True, "include_obfuscation": False}
 
-    def test_a_vendor_that_refuses_the_option_is_not_asked(self) -> None:
+    def test_stream_usage_is_not_requested_if_the_vendor_refuses_the_option(self) -> None:
         request = from_body(stream=True, stream_options={"include_usage": True})
         sent, _ = build(request, target(stream_usage=False))
         assert sent["stream"] is True
         assert "stream_options" not in sent
 
-    def test_a_whole_answer_is_asked_for_without_streaming(self) -> None:
+    def test_a_non_streamed_request_has_no_stream_fields(self) -> None:
         request = replace(from_body(stream=True, stream_options={}), stream=False)
         sent, _ = build(request)
         assert "stream" not in sent
         assert "stream_options" not in sent
 
-    def test_a_model_that_refuses_sampling_is_not_sent_it(self) -> None:
+    def test_sampling_is_removed_for_a_model_that_refuses_it(self) -> None:
         request = from_body(temperature=0.5, top_p=0.5)
         sent, wire = build(request, target(model_quirks=(ModelQuirk.NO_SAMPLING,)))
         assert "temperature" not in sent
         assert "top_p" not in sent
         assert wire.ignored == ("temperature", "top_p")
 
-    def test_a_routes_temperature_is_left_out_silently(self) -> None:
+    def test_a_routes_temperature_is_left_out_without_being_named(self) -> None:
         request = replace(from_body(), temperature=0.5)
         sent, wire = build(request, target(model_quirks=(ModelQuirk.NO_SAMPLING,)))
         assert "temperature" not in sent
         assert wire.ignored == ()
 
-    def test_what_is_no_json_is_refused(self) -> None:
+    def test_a_body_that_cannot_be_encoded_is_rejected(self) -> None:
         with pytest.raises(UnsupportedRequest):
             build(replace(from_body(), extra={"x": "\ud800"}))

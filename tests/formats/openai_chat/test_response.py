@@ -97,7 +97,7 @@ def test_an_answer_is_read_and_its_bytes_kept() -> None:
         ),
     ],
 )
-def test_the_parts_of_an_answer(message: dict[str, Any], parts: tuple[Part, ...]) -> None:
+def test_all_parts_of_an_answer_are_read(message: dict[str, Any], parts: tuple[Part, ...]) -> None:
     assert choice_of(message).content == parts
 
 
@@ -125,7 +125,7 @@ def test_a_text_part_without_text_is_malformed(part: dict[str, Any]) -> None:
         choice_of({"content": [{"type": "text", "text": "a"}, part]})
 
 
-def test_a_call_from_before_tools_is_a_call() -> None:
+def test_a_deprecated_function_call_is_a_tool_call() -> None:
     message = {"content": None, "function_call": {"name": "f", "arguments": {"x": 1}}}
     choice = choice_of(message, "function_call")
     (called,) = choice.tool_calls
@@ -133,7 +133,7 @@ def test_a_call_from_before_tools_is_a_call() -> None:
     assert choice.finish_reason is FinishReason.TOOL_CALLS
 
 
-def test_a_bare_answer_is_completed_for_strict_clients() -> None:
+def test_an_incomplete_answer_is_completed_for_strict_clients() -> None:
     body = json.dumps(
         {
             "choices": [
@@ -165,13 +165,13 @@ def test_a_bare_answer_is_completed_for_strict_clients() -> None:
 @pytest.mark.parametrize(
     ("said", "told"), [("MAX_TOKENS", "length"), ("eos", "stop"), ("", "stop")]
 )
-def test_a_finish_in_other_words_is_told_in_openais(said: str, told: str) -> None:
+def test_finish_reasons_of_other_vendors_are_replaced_by_openais(said: str, told: str) -> None:
     message = {"role": "assistant", "content": "a"}
     raw = parse(choices=[{"index": 0, "message": message, "finish_reason": said}]).raw
     assert json.loads(raw)["choices"][0]["finish_reason"] == told
 
 
-def test_calls_without_an_id_get_one_of_their_own() -> None:
+def test_calls_without_an_id_get_one() -> None:
     message = {"tool_calls": [call("{}"), call("{}", id="")]}
     first, second = choice_of(message).tool_calls
     assert first.id.startswith("call_")
@@ -181,7 +181,7 @@ def test_calls_without_an_id_get_one_of_their_own() -> None:
     assert other[0].id != first.id
 
 
-def test_alternatives_and_their_logprobs() -> None:
+def test_choices_and_their_logprobs_are_read() -> None:
     logprobs = {"content": [{"token": "Hi", "logprob": -0.1}]}
     first, second, third = parse(
         choices=[
@@ -214,11 +214,11 @@ def test_alternatives_and_their_logprobs() -> None:
         (7, None),
     ],
 )
-def test_why_an_answer_ended(said: Any, meant: FinishReason | None) -> None:
+def test_finish_reasons_are_read(said: Any, meant: FinishReason | None) -> None:
     assert choice_of({"content": "a"}, said).finish_reason is meant
 
 
-def test_a_stop_after_tool_calls_means_the_calls() -> None:
+def test_finish_reason_stop_after_tool_calls_is_read_as_tool_calls() -> None:
     message = {"tool_calls": [call("{}", id="c")]}
     assert choice_of(message, "stop").finish_reason is FinishReason.TOOL_CALLS
     assert choice_of(message, "length").finish_reason is FinishReason.LENGTH
@@ -232,12 +232,12 @@ def test_a_stop_after_tool_calls_means_the_calls() -> None:
         ("insufficient_system_resource", UpstreamOverloaded),
     ],
 )
-def test_a_finish_that_is_a_failure(finish: str, error: type[Exception]) -> None:
+def test_a_finish_reason_that_is_a_failure_raises_it(finish: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         choice_of({"content": "half"}, finish)
 
 
-def test_an_error_beside_the_finish_says_what_it_is() -> None:
+def test_an_error_beside_the_finish_reason_raises_it() -> None:
     with pytest.raises(RateLimited, match="slow down"):
         choice_of({"content": ""}, "error", error={"code": 429, "message": "slow down"})
 
@@ -271,7 +271,7 @@ def test_an_error_beside_the_finish_says_what_it_is() -> None:
             Usage(10, 2, 6),
         ),
         ({"prompt_tokens": 10, "completion_tokens": 2, "cached_tokens": 7}, Usage(10, 2, 7)),
-        # More read from the cache than there was, more thought than was written: not believed.
+        # More cached tokens than prompt tokens, more reasoning than output: not plausible.
         (
             {
                 "prompt_tokens": 10,
@@ -294,7 +294,7 @@ def test_an_error_beside_the_finish_says_what_it_is() -> None:
         ({"total_tokens": 5}, Usage(0, 5)),
     ],
 )
-def test_what_an_answer_used(usage: Any, counted: Usage | None) -> None:
+def test_usage_is_read(usage: Any, counted: Usage | None) -> None:
     assert parse(usage=usage).usage == counted
 
 
@@ -308,7 +308,7 @@ def test_what_an_answer_used(usage: Any, counted: Usage | None) -> None:
         {"prompt_tokens": 1e30, "completion_tokens": 2},
     ],
 )
-def test_counts_that_cannot_be_are_no_counts_and_reach_no_caller(usage: Any) -> None:
+def test_impossible_counts_are_ignored_and_not_relayed(usage: Any) -> None:
     completion = parse(usage=usage)
     assert completion.usage is None
     assert completion.raw is not None
@@ -329,7 +329,9 @@ def test_counts_that_cannot_be_are_no_counts_and_reach_no_caller(usage: Any) -> 
         (answer(choices=["x"]), "no message"),
     ],
 )
-def test_what_is_no_answer_is_named_without_being_quoted(body: bytes, said: str) -> None:
+def test_a_body_that_is_not_an_answer_is_described_without_quoting_it(
+    body: bytes, said: str
+) -> None:
     with pytest.raises(MalformedAnswer, match=said) as caught:
         OpenAIChat().read_response(body)
     assert "sk-" not in caught.value.message
@@ -350,11 +352,11 @@ def test_what_is_no_answer_is_named_without_being_quoted(body: bytes, said: str)
         (b'["something"]', MalformedAnswer),
     ],
 )
-def test_an_error_inside_a_200_is_what_it_says(body: bytes, error: type[Exception]) -> None:
+def test_an_error_inside_a_200_raises_its_error(body: bytes, error: type[Exception]) -> None:
     with pytest.raises(error) as caught:
         OpenAIChat().read_response(body)
     assert type(caught.value) is error
 
 
-def test_a_null_error_is_none() -> None:
+def test_a_null_error_is_ignored() -> None:
     assert parse(error=None).choices[0].text == "Hi"

@@ -33,11 +33,11 @@ from tests.formats.openai_chat.written_requests import CLOSED, OPEN
         ({"properties": ["no"], "type": "string", "enum": ["a"]}, True),
     ],
 )
-def test_a_strict_schema_is_closed_all_the_way_down(schema: Any, fits: bool) -> None:
+def test_every_object_of_a_strict_schema_is_closed(schema: Any, fits: bool) -> None:
     assert is_strict(schema) is fits
 
 
-def test_a_schema_too_deep_to_look_at_is_not_strict() -> None:
+def test_a_too_deeply_nested_schema_is_not_strict() -> None:
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(100):
         schema = {"type": "array", "items": schema}

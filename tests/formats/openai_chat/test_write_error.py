@@ -27,7 +27,7 @@ from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 
 
 class TestEnvelope:
-    """Errors as callers of OpenAI's format know them."""
+    """Errors for callers of OpenAI's format."""
 
     @pytest.mark.parametrize(
         ("error", "sdk_class", "kind", "code"),
@@ -110,7 +110,7 @@ class TestEnvelope:
         assert (raised.type, raised.code) == (kind, code)
         assert error.message in raised.message
 
-    def test_the_field_is_named_and_the_request_too(self) -> None:
+    def test_the_error_names_the_field_and_the_request(self) -> None:
         error = InvalidRequest("messages.0.role is required.", field="messages.0.role")
         assert json.loads(OpenAIChat().write_error(error, "req-1")) == {
             "error": {
@@ -122,7 +122,7 @@ class TestEnvelope:
             }
         }
 
-    def test_what_was_tried_is_listed_by_target_and_reason(self) -> None:
+    def test_attempts_are_listed_by_target_and_reason(self) -> None:
         attempts = [
             AttemptSummary("openai", "gpt", AttemptOutcome.FAILURE, "rate_limited", 12.0),
             AttemptSummary("anthropic", "claude", AttemptOutcome.FAILURE, "idle_timeout"),

@@ -1,4 +1,4 @@
-"""Canonical requests, as vendors of OpenAI Chat Completions are sent them."""
+"""Writes canonical requests for vendors of OpenAI Chat Completions."""
 
 from typing import Any
 
@@ -42,9 +42,9 @@ def message_sent(role: Role, *parts: Part, name: str | None = None) -> dict[str,
 
 
 class TestOtherFormat:
-    """A request of another format is said in OpenAI's words."""
+    """Writes a request of another format in OpenAI's."""
 
-    def test_a_small_request_says_nothing_more(self) -> None:
+    def test_absent_fields_are_not_written(self) -> None:
         sent, wire = build(canonical())
         assert sent == {"model": "big-1", "messages": [{"role": "user", "content": "Hi"}]}
         assert wire.ignored == ()
@@ -70,12 +70,12 @@ class TestOtherFormat:
             **settings,
         }
 
-    def test_what_has_no_word_is_named(self) -> None:
+    def test_unsupported_fields_are_named(self) -> None:
         sent, wire = build(canonical(top_k=5, user="u" * 65))
         assert "user" not in sent
         assert set(wire.ignored) == {"top_k", "user"}
 
-    def test_sampling_the_model_refuses_is_named_where_the_caller_asked(self) -> None:
+    def test_refused_sampling_is_named_only_if_the_caller_set_it(self) -> None:
         request = LLMRequest(
             messages=canonical().messages,
             temperature=0.5,
@@ -88,7 +88,7 @@ class TestOtherFormat:
         assert wire.ignored == ("top_p",)
         assert build(replace(request, source=None), aim)[1].ignored == ("temperature", "top_p")
 
-    def test_system_words_stand_first(self) -> None:
+    def test_system_messages_come_first(self) -> None:
         request = canonical(
             Message(Role.SYSTEM, (TextPart("a"), TextPart("b"))),
             Message(Role.USER, (TextPart("Hi"),)),
@@ -121,10 +121,10 @@ class TestOtherFormat:
             ],
         }
 
-    def test_a_user_may_say_nothing(self) -> None:
+    def test_an_empty_user_message_is_written(self) -> None:
         assert message_sent(Role.USER) == {"role": "user", "content": ""}
 
-    def test_the_assistants_turn(self) -> None:
+    def test_an_assistant_message_is_written(self) -> None:
         custom = {"id": "c2", "type": "custom", "custom": {"name": "s", "input": "x"}}
         body, wire = build(
             canonical(
@@ -162,13 +162,13 @@ class TestOtherFormat:
         ]
         assert wire.ignored == ("thinking",)
 
-    def test_a_turn_without_words_is_null_beside_calls_and_empty_alone(self) -> None:
+    def test_missing_text_is_null_with_calls_and_empty_without(self) -> None:
         calls = message_sent(Role.ASSISTANT, ToolCallPart("c", "f", "{}"))
         assert calls["content"] is None
         assert message_sent(Role.ASSISTANT, RefusalPart("no"))["content"] is None
         assert message_sent(Role.ASSISTANT, ThinkingPart("hm"))["content"] == ""
 
-    def test_each_result_of_a_tool_is_a_message_and_images_follow_as_the_users(self) -> None:
+    def test_each_tool_result_is_a_message_and_its_images_follow_in_a_user_message(self) -> None:
         def results(number: int) -> Message:
             image = ImagePart(url=f"https://x/{number}")
             part = ToolResultPart(f"c{number}", (TextPart("a"), image, TextPart("b")), True)
@@ -198,7 +198,7 @@ class TestOtherFormat:
         assert len(sent["messages"][8]["content"]) == 1
         assert wire.ignored == ("is_error",)
 
-    def test_tools_and_their_choice(self) -> None:
+    def test_tools_and_tool_choice_are_written(self) -> None:
         own = {"type": "custom", "custom": {"name": "s"}}
         sent, wire = build(
             canonical(
@@ -224,14 +224,14 @@ class TestOtherFormat:
         assert wire.ignored == ("tools.strict",)
 
     @pytest.mark.parametrize("mode", ["auto", "none", "required"])
-    def test_a_choice_without_a_name_is_a_word(self, mode: str) -> None:
+    def test_a_tool_choice_without_a_name_is_a_string(self, mode: str) -> None:
         choice = ToolChoice(ToolChoiceMode(mode))
         assert build(canonical(tools=(Tool("f"),), tool_choice=choice))[0]["tool_choice"] == mode
 
-    def test_the_choice_may_be_left_to_the_vendor(self) -> None:
+    def test_an_absent_tool_choice_is_not_written(self) -> None:
         assert build(canonical(tools=(Tool("f"),)))[0].keys() == {"model", "messages", "tools"}
 
-    def test_without_tools_nothing_is_said_of_them(self) -> None:
+    def test_without_tools_no_tool_fields_are_written(self) -> None:
         sent, _ = build(
             canonical(tool_choice=ToolChoice(ToolChoiceMode.AUTO), parallel_tool_calls=True)
         )
@@ -260,10 +260,10 @@ class TestOtherFormat:
             ),
         ],
     )
-    def test_the_shape_of_the_answer(self, wanted: ResponseFormat, sent: Any) -> None:
+    def test_the_response_format_is_written(self, wanted: ResponseFormat, sent: Any) -> None:
         assert build(canonical(response_format=wanted))[0].get("response_format") == sent
 
-    def test_a_schema_openai_would_refuse_as_strict_is_asked_for_loosely(self) -> None:
+    def test_a_schema_that_openai_would_refuse_is_written_without_strict(self) -> None:
         wanted = ResponseFormat(AnswerFormat.JSON_SCHEMA, schema=OPEN, strict=True)
         sent, wire = build(canonical(response_format=wanted))
         assert sent["response_format"]["json_schema"]["strict"] is False
@@ -283,7 +283,7 @@ class TestOtherFormat:
             (Reasoning(enabled=False), ("chat",), None, ()),
         ],
     )
-    def test_how_much_to_think(
+    def test_reasoning_settings_are_written(
         self,
         reasoning: Reasoning,
         capabilities: tuple[str, ...],
@@ -307,11 +307,11 @@ class TestOtherFormat:
             canonical(tools=(ForeignTool("anthropic_messages", {}),)),
         ],
     )
-    def test_what_cannot_be_done_without_is_refused(self, request_: LLMRequest) -> None:
+    def test_unsupported_essential_parts_are_refused(self, request_: LLMRequest) -> None:
         with pytest.raises(UnsupportedRequest):
             build(request_)
 
-    def test_quirks_and_streaming_hold_here_too(self) -> None:
+    def test_quirks_and_streaming_apply_to_written_requests(self) -> None:
         sent, _ = build(
             canonical(max_tokens=9, stream=True), target(limit_field="max_completion_tokens")
         )
@@ -333,7 +333,7 @@ class TestOtherFormat:
         ),
     ],
 )
-def test_an_answer_begun_is_marked_as_each_vendor_wants_it(
+def test_a_prefill_is_marked_in_each_vendors_way(
     quirk: tuple[str, ...], body_says: dict[str, bool], message_says: dict[str, bool]
 ) -> None:
     begun = (

@@ -26,23 +26,23 @@ from tests.formats.openai_chat.answers import answer
 
 
 class TestRendering:
-    """What a caller reads."""
+    """Answers for callers."""
 
     def render(self, completion: Completion) -> dict[str, Any]:
         response = LLMResponse(completion, RoutingFacts("req-1", "anthropic", "claude"))
         body = OpenAIChat().write_response(response, created=1_700_000_000)
-        # The official client's own type, strictly: no field missing, none of a wrong kind.
+        # Validates strictly with the official client's type: no missing fields, no wrong types.
         ChatCompletion.model_validate_json(body, strict=True)
         return json.loads(body)
 
-    def test_an_answer_in_this_format_goes_on_byte_by_byte(self) -> None:
+    def test_an_answer_in_this_format_is_relayed_byte_by_byte(self) -> None:
         body = answer(service_tier="flex", x_unknown={"a": [1, 2]})
         response = LLMResponse(
             OpenAIChat().read_response(body), RoutingFacts("req-1", "openai", "gpt")
         )
         assert OpenAIChat().write_response(response) is body
 
-    def test_an_answer_of_another_format_looks_like_openais(self) -> None:
+    def test_an_answer_of_another_format_is_written_like_openais(self) -> None:
         rendered = self.render(
             Completion(
                 "msg_1",
@@ -98,7 +98,7 @@ class TestRendering:
             },
         }
 
-    def test_calls_stand_beside_null_and_have_ids_like_openais(self) -> None:
+    def test_with_calls_the_content_is_null_and_ids_look_like_openais(self) -> None:
         parts = (ToolCallPart("toolu_1", "f", "{}"), ToolCallPart("call_2", "g", ""))
         completion = Completion("chatcmpl-9", "m", (Choice(parts, FinishReason.TOOL_CALLS),), None)
         rendered = self.render(completion)
@@ -112,7 +112,7 @@ class TestRendering:
         assert rendered["choices"][0]["finish_reason"] == "tool_calls"
         assert rendered["usage"]["total_tokens"] == 0
 
-    def test_a_refusal_stands_beside_null(self) -> None:
+    def test_with_a_refusal_the_content_is_null(self) -> None:
         completion = Completion("", "", (Choice((RefusalPart("no"),), FinishReason.REFUSAL),), None)
         rendered = self.render(completion)
         message = rendered["choices"][0]["message"]
@@ -133,6 +133,8 @@ class TestRendering:
             (FinishReason.PAUSE, "stop"),
         ],
     )
-    def test_every_reason_is_one_of_openais(self, reason: FinishReason, written: str) -> None:
+    def test_every_finish_reason_is_one_of_openais(
+        self, reason: FinishReason, written: str
+    ) -> None:
         completion = Completion("i", "m", (Choice((TextPart("a"),), reason),), None)
         assert self.render(completion)["choices"][0]["finish_reason"] == written

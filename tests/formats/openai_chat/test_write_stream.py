@@ -1,4 +1,4 @@
-"""Streamed answers, relayed and written for callers of OpenAI Chat Completions."""
+"""Relays and writes streamed answers for callers of OpenAI Chat Completions."""
 
 import json
 from collections.abc import Iterable
@@ -50,7 +50,7 @@ def relayed(*chunks: bytes, include_usage: bool = False) -> bytes:
 
 
 def rendered(events: Iterable[StreamEvent], *, include_usage: bool = False) -> list[Any]:
-    """The chunks for a caller; the last of them is `[DONE]`."""
+    """Returns the chunks for a caller; the last one is `[DONE]`."""
     renderer = OpenAIChat().stream_renderer(
         request(include_usage=include_usage), created=1_700_000_000
     )
@@ -66,17 +66,17 @@ def rendered(events: Iterable[StreamEvent], *, include_usage: bool = False) -> l
 
 
 class TestRelaying:
-    """A stream in this format goes on byte by byte."""
+    """Streams in this format are relayed byte by byte."""
 
-    def test_the_bytes_are_the_vendors(self) -> None:
+    def test_the_vendors_bytes_are_relayed(self) -> None:
         assert relayed(STREAM, include_usage=True) == STREAM
 
-    def test_usage_alone_goes_to_those_alone_who_asked(self) -> None:
+    def test_a_chunk_with_only_usage_is_relayed_only_on_request(self) -> None:
         usage = chunk(usage=USAGE)
         for stream in (usage, b": about money\n" + usage.replace(b'": ', b'":\t')):
             assert relayed(FIRST, FINISH, stream, DONE) == FIRST + FINISH + DONE
 
-    def test_usage_beside_anything_else_stays(self) -> None:
+    def test_usage_in_a_chunk_with_other_content_is_relayed(self) -> None:
         # Azure's filter results, usage with the last words, usage in every chunk.
         stream = (
             chunk(id="", prompt_filter_results=[{"prompt_index": 0}], usage=None),
@@ -90,14 +90,14 @@ class TestRelaying:
     def test_a_missing_done_is_added(self) -> None:
         assert relayed(FIRST, FINISH) == FIRST + FINISH + DONE
 
-    def test_comments_go_on(self) -> None:
+    def test_comments_are_relayed(self) -> None:
         assert relayed(b": ping\n\n", text("a"), FINISH, DONE).startswith(b": ping\n\n")
 
 
 class TestRendering:
-    """A stream of another format, as OpenAI would have written it."""
+    """Writes a stream of another format as OpenAI would."""
 
-    def test_words(self) -> None:
+    def test_text_is_written(self) -> None:
         first, word, finish = rendered(
             [
                 AnswerStarted("msg_1", "claude", Usage(3)),
@@ -138,7 +138,7 @@ class TestRendering:
         (chunk_,) = rendered([AnswerStarted("chatcmpl-7", "m")])
         assert chunk_["id"] == "chatcmpl-7"
 
-    def test_usage_comes_last_for_those_who_asked(self) -> None:
+    def test_requested_usage_is_written_last(self) -> None:
         events: list[StreamEvent] = [
             AnswerStarted("msg_1", "m", Usage(3)),
             TextDelta("a"),
@@ -152,15 +152,15 @@ class TestRendering:
         assert last["usage"]["total_tokens"] == 5
         assert all("usage" not in chunk_ for chunk_ in rendered(events))
 
-    def test_usage_nobody_counted_is_zero(self) -> None:
+    def test_unknown_usage_is_written_as_zero(self) -> None:
         *_, last = rendered([TextDelta("a"), STOPPED], include_usage=True)
         assert last["usage"]["total_tokens"] == 0
 
-    def test_usage_may_be_known_from_the_start(self) -> None:
+    def test_usage_from_the_start_is_used(self) -> None:
         *_, last = rendered([AnswerStarted("i", "m", Usage(3)), STOPPED], include_usage=True)
         assert last["usage"]["prompt_tokens"] == 3
 
-    def test_thoughts_refusals_and_calls(self) -> None:
+    def test_thinking_refusals_and_calls_are_written(self) -> None:
         deltas = [
             chunk_["choices"][0]["delta"]
             for chunk_ in rendered(
@@ -205,7 +205,7 @@ class TestRendering:
             {},
         ]
 
-    def test_every_alternative_begins_with_its_role(self) -> None:
+    def test_every_choice_begins_with_its_role(self) -> None:
         chunks = rendered(
             [TextDelta("a"), TextDelta("b", 1), ChoiceFinished(FinishReason.LENGTH, 2)]
         )
@@ -217,12 +217,12 @@ class TestRendering:
         assert chunks[-1]["choices"][0]["finish_reason"] == "length"
         assert chunks[0]["model"] == "debugging"
 
-    def test_a_ping_of_another_format_is_nothing(self) -> None:
+    def test_pings_of_another_format_are_dropped(self) -> None:
         renderer = OpenAIChat().stream_renderer(request())
         assert renderer.render(Frame("anthropic_messages", b"event: ping\n\n")) == b""
 
 
-def test_an_error_in_the_stream_is_its_end() -> None:
+def test_an_error_ends_the_stream() -> None:
     renderer = OpenAIChat().stream_renderer(request(include_usage=True))
     error = AllTargetsFailed("All failed.", attempts=(), last=IdleTimeout("silent"))
     data = renderer.error(error, "req-1")

@@ -1,4 +1,4 @@
-"""Embeddings in OpenAI's words, asked for and answered."""
+"""Reads and writes embedding requests and responses of OpenAI."""
 
 import copy
 import json
@@ -41,7 +41,7 @@ def answer(*embeddings: Any, **fields: Any) -> bytes:
     ).encode()
 
 
-def test_counts_that_cannot_be_are_no_counts() -> None:
+def test_impossible_counts_are_ignored() -> None:
     found = FORMAT.read_embeddings(answer([1.0], usage={"prompt_tokens": -4}))
     assert found.usage is None
     assert json.loads(found.raw or b"")["usage"] is None
@@ -90,13 +90,13 @@ def test_inputs_are_texts_or_tokens(given_input: Any, inputs: Any) -> None:
         ({"user": 3}, "user"),
     ],
 )
-def test_a_mistake_is_named_by_its_path(fields: dict[str, Any], path: str) -> None:
+def test_invalid_fields_are_named_by_their_path(fields: dict[str, Any], path: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         FORMAT.read_embedding_request({"model": "m", "input": "a", **fields})
     assert caught.value.field == path
 
 
-def test_the_callers_body_goes_on_with_what_is_unknown() -> None:
+def test_the_callers_body_is_relayed_with_unknown_fields() -> None:
     body = {
         "model": "m",
         "input": "a",
@@ -159,12 +159,12 @@ def test_vectors_are_put_in_the_order_of_their_inputs() -> None:
         answer("AAAA"),
     ],
 )
-def test_what_is_no_answer_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_an_answer_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedAnswer):
         FORMAT.read_embeddings(body)
 
 
-def test_an_error_inside_a_200_is_what_it_says() -> None:
+def test_an_error_inside_a_200_raises_its_error() -> None:
     with pytest.raises(RateLimited):
         FORMAT.read_embeddings(b'{"error": {"code": 429, "message": "slow"}}')
 
@@ -176,12 +176,12 @@ def rendered(embeddings: Embeddings, encoding_format: str | None = None) -> byte
     )
 
 
-def test_an_answer_in_this_format_goes_on_byte_by_byte() -> None:
+def test_an_answer_in_this_format_is_relayed_byte_by_byte() -> None:
     body = answer([0.5], x_unknown=1)
     assert rendered(FORMAT.read_embeddings(body)) is body
 
 
-def test_an_answer_of_another_format_looks_like_openais() -> None:
+def test_an_answer_of_another_format_is_written_like_openais() -> None:
     body = rendered(Embeddings("m", ((0.5, 1.0), (2.0, 3.0)), Usage(4), "other", b"{}"))
     CreateEmbeddingResponse.model_validate_json(body, strict=True)
     assert json.loads(body) == {
@@ -196,7 +196,7 @@ def test_an_answer_of_another_format_looks_like_openais() -> None:
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
-def test_base64_carries_every_vector(vector: list[float]) -> None:
+def test_every_vector_survives_base64(vector: list[float]) -> None:
     body = rendered(Embeddings("m", (tuple(vector),), None), "base64")
     assert isinstance(json.loads(body)["data"][0]["embedding"], str)
     assert FORMAT.read_embeddings(body).vectors == (tuple(vector),)
@@ -210,7 +210,7 @@ def test_base64_carries_every_vector(vector: list[float]) -> None:
         ("openai", {"dimensions": 8, "encoding_format": "float", "user": "u"}, ()),
     ],
 )
-def test_a_vendor_is_sent_what_it_takes(
+def test_fields_are_fitted_to_the_vendor(
     vendor: str, expected: dict[str, Any], ignored: tuple[str, ...]
 ) -> None:
     asked = {"dimensions": 8, "encoding_format": "float", "user": "u"}
@@ -223,7 +223,7 @@ def test_a_vendor_is_sent_what_it_takes(
     assert wire.ignored == ignored
 
 
-def test_what_is_not_asked_for_is_not_renamed() -> None:
+def test_absent_fields_are_not_renamed() -> None:
     request = OpenAIEmbeddings().read_embedding_request({"model": "m", "input": "Hi"})
 
     wire = OpenAIEmbeddings().write_embedding_request(request, vendor_target("mistral"))
