@@ -75,7 +75,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.turn(BreakerState.OPEN)
 
     def stay_open(self) -> None:
-        """A call that was asked force has failed."""
+        """Applies the failure of a forced call."""
         if self.not_before > self.retry_at:
             self.retry_at = min(self.not_before, self.now + 60)
 

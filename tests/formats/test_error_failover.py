@@ -39,7 +39,9 @@ class TestFailover:
             ({"message": "'unsupported' is not one of 'text', 'json'"}, False),
         ],
     )
-    def test_a_rejection_of_a_relayed_request_moves_on_if_it_is_about_a_feature(self, error: Any, is_asked: bool) -> None:
+    def test_a_rejection_of_a_relayed_request_moves_on_if_it_is_about_a_feature(
+        self, error: Any, is_asked: bool
+    ) -> None:
         found = failure(400, {"error": error}, temperature=1)
         assert isinstance(found, RequestRejected)
         assert found.retryable_elsewhere is is_asked
