@@ -42,13 +42,17 @@ def check_deployment(**_: Any) -> Sequence[checks.CheckMessage]:
     try:
         settings = get_settings()
     except ImproperlyConfigured:
-        return []  # `check_settings` says it
-    found: list[checks.CheckMessage] = []
+        return []  # `check_settings` reports it
+    return [*_secrets(settings), *_access(settings), *_library_versions(), *_database_limits()]
+
+
+def _secrets(settings: Settings) -> Sequence[checks.CheckMessage]:
+    found = []
     if settings.key_pepper is None:
         found.append(
             checks.Warning(
-                "API keys are digested under a pepper derived from SECRET_KEY.",
-                hint="Set LLM_KEY_PEPPER to a secret of its own, before the first key is made: "
+                "API keys are digested with a pepper derived from SECRET_KEY.",
+                hint="Set LLM_KEY_PEPPER to a secret of its own before the first key is made: "
                 "with it, SECRET_KEY can be rotated without voiding every API key.",
                 id="llm_routing.W001",
             )
@@ -56,18 +60,23 @@ def check_deployment(**_: Any) -> Sequence[checks.CheckMessage]:
     if not settings.encryption_keys:
         found.append(
             checks.Warning(
-                "Stored provider keys are encrypted under a key derived from SECRET_KEY.",
-                hint="Set LLM_ENCRYPTION_KEYS, or keep provider keys in the environment alone.",
+                "Stored provider keys are encrypted with a key derived from SECRET_KEY.",
+                hint="Set LLM_ENCRYPTION_KEYS, or keep provider keys only in the environment.",
                 id="llm_routing.W002",
             )
         )
+    return found
+
+
+def _access(settings: Settings) -> Sequence[checks.CheckMessage]:
+    found = []
     private = [str(network) for network in settings.allowed_upstream_networks]
     if private:
         found.append(
             checks.Warning(
                 f"Base URLs of providers may lead into {', '.join(private)}.",
-                hint="Whoever may edit providers can reach what listens there. Allow no more of "
-                "LLM_ALLOWED_UPSTREAM_NETWORKS than your own models need.",
+                hint="Users who may edit providers can reach the servers there. Reduce "
+                "LLM_ALLOWED_UPSTREAM_NETWORKS to what your own models need.",
                 id="llm_routing.W003",
             )
         )
@@ -75,18 +84,23 @@ def check_deployment(**_: Any) -> Sequence[checks.CheckMessage]:
         found.append(
             checks.Warning(
                 "Anybody who reaches the server may read its metrics.",
-                hint="They tell what is spent, and on which models. Leave LLM_METRICS_ACCESS at "
-                "key, unless only Prometheus gets to /metrics.",
+                hint="They show what is spent, and on which models. Set LLM_METRICS_ACCESS to key, "
+                "unless only Prometheus can reach /metrics.",
                 id="llm_routing.W004",
             )
         )
+    return found
+
+
+def _library_versions() -> Sequence[checks.CheckMessage]:
+    found = []
     if problems := uvicorn_versions.problems():
         found.append(
             checks.Warning(
                 f"uvicorn cannot be extended: {'; '.join(problems)}.",
-                hint="Without that, request heads without end fill its memory and connections "
-                "that send nothing stay open. Install a release that is known, or put a proxy "
-                "that limits both in front (docs/limits.md).",
+                hint="Without that, endless request heads fill the server's memory and connections "
+                "that send nothing stay open. Install a known release, or put a proxy that limits "
+                "both in front (docs/limits.md).",
                 id="llm_routing.W006",
             )
         )
@@ -94,12 +108,12 @@ def check_deployment(**_: Any) -> Sequence[checks.CheckMessage]:
         found.append(
             checks.Warning(
                 f"Requests go through aiohttp's own client: {'; '.join(problems)}.",
-                hint="They cost more CPU, and a new connection each. Install a release of aiohttp "
-                "that is known.",
+                hint="They cost more CPU, and a new connection each. Install a known release of "
+                "aiohttp.",
                 id="llm_routing.W008",
             )
         )
-    return [*found, *_database_limits()]
+    return found
 
 
 def _database_limits() -> Sequence[checks.CheckMessage]:
@@ -113,7 +127,7 @@ def _database_limits() -> Sequence[checks.CheckMessage]:
     return [
         checks.Warning(
             f"Connections to the database {connection.alias} wait without a limit.",
-            hint="Where it falls silent, revoked keys go on working and records pile up until TCP "
+            hint="If it stops answering, revoked keys stay valid and records pile up until TCP "
             "gives up. Set connect_timeout, tcp_user_timeout and a statement_timeout in its "
             "OPTIONS (docs/outages.md).",
             id="llm_routing.W005",
