@@ -508,7 +508,7 @@ async def test_a_lease_lives_as_long_as_its_holder_and_no_longer(
         await asyncio.sleep(0.15)
         assert await cache.claim(KEY, 60) is LeaseUnavailable.BUSY
     assert isinstance(lease, redis_backend.RedisLease)
-    lease._stop_renewing()  # its process has died
+    lease.stop_renewing()  # as if its process had died
     async with asyncio.timeout(30):
         while (claimed := await cache.claim(KEY, 60)) is LeaseUnavailable.BUSY:
             await asyncio.sleep(0.05)
@@ -576,7 +576,7 @@ async def test_a_redis_that_is_back_is_used_again(
     cache = redis_cache(with_path(redis_url, "/3"))
     await cache.put(KEY, ANSWER, 60)
     with monkeypatch.context() as broken:
-        broken.setattr(redis_backend, "_CLAIM", "this is no script")
+        broken.setattr(redis_backend, "CLAIM", "this is no script")
         assert await cache.claim(KEY, 60) is LeaseUnavailable.UNAVAILABLE
     assert await cache.claim(KEY, 60) is LeaseUnavailable.UNAVAILABLE
     await asyncio.sleep(0.07)

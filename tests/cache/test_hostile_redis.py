@@ -127,4 +127,4 @@ async def test_a_user_without_rights_costs_no_request_and_the_log_says_what_is_m
         assert (await router.complete(f"{number}", "debugging")).content
         assert (await router.complete(f"{number}", "debugging")).content
     assert await upstream.calls() == 5
-    assert "may not do what we need" in caplog.text
+    assert "lacks permissions" in caplog.text

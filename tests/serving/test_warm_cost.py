@@ -12,7 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from llm_routing.access import api_keys as access
-from llm_routing.backends.redis.connection import RedisLine
+from llm_routing.backends.redis.connection import RedisConnection
 from llm_routing.core import codec
 from llm_routing.core.json_size import exceeds
 from llm_routing.core.ports import WireRequest
@@ -68,7 +68,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         cost = Cost(watch_hops(monkeypatch))
         here = threading.get_ident()
         build, append = OpenAIChat.write_request, Segment.append
-        ask = RedisLine.ask
+        ask = RedisConnection.execute
 
         def watched_limits(data: bytes, limits: Any) -> bool:
             # Each JSON text passes here once, before it is decoded.
@@ -84,7 +84,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             cost.lines.append(line)
             return append(self, line)
 
-        def watched_ask(self: RedisLine, *command: Any) -> Any:
+        def watched_ask(self: RedisConnection, *command: Any) -> Any:
             # The breakers' board has a time of its own.
             if ":answer:" in str(command):
                 cost.commands.append(str(command[0]))
@@ -123,7 +123,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setattr(plain_response, "exceeds", watched_limits)
         monkeypatch.setattr(OpenAIChat, "write_request", watched_build)
         monkeypatch.setattr(Segment, "append", watched_append)
-        monkeypatch.setattr(RedisLine, "ask", watched_ask)
+        monkeypatch.setattr(RedisConnection, "execute", watched_ask)
         loop = asyncio.get_running_loop()
         loop.set_task_factory(watched_task)
         loops.append(loop)

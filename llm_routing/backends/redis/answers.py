@@ -1,7 +1,4 @@
-"""The response cache that machines share: Redis, over redis.asyncio.
-
-Where Redis cannot be used (see `guarded_redis`), there is nothing in it.
-"""
+"""The response cache that workers share, in Redis. While Redis cannot be used, it is empty."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -22,8 +19,9 @@ LEASE_SECONDS = 3.0
 CLOCK_TOLERANCE = 300.0
 """The tolerated difference between the clocks of two machines, in seconds."""
 
-# An answer that is young enough (and how long it will stay), else the lease, else nothing.
-_CLAIM = """
+# Returns an entry that is young enough, with its remaining lifetime; else 1 if the caller gets the
+# lease, else 0.
+CLAIM = """
 local value = redis.call('GET', KEYS[1])
 if value then
   local is_json, entry = pcall(cjson.decode, value)
@@ -37,7 +35,7 @@ end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
   return 1
 end
--- A lease that outlives its holder is not one of ours.
+-- A lease without our lifetime is not one of ours.
 local lives = redis.call('PTTL', KEYS[2])
 if lives < 0 or lives > tonumber(ARGV[2]) then
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
@@ -69,10 +67,10 @@ return 0
 class RedisCache:
     """`core.ports.SharedCache` over Redis.
 
-    Names of entries are digests that only our secret makes. What they hold is sealed: an answer may
-    quote its prompt, and whoever else can write to Redis must not choose what a caller gets. The
-    seal holds the entry's name, lifetime and moment, so an entry that was moved, kept for longer
-    or put back after its time is a miss.
+    Keys are digests with a secret of ours. Values are sealed: an answer may quote its prompt, and
+    others who can write to Redis must not be able to choose a caller's answer. The seal includes
+    the entry's key, lifetime and time, so an entry that was moved, kept for longer or restored
+    later is a miss.
     """
 
     def __init__(
@@ -86,21 +84,21 @@ class RedisCache:
     async def claim(self, key: str, max_age: float) -> "CacheHit | RedisLease | LeaseUnavailable":
         """See `SharedCache.claim`."""
         token = new_id()
-        # What is there and cannot be read is as good as nothing: it is no answer of any age.
+        # An entry that cannot be read counts as none: the second time no age is young enough.
         for age in (max_age, 0):
             try:
-                said = await self._redis.run(
-                    _CLAIM,
+                reply = await self._redis.run(
+                    CLAIM,
                     (self._entry(key), self._lease(key)),
                     (token, int(LEASE_SECONDS * 1000), int(age * 1000)),
                 )
             except RedisUnavailable:
                 break
-            if said == 1:
+            if reply == 1:
                 return RedisLease(self, key, token)
-            if said == 0:
+            if reply == 0:
                 return LeaseUnavailable.BUSY
-            if (found := self._read(key, said)) is not None:
+            if (found := self._read(key, reply)) is not None:
                 return found
         return LeaseUnavailable.UNAVAILABLE
 
@@ -113,7 +111,7 @@ class RedisCache:
         await self._redis.aclose()
 
     async def publish(self, key: str, token: str, answer: CachedAnswer, ttl: float) -> None:
-        """Stores an answer and ends the lease that `token` holds."""
+        """Stores an answer and releases the lease of `token`."""
         ttl_ms = max(1, int(ttl * 1000))
         stored_at = int(self._clock.now().timestamp())
         try:
@@ -129,24 +127,24 @@ class RedisCache:
             )
 
     async def release(self, key: str, token: str) -> None:
-        """Ends the lease that `token` holds."""
+        """Releases the lease of `token`."""
         with suppress(RedisUnavailable):
             await self._redis.run(_RELEASE, (self._lease(key),), (token,))
 
     async def renew(self, key: str, token: str) -> None:
-        """Lengthens the lease that `token` holds."""
+        """Extends the lease of `token`."""
         with suppress(RedisUnavailable):
             await self._redis.run(_RENEW, (self._lease(key),), (token, int(LEASE_SECONDS * 1000)))
 
-    def _read(self, key: str, said: Any) -> CacheHit | None:
-        """Returns the answer in a reply of Redis; None when it holds none that may be served."""
+    def _read(self, key: str, reply: Any) -> CacheHit | None:
+        """Returns the answer in a reply of Redis; None if it holds none that may be served."""
         try:
-            value, left_ms = said
+            value, left_ms = reply
             entry = decode(value)
             if entry["schema"] != SCHEMA:
                 return None
             stored_at, ttl_ms = entry["at"], entry["ttl_ms"]
-            # Redis says how old an entry is. This only bounds what somebody else can put back.
+            # Redis tells the age of an entry. This only limits what others can restore.
             age = self._clock.now().timestamp() - stored_at
             if not -CLOCK_TOLERANCE <= age <= ttl_ms / 1000 + CLOCK_TOLERANCE:
                 return None
@@ -158,11 +156,11 @@ class RedisCache:
             return None
 
     def _bound_to(self, key: str, stored_at: int, ttl_ms: int) -> str:
-        """Returns the data that is sealed with the answer of an entry."""
+        """Returns the associated data of the seal."""
         return f"{self._entry(key)} {stored_at} {ttl_ms}"
 
     def _entry(self, key: str) -> str:
-        # The braces keep both names of a key on one node of a Redis cluster.
+        # The braces keep both keys on one node of a Redis Cluster.
         return f"{PREFIX}:{self._kind}:{{{key}}}"
 
     def _lease(self, key: str) -> str:
@@ -170,7 +168,7 @@ class RedisCache:
 
 
 class RedisLease(Timer):
-    """`core.ports.Lease`: a name with a short life, lengthened for as long as its holder lives."""
+    """`core.ports.Lease`: a key with a short lifetime, extended for as long as its holder lives."""
 
     __slots__ = ("_cache", "_key", "_loop", "_renewing", "_token")
 
@@ -180,24 +178,25 @@ class RedisLease(Timer):
         self._token = token
         self._loop = running_loop()
         self._renewing: asyncio.Task[None] | None = None
-        # Most answers are there before a lease needs renewing, and pay for no task.
+        # Most answers come before the lease must be extended, and need no task.
         self.start(LEASE_SECONDS / 3, self._loop)
 
     def publish(self, answer: CachedAnswer, ttl: float) -> Coroutine[Any, Any, None]:
         """See `Lease.publish`."""
-        self._stop_renewing()
+        self.stop_renewing()
         return self._cache.publish(self._key, self._token, answer, ttl)
 
     def release(self) -> Coroutine[Any, Any, None]:
         """See `Lease.release`."""
-        self._stop_renewing()
+        self.stop_renewing()
         return self._cache.release(self._key, self._token)
 
     def on_timeout(self) -> None:
-        """It needs renewing."""
+        """Begins to extend the lease."""
         self._renewing = self._loop.create_task(self._renew())
 
-    def _stop_renewing(self) -> None:
+    def stop_renewing(self) -> None:
+        """Lets the lease expire."""
         self.cancel()
         if self._renewing is not None:
             self._renewing.cancel()

@@ -1,6 +1,6 @@
 """A Redis Cluster, over redis-py's client, which knows nodes and slots and follows MOVED and ASK.
 
-Slower than `redis_line`, whose place it takes: each call has a connection to itself.
+Slower than `connection`: each call takes a connection from a pool.
 """
 
 import asyncio
@@ -8,18 +8,18 @@ from typing import Any
 
 from llm_routing.system.redis_address import RedisAddress
 
-from .connection import BEATS, CALL_SECONDS, SLOW_BEATS
+from .connection import CALL_SECONDS, SLOW_TICKS, TICKS
 
 REPAIR_SECONDS = 2.0
-MOST_AT_ONCE = 64
+MAX_CONCURRENT = 64
 _OF_CLUSTER = ("username", "password")
 
 
-class ClusterLine:
-    """The way to a cluster from one event loop. It is never lost: the client finds out which nodes
-    there are, also for callers that do not wait for it any more.
+class ClusterConnection:
+    """The connections to a cluster from one event loop. It is never lost: the client finds the
+    current nodes, also after its caller has given up.
 
-    All names of one call must be in one slot.
+    All keys of one call must be in one slot.
     """
 
     is_lost = False
@@ -44,31 +44,31 @@ class ClusterLine:
             retry=Retry(NoBackoff(), 2),
             **options,
         )
-        self._places = asyncio.Semaphore(MOST_AT_ONCE)
+        self._places = asyncio.Semaphore(MAX_CONCURRENT)
         self._calls: set[asyncio.Task[Any]] = set()
         self.is_closed = False
         self.slow_in_a_row = 0
 
-    async def ask(self, *command: str | bytes | int) -> Any:
+    async def execute(self, *command: str | bytes | int) -> Any:
         """Returns the reply of Redis. Raises the errors of redis-py, and `TimeoutError` after
         `CALL_SECONDS`; the call then continues for a while, so that a client that is looking for
         the nodes finds them."""
         call = asyncio.get_running_loop().create_task(self._call(command))
         self._calls.add(call)
         call.add_done_callback(self._ended)
-        # In slices, as in `RedisLine`: a stall of our own event loop passes for one.
-        for beat in range(BEATS):
-            await asyncio.wait({call}, timeout=CALL_SECONDS / BEATS)
+        # In ticks, as in `RedisConnection`: a stall of our own event loop counts as one.
+        for tick in range(TICKS):
+            await asyncio.wait({call}, timeout=CALL_SECONDS / TICKS)
             if call.done():
-                self.slow_in_a_row = self.slow_in_a_row + 1 if beat >= SLOW_BEATS else 0
+                self.slow_in_a_row = self.slow_in_a_row + 1 if tick >= SLOW_TICKS else 0
                 return call.result()
         raise TimeoutError("The cluster is silent.")
 
-    def lose(self, error: BaseException) -> None:
-        """Nothing to give up: connections are the client's."""
+    def drop(self, error: BaseException) -> None:
+        """No-op: the client replaces connections itself."""
 
     async def aclose(self) -> None:
-        """Ends calls under way and closes the connections."""
+        """Cancels pending calls and closes the connections."""
         self.is_closed = True
         calls = list(self._calls)
         for call in calls:

@@ -1,7 +1,7 @@
-"""One connection to Redis for all calls of an event loop: sent as they come, answered in order.
+"""One connection to Redis for all calls of an event loop: pipelined, and answered in order.
 
-A client's pool gives each call a connection of its own, which costs several times what the call
-does. https://redis.io/docs/latest/develop/using-commands/pipelining/,
+A client library takes a connection from a pool for each call, at several times the cost of the
+call. https://redis.io/docs/latest/develop/using-commands/pipelining/,
 https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
 
@@ -17,29 +17,28 @@ from llm_routing.system.redis_address import REDIS_PORT, RedisAddress, RedisKind
 from .sentinel import find_master
 
 CALL_SECONDS = 0.1
-BEATS = 10
-SLOW_BEATS = 5
-"""Slices of `CALL_SECONDS` after which an answer is slow."""
+TICKS = 10
+SLOW_TICKS = 5
+"""Ticks after which a reply counts as slow. `TICKS` of them are `CALL_SECONDS`."""
 MAX_REPLY_BYTES = 16 * 1024 * 1024
 _MORE: Final = object()
 
 
 class UnexpectedReply(ConnectionError):
-    """The server violates the part of the protocol that this client uses."""
+    """The server violates the protocol, or sends more than a reply of ours can hold."""
 
 
-class RedisLine(asyncio.Protocol):
-    """A connection, for scripts and whatever else Redis answers at once; a call that blocks would
-    block all. It opens when it is made. Once it is lost it is of no more use.
+class RedisConnection(asyncio.Protocol):
+    """A connection for commands that Redis answers at once; a blocking command would block all
+    callers. It opens when it is created, and cannot be used again once it `is_lost`.
 
-    It is lost when a call is not answered within `CALL_SECONDS`. They are counted in slices of a
-    timer, so that a stall of our own event loop (a thousand requests at once) passes for one slice
-    and not for a Redis that is silent. `slow_in_a_row` counts answers that came late, until one is
-    in time.
+    It is dropped if a call is not answered within `CALL_SECONDS`. The time is counted in ticks of a
+    timer, so a stall of our own event loop (a thousand requests at once) counts as one tick, not as
+    a silent Redis. `slow_in_a_row` counts slow replies since the last one that was in time.
     """
 
     def __init__(self, address: RedisAddress) -> None:
-        # Only a process with a Redis holds its clients in memory.
+        # Imported here, so that processes without Redis do not load the libraries.
         from hiredis import Reader, pack_command
         from redis.exceptions import ResponseError
 
@@ -50,44 +49,44 @@ class RedisLine(asyncio.Protocol):
         self._pack = pack_command
         self._reader = Reader(replyError=ResponseError, notEnoughData=_MORE)
         self._waiting: deque[tuple[int, asyncio.Future[Any]]] = deque()
-        self._greetings: list[bytes] = []
-        self._greetings_left = 0
+        self._handshakes: list[bytes] = []
+        self._handshakes_left = 0
         self._is_open = False
         self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
-        self._beat = 0
+        self._tick_count = 0
         self._timer: asyncio.TimerHandle | None = None
         options = address.options
         if password := options.get("password"):
             name = [options["username"]] if options.get("username") else []
-            self._greet("AUTH", *name, password)
+            self._handshake("AUTH", *name, password)
         if database := options.get("db"):
-            self._greet("SELECT", database)
+            self._handshake("SELECT", database)
         self._opening = self._loop.create_task(self._open(address))
 
-    def ask(self, *command: str | bytes | int) -> "asyncio.Future[Any]":
-        """Returns what Redis will say. Raises `redis.exceptions.ResponseError` for an error of the
-        call, `ConnectionError` and `TimeoutError` where the connection is lost."""
-        answer = self._loop.create_future()
+    def execute(self, *command: str | bytes | int) -> "asyncio.Future[Any]":
+        """Returns the pending reply, which raises `redis.exceptions.ResponseError` if the call
+        fails, and `ConnectionError` or `TimeoutError` if the connection is lost."""
+        pending = self._loop.create_future()
         if self.is_lost:
-            answer.set_exception(ConnectionError("lost"))
-            return answer
-        # First, for what cannot be packed has no place in the queue.
+            pending.set_exception(ConnectionError("lost"))
+            return pending
+        # Before the call is queued: a command that cannot be packed raises an error.
         packed = self._packed(command)
-        self._waiting.append((self._beat, answer))
+        self._waiting.append((self._tick_count, pending))
         self._unsent.append(packed)
         if self._is_open and len(self._unsent) == 1:
-            # What is asked in the same turn of the loop is sent at once.
+            # Calls of the same turn of the loop are sent together.
             self._loop.call_soon(self._send)
         if self._timer is None:
-            self._timer = self._loop.call_later(CALL_SECONDS / BEATS, self._pass)
-        return answer
+            self._timer = self._loop.call_later(CALL_SECONDS / TICKS, self._tick)
+        return pending
 
     async def aclose(self) -> None:
-        """Closes it. Those who wait are told that it is lost."""
+        """Closes the connection. Pending calls fail."""
         self.is_closed = True
-        self.lose(ConnectionError("closed"))
+        self.drop(ConnectionError("closed"))
         with suppress(asyncio.CancelledError):
             await self._opening
         # uvloop does not report the end of a connection whose opening was cancelled.
@@ -95,32 +94,32 @@ class RedisLine(asyncio.Protocol):
             await self._closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Of `asyncio.Protocol`."""
-        # uvloop's transports are no subclasses of asyncio's.
+        """See `asyncio.Protocol`."""
+        # uvloop's transports are not subclasses of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         if self.is_lost:
             self._transport.abort()
-        elif self._greetings:
-            self._transport.write(b"".join(self._greetings))
+        elif self._handshakes:
+            self._transport.write(b"".join(self._handshakes))
         else:
             self._begin()
 
     def data_received(self, data: bytes) -> None:
-        """Of `asyncio.Protocol`."""
+        """See `asyncio.Protocol`."""
         try:
             self._reader.feed(data)
             self._unread += len(data)
-            while (said := self._reader.gets()) is not _MORE:
+            while (reply := self._reader.gets()) is not _MORE:
                 self._unread = 0
-                self._hand_out(said)
+                self._resolve_next(reply)
             if self._unread > MAX_REPLY_BYTES:
-                raise UnexpectedReply("a reply is longer than any of ours")
-        except Exception as error:  # noqa: BLE001  # what speaks there is no Redis
-            self.lose(error)
+                raise UnexpectedReply("a reply is longer than any that we expect")
+        except Exception as error:  # noqa: BLE001  # the peer is not Redis
+            self.drop(error)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Of `asyncio.Protocol`."""
-        self.lose(error or ConnectionError("closed by Redis"))
+        """See `asyncio.Protocol`."""
+        self.drop(error or ConnectionError("closed by Redis"))
         if not self._closed.done():
             self._closed.set_result(None)
 
@@ -136,40 +135,42 @@ class RedisLine(asyncio.Protocol):
                 await self._loop.create_connection(
                     lambda: self, host, port, ssl=_certificates(options)
                 )
-        except Exception as error:  # noqa: BLE001  # those who wait are told
-            self.lose(error)
+        except Exception as error:  # noqa: BLE001  # pending calls get the error
+            self.drop(error)
 
-    def _hand_out(self, said: Any) -> None:
+    def _resolve_next(self, reply: Any) -> None:
         if not self._waiting:
             raise UnexpectedReply("an unsolicited reply")
-        asked_at, answer = self._waiting.popleft()
-        self.slow_in_a_row = self.slow_in_a_row + 1 if self._beat - asked_at > SLOW_BEATS else 0
-        if answer.done():
+        sent_at, pending = self._waiting.popleft()
+        self.slow_in_a_row = (
+            self.slow_in_a_row + 1 if self._tick_count - sent_at > SLOW_TICKS else 0
+        )
+        if pending.done():
             # The caller was cancelled.
             return
-        if isinstance(said, Exception):
-            answer.set_exception(said)
+        if isinstance(reply, Exception):
+            pending.set_exception(reply)
         else:
-            answer.set_result(said)
+            pending.set_result(reply)
 
-    def _greet(self, *command: str | int) -> None:
-        """Has this said first. Nobody's call is sent before it is answered well."""
+    def _handshake(self, *command: str | int) -> None:
+        """Sends a command before all calls, which wait until it has succeeded."""
 
-        def said(answer: "asyncio.Future[Any]") -> None:
-            self._greetings_left -= 1
-            if (error := answer.exception()) is not None:
-                self.lose(error)
-            elif not self._greetings_left:
+        def on_reply(pending: "asyncio.Future[Any]") -> None:
+            self._handshakes_left -= 1
+            if (error := pending.exception()) is not None:
+                self.drop(error)
+            elif not self._handshakes_left:
                 self._begin()
 
-        answer = self._loop.create_future()
-        answer.add_done_callback(said)
-        self._greetings_left += 1
-        self._greetings.append(self._packed(command))
-        self._waiting.append((self._beat, answer))
+        pending = self._loop.create_future()
+        pending.add_done_callback(on_reply)
+        self._handshakes_left += 1
+        self._handshakes.append(self._packed(command))
+        self._waiting.append((self._tick_count, pending))
 
     def _packed(self, command: tuple[str | bytes | int, ...]) -> bytes:
-        packed: bytes = self._pack(command)  # type: ignore[arg-type]  # their stub knows one word
+        packed: bytes = self._pack(command)  # type: ignore[arg-type]  # their stub takes a single string
         return packed
 
     def _begin(self) -> None:
@@ -181,18 +182,18 @@ class RedisLine(asyncio.Protocol):
             self._transport.write(b"".join(self._unsent))
             self._unsent.clear()
 
-    def _pass(self) -> None:
-        self._beat += 1
+    def _tick(self) -> None:
+        self._tick_count += 1
         self._timer = None
         if not self._waiting:
             return
-        if self._beat - self._waiting[0][0] >= BEATS:
-            self.lose(TimeoutError("Redis is silent."))
+        if self._tick_count - self._waiting[0][0] >= TICKS:
+            self.drop(TimeoutError("Redis is silent."))
         else:
-            self._timer = self._loop.call_later(CALL_SECONDS / BEATS, self._pass)
+            self._timer = self._loop.call_later(CALL_SECONDS / TICKS, self._tick)
 
-    def lose(self, error: BaseException) -> None:
-        """Gives the connection up. Those who wait are told why."""
+    def drop(self, error: BaseException) -> None:
+        """Closes the connection at once. Pending calls fail with `error`."""
         if self.is_lost:
             return
         self.is_lost = True
@@ -202,13 +203,13 @@ class RedisLine(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         while self._waiting:
-            _, answer = self._waiting.popleft()
-            if not answer.done():
-                answer.set_exception(error)
+            _, pending = self._waiting.popleft()
+            if not pending.done():
+                pending.set_exception(error)
 
 
 def _certificates(options: Mapping[str, Any]) -> ssl.SSLContext | None:
-    """Returns the TLS context that the URL asks for; None without TLS."""
+    """Returns the TLS context of the URL; None without TLS."""
     from redis.asyncio.connection import SSLConnection
 
     if options.get("connection_class") is not SSLConnection:

@@ -1,4 +1,4 @@
-"""Asks Sentinels which Redis is the master.
+"""Finds the master by asking Redis Sentinels.
 
 https://redis.io/docs/latest/develop/reference/sentinel-clients/
 """
@@ -13,8 +13,8 @@ SENTINEL_SECONDS = 0.5
 
 
 async def find_master(address: RedisAddress) -> tuple[str, int]:
-    """Returns host and port of the master that a Sentinel names first; all are asked at once, since
-    some may be gone. Raises `redis.exceptions.RedisError`."""
+    """Returns host and port of the master, by the first Sentinel that knows it. All are asked at
+    once, since some may be down. Raises `redis.exceptions.RedisError`."""
     from redis.asyncio.connection import SSLConnection
 
     is_tls = address.options.get("connection_class") is SSLConnection
@@ -31,7 +31,7 @@ async def find_master(address: RedisAddress) -> tuple[str, int]:
         for answer in asyncio.as_completed(asked):
             try:
                 return await answer
-            except Exception as error:  # noqa: BLE001  # another Sentinel may know
+            except Exception as error:  # noqa: BLE001  # another Sentinel may know it
                 last = error
         raise last
     finally:

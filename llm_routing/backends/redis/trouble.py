@@ -1,6 +1,6 @@
-"""Why Redis could not be used: a reason from a short list, and what to do about it.
+"""Classifies failures of Redis by a short list of reasons, with advice for each.
 
-What Redis itself said is never repeated: it may quote what was sent.
+Error messages of Redis are never repeated, because they may quote what was sent.
 """
 
 import re
@@ -36,27 +36,27 @@ ADVICE: Final = {
     RedisTrouble.AWAY: "no connection; see that it runs at the address in REDIS_URL",
     RedisTrouble.SILENT: "it did not answer within a tenth of a second",
     RedisTrouble.SLOW: "it answers, but too slowly to help; see its load and the network",
-    RedisTrouble.NOT_REDIS: "what answers at the address in REDIS_URL does not speak Redis's "
-    "protocol, or sent more than a reply of ours can hold",
+    RedisTrouble.NOT_REDIS: "the server at the address in REDIS_URL does not speak the protocol of "
+    "Redis, or sent a reply that is too long",
     RedisTrouble.CERTIFICATE: "its certificate was not accepted; see ssl_ca_certs in REDIS_URL",
-    RedisTrouble.CREDENTIALS: "it refused the user or the password in REDIS_URL, or wants one",
-    RedisTrouble.NOT_PERMITTED: "the user in REDIS_URL may not do what we need: allow it "
-    "EVAL, EVALSHA and the commands in docs/outages.md on the names llm_routing:*",
-    RedisTrouble.READ_ONLY: "it is a replica and takes no writes; REDIS_URL must lead to the "
+    RedisTrouble.CREDENTIALS: "it refused the user or the password in REDIS_URL, or requires one",
+    RedisTrouble.NOT_PERMITTED: "the user in REDIS_URL lacks permissions: allow it EVAL, "
+    "EVALSHA and the commands in docs/outages.md on the keys llm_routing:*",
+    RedisTrouble.READ_ONLY: "it is a replica and accepts no writes; REDIS_URL must lead to the "
     "master, or to its Sentinels (redis+sentinel://)",
     RedisTrouble.OUT_OF_MEMORY: "its memory is full; set maxmemory-policy to allkeys-lru",
-    RedisTrouble.NOT_SAVING: "it takes no writes because it cannot save to its disk",
+    RedisTrouble.NOT_SAVING: "it accepts no writes because it cannot save to its disk",
     RedisTrouble.LOADING: "it has just started and is loading its data",
     RedisTrouble.BUSY: "it is busy with a long script",
     RedisTrouble.CLUSTER: "it is a node of a cluster; write REDIS_URL as redis+cluster://",
     RedisTrouble.CLUSTER_DOWN: "the cluster has no master for some of its slots",
     RedisTrouble.NO_MASTER: "no Sentinel in REDIS_URL answers, or none knows a master of that name",
     RedisTrouble.NO_SCRIPTS: "it has no EVALSHA or EVAL, which we need",
-    RedisTrouble.WRONG_TYPE: "a name of ours held another type of value; it was removed",
+    RedisTrouble.WRONG_TYPE: "a key of ours held another type of value; it was removed",
     RedisTrouble.OTHER: "it answered with an error",
 }
 
-_WORDS: Final = {
+_REASONS_BY_WORD: Final = {
     "WRONGTYPE": RedisTrouble.WRONG_TYPE,
     "READONLY": RedisTrouble.READ_ONLY,
     "OOM": RedisTrouble.OUT_OF_MEMORY,
@@ -77,7 +77,7 @@ _WORDS: Final = {
     "unknown command": RedisTrouble.NO_SCRIPTS,
     "The user executing the script": RedisTrouble.NOT_PERMITTED,
 }
-_CLASSES: Final = {
+_REASONS_BY_CLASS: Final = {
     "AuthenticationError": RedisTrouble.CREDENTIALS,
     "AuthenticationWrongNumberOfArgsError": RedisTrouble.CREDENTIALS,
     "NoPermissionError": RedisTrouble.NOT_PERMITTED,
@@ -93,15 +93,17 @@ _CLASSES: Final = {
     "InvalidResponse": RedisTrouble.NOT_REDIS,
     "UnexpectedReply": RedisTrouble.NOT_REDIS,
 }
-_WORD: Final = re.compile(r"(?<![A-Za-z])(" + "|".join(map(re.escape, _WORDS)) + r")(?![A-Za-z])")
-_LONGEST = 500
+_WORD: Final = re.compile(
+    rf"(?<![A-Za-z])({'|'.join(map(re.escape, _REASONS_BY_WORD))})(?![A-Za-z])"
+)
+_MAX_MESSAGE_LENGTH = 500
 
 
 def trouble_of(error: BaseException) -> RedisTrouble:
-    """Returns the reason in an error of a call or a connection."""
+    """Returns the reason for an error of a call or a connection."""
     for kind in type(error).__mro__:
-        if kind.__name__ in _CLASSES:
-            return _CLASSES[kind.__name__]
+        if kind.__name__ in _REASONS_BY_CLASS:
+            return _REASONS_BY_CLASS[kind.__name__]
     if isinstance(error, ssl.SSLCertVerificationError):
         return RedisTrouble.CERTIFICATE
     if isinstance(error, ssl.SSLError):
@@ -111,7 +113,7 @@ def trouble_of(error: BaseException) -> RedisTrouble:
     if isinstance(error, OSError) or type(error).__name__ == "ConnectionError":
         return RedisTrouble.AWAY
     if type(error).__name__ == "ResponseError":
-        # Scripts put their own words before Redis's: "ERR Error running script ... -READONLY".
-        found = _WORD.search(str(error)[:_LONGEST])
-        return _WORDS[found[1]] if found else RedisTrouble.OTHER
+        # Errors of scripts have a prefix: "ERR Error running script ... -READONLY".
+        found = _WORD.search(str(error)[:_MAX_MESSAGE_LENGTH])
+        return _REASONS_BY_WORD[found[1]] if found else RedisTrouble.OTHER
     return RedisTrouble.OTHER

@@ -33,10 +33,13 @@ class MortalRedis:
     def start(self) -> None:
         self.port = self.port or free_port()
         binary = program("redis-server", alternative="valkey-server", package="redis-server")
-        command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
-        command += ["--appendonly", "no", "--dir", str(self.directory), *self.options]
+        arguments = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        arguments += ["--appendonly", "no", "--dir", str(self.directory), *self.options]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -88,13 +91,13 @@ def cluster(directory: Path, masters: int = 3) -> Iterator[list[MortalRedis]]:
         share = 16_384 // masters
         for number, node in enumerate(nodes):
             last = 16_383 if number == masters - 1 else (number + 1) * share - 1
-            _say(node, "CLUSTER", "ADDSLOTSRANGE", number * share, last)
+            command(node, "CLUSTER", "ADDSLOTSRANGE", number * share, last)
             for other in nodes:
-                _say(node, "CLUSTER", "MEET", "127.0.0.1", other.port)
+                command(node, "CLUSTER", "MEET", "127.0.0.1", other.port)
         for node in nodes:
-            _until(lambda node=node: b"cluster_state:ok" in _say(node, "CLUSTER", "INFO"))
+            _until(lambda node=node: b"cluster_state:ok" in command(node, "CLUSTER", "INFO"))
             _until(
-                lambda node=node: _say(node, "CLUSTER", "NODES").count(b" connected ") == masters
+                lambda node=node: command(node, "CLUSTER", "NODES").count(b" connected ") == masters
             )
         yield nodes
 
@@ -126,7 +129,7 @@ def watched(directory: Path) -> Iterator[Watched]:
         replica = MortalRedis(directory / "replica", ("--replicaof", "127.0.0.1", str(master.port)))
         stack.callback(replica.end)
         replica.start()
-        _until(lambda: b"master_link_status:up" in _say(replica, "INFO", "replication"))
+        _until(lambda: b"master_link_status:up" in command(replica, "INFO", "replication"))
         configuration = directory / "sentinel" / "sentinel.conf"
         port = free_port()
         configuration.write_text(
@@ -154,16 +157,16 @@ def watched(directory: Path) -> Iterator[Watched]:
 
 def _knows_replica(sentinel: MortalRedis) -> bool:
     try:
-        return b"slaves=1" in _say(sentinel, "INFO", "sentinel")
+        return b"slaves=1" in command(sentinel, "INFO", "sentinel")
     except redis.RedisError:
         return False
 
 
-def _say(server: MortalRedis, *command: str | int) -> bytes:
+def command(server: MortalRedis, *words: str | int) -> bytes:
     with redis.Redis(port=server.port, socket_timeout=5) as client:
         connection: Any = client.connection_pool.get_connection()
         try:
-            connection.send_command(*command)
+            connection.send_command(*words)
             said = connection.read_response()
             return said if isinstance(said, bytes) else str(said).encode()
         finally:

@@ -1,4 +1,4 @@
-"""What our own way to Redis does when Redis is slow, away, back, or wrong."""
+"""Redis access while Redis is slow, unreachable, back, or misconfigured."""
 
 import asyncio
 import logging
@@ -12,8 +12,15 @@ import pytest
 from redis.asyncio import Redis
 
 from llm_routing.backends.clock import SystemClock
-from llm_routing.backends.redis.guard import MOST_SLOW, GuardedRedis, RedisCalls, RedisUnavailable
+from llm_routing.backends.redis.connection import RedisConnection
+from llm_routing.backends.redis.guard import (
+    MAX_SLOW_IN_A_ROW,
+    GuardedRedis,
+    RedisCalls,
+    RedisUnavailable,
+)
 from llm_routing.backends.redis.trouble import ADVICE, RedisTrouble
+from llm_routing.system.redis_address import RedisAddress
 from project.processes import free_port
 from tests.listening import listening
 from tests.tls import self_signed
@@ -160,19 +167,30 @@ async def test_who_waits_may_close_it_for_all_which_says_nothing_of_redis(
     assert await ask(guarded)
 
 
-async def test_what_is_lost_counts_though_another_connection_is_there_already(
-    mortal: MortalRedis, guarded: GuardedRedis
+async def test_calls_on_a_dropped_connection_fail_although_there_is_a_new_one(
+    mortal: MortalRedis, clock: Clock
 ) -> None:
+    made: list[RedisConnection] = []
+
+    def connect(address: RedisAddress) -> RedisConnection:
+        made.append(RedisConnection(address))
+        return made[-1]
+
+    guarded = GuardedRedis(mortal.url, clock=clock, rng=Random(1), connect=connect)
     assert await ask(guarded)
-    line = guarded._line()
     mortal.freeze()
     waiting = [asyncio.create_task(ask(guarded)) for _ in range(3)]
     await asyncio.sleep(0)
-    line.lose(TimeoutError())
-    assert guarded._line() is not line
+    made[0].drop(TimeoutError())
+    # A call in the same turn of the loop, before the others learn of the end, gets a new one.
+    next_call = guarded.run("return 1", [], [])
+    next_call.send(None)
+    assert len(made) == 2
     assert await asyncio.gather(*waiting) == [False] * 3
     assert guarded.calls == RedisCalls(failed=3, is_paused=True)
+    next_call.close()
     mortal.thaw()
+    await guarded.aclose()
 
 
 async def test_those_who_leave_take_nobody_s_answer(guarded: GuardedRedis) -> None:
@@ -412,8 +430,8 @@ async def test_a_value_of_another_type_under_a_name_of_ours_is_removed_and_nothi
         assert await admin.exists("theirs")
 
 
-class LateLine:
-    """A way to a Redis that answers, always late or never."""
+class SlowConnection:
+    """A connection to a Redis whose replies are all slow, or none."""
 
     is_lost = is_closed = False
 
@@ -421,24 +439,24 @@ class LateLine:
         self.slow_in_a_row = 0
         self.is_late = True
 
-    async def ask(self, *command: str | bytes | int) -> int:
+    async def execute(self, *command: str | bytes | int) -> int:
         self.slow_in_a_row = self.slow_in_a_row + 1 if self.is_late else 0
         return 1
 
-    def lose(self, error: BaseException) -> None:
+    def drop(self, error: BaseException) -> None:
         raise NotImplementedError
 
     async def aclose(self) -> None:
         self.is_closed = True
 
 
-async def test_a_redis_that_always_answers_late_is_left_alone_as_a_dead_one_is(
+async def test_a_redis_that_is_always_slow_is_paused_like_a_dead_one(
     redis_url: str, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    redis, line = GuardedRedis(redis_url, clock=clock, rng=Random(1)), LateLine()
-    redis._lines[asyncio.get_running_loop()] = line
-    assert sum([await ask(redis) for _ in range(60)]) == MOST_SLOW
-    assert redis.calls == RedisCalls(failed=1, skipped=60 - MOST_SLOW, is_paused=True)
+    line = SlowConnection()
+    redis = GuardedRedis(redis_url, clock=clock, rng=Random(1), connect=lambda _: line)
+    assert sum([await ask(redis) for _ in range(60)]) == MAX_SLOW_IN_A_ROW
+    assert redis.calls == RedisCalls(failed=1, skipped=60 - MAX_SLOW_IN_A_ROW, is_paused=True)
     # The one that finds out has its answer, and the others are spared it.
     clock.now_is += 15
     assert sum([await ask(redis) for _ in range(20)]) == 1

@@ -24,7 +24,7 @@ from llm_routing.system.redis_address import RedisKind, parse_redis_url
 from project.processes import free_port
 from tests.core.fakes import target
 
-from .servers import MortalRedis, Watched, _say, cluster, watched
+from .servers import MortalRedis, Watched, cluster, command, watched
 
 ANSWER = CachedAnswer("p", "m", b"{}")
 WAIT_SECONDS = 60
@@ -88,7 +88,7 @@ async def test_answers_and_breakers_are_shared_through_a_cluster(
     await until_it_answers(redis)
     stored = [await store(cache(redis), f"{number:064}") for number in range(60)]
     assert all(stored)
-    assert all(_say(node, "DBSIZE") != b"0" for node in nodes), "every node has its share"
+    assert all(command(node, "DBSIZE") != b"0" for node in nodes), "every node has its share"
     rules = BreakerRules(minimum_calls=4, open_time=60)
     workers = [
         SharedBreakers(
@@ -119,18 +119,18 @@ async def test_a_slot_that_moves_to_another_node_is_followed(
     key = "a" * 64
     assert await store(cache(redis), key)
     failed = redis.calls.failed
-    slot = int(_say(nodes[0], "CLUSTER", "KEYSLOT", key))
-    owner = next(n for n in nodes if key.encode() in _say(n, "KEYS", f"*{key}*"))
+    slot = int(command(nodes[0], "CLUSTER", "KEYSLOT", key))
+    owner = next(n for n in nodes if key.encode() in command(n, "KEYS", f"*{key}*"))
     other = next(node for node in nodes if node is not owner)
-    names = {node.port: _say(node, "CLUSTER", "MYID").decode() for node in nodes}
-    _say(other, "CLUSTER", "SETSLOT", slot, "IMPORTING", names[owner.port])
-    _say(owner, "CLUSTER", "SETSLOT", slot, "MIGRATING", names[other.port])
+    names = {node.port: command(node, "CLUSTER", "MYID").decode() for node in nodes}
+    command(other, "CLUSTER", "SETSLOT", slot, "IMPORTING", names[owner.port])
+    command(owner, "CLUSTER", "SETSLOT", slot, "MIGRATING", names[other.port])
     name = f"llm_routing:answer:{{{key}}}"
-    _say(owner, "MIGRATE", "127.0.0.1", other.port, name, 0, 5000)
+    command(owner, "MIGRATE", "127.0.0.1", other.port, name, 0, 5000)
     # On its way the slot is the first node's, and this name the other's (ASK).
     assert await redis.run("return redis.call('EXISTS', KEYS[1])", [name], []) == 1
     for node in (other, owner, *nodes):
-        _say(node, "CLUSTER", "SETSLOT", slot, "NODE", names[other.port])
+        command(node, "CLUSTER", "SETSLOT", slot, "NODE", names[other.port])
     assert isinstance(await cache(redis).claim(key, 60), CacheHit)
     assert redis.calls.failed == failed
 
@@ -184,7 +184,7 @@ async def test_under_load_a_failover_costs_no_request_and_the_new_master_is_used
 def _fails_over(sentinels: Watched) -> bool:
     """Has the Sentinel begin a failover, for which it has to know its replica well."""
     try:
-        _say(sentinels.sentinel, "SENTINEL", "FAILOVER", "cache")
+        command(sentinels.sentinel, "SENTINEL", "FAILOVER", "cache")
     except ResponseError:
         return False
     return True
