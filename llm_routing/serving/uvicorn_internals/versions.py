@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-OLDEST, NEWEST = (0, 30), (0, 54)
+from llm_routing.system.releases import Release, untested_release
+
+OLDEST, NEWEST = Release(0, 30), Release(0, 54)
 """The tested releases."""
 
 HTTPTOOLS = "uvicorn.protocols.http.httptools_impl"
@@ -25,12 +27,10 @@ _PROTOCOLS = {
 def problems() -> Sequence[str]:
     """Returns why the installed uvicorn cannot be extended; nothing if it can."""
     try:
-        version = import_module("uvicorn").__version__
+        untested = untested_release("uvicorn", OLDEST, NEWEST)
     except ImportError:
         return []
-    found = []
-    if not OLDEST <= _release(version) <= NEWEST:
-        found.append(f"uvicorn {version} is not between {_text(OLDEST)} and {_text(NEWEST)}")
+    found = [untested] if untested else []
     for module, protocol in protocols().items():
         found += [
             f"{module}.{_PROTOCOLS[module][0]} has no {method}"
@@ -49,15 +49,3 @@ def protocols() -> dict[str, Any]:
         except ImportError:  # without httptools only h11 can serve
             continue
     return found
-
-
-def _release(version: str) -> tuple[int, int]:
-    parts = version.split(".")
-    try:
-        return int(parts[0]), int(parts[1])
-    except (ValueError, IndexError):
-        return 0, 0
-
-
-def _text(release: tuple[int, int]) -> str:
-    return ".".join(map(str, release))

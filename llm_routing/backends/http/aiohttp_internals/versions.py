@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
-OLDEST, NEWEST = (3, 12), (3, 14)
+from llm_routing.system.releases import Release, untested_release
+
+OLDEST, NEWEST = Release(3, 12), Release(3, 14)
 """The tested releases."""
 
 _PROTOCOL = "aiohttp.client_proto.ResponseHandler"
@@ -39,11 +41,8 @@ OTHERS = ("aiohttp.http_exceptions.HttpProcessingError",)
 
 def problems() -> Sequence[str]:
     """Returns why our request path cannot run on the installed aiohttp; nothing if it can."""
-    version = import_module("aiohttp").__version__
-    found = []
-    if not OLDEST <= _release(version) <= NEWEST:
-        found.append(f"aiohttp {version} is not between {_text(OLDEST)} and {_text(NEWEST)}")
-    return [*found, *_missing()]
+    untested = untested_release("aiohttp", OLDEST, NEWEST)
+    return [untested, *_missing()] if untested else [*_missing()]
 
 
 def _missing() -> Iterator[str]:
@@ -88,15 +87,3 @@ def _parameters(function: Any) -> Sequence[str]:
         return list(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return []
-
-
-def _release(version: str) -> tuple[int, int]:
-    parts = version.split(".")
-    try:
-        return int(parts[0]), int(parts[1])
-    except (ValueError, IndexError):
-        return 0, 0
-
-
-def _text(release: tuple[int, int]) -> str:
-    return ".".join(map(str, release))
