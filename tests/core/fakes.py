@@ -347,6 +347,7 @@ class World:
         retries: int = 0,
         pool_size: int = 100,
         max_queued: int = 100,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         **timeouts: float,
     ) -> None:
         self.retry_state = replace(
@@ -368,7 +369,7 @@ class World:
                 first_token=timeouts.get("first_token", 20),
                 idle=timeouts.get("idle", 10),
                 total=timeouts.get("total", 60),
-                max_answer_bytes=MAX_ANSWER_BYTES,
+                max_answer_bytes=max_answer_bytes,
             ),
             retry_state=self.retry_state,
         )

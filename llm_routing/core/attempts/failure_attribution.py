@@ -6,6 +6,7 @@ for every caller. `formats.error_attribution` judges a single error response.
 
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llm_routing.core.bounded_map import BoundedMap
@@ -60,6 +61,12 @@ class FailureAttribution:
         self._targets: BoundedMap[str, BoundedMap[CallerKey, _Seen]] = BoundedMap(
             lambda: BoundedMap(_Seen, MAX_CALLERS), MAX_TARGETS
         )
+
+    @property
+    def remembered_callers(self) -> Mapping[str, int]:
+        """The number of callers whose results are remembered, by target."""
+        with self._lock:
+            return {target: len(callers) for target, callers in self._targets.items()}
 
     def note_success(self, target: str, caller: CallerKey, now: float) -> None:
         """Notes that the target has answered the caller."""

@@ -7,72 +7,19 @@ from contextlib import aclosing
 import pytest
 
 from llm_routing.core.attempts.calls import Call
-from llm_routing.core.breaker import Rejected
 from llm_routing.core.errors import (
     AllTargetsFailed,
     AllTargetsRateLimited,
     ContextTooLong,
-    DeadlineExceeded,
     LLMError,
     NoTargetAvailable,
     ServerFailed,
-    UpstreamError,
 )
-from llm_routing.core.routing_table import Target
 from llm_routing.core.types import Caller
 from tests.core.fakes import TextOperation, World, call, lines, plan_for, refusal, text
 from tests.core.virtual_time import in_virtual_time
 
-OPERATION = TextOperation()
-
-
-class Permit:
-    def __init__(self, provider: str, words: list[str], seconds: list[float]) -> None:
-        self._provider = provider
-        self._words = words
-        self._seconds = seconds
-        self._is_settled = False
-
-    def succeed(self, seconds: float = 0.0) -> None:
-        self._say("succeeded")
-        self._seconds.append(seconds)
-
-    def fail(self, error: UpstreamError) -> None:
-        self._say(error.code)
-
-    def release(self) -> None:
-        self._say("released")
-
-    def _say(self, word: str) -> None:
-        if not self._is_settled:
-            self._is_settled = True
-            self._words.append(f"{self._provider} {word}")
-
-
-class Breakers:
-    """Rejects calls to the targets in `open`, with their seconds; the first failure opens the
-    breaker of a target in `trips`."""
-
-    def __init__(self, trips: bool = False, **waits: float) -> None:
-        self.open = waits
-        self.shut: set[str] = set()
-        self.words: list[str] = []
-        self.permits: list[str] = []
-        self.seconds: list[float] = []
-        self.cause = "server_failed"
-        self._trips = trips
-
-    async def admit(self, target: Target, *, force: bool = False) -> Permit | Rejected:
-        name = target.provider.name
-        if name in self.open and (not force or name in self.shut):
-            return Rejected(self.open[name], self.cause)
-        if self._trips and f"{name} server_failed" in self.words:
-            return Rejected(5.0, "server_failed")
-        self.permits.append(name)
-        return Permit(name, self.words, self.seconds)
-
-    def assert_all_settled(self) -> None:
-        assert sorted(word.split()[0] for word in self.words) == sorted(self.permits)
+from .breaker_store import OPERATION, Breakers
 
 
 @in_virtual_time
@@ -260,76 +207,6 @@ async def test_a_broken_stream_is_a_failure_and_an_abandoned_one_does_not_count(
     result = await world.executor.open_stream(OPERATION, plan_for("a"), call())
     await result.value.aclose()
     assert breakers.words == ["a server_failed", "a released"]
-
-
-def hurried(seconds: float) -> Call:
-    """Returns a request whose caller has set the deadline."""
-    now = asyncio.get_running_loop().time()
-    return Call("req_1", Caller(), now + seconds, deadline_is_callers=True)
-
-
-@in_virtual_time
-async def test_a_short_deadline_of_the_caller_does_not_count_against_the_target() -> None:
-    breakers = Breakers()
-    world = World(breakers)
-    world.script("a", text("Late", delay=30))
-    with pytest.raises(DeadlineExceeded):
-        await world.executor.complete(OPERATION, plan_for("a"), hurried(2))
-    assert breakers.words == ["a released"]
-
-
-@in_virtual_time
-async def test_a_stream_cut_by_the_caller_s_deadline_does_not_count_against_the_target() -> None:
-    breakers = Breakers()
-    world = World(breakers)
-    world.script("a", lines("text:Hi/", 9.0, "finish/end/"))
-    result = await world.executor.open_stream(OPERATION, plan_for("a"), hurried(2))
-    with pytest.raises(DeadlineExceeded):
-        async for _ in result.value:
-            pass
-    await result.value.aclose()
-    assert breakers.words == ["a released"]
-
-
-@in_virtual_time
-async def test_a_target_that_uses_up_the_route_s_deadline_has_failed() -> None:
-    breakers = Breakers()
-    world = World(breakers)
-    world.script("a", text("Late", delay=90))
-    with pytest.raises(DeadlineExceeded):
-        await world.executor.complete(OPERATION, plan_for("a"), call(20))
-    assert breakers.words == ["a cut_by_deadline"]
-
-
-@in_virtual_time
-async def test_a_target_that_uses_up_its_share_of_the_route_s_deadline_has_failed() -> None:
-    breakers = Breakers()
-    world = World(breakers)
-    world.script("a", text("Late", delay=90))
-    world.script("b", text("Hello"))
-    await world.executor.complete(OPERATION, plan_for("ab"), call(20))
-    assert breakers.words == ["a cut_by_deadline", "b succeeded"]
-
-
-@in_virtual_time
-async def test_a_used_up_share_of_the_caller_s_deadline_does_not_count_against_the_target() -> None:
-    breakers = Breakers()
-    world = World(breakers)
-    world.script("a", text("Late", delay=90))
-    world.script("b", text("Hello"))
-    await world.executor.complete(OPERATION, plan_for("ab"), hurried(2))
-    assert breakers.words == ["a released", "b succeeded"]
-
-
-@in_virtual_time
-async def test_a_target_that_got_only_the_remaining_time_has_not_failed() -> None:
-    breakers = Breakers()
-    world = World(breakers, total=15)
-    world.script("a", text("Late", delay=90))
-    world.script("b", text("Late", delay=90))
-    with pytest.raises(DeadlineExceeded):
-        await world.executor.complete(OPERATION, plan_for("ab"), call(20))
-    assert breakers.words == ["a cut_by_deadline", "b released"]
 
 
 @in_virtual_time

@@ -27,7 +27,7 @@ from llm_routing.core.types import Caller
 from tests.core.fakes import TextOperation, World, plan_for, refusal, text
 from tests.core.virtual_time import in_virtual_time
 
-from .test_executor_breaker import Breakers
+from .breaker_store import Breakers
 
 EVE, BOB = ("eve", "k"), ("bob", "k")
 PROVOKED: tuple[type[UpstreamError], ...] = (ServerFailed, FirstTokenTimeout, AnswerTooLarge)
@@ -105,8 +105,7 @@ def test_targets_are_independent_and_memory_is_bounded(monkeypatch: pytest.Monke
     for target in ("a", "b", "c"):
         for name in ("x", "y", "z"):
             scene.serves((name, ""), target)
-    assert [len(callers) for callers in scene.attribution._targets.values()] == [2, 2]
-    assert list(scene.attribution._targets) == ["b", "c"]
+    assert scene.attribution.remembered_callers == {"b": 2, "c": 2}
     assert all(scene.fails(EVE, at="d") for _ in range(9))
 
 

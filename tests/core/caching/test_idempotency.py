@@ -36,7 +36,7 @@ from llm_routing.core.types import Completion, Idempotency, Usage
 from tests.core.fakes import LineParser, Reply, call, failing, lines, plan_for, target, text
 from tests.core.virtual_time import in_virtual_time
 
-from .test_executor import PRICED, Cached, Chat, FakeShared, frames, together
+from .cached_world import PRICED, Cached, Chat, FakeShared, frames, together
 
 KEEP = 3600.0
 
@@ -288,8 +288,7 @@ async def test_an_answer_outlives_the_target_that_gave_it() -> None:
 
 @in_virtual_time
 async def test_a_too_large_answer_is_not_stored_and_waiters_call_upstream_themselves() -> None:
-    world = Cached()
-    world.executor._timeouts = structs.replace(world.executor._timeouts, max_answer_bytes=10**8)
+    world = Cached(max_answer_bytes=10**8)
     world.script("one", text("x" * (MAX_ENTRY_BYTES + 1), delay=1), text("mine"))
     _, second = await together(ask(world), ask(world))
     assert said(second) == ("bypass", False, "mine")
