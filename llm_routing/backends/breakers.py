@@ -25,7 +25,7 @@ MAX_BREAKERS = 10_000
 
 
 class MemoryBreakers:
-    """`core.ports.BreakerRegistry` in memory. Those that were used longest ago make room."""
+    """`core.ports.BreakerRegistry` in memory. The least recently used ones are evicted."""
 
     def __init__(self, rules: BreakerRules, clock: Clock, rng: Random) -> None:
         self.rules = rules
@@ -37,7 +37,7 @@ class MemoryBreakers:
         )
 
     async def admit(self, target: Target, *, force: bool = False) -> Permit | Rejected:
-        """Leave to ask `target`, or why not; see `core.ports.BreakerStore`."""
+        """Returns a permit for `target`, or the rejection; see `core.ports.BreakerStore`."""
         with self._lock:
             breaker = self._of(target.key)
             admitted = breaker.admit(self._clock.monotonic(), force=force)
@@ -59,10 +59,10 @@ class MemoryBreakers:
                 breaker.reset()
 
     async def aclose(self) -> None:
-        """There is nobody to tell anything."""
+        """No-op: no other process knows these breakers."""
 
     def _of(self, key: TargetKey) -> Breaker:
-        """The breaker of a target, which is new or known; under the lock."""
+        """Returns the breaker of a target, new or known. The caller holds the lock."""
         breaker = self._breakers[key]
         self._breakers.move_to_end(key)
         return breaker
@@ -80,7 +80,7 @@ class LockedPermit:
         clock: Clock,
         on_settled: Callable[[bool], None] | None = None,
     ) -> None:
-        """`on_settled` is called once, with the lock held, and with whether the call succeeded."""
+        """`on_settled` is called once, under the lock, with whether the call succeeded."""
         self._permit = permit
         self._lock = lock
         self._clock = clock

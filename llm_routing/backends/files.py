@@ -1,4 +1,4 @@
-"""Answers under idempotency keys in files, which the workers of one machine share without Redis."""
+"""Answers to idempotency keys in files, which the workers of one machine share without Redis."""
 
 import asyncio
 import logging
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 SCHEMA = 2
 PAUSE_SECONDS = 60.0
-TIDY_SECONDS = 1.0
-# A file's time of change is the moment when it is due, on the monotonic clock, which begins when
-# the machine does; one that was not finished has its time by the wall clock, decades later.
+CLEANUP_SECONDS = 1.0
+# The modification time of a file is the time at which it expires, on the monotonic clock, which
+# starts with the machine. An unfinished file has a time of the wall clock, which is decades later.
 _UNFINISHED_NS = 10**9 * 10**9
 _NANOSECONDS = 10**9
 
@@ -35,7 +35,7 @@ try:
     BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 except OSError:
     BOOT = ""
-"""Which run of which machine this is: another one's monotonic clock says nothing here."""
+"""Identifies this boot of this machine. Times of other monotonic clocks are meaningless here."""
 
 _Known = tuple[str, tuple[int, int]]
 
@@ -49,11 +49,12 @@ class Retention:
 
 
 class FileCache:
-    """`core.ports.SharedCache` over `directory`: a file for each key, locked by who asks upstream.
+    """`core.ports.SharedCache` over `directory`: a file for each key, locked by the process that
+    calls upstream.
 
-    The kernel ends the lock with its holder, however that dies. What a file holds is encrypted;
-    its moment is that of the monotonic clock, which the processes of a machine have in common.
-    Where there is no room for all, those that would be due first leave.
+    The kernel releases the lock when its holder ends, however it ends. Files are encrypted. Their
+    times are those of the monotonic clock, which all processes of a machine share. If there are too
+    many files, those that expire first are removed.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class FileCache:
         self._lock = Lock()
         self._entries = self._bytes = 0
         self._known: dict[str, tuple[int, int]] = {}
-        self._tidies_at = -math.inf
+        self._cleans_up_at = -math.inf
         self._forget_earlier_boots()
         self._sweep()
 
@@ -82,18 +83,18 @@ class FileCache:
             return LeaseUnavailable.UNAVAILABLE
 
     async def put(self, key: str, answer: CachedAnswer, ttl: float) -> None:
-        """See `SharedCache.put`. Where somebody holds the lease, his answer comes instead."""
+        """See `SharedCache.put`. If another process has the lease, its answer is stored instead."""
         claimed = await self.claim(key, 0)
         if isinstance(claimed, FileLease):
             await claimed.publish(answer, ttl)
 
     async def aclose(self) -> None:
-        """Nothing is open. What this process has left is for the others, who may be late; what is
-        due the next one to start removes."""
+        """No-op: no file is open. Other processes may still read the files; the next process that
+        starts removes expired ones."""
 
     def write(self, key: str, descriptor: int, answer: CachedAnswer, ttl: float) -> None:
-        """Puts an answer into a locked file. Raises `OSError`, and `ValueError` for one that
-        cannot be written."""
+        """Writes an answer to a locked file. Raises `OSError`, and `ValueError` if it cannot encode
+        the answer."""
         stored_at = self._clock.monotonic()
         text = answer_to_json(key, answer)
         sealed = self._cipher.encrypt(text, self._bound_to(key, stored_at, ttl))
@@ -106,7 +107,7 @@ class FileCache:
         self._written(len(data), ttl)
 
     def pause(self, error: OSError) -> None:
-        """Leaves the directory alone for a while: the disk is full, or not ours to write."""
+        """Stops using the directory for a while, because the disk is full or not writable."""
         self._paused_until = self._clock.monotonic() + PAUSE_SECONDS
         logger.warning("Workers do not share answers for %g s: %s", PAUSE_SECONDS, error.strerror)
 
@@ -121,11 +122,11 @@ class FileCache:
                 return found or LeaseUnavailable.BUSY
             if os.fstat(descriptor).st_nlink:
                 return FileLease(self, key, path, descriptor)
-            # Removed between our open and our lock: nobody else will find it.
+            # The file was removed between our open and our lock, so no other process can find it.
             os.close(descriptor)
 
     def _read(self, key: str, descriptor: int, max_age: float) -> CacheHit | None:
-        """Returns the content of the file, if it can be read and is young enough."""
+        """Returns the answer in the file; None if it cannot be read or is too old."""
         try:
             entry = decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
             stored_at, lifetime = entry["stored_at"], entry["ttl"]
@@ -140,54 +141,54 @@ class FileCache:
         return CacheHit(answer, age, ttl)
 
     def _bound_to(self, key: str, stored_at: float, ttl: float) -> str:
-        """The associated data of a file's seal: its name, the boot, when it was stored, its TTL."""
+        """Returns the associated data of the seal: file name, boot, time and lifetime."""
         return f"{self._directory.name}/{key} {BOOT} {float(stored_at)!r} {float(ttl)!r}"
 
     def _written(self, size: int, ttl: float) -> None:
-        """Sees to it that the directory is tidied: after some writes at once, else in time."""
+        """Cleans the directory up: at once after a number of writes, else when an entry expires."""
         with self._lock:
             self._entries += 1
             self._bytes += size
             limit = self._retention
             is_full = self._entries * 16 > limit.max_entries or self._bytes * 16 > limit.max_bytes
         if is_full:
-            self._tidy()
+            self._clean_up()
         else:
-            self._tidy_in(ttl)
+            self._clean_up_in(ttl)
 
-    def _tidy(self) -> None:
+    def _clean_up(self) -> None:
         with self._lock:
             self._entries = self._bytes = 0
         stays = self._sweep()
         if stays is not None:
-            self._tidy_in(stays)
+            self._clean_up_in(stays)
 
-    def _tidy_in(self, seconds: float) -> None:
-        """Tidies in so many seconds, unless that is to happen earlier anyway."""
+    def _clean_up_in(self, seconds: float) -> None:
+        """Cleans up after `seconds`, unless an earlier cleanup is scheduled."""
         now = self._clock.monotonic()
-        at = now + max(seconds, TIDY_SECONDS)
+        at = now + max(seconds, CLEANUP_SECONDS)
         with self._lock:
-            # One that should have come is one whose event loop has ended.
-            if now <= self._tidies_at <= at:
+            # If the scheduled time has passed, its event loop has ended.
+            if now <= self._cleans_up_at <= at:
                 return
-            self._tidies_at = at
-        asyncio.get_running_loop().call_later(at - now, self._tidy)
+            self._cleans_up_at = at
+        asyncio.get_running_loop().call_later(at - now, self._clean_up)
 
     def _sweep(self) -> float | None:
-        """Removes what is due, and what there is no room for; says in how many seconds the next
-        one is due."""
+        """Removes expired and surplus files. Returns the seconds until the next one expires, None
+        if there is none."""
         self._known = known = dict(self._found())
         now = self._clock.monotonic() * _NANOSECONDS
         by_due = sorted(known.items(), key=_by_due)
         fresh = [item for item in by_due if item[1][0] > now]
-        for name, (due, _) in (*by_due[: len(by_due) - len(fresh)], *self._surplus(fresh)):
+        for name, (due, _) in (*by_due[: len(by_due) - len(fresh)], *self._evicted(fresh)):
             _remove(self._directory / name, due)
-            # One that stays is in use, or was written anew: to be looked at again.
+            # A file that is still there is in use or was rewritten: it is examined again.
             del known[name]
         dues = [due for due, _ in known.values()]
         return (min(dues) - now) / _NANOSECONDS if dues else None
 
-    def _surplus(self, fresh: Iterable[_Known]) -> Iterator[_Known]:
+    def _evicted(self, fresh: Iterable[_Known]) -> Iterator[_Known]:
         """The entries to evict when the store is full. Each time, the owner with the most bytes
         loses the entry that expires first, so no owner pushes out another's share."""
         limit = self._retention
@@ -209,8 +210,8 @@ class FileCache:
             yield item
 
     def _forget_earlier_boots(self) -> None:
-        """Removes what was stored at a moment that has yet to come: the machine began anew since,
-        and its clock with it. Such answers serve nobody, and would stay for the longest."""
+        """Removes files with a time in the future: they are from before a restart of the machine,
+        which has reset the clock. They cannot be read, and would be kept for longest."""
         now = self._clock.monotonic()
         for name, (due, _) in list(self._found()):
             stored_at = _stored_at(self._directory / name)
@@ -218,8 +219,8 @@ class FileCache:
                 _remove(self._directory / name, due)
 
     def _found(self) -> Iterator[_Known]:
-        """The name of each file, when it is due and its size; as it was when it was last looked at,
-        since to ask about a thousand files takes milliseconds."""
+        """Yields the name of each file with its expiry and size. Known files are not examined
+        again, because that takes milliseconds for a thousand files."""
         known = self._known
         try:
             with os.scandir(self._directory) as found:
@@ -233,7 +234,7 @@ class FileCache:
                         facts = _due(status), status.st_size
                     yield entry.name, facts
         except OSError:
-            # There is no directory yet, or it is not ours to read.
+            # The directory does not exist yet, or is not readable.
             return
 
 
@@ -277,7 +278,7 @@ def _open(path: Path) -> int:
 
 
 def _stored_at(path: Path) -> float | None:
-    """The moment in an answer's file; None for any other."""
+    """Returns the time in the file of an answer; None for other files."""
     try:
         with path.open("rb") as file:
             head = _STORED_AT.match(file.read(100))
@@ -291,12 +292,12 @@ def _by_due(known: _Known) -> int:
 
 
 def _due(status: os.stat_result) -> int:
-    """When a file may be removed, in nanoseconds; at once where it holds no answer."""
+    """Returns when a file may be removed, in nanoseconds: 0 if it holds no answer."""
     return status.st_mtime_ns if status.st_mtime_ns < _UNFINISHED_NS else 0
 
 
 def _remove(path: Path, due: int) -> None:
-    """Removes a file that nobody has locked, nor written since it was `due` then."""
+    """Removes a file, unless it is locked or was written since it had the expiry `due`."""
     with suppress(OSError):
         descriptor = open_if_abandoned(path)
         if descriptor is None:

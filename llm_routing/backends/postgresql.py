@@ -1,7 +1,7 @@
-"""A PostgreSQL connection that does not wait for ever for a server that has fallen silent.
+"""A PostgreSQL connection with a time limit for a server that does not answer.
 
-TCP notices a machine that is gone, and PostgreSQL ends a statement that takes too long. Neither
-helps where the machine, or a proxy in between, goes on answering for a server that does not.
+TCP notices that a machine is gone, and PostgreSQL ends a statement that takes too long. Neither
+helps if the machine, or a proxy, acknowledges packets for a server that hangs.
 """
 
 import time
@@ -13,13 +13,13 @@ from psycopg.rows import TupleRow
 
 
 class LimitedConnection(psycopg.Connection[TupleRow]):
-    """A connection that closes itself, with `psycopg.OperationalError`, where one answer takes
-    longer than `limit` seconds. For `OPTIONS["pool"]["connection_class"]` of Django's DATABASES."""
+    """A connection that closes and raises `psycopg.OperationalError` if an answer takes longer than
+    `limit` seconds. For `OPTIONS["pool"]["connection_class"]` of Django's DATABASES."""
 
     limit: ClassVar[float] = 20.0
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
-        """As in psycopg, within the limit."""
+        """See `psycopg.Connection.wait`."""
         try:
             return super().wait(_until(gen, time.monotonic() + self.limit), *args, **options)
         except _Silent:
@@ -30,7 +30,7 @@ class LimitedConnection(psycopg.Connection[TupleRow]):
 
 
 def limited_connection(seconds: float) -> type[LimitedConnection]:
-    """`LimitedConnection` with another limit."""
+    """Returns a `LimitedConnection` class with a limit of `seconds`."""
     return type("LimitedConnection", (LimitedConnection,), {"limit": seconds})
 
 
@@ -39,7 +39,8 @@ class _Silent(Exception):
 
 
 def _until(gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
-    """`gen`, to which psycopg sends nothing several times a second while no bytes come."""
+    """Wraps a generator of psycopg. Several times a second it receives nothing if no bytes came;
+    raises `_Silent` if that happens after `deadline`."""
     try:
         wait = next(gen)
         while True:

@@ -1,4 +1,4 @@
-"""The cache in memory under many threads at once."""
+"""The cache in memory under concurrent threads."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ from llm_routing.backends.memory import MemoryCache
 from llm_routing.core.cached_answer import CachedAnswer
 
 
-def test_threads_that_write_and_read_at_once_keep_it_within_its_bounds() -> None:
+def test_concurrent_threads_keep_the_cache_within_its_limits() -> None:
     cache = MemoryCache(max_entries=50, max_bytes=40_000, clock=SystemClock())
     start = threading.Barrier(8)
 

@@ -1,4 +1,4 @@
-"""A connection that gives up on a silent server, and on nothing else."""
+"""A connection that gives up on a silent server only."""
 
 import time
 
@@ -12,7 +12,7 @@ from tests.services import Services
 pytestmark = pytest.mark.servers
 
 
-def test_what_takes_longer_than_the_limit_is_given_up_and_the_pool_goes_on(
+def test_a_statement_above_the_limit_fails_and_the_pool_keeps_working(
     services: Services,
 ) -> None:
     with ConnectionPool(
@@ -28,7 +28,7 @@ def test_what_takes_longer_than_the_limit_is_given_up_and_the_pool_goes_on(
             assert another.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_each_answer_has_the_limit_to_itself(services: Services) -> None:
+def test_the_limit_counts_for_each_answer_separately(services: Services) -> None:
     with limited_connection(1.0).connect(services.database_url) as connection:
         began = time.monotonic()
         for _ in range(3):
@@ -36,7 +36,7 @@ def test_each_answer_has_the_limit_to_itself(services: Services) -> None:
         assert time.monotonic() - began > 1.0
 
 
-def test_an_error_of_the_server_s_own_is_its_own(services: Services) -> None:
+def test_errors_of_the_server_are_raised_unchanged(services: Services) -> None:
     with limited_connection(5.0).connect(services.database_url, autocommit=True) as connection:
         with pytest.raises(psycopg.errors.UndefinedTable):
             connection.execute("SELECT * FROM nothing_of_this_name")

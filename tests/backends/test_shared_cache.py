@@ -1,4 +1,4 @@
-"""What processes have in common: one contract, over files and over a real Redis."""
+"""Caches that processes share: one contract, over files and over a real Redis."""
 
 import asyncio
 import json
@@ -35,12 +35,12 @@ from tests.listening import listening
 ANSWER = CachedAnswer("p", "m", '{"text":"Grüße"}'.encode(), Usage(3, 4), ("seed",))
 KEY = "0" * 64
 FILE_BYTES = len(answer_to_json("12", ANSWER)) + 80
-"""About the size of a file of `ANSWER`: with the moment, the lifetime and the schema."""
+"""The approximate size of a file of `ANSWER`, with time, lifetime and schema."""
 Make = Callable[[], SharedCache]
 
 
 class Reversed:
-    """A cipher that is easy to see through, and to see."""
+    """A cipher whose effect is easy to see."""
 
     def encrypt(self, clear_text: str, name: str) -> str:
         return clear_text[::-1]
@@ -51,7 +51,7 @@ class Reversed:
 
 @pytest.fixture(params=["files", "redis"])
 async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
-    """Another process's view of one shared cache."""
+    """Makes the view that another process has of a shared cache."""
     made: list[SharedCache] = []
     url = ""
     if request.param == "redis":
@@ -74,7 +74,7 @@ def leased(claimed: CacheHit | Lease | LeaseUnavailable) -> Lease:
     return claimed
 
 
-async def test_one_has_the_lease_the_others_wait_and_all_get_the_answer(make: Make) -> None:
+async def test_one_process_has_the_lease_and_the_others_get_its_answer(make: Make) -> None:
     one, other = make(), make()
     lease = leased(await one.claim(KEY, 60))
     assert await other.claim(KEY, 60) is LeaseUnavailable.BUSY
@@ -90,7 +90,7 @@ async def test_one_has_the_lease_the_others_wait_and_all_get_the_answer(make: Ma
     await another.release()
 
 
-async def test_a_lease_that_is_given_back_is_the_next_one_s(make: Make) -> None:
+async def test_a_released_lease_can_be_claimed(make: Make) -> None:
     one, other = make(), make()
     await leased(await one.claim(KEY, 60)).release()
     lease = leased(await other.claim(KEY, 60))
@@ -98,7 +98,7 @@ async def test_a_lease_that_is_given_back_is_the_next_one_s(make: Make) -> None:
     await lease.release()
 
 
-async def test_an_answer_too_old_for_its_reader_is_asked_for_anew_by_one(make: Make) -> None:
+async def test_one_process_renews_an_answer_that_is_too_old(make: Make) -> None:
     one, other = make(), make()
     await leased(await one.claim(KEY, 60)).publish(ANSWER, 60)
     await asyncio.sleep(0.02)
@@ -111,14 +111,14 @@ async def test_an_answer_too_old_for_its_reader_is_asked_for_anew_by_one(make: M
     assert found.age < 5
 
 
-async def test_an_answer_ends_with_its_lifetime(make: Make) -> None:
+async def test_an_answer_expires(make: Make) -> None:
     cache = make()
     await leased(await cache.claim(KEY, 60)).publish(ANSWER, 0.05)
     await asyncio.sleep(0.1)
     await leased(await cache.claim(KEY, 60)).release()
 
 
-async def test_an_answer_may_come_without_a_lease(make: Make) -> None:
+async def test_an_answer_can_be_stored_without_a_lease(make: Make) -> None:
     cache = make()
     await cache.put(KEY, ANSWER, 60)
     found = await make().claim(KEY, 60)
@@ -126,14 +126,14 @@ async def test_an_answer_may_come_without_a_lease(make: Make) -> None:
     assert found.answer == ANSWER
 
 
-async def test_an_answer_that_cannot_be_written_ends_the_lease(make: Make) -> None:
+async def test_an_answer_that_cannot_be_written_releases_the_lease(make: Make) -> None:
     cache = make()
     lease = leased(await cache.claim(KEY, 60))
     await lease.publish(CachedAnswer("p", "m", b"\xff"), 60)
     await leased(await cache.claim(KEY, 60)).release()
 
 
-async def test_many_processes_claim_at_once_and_one_gets_it(make: Make) -> None:
+async def test_one_of_many_concurrent_claims_gets_the_lease(make: Make) -> None:
     caches = [make() for _ in range(8)]
     claims = await asyncio.gather(*(cache.claim(KEY, 60) for cache in caches * 20))
     leases = [claim for claim in claims if not isinstance(claim, CacheHit | LeaseUnavailable)]
@@ -161,7 +161,7 @@ def file_cache(directory: Path, retention: Retention | None = None) -> FileCache
     return FileCache(directory, cipher=Reversed(), clock=SystemClock(), retention=retention)
 
 
-async def test_the_lease_of_a_killed_process_is_free_at_once(directory: Path) -> None:
+async def test_the_lease_of_a_killed_process_is_released(directory: Path) -> None:
     directory.mkdir()
     holder = subprocess.Popen(
         [
@@ -194,7 +194,7 @@ async def test_the_lease_of_a_killed_process_is_free_at_once(directory: Path) ->
         b'{"schema":1,"stored_at":1e18,"ttl":60,"answer":""}',
     ],
 )
-async def test_a_broken_file_is_no_answer(directory: Path, content: bytes) -> None:
+async def test_a_broken_file_is_a_miss(directory: Path, content: bytes) -> None:
     cache = file_cache(directory)
     directory.mkdir()
     (directory / KEY).write_bytes(content)
@@ -204,7 +204,7 @@ async def test_a_broken_file_is_no_answer(directory: Path, content: bytes) -> No
     assert found.answer == ANSWER
 
 
-async def test_files_are_gone_when_nobody_looks_for_them_any_more(directory: Path) -> None:
+async def test_expired_files_are_removed_without_a_claim(directory: Path) -> None:
     cache = file_cache(directory, Retention(max_entries=3))
     for number in range(10):
         await leased(await cache.claim(str(number), 60)).publish(ANSWER, 0.05)
@@ -216,7 +216,7 @@ async def test_files_are_gone_when_nobody_looks_for_them_any_more(directory: Pat
             await asyncio.sleep(0.01)
 
 
-async def test_what_a_dead_process_left_is_removed_and_what_is_fresh_or_in_use_is_not(
+async def test_expired_files_of_ended_processes_are_removed_and_others_kept(
     directory: Path,
 ) -> None:
     before = file_cache(directory)
@@ -246,7 +246,7 @@ async def test_an_answer_outlives_a_restart(directory: Path) -> None:
     [Retention(max_entries=5), Retention(max_bytes=5 * FILE_BYTES)],
     ids=["number", "bytes"],
 )
-async def test_the_oldest_leave_where_there_is_no_room_for_all(
+async def test_the_entries_that_expire_first_are_evicted(
     directory: Path, retention: Retention
 ) -> None:
     cache = file_cache(directory, retention)
@@ -265,7 +265,7 @@ async def test_the_oldest_leave_where_there_is_no_room_for_all(
     [Retention(max_entries=6), Retention(max_bytes=12 * FILE_BYTES)],
     ids=["number", "bytes"],
 )
-async def test_an_owner_with_much_pushes_out_none_of_another_s_share(
+async def test_an_owner_with_many_entries_does_not_evict_those_of_others(
     directory: Path, retention: Retention
 ) -> None:
     cache = file_cache(directory, retention)
@@ -279,21 +279,21 @@ async def test_an_owner_with_much_pushes_out_none_of_another_s_share(
 
 
 class BeforeTheReboot(SystemClock):
-    """A machine that had been up for long."""
+    """The clock of a machine that was started long ago."""
 
     @staticmethod
     def monotonic() -> float:
         return time.monotonic() + 10**6
 
 
-async def test_what_was_kept_before_a_reboot_makes_room(directory: Path) -> None:
+async def test_files_from_before_a_reboot_are_removed(directory: Path) -> None:
     before = FileCache(directory, cipher=Reversed(), clock=BeforeTheReboot())
     await leased(await before.claim("before", 60)).publish(ANSWER, 60)
     await leased(await file_cache(directory).claim("after", 60)).publish(ANSWER, 60)
     assert {path.name for path in directory.iterdir()} == {"after"}
 
 
-async def test_a_timer_that_went_down_with_its_event_loop_is_set_anew(directory: Path) -> None:
+async def test_the_cleanup_timer_is_set_again_after_its_event_loop_ended(directory: Path) -> None:
     cache = file_cache(directory)
 
     def elsewhere() -> None:
@@ -308,14 +308,14 @@ async def test_a_timer_that_went_down_with_its_event_loop_is_set_anew(directory:
             await asyncio.sleep(0.05)
 
 
-async def test_files_are_for_their_owner_s_eyes_alone(directory: Path) -> None:
+async def test_files_are_readable_by_their_owner_only(directory: Path) -> None:
     cache = file_cache(directory)
     await leased(await cache.claim(KEY, 60)).publish(ANSWER, 60)
     assert directory.stat().st_mode & 0o777 == 0o700
     assert (directory / KEY).stat().st_mode & 0o777 == 0o600
 
 
-async def test_a_directory_that_cannot_be_used_is_left_alone_for_a_while(
+async def test_a_directory_that_cannot_be_used_is_paused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "answers").write_text("not a directory")
@@ -327,7 +327,7 @@ async def test_a_directory_that_cannot_be_used_is_left_alone_for_a_while(
     assert KEY not in caplog.text
 
 
-async def test_a_full_disk_costs_the_lease_alone(
+async def test_on_a_full_disk_only_the_lease_is_lost(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
@@ -341,7 +341,7 @@ async def test_a_full_disk_costs_the_lease_alone(
     await leased(await file_cache(directory).claim(KEY, 60)).release()
 
 
-async def test_a_lease_whose_file_cannot_be_removed_still_ends(
+async def test_a_lease_ends_even_if_its_file_cannot_be_removed(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(*_: Any, **__: Any) -> None:
@@ -417,7 +417,7 @@ async def test_a_wrong_or_old_entry_is_a_miss_and_is_overwritten(
 
 
 class AtAnotherTime(SystemClock):
-    """A clock that is so many seconds off."""
+    """A clock that is off by some seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._off = timedelta(seconds=seconds)
@@ -435,7 +435,7 @@ def sealed_cache(url: str, kind: str = "answer", seconds: float = 0.0) -> RedisC
 @pytest.mark.parametrize(
     ("seconds", "is_served"), [(0, True), (-200, True), (-401, False), (301, False)]
 )
-async def test_an_entry_that_is_put_back_long_after_its_time_is_a_miss(
+async def test_an_entry_restored_after_its_time_is_a_miss(
     redis_url: str, client: "Redis", seconds: float, is_served: bool
 ) -> None:
     url = with_path(redis_url, "/3")
@@ -451,7 +451,7 @@ async def test_an_entry_that_is_put_back_long_after_its_time_is_a_miss(
     await cache.aclose()
 
 
-async def test_an_entry_under_another_name_or_with_another_lifetime_is_a_miss(
+async def test_an_entry_with_another_key_or_lifetime_is_a_miss(
     redis_url: str, client: "Redis"
 ) -> None:
     url = with_path(redis_url, "/3")
@@ -473,7 +473,7 @@ async def test_an_entry_under_another_name_or_with_another_lifetime_is_a_miss(
         await cache.aclose()
 
 
-async def test_a_foreign_lease_that_never_ends_holds_nobody_up(
+async def test_a_foreign_lease_without_end_is_taken_over(
     cache: RedisCache, client: "Redis"
 ) -> None:
     lease = leased(await cache.claim(KEY, 60))
@@ -490,7 +490,7 @@ async def put(cache: RedisCache, key: str, ttl: float) -> None:
     await cache.aclose()
 
 
-async def test_every_name_in_redis_ends_by_itself(cache: RedisCache, client: "Redis") -> None:
+async def test_every_key_in_redis_expires(cache: RedisCache, client: "Redis") -> None:
     await cache.put(KEY, ANSWER, 60)
     lease = leased(await cache.claim("1" * 64, 60))
     lives = [await client.pttl(name) for name in await client.keys()]
@@ -512,7 +512,7 @@ async def test_a_lease_lives_as_long_as_its_holder_and_no_longer(
     async with asyncio.timeout(30):
         while (claimed := await cache.claim(KEY, 60)) is LeaseUnavailable.BUSY:
             await asyncio.sleep(0.05)
-    # Its last words come too late to end another's lease; the answer is as good as any.
+    # It can no longer release the lease of another process. Its answer is as good as any.
     await lease.release()
     assert await cache.claim(KEY, 60) is LeaseUnavailable.BUSY
     await lease.publish(ANSWER, 60)
@@ -537,7 +537,7 @@ async def test_each_event_loop_has_a_client_of_its_own(redis_url: str, client: "
     assert there
 
 
-async def test_a_redis_that_refuses_is_left_alone_for_a_while(
+async def test_a_redis_that_refuses_connections_is_paused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with socket.socket() as closed:
@@ -553,7 +553,7 @@ async def test_a_redis_that_refuses_is_left_alone_for_a_while(
     assert "hunter2" not in caplog.text
 
 
-async def test_a_redis_that_hangs_costs_a_moment_once() -> None:
+async def test_a_redis_that_hangs_delays_one_call() -> None:
     asked = 0
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -584,7 +584,7 @@ async def test_a_redis_that_is_back_is_used_again(
     await cache.aclose()
 
 
-async def test_a_redis_that_forgot_our_scripts_learns_them_again(
+async def test_cached_answers_survive_the_loss_of_our_scripts(
     cache: RedisCache, client: "Redis"
 ) -> None:
     await cache.put(KEY, ANSWER, 60)

@@ -1,4 +1,4 @@
-"""Routers on a configuration whose route is deterministic, and a look at what reached upstream."""
+"""Routers with a deterministic route, and a record of the calls upstream."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ __all__ = ["clean_process", "configuration", "connections_given_back", "router"]
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """The sandbox's own account of what it was asked."""
+    """The requests that the sandbox has received."""
 
     client: httpx.AsyncClient
 
@@ -49,7 +49,7 @@ async def upstream(sandbox: Server) -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 async def deterministic(configuration: Any) -> UseCaseRoute:
-    """The route `debugging`, at temperature 0."""
+    """Configures the route `debugging`, at temperature 0."""
     route: UseCaseRoute = configuration.route
     route.temperature = 0.0
     await route.asave()
@@ -58,7 +58,7 @@ async def deterministic(configuration: Any) -> UseCaseRoute:
 
 @pytest.fixture
 async def own_redis(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator["Redis"]:
-    """A Redis of this test alone, which routers built in it share."""
+    """A Redis of this test, which its routers share."""
     url = with_path(redis_url, "/4")
     monkeypatch.setenv("REDIS_URL", url)
     async with Redis.from_url(url) as client:

@@ -1,4 +1,4 @@
-"""Workers of one machine, and of several: one call for all of them, whoever dies meanwhile."""
+"""Workers of one machine and of several: one call for all, even if some are killed."""
 
 import json
 import subprocess
@@ -52,7 +52,7 @@ def workers(
     kind: str,
     key: str | None = None,
 ) -> Iterator[list[Worker]]:
-    """Processes that are ready to ask."""
+    """Starts processes that are ready to send requests."""
     started = []
     for number in range(count):
         own = dict(env)
@@ -89,7 +89,7 @@ def counted(started: list[Worker]) -> Counter[str]:
 
 
 @pytest.mark.parametrize("kind", ["whole", "stream"])
-async def test_a_thousand_equal_requests_over_four_processes_are_one_call(
+async def test_a_thousand_identical_requests_to_four_processes_make_one_call(
     with_redis: Mapping[str, str], tmp_path: Path, upstream: Upstream, kind: str
 ) -> None:
     prompt = "[[delay=1 token_delay=0.01]] Hello"
@@ -103,7 +103,7 @@ async def test_a_thousand_equal_requests_over_four_processes_are_one_call(
 async def test_without_redis_each_worker_calls_upstream_once(
     with_files: Mapping[str, str], tmp_path: Path, upstream: Upstream
 ) -> None:
-    """Without Redis workers share no cached answers; equal requests of one worker share a call."""
+    """Without Redis workers share no answers; identical requests to one worker share a call."""
     with workers(
         with_files, tmp_path, count=2, requests=50, prompt="[[delay=1]] Hello", kind="whole"
     ) as started:
@@ -113,7 +113,7 @@ async def test_without_redis_each_worker_calls_upstream_once(
     assert await upstream.calls() == 2
 
 
-async def test_when_the_worker_that_asks_is_killed_another_takes_over(
+async def test_another_worker_takes_over_if_the_calling_one_is_killed(
     with_redis: Mapping[str, str], tmp_path: Path, upstream: Upstream
 ) -> None:
     await upstream.script("stall_after=0")
@@ -131,7 +131,7 @@ async def test_when_the_worker_that_asks_is_killed_another_takes_over(
 
 
 @pytest.mark.parametrize("kind", ["whole", "stream"])
-async def test_a_key_is_asked_for_once_by_all_workers_and_those_that_come_after(
+async def test_an_idempotency_key_makes_one_call_among_all_workers_and_later_ones(
     env: Mapping[str, str], tmp_path: Path, upstream: Upstream, kind: str
 ) -> None:
     many = {"prompt": "[[delay=1]] Hello", "kind": kind, "key": "k"}
@@ -151,7 +151,7 @@ async def test_a_key_is_asked_for_once_by_all_workers_and_those_that_come_after(
     assert await upstream.calls() == 1
 
 
-async def test_a_key_outlives_the_worker_that_is_killed_while_it_asks(
+async def test_an_idempotency_key_outlives_a_worker_killed_during_its_call(
     env: Mapping[str, str], tmp_path: Path, upstream: Upstream
 ) -> None:
     await upstream.script("stall_after=0")

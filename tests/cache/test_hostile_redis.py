@@ -1,4 +1,4 @@
-"""A Redis whose content somebody else rewrites, empties or forbids: nothing but misses follow."""
+"""A Redis that others rewrite, empty or forbid: the only effect is misses."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ REQUESTS = 40
 
 
 class Writer:
-    """Somebody who can write to Redis, and has not our keys."""
+    """A program that can write to Redis and does not have our secrets."""
 
     def __init__(self, redis: "Redis") -> None:
         self._redis: Any = redis
@@ -73,7 +73,7 @@ async def router_of_another_machine(router: BaseLLMRouter) -> BaseLLMRouter:
     "change",
     ["random bytes", "wrong types", "values of others", "older values", "evicted", "emptied"],
 )
-async def test_while_somebody_rewrites_redis_every_request_has_its_own_answer(
+async def test_while_somebody_rewrites_redis_each_request_gets_its_own_answer(
     router: BaseLLMRouter,
     router_of_another_machine: BaseLLMRouter,
     own_redis: "Redis",
@@ -120,7 +120,7 @@ async def few_rights(
 
 
 @pytest.mark.usefixtures("few_rights")
-async def test_a_user_without_rights_costs_no_request_and_the_log_says_what_is_missing(
+async def test_missing_permissions_fail_no_request_and_are_logged(
     router: BaseLLMRouter, upstream: Upstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(5):

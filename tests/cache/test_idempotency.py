@@ -1,4 +1,4 @@
-"""Idempotency keys as a program uses them, in process."""
+"""Idempotency keys of in-process calls."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
 
 
-async def test_the_same_call_again_gets_the_same_answer_for_nothing(
+async def test_a_repeated_call_gets_the_same_answer_at_no_cost(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     def ask(key: str = "k", **more: Any) -> Any:
@@ -54,7 +54,7 @@ async def test_the_same_call_again_gets_the_same_answer_for_nothing(
     ],
     ids=str,
 )
-async def test_a_call_with_other_arguments_is_refused(
+async def test_a_call_with_other_arguments_under_the_same_key_is_refused(
     router: BaseLLMRouter, upstream: Upstream, change: dict[str, Any]
 ) -> None:
     call: dict[str, Any] = {"messages": "Hi", "use_case": "debugging", "idempotency_key": "k"}
@@ -64,7 +64,7 @@ async def test_a_call_with_other_arguments_is_refused(
     assert await upstream.calls() == 1
 
 
-async def test_a_stream_and_tools_and_vectors_have_keys_too(
+async def test_streams_tools_and_embeddings_have_keys_too(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     first, second = [
@@ -94,7 +94,7 @@ async def test_a_stream_and_tools_and_vectors_have_keys_too(
     assert await upstream.calls() == 3
 
 
-async def test_a_key_or_a_request_that_is_none_is_refused(router: BaseLLMRouter) -> None:
+async def test_an_invalid_key_or_request_is_refused(router: BaseLLMRouter) -> None:
     with pytest.raises(InvalidRequest, match="255"):
         await router.complete("Hi", idempotency_key="")
     with pytest.raises(InvalidRequest):

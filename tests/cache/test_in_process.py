@@ -1,4 +1,4 @@
-"""Cached answers as a program sees them: what is asked upstream, what comes back, what it costs."""
+"""Cached answers of in-process calls: the calls upstream, the answers and their cost."""
 
 import asyncio
 import threading
@@ -41,7 +41,7 @@ async def ask(router: BaseLLMRouter, messages: Any = "Hello", **more: Any) -> Ca
     return answer.routing.cache
 
 
-async def test_a_hit_is_the_same_answer_for_nothing(
+async def test_a_hit_is_the_same_answer_at_no_cost(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     first = await router.complete("Hello", use_case="debugging")
@@ -82,14 +82,14 @@ async def test_only_deterministic_requests_are_cached_by_default(
     assert await upstream.calls() == 6
 
 
-async def test_tenants_are_apart(router: BaseLLMRouter, upstream: Upstream) -> None:
+async def test_tenants_share_no_answers(router: BaseLLMRouter, upstream: Upstream) -> None:
     assert await ask(router, tenant="acme") is MISS
     assert await ask(router, tenant="other") is MISS
     assert await ask(router, tenant="acme") is HIT
     assert await upstream.calls() == 2
 
 
-async def test_labels_limits_of_time_and_the_way_a_route_is_named_make_no_difference(
+async def test_labels_timeouts_and_the_name_of_a_route_do_not_change_the_key(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     assert await ask(router, metadata={"job": "1"}, timeout=20) is MISS
@@ -100,7 +100,7 @@ async def test_labels_limits_of_time_and_the_way_a_route_is_named_make_no_differ
 
 
 @pytest.mark.parametrize("change", ["prompt", "model", "address", "targets", "max_tokens"])
-async def test_a_changed_configuration_serves_no_old_answer(
+async def test_a_changed_configuration_serves_no_old_answers(
     router: BaseLLMRouter, configuration: Configuration, change: str
 ) -> None:
     assert await ask(router) is MISS
@@ -120,7 +120,7 @@ async def test_a_changed_configuration_serves_no_old_answer(
     assert await ask(router) is MISS
 
 
-async def test_a_route_has_its_own_lifetime_and_zero_is_never(
+async def test_a_route_can_set_the_lifetime_and_zero_disables_the_cache(
     router: BaseLLMRouter, deterministic: UseCaseRoute, upstream: Upstream
 ) -> None:
     assert await ask(router) is MISS
@@ -135,7 +135,7 @@ async def test_a_route_has_its_own_lifetime_and_zero_is_never(
     assert await upstream.calls() == 4
 
 
-async def test_calls_of_tools_are_kept_only_if_the_caller_says_so(router: BaseLLMRouter) -> None:
+async def test_tool_calls_are_cached_only_if_the_caller_asks_for_it(router: BaseLLMRouter) -> None:
     call: dict[str, Any] = {"tools": [TOOL], "tool_choice": "required"}
     assert [await ask(router, **call) for _ in range(2)] == [MISS, MISS]
     assert [await ask(router, cache=True, **call) for _ in range(2)] == [MISS, HIT]
@@ -148,7 +148,7 @@ async def test_calls_of_tools_are_kept_only_if_the_caller_says_so(router: BaseLL
 @pytest.mark.parametrize(
     "prompt", ["[[refusal]] Hi", "[[content_filter]] Hi", "[[words=50]] Hi", "[[no_finish]] Hi"]
 )
-async def test_what_did_not_end_well_is_not_kept(
+async def test_incomplete_answers_are_not_cached(
     router: BaseLLMRouter, upstream: Upstream, prompt: str
 ) -> None:
     for _ in range(2):
@@ -156,7 +156,7 @@ async def test_what_did_not_end_well_is_not_kept(
     assert await upstream.calls() == 2
 
 
-async def test_errors_are_not_kept(router: BaseLLMRouter, upstream: Upstream) -> None:
+async def test_errors_are_not_cached(router: BaseLLMRouter, upstream: Upstream) -> None:
     for _ in range(2):
         with pytest.raises(LLMError):
             await ask(router, "[[status=422]] Hi")
@@ -164,7 +164,7 @@ async def test_errors_are_not_kept(router: BaseLLMRouter, upstream: Upstream) ->
     assert router.get_metrics()["cache_entries"] == 0
 
 
-async def test_a_fallback_s_answer_is_kept_as_the_route_s(
+async def test_the_answer_of_a_fallback_is_cached_for_the_route(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     await upstream.script("status=401")
@@ -175,7 +175,7 @@ async def test_a_fallback_s_answer_is_kept_as_the_route_s(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_thousand_equal_requests_are_one_call(
+async def test_a_thousand_identical_requests_make_one_call(
     router: BaseLLMRouter, upstream: Upstream, stream: bool
 ) -> None:
     async def one() -> tuple[CacheState, str]:
@@ -197,7 +197,7 @@ async def test_a_thousand_equal_requests_are_one_call(
     assert sum(state is HIT for state, _ in answers) == 999
 
 
-async def test_the_one_upstream_leaves_and_the_others_are_served(
+async def test_waiting_requests_are_served_if_the_leading_one_is_cancelled(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     tasks = [asyncio.create_task(ask(router, "[[delay=0.5]] Hello")) for _ in range(50)]
@@ -257,7 +257,7 @@ async def test_a_replayed_stream_is_the_original_byte_for_byte(
 @pytest.mark.parametrize("reader", [OpenAIChat(), AnthropicMessages()], ids=lambda it: it.name)
 @pytest.mark.parametrize("vendor", ["sandbox", "anthropic"])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_hit_is_written_in_the_reader_s_own_format(
+async def test_a_hit_is_written_in_the_callers_format(
     router: BaseLLMRouter,
     configuration: Configuration,
     reader: CallerFormat,
@@ -287,7 +287,7 @@ async def test_a_hit_is_written_in_the_reader_s_own_format(
         assert reader.write_response(answers[1]) == reader.write_response(answers[0])
 
 
-async def test_typed_events_of_a_hit_are_those_of_the_original(router: BaseLLMRouter) -> None:
+async def test_a_hit_has_the_typed_events_of_the_original(router: BaseLLMRouter) -> None:
     async def events() -> list[StreamEvent]:
         return [event async for event in router.stream("Hello", use_case="debugging")]
 
@@ -301,7 +301,7 @@ async def test_typed_events_of_a_hit_are_those_of_the_original(router: BaseLLMRo
     assert responses[0].completion == responses[1].completion
 
 
-async def test_a_stream_that_was_left_or_broke_is_not_kept(
+async def test_a_cancelled_or_broken_stream_is_not_cached(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     for _ in range(2):
@@ -316,7 +316,7 @@ async def test_a_stream_that_was_left_or_broke_is_not_kept(
     assert await upstream.calls() == 4
 
 
-async def test_a_router_of_its_own_has_bounds_of_its_own(
+async def test_a_separate_router_has_its_own_limits(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     small = await get_llm_router(config=RouterConfig(cache_max_size=2))
@@ -341,7 +341,7 @@ async def test_a_router_of_its_own_has_bounds_of_its_own(
     assert await ask(brief, "five") is MISS
 
 
-async def test_bytes_are_bounded_too(router: BaseLLMRouter) -> None:
+async def test_the_size_of_the_cache_is_limited(router: BaseLLMRouter) -> None:
     small = await get_llm_router(config=RouterConfig(cache_memory_limit_mb=1))
     for number in range(12):
         await ask(small, f"[[words=20000]] {number}")
@@ -351,14 +351,14 @@ async def test_bytes_are_bounded_too(router: BaseLLMRouter) -> None:
     assert metrics["cache_entries"] + metrics["cache_evictions_total"] == 12
 
 
-async def test_cached_answers_are_kept_in_no_file(router: BaseLLMRouter) -> None:
-    """Without Redis an answer is in the memory of its process and nowhere else."""
+async def test_cached_answers_are_not_written_to_files(router: BaseLLMRouter) -> None:
+    """Without Redis answers are in the memory of their process only."""
     await router.complete("a secret plan", use_case="debugging")
     assert await ask(router, "a secret plan") is HIT
     assert not (get_settings().state_dir / "answers").exists()
 
 
-async def test_neither_a_hit_nor_a_miss_starts_a_thread_or_asks_the_database(
+async def test_neither_hits_nor_misses_use_threads_or_the_database(
     router: BaseLLMRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await ask(router, "warm up the connection")

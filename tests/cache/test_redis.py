@@ -1,4 +1,4 @@
-"""Routers that share a Redis: what is in it, and what becomes of requests when it is not well."""
+"""Routers that share a Redis: its content, and requests while it fails."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ on_own_redis = pytest.mark.usefixtures("own_redis")
 
 @pytest.fixture
 async def another(router: BaseLLMRouter) -> BaseLLMRouter:
-    """A second router, with a memory of its own, as on another machine."""
+    """A second router with its own memory, as on another machine."""
     return await get_llm_router(config=RouterConfig(cache_max_size=10))
 
 
@@ -36,7 +36,7 @@ async def ask(router: BaseLLMRouter, text: str = "a secret plan", **more: Any) -
 
 
 @on_own_redis
-async def test_what_one_asked_the_other_has(
+async def test_routers_share_answers(
     router: BaseLLMRouter, another: BaseLLMRouter, upstream: Upstream
 ) -> None:
     first = await router.complete("Hello", use_case="debugging")
@@ -49,7 +49,7 @@ async def test_what_one_asked_the_other_has(
 
 
 @on_own_redis
-async def test_a_stream_of_one_is_replayed_by_the_other(
+async def test_a_stream_is_replayed_by_another_router(
     router: BaseLLMRouter, another: BaseLLMRouter, upstream: Upstream
 ) -> None:
     first, second = [
@@ -61,7 +61,7 @@ async def test_a_stream_of_one_is_replayed_by_the_other(
 
 
 @on_own_redis
-async def test_nobody_reads_prompt_or_answer_in_redis(
+async def test_redis_holds_no_readable_prompt_or_answer(
     router: BaseLLMRouter, own_redis: "Redis"
 ) -> None:
     answer = await router.complete("a secret plan", use_case="debugging")
@@ -90,7 +90,7 @@ async def test_broken_entries_are_misses(
 
 
 @on_own_redis
-async def test_what_another_secret_wrote_is_another_cache(
+async def test_another_secret_has_a_separate_cache(
     router: BaseLLMRouter,
     another: BaseLLMRouter,
     upstream: Upstream,
@@ -105,7 +105,7 @@ async def test_what_another_secret_wrote_is_another_cache(
 
 @pytest.fixture
 def mortal_redis(tmp_path: Path, redis_url: str) -> Iterator[Any]:
-    """A Redis that the test may end."""
+    """A Redis that the test can kill."""
     context = services.redis_server(tmp_path)
     ended: list[bool] = []
 
@@ -126,7 +126,7 @@ async def on_mortal_redis(
     get_settings.cache_clear()
 
 
-async def test_requests_go_on_when_redis_is_killed(
+async def test_requests_continue_when_redis_is_killed(
     mortal_redis: Any, on_mortal_redis: None, router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     assert await ask(router, "before") is MISS
@@ -137,7 +137,7 @@ async def test_requests_go_on_when_redis_is_killed(
     assert await upstream.calls() == 11
 
 
-async def test_keys_of_the_process_go_on_when_redis_is_killed(
+async def test_idempotency_keys_of_the_process_work_when_redis_is_killed(
     mortal_redis: Any, on_mortal_redis: None, router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     async def replays(key: str) -> bool:
@@ -154,7 +154,7 @@ async def test_keys_of_the_process_go_on_when_redis_is_killed(
 
 
 @on_own_redis
-async def test_a_key_is_known_to_other_machines_and_read_by_nobody(
+async def test_idempotency_keys_are_shared_by_machines_and_unreadable_in_redis(
     router: BaseLLMRouter, another: BaseLLMRouter, own_redis: "Redis"
 ) -> None:
     async def replays(which: BaseLLMRouter) -> bool:
@@ -187,7 +187,7 @@ async def silent_redis(
         yield asked
 
 
-async def test_a_redis_that_hangs_costs_one_moment(
+async def test_a_redis_that_hangs_delays_one_request(
     silent_redis: list[int], router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     began = time.monotonic()

@@ -98,7 +98,7 @@ async def is_shared(bench: Bench) -> bool:
 
 
 @pytest.mark.parametrize(("fail", "mend"), FAULTS)
-async def test_no_request_fails_because_redis_did(
+async def test_no_request_fails_because_of_redis(
     bench: Bench, line: Line, fail: Callable[[Line], None], mend: Callable[[Line], None]
 ) -> None:
     for caller in CALLERS:
@@ -118,7 +118,7 @@ async def test_no_request_fails_because_redis_did(
 
 
 @pytest.mark.faults
-async def test_a_redis_that_flaps_costs_no_request(bench: Bench, line: Line) -> None:
+async def test_no_request_fails_while_redis_flaps(bench: Bench, line: Line) -> None:
     async def flap() -> None:
         for turn in range(12):
             line.proxy.weather = Weather(swallows=turn % 3 == 0, refuses=turn % 3 == 1)

@@ -21,7 +21,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 class Upstream:
-    """A scripted server: every connection is counted, every request read whole."""
+    """A scripted server that counts connections and records requests."""
 
     def __init__(self, answer: bytes, *, then_close: bool = False, hold: bool = False) -> None:
         self.answer = answer
@@ -49,8 +49,8 @@ class Upstream:
 
 
 class Fickle(Upstream):
-    """Answers once on a connection, and ends it when it is asked again: what a client meets when
-    its request crosses the end of an idle connection. `last_words` come before the end."""
+    """Answers the first request on a connection, and closes it at the second: what a client meets
+    if the server closes an idle connection meanwhile. `last_words` are sent before that."""
 
     def __init__(self, answer: bytes, *, ending: str = "closed", last_words: bytes = b"") -> None:
         super().__init__(answer)
@@ -91,18 +91,18 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
 
 
 def sockets() -> int:
-    """How many sockets this process has open."""
+    """Returns the number of open sockets of this process."""
     found = 0
     for entry in Path("/proc/self/fd").iterdir():
         try:
             found += str(entry.readlink()).startswith("socket:")
         except FileNotFoundError:
-            continue  # the directory's own
+            continue  # the descriptor of the directory itself
     return found
 
 
 async def settled(condition: Callable[[], bool]) -> None:
-    """Returns once it is so: an end needs a moment to reach the other side."""
+    """Returns once the condition holds: the peer learns of an end a moment later."""
     async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.01)

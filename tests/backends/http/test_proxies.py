@@ -1,4 +1,4 @@
-"""Providers behind an HTTP proxy, over real sockets: what is asked of it, and what is guarded."""
+"""Providers behind an HTTP proxy, over real sockets: requests to it, and forbidden addresses."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ PASSWORD = "p4ssw0rd"
 
 
 class Proxy:
-    """A small HTTP proxy. It knows names that nobody else does: all lead to `target`."""
+    """A small HTTP proxy, which resolves all names to `target`."""
 
     def __init__(self, *, refuses: bool = False) -> None:
         self.refuses = refuses
@@ -80,7 +80,7 @@ async def running_proxy(proxy: Proxy, target: Upstream | None = None) -> AsyncIt
 
 @asynccontextmanager
 async def behind(proxy: Proxy) -> AsyncIterator[AiohttpTransport]:
-    """A transport that may reach nothing but public addresses, and the proxy."""
+    """A transport that may reach public addresses and the proxy only."""
     url = f"http://operator:{PASSWORD}@{proxy.address}"
     proxies = Proxies(http=url, https=url)
     transport = AiohttpTransport(pool_size=10, allowed_networks=(), proxies=proxies)
@@ -90,7 +90,7 @@ async def behind(proxy: Proxy) -> AsyncIterator[AiohttpTransport]:
         await transport.aclose()
 
 
-async def test_an_http_provider_is_asked_through_the_proxy_which_resolves_its_name() -> None:
+async def test_requests_to_an_http_provider_go_through_the_proxy_which_resolves_its_name() -> None:
     async with (
         running(Upstream(plain(b"hello"))) as upstream,
         running_proxy(Proxy(), upstream) as proxy,
@@ -101,7 +101,7 @@ async def test_an_http_provider_is_asked_through_the_proxy_which_resolves_its_na
             assert await answer.read(100) == b"hello"
             await answer.aclose()
         assert proxy.lines == ["POST http://models.internal.example/v1/chat HTTP/1.1"]
-        assert upstream.connections == 1, "and the connection is kept"
+        assert upstream.connections == 1, "the connection is kept open"
         given = base64.b64encode(f"operator:{PASSWORD}".encode()).decode()
         assert proxy.headers[0]["Proxy-Authorization"] == f"Basic {given}"
 
@@ -144,14 +144,14 @@ async def test_a_certificate_is_checked_at_the_end_of_the_tunnel(
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.1", "2130706433"]
 )
-async def test_a_private_address_is_not_asked_of_the_proxy_either(host: str) -> None:
+async def test_a_private_address_is_refused_behind_a_proxy_too(host: str) -> None:
     async with running_proxy(Proxy()) as proxy, behind(proxy) as transport:
         with pytest.raises(AddressForbidden):
             await ask(transport, f"http://{host}/")
     assert proxy.lines == []
 
 
-async def test_what_no_proxy_names_is_connected_to_directly_and_guarded() -> None:
+async def test_hosts_in_no_proxy_are_connected_to_directly_and_checked() -> None:
     async with (
         running(Upstream(plain(b"hello"))) as upstream,
         running_proxy(Proxy()) as proxy,
@@ -171,7 +171,7 @@ async def test_what_no_proxy_names_is_connected_to_directly_and_guarded() -> Non
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_proxy_that_is_away_is_a_failed_connection_and_no_secret_is_told(
+async def test_an_unreachable_proxy_is_a_failed_connection_without_its_password(
     scheme: str,
 ) -> None:
     async with running_proxy(Proxy()) as proxy:

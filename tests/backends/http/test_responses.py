@@ -1,4 +1,4 @@
-"""Answers over real sockets: whole however they are cut, and never another request's."""
+"""Responses over real sockets: complete at every cut, and never those of another request."""
 
 import asyncio
 import gzip
@@ -59,7 +59,7 @@ CHUNKED = (
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, 10_000], ids=["byte by byte", "in pieces", "at once"])
-async def test_answers_of_every_shape_are_whole_however_they_are_cut(
+async def test_responses_of_every_framing_are_complete_at_every_cut(
     transport: AiohttpTransport,
     request_path: RequestPath,
     answer: bytes,
@@ -97,7 +97,7 @@ async def test_answers_of_every_shape_are_whole_however_they_are_cut(
     ],
     ids=["of old", "without a length", "said to close"],
 )
-async def test_an_answer_that_ends_with_its_connection(
+async def test_a_response_that_ends_with_its_connection(
     transport: AiohttpTransport, head: bytes
 ) -> None:
     async with running(Upstream(head + b"hello", then_close=True)) as upstream:
@@ -110,7 +110,7 @@ async def test_an_answer_that_ends_with_its_connection(
     "surplus", [plain(b"forged"), b"garbage", b"\0"], ids=["an answer", "garbage", "a byte"]
 )
 @pytest.mark.parametrize("is_late", [False, True], ids=["along", "later"])
-async def test_bytes_that_nobody_asked_for_are_no_answer_to_the_next_request(
+async def test_unsolicited_bytes_are_not_the_next_response(
     transport: AiohttpTransport, request_path: RequestPath, surplus: bytes, is_late: bool
 ) -> None:
     """aiohttp's parser rejects a response that garbage follows at once."""
@@ -134,7 +134,7 @@ async def test_bytes_that_nobody_asked_for_are_no_answer_to_the_next_request(
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 2", b"Transfer-Encoding: chunked"])
-async def test_a_body_where_there_is_none_is_no_answer_to_the_next_request(
+async def test_a_body_of_a_response_without_one_is_not_the_next_response(
     transport: AiohttpTransport, framing: bytes
 ) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -151,7 +151,7 @@ async def test_a_body_where_there_is_none_is_no_answer_to_the_next_request(
 
 
 @pytest.mark.parametrize("first", [plain(gzip.compress(b"a", mtime=0), b"Content-Encoding: gzip")])
-async def test_what_comes_while_nobody_asks_is_no_answer_after_one_that_aiohttp_read(
+async def test_unsolicited_bytes_after_a_response_that_aiohttp_parsed_are_not_the_next_one(
     transport: AiohttpTransport, first: bytes
 ) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -168,7 +168,7 @@ async def test_what_comes_while_nobody_asks_is_no_answer_after_one_that_aiohttp_
 
 
 @pytest.mark.parametrize("endless", [b"0\r\nX: ", b"0\r\nX", b"5;note=", b"0\r\nX: y\r\n"], ids=str)
-async def test_trailers_and_chunks_without_end_are_no_answer(
+async def test_endless_trailers_and_chunks_are_a_malformed_answer(
     transport: AiohttpTransport, request_path: RequestPath, endless: bytes
 ) -> None:
     if request_path is RequestPath.CLIENT and endless in (b"5;note=", b"0\r\nX: y\r\n"):
@@ -186,7 +186,7 @@ async def test_trailers_and_chunks_without_end_are_no_answer(
             await ask_and_read(transport, f"http://127.0.0.1:{port}/")
 
 
-async def test_a_server_without_room_that_says_so_before_it_is_asked_is_heard(
+async def test_a_response_sent_before_the_request_is_read(
     transport: AiohttpTransport,
 ) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -201,7 +201,7 @@ async def test_a_server_without_room_that_says_so_before_it_is_asked_is_heard(
 
 
 @direct_only
-async def test_whoever_is_cancelled_as_its_answer_ends_takes_nobody_s_connection(
+async def test_a_request_cancelled_at_its_end_keeps_the_connection_of_the_next_one_open(
     transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     next_one: list[asyncio.Task[bytes]] = []
@@ -212,7 +212,7 @@ async def test_whoever_is_cancelled_as_its_answer_ends_takes_nobody_s_connection
     ) -> None:
         give_back(pool, connection, can_serve_again)
         if not next_one:
-            # The next one has taken the connection by the time that the first hears of its end.
+            # The next request has acquired the connection before the first one learns of its end.
             next_one.append(asyncio.create_task(ask_and_read(transport, upstream.url)))
             first.cancel()
 
@@ -226,7 +226,7 @@ async def test_whoever_is_cancelled_as_its_answer_ends_takes_nobody_s_connection
         assert (len(upstream.requests), upstream.connections) == (3, 1)
 
 
-async def test_large_bodies_wait_beside_small_ones_no_longer_than_they_must(
+async def test_large_and_small_bodies_share_one_connection(
     transport: AiohttpTransport,
 ) -> None:
     async with running(Upstream(plain(b"x"))) as upstream:
@@ -246,7 +246,7 @@ async def test_large_bodies_wait_beside_small_ones_no_longer_than_they_must(
             await asyncio.gather(small(), large(), small(), large())
 
 
-async def test_who_reads_slowly_lets_the_provider_wait(transport: AiohttpTransport) -> None:
+async def test_a_slow_reader_pauses_the_provider(transport: AiohttpTransport) -> None:
     sent = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -263,7 +263,7 @@ async def test_who_reads_slowly_lets_the_provider_wait(transport: AiohttpTranspo
         answer = await ask(transport, f"http://127.0.0.1:{port}/")
         size = len(await answer.next_chunk())
         await asyncio.sleep(0.3)
-        assert 0 < sent < 320, "the sockets hold some, and we hold next to nothing"
+        assert 0 < sent < 320, "some is in the buffers of sockets, and little in ours"
         while chunk := await answer.next_chunk():
             size += len(chunk)
             assert len(chunk) <= 65536
@@ -298,7 +298,7 @@ async def test_more_requests_than_connections_wait_for_one(
 
 
 @direct_only
-async def test_idle_connections_are_closed_in_time_and_large_bodies_use_them_too(
+async def test_idle_connections_are_closed_in_time_and_serve_large_bodies_too(
     transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llm_routing.backends.http.aiohttp_internals.pool.KEEP_ALIVE", 0.1)

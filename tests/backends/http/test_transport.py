@@ -37,7 +37,7 @@ from .servers import (
 )
 
 
-async def test_a_request_arrives_as_it_was_given_and_its_answer_comes_back_whole(
+async def test_a_request_and_its_response_arrive_unchanged(
     transport: AiohttpTransport,
 ) -> None:
     thing = "X-Thing: Ünö \t".encode()
@@ -54,10 +54,10 @@ async def test_a_request_arrives_as_it_was_given_and_its_answer_comes_back_whole
 
 
 @direct_only
-async def test_what_is_asked_in_one_turn_of_the_loop_is_sent_in_one_go(
+async def test_requests_of_one_turn_of_the_loop_are_written_together(
     transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that a server that sleeps is woken once."""
+    """A server that sleeps is then woken once."""
     seen: list[str] = []
     expect, write = TrackedConnection.expect, requests.write_request
 
@@ -78,7 +78,7 @@ async def test_what_is_asked_in_one_turn_of_the_loop_is_sent_in_one_go(
     assert len(upstream.requests) == 6
 
 
-async def test_a_transport_that_closes_in_the_turn_of_a_request_sends_nothing_of_it(
+async def test_a_request_is_not_written_if_its_transport_closes_in_the_same_turn(
     transport: AiohttpTransport,
 ) -> None:
     faults: list[Any] = []
@@ -109,7 +109,7 @@ async def test_connections_are_reused_and_each_provider_has_its_own(
         assert upstream.connections == 2
 
 
-async def test_an_answer_left_before_its_end_costs_its_connection_not_the_next_answer(
+async def test_closing_an_unfinished_response_drops_its_connection(
     transport: AiohttpTransport,
 ) -> None:
     endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
@@ -132,7 +132,7 @@ async def test_redirects_are_not_followed(transport: AiohttpTransport) -> None:
     assert len(upstream.requests) == 1
 
 
-async def test_a_body_past_the_cap_is_not_read_on(transport: AiohttpTransport) -> None:
+async def test_a_body_above_the_limit_is_not_read(transport: AiohttpTransport) -> None:
     async with running(Upstream(plain(b"x" * 1000))) as upstream:
         answer = await ask(transport, upstream.url)
         with pytest.raises(AnswerTooLarge):
@@ -140,7 +140,7 @@ async def test_a_body_past_the_cap_is_not_read_on(transport: AiohttpTransport) -
         await answer.aclose()
 
 
-async def test_a_compression_bomb_is_stopped_at_the_cap(transport: AiohttpTransport) -> None:
+async def test_a_compression_bomb_is_stopped_at_the_limit(transport: AiohttpTransport) -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
     async with running(Upstream(plain(bomb, b"Content-Encoding: gzip"))) as upstream:
         answer = await ask(transport, upstream.url)
@@ -159,7 +159,7 @@ async def test_a_compression_bomb_is_stopped_at_the_cap(transport: AiohttpTransp
     ],
     ids=["nothing", "half a head", "not HTTP", "endless header"],
 )
-async def test_what_is_no_answer_is_named(
+async def test_each_invalid_response_has_its_error(
     transport: AiohttpTransport, answer: bytes, expected: type[UpstreamError]
 ) -> None:
     async with running(Upstream(answer, then_close=True)) as upstream:
@@ -175,7 +175,7 @@ async def test_what_is_no_answer_is_named(
     ],
     ids=["short of its length", "no last chunk"],
 )
-async def test_an_answer_cut_short_is_a_lost_connection(
+async def test_a_response_that_is_cut_short_is_a_lost_connection(
     transport: AiohttpTransport, body: bytes
 ) -> None:
     async with running(Upstream(body, then_close=True)) as upstream:
@@ -183,7 +183,7 @@ async def test_an_answer_cut_short_is_a_lost_connection(
             await ask_and_read(transport, upstream.url)
 
 
-async def test_broken_chunks_are_no_answer(transport: AiohttpTransport) -> None:
+async def test_broken_chunks_are_a_malformed_answer(transport: AiohttpTransport) -> None:
     body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n"
     async with running(Upstream(body, then_close=True)) as upstream:
         with pytest.raises(MalformedAnswer):
@@ -191,7 +191,9 @@ async def test_broken_chunks_are_no_answer(transport: AiohttpTransport) -> None:
 
 
 @direct_only
-async def test_interim_answers_without_end_are_no_answer(transport: AiohttpTransport) -> None:
+async def test_endless_interim_responses_are_a_malformed_answer(
+    transport: AiohttpTransport,
+) -> None:
     """aiohttp's client reads on until the deadline of the request."""
     interim = b"HTTP/1.1 100 Continue\r\n\r\n" * 50_000
     async with running(Upstream(interim, hold=True)) as upstream:
@@ -199,7 +201,7 @@ async def test_interim_answers_without_end_are_no_answer(transport: AiohttpTrans
             await ask(transport, upstream.url)
 
 
-async def test_a_large_answer_that_comes_along_with_its_head_is_read(
+async def test_a_large_body_that_arrives_with_its_head_is_read(
     transport: AiohttpTransport,
 ) -> None:
     body = b"x" * 20_000_000
@@ -212,7 +214,7 @@ async def test_a_large_answer_that_comes_along_with_its_head_is_read(
 
 
 @direct_only
-async def test_chunks_that_break_while_they_are_read_are_no_answer(
+async def test_chunks_that_break_while_they_are_read_are_a_malformed_answer(
     transport: AiohttpTransport,
 ) -> None:
     goes_on = asyncio.Event()
@@ -246,7 +248,7 @@ async def test_a_name_without_an_address(transport: AiohttpTransport) -> None:
         await ask(transport, "http://no-such-host.invalid/")
 
 
-async def test_tls_to_a_server_that_speaks_none(transport: AiohttpTransport) -> None:
+async def test_tls_to_a_server_without_tls(transport: AiohttpTransport) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")
         await reader.read()
@@ -256,7 +258,7 @@ async def test_tls_to_a_server_that_speaks_none(transport: AiohttpTransport) -> 
             await ask(transport, f"https://127.0.0.1:{port}/")
 
 
-async def test_a_provider_that_hangs_takes_no_connection_of_another(
+async def test_a_provider_that_hangs_uses_no_connection_of_another(
     transport: AiohttpTransport,
 ) -> None:
     async with running(Upstream(b"", hold=True)) as hanging, running(Upstream(plain(b"x"))) as good:
@@ -307,7 +309,7 @@ async def test_closing_leaves_no_socket_open(transport: AiohttpTransport) -> Non
         await settled(lambda: sockets() == before)
 
 
-async def test_a_certificate_that_nobody_vouches_for(
+async def test_a_certificate_of_an_unknown_authority(
     transport: AiohttpTransport, certificate: ssl.SSLContext
 ) -> None:
     async with running(Upstream(plain(b"x")), certificate) as upstream:
@@ -317,7 +319,7 @@ async def test_a_certificate_that_nobody_vouches_for(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])
-async def test_an_address_that_settings_do_not_allow_is_not_connected_to(host: str) -> None:
+async def test_no_connection_is_made_to_a_forbidden_address(host: str) -> None:
     guarded = AiohttpTransport(pool_size=10, allowed_networks=())
     async with running(Upstream(plain(b"secret"))) as upstream:
         port = upstream.url.rsplit(":", 1)[1]
@@ -327,7 +329,7 @@ async def test_an_address_that_settings_do_not_allow_is_not_connected_to(host: s
     assert upstream.connections == 0
 
 
-async def test_a_base_url_that_is_none(transport: AiohttpTransport) -> None:
+async def test_an_invalid_base_url(transport: AiohttpTransport) -> None:
     with pytest.raises(ConnectionFailed):
         await ask(transport, "not a url")
 

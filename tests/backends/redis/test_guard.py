@@ -78,7 +78,7 @@ def better(mortal: MortalRedis, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["killed", "frozen"])
-async def test_after_a_failure_it_is_left_alone_then_one_call_finds_out(
+async def test_after_a_failure_redis_is_paused_and_then_tested_by_one_call(
     mortal: MortalRedis, guarded: GuardedRedis, clock: Clock, kind: str
 ) -> None:
     assert await ask(guarded)
@@ -98,7 +98,7 @@ async def test_after_a_failure_it_is_left_alone_then_one_call_finds_out(
     assert all(await asyncio.gather(*(ask(guarded) for _ in range(20))))
 
 
-async def test_the_pauses_grow_up_to_a_cap(
+async def test_pauses_grow_up_to_a_limit(
     mortal: MortalRedis, guarded: GuardedRedis, clock: Clock
 ) -> None:
     mortal.kill()
@@ -115,7 +115,7 @@ async def test_the_pauses_grow_up_to_a_cap(
     assert all(7.9 <= pause <= 10.1 for pause in pauses[5:])
 
 
-async def test_calls_that_fail_together_are_one_reason_for_a_pause(
+async def test_calls_that_fail_together_cause_one_pause(
     mortal: MortalRedis, guarded: GuardedRedis, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert await ask(guarded)
@@ -129,7 +129,7 @@ async def test_calls_that_fail_together_are_one_reason_for_a_pause(
     assert await ask(guarded)
 
 
-async def test_a_script_that_is_wrong_is_a_failure_and_tells_no_argument(
+async def test_a_failing_script_does_not_reveal_its_arguments(
     guarded: GuardedRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(RedisUnavailable) as caught:
@@ -152,7 +152,7 @@ async def test_all_users_of_a_loop_share_one_connection(
         assert len(await witness.client_list()) == 2
 
 
-async def test_who_waits_may_close_it_for_all_which_says_nothing_of_redis(
+async def test_closing_during_calls_does_not_count_against_redis(
     mortal: MortalRedis, guarded: GuardedRedis
 ) -> None:
     assert await ask(guarded)
@@ -193,7 +193,7 @@ async def test_calls_on_a_dropped_connection_fail_although_there_is_a_new_one(
     await guarded.aclose()
 
 
-async def test_those_who_leave_take_nobody_s_answer(guarded: GuardedRedis) -> None:
+async def test_cancelled_calls_do_not_take_the_replies_of_others(guarded: GuardedRedis) -> None:
     rng = Random(7)
 
     async def one(number: int) -> bool:
@@ -212,7 +212,7 @@ async def test_those_who_leave_take_nobody_s_answer(guarded: GuardedRedis) -> No
     assert guarded.calls == RedisCalls()
 
 
-async def test_a_connection_that_redis_has_closed_meanwhile_costs_no_call(
+async def test_a_connection_that_redis_closed_while_idle_costs_no_call(
     mortal: MortalRedis, guarded: GuardedRedis
 ) -> None:
     assert await ask(guarded)
@@ -227,7 +227,7 @@ async def test_a_connection_that_redis_has_closed_meanwhile_costs_no_call(
     assert guarded.calls == RedisCalls()
 
 
-async def test_a_redis_that_has_forgotten_the_scripts_is_told_them_again(
+async def test_scripts_are_sent_again_after_redis_lost_them(
     mortal: MortalRedis, guarded: GuardedRedis
 ) -> None:
     assert await say(guarded, "a") == "a"
@@ -237,7 +237,7 @@ async def test_a_redis_that_has_forgotten_the_scripts_is_told_them_again(
     assert guarded.calls == RedisCalls()
 
 
-async def test_a_call_that_is_cancelled_says_nothing_and_the_next_one_finds_out(
+async def test_a_cancelled_probe_is_repeated_by_the_next_call(
     mortal: MortalRedis, guarded: GuardedRedis, clock: Clock
 ) -> None:
     mortal.freeze()
@@ -253,7 +253,7 @@ async def test_a_call_that_is_cancelled_says_nothing_and_the_next_one_finds_out(
     assert await ask(guarded)
 
 
-async def test_each_loop_has_its_own_connections_and_all_know_of_the_pause(
+async def test_event_loops_have_their_own_connections_and_share_the_pause(
     mortal: MortalRedis, guarded: GuardedRedis
 ) -> None:
     async def elsewhere() -> bool:
@@ -302,7 +302,7 @@ async def misbehaving(mortal: MortalRedis, kind: str) -> str:
     "kind",
     ["read_only", "out_of_memory", "credentials", "not_permitted", "not_permitted inside"],
 )
-async def test_the_reason_is_named_with_what_to_do_and_without_a_secret(
+async def test_the_log_names_the_reason_with_advice_and_without_secrets(
     mortal: MortalRedis, kind: str, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis = GuardedRedis(await misbehaving(mortal, kind), clock=clock, rng=Random(1))
@@ -319,7 +319,7 @@ async def test_the_reason_is_named_with_what_to_do_and_without_a_secret(
     await redis.aclose()
 
 
-async def test_a_redis_without_scripts_is_named_as_such(
+async def test_a_redis_without_scripts_is_reported_as_such(
     redis_url: str, tmp_path: Path, clock: Clock
 ) -> None:
     server = MortalRedis(
@@ -357,7 +357,7 @@ async def test_a_redis_without_scripts_is_named_as_such(
         value.split()[0][:12].decode() if isinstance(value, bytes) and value else None
     ),
 )
-async def test_what_answers_anything_else_is_a_miss_with_a_reason(
+async def test_a_peer_that_is_not_redis_is_a_miss_with_a_reason(
     words: bytes, reason: RedisTrouble | None, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -377,7 +377,7 @@ async def test_what_answers_anything_else_is_a_miss_with_a_reason(
         await redis.aclose()
 
 
-async def test_a_certificate_that_is_not_accepted_is_named(
+async def test_a_rejected_certificate_is_reported(
     redis_url: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     certificate, port = str(self_signed(tmp_path)), free_port()
@@ -398,7 +398,7 @@ async def test_a_certificate_that_is_not_accepted_is_named(
     server.end()
 
 
-async def test_an_outage_is_logged_once_and_so_is_its_end(
+async def test_an_outage_and_its_end_are_logged_once(
     mortal: MortalRedis, guarded: GuardedRedis, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert await ask(guarded)
@@ -414,7 +414,7 @@ async def test_an_outage_is_logged_once_and_so_is_its_end(
     assert last == "Redis is used again after 90 s."
 
 
-async def test_a_value_of_another_type_under_a_name_of_ours_is_removed_and_nothing_else_suffers(
+async def test_a_key_of_ours_with_a_value_of_another_type_is_removed(
     mortal: MortalRedis, guarded: GuardedRedis
 ) -> None:
     script = "return redis.call('GET', KEYS[1])"

@@ -135,7 +135,7 @@ async def test_a_slot_that_moves_to_another_node_is_followed(
     assert redis.calls.failed == failed
 
 
-async def test_a_node_of_a_cluster_under_a_plain_url_is_named_as_such(
+async def test_a_cluster_node_under_a_plain_url_is_reported_as_such(
     nodes: list[MortalRedis], opened: list[GuardedRedis], caplog: pytest.LogCaptureFixture
 ) -> None:
     redis = guarded(nodes[0].url, opened)
@@ -190,7 +190,7 @@ def _fails_over(sentinels: Watched) -> bool:
     return True
 
 
-async def test_a_master_that_became_a_replica_is_left_for_the_new_one(
+async def test_calls_move_to_the_new_master_after_a_failover(
     sentinels: Watched, opened: list[GuardedRedis]
 ) -> None:
     redis = guarded(sentinels.url, opened)
@@ -211,7 +211,7 @@ async def test_a_master_that_became_a_replica_is_left_for_the_new_one(
             await asyncio.sleep(0.1)
 
 
-async def test_sentinels_that_know_no_such_master_are_named_as_the_reason(
+async def test_sentinels_without_the_master_are_reported_as_the_reason(
     sentinels: Watched, opened: list[GuardedRedis], caplog: pytest.LogCaptureFixture
 ) -> None:
     redis = guarded(sentinels.url.replace("/cache/", "/other/"), opened)
@@ -221,7 +221,7 @@ async def test_sentinels_that_know_no_such_master_are_named_as_the_reason(
     assert redis.calls == RedisCalls(failed=1, skipped=1, is_paused=True)
 
 
-def test_urls_name_hosts_service_number_and_users() -> None:
+def test_urls_hold_hosts_service_database_and_users() -> None:
     found = parse_redis_url(
         "rediss+sentinel://ann:p%40ss@one,[::1]:7000/cache/3"
         "?sentinel_password=s&ssl_ca_certs=/ca.pem"
@@ -251,6 +251,6 @@ def test_urls_name_hosts_service_number_and_users() -> None:
         "http+cluster://one",
     ],
 )
-def test_what_names_no_cluster_nor_master_is_refused(url: str) -> None:
+def test_an_invalid_url_of_a_cluster_or_master_is_refused(url: str) -> None:
     with pytest.raises(ValueError):
         parse_redis_url(url)
