@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from llm_routing.conf import get_settings
 from llm_routing.configuration.credentials import STORED
+from llm_routing.configuration.source import snapshot_source
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.ports import BreakerRegistry
 from llm_routing.core.types import TargetKey
@@ -115,7 +116,8 @@ class HealthMonitor:
     def note_forbidden_address(self, provider: str, reason: str) -> None:
         """Records that this process's settings refused the address of a provider, and logs it once.
         The reason says which setting."""
-        if self.target_health.record_forbidden_address(provider):
+        is_known = provider in snapshot_source.current.forbidden_addresses  # and logged
+        if self.target_health.record_forbidden_address(provider) and not is_known:
             logger.warning("Provider %s cannot be called: %s", provider, reason)
 
     def withdraw_reports(self) -> None:

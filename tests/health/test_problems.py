@@ -76,10 +76,10 @@ class TestForbiddenAddress:
             assert client.get("/api/llm/health").status_code == 503
             client.headers["Authorization"] = f"Bearer {key}"
             health = client.get("/api/llm/health").json()
-            output = server.output()
             failed = client.post(
                 "/api/llm/complete", json={"messages": "Hi", "use_case": "debugging"}
             )
+            output = server.output()
         assert health["status"] == "unhealthy"
         sandbox = health["providers"]["sandbox"]
         assert sandbox["status"] == "unhealthy"
