@@ -1,4 +1,4 @@
-"""The pure heart of the gateway: types, planning and the attempt loop.
+"""The core of the gateway: types, planning and the attempt loop.
 
-Standard library and pydantic only. Nothing here knows Django, the network or the clock.
+Depends only on the standard library, msgspec and pydantic; it knows no Django, network or clock.
 """

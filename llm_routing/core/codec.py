@@ -1,6 +1,6 @@
-"""JSON in and out, strictly: the one place where bytes become values.
+"""Strict JSON decoding and encoding: the only place where bytes become values.
 
-What a value means is for `llm_routing.formats`; here it is only well formed or not.
+It checks only the syntax; `llm_routing.formats` interprets the values.
 """
 
 import json
@@ -22,7 +22,7 @@ _decode: Final = Decoder().decode
 
 
 class TooManyValues(ValueError):
-    """A JSON text holds more than its limits allow."""
+    """A JSON text contains more values than its limits allow."""
 
 
 def decode(data: bytes | str, limits: JsonLimits = ANSWER_LIMITS) -> Any:
@@ -77,7 +77,7 @@ def decode_repaired(data: bytes) -> Any:
 
 
 def _as_null(_constant: str) -> None:
-    """NaN and Infinity, which are not JSON but which Python servers write."""
+    """Replaces NaN and Infinity, which are not JSON but which Python servers write."""
 
 
 encode_struct: Final[Callable[[Any], bytes]] = Encoder(decimal_format="string").encode
@@ -85,8 +85,8 @@ encode_struct: Final[Callable[[Any], bytes]] = Encoder(decimal_format="string").
 
 
 def struct_decoder(kind: type[T]) -> Callable[[bytes | str], T]:
-    """Returns a decoder for JSON documents of type `kind`, a struct or made of structs. Unknown
-    fields are skipped. It raises `ValueError`."""
+    """Returns a decoder for JSON documents of type `kind`, a struct or a type made of structs.
+    Unknown fields are skipped. The decoder raises `ValueError`."""
     decode_kind = Decoder(kind).decode
 
     def read(data: bytes | str) -> T:
@@ -99,10 +99,10 @@ def struct_decoder(kind: type[T]) -> Callable[[bytes | str], T]:
 
 
 def encode(value: Any) -> bytes:
-    """The JSON text of `value`, in UTF-8 without spaces.
+    """Returns the JSON text of `value`, in UTF-8 without spaces.
 
     A number too large for a double (1e400) is written as null, as JavaScript does. Raises
-    `ValueError` for what JSON cannot say: a lone surrogate, a cycle, an unknown type.
+    `ValueError` for values that JSON cannot represent: lone surrogates, cycles, unknown types.
     """
     try:
         return to_json(value, inf_nan_mode="null")

@@ -107,7 +107,7 @@ Part = (
 
 
 def with_fallback_text(part: Part, wire_format: str) -> Part:
-    """The part as `wire_format` can have it: in words where only another one has it."""
+    """Returns the part as `wire_format` can express it: as text if only another format has it."""
     if (
         isinstance(part, ForeignPart)
         and part.format != wire_format
@@ -118,7 +118,7 @@ def with_fallback_text(part: Part, wire_format: str) -> Part:
 
 
 class Message(Struct, frozen=True):
-    """One turn. `name` tells apart several speakers of one role (OpenAI)."""
+    """One message. `name` distinguishes several speakers of one role (OpenAI)."""
 
     role: Role
     content: tuple[Part, ...]

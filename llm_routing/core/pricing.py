@@ -57,8 +57,8 @@ def charge(
 
 
 def cost(usage: Usage, price: Price) -> Decimal | None:
-    """Returns the exact cost of `usage` by the price list; None if a price is missing.
-    Rounding is left to whoever shows it."""
+    """Returns the exact, unrounded cost of `usage` by the price list; None if a price is
+    missing."""
     spent = Decimal(0)
     if usage.input_tokens:
         if price.input is None:

@@ -23,7 +23,7 @@ from llm_routing.core.vendor_details import Basis, SentRequest, VendorDetails
 from .vendor_messages import mentions, outside_all_quotes, without_quotes
 
 # Statuses about the key or its account. 403 alone proves nothing: OpenRouter answers it for flagged
-# content, Together for a long prompt, Google for somebody else's file.
+# content, Together for a long prompt, Google for another user's file.
 _OF_THE_ACCOUNT: Final = (401, 402, 403)
 
 # Complete messages about the account from vendors that answer 400 without a code of their own:

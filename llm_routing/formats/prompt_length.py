@@ -1,6 +1,6 @@
 """Estimates the length of a prompt, in characters of text that would cost as many tokens.
 
-For estimates where no vendor has counted.
+Used when no vendor has counted the tokens.
 """
 
 import math

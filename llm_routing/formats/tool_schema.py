@@ -17,11 +17,12 @@ _REFUSED_AT_TOP: Final = (*COMBINATIONS, "enum", "const", "not", "if", "then", "
 _MAX_LEVELS: Final = 16
 # How many branches and properties are visited: references can multiply them without bound.
 _MAX_STEPS: Final = 20_000
-# What a branch may hold besides its properties and still be fully expressed by the merged object.
+# Keywords that a branch may contain besides its properties and that the merged object still
+# expresses fully.
 _MERGED: Final = frozenset(
     ("type", "properties", "required", "additionalProperties", "title", "description")
 )
-# What is described instead if it is too large to merge.
+# Keywords that are described instead if the schema is too large to merge.
 _MERGED_WORDS: Final = ("allOf", "$ref")
 _DEFINITIONS: Final = ("$defs", "definitions")
 

@@ -1,6 +1,6 @@
 """Token counts of vendors, converted to integers.
 
-What each count means is in the `usage` modules of the formats.
+The `usage` modules of the formats interpret the counts.
 """
 
 import math

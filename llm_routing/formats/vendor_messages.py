@@ -79,7 +79,7 @@ def is_about_a_model(text: str) -> bool:
 
 
 def mentions(text: str, name: str) -> bool:
-    """Returns whether `text` contains `name` as a word of its own."""
+    """Returns whether `text` contains `name` as a whole word."""
     if not name:
         return False
     start = text.find(name)

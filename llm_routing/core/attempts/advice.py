@@ -1,4 +1,4 @@
-"""Advice for operators, for failures that a setting or a command of theirs ends."""
+"""Advice for operators about failures that a setting or a command can fix."""
 
 from collections.abc import Iterable
 
@@ -21,14 +21,14 @@ UNREACHABLE = frozenset((ConnectionFailed.code, ConnectTimeout.code))
 
 
 def connection_advice(error: UpstreamError, quirks: Quirks) -> str:
-    """Returns the vendor's hint if the error is that no connection can be made; else nothing."""
+    """Returns the vendor's hint for an error without a connection; empty for other errors."""
     code = error.cause if isinstance(error, BreakerOpen) else error.code
     return quirks.unreachable_hint if code in UNREACHABLE else ""
 
 
 def advice(errors: Iterable[UpstreamError], targets: Iterable[Target]) -> str:
-    """Returns advice for a request that failed with these errors at some of the targets, with a
-    blank before it; empty if there is none."""
+    """Returns advice for a request that failed with these errors at some of the targets, preceded
+    by a space; empty if there is none."""
     found: dict[str, None] = {}
     for error in errors:
         if isinstance(error, AddressForbidden):

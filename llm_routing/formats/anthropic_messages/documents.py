@@ -34,7 +34,7 @@ def read_document(block: Fields) -> Part | None:
 
 
 def fallback_text(block: Mapping[str, Any]) -> str | None:
-    """Returns the text that stands for a block in other formats, or None if there is none."""
+    """Returns the text that represents a block in other formats, or None if there is none."""
     match block.get("type"):
         case "tool_reference":
             return f"The tool {block.get('tool_name')} is available."

@@ -47,7 +47,7 @@ def write_thinking(
 
 
 def _write_adaptive(body: dict[str, Any], reasoning: Reasoning, ignored: list[str]) -> None:
-    """Writes adaptive thinking. Some of these models cannot be told not to reason."""
+    """Writes adaptive thinking. Reasoning cannot be switched off in some of these models."""
     effort = reasoning.effort if reasoning.enabled else "minimal"
     if not reasoning.enabled or _forces_a_tool(body):
         ignored.append("reasoning")

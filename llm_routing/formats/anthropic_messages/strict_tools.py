@@ -1,4 +1,4 @@
-"""Limits how many schemas of one request are enforced, and chooses the tools whose schemas are.
+"""Limits the number of enforced schemas in one request, and chooses the tools that keep `strict`.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/structured-outputs (limits)
 """

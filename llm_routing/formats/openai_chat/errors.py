@@ -53,7 +53,8 @@ _ERRORS_BY_STATUS: Final[Mapping[int, type[UpstreamError]]] = {
     529: UpstreamOverloaded,
 }
 
-# What codes and types mean, whatever the status. Names of several vendors; Google's reasons:
+# The meanings of codes and types, independent of the status. Names of several vendors; Google's
+# reasons:
 # https://docs.cloud.google.com/service-infrastructure/docs/service-management/reference/rpc/google.api#errorreason
 _ERRORS_BY_NAME: Final[Mapping[str, type[UpstreamError]]] = {
     "context_length_exceeded": ContextTooLong,
@@ -160,7 +161,7 @@ _MESSAGES: Final[Mapping[type[UpstreamError], str]] = {
 }
 
 
-# What servers answer for a path that they do not have; it never quotes the caller.
+# Responses of servers to an unknown path; they never quote the caller.
 _NO_SUCH_PATH: Final = ("", "not found", "404 not found", "404 page not found", "page not found")
 
 

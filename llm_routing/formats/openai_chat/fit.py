@@ -1,8 +1,8 @@
 """Fits a request of OpenAI Chat Completions to the vendor and the model it goes to.
 
-What a vendor accepts is data (`Quirks`). A field or value that it would refuse is changed, or left
-out and named, or `UnsupportedRequest` is raised so that another target is asked. Reasoning settings
-are fitted in `reasoning`, messages in `fit_messages`.
+`Quirks` describe what a vendor accepts. A field or value that it would refuse is changed, or left
+out and named, or `UnsupportedRequest` is raised so that the next target is called. Reasoning
+settings are fitted in `reasoning`, messages in `fit_messages`.
 """
 
 from collections.abc import Mapping

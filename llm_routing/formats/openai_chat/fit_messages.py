@@ -184,7 +184,8 @@ def _is_empty(message: Message) -> bool:
 
 
 def _assistant_after_tools(messages: Sequence[Message]) -> Sequence[Message]:
-    """Inserts a short assistant message where a user's message follows a tool's directly."""
+    """Inserts a short assistant message between a tool message and a user message that follows
+    it."""
     fitted: list[Message] = []
     for message in messages:
         if fitted and fitted[-1]["role"] == "tool" and message["role"] == "user":

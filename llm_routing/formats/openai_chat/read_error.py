@@ -1,6 +1,6 @@
 """Reads an error body of an OpenAI-format vendor into one bounded form.
 
-What it means is decided in `errors`.
+`errors` interprets it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

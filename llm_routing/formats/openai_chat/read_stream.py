@@ -231,5 +231,5 @@ class OpenAIStreamParser(EventStreamParser):
 
 
 def _nameless_call() -> MalformedAnswer:
-    """Returns the error for a call that names no function: nobody can execute it."""
+    """Returns the error for a call without a function name, which cannot be executed."""
     return unreadable("a tool call without a name")

@@ -124,7 +124,7 @@ class _Fit:
         """Returns the vendor's nearest effort, or None."""
         known = self._quirks.efforts
         if effort == "none":
-            # An effort of its own at a vendor whose efforts are unknown.
+            # The vendor's efforts are unknown, so its own effort is kept.
             takes = not known or is_model(self._quirks.knows_no_effort, self._model.model_id)
             return effort if takes and not self._quirks.thinking_switch else None
         if not known or effort in known:

@@ -342,7 +342,7 @@ class ChunkRepair:
                 changed = True
         else:
             function, changed = function_of(given, is_begun=False)
-            # What the first delta of a call said is not repeated, because clients concatenate it.
+            # Fields of a call's first delta are not repeated, because clients concatenate them.
             for said_once in ("id", "type"):
                 if given.pop(said_once, None) is not None:
                     changed = True

@@ -194,7 +194,7 @@ def _repair_choice(choice: Any, position: int, answer_id: str) -> bool:
 
 
 def _require_name(function: Mapping[str, Any]) -> None:
-    """Raises `MalformedAnswer` for a call without a function name: nobody can execute it."""
+    """Raises `MalformedAnswer` for a call without a function name, which cannot be executed."""
     if not function["name"]:
         raise unreadable("a tool call without a name")
 

@@ -72,7 +72,8 @@ def write_request(request: LLMRequest, target: Target) -> WireRequest:
 
 
 def _from_source(source: Mapping[str, Any], request: LLMRequest) -> dict[str, Any]:
-    """Returns the caller's own body with the route's settings where the caller set nothing."""
+    """Returns the caller's own body with the route's settings for fields that the caller did not
+    set."""
     body = dict(source)
     if request.system_prompt:
         system = {"role": "system", "content": request.system_prompt}
