@@ -1,4 +1,4 @@
-"""`python -m bench`: what `make bench` runs."""
+"""`python -m bench`, the command of `make bench`."""
 
 import argparse
 import os
@@ -28,7 +28,7 @@ say = partial(print, end=" ", flush=True)
 
 
 def main() -> int:
-    """Measures what was chosen and reports it; the exit code says nothing about speed."""
+    """Runs the selected measurements and reports them; the exit code does not depend on speed."""
     arguments = parse(sys.argv[1:])
     effort = QUICK if arguments.quick else Effort()
     run = Run(TITLES)

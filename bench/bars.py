@@ -1,4 +1,4 @@
-"""The bars: how much of what ours may cost, and what it costs in this run."""
+"""The bars: limits on the costs of our gateway, and the costs in this run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from .scenarios import BUSY, Measured
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """`at_most` and `later` as written down; `measured` is None where this run cannot tell."""
+    """`at_most` and `later` are the written limits; `measured` is None if this run did not measure
+    it."""
 
     what: str
     at_most: float
@@ -19,7 +20,7 @@ class Bar:
 
     @property
     def word(self) -> str:
-        """Whether it holds, in a word."""
+        """Returns whether the bar holds, as one word."""
         if self.measured is None:
             return "not measured"
         if self.measured <= self.later:
@@ -73,7 +74,7 @@ def ratio(part: float | None, whole: float | None) -> float | None:
 
 
 def added_p99(found: Mapping[str, Measured], name: str) -> float | None:
-    """What a system adds to the direct call's p99 at 8 connections, in ms."""
+    """Returns the p99 that a system adds to the direct call at 8 connections, in ms."""
     direct, system = found.get("direct", Measured()), found.get(name, Measured())
     if BUSY not in direct.plain or BUSY not in system.plain:
         return None

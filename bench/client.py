@@ -16,7 +16,7 @@ class LostConnection(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """One connection, one request at a time; counts the words of a paced answer as they come."""
+    """One connection, one request at a time; counts the marked frames of a paced answer."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -49,7 +49,7 @@ class Connection(asyncio.Protocol):
             raise
 
     def close(self) -> None:
-        """Closes at once; what is under way ends in LostConnection."""
+        """Closes at once; a request under way raises LostConnection."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -71,7 +71,8 @@ class Connection(asyncio.Protocol):
             self._answer.set_exception(LostConnection())
 
     def on_body(self, body: bytes) -> None:
-        """Of httptools: a piece of the answer, which may begin or end within a word."""
+        """Called by httptools with a piece of the answer, which may start or end within a
+        marker."""
         data = self._tail + body
         found = data.count(_WORD)
         if found and self.first_word_at is None:

@@ -1,8 +1,5 @@
-"""What ours costs as it grows: more rows, larger bodies, more workers, servers behind it.
-
-Each case runs beside its reference and takes turns with it, so that whatever else the machine does
-meanwhile weighs on both.
-"""
+"""The costs of our gateway as it grows: more rows, larger bodies, more workers, servers behind
+it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +24,7 @@ class Load:
     session: int | None
 
     def window(self, seconds: float) -> Closed:
-        """A closed loop over so many seconds."""
+        """Runs a closed loop for some seconds."""
         return closed_loop(
             self.target,
             self.template,

@@ -25,7 +25,7 @@ class Package:
 
     @property
     def home(self) -> Path:
-        """Where it is installed."""
+        """The directory of the installation."""
         return PEERS / self.directory
 
     @property
@@ -74,7 +74,8 @@ class FromPyPI(Package):
 
 @dataclass(frozen=True, slots=True)
 class FromNpm(Package):
-    """In a `node_modules` of its own; `overrides` pins what it would take in too new a release."""
+    """Installs into a separate `node_modules`; `overrides` pins dependencies whose newest release
+    is too new."""
 
     overrides: tuple[tuple[str, str], ...] = ()
 
@@ -94,7 +95,7 @@ class FromNpm(Package):
 
 
 def run(*command: str) -> None:
-    """Runs a step of an installation. Raises CannotInstall with its last words."""
+    """Runs a step of an installation. Raises CannotInstall with the end of its output."""
     try:
         outcome = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=SECONDS

@@ -12,8 +12,8 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What `/proc/PID/stat` says of a process; `ticks` is its user and system time and that of
-    its children that have ended, in clock ticks."""
+    """Counters from `/proc/PID/stat`; `ticks` is the user and system time of the process and of its
+    ended children, in clock ticks."""
 
     pid: int
     session: int
@@ -29,7 +29,7 @@ class Latency:
     p99: float
 
     def over(self, floor: "Latency") -> "Latency":
-        """What is added to `floor`."""
+        """Returns the difference to `floor`."""
         return Latency(self.p50 - floor.p50, self.p95 - floor.p95, self.p99 - floor.p99)
 
 
@@ -61,7 +61,8 @@ def cpu_seconds(session: int) -> float:
 
 
 def resident_bytes(status: str) -> int:
-    """VmRSS of a `/proc/PID/status`; 0 where there is none, as for a process that is ending."""
+    """Returns VmRSS from `/proc/PID/status`; 0 if there is none, as for a process that is
+    ending."""
     for line in status.splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024

@@ -10,7 +10,7 @@ from decimal import Decimal
 import django
 
 BATCH = 5_000
-# Load goes round so many routes and keys at most: what is warm stays warm.
+# Load cycles through at most this many routes and keys, so that they stay warm.
 MOST_USED = 1_000
 
 
@@ -20,7 +20,7 @@ def route_names(routes: int) -> list[str]:
 
 
 def write_routing(routes: int, plain: str, stream: str, sizes: list[str]) -> None:
-    """So many models with a route each, one route for streams, and one for each size of answer."""
+    """Creates models with a route each, one route for streams, and one for each size of answer."""
     from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
 
     def provider(name: str, base_url: str) -> Provider:
@@ -60,7 +60,7 @@ def write_routing(routes: int, plain: str, stream: str, sizes: list[str]) -> Non
 
 
 def write_keys(count: int) -> list[str]:
-    """So many API keys; the clear text of those that load uses."""
+    """Creates API keys; returns the clear text of those that the load uses."""
     from django.db import transaction
     from django.db.models import QuerySet
 

@@ -36,7 +36,7 @@ def frame(delta: dict[str, str], finish: str | None = None) -> bytes:
 
 
 def usage(frames: int) -> bytes:
-    """The frame after the last, for those who ask for it."""
+    """Returns the usage frame, which follows the last content frame on request."""
     counts = {"prompt_tokens": 20, "completion_tokens": frames, "total_tokens": 20 + frames}
     facts = {"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1700000000}
     text = json.dumps(facts | {"model": "bench", "choices": [], "usage": counts})
@@ -79,7 +79,7 @@ class Paced(asyncio.Protocol):
         body = bytes(self._body)
         self._body.clear()
         found = _PACE.search(body)
-        if found is None:  # a peer that looks whether somebody is here
+        if found is None:  # a peer that only checks whether the server is up
             self._transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
             return
         frames, interval = int(found[1]), int(found[2]) / 1e3

@@ -34,7 +34,7 @@ class Panel:
 
 
 def picture(panels: Sequence[Panel], *, ours: str) -> str:
-    """All panels under each other; the bar named `ours` stands out."""
+    """Draws all panels, one below the other, and highlights the bar named `ours`."""
     parts: list[str] = []
     top = 0
     for panel in panels:

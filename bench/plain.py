@@ -21,7 +21,8 @@ GRACE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What wrk saw; `cpu_us` is CPU time of the system for each request, None where not asked."""
+    """The result of wrk; `cpu_us` is the CPU time of the system per request, None if not
+    measured."""
 
     requests: int
     seconds: float

@@ -84,7 +84,7 @@ def wait_until_ready(
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """Ends a server politely, then what it left behind in its own process group."""
+    """Stops a server by SIGTERM, then kills the rest of its process group."""
     stop(child, 15)
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)

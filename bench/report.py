@@ -1,4 +1,4 @@
-"""What a run leaves: the table on the terminal, the picture, and `bench/RESULTS.md`."""
+"""Reports of a run: the table on the terminal, the picture, and `bench/RESULTS.md`."""
 
 import datetime
 import os
@@ -23,7 +23,7 @@ from .table import as_markdown, as_text, bar_cells, comparison, growth_cells
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
 PICTURE = HERE / "results.svg"
-# Of the minute before; what has just been installed leaves some.
+# The load of the minute before; installations add to it.
 BUSY_LOAD = 1.0
 BUSY_WORDS = ": the machine had other work, and no number here is a fair one"
 LIBRARIES = ("Django", "django-ninja", "uvicorn", "uvloop", "httptools", "aiohttp", "pydantic")
@@ -52,13 +52,13 @@ def show(run: Run) -> str:
 
 
 def write(run: Run, about: Sequence[tuple[str, str]]) -> None:
-    """Writes RESULTS.md, with what `facts` said when the run began, and the picture beside it."""
+    """Writes RESULTS.md, with the `facts` from the start of the run, and the picture beside it."""
     PICTURE.write_text(draw(run))
     RESULTS.write_text(markdown(run, about))
 
 
 def draw(run: Run) -> str:
-    """CPU for a request, what is added at 8 connections, CPU for a frame."""
+    """Draws CPU per request, added latency at 8 connections, and CPU per frame."""
     names = [name for name in run.found if name != "direct"]
 
     def panel(title: str, values: Mapping[str, float | None]) -> Panel:
@@ -90,7 +90,7 @@ def markdown(run: Run, about: Sequence[tuple[str, str]]) -> str:
 
 
 def facts() -> list[tuple[str, str]]:
-    """Date, commit, machine, what else it was doing, and versions."""
+    """Returns date, commit, machine, its other load, and versions."""
     load = os.getloadavg()[0]
     is_busy = load > BUSY_LOAD
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
@@ -123,7 +123,7 @@ def commit() -> str:
 
 
 def git(*arguments: str) -> str:
-    """What git says; nothing where this is no repository."""
+    """Returns the output of git; empty outside a repository."""
     command = ["git", "-C", str(ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
@@ -135,7 +135,7 @@ def processor() -> str:
 
 
 def said(*command: str) -> str:
-    """The first version in what a program says of itself."""
+    """Returns the first version number in a program's output."""
     if shutil.which(command[0]) is None:
         return "absent"
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What is done to a system, and what is noted of it."""
+"""The load on a system, and the measurements."""
 
 import asyncio
 import signal
@@ -29,7 +29,7 @@ STEPS = (50, 100, 200, 400, 800, 1600)
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long each part runs."""
+    """The duration of each part."""
 
     seconds: float = 4.0
     windows: int = 3
@@ -57,7 +57,7 @@ QUICK = Effort(
 
 @dataclass(slots=True)
 class Measured:
-    """What was noted of one system; what was not asked for stays empty."""
+    """The measurements of one system; parts that were not requested stay empty."""
 
     start_seconds: float = 0.0
     plain: dict[int, Closed] = field(default_factory=dict)
@@ -108,8 +108,8 @@ def measure(started: Started, chosen: frozenset[str], effort: Effort, say: Say) 
 
 
 def run(make: Callable[[], Awaitable[T]]) -> T:
-    """Runs a coroutine on uvloop. Raises KeyboardInterrupt where a signal ends it: the loop would
-    swallow what a handler of its own raises."""
+    """Runs a coroutine on uvloop. Raises KeyboardInterrupt if a signal ends it: the loop would
+    swallow exceptions from its own signal handlers."""
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
 
     async def main() -> T:
@@ -143,7 +143,7 @@ def check(started: Started) -> None:
 
 
 def note_memory(found: Measured, started: Started, moment: str, after: float) -> None:
-    """Notes the resident memory, `after` so many seconds of rest."""
+    """Records the resident memory, `after` some seconds of rest."""
     if started.session is not None:
         time.sleep(after)
         found.memory[moment] = memory_mb(started.session)

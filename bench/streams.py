@@ -14,7 +14,8 @@ LATE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """`streams` at one time: what a frame cost in the middle of them, and whether all arrived."""
+    """`streams` concurrent streams: the cost of a frame in the middle of them, and whether all
+    arrived."""
 
     streams: int
     frames: int
@@ -26,7 +27,7 @@ class Frames:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every frame of every stream arrived, the last at most 2 s behind its pace."""
+        """Whether every frame of every stream arrived, the last one at most 2 s late."""
         is_late = self.seconds > self.planned_seconds + LATE_SECONDS
         return self.delivered == self.expected and not is_late
 
@@ -44,7 +45,7 @@ async def first_token(target: Target, *, count: int) -> Latency:
             if connection.first_word_at is not None:
                 times.append((connection.first_word_at - started) * 1e3)
     except LostConnection:
-        pass  # what came until then is told
+        pass  # the frames so far are reported
     finally:
         connection.close()
     return latency(times)

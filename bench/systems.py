@@ -1,7 +1,4 @@
-"""What is measured: the direct call, the bare pass-through, and our gateway in its variants.
-
-The other gateways are in `peers`.
-"""
+"""The measured systems: the direct call, the bare pass-through, and our gateway in its variants."""
 
 import json
 import subprocess
@@ -26,8 +23,8 @@ SETUP_SECONDS = 900
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A system that answers. `session` is None where there is no process but the upstream's;
-    `sized` are the targets of larger answers."""
+    """A running system. `session` is None if the upstream is the only process; `sized` are the
+    targets of larger answers."""
 
     plain: Target
     stream: Target
@@ -41,11 +38,11 @@ class System(Protocol):
 
     @property
     def name(self) -> str:
-        """What `--only` calls it."""
+        """The name for `--only`."""
 
     @property
     def title(self) -> str:
-        """What the report calls it."""
+        """The name in the report."""
 
     def start(self, upstream: Upstream, directory: Path) -> AbstractContextManager[Started]:
         """Runs it against `upstream`, with its files in `directory`. Raises CannotStart."""

@@ -38,7 +38,7 @@ def latencies(value: Latency | None) -> str:
 
 
 def added(value: Latency | None, direct: Latency | None, *, is_direct: bool) -> str:
-    """What comes on top of the direct call; of that itself, the whole."""
+    """Returns the cost in addition to the direct call; for the direct call, its total."""
     if value is None or is_direct:
         return latencies(value)
     return NOTHING if direct is None else latencies(value.over(direct))
@@ -129,7 +129,7 @@ def growth_cells(growth: Sequence[Grown]) -> list[list[str]]:
 
 
 def bar_cells(bars: Sequence[Bar]) -> list[list[str]]:
-    """The bars and what was measured."""
+    """Returns the bars and their measurements."""
     lines = [["what", "at most", "later", "measured", ""]]
     for bar in bars:
         limits = [f"{number(limit)}{bar.unit}" for limit in (bar.at_most, bar.later)]

@@ -1,4 +1,4 @@
-"""Where load is sent and with what: one address, its headers, its models, the request body."""
+"""The target of the load: one address, its headers, its models, the request body."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-# Nine digits of a counter and a nonce of each run: no two prompts of a run are equal, so that
-# caches are asked and miss. Fixed in width, so that all bodies have one length.
+# Nine digits of a counter and a nonce per run: no two prompts of a run are equal, so caches always
+# miss. The width is fixed, so all bodies have the same length.
 ID = "@ID@"
 MODEL = "@MODEL@"
-# Each paced frame carries this word once, however a gateway writes the JSON around it.
+# Each paced frame contains this marker once, however a gateway writes the JSON around it.
 WORD = "zqz"
 
 
@@ -71,7 +71,8 @@ def plain_body(size: int = 0, *, is_same: bool = False) -> str:
 
 
 def stream_body(frames: int, interval_ms: int) -> str:
-    """The template of a streamed request that the paced upstream answers with so many frames."""
+    """Returns the template of a streamed request that the paced upstream answers with this many
+    frames."""
     return _body({"stream": True}, f"frames={frames} every={interval_ms}ms {ID}")
 
 

@@ -1,4 +1,4 @@
-"""What answers for a vendor: nginx with fixed completions, and a paced SSE server for streams."""
+"""The upstream servers: nginx with fixed completions, and a paced SSE server for streams."""
 
 import json
 import shutil

@@ -1,8 +1,8 @@
-"""The ASGI application: serves the API without threads for a request, and the rest by Django.
+"""The ASGI application: serves the API without a thread per request, and all other paths by Django.
 
 Django's own handler runs signals, middleware and the closing of files in threads; endpoints of this
-app need none of them. Both handlers give the same responses to API requests, but a project's
-middleware runs in Django's alone.
+app need none of them. Both handlers give the same responses to API requests, but only Django's runs
+a project's middleware.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ async def _send_error(error: LLMError, send: Send) -> None:
 
 class GatewayApplication:
     """Serves the asynchronous views of the namespace `llm_routing` itself, without middleware, and
-    completions without Django's requests and responses; handles lifespan; hands everything else to
+    completions without Django's requests and responses; handles lifespan; passes everything else to
     `django_application`."""
 
     def __init__(
@@ -172,7 +172,7 @@ def _is_served_here(match: ResolverMatch) -> bool:
 
 
 def _sends_our_key(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a request is meant for this app, by the form of its API key."""
+    """Returns whether a request is meant for this app, by the form of its API key."""
     from .models.access import KEY_START
 
     start = KEY_START.encode()
@@ -246,7 +246,7 @@ async def _serve_view(
     try:
         request = ASGIRequest(scope, body)
         request.resolver_match = match
-        # Without a valid key no body is received; the view answers what is missing.
+        # Without a valid key no body is received; the view sends the error.
         caller = await _caller_of(request)
         if caller is not None and not await body.fill(request.headers, caller):
             return

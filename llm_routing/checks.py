@@ -21,7 +21,7 @@ from .serving.uvicorn_internals import versions as uvicorn_versions
 
 @checks.register()
 def check_settings(**_: Any) -> Sequence[checks.CheckMessage]:
-    """Whether the settings can be read at all, and fit each other."""
+    """Checks that the settings can be read and are consistent."""
     try:
         settings = get_settings()
     except ImproperlyConfigured as error:
@@ -53,7 +53,7 @@ def _secrets(settings: Settings) -> Sequence[checks.CheckMessage]:
             checks.Warning(
                 "API keys are digested with a pepper derived from SECRET_KEY.",
                 hint="Set LLM_KEY_PEPPER to a secret of its own before the first key is made: "
-                "with it, SECRET_KEY can be rotated without voiding every API key.",
+                "with it, SECRET_KEY can be rotated without invalidating every API key.",
                 id="llm_routing.W001",
             )
         )
@@ -83,7 +83,7 @@ def _access(settings: Settings) -> Sequence[checks.CheckMessage]:
     if settings.metrics_access == "open":
         found.append(
             checks.Warning(
-                "Anybody who reaches the server may read its metrics.",
+                "Any client that reaches the server may read its metrics.",
                 hint="They show what is spent, and on which models. Set LLM_METRICS_ACCESS to key, "
                 "unless only Prometheus can reach /metrics.",
                 id="llm_routing.W004",
@@ -163,7 +163,9 @@ def _snapshot_cache(settings: Settings) -> Sequence[checks.CheckMessage]:
     alias = settings.snapshot_cache_alias
     if alias and alias not in django_settings.CACHES:
         return [
-            checks.Error(f"SNAPSHOT_CACHE_ALIAS names no cache: {alias}.", id="llm_routing.E003")
+            checks.Error(
+                f"SNAPSHOT_CACHE_ALIAS is not a configured cache: {alias}.", id="llm_routing.E003"
+            )
         ]
     if alias and "django.core.cache.backends.redis" in type(caches[alias]).__module__:
         return [
@@ -184,7 +186,7 @@ def _encryption_keys(settings: Settings) -> Sequence[checks.CheckMessage]:
             return [
                 checks.Error(
                     f"Key {number} of ENCRYPTION_KEYS is not a Fernet key.",
-                    hint="Make one with cryptography's Fernet.generate_key().",
+                    hint="Create one with cryptography's Fernet.generate_key().",
                     id="llm_routing.E005",
                 )
             ]
@@ -192,10 +194,11 @@ def _encryption_keys(settings: Settings) -> Sequence[checks.CheckMessage]:
 
 
 def _headers(settings: Settings) -> Sequence[checks.CheckMessage]:
-    """Returns errors for values that no header can carry; they are left out of requests."""
+    """Returns errors for values that HTTP headers cannot contain; requests omit them."""
     found = [
         checks.Error(
-            f"{name.upper()} has characters that no header can carry.", id="llm_routing.E006"
+            f"{name.upper()} has characters that HTTP headers cannot contain.",
+            id="llm_routing.E006",
         )
         for name, value in sorted(setting_values(settings).items())
         if not fits_header(value)
@@ -213,7 +216,7 @@ def _headers(settings: Settings) -> Sequence[checks.CheckMessage]:
             found.append(
                 checks.Error(
                     "PORTKEY_CONFIG looks like JSON but does not parse.",
-                    hint="Give the id of a config (pc-…), or its JSON whole.",
+                    hint="Give the ID of a config (pc-…), or the complete JSON.",
                     id="llm_routing.E008",
                 )
             )
@@ -230,6 +233,6 @@ def _is_site(text: str) -> bool:
 
 def _vendor_keys() -> Sequence[checks.CheckMessage]:
     return [
-        checks.Error(f"{name} has characters that no key has.", id="llm_routing.E009")
+        checks.Error(f"{name} has characters that are not valid in a key.", id="llm_routing.E009")
         for name in unusable_variables()
     ]

@@ -56,7 +56,7 @@ def _redis_url(value: SecretStr | None) -> SecretStr | None:
     try:
         parse_redis_url(value.get_secret_value())
     except ValueError:
-        # The parser's own words may quote a password.
+        # The parser's own message may quote a password.
         raise ValueError(f"expected {FORMS}") from None
     return value
 
@@ -192,16 +192,16 @@ class Settings(BaseModel):
         return vendor.base_url.rstrip("/")
 
     def is_at_vendor(self, vendor: Vendor, base_url: str = "") -> bool:
-        """Whether a provider whose row has `base_url` is reached at its vendor's own address or on
-        this machine. A vendor's key and settings are sent nowhere else."""
+        """Returns whether a provider with this `base_url` is reached at its vendor's own address or
+        on this machine. A vendor's key and settings are sent nowhere else."""
         resolved = self.provider_base_url(vendor, base_url)
         return resolved == self.provider_base_url(vendor) or vendor.is_own_host(resolved)
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
-    """The settings of an `LLM_ROUTING` dictionary (keys are the fields' names in upper case) over
-    an environment. Raises `ImproperlyConfigured` naming every key that is wrong, without the
-    values, some of which are secret."""
+    """Returns the settings of an `LLM_ROUTING` dictionary (keys are field names in upper case),
+    with the environment as fallback. Raises `ImproperlyConfigured` with every invalid key, without
+    values, which may be secret."""
     known = {name.upper(): name for name in Settings.model_fields}
     unknown = sorted(set(given) - set(known))
     if unknown:
@@ -229,8 +229,9 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
 
 
 def _proxy_variables(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """The variables for proxies, which by custom may be in lower case, and then come first. Under
-    CGI a client can set HTTP_PROXY with a header `Proxy` (CVE-2016-5385), so there it is void."""
+    """Returns the proxy variables. By convention they may be in lower case, which takes precedence.
+    Under CGI a client can set HTTP_PROXY with a header `Proxy` (CVE-2016-5385), so it is ignored
+    there."""
     names = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
     found = {name: environ.get(name.lower(), "") or environ.get(name, "") for name in names}
     if "REQUEST_METHOD" in environ:
@@ -247,11 +248,12 @@ def _field_of(location: str) -> str:
 
 @cache
 def get_settings() -> Settings:
-    """The project's settings. Raises `ImproperlyConfigured`."""
+    """Returns the project's settings. Raises `ImproperlyConfigured`."""
     given = dict(getattr(django_settings, "LLM_ROUTING", {}))
     environ = dict(os.environ)
     if "ALLOWED_UPSTREAM_NETWORKS" not in given and django_settings.DEBUG:
-        # A development machine talks to the sandbox and to local models; a server must say so.
+        # A development machine uses the sandbox and local models; a server needs an explicit
+        # setting.
         environ.setdefault("LLM_ALLOWED_UPSTREAM_NETWORKS", ",".join(_LOOPBACK))
     loaded = load(given, environ)
     if loaded.state_dir == Path():

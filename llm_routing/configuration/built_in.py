@@ -1,4 +1,4 @@
-"""The built-in mappings as a snapshot: the catalogue and the environment, no database.
+"""A snapshot of the built-in mappings: the catalogue and the environment, no database.
 
 For programs that want a router before, or without, a configuration of their own.
 """
@@ -28,8 +28,8 @@ from .snapshot import Snapshot, SnapshotOrigin
 
 
 def built_in_snapshot(overrides: Mapping[str, Credential]) -> Snapshot:
-    """The catalogue's routes over every vendor that has a key, in the environment or in
-    `overrides` (credentials by vendor); over the sandbox where none has."""
+    """Returns the catalogue's routes over every vendor that has a key, in the environment or in
+    `overrides` (credentials by vendor); over the sandbox if none has."""
     credentials = _credentials(overrides)
     providers = {name: _provider(VENDORS[name]) for name in credentials}
     models = _models(frozenset(providers))

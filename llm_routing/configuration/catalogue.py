@@ -1,6 +1,6 @@
-"""The models that set-up creates for each provider, and the routes for each use case and tier.
+"""The models that setup creates for each provider, and the routes for each use case and tier.
 
-Data alone. Prices and context windows come from `prices`; what is written, from `configure`.
+Data only. `prices` has prices and context windows; `configure` decides what to write.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ NO_SAMPLING = frozenset({ModelQuirk.NO_SAMPLING})
 class CatalogueModel:
     """A model to offer.
 
-    `priced_as` is where genai-prices knows it: its provider and model. None: it costs nothing.
-    `max_output_tokens` is set where it is documented for the model or for the one before it.
-    `has_alias`: its bare identifier addresses it, so that an unchanged client works.
+    `priced_as` is its provider and model in genai-prices; None means free of charge.
+    `max_output_tokens` is set if it is documented for the model or its predecessor. `has_alias`:
+    its plain identifier is an alias, so that an unchanged client works.
     """
 
     provider: str
@@ -43,8 +43,8 @@ class CatalogueModel:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueRoute:
-    """A use case in a tier: `targets` are models by key, the first one first; `embeddings` are
-    those of which the first usable one alone is taken. `allowed_fields` are those of the route."""
+    """A use case in a tier: `targets` are models by key, in order; of `embeddings` only the first
+    usable one is taken. `allowed_fields` are those of the route."""
 
     use_case: str
     tier: str
@@ -77,7 +77,7 @@ def _model(
     )
 
 
-# OpenAI's reasoning models and Claude from Opus 4.7 and Sonnet 5 on refuse temperature and top_p.
+# OpenAI's reasoning models and Claude from Opus 4.7 and Sonnet 5 on reject temperature and top_p.
 _OPENAI = tuple(
     _model(
         "openai",
@@ -154,7 +154,7 @@ _OTHERS = (
     ),
 )
 
-# `@integration/model`: the name that Portkey gives an integration unless its owner chose another.
+# `@integration/model`: Portkey's default name of an integration.
 _PORTKEY = tuple(
     _model(
         "portkey",
@@ -188,8 +188,8 @@ MODELS: tuple[CatalogueModel, ...] = (
     *_SANDBOX,
 )
 
-# The chat models of each vendor for premium, standard and economy, in the order of fallback.
-# Every vendor that needs a key has a row, so that one key, whichever it is, is enough.
+# The chat models of each vendor for premium, standard and economy, in the order of fallback. Every
+# vendor that needs a key has a row, so that any single key is enough.
 _CHAT_MODELS = {
     "anthropic": ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"),
     "openai": ("gpt-6-astra", "gpt-6.1-sol", "gpt-6-luna"),
@@ -219,8 +219,8 @@ _FIRST_VENDORS = {
     UseCase.GENERAL_PURPOSE: ("openai", "anthropic", "google"),
 }
 
-# No temperature and no max_tokens: these models refuse the one or are at their best without it,
-# and the other would cut off their reasoning along with the answer.
+# No temperature and no max_tokens: these models reject temperature or work best without it, and
+# max_tokens would cut off their reasoning along with the answer.
 _SYSTEM_PROMPTS = {
     UseCase.CODE_GENERATION: (
         "You are an experienced software engineer. Write complete, working code in the language "

@@ -1,7 +1,7 @@
-"""Finds changes of the configuration that moved no version.
+"""Finds configuration changes that did not bump a version.
 
-Writes through the models move the version of their area in the same transaction. Cascades that
-the database itself runs and SQL from elsewhere do not, so the content is compared as well.
+Writes through the models bump the version of their area in the same transaction. Cascades of the
+database and foreign SQL do not, so the content is compared as well.
 """
 
 import time
@@ -15,10 +15,10 @@ from llm_routing.models.version import ConfigurationModel, ConfigurationVersion
 INTERVAL = 10.0
 """Seconds between two checks."""
 MAX_SHARE = 0.01
-"""The part of the time that checks may take: those of large tables come less often."""
+"""The maximum share of time for checks: large tables are checked less often."""
 
 CHUNK_ROWS = 2000
-"""Rows that one call reads at most of each model."""
+"""Maximum rows per call and model."""
 
 MODELS: Sequence[type[ConfigurationModel]] = (
     Provider,
@@ -31,10 +31,10 @@ MODELS: Sequence[type[ConfigurationModel]] = (
 
 
 class ContentCheck:
-    """Compares the rows of one area with what they were when its version last moved.
+    """Compares the rows of one area with their state when its version last changed.
 
-    A large table is read in chunks, one for each call of `run`, so that a check keeps neither its
-    rows in memory nor its caller waiting.
+    A large table is read in chunks, one per call of `run`, so that a check neither holds all rows
+    in memory nor blocks its caller for long.
     """
 
     def __init__(
@@ -52,8 +52,9 @@ class ContentCheck:
         self._due = float("-inf")
 
     def run(self) -> bool:
-        """Moves the version if the rows have changed and it has not; returns whether it did. Reads
-        only the version unless that has moved or a check is due. Raises `django.db.Error`."""
+        """Bumps the version if the rows have changed and the version has not; returns whether it
+        did. Reads only the version unless that has changed or a check is due. Raises
+        `django.db.Error`."""
         began = self._monotonic()
         version = ConfigurationVersion.objects.version_and_stamp(self._area)
         if version != self._version:
@@ -75,7 +76,7 @@ class ContentCheck:
         self._due = now + max(INTERVAL, (self._seconds_spent + now - began) / MAX_SHARE)
         self._seconds_spent = 0.0
         if ConfigurationVersion.objects.version_and_stamp(self._area) != version:
-            return False  # the next call begins again with the new version
+            return False  # the next call starts again with the new version
         known, self._digest = self._digest, digest
         return known is not None and digest != known and self._move(version)
 

@@ -1,6 +1,6 @@
 """Credentials of providers: headers built once from the environment or from a stored key.
 
-Nothing here goes into a log, an error or a repr. How a vendor reads a key is in `vendors`.
+Never logged or shown in an error or repr. `vendors` defines how a vendor reads a key.
 """
 
 import logging
@@ -21,7 +21,7 @@ STORED = "stored"
 
 
 class HeaderCredential:
-    """Prebuilt headers whose repr shows nothing. `origin` is where the key is from, as in
+    """Prebuilt headers whose repr shows nothing. `origin` is the source of the key, as in
     `ProviderKey`."""
 
     __slots__ = ("_headers", "origin")
@@ -48,7 +48,7 @@ class ProviderCredentials:
         self._by_provider = dict(by_provider)
 
     def get(self, provider: str) -> Credential | None:
-        """The provider's credential; None where it needs one and there is none."""
+        """Returns the provider's credential; None if it needs one and has none."""
         return self._by_provider.get(provider)
 
     def __repr__(self) -> str:
@@ -61,8 +61,8 @@ def load_credentials(
     environ: Mapping[str, str] = os.environ,
     settings: Settings | None = None,
 ) -> ProviderCredentials:
-    """The credentials of `providers`. A key that cannot be decrypted is logged by the provider's
-    name and counts as missing, so that one bad row stops no other."""
+    """Returns the credentials of `providers`. A key that cannot be decrypted is logged with the
+    provider's name and counts as missing, so that one bad row does not affect the others."""
     values = setting_values(settings or get_settings())
     found = {}
     for provider in providers:
@@ -87,14 +87,14 @@ def build_credential(
     origin: str = "",
     is_at_vendor: bool = True,
 ) -> Credential | None:
-    """The headers that a vendor wants with `api_key`; None if it needs a key and this is empty.
+    """Returns the headers for a vendor with `api_key`; None if it needs a key and this is empty.
 
-    `setting_values` holds settings by name, for the vendor's `setting_headers`. They are secrets of
-    the vendor's own host, so they are left out unless the provider `is_at_vendor`.
-    A value that no header can carry (line breaks, quotation marks) counts as missing and is logged.
+    `setting_values` holds settings by name, for the vendor's `setting_headers`. They are secrets
+    for the vendor's own host, so they are omitted unless the provider `is_at_vendor`. A value that
+    an HTTP header cannot contain (line breaks, quotation marks) counts as missing and is logged.
     """
     if not _fits_key(api_key):
-        logger.error("The API key for %s has characters that no key has.", vendor.title)
+        logger.error("The API key for %s has characters that are not valid in a key.", vendor.title)
         return None
     if vendor.needs_key and not api_key:
         return None
@@ -102,7 +102,7 @@ def build_credential(
     for header, name in vendor.setting_headers.items() if is_at_vendor else ():
         value = setting_values.get(name, "")
         if not fits_header(value):
-            logger.error("%s has characters that no header can carry.", name.upper())
+            logger.error("%s has characters that HTTP headers cannot contain.", name.upper())
         elif value:
             from_settings[header] = value
     headers = {**vendor.headers, **from_settings, **vendor.auth.headers(api_key)}
@@ -110,7 +110,7 @@ def build_credential(
 
 
 def fits_header(value: str) -> bool:
-    """Whether a header can carry `value`."""
+    """Returns whether an HTTP header can contain `value`."""
     return value.isascii() and value.isprintable()
 
 
@@ -119,32 +119,32 @@ def _fits_key(value: str) -> bool:
 
 
 def unusable_variables(environ: Mapping[str, str] = os.environ) -> Sequence[str]:
-    """The vendors' variables that are set to what no key looks like."""
+    """Returns the vendors' variables whose values cannot be a key."""
     names = {name for vendor in VENDORS.values() for name in vendor.api_key_envs}
     return sorted(name for name in names if not _fits_key(environ.get(name, "").strip()))
 
 
 def setting_values(settings: Settings) -> Mapping[str, str]:
-    """The settings that become headers, by name."""
+    """Returns the settings that become headers, by name."""
     names = {name for vendor in VENDORS.values() for name in vendor.setting_headers.values()}
     return {name: getattr(settings, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderKey:
-    """A provider's key and where it is from: the name of an environment variable, `STORED`, or
-    nothing where there is none."""
+    """A provider's key and its source: the name of an environment variable, `STORED`, or empty if
+    there is no key."""
 
     value: str = field(default="", repr=False)
     origin: str = ""
 
 
 def find_key(provider: Provider, environ: Mapping[str, str] = os.environ) -> ProviderKey:
-    """The provider's key.
+    """Returns the provider's key.
 
-    The variable the row names comes first, then the key stored in the row. A row that names no
-    variable reads its vendor's, but only where its base URL leads to the vendor itself or to this
-    machine: a vendor's key is not sent to an address that somebody typed in.
+    The row's variable takes precedence over the key stored in the row. A row without a variable
+    reads its vendor's, but only if its base URL is the vendor's or on this machine: a vendor's key
+    is not sent to an address that an operator entered.
     """
     if provider.api_key_env and (key := environ.get(provider.api_key_env, "").strip()):
         return ProviderKey(key, provider.api_key_env)
@@ -157,7 +157,7 @@ def find_key(provider: Provider, environ: Mapping[str, str] = os.environ) -> Pro
 
 
 def vendor_key(vendor: Vendor, environ: Mapping[str, str] = os.environ) -> ProviderKey:
-    """The key in the vendor's own variables, if there is one."""
+    """Returns the key in the vendor's own variables, if there is one."""
     for name in vendor.api_key_envs:
         if key := environ.get(name, "").strip():
             return ProviderKey(key, name)

@@ -1,7 +1,7 @@
 """Routing tables kept outside the database: in the shared cache and in a file of this machine.
 
-A process starts from them when the database is away. Entries of the cache are encrypted and bound
-to their key: somebody who can write to the cache can neither redirect our API keys to another
+A process starts from them if the database is unavailable. Cache entries are encrypted and bound to
+their key: an attacker who can write to the cache can neither redirect our API keys to another
 address nor restore an older table.
 """
 
@@ -39,8 +39,8 @@ def _addresses_digest(settings: Settings) -> str:
 
 
 def last_known_table() -> tuple[SnapshotOrigin, RoutingTable] | None:
-    """Returns the newest table that is kept, and where it was. If the cache's is older than the
-    file's, somebody has put an old entry back, and the file's is returned."""
+    """Returns the newest kept table and its source. If the cache's is older than the file's, an old
+    entry was restored, and the file's is returned."""
     cached, saved = cached_table(LATEST_KEY), _saved_table()
     if cached is not None and (saved is None or cached.version >= saved.version):
         return SnapshotOrigin.CACHE, cached
@@ -48,8 +48,8 @@ def last_known_table() -> tuple[SnapshotOrigin, RoutingTable] | None:
 
 
 def keep_latest(table: RoutingTable) -> None:
-    """Keeps the table for processes that start without the database. Its entry in the cache does
-    not expire, because nobody knows how long the database will be away."""
+    """Keeps the table for processes that start without the database. Its cache entry does not
+    expire, because an outage may take any time."""
     cache_table(LATEST_KEY, table, None)
     try:
         private_directory(_path().parent)

@@ -1,6 +1,6 @@
-"""Prices and context windows from the data that genai-prices brings along; no network.
+"""Prices and context windows from the data in genai-prices; no network.
 
-Which models are asked for is the catalogue's business.
+The catalogue selects the models.
 """
 
 from dataclasses import dataclass, field
@@ -23,11 +23,11 @@ class ModelFacts:
 
 
 FREE = Price(*[Decimal(0)] * 6)
-"""Of what costs nothing."""
+"""The facts of a model that is free of charge."""
 
 
 def price_fields(price: Price) -> dict[str, Decimal | None]:
-    """Prices by their names in `models.ModelConfig`."""
+    """Returns prices by their field names in `models.ModelConfig`."""
     return {
         "input_price": price.input,
         "output_price": price.output,
@@ -39,14 +39,14 @@ def price_fields(price: Price) -> dict[str, Decimal | None]:
 
 
 def model_facts(provider: str, model_id: str, on: date) -> ModelFacts:
-    """The price of a model on a day, from genai-prices.
+    """Returns the price of a model on a day, from genai-prices.
 
-    Where a price depends on the length of the prompt it is the one of short prompts; where it
-    depends on the hour, that of noon UTC, which lies outside the vendors' peaks. A model that is
-    priced for input alone (embeddings) has an output price of zero. Nothing is known of a model
-    that the installed genai-prices does not list.
+    If a price depends on the length of the prompt, returns that of short prompts; if it depends on
+    the hour, that of noon UTC, which is outside the vendors' peak hours. A model with only an input
+    price (embeddings) has an output price of zero. A model that the installed genai-prices does not
+    list has no facts.
     """
-    # Here, so that a server, which asks for no prices, does not hold them all in memory.
+    # Imported here, so that a server, which needs no prices, does not hold them all in memory.
     from genai_prices.data_snapshot import get_snapshot
 
     try:
@@ -73,5 +73,5 @@ def _plain(price: "Decimal | TieredPrices | None") -> Decimal | None:
     if price is None:
         return None
     plain = price if isinstance(price, Decimal) else price.base
-    # As exact as the column is, or the next run would take the same price for another one.
+    # Rounded like the column, else the next run would see a changed price.
     return round(plain, 6)

@@ -1,8 +1,8 @@
-"""Reacts to configuration changes: moves the version of the area and, after the commit, refreshes
+"""Reacts to configuration changes: bumps the version of the area and, after the commit, refreshes
 the snapshot of this process. Other processes see the version in their next poll.
 
-Deletions and bulk changes move the version in `models.version`, because not all send signals;
-changes that bypass the models are found by `content_check`.
+Deletions and bulk changes bump the version in `models.version`, because not all send signals;
+`content_check` finds changes that bypass the models.
 """
 
 from typing import Any
@@ -30,5 +30,5 @@ def _refresh(area: str, **_: Any) -> None:
 
 
 def _bump(sender: type[ConfigurationModel], using: str, **_: Any) -> None:
-    # A signal instead of `save`, because fixtures loaded raw call only this.
+    # A signal instead of `save`, because loading a raw fixture does not call `save`.
     ConfigurationVersion.objects.using(using).bump(sender.area)

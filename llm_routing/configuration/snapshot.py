@@ -30,7 +30,7 @@ class SnapshotOrigin(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A routing table with its credentials. `is_confirmed` is False if the database did not answer
-    when it was last asked whether the snapshot is current.
+    the last check whether the snapshot is current.
 
     `forbidden_addresses` says why settings do not allow a base URL, `unused_keys` names the
     variables whose keys are not used, both by provider (see `provider_problems`).
@@ -48,11 +48,11 @@ EMPTY_SNAPSHOT = Snapshot(RoutingTable(version=-1), ProviderCredentials({}), Sna
 
 
 class SnapshotReader(Protocol):
-    """Gives the snapshot in use."""
+    """Provides the current snapshot."""
 
     @property
     def current(self) -> Snapshot:
-        """The snapshot in use: an attribute read, never I/O."""
+        """The current snapshot: an attribute read, never I/O."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class FixedSnapshot:
 
 
 class CurrentCredentials:
-    """A `CredentialStore` that reads the snapshot in use. `overrides` are credentials by vendor,
+    """A `CredentialStore` that reads the current snapshot. `overrides` are credentials by vendor,
     which take precedence."""
 
     __slots__ = ("__weakref__", "_overrides", "_snapshots")

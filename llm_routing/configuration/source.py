@@ -1,7 +1,8 @@
-"""The configuration of the process: read from the database, replaced whole, last good one kept.
+"""The configuration of the process: read from the database, replaced as a whole; the last good one
+stays.
 
-Requests read `snapshot_source.current` and nothing else. `refresh` runs in the background thread,
-and in this process after every commit that changed the configuration.
+Requests read only `snapshot_source.current`. `refresh` runs in the background thread, and in this
+process after every commit that changed the configuration.
 """
 
 import logging
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class SnapshotSource:
-    """The process's snapshot. `current` is replaced whole and may be read from any thread."""
+    """The process's snapshot. `current` is replaced as a whole and may be read from any thread."""
 
     def __init__(self) -> None:
         self.current = EMPTY_SNAPSHOT
@@ -40,8 +41,8 @@ class SnapshotSource:
     def refresh(self, *, last_resort: Callable[[], Snapshot] | None = None) -> bool:
         """Loads the configuration if it has changed; returns whether it had.
 
-        If the database is away, the current snapshot stays. A process that has none yet starts
-        from what other processes left in the shared cache or in the file, else from `last_resort`.
+        If the database is unavailable, the current snapshot stays. A process without a snapshot
+        starts from the table in the shared cache or in the file, else from `last_resort`.
         """
         with self._lock:
             try:
@@ -67,11 +68,11 @@ class SnapshotSource:
             return True
 
     def after_fork(self) -> None:
-        """In a forked child: another thread of the parent may have held the lock."""
+        """Replaces the lock in a forked child: another thread of the parent may have held it."""
         self._lock = threading.Lock()
 
     def mark_unconfirmed(self) -> None:
-        """Records that the database is away; the current snapshot stays in use."""
+        """Records that the database is unavailable; the current snapshot stays in use."""
         with self._lock:
             self._fall_back(None)
 
@@ -105,8 +106,8 @@ class SnapshotSource:
 
 
 def compile_snapshot(version: int, stamp: str) -> Snapshot:
-    """Returns the active rows of the database as a snapshot. The shared cache is asked for the
-    table first. Raises `django.db.Error`."""
+    """Returns the active rows of the database as a snapshot. Looks for the table in the shared
+    cache first. Raises `django.db.Error`."""
     rows = list(Provider.objects.all())
     providers = [row for row in rows if row.is_active]
     key = table_cache_key(version, stamp)
@@ -135,7 +136,8 @@ def _log_problems(new: Snapshot, old: Snapshot) -> None:
 
 
 def _providers_of(table: RoutingTable) -> list[Provider]:
-    """Returns the rows that a table remembers: without keys, which only the database stores."""
+    """Returns the provider rows that a table contains: without keys, which only the database
+    stores."""
     return [
         Provider(
             name=spec.name,

@@ -6,14 +6,20 @@ dictionaries. Nothing else is evaluated.
 """
 
 import ast
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .plan import Draft
+from .python_syntax import (
+    MAPPING_NAME,
+    is_lookup,
+    is_variable,
+    last_name,
+    skip_secrets,
+    skip_unread_mappings,
+)
 from .text import (
-    CLEAR,
     ENVIRONMENT,
     MAX_VALUES,
     CannotRead,
@@ -24,11 +30,6 @@ from .text import (
     shown,
 )
 
-_MAPPING: Final = re.compile(
-    r"^_*(?:(?:MODEL|USE_?CASE|ROUT|TIER|DEFAULT|LLM|CUSTOM|STATIC).*)?MAPPINGS?$|^_*MODEL_MAP$|^USE_CASE_MODELS$|^MODELS_BY_USE_CASE$|^MODEL_ROUT(?:ES|ING)$"
-    r"|^ROUT(?:ES|ING_TABLE)$",
-    re.IGNORECASE,
-)
 # The field order of the old router's class, for files that only import it.
 _KNOWN_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "ModelMapping": (
@@ -78,9 +79,9 @@ class _Reader:
 
     def mappings(self) -> list[tuple[str, Any]]:
         """Returns every mapping, including later changes by the file."""
-        self._find_secrets()
+        skip_secrets(self._draft, self._tree)
         self._body(self._tree.body)
-        self._find_unseen()
+        skip_unread_mappings(self._draft, self._tree, self._seen)
         return [(name, bounded(value)) for name, value in self._found.items()]
 
     def _body(self, statements: list[ast.stmt], owner: _Class | None = None) -> None:
@@ -92,15 +93,15 @@ class _Reader:
                     inner = self._classes.setdefault(statement.name, _Class())
                     self._body(statement.body, inner)
                 case ast.FunctionDef() | ast.AsyncFunctionDef():
-                    self._seen.update(filter(_is_lookup, ast.walk(statement)))
+                    self._seen.update(filter(is_lookup, ast.walk(statement)))
                     self._body(statement.body)
                 case ast.Assign(targets=[ast.Name() | ast.Attribute() as target], value=value):
-                    self._assign(_last_name(target), value, owner, statement)
+                    self._assign(last_name(target), value, owner, statement)
                 case ast.AnnAssign(target=ast.Name() | ast.Attribute() as target, value=value):
                     if owner is not None:
-                        owner.fields.append(_last_name(target))
+                        owner.fields.append(last_name(target))
                     if value is not None:
-                        self._assign(_last_name(target), value, owner, statement)
+                        self._assign(last_name(target), value, owner, statement)
                 case ast.Assign(targets=[ast.Subscript() as target], value=value):
                     self._set_item(target, value, statement.lineno)
                 case ast.Expr(value=ast.Call() as call):
@@ -113,7 +114,7 @@ class _Reader:
     ) -> None:
         self._seen.add(statement)
         line = statement.lineno
-        is_mapping = _MAPPING.search(name) is not None
+        is_mapping = MAPPING_NAME.search(name) is not None
         try:
             read = self._value(value, at=name if is_mapping else "")
         except _Unreadable as error:
@@ -138,7 +139,7 @@ class _Reader:
         while isinstance(inner, ast.Subscript):
             path.insert(0, inner.slice)
             inner = inner.value
-        name = _last_name(inner)
+        name = last_name(inner)
         if name not in self._found:
             return
         try:
@@ -154,7 +155,7 @@ class _Reader:
         """Reads `MAPPINGS.update({…})`; other calls change nothing that is read."""
         if not isinstance(call.func, ast.Attribute):
             return
-        name = _last_name(call.func.value)
+        name = last_name(call.func.value)
         if name not in self._found:
             return
         try:
@@ -197,9 +198,7 @@ class _Reader:
                 return self._member(node)
             case ast.Subscript(value=ast.Attribute(value=ast.Name(id="os"), attr="environ")):
                 return self._variable(str(self._value(node.slice)), None, node, at)
-            case ast.BoolOp(op=ast.Or(), values=[ast.Call() as call, default]) if _is_variable(
-                call
-            ):
+            case ast.BoolOp(op=ast.Or(), values=[ast.Call() as call, default]) if is_variable(call):
                 return self._getenv(call, at, default)
             case ast.Call():
                 return self._call(node, at)
@@ -269,8 +268,8 @@ class _Reader:
         raise _Unreadable("it is looked up when the file runs")
 
     def _call(self, node: ast.Call, at: str) -> Any:
-        name = _last_name(node.func)
-        if _is_variable(node):
+        name = last_name(node.func)
+        if is_variable(node):
             return self._getenv(node, at)
         if name in _NUMBERS and len(node.args) == 1:
             return self._number(name, self._value(node.args[0], at))
@@ -350,84 +349,3 @@ class _Reader:
         except _Unreadable as error:
             found.pop(name, None)
             self._skip(f"{at}.{name}" if at else "", node, error)
-
-    def _find_unseen(self) -> None:
-        """Reports mappings that are built conditionally or step by step."""
-        for node in ast.walk(self._tree):
-            match node:
-                case ast.Assign(targets=targets) if node not in self._seen:
-                    names = [_last_name(target) for target in targets]
-                case ast.AnnAssign(target=target, value=ast.expr()) if node not in self._seen:
-                    names = [_last_name(target)]
-                case ast.AugAssign(target=target):
-                    names = [_last_name(target)]
-                case _:
-                    continue
-            for name in names:
-                if _MAPPING.search(name):
-                    self._draft.skip(
-                        f"{name} (line {node.lineno})", "it depends on code that runs before it"
-                    )
-
-    def _find_secrets(self) -> None:
-        """Reports every key anywhere in the file, without repeating it."""
-        for node in ast.walk(self._tree):
-            named: list[tuple[str, ast.expr | None]] = []
-            match node:
-                case ast.Constant(value=str() as text) if looks_secret(text):
-                    self._draft.skip(f"line {node.lineno}", CLEAR)
-                case ast.Assign(targets=targets, value=value):
-                    named = [(_last_name(target), value) for target in targets]
-                case ast.AnnAssign(target=target, value=value):
-                    named = [(_last_name(target), value)]
-                case ast.keyword(arg=str() as name, value=value):
-                    named = [(name, value)]
-                case ast.Dict(keys=keys, values=values):
-                    named = [
-                        (str(key.value), value)
-                        for key, value in zip(keys, values, strict=True)
-                        if isinstance(key, ast.Constant)
-                    ]
-            for name, value in named:
-                match value:
-                    case ast.Constant(value=str() as text) if text and names_secret(name):
-                        self._draft.skip(f"line {value.lineno}", CLEAR)
-
-
-def _is_lookup(node: ast.AST) -> bool:
-    """Returns whether it reads an entry of a mapping within a function: `mapping =
-    MODEL_MAPPINGS[use_case][tier]` or `mapping = self.get_mapping(…)`."""
-    match node:
-        case ast.Assign(targets=[ast.Name()], value=value):
-            inner: ast.expr = value
-        case ast.AnnAssign(target=ast.Name(), value=ast.expr() as value):
-            inner = value
-        case _:
-            return False
-    while True:
-        match inner:
-            case ast.Subscript(value=outer) | ast.Await(value=outer):
-                inner = outer
-            case ast.Call(func=ast.Attribute(value=outer, attr="get")):
-                inner = outer
-            case ast.Call(func=function):
-                return re.search(r"[a-z]_mapping$", _last_name(function)) is not None
-            case _:
-                return inner is not value and _MAPPING.search(_last_name(inner)) is not None
-
-
-def _is_variable(node: ast.expr) -> bool:
-    """Returns whether it is `os.getenv(…)` or `os.environ.get(…)`."""
-    match node:
-        case ast.Call(func=ast.Attribute(attr="get", value=owner)):
-            return _last_name(owner) == "environ"
-        case ast.Call(func=function):
-            return _last_name(function) == "getenv"
-    return False
-
-
-def _last_name(node: ast.expr) -> str:
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-    return ""

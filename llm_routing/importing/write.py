@@ -1,20 +1,15 @@
 """Writes a plan beside the rows of operators, in one transaction.
 
-The readers make the plan.
+The readers make the plan; `write_providers` writes its providers.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import date
 from typing import Any, Final
 
-from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Model
 from django.utils import timezone
 
-from llm_routing.conf import get_settings
-from llm_routing.configuration.credentials import find_key
 from llm_routing.core.types import ModelTier
 from llm_routing.discovery.describe import describe
 from llm_routing.discovery.lists import ListedModel
@@ -27,11 +22,10 @@ from llm_routing.models.provenance import (
     with_change_reason,
 )
 from llm_routing.models.use_cases import is_use_case
-from llm_routing.setup.report import Action, Change
-from llm_routing.setup.state import wanting
-from llm_routing.vendors import VENDORS
+from llm_routing.setup.report import Action
 
-from .plan import Plan, PlannedModel, PlannedProvider, PlannedRoute, PlannedTarget, Remark
+from .outcome import Outcome
+from .plan import Plan, PlannedModel, PlannedRoute, PlannedTarget
 from .report import MigrationReport
 from .rows import (
     OURS,
@@ -42,7 +36,8 @@ from .rows import (
     removed_since,
     routes_with_touched_targets,
 )
-from .text import shown, use_case_name
+from .text import use_case_name
+from .write_providers import ProviderWriter
 
 _ROUTE_FIELDS: Final = (
     "system_prompt", "temperature", "max_tokens", "cache_ttl", "deadline", "is_active",
@@ -90,153 +85,17 @@ class _Migration:
         self._environ = environ
         self._store_keys = store_keys
         self._today = today
-        self._changes: list[Change] = []
-        self._conflicts: list[Remark] = []
-        self._notes: list[Remark] = []
-        self._unchanged = 0
+        self._outcome = Outcome()
         self._routes = list(plan.routes)
 
     def run(self, dry_run: bool) -> MigrationReport:
-        providers = self._write_providers()
+        writer = ProviderWriter(
+            self._outcome, self._environ, store_keys=self._store_keys, source=self._plan.source
+        )
+        providers = writer.write(self._plan.providers)
         models = self._write_models(providers)
         self._write_routes(models)
-        return MigrationReport(
-            source=self._plan.source,
-            changes=tuple(self._changes),
-            unchanged=self._unchanged,
-            conflicts=tuple(self._conflicts),
-            unmapped=self._plan.unmapped,
-            notes=(*self._plan.notes, *self._notes),
-            is_dry_run=dry_run,
-        )
-
-    def _change(self, kind: str, name: str, action: Action, reason: str = "") -> None:
-        self._changes.append(Change(kind, name, action, reason))
-
-    def _conflict(self, kind: str, name: str, reason: str) -> None:
-        self._conflicts.append(Remark(f"{kind} {shown(name)}", reason))
-
-    def _note(self, kind: str, name: str, text: str) -> None:
-        self._notes.append(Remark(f"{kind} {shown(name)}", text))
-
-    def _is_sound(self, kind: str, name: str, row: Model) -> bool:
-        """Returns whether a row passes the validation of the admin."""
-        try:
-            row.full_clean()
-        except ValidationError as error:
-            self._conflict(kind, name, " ".join(error.messages))
-            return False
-        return True
-
-    # Providers
-
-    def _write_providers(self) -> dict[str, Provider]:
-        """Writes the plan's providers. Returns their rows by the plan's names."""
-        present = {row.name: row for row in Provider.objects.all()}
-        ours = last_written_by(Provider, OURS)
-        removed = removed_since(Provider, lambda entry: entry.name)
-        found = {}
-        for planned in map(_placed, self._plan.providers):
-            row = present.get(planned.name)
-            if row is None:
-                if planned.name in removed:
-                    self._conflict(
-                        "provider", planned.name, "it was removed after an earlier import"
-                    )
-                    continue
-                row = self._new_provider(planned)
-                if row is None:
-                    continue
-            elif not self._fits(row, planned, row.pk in ours):
-                continue
-            found[planned.name] = row
-        return found
-
-    def _new_provider(self, planned: PlannedProvider) -> Provider | None:
-        row = Provider(
-            name=planned.name,
-            vendor=planned.vendor,
-            base_url=planned.base_url,
-            api_key_env=planned.api_key_env,
-            notes=f"Imported from a file: {self._plan.source}.",
-        )
-        self._take_key(row, planned)
-        if not self._is_sound("provider", planned.name, row):
-            return None
-        row.is_active = self._is_usable(row)
-        Provider.objects.bulk_create(with_change_reason([row], REASON))
-        reason = "" if row.is_active else f"inactive: {self._wanting(row)}"
-        self._change("provider", row.name, Action.CREATED, reason)
-        return row
-
-    def _fits(self, row: Provider, planned: PlannedProvider, is_ours: bool) -> bool:
-        """Returns whether a row matches the planned provider now; reports a conflict otherwise."""
-        differs = [
-            name
-            for name, wanted in (
-                ("vendor", planned.vendor),
-                ("base_url", planned.base_url),
-                ("api_key_env", planned.api_key_env),
-            )
-            if self._effective(row, name) != self._effective(planned, name)
-        ]
-        if differs and not (is_ours and "vendor" not in differs):
-            self._conflict(
-                "provider",
-                row.name,
-                f"it has a different {' and '.join(differs)}; it and its models stay",
-            )
-            return False
-        changed = list(differs)
-        for name in differs:
-            setattr(row, name, getattr(planned, name))
-        if is_ours and self._take_key(row, planned):
-            changed += ["encrypted_key", "key_changed_at"]
-        if changed:
-            if not self._is_sound("provider", row.name, row):
-                return False
-            save(row, *changed, reason=REASON)
-            self._change("provider", row.name, Action.UPDATED, ", ".join(changed))
-        if not row.is_active and is_ours and self._is_usable(row):
-            row.is_active = True
-            save(row, "is_active", reason=REASON)
-            self._change("provider", row.name, Action.ACTIVATED)
-        elif not row.is_active:
-            reason = self._wanting(row) if is_ours else "an operator deactivated it"
-            self._note("provider", row.name, f"it is inactive: {reason}")
-        elif not changed:
-            self._unchanged += 1
-        return True
-
-    def _take_key(self, row: Provider, planned: PlannedProvider) -> bool:
-        """Returns whether the row now holds the key from the file."""
-        if not self._store_keys or planned.secret is None or row.has_stored_key:
-            return False
-        try:
-            row.set_api_key(planned.secret.get_secret_value())
-        except ValueError as error:
-            self._conflict("provider", planned.name, str(error))
-            return False
-        return True
-
-    def _effective(self, row: Provider | PlannedProvider, name: str) -> str:
-        value = str(getattr(row, name))
-        vendor = VENDORS.get(row.vendor)
-        if vendor is None or name == "vendor":
-            return value
-        if name == "base_url":
-            return (value or vendor.base_url).rstrip("/")
-        return value or vendor.api_key_env
-
-    def _is_usable(self, row: Provider) -> bool:
-        return not VENDORS[row.vendor].needs_key or bool(find_key(row, self._environ).value)
-
-    def _wanting(self, row: Provider) -> str:
-        if row.api_key_env:
-            return f"{row.api_key_env} is not set"
-        return wanting(VENDORS[row.vendor])
-
-    # Models
+        return self._outcome.report(self._plan, is_dry_run=dry_run)
 
     def _write_models(self, providers: Mapping[str, Provider]) -> dict[str, ModelConfig]:
         """Writes the plan's models. Returns their rows by the plan's keys."""
@@ -250,12 +109,14 @@ class _Migration:
         for planned in self._plan.models:
             provider = providers.get(planned.provider)
             if provider is None:
-                self._conflict("model", planned.key, "its provider could not be written")
+                self._outcome.conflict("model", planned.key, "its provider could not be written")
                 continue
             row = present.get((provider.pk, planned.model_id))
             if row is None:
                 if (provider.pk, planned.model_id) in removed:
-                    self._conflict("model", planned.key, "it was removed after an earlier import")
+                    self._outcome.conflict(
+                        "model", planned.key, "it was removed after an earlier import"
+                    )
                     continue
                 row = self._new_model(planned, provider)
                 if row is None:
@@ -278,11 +139,11 @@ class _Migration:
         if any(price is not None for price in said.values()):
             facts |= said
         row = ModelConfig(provider=provider, **facts)
-        if not self._is_sound("model", planned.key, row):
+        if not self._outcome.is_valid("model", planned.key, row):
             return None
         self._give_alias(row, planned, is_ours=True)
         ModelConfig.objects.bulk_create(with_change_reason([row], REASON))
-        self._change(
+        self._outcome.change(
             "model", planned.key, Action.CREATED, f"alias {row.alias}" if row.alias else ""
         )
         return row
@@ -292,7 +153,7 @@ class _Migration:
         for name in _PRICES:
             wanted = getattr(planned, name)
             if wanted is not None and getattr(row, name) != wanted:
-                self._conflict(
+                self._outcome.conflict(
                     "model", planned.key, f"its {name} differs from the file's; it stays"
                 )
         if not row.is_active:
@@ -300,12 +161,14 @@ class _Migration:
                 row.is_active = True
                 changed.append("is_active")
             else:
-                self._note("model", planned.key, "it is inactive: an operator deactivated it")
+                self._outcome.note(
+                    "model", planned.key, "it is inactive: an operator deactivated it"
+                )
         if changed:
             save(row, *changed, reason=REASON)
-            self._change("model", planned.key, Action.UPDATED, ", ".join(changed))
+            self._outcome.change("model", planned.key, Action.UPDATED, ", ".join(changed))
         else:
-            self._unchanged += 1
+            self._outcome.unchanged += 1
 
     def _give_alias(self, row: ModelConfig, planned: PlannedModel, *, is_ours: bool) -> bool:
         """Gives the row the planned alias. Returns whether it was not set before. If the model has
@@ -319,10 +182,10 @@ class _Migration:
             self._routes.append(PlannedRoute(alias, ModelTier.STANDARD.value, (target,)))
         elif row.alias or not is_ours:
             reason = "an operator removed its alias" if row.alias else "an operator gave it none"
-            self._conflict("alias", alias, f"{planned.key} stays unchanged: {reason}")
+            self._outcome.conflict("alias", alias, f"{planned.key} stays unchanged: {reason}")
         else:
             row.alias = alias
-            if self._is_sound("alias", alias, row):
+            if self._outcome.is_valid("alias", alias, row):
                 return True
             row.alias = None
         return False
@@ -344,10 +207,12 @@ class _Migration:
             ]
             row = present.get((planned.use_case, planned.tier))
             if not wanted:
-                self._conflict("route", planned.name, "none of its models could be written")
+                self._outcome.conflict("route", planned.name, "none of its models could be written")
             elif row is None:
                 if (planned.use_case, planned.tier) in removed:
-                    self._conflict("route", planned.name, "it was removed after an earlier import")
+                    self._outcome.conflict(
+                        "route", planned.name, "it was removed after an earlier import"
+                    )
                 else:
                     self._new_route(planned, wanted)
             else:
@@ -356,11 +221,11 @@ class _Migration:
     def _new_route(self, planned: PlannedRoute, wanted: list[TargetToWrite]) -> None:
         self._free_name(planned)
         row = UseCaseRoute(use_case=planned.use_case, tier=planned.tier, **_values(planned))
-        if not self._is_sound("route", planned.name, row):
+        if not self._outcome.is_valid("route", planned.name, row):
             return
         UseCaseRoute.objects.bulk_create(with_change_reason([row], REASON))
         self._add_targets(row, wanted)
-        self._change("route", planned.name, Action.CREATED, path_of(wanted))
+        self._outcome.change("route", planned.name, Action.CREATED, path_of(wanted))
 
     def _free_name(self, planned: PlannedRoute) -> None:
         """Removes the route's name from a model that has it as a program's alias: setup uses
@@ -372,7 +237,7 @@ class _Migration:
             holder.alias = None
             save(holder, "alias", reason=REASON)
             reason = f"its alias {planned.use_case} is now the name of a route"
-            self._change("model", holder.address, Action.UPDATED, reason)
+            self._outcome.change("model", holder.address, Action.UPDATED, reason)
 
     def _adjust_route(
         self,
@@ -389,23 +254,25 @@ class _Migration:
             (model.pk, position, weight) for model, position, weight in wanted
         }
         if not changed and not targets_differ:
-            self._unchanged += 1
+            self._outcome.unchanged += 1
             return
         if not is_ours:
             what = [*changed, "targets"] if targets_differ else changed
-            self._conflict("route", planned.name, f"an operator set other {', '.join(what)}")
+            self._outcome.conflict(
+                "route", planned.name, f"an operator set other {', '.join(what)}"
+            )
             return
         if changed:
             for name in changed:
                 setattr(row, name, values[name])
-            if not self._is_sound("route", planned.name, row):
+            if not self._outcome.is_valid("route", planned.name, row):
                 return
             save(row, *changed, reason=REASON)
         if targets_differ:
             for target in with_change_reason(present.values(), REASON):
                 target.delete()
             self._add_targets(row, wanted)
-        self._change("route", planned.name, Action.UPDATED, path_of(wanted))
+        self._outcome.change("route", planned.name, Action.UPDATED, path_of(wanted))
 
     def _add_targets(self, row: UseCaseRoute, wanted: list[TargetToWrite]) -> None:
         targets = [
@@ -417,10 +284,3 @@ class _Migration:
 
 def _values(planned: PlannedRoute) -> dict[str, Any]:
     return {name: getattr(planned, name) for name in _ROUTE_FIELDS}
-
-
-def _placed(planned: PlannedProvider) -> PlannedProvider:
-    """Returns the provider, with the address from the settings if it is the sandbox."""
-    if not VENDORS[planned.vendor].is_sandbox or planned.base_url:
-        return planned
-    return replace(planned, base_url=get_settings().provider_base_url(VENDORS["sandbox"]))

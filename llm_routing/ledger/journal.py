@@ -1,4 +1,5 @@
-"""The segments that this process writes: when a new one begins, and how much disk they may use."""
+"""The segments that this process writes: when a new one begins, and the limit on their disk
+space."""
 
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -33,7 +34,7 @@ class Journal:
         return [*self._full, *((self._current,) if self._current is not None else ())]
 
     def append(self, line: bytes, carry_over: Callable[[], Collection[bytes]]) -> bool:
-        """Writes a line and returns whether the disk took it.
+        """Writes a line and returns whether it is on disk.
 
         A new segment starts with the lines of `carry_over`: those of attempts that have not ended.
         """

@@ -32,7 +32,7 @@ def settled_line(attempt: AttemptSettled) -> bytes:
 def read(line: bytes) -> AttemptOpened | AttemptSettled:
     """Returns the attempt of a line. A field that an earlier version did not write has its default.
     Raises `ValueError`."""
-    # Zero bytes stand where another program has truncated the file that the line is in.
+    # The file contains zero bytes if another program has truncated it.
     line = line.lstrip(b"\0")
     match line[:1]:
         case b"S":

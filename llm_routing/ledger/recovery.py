@@ -1,4 +1,4 @@
-"""Ships what processes that have ended left in their segments."""
+"""Ships the records in segments of ended processes."""
 
 from collections.abc import Collection
 from pathlib import Path

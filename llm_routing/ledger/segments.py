@@ -1,7 +1,6 @@
 """Segments of the ledger: append-only files of lines, each locked by the process that writes it.
 
-What a line contains is in `lines`; which segment is written, in `journal`; when lines are shipped,
-in `shipping`.
+`lines` defines the lines, `journal` selects the segment to write, and `shipping` ships the lines.
 """
 
 import logging
@@ -34,9 +33,9 @@ class DiskLimitReached(OSError):
 class Segment:
     """One append-only file, locked by its owner.
 
-    A line is one system call into disk space that was reserved; the kernel then keeps it, however
-    the process ends. Zero bytes follow the last line. `size` is where the next line goes;
-    `shipped`, up to where lines have been shipped.
+    A line is one system call into reserved disk space; after it the kernel keeps the line, however
+    the process ends. Zero bytes follow the last line. `size` is the offset of the next line,
+    `shipped` the end of the shipped lines.
     """
 
     def __init__(self, path: Path, descriptor: int, size: int, capacity: int) -> None:

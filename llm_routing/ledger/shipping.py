@@ -1,6 +1,6 @@
-"""Accounts of attempts: appended to a file at once, shipped to the database in bulk.
+"""Records attempts: appends them to a file at once, and ships them to the database in bulk.
 
-What was written survives a crash of the process: another process ships it (`recovery`).
+A written record survives a crash of the process: another process ships it (`recovery`).
 """
 
 import logging
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 MAX_BYTES = 1024 * 1024 * 1024
 MAX_IN_MEMORY = 10_000
 PACED_ROWS = 200
-"""The records that are stored at a time while requests are served."""
+"""Maximum records per batch while requests are served."""
 PAUSE_FACTOR = 4.0
 """The pause after them, as a multiple of the processor time that they took. Without it requests
 would take twice as long while records are shipped."""
@@ -57,7 +57,7 @@ class Ledger:
         self._shipping = threading.Lock()
         self._open: dict[str, AttemptOpened] = {}
         self._settled: list[AttemptSettled] | None = []
-        """Everything in the segments that was not shipped; None if it has to be read from them."""
+        """Everything in the segments that was not shipped; None if it must be read from them."""
         self._unwritten: deque[bytes] = deque(maxlen=MAX_IN_MEMORY)
         self._lost = 0
 
@@ -95,22 +95,22 @@ class Ledger:
 
     @property
     def unwritten(self) -> int:
-        """Records that are only in memory, because the disk did not take them."""
+        """Records that are only in memory, because they could not be written to disk."""
         return len(self._unwritten)
 
     @property
     def lost(self) -> int:
-        """Records lost because neither the disk nor the database took them."""
+        """Records lost because they could be written neither to disk nor to the database."""
         return self._lost + self._store.lost
 
     @property
     def set_aside(self) -> int:
-        """Records that the database refused and that are kept in a file of their own."""
+        """Records that the database rejected and that are kept in a separate file."""
         return self._store.set_aside
 
     @property
     def trouble(self) -> str:
-        """Why the database takes no records at present; empty if it does."""
+        """Why the database accepts no records at present; empty if it does."""
         return self._trouble
 
     def status(self) -> Mapping[str, Any]:
@@ -132,28 +132,28 @@ class Ledger:
         """Stores the settled attempts in the database and returns how many.
 
         Runs in the background thread; with a `pause` it leaves most of the processor time to other
-        threads. Raises `django.db.Error` if the database takes no records; they then wait for the
+        threads. Raises `django.db.Error` if the database accepts no records; they then wait for the
         next call.
         """
         with self._shipping:
             return self._watched(lambda: self._ship(pause))
 
     def recover(self) -> int:
-        """Stores what processes that have ended left, and returns how many records. Raises as
-        `ship` does."""
+        """Stores the records of ended processes, and returns how many. Raises as `ship` does."""
         own = {segment.path for segment in self._journal.segments}
         return self._watched(lambda: recover(self._directory, own, self._store))
 
     def close(self) -> None:
         """Ships the rest and removes the segments. They stay for the next process if attempts are
-        still open, or the database takes no records. Raises as `ship` does."""
+        still open, or the database accepts no records. Raises as `ship` does."""
         self.ship()
         with self._lock:
             for segment in self._journal.release():
                 segment.close(remove=segment.is_shipped and not self._open)
 
     def forget(self) -> None:
-        """In a forked child: the segments and everything in memory stay the parent's."""
+        """Drops everything in a forked child: the segments and the records in memory belong to the
+        parent."""
         self._lock = threading.Lock()
         self._shipping = threading.Lock()
         self._open.clear()
@@ -172,12 +172,12 @@ class Ledger:
         except DATABASE_ERRORS as error:
             reason = reason_of(error)
             if reason != self._trouble:
-                logger.error("Usage records wait, because the database takes none: %s", reason)
+                logger.error("Usage records wait, because the database accepts none: %s", reason)
             self._trouble = reason
             raise
-        # Work without records succeeds even if the database takes none.
+        # Work without records succeeds even if the database accepts none.
         if self._trouble and accepts_records():
-            logger.warning("The database takes usage records again.")
+            logger.warning("The database accepts usage records again.")
             self._trouble = ""
         return done
 

@@ -1,4 +1,4 @@
-"""Stores records in the database, and sets aside in a file those that the database refuses.
+"""Stores records in the database, and sets rejected ones aside in a file.
 
 Records wait in `segments` until then.
 """
@@ -34,9 +34,10 @@ MAX_TRIES = 3
 
 
 class RecordStore:
-    """Stores records. `set_aside` counts those in the file, `lost` those that it did not take.
+    """Stores records. `set_aside` counts those in the file, `lost` those that could not be written
+    there.
 
-    A record is set aside only if the database accepts another one right after it refused this one.
+    A record is set aside only if the database accepts another one right after it rejected this one.
     If it accepts none, the table or its permissions are at fault, and all records wait.
     """
 
@@ -148,7 +149,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _is_wait(error: Exception, seconds: float) -> bool:
-    """Whether the database did not respond in time: another record would wait as long."""
+    """Returns whether the database did not respond in time: another record would wait as long."""
     return isinstance(error, OperationalError | InterfaceError) and seconds > MAX_REFUSAL_SECONDS
 
 

@@ -1,7 +1,7 @@
-"""Metrics, added up over the processes that share a state directory.
+"""Metrics, summed over the processes that share a state directory.
 
-`recorder` counts, `cells` and `shared` store and add up, `exposition` renders. Money is accounted
-in the ledger, not here.
+`recorder` counts, `cells` and `shared` store and sum, `exposition` renders. The ledger accounts for
+money.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ __all__ = ["Exposition", "FanOutSink", "Metrics", "NoMetrics", "ProcessGauges", 
 
 
 def __getattr__(name: str) -> Any:
-    # prometheus_client is large; a process that nothing scrapes does without.
+    # prometheus_client is large; a process without scrapes does not load it.
     if name == "Exposition":
         from .exposition import Exposition
 

@@ -1,4 +1,4 @@
-"""The numbers of one process, in a file that is mapped into memory: counts survive even SIGKILL.
+"""The numbers of one process, in a memory-mapped file: counts survive even SIGKILL.
 
 There are two files. `ID.names` has a line for each series, with its cells, and is locked while its
 process lives. `ID.values` has the cells: 64-bit floats in the machine's byte order.

@@ -1,4 +1,4 @@
-"""Numbers that are sampled, because other objects of the process keep them."""
+"""Sampled numbers, which other objects of the process keep."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field

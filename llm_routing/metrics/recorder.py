@@ -171,16 +171,17 @@ class Metrics:
             self._cells.restore()
 
     def merge_ended(self) -> None:
-        """Merges the numbers that ended processes left. Raises `OSError`."""
+        """Merges the numbers of ended processes. Raises `OSError`."""
         if self._shared is not None:
             self._shared.merge_ended(self._cells)
 
     def close(self) -> None:
-        """Has other processes treat this one as ended. They keep what it counted."""
+        """Releases this process's cells; other processes then treat it as ended and keep its
+        counts."""
         self._cells.close()
 
     def forget(self) -> None:
-        """In a forked child: leaves the numbers to the parent and starts from zero."""
+        """Starts from zero in a forked child; the numbers belong to the parent."""
         self._cells.close()
         self._begin(Cells(None))
 

@@ -1,4 +1,4 @@
-"""Which cells the numbers of a target or a route are in."""
+"""Assigns cells to the numbers of targets and routes."""
 
 from llm_routing.core.breaker import BreakerState
 from llm_routing.core.types import AttemptOutcome, TargetKey

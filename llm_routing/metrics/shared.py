@@ -1,7 +1,7 @@
-"""The numbers of all processes that share a directory, added up.
+"""The numbers of all processes that share a directory, summed.
 
-Counters and histograms of a process remain when it ends; its gauges do not. What ended processes
-left is merged into one file. When the last process has ended, the next one starts from zero.
+Counters and histograms of a process remain when it ends; its gauges do not. The numbers of ended
+processes are merged into one file. If the last process has ended, the next one starts from zero.
 """
 
 import json
@@ -31,7 +31,7 @@ Numbers = dict[Series, list[float]]
 
 @dataclass(slots=True)
 class _Ended:
-    """The sum of what ended processes counted, and the ids of those whose files it includes."""
+    """The sum of the counts of ended processes, and the IDs of those whose files it includes."""
 
     merged: list[str] = field(default_factory=list)
     numbers: Numbers = field(default_factory=dict)
@@ -75,7 +75,7 @@ class SharedNumbers:
         return numbers
 
     def merge_ended(self, own: Cells) -> None:
-        """Adds up what ended processes left and removes their files. Raises `OSError`."""
+        """Sums up the files of ended processes and removes them. Raises `OSError`."""
         if not own.is_shared:
             return
         with lock_file(self._directory / LOCK) as is_locked:

@@ -1,4 +1,4 @@
-"""Sinks of what happens: one that feeds ledger and metrics, and one that drops everything."""
+"""Sinks for events: one for ledger and metrics, and one that drops everything."""
 
 from llm_routing.core.ports import AttemptOpened, AttemptSettled, MetricsSink, UsageSink
 from llm_routing.core.types import RequestEnded

@@ -1,6 +1,6 @@
 """Limits the requests under way in this process; a bounded number waits and others are rejected.
 
-The queue is in `core.attempts.limits`. Connections to providers have limits of their own.
+`core.attempts.limits` has the queue. Connections to providers have separate limits.
 """
 
 from llm_routing.conf import Settings
@@ -10,7 +10,7 @@ from llm_routing.core.ports import Clock
 
 
 class Admission:
-    """One for the process: its routers and event loops share the places."""
+    """The limit of the process: its routers and event loops share the slots."""
 
     def __init__(self) -> None:
         self.reset()
@@ -22,7 +22,7 @@ class Admission:
         self._longest = 0.0
 
     def begin(self, settings: Settings, clock: Clock) -> None:
-        """Limits from now on, unless it does already."""
+        """Starts to limit requests, unless it already does."""
         if self._limit is None:
             self._clock = clock
             self._longest = settings.total_timeout
@@ -34,8 +34,8 @@ class Admission:
         return LimitStatus(0, 0, 0) if self._limit is None else self._limit.status
 
     def refusal(self, *, is_final: bool = False) -> Overloaded | None:
-        """Why a request that nobody has read yet would be refused whatever is in it. It counts as
-        refused once that is final."""
+        """Returns why any request would be rejected now, before reading it. Counts as rejected once
+        that is final."""
         if self._limit is None or self._clock is None:
             return None
         deadline = self._clock.monotonic() + self._longest
@@ -49,12 +49,12 @@ class Admission:
             raise refusal
 
     def try_acquire(self) -> Slot | None:
-        """A place for a request until it ends, where there is one at once."""
+        """Returns a slot for a request until it ends, or None if no slot is free."""
         return Slot() if self._limit is None else self._limit.try_acquire()
 
     async def acquire(self, deadline: float) -> Slot:
-        """A place for a request until it ends, waited for until `deadline` (monotonic seconds) if
-        need be. Raises `Overloaded`."""
+        """Returns a slot for a request until it ends; waits until `deadline` (monotonic seconds) if
+        needed. Raises `Overloaded`."""
         if self._limit is None:
             return Slot()
         slot = await self._limit.acquire(deadline)

@@ -41,8 +41,8 @@ _step_running = threading.Lock()
 
 
 class Background:
-    """The thread and what it works on. Starts with the first router; ends with `stop` or with the
-    process."""
+    """The thread and the objects that it works on. Starts with the first router; ends with `stop`
+    or with the process."""
 
     def __init__(self, snapshots: SnapshotSource) -> None:
         settings = get_settings()
@@ -66,12 +66,12 @@ class Background:
         self._thread.stop()
 
     def forget(self) -> None:
-        """In a forked child: the ledger and the metrics stay the parent's."""
+        """Drops everything in a forked child: the ledger and the metrics belong to the parent."""
         self.ledger.forget()
         self.metrics.forget()
 
     def look_at_keys(self) -> None:
-        """Has API keys checked again if any of them has changed since the last look. Raises
+        """Rechecks API keys if any of them has changed since the last call. Raises
         `django.db.Error`."""
         version = ConfigurationVersion.objects.version_and_stamp("access")
         if version != self._access_version:
@@ -135,8 +135,8 @@ class Background:
         # has just closed the connection that was kept, the query is repeated over another one.
         was_kept = any(c.connection is not None for c in connections.all(initialized_only=True))
         if self._guarded(self.look_at_keys) or (was_kept and self._guarded(self.look_at_keys)):
-            # The content is read before the tables are compiled from it, so that no change between
-            # the two is missed.
+            # The content is checked before the tables are compiled from it, so that a change
+            # between the two is noticed.
             checks = (check.run for check in self._content_checks)
             steps = (self._snapshots.refresh, health_monitor.sync, self.known_keys.save)
             for step in (*checks, *steps):

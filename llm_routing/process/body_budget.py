@@ -1,6 +1,6 @@
 """Limits the bytes of request bodies in memory, for each API key and for the process.
 
-How large one body may be is checked in `asgi`; how many requests are under way in `admission`.
+`asgi` limits the size of one body; `admission` limits the number of requests.
 """
 
 import threading
@@ -77,8 +77,8 @@ class BodyShare:
         self._size = 0
 
     def refusal(self, size: int) -> LLMError | None:
-        """Why a body of this size would be refused. Nothing is reserved for it: to announce bytes
-        costs a client nothing."""
+        """Returns why a body of this size would be rejected. Reserves nothing, because a client can
+        announce any size at no cost."""
         return self._budget.refusal(self._key_name, size)
 
     def take(self, size: int) -> LLMError | None:
@@ -89,7 +89,7 @@ class BodyShare:
         return problem
 
     def release(self) -> None:
-        """The request has ended."""
+        """Releases the bytes when the request has ended."""
         size, self._size = self._size, 0
         if size:
             self._budget.release(self._key_name, size)

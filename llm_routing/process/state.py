@@ -37,7 +37,7 @@ class ProcessState:
     snapshots: SnapshotSource
     """The routing configuration."""
     health_monitor: HealthMonitor
-    """Circuit breakers, credentials out of use, and results of health checks."""
+    """Circuit breakers, disabled credentials, and results of health checks."""
 
     def close(self) -> None:
         """Returns health and admission to their initial state, after the routers were closed."""
@@ -53,8 +53,8 @@ class ProcessState:
         self.snapshots.current = EMPTY_SNAPSHOT
 
     def reset_after_fork(self) -> None:
-        """A forked child keeps the configuration and the keys that it knows. Requests, breakers and
-        counts stay the parent's."""
+        """Resets a forked child. It keeps the configuration and the known keys; requests, breakers
+        and counts belong to the parent."""
         self.close()
         self.body_budget.reset()
         self.refused_keys.reset()

@@ -8,7 +8,7 @@ GC_THRESHOLDS = (20_000, 20, 100)
 """The garbage collector runs after this many new objects, and on older generations after this many
 runs. A request creates some hundreds of objects, nearly none of them in cycles."""
 SWITCH_SECONDS = 0.0005
-"""The time for which a background thread may keep the interpreter's lock. With Python's 5 ms a
+"""The time for which a background thread may hold the interpreter's lock. With Python's 5 ms a
 request would wait that long several times while a batch of usage records is shipped."""
 _ACCESS_LOG = logging.getLogger("uvicorn.access")
 

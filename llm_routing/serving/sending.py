@@ -19,7 +19,7 @@ CLOSE = (b"connection", b"close")
 
 
 async def send_endpoint_response(reply: "EndpointResponse", send: Send) -> None:
-    """Sends what an endpoint answers."""
+    """Sends the response of an endpoint."""
     content, headers = reply.content, reply.headers
     if isinstance(content, bytes):
         await _send_whole(send, reply.status, headers, content)
@@ -29,7 +29,7 @@ async def send_endpoint_response(reply: "EndpointResponse", send: Send) -> None:
 
 
 async def send_response(response: HttpResponseBase, send: Send) -> None:
-    """Sends what a view of Django's answers."""
+    """Sends the response of a Django view."""
     if isinstance(response, StreamingHttpResponse):
         await _start(send, response.status_code, response.headers)
         await _send_parts(cast("AsyncGenerator[bytes, None]", aiter(response)), send)
@@ -39,8 +39,8 @@ async def send_response(response: HttpResponseBase, send: Send) -> None:
 
 
 def closing_connection(send: Send) -> Send:
-    """A `send` for an application that does not know that the process drains: the connection is
-    closed after its response."""
+    """Returns a `send` for an application that does not know that the process drains: the
+    connection closes after its response."""
 
     async def send_with_close(message: Mapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -79,7 +79,7 @@ async def _send_parts(stream: "AsyncGenerator[bytes, None] | ByteStream", send: 
     async def send_part(part: bytes) -> None:
         await send({"type": "http.response.body", "body": part, "more_body": True})
 
-    # Our streams have an explicit end, which comes here also when the caller has left.
+    # Our streams have an explicit end, which is also reached if the caller has left.
     async with aclosing(stream) as parts:
         if (keep_alive_by := getattr(parts, "keep_alive_by", None)) is not None:
             keep_alive_by(send_part)

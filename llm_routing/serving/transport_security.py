@@ -1,6 +1,6 @@
-"""HTTPS on the lean handler, which runs no middleware: what Django's SecurityMiddleware would do.
+"""HTTPS on the lean handler, which runs no middleware: the rules of Django's SecurityMiddleware.
 
-The project's own `SECURE_…` settings decide.
+The project's own `SECURE_…` settings apply.
 """
 
 import re

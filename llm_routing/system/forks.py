@@ -1,7 +1,7 @@
-"""Handlers of the objects that a fork concerns, in one list.
+"""Fork handlers of all objects that a fork affects, in one list.
 
 Threads do not survive a fork: a lock that another thread holds would stay locked in the child.
-Connections, ids and nonces that parent and child both go on using would mix or repeat. Nothing
+Connections, IDs and nonces that parent and child both continue to use would mix or repeat. Nothing
 else in this package calls `os.register_at_fork`.
 """
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Stage(IntEnum):
-    """Everything that a fork concerns, in order. Locks are acquired in this order before the fork,
+    """All objects that a fork affects, in order. Locks are acquired in this order before the fork,
     so a lock comes before those that are acquired while it is held."""
 
     ROUTERS = auto()

@@ -1,6 +1,6 @@
 """Files and directories that only their owner may read, whatever the umask.
 
-What is in them is for their users to know.
+Callers define their content.
 """
 
 import os
@@ -20,8 +20,8 @@ class UnsafeDirectory(OSError):
 
 
 def private_directory(path: Path) -> None:
-    """Makes `path` and its missing parents for the owner alone, and closes an existing `path` to
-    others if it is ours. Raises `OSError`."""
+    """Creates `path` and its missing parents for the owner only, and removes other users' access to
+    an existing `path` if it is ours. Raises `OSError`."""
     for directory in reversed([path, *path.parents]):
         if not directory.exists():
             with suppress(FileExistsError):
@@ -30,8 +30,8 @@ def private_directory(path: Path) -> None:
 
 
 def claim_directory(path: Path) -> None:
-    """Makes `path`, which anybody could have made before us, or takes the one that we made. Raises
-    `UnsafeDirectory` for any other, and `OSError`."""
+    """Creates `path`, which other users could have created before, or uses the one that we created.
+    Raises `UnsafeDirectory` for any other, and `OSError`."""
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
     status = path.lstat()
@@ -45,8 +45,8 @@ def claim_directory(path: Path) -> None:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replaces the file at `path` whole: no reader sees a part of it, and no other writer, on this
-    machine or another, has the same draft. Raises `OSError`."""
+    """Replaces the file at `path` atomically: readers never see a part of it, and every writer, on
+    this machine or another, has its own draft. Raises `OSError`."""
     draft = path.with_name(f"{path.name}.{uuid4().hex}{DRAFT}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -60,15 +60,15 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def private_file(path: Path) -> None:
-    """Makes an empty file at `path` if there is none, and closes an existing one to others if it is
-    ours. Raises `OSError`."""
+    """Creates an empty file at `path` if there is none, and removes other users' access to an
+    existing one if it is ours. Raises `OSError`."""
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     _close_to_others(path)
 
 
 def restrict_to_owner(directory: Path, *, is_deep: bool = True) -> None:
-    """Closes what is in `directory` and ours to others, and removes drafts that dead processes have
-    left. What cannot be changed stays as it is."""
+    """Removes other users' access to our files in `directory`, and deletes drafts of ended
+    processes. Ignores files that cannot be changed."""
     old = datetime.now(UTC).timestamp() - OLD_DRAFT_SECONDS
     for parent, directories, files in os.walk(directory):
         for name in (*directories, *files):

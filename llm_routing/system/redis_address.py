@@ -1,6 +1,6 @@
 """Parses REDIS_URL: one server, a master behind Sentinels, or a cluster.
 
-Nothing here connects.
+Opens no connection.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ class RedisKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """`options` are those of redis-py for a connection to the server; `hosts` the Sentinels, or
-    the nodes of a cluster to begin with; `sentinel_options` those for connections to Sentinels."""
+    """`options` are redis-py's options for connections to the server; `hosts` the Sentinels, or the
+    first nodes of a cluster; `sentinel_options` those for connections to Sentinels."""
 
     kind: RedisKind
     options: Mapping[str, Any] = field(repr=False)
@@ -39,7 +39,7 @@ class RedisAddress:
 
 def parse_redis_url(url: str) -> RedisAddress:
     """Reads REDIS_URL. Raises `ValueError`, whose text may quote the URL."""
-    # Here, so that a process without Redis does not hold its client in memory.
+    # Imported here, so that a process without Redis does not hold its client in memory.
     from redis.asyncio.connection import parse_url
 
     scheme, _, kind = url.partition("://")[0].partition("+")

@@ -28,7 +28,7 @@ class BackgroundThread:
 
 
 class Service(Protocol):
-    """An object with threads of its own."""
+    """An object with its own threads."""
 
     def start(self) -> None:
         """Starts the threads."""

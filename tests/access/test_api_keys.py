@@ -1,4 +1,4 @@
-"""API keys: what is cached, when the database is queried, and what works without it."""
+"""API keys: caching, database queries, and operation without the database."""
 
 import asyncio
 import threading
@@ -129,7 +129,7 @@ async def test_a_key_is_refused_once_it_has_expired(
         ("sk-llm-\n", "too long or has characters"),
     ],
 )
-async def test_a_malformed_key_costs_no_query_and_the_error_says_what_is_wrong(
+async def test_a_malformed_key_needs_no_query_and_gets_a_specific_error(
     database: Database, cache: ApiKeyCache, text: str, problem: str
 ) -> None:
     assert problem in await error_text(cache, text)
@@ -171,7 +171,7 @@ async def test_a_flood_of_unknown_keys_takes_a_few_queries(
     assert cache.status == CacheStatus(known=1, refused=400)
 
 
-async def test_unknown_keys_past_the_limit_are_told_to_retry(
+async def test_unknown_keys_beyond_the_limit_are_throttled(
     database: Database, key: str, cache: ApiKeyCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cache.authenticate(key)
@@ -196,7 +196,7 @@ async def test_a_new_key_works_at_once_even_if_it_was_refused_before(
     assert (await cache.authenticate(key)).key_name == "late"
 
 
-async def test_while_the_database_is_unavailable_cached_keys_work_and_others_are_told_to_retry(
+async def test_without_the_database_cached_keys_work_and_others_get_retry_after(
     database: Database, key: str
 ) -> None:
     now = 0.0

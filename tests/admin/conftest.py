@@ -10,7 +10,7 @@ from django.urls import reverse
 
 
 class Operator(Client):
-    """A browser with somebody logged in."""
+    """A browser with a logged-in user."""
 
     def __init__(self, user):
         super().__init__()
@@ -27,14 +27,14 @@ def admin_urls(settings, db):
 
 @pytest.fixture
 def operator():
-    """Somebody who may do everything."""
+    """Returns a user with all permissions."""
     user = get_user_model().objects.create_superuser("ada")
     return Operator(user)
 
 
 @pytest.fixture
 def operator_with():
-    """Somebody who has these permissions and no others."""
+    """Returns a user with only these permissions."""
 
     numbers = count()
 

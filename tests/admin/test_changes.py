@@ -14,7 +14,7 @@ def run(client, url, model, action, *rows_):
 
 
 def route_form(route=None, targets=(), **values):
-    """What the browser sends for a route's form; `targets` are (row, position, model, weight)."""
+    """Returns the form data of a route; `targets` are (row, position, model, weight)."""
     data = {
         "use_case": route.use_case if route else "translation",
         "tier": "standard",
@@ -56,7 +56,7 @@ class TestActions:
         assert newest.history_user == operator.user
         assert LogEntry.objects.latest("id").get_change_message() == "Switched on."
 
-    def test_rows_that_are_as_asked_leave_no_trace(self, operator, url):
+    def test_an_action_ignores_rows_that_already_have_the_value(self, operator, url):
         row = rows.provider()
         assert "0 rows changed" in run(operator, url, "provider", "activate", row).content.decode()
         assert row.history.count() == 1
@@ -71,14 +71,14 @@ class TestActions:
         assert LogEntry.objects.get().get_change_message() == "Revoked."
 
     @pytest.mark.parametrize("action", ["activate", "deactivate"])
-    def test_who_may_only_look_switches_nothing(self, operator_with, url, action):
+    def test_view_permission_does_not_allow_to_switch_rows(self, operator_with, url, action):
         row = rows.provider(is_active=action == "deactivate")
         run(operator_with("view_provider"), url, "provider", action, row)
         row.refresh_from_db()
         assert row.is_active is (action == "deactivate")
         assert row.history.count() == 1
 
-    def test_who_may_only_look_or_add_revokes_nothing(self, operator_with, url):
+    def test_view_and_add_permissions_do_not_allow_to_revoke_keys(self, operator_with, url):
         key, _clear_text = ApiKey.objects.issue("key")
         run(
             operator_with("view_apikey", "add_apikey", "delete_apikey"),
@@ -108,7 +108,7 @@ class TestActions:
 
 
 class TestForms:
-    def test_what_callers_may_ask_for_is_ticked(self, operator, url):
+    def test_allowed_fields_are_check_boxes(self, operator, url):
         targets = [(None, 0, rows.model(), 1)]
         form = route_form(targets=targets, allowed_fields=["models", "server_tools"])
         page = operator.post(url("usecaseroute", "add"), form)
@@ -176,14 +176,14 @@ class TestForms:
         assert not Provider.objects.exists()
 
     @pytest.mark.parametrize("model", ["provider", "modelconfig", "usecaseroute", "apikey"])
-    def test_who_has_no_permission_sees_nothing(self, operator_with, url, model):
+    def test_the_history_needs_a_permission(self, operator_with, url, model):
         client = operator_with()
         for page in ("changelist", "add", "changes"):
             assert client.get(url(model, page)).status_code == 403
 
 
 class TestHistory:
-    def test_it_says_who_when_and_from_what_to_what(self, operator, url):
+    def test_the_history_shows_user_time_old_and_new_values(self, operator, url):
         model = rows.model("gpt")
         route = rows.route("debugging", model)
         data = route_form(route, [(route.targets.get(), 2, model, 5)], temperature="0.5")
@@ -200,7 +200,7 @@ class TestHistory:
             ("ada", "target debugging:standard / openai/gpt", "Weight", "1", "5"),
         }
 
-    def test_a_choice_a_switch_and_a_link_are_said_in_words(self, operator, url):
+    def test_choices_switches_and_links_are_shown_as_text(self, operator, url):
         model = rows.model("gpt")
         route = rows.route("debugging")
         route.tier, route.is_active = "premium", False
@@ -217,7 +217,7 @@ class TestHistory:
         [change] = model_page.context["entries"][0].changes
         assert (change.field, change.old, change.new) == ("Provider", "openai", "other")
 
-    def test_what_was_deleted_is_still_on_the_page_of_all_changes(self, operator, url):
+    def test_the_page_of_all_changes_includes_deleted_rows(self, operator, url):
         model = rows.model("gpt")
         rows.route("debugging", model).delete()
         model.provider.delete()
@@ -254,7 +254,7 @@ class TestHistory:
         entry = operator.get(url("usecaseroute", "history", row.pk)).context["entries"][0]
         assert len(entry.changes[0].new) == 300
 
-    def test_a_change_by_a_program_names_its_reason_and_nobody(self, operator, url):
+    def test_a_change_by_a_program_shows_its_reason_and_no_user(self, operator, url):
         row = rows.provider()
         vars(row)["_change_reason"] = "set up"
         row.save()

@@ -24,7 +24,9 @@ def colleague(operator_with):
 
 
 class TestTwoOperators:
-    def test_the_later_save_is_refused_and_told_who_changed_what(self, operator, colleague, url):
+    def test_the_later_save_is_rejected_with_the_other_user_and_fields(
+        self, operator, colleague, url
+    ):
         row = rows.provider()
         address = url("provider", "change", row.pk)
         seen = opened(operator, address)
@@ -61,7 +63,7 @@ class TestTwoOperators:
         assert "changed target" in operator.post(address, late).content.decode()
         assert RouteTarget.objects.get().weight == 9
 
-    def test_an_undisturbed_save_leaves_no_word_of_the_mark(self, operator, url):
+    def test_a_save_without_a_conflict_does_not_record_the_mark(self, operator, url):
         row = rows.provider()
         address = url("provider", "change", row.pk)
         seen = opened(operator, address)
@@ -96,7 +98,7 @@ class TestTargets:
         found = RouteTarget.objects.order_by("position").values_list("model__model_id", "position")
         assert list(found) == [("a", 0), ("b", 1), ("c", 2)]
 
-    def test_a_new_target_comes_after_those_that_are_there(self, operator, url):
+    def test_a_new_target_is_appended(self, operator, url):
         first, second, third = (rows.model(name) for name in ("a", "b", "c"))
         route = rows.route("translation", first)
         kept = (route.targets.get(), 4, first, 1)

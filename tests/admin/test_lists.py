@@ -1,4 +1,4 @@
-"""What a list may be asked by its address, and what it says of targets behind open breakers."""
+"""Filters and searches in list URLs, and the display of targets behind open breakers."""
 
 import pytest
 from django.utils import timezone
@@ -123,7 +123,7 @@ class TestOpenBreakers:
     def text(self, operator, url, model="usecaseroute"):
         return operator.get(url(model)).content.decode()
 
-    def test_a_route_whose_every_target_is_out_says_so(self, operator, url):
+    def test_a_route_shows_that_every_target_is_unavailable(self, operator, url):
         rows.route("debugging", rows.model("a", of="one"), rows.model("b", of="two"))
         assert "2 providers" in self.text(operator, url)
         open_breaker("one", "a")
@@ -134,7 +134,7 @@ class TestOpenBreakers:
         assert "Every circuit breaker is open" in page
         assert page.count("Circuit open") == 2
 
-    def test_a_model_behind_an_open_breaker_is_not_in_use(self, operator, url):
+    def test_a_model_with_an_open_breaker_is_not_counted_as_active(self, operator, url):
         model = rows.model("a")
         route = rows.route("debugging", model)
         assert "In use" in self.text(operator, url, "modelconfig")

@@ -1,4 +1,4 @@
-"""Every page opens, says what an operator needs, and asks no more queries for more rows."""
+"""Every page opens, shows the relevant state, and needs no more queries for more rows."""
 
 from datetime import timedelta
 
@@ -146,9 +146,7 @@ class TestStatusAtAGlance:
         assert "No models" in page
         assert "Stored" in page
 
-    def test_a_provider_whose_stored_key_was_encrypted_with_a_key_that_is_gone(
-        self, operator, url, settings
-    ):
+    def test_a_provider_with_an_undecryptable_key_is_shown(self, operator, url, settings):
         provider = rows.provider()
         provider.set_api_key("sk-very-secret-indeed")
         provider.save()
@@ -172,7 +170,7 @@ class TestStatusAtAGlance:
         rows.provider(**values)
         assert text in self.text(operator, url, "provider")
 
-    def test_a_model_s_alias_and_what_it_can_do_beyond_chat(self, operator, url):
+    def test_a_model_shows_alias_and_special_capabilities(self, operator, url):
         rows.model(alias="quick", capabilities=["chat", "streaming", "tools", "vision"])
         page = self.text(operator, url, "modelconfig")
         assert "quick</span>" in page
@@ -229,7 +227,7 @@ class TestStatusAtAGlance:
         rows.route("debugging", *models, is_active=is_active)
         assert text in self.text(operator, url, "usecaseroute")
 
-    def test_a_status_is_words_and_a_sign_and_not_colour_alone(self, operator, url):
+    def test_a_status_has_text_and_a_symbol_beside_colour(self, operator, url):
         rows.model()
         assert '<span aria-hidden="true">✕</span> No key' in self.text(operator, url, "provider")
 
@@ -239,7 +237,7 @@ class TestFilters:
         page = operator.get(url("modelconfig"), query)
         return {model.model_id for model in page.context["cl"].result_list}
 
-    def test_models_by_what_they_can_do(self, operator, url):
+    def test_models_are_filtered_by_capability(self, operator, url):
         rows.model("sees", capabilities=["chat", "vision"])
         rows.model("chats", capabilities=["chat"])
         assert self.names(operator, url, capability="vision") == {"sees"}
@@ -253,14 +251,14 @@ class TestFilters:
         assert self.names(operator, url, priced="no") == {"half", "free"}
 
     @pytest.mark.parametrize("query", ["gpt-5", "quick", "acme", "For people"])
-    def test_models_by_words(self, operator, url, query):
+    def test_models_are_searched_by_text(self, operator, url, query):
         rows.model("gpt-5", of="acme", alias="quick", display_name="For people")
         rows.model("other")
         assert self.names(operator, url, q=query) == {"gpt-5"}
 
 
 class TestUsage:
-    def test_nobody_adds_changes_or_deletes(self, operator, url):
+    def test_records_cannot_be_added_changed_or_deleted(self, operator, url):
         record = rows.usage("1", NOW)
         assert operator.get(url("usagerecord", "add")).status_code == 403
         change = url("usagerecord", "change", record.pk)
@@ -304,7 +302,7 @@ class TestUsage:
         found = operator.get(url("usagerecord"), {"q": query}).context["cl"].result_list
         assert [record.attempt_id for record in found] == ["1"]
 
-    def test_a_row_says_what_happened(self, operator, url):
+    def test_a_usage_record_shows_its_outcome(self, operator, url):
         rows.usage(
             "1",
             NOW,
@@ -328,7 +326,7 @@ class TestUsage:
         ):
             assert text in page
 
-    def test_health_checks_are_read_only_and_say_what_was_wrong(self, operator, url):
+    def test_health_checks_are_read_only_and_show_the_error(self, operator, url):
         HealthCheck.objects.create(provider="p", is_healthy=False, error_code="connect_timeout")
         HealthCheck.objects.create(provider="p", is_healthy=True, latency_ms=12.3)
         page = operator.get(url("healthcheck")).content.decode()
@@ -337,7 +335,7 @@ class TestUsage:
         assert operator.get(url("healthcheck", "add")).status_code == 403
 
 
-def test_what_an_operator_wrote_is_shown_as_text(operator, url):
+def test_operator_input_is_escaped(operator, url):
     script = "<script>alert(1)</script>"
     model = rows.model(script, display_name=script, capabilities=[script])
     route = rows.route("debugging", model, system_prompt=script)

@@ -17,7 +17,7 @@ CLEAR_TEXT = "sk-proj-0123456789abcdef"
 
 
 def form_of(provider, **values):
-    """What the browser sends for a provider's form."""
+    """Returns the form data of a provider."""
     data = {
         "name": provider.name if provider else "acme",
         "vendor": provider.vendor if provider else "openai",
@@ -197,7 +197,7 @@ class TestProviderKey:
         assert "sk-proj-another" not in answer.content.decode()
         assert CLEAR_TEXT not in answer.content.decode()
 
-    def test_who_may_only_look_sees_no_field_for_a_key(self, operator_with, url, provider):
+    def test_view_permission_shows_no_key_field(self, operator_with, url, provider):
         client = operator_with("view_provider")
         page = client.get(url("provider", "change", provider.pk))
         assert page.status_code == 200

@@ -1,4 +1,4 @@
-"""Callers over raw sockets, who read when they like and leave when they like."""
+"""Callers over raw sockets, which read and disconnect at chosen times."""
 
 import asyncio
 import json
@@ -19,21 +19,21 @@ SECONDS = 30
 
 
 class Caller:
-    """One request on a socket of its own, whose buffer is small."""
+    """One request on a separate socket with a small buffer."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self.received = b""
 
     async def read(self, size: int = 65536) -> bytes:
-        """What has come; empty at the end."""
+        """Returns the received data; empty at the end."""
         loop = asyncio.get_running_loop()
         piece = await asyncio.wait_for(loop.sock_recv(self._socket, size), SECONDS)
         self.received += piece
         return piece
 
     async def read_until(self, words: bytes) -> None:
-        """Reads on until the words have come."""
+        """Reads until the text has arrived."""
         while words not in self.received:
             assert await self.read(), self.received[-2000:]
 
@@ -46,7 +46,7 @@ class Caller:
 async def calling(
     gateway: Gateway, text: str, path: str = "/api/llm/complete", *, stream: bool = True
 ) -> AsyncIterator[Caller]:
-    """A caller who has sent a request and read nothing."""
+    """Yields a caller that has sent a request and read nothing."""
     body = json.dumps(body_of(path, text, stream=stream)).encode()
     address = urlsplit(gateway.url)
     head = (

@@ -1,7 +1,5 @@
-"""A gateway over a real socket in the test's own event loop, a sandbox behind it, and its callers.
-
-Every test that asks for `gateway` runs twice: on `llm_routing.asgi` and on Django's own handler.
-"""
+"""A gateway over a real socket in the test's own event loop, with a sandbox as upstream, and its
+callers."""
 
 import asyncio
 import json
@@ -149,7 +147,7 @@ async def serving(application: Any, lifespan: Any, http: Any = "auto") -> AsyncI
         assert not task.done(), task.result()
         await asyncio.sleep(0.005)
     listening = server.servers[0].sockets[0]
-    # Little fits into the kernel, so a caller who does not read is felt soon.
+    # The kernel buffers little, so a caller that does not read is noticed soon.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
     port = listening.getsockname()[1]
     try:

@@ -1,4 +1,4 @@
-"""The response cache over HTTP: what a header or a field asks for, and what the answer says."""
+"""The response cache over HTTP: request headers and fields, and response headers."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_the_directives_of_a_request(
     assert (asked.cache, asked.cache_ttl, asked.cache_refresh) == (cache, ttl, refresh)
 
 
-def test_a_header_only_narrows_what_the_body_allows() -> None:
+def test_cache_control_only_restricts_what_the_body_allows() -> None:
     asked = LLMRequest((), cache=True, cache_ttl=30)
     assert with_cache_control(asked, "max-age=60").cache_ttl == 30
     assert with_cache_control(asked, "max-age=10").cache_ttl == 10

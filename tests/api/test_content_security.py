@@ -60,7 +60,7 @@ def signed_in(get_response: View) -> View:
 
 
 class InlineCode(HTMLParser):
-    """Collects what a strict policy blocks in a page."""
+    """Collects the parts of a page that a strict policy blocks."""
 
     def __init__(self) -> None:
         super().__init__()

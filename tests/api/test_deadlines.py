@@ -1,4 +1,4 @@
-"""Who says how long a request may take: its route, its key, its body, its header."""
+"""The time limit of a request: its route, its key, its body, its header."""
 
 import json
 

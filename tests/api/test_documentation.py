@@ -119,8 +119,8 @@ async def test_the_root_is_left_to_the_project(async_client: AsyncClient) -> Non
 
 
 async def test_the_native_api_is_as_documented(gateway: Gateway) -> None:
-    """Bounded: what schemathesis makes up from the document gets documented answers, and never a
-    fault of ours."""
+    """schemathesis generates bounded requests from the document; all get documented responses, and
+    none an internal error."""
     document = (await gateway.client.get("/api/llm/openapi.json")).json()
     schema = schemathesis.openapi.from_dict(document).include(path_regex="^/api/llm/")
     operations = [each.ok() for each in schema.get_all_operations() if isinstance(each, Ok)]
@@ -143,7 +143,8 @@ def check(operation: Any, mode: GenerationMode, gateway: Gateway) -> None:
     )
     @given(case=operation.as_strategy(generation_mode=mode))
     def answers_as_documented(case: schemathesis.Case) -> None:
-        # What a vendor refuses, such as a tool's result without its call, no schema can say.
+        # A schema cannot express everything that vendors reject, such as a tool's result without
+        # its call.
         case.call_and_validate(
             base_url=gateway.url, headers=headers, excluded_checks=[positive_data_acceptance]
         )
@@ -152,7 +153,7 @@ def check(operation: Any, mode: GenerationMode, gateway: Gateway) -> None:
 
 
 def test_the_document_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anybody may ask for it, and to make it takes a fifth of a second."""
+    """Requests for it need no key, and building it takes 200 ms."""
     first = Client().get("/api/llm/openapi.json")
     monkeypatch.setattr("ninja.main.get_schema", lambda **_: pytest.fail("made again"))
     assert Client().get("/api/llm/openapi.json").content == first.content

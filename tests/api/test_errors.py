@@ -1,4 +1,4 @@
-"""Whatever goes wrong is told in the envelope that the endpoint's clients read."""
+"""Every error has the envelope that the endpoint's clients read."""
 
 import logging
 from typing import Any
@@ -37,7 +37,7 @@ def code_of(path: str, body: Any) -> str:
 
 
 @pytest.mark.parametrize("path", BODIES)
-async def test_what_is_no_json_is_told_by_its_position(gateway: Gateway, path: str) -> None:
+async def test_a_json_syntax_error_has_its_position(gateway: Gateway, path: str) -> None:
     for body in (
         b"",
         b'{"messages": sk-secret}',
@@ -205,7 +205,7 @@ async def test_every_path_and_method_below_the_prefixes_has_its_envelope(gateway
 
 
 @pytest.mark.parametrize("path", BODIES)
-async def test_a_fault_of_our_own_is_a_500_that_tells_nothing(
+async def test_an_internal_error_is_a_500_without_details(
     gateway: Gateway,
     path: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -266,9 +266,7 @@ async def test_when_there_is_nothing_to_ask_it_is_a_503(gateway: Gateway) -> Non
 
 
 @pytest.mark.parametrize("path", BODIES)
-async def test_the_path_says_whose_errors_they_are_and_no_header(
-    gateway: Gateway, path: str
-) -> None:
+async def test_the_path_decides_the_error_format_and_no_header(gateway: Gateway, path: str) -> None:
     speaking = {"anthropic-version": "2023-06-01"}
     for body in (BODIES[path] | {"temperature": "hot", "input": 5}, b"{", b"[]"):
         response = await gateway.post(path, body, speaking)
@@ -278,7 +276,7 @@ async def test_the_path_says_whose_errors_they_are_and_no_header(
 
 @pytest.mark.parametrize("path", ["/api/llm/complete", "/v1/chat/completions", "/v1/messages"])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_where_every_target_limits_our_rate_the_caller_is_told_when_to_return(
+async def test_if_every_target_limits_our_rate_the_response_has_retry_after(
     gateway: Gateway, path: str, stream: bool
 ) -> None:
     waits = ["status=429 retry_after=50", "status=429 retry_after=30.2"]

@@ -53,7 +53,7 @@ async def test_every_endpoint_works_in_a_project_with_atomic_requests(
             assert answer.status_code == 200, answer.text
 
 
-async def test_wsgi_gets_what_the_specification_allows(gateway: Gateway) -> None:
+async def test_a_wsgi_response_conforms_to_pep_3333(gateway: Gateway) -> None:
     application = validator(get_wsgi_application())
 
     def ask(path: str, body: dict[str, Any]) -> str:

@@ -38,7 +38,7 @@ TALKING = [path for path in BODIES if path != "/v1/embeddings"]
 
 @pytest.fixture
 def tenant() -> str:
-    """A tenant of this test alone: what is kept in a Redis outlives a test."""
+    """A tenant for one test only, because entries in Redis outlive a test."""
     return f"acme-{uuid4().hex}"
 
 
@@ -78,7 +78,7 @@ def code(answer: httpx.Response) -> str:
 
 
 @pytest.mark.parametrize("path", BODIES)
-async def test_the_second_answer_is_the_first_one_and_nobody_pays_for_it(
+async def test_a_repeated_request_gets_the_first_answer_at_no_cost(
     gateway: Gateway, path: str
 ) -> None:
     first, second = await ask(gateway, path), await ask(gateway, path)
@@ -163,7 +163,7 @@ async def test_fifty_at_once_are_one_call(gateway: Gateway) -> None:
     assert gateway.sandbox.journal.received == 1
 
 
-async def test_who_waits_longer_than_his_deadline_is_told_so(gateway: Gateway) -> None:
+async def test_waiting_past_the_deadline_is_an_error(gateway: Gateway) -> None:
     gateway.sandbox.journal.script("delay=1.5")
     slow = asyncio.create_task(ask(gateway))
     while gateway.sandbox.journal.received == 0:
@@ -194,7 +194,7 @@ async def test_a_stream_that_was_cut_is_not_replayed(gateway: Gateway) -> None:
     assert replayed(await ask(gateway, stream=True)) == [True]
 
 
-async def test_a_stream_whose_reader_left_is_asked_for_anew(gateway: Gateway) -> None:
+async def test_an_abandoned_stream_is_requested_again(gateway: Gateway) -> None:
     gateway.sandbox.journal.script("token_delay=0.2 words=50")
     body = BODIES[CHAT] | {"stream": True}
     headers = {"Idempotency-Key": "k"}
@@ -236,7 +236,7 @@ async def test_a_lifetime_of_0_means_that_keys_mean_nothing(
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, '""', "a\tb", "k, k"])
-async def test_a_key_that_is_none_is_refused(gateway: Gateway, key: str) -> None:
+async def test_an_invalid_idempotency_key_is_rejected(gateway: Gateway, key: str) -> None:
     refused = await ask(gateway, key=key)
     assert (refused.status_code, code(refused)) == (400, "invalid_request")
     assert refused.json()["error"]["param"] == "idempotency-key"
@@ -344,7 +344,7 @@ async def losing_the_first_answer(url: str) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("sends", ["given", "by itself"])
-async def test_openai_s_client_whose_answer_was_lost_gets_the_same_one(
+async def test_openai_s_client_gets_the_same_answer_after_a_lost_connection(
     gateway: Gateway, sends: str
 ) -> None:
     async with (
@@ -352,8 +352,8 @@ async def test_openai_s_client_whose_answer_was_lost_gets_the_same_one(
         AsyncOpenAI(base_url=f"{url}/v1", api_key=gateway.key, max_retries=2) as client,
     ):
         if sends == "by itself":
-            # What its generator can do and OpenAI has not switched on: a key of its own making
-            # (`stainless-python-retry-…`) for each call, the same on each of the call's retries.
+            # The generator supports keys of its own (`stainless-python-retry-…`), which OpenAI has
+            # not enabled: one per call, the same for each of the call's retries.
             client._idempotency_header = "Idempotency-Key"
             answer = await client.chat.completions.with_raw_response.create(
                 model="debugging", messages=[{"role": "user", "content": "Hi"}]
@@ -367,7 +367,7 @@ async def test_openai_s_client_whose_answer_was_lost_gets_the_same_one(
     assert await UsageRecord.objects.acount() == 1
 
 
-async def test_anthropic_s_client_whose_stream_was_lost_gets_the_same_one(
+async def test_anthropic_s_client_gets_the_same_stream_after_a_lost_connection(
     gateway: Gateway,
 ) -> None:
     async with (

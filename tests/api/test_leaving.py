@@ -1,4 +1,4 @@
-"""A caller who leaves, in whichever phase, takes the upstream call along."""
+"""A caller that disconnects ends the upstream call, in every phase."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ async def accounts(expected: int) -> list[UsageRecord]:
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("fault", ["delay=60", "first_token_delay=60"])
-async def test_who_leaves_before_the_first_token_takes_the_upstream_along(
+async def test_a_disconnect_before_the_first_token_closes_the_upstream(
     gateway: Gateway, fault: str, stream: bool
 ) -> None:
     async with calling(gateway, f"[[{fault}]]", stream=stream):
@@ -39,9 +39,7 @@ async def test_who_leaves_before_the_first_token_takes_the_upstream_along(
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_who_leaves_in_the_middle_takes_the_upstream_along(
-    gateway: Gateway, path: str
-) -> None:
+async def test_a_disconnect_in_the_middle_closes_the_upstream(gateway: Gateway, path: str) -> None:
     async with calling(gateway, "[[words=2000 token_delay=0.02]]", path) as caller:
         await caller.read_until(b"data:")
         (entry,) = gateway.sandbox.journal.entries
@@ -51,7 +49,7 @@ async def test_who_leaves_in_the_middle_takes_the_upstream_along(
     assert record.output_tokens > 0
 
 
-async def test_who_leaves_while_the_stream_is_silent_takes_the_upstream_along(
+async def test_a_disconnect_during_a_silent_stream_closes_the_upstream(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await configure(monkeypatch, keep_alive_interval=0.1)
@@ -63,7 +61,7 @@ async def test_who_leaves_while_the_stream_is_silent_takes_the_upstream_along(
     assert record.outcome == "cancelled"
 
 
-async def test_who_leaves_without_having_read_takes_the_upstream_along(gateway: Gateway) -> None:
+async def test_a_disconnect_without_reading_closes_the_upstream(gateway: Gateway) -> None:
     async with calling(gateway, LONG) as caller:
         await caller.read_until(b"data:")
         (entry,) = gateway.sandbox.journal.entries
@@ -75,14 +73,14 @@ async def test_who_leaves_without_having_read_takes_the_upstream_along(gateway: 
 
 
 async def until_nothing_moves(entry: Entry) -> None:
-    """Waits until the upstream is held up by a caller who does not read."""
+    """Waits until the upstream is blocked by a caller that does not read."""
     before = -1
     while entry.events != before:
         before = entry.events
         await asyncio.sleep(0.3)
 
 
-async def test_who_leaves_the_queue_is_never_asked_for_upstream(
+async def test_a_disconnect_in_the_queue_makes_no_upstream_call(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await configure(monkeypatch, max_concurrency=1)
@@ -96,7 +94,7 @@ async def test_who_leaves_the_queue_is_never_asked_for_upstream(
     await until(lambda: admission.status.in_use == 0)
 
 
-async def test_who_leaves_a_provider_s_queue_leaves_no_account(
+async def test_a_disconnect_in_a_provider_s_queue_makes_no_record(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONNECTION_POOL_SIZE", "1")

@@ -1,4 +1,4 @@
-"""What callers, records and logs say of tokens, costs and vendors, over real sockets."""
+"""Tokens, costs and vendors in responses, records and logs, over real sockets."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ OPENROUTER_USAGE = {
 
 
 def answer_of(exchange: Exchange) -> bytes:
-    """A whole answer, or a stream, in the format that was asked for."""
+    """Returns a whole answer, or a stream, in the requested format."""
     asked = exchange.asked
     if exchange.is_anthropic:
         message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m"}
@@ -183,7 +183,7 @@ async def test_a_vendor_s_error_keeps_its_message_and_request_id(
     assert "secret" not in record.error_message
 
 
-async def test_a_refused_request_leaves_a_line_with_its_id(
+async def test_a_rejected_request_is_logged_with_its_id(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "llm_routing.api")
@@ -214,11 +214,11 @@ def test_lines_of_refused_requests_are_limited_and_the_others_counted(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_hits_and_replays_leave_a_line_with_their_request_id(
+async def test_hits_and_replays_are_logged_with_their_request_id(
     vendor: RawUpstream, gateway: Gateway, caplog: pytest.LogCaptureFixture, stream: bool
 ) -> None:
     caplog.set_level(logging.INFO, "llm_routing.api")
-    # What is kept in Redis outlives a test.
+    # Entries in Redis outlive a test.
     name = uuid4().hex
     once = {"idempotency-key": name}
     body = {
@@ -239,7 +239,7 @@ async def test_hits_and_replays_leave_a_line_with_their_request_id(
 
 
 async def test_hits_and_replays_cost_nothing(vendor: RawUpstream, gateway: Gateway) -> None:
-    # What is kept in Redis outlives a test.
+    # Entries in Redis outlive a test.
     name = uuid4().hex
     once = {"idempotency-key": name}
     body = {"model": "ant/m", "messages": [{"role": "user", "content": name}], "temperature": 0}

@@ -18,7 +18,7 @@ def events_of(text: str) -> list[tuple[str, Any]]:
     return found
 
 
-async def test_an_answer_says_who_gave_it_in_its_body_and_in_its_headers(gateway: Gateway) -> None:
+async def test_body_and_headers_name_the_answering_target(gateway: Gateway) -> None:
     response = await gateway.complete("Hello there", tier="standard")
     assert response.status_code == 200
     body = response.json()
@@ -157,7 +157,7 @@ async def test_a_system_prompt_beside_a_system_message_is_refused(gateway: Gatew
     assert "pirate" in alone.json()["content"]
 
 
-async def test_an_unknown_name_is_answered_with_what_exists(gateway: Gateway) -> None:
+async def test_the_error_for_an_unknown_name_lists_the_known_ones(gateway: Gateway) -> None:
     for body in ({"use_case": "gardening"}, {"model": "gpt-1"}):
         response = await gateway.post("/api/llm/complete", {"messages": "Hi", **body})
         assert response.status_code == 404
@@ -176,7 +176,7 @@ async def test_any_address_reaches_its_model(gateway: Gateway) -> None:
         assert response.headers["x-llm-model"] == "org/alpha:1", address
 
 
-async def test_models_and_routes_show_what_is_configured(gateway: Gateway) -> None:
+async def test_models_and_routes_list_the_configuration(gateway: Gateway) -> None:
     models = {
         model["id"]: model
         for model in (await gateway.client.get("/api/llm/models")).json()["models"]
@@ -192,7 +192,7 @@ async def test_models_and_routes_show_what_is_configured(gateway: Gateway) -> No
     assert [target["model"] for target in targets] == ["first/org/alpha:1", "second/beta"]
 
 
-async def test_health_tells_anybody_the_status_and_key_bearers_the_rest(gateway: Gateway) -> None:
+async def test_health_is_public_and_details_need_a_key(gateway: Gateway) -> None:
     anybody = await gateway.client.get("/api/llm/health", headers={"Authorization": ""})
     assert anybody.status_code == 200
     assert anybody.json() == {"status": "healthy"}

@@ -45,7 +45,7 @@ async def test_either_kind_of_vendor_gives_the_same_shape(gateway: Gateway) -> N
     assert shapes[0] == shapes[1]
 
 
-async def test_a_vendor_of_the_same_format_is_asked_with_the_caller_s_own_fields(
+async def test_unknown_fields_are_passed_to_vendors_of_the_same_format(
     gateway: Gateway,
 ) -> None:
     response = await gateway.chat(
@@ -78,7 +78,7 @@ async def test_a_stream_between_the_same_formats_is_relayed_byte_for_byte(gatewa
     assert response.content == direct.content
 
 
-async def test_usage_ends_a_stream_only_where_it_was_asked_for(gateway: Gateway) -> None:
+async def test_a_stream_ends_with_usage_only_if_requested(gateway: Gateway) -> None:
     for use_case in CROSSINGS:
         without = chunks_of((await gateway.chat("Hello", model=use_case, stream=True)).text)
         assert all(chunk["choices"] for chunk in without)
@@ -114,7 +114,7 @@ async def test_several_choices_and_logprobs_come_through(gateway: Gateway) -> No
     assert refused.status_code == 400
 
 
-async def test_what_a_target_has_no_word_for_is_named_in_a_header(gateway: Gateway) -> None:
+async def test_unsupported_fields_are_listed_in_a_header(gateway: Gateway) -> None:
     response = await gateway.chat("Hi", model="thinking", seed=5)
     assert response.status_code == 200
     assert response.headers["x-llm-ignored"] == "seed"

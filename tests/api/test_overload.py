@@ -27,7 +27,7 @@ ERRORS = {
 
 
 def most_at_one_time(gateway: Gateway) -> int:
-    """How many upstream calls were under way at once, by the sandbox's own log."""
+    """Returns the maximum number of concurrent upstream calls, from the sandbox's own log."""
     changes = []
     for entry in gateway.sandbox.journal.entries:
         assert entry.duration is not None
@@ -71,7 +71,7 @@ async def test_of_many_callers_as_many_as_the_limit_are_upstream_at_one_time(
     assert admission.status.shed == counts[503]
 
 
-async def test_a_provider_s_connections_are_a_limit_and_what_is_too_much_goes_to_the_next(
+async def test_requests_beyond_a_provider_s_connections_go_to_the_next_target(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await sync_to_async(Provider.objects.filter(name="first").update)(max_connections=10)
@@ -94,7 +94,7 @@ async def test_a_provider_s_connections_are_a_limit_and_what_is_too_much_goes_to
             assert error["code"] == "no_target_available"
             assert [one["reason"] for one in error["attempts"]] == ["provider_busy"] * 2
     await close_routers()
-    # Who was not asked has no account.
+    # Targets without a call have no record.
     assert await UsageRecord.objects.acount() == counts[200]
 
 
@@ -111,7 +111,7 @@ async def test_a_provider_s_connections_are_kept_and_used_again(
 
 
 @pytest.mark.parametrize("path", ERRORS)
-async def test_who_is_refused_hears_it_in_its_own_format_before_its_body_is_read(
+async def test_rejection_uses_the_caller_s_format_before_the_body_is_read(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     await configure(monkeypatch, max_concurrency=1, max_queued=0)
@@ -159,7 +159,7 @@ async def test_calls_in_process_are_limited_too_and_share_the_places(
     assert admission.status.in_use == 0
 
 
-async def test_who_waits_for_a_place_is_refused_when_its_time_is_over(
+async def test_a_queued_request_is_rejected_at_its_deadline(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await configure(monkeypatch, max_concurrency=1)

@@ -52,7 +52,7 @@ async def read(script: Script, silence: float = 15) -> Sequence[object]:
 
 
 @in_virtual_time
-async def test_every_silence_is_told_and_nothing_is_lost() -> None:
+async def test_every_silence_is_reported_and_no_item_is_lost() -> None:
     script = Script("a", 14.0, "b", "c", 50.0, "d", 16.0)
     assert await read(script) == ["a", "b", "c", *[IDLE] * 3, "d", IDLE]
     assert script.is_closed
@@ -67,7 +67,7 @@ async def test_without_an_interval_it_waits_quietly() -> None:
 
 
 @in_virtual_time
-async def test_what_the_source_raises_comes_in_its_turn() -> None:
+async def test_errors_of_the_source_are_raised_in_order() -> None:
     reader = ReadAhead(Script("a", 20.0, IdleTimeout("Silent.")), 15)
     assert await reader.next() == "a"
     assert await reader.next() is IDLE

@@ -33,7 +33,7 @@ async def test_other_models_and_tiers_are_left_out_and_named(
 
 
 @pytest.mark.parametrize("model", ["debugging", "first/org/alpha:1"])
-async def test_what_reaches_out_is_refused_until_a_route_allows_it(
+async def test_fields_that_send_requests_are_rejected_unless_a_route_allows_them(
     gateway: Gateway, model: str
 ) -> None:
     response = await gateway.chat(model=model, web_search_options={})
@@ -82,7 +82,7 @@ async def test_the_usual_fields_of_an_official_client_pass(gateway: Gateway) -> 
     "url", ["file:///etc/passwd", "http://169.254.169.254/latest", "http://db/"]
 )
 @pytest.mark.parametrize("stream", [False, True])
-async def test_no_provider_is_asked_to_fetch_from_a_private_address(
+async def test_urls_with_private_addresses_are_not_sent_to_providers(
     gateway: Gateway, url: str, stream: bool
 ) -> None:
     image = {"type": "image_url", "image_url": {"url": url}}

@@ -1,4 +1,4 @@
-"""How answers leave: whole ones in one piece, and each before whatever comes after it."""
+"""Sending responses: whole ones in one write, and each before the data after it."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ PROTOCOLS = {"httptools": HttpToolsProtocol, "h11": H11Protocol}
 
 
 class Recorder:
-    """A transport, and what is written to it."""
+    """A transport that records the written data."""
 
     def __init__(self, transport: asyncio.Transport, writes: list[bytes]) -> None:
         self._transport = transport
@@ -39,7 +39,7 @@ class Recorder:
 
 @dataclass
 class Server:
-    """A gateway, its key, and what it has written to its callers."""
+    """A gateway, its key, and the data written to its callers."""
 
     port: int
     key: str
@@ -82,7 +82,7 @@ async def _response(reader: asyncio.StreamReader, *, has_body: bool) -> bytes:
 
 @pytest.fixture(params=["tested uvicorn", "unknown uvicorn"])
 def joins_writes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether a response leaves in one write: not from a uvicorn that we do not know."""
+    """Returns whether a response is sent in one write: not with an unknown release of uvicorn."""
     if request.param == "unknown uvicorn":
         monkeypatch.setattr(versions, "NEWEST", versions.OLDEST)
         return False
@@ -120,7 +120,7 @@ async def test_the_head_and_the_body_of_an_answer_are_written_at_once(
     assert len(server.writes) == (1 if joins_writes else 2)
 
 
-async def test_an_answer_comes_before_a_complaint_about_what_follows(server: Server) -> None:
+async def test_a_response_is_sent_before_the_error_of_the_next_request(server: Server) -> None:
     read = await server.sent(server.chat("Hi"), then=b"\r\n")
     statuses = re.findall(rb"HTTP/1\.1 (\d+)", read)
     assert statuses[0] == b"200"

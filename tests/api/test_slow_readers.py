@@ -16,11 +16,12 @@ from .conftest import Gateway
 PATHS = ("/api/llm/complete", "/v1/chat/completions", "/v1/messages")
 LONG = "[[words=60000]]"
 MOST_BYTES = 2 * 1024 * 1024
-"""Of some 10 MB: a chunk ahead, one on its way, and what uvicorn and the kernel buffer."""
+"""Of some 10 MB: one chunk read ahead, one being sent, and the buffers of uvicorn and the
+kernel."""
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_who_does_not_read_is_cut_and_the_upstream_with_it(
+async def test_a_caller_that_does_not_read_is_cut_with_its_upstream(
     gateway: Gateway,
     path: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -41,7 +42,7 @@ async def test_who_does_not_read_is_cut_and_the_upstream_with_it(
         await caller.read_until(b"data:")
         (entry,) = gateway.sandbox.journal.entries
         await until(lambda: entry.outcome is Outcome.CLIENT_DISCONNECTED)
-        # What is not read is not fetched either; the rest waits with the provider.
+        # Unread data is not fetched; the rest stays with the provider.
         assert sum(fetched) < MOST_BYTES
         await close_routers()
         record = await UsageRecord.objects.aget()
@@ -51,7 +52,7 @@ async def test_who_does_not_read_is_cut_and_the_upstream_with_it(
         assert not caller.received.endswith(b"\r\n0\r\n\r\n"), "it is no whole answer"
 
 
-async def test_a_slow_reader_who_goes_on_reading_gets_it_all(
+async def test_a_slow_reader_gets_the_whole_answer(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await configure(monkeypatch, write_timeout=20)

@@ -1,4 +1,4 @@
-"""What becomes of a stream that breaks off once its caller has content: its route decides."""
+"""Streams that break after their caller has content: the route decides."""
 
 import json
 from typing import Any
@@ -51,7 +51,7 @@ async def stream(gateway: Gateway, endpoint: str, text: str = "Hi") -> Any:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 class TestError:
-    async def test_the_last_word_is_an_error_and_no_end(
+    async def test_a_broken_stream_ends_with_an_error_event(
         self, gateway: Gateway, endpoint: str
     ) -> None:
         gateway.sandbox.journal.script("cut_after=3")
@@ -74,11 +74,13 @@ class TestContinue:
         text = text_of(endpoint, body)
         begun, _, asked = text.partition("{")
         assert begun.startswith("This is org/alpha:1")
-        # The sandbox repeats what it was asked: the answer begun stands last.
+        # The sandbox repeats its input, so the partial answer comes last.
         sent = json.loads("{" + asked)
         assert sent["messages"][-1] == {"role": "assistant", "content": begun.rstrip()}
 
-    async def test_one_that_cannot_is_not_asked(self, gateway: Gateway, endpoint: str) -> None:
+    async def test_a_target_without_prefill_is_not_called(
+        self, gateway: Gateway, endpoint: str
+    ) -> None:
         await recover("continue")
         gateway.sandbox.journal.script("cut_after=3")
         body = (await stream(gateway, endpoint)).text
@@ -88,9 +90,7 @@ class TestContinue:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 class TestBuffer:
-    async def test_nobody_sees_an_answer_that_broke_off(
-        self, gateway: Gateway, endpoint: str
-    ) -> None:
+    async def test_a_broken_answer_is_never_sent(self, gateway: Gateway, endpoint: str) -> None:
         await recover("buffer")
         gateway.sandbox.journal.script("cut_after=3", "cut_after=3", "")
         response = await stream(gateway, endpoint)

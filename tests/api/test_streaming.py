@@ -37,7 +37,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("path", BODIES)
-async def test_a_caller_who_leaves_takes_the_upstream_along(gateway: Gateway, path: str) -> None:
+async def test_a_disconnect_closes_the_upstream(gateway: Gateway, path: str) -> None:
     async with gateway.client.stream("POST", path, json=BODIES[path]) as response:
         assert response.status_code == 200
         pieces = response.aiter_raw()
@@ -54,7 +54,7 @@ async def test_a_caller_who_leaves_takes_the_upstream_along(gateway: Gateway, pa
     assert record.output_tokens > 0
 
 
-async def test_a_caller_who_leaves_before_the_answer_takes_the_upstream_along(
+async def test_a_disconnect_before_the_answer_closes_the_upstream(
     gateway: Gateway,
 ) -> None:
     body = {"messages": "[[delay=60]]", "use_case": "debugging"}
@@ -68,7 +68,7 @@ async def test_a_caller_who_leaves_before_the_answer_takes_the_upstream_along(
         await until(lambda entry=entry: entry.outcome is Outcome.CLIENT_DISCONNECTED)  # type: ignore[misc]
 
 
-async def test_a_caller_who_reads_nothing_holds_up_nobody_else(gateway: Gateway) -> None:
+async def test_a_caller_that_does_not_read_delays_no_other_caller(gateway: Gateway) -> None:
     stuck = {"messages": "[[words=20000]]", "use_case": "debugging", "stream": True}
     async with gateway.client.stream("POST", "/api/llm/complete", json=stuck):
         assert (await gateway.chat()).status_code == 200
@@ -85,7 +85,7 @@ async def test_chunks_arrive_as_they_come(gateway: Gateway) -> None:
                 break
 
 
-async def test_a_compressing_middleware_leaves_a_stream_whole(
+async def test_a_compressing_middleware_does_not_change_a_stream(
     configuration: None, api_key: str, settings: Any
 ) -> None:
     settings.MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware", *settings.MIDDLEWARE]
@@ -100,7 +100,7 @@ async def test_a_compressing_middleware_leaves_a_stream_whole(
 
 
 class Frames:
-    """An open stream that nobody has read."""
+    """An open, unread stream."""
 
     closed = False
 
@@ -125,7 +125,7 @@ def events(frames: Frames) -> EventStream:
     return EventStream(cast(Any, frames), cast(Any, Renderer()), "id")
 
 
-async def test_a_stream_that_nobody_begins_to_read_is_closed_when_it_is_dropped() -> None:
+async def test_an_unread_stream_is_closed_when_it_is_dropped() -> None:
     frames = Frames()
     response = EventStreamResponse(events(frames))
     del response
@@ -149,7 +149,7 @@ async def test_the_last_chunk_comes_after_the_upstream_is_closed() -> None:
 
 
 @pytest.mark.filterwarnings(
-    # The loop of a WSGI request ends without a word to the connections that were made in it.
+    # The event loop of a WSGI request ends without notice to its connections.
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )
 def test_under_wsgi_a_stream_is_read_before_it_is_answered(

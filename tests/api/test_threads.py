@@ -1,5 +1,5 @@
-"""Anthropic's message threads: what follows goes to the provider that holds the thread, and where
-none does the official client goes on without one."""
+"""Anthropic's message threads: a follow-up goes to the provider that holds the thread; if none
+does, the official client continues without one."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -36,7 +36,7 @@ async def get_weather(city: str) -> str:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The bodies of messages that the sandbox is asked for."""
+    """Collects the bodies of messages sent to the sandbox."""
     bodies: list[Any] = []
     resumed = Threads.resumed
 
@@ -127,7 +127,7 @@ async def test_a_thread_goes_on_at_the_provider_that_holds_it(
     assert third.status_code == 200, third.text
 
 
-async def test_a_thread_that_its_holder_has_lost_is_told_in_its_own_words(
+async def test_the_vendor_s_error_for_a_lost_thread_is_passed_on(
     gateway: Gateway, sent: list[Any]
 ) -> None:
     first = await begun(gateway)
@@ -137,7 +137,7 @@ async def test_a_thread_that_its_holder_has_lost_is_told_in_its_own_words(
     assert (await begun(gateway)).status_code == 200
 
 
-async def test_a_thread_of_another_tenant_is_none(gateway: Gateway, sent: list[Any]) -> None:
+async def test_a_thread_of_another_tenant_is_not_found(gateway: Gateway, sent: list[Any]) -> None:
     other = await sync_to_async(ApiKey.objects.issue)("others", tenant="evil")
     first = (await begun(gateway)).json()["id"]
     vendors = first.partition("_thr_")[0]
@@ -157,7 +157,7 @@ async def test_no_thread_goes_on_at_another_vendor(gateway: Gateway, model: str)
     assert code_of(await gone_on(gateway, first.json()["id"], model=model)) == refused
     at_claude = (await begun(gateway)).json()["id"]
     assert code_of(await gone_on(gateway, at_claude, model=model)) == refused
-    # A route on which some can: what the other one wrote is in none.
+    # A route on which some targets support threads: answers of the others belong to none.
     assert code_of(await gone_on(gateway, first.json()["id"], model="debugging:premium"))[0] >= 400
 
 

@@ -1,5 +1,5 @@
-"""Requests over HTTP are fitted to the vendor of the provider that answers, and what the vendor
-cannot give is asked of the next target."""
+"""Requests over HTTP are adapted to the vendor that answers; features that it lacks go to the next
+target."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ async def make_first(vendor: str) -> None:
 
 
 @STREAMED
-async def test_a_strict_vendor_gets_what_it_takes(gateway: Gateway, stream: bool) -> None:
+async def test_a_strict_vendor_gets_only_supported_fields(gateway: Gateway, stream: bool) -> None:
     await make_first("mistral")
     response = await gateway.chat(
         seed=1, store=True, verbosity="low", temperature=1.9, stream=stream
@@ -41,7 +41,7 @@ async def test_a_strict_vendor_gets_what_it_takes(gateway: Gateway, stream: bool
 
 
 @STREAMED
-async def test_what_a_vendor_cannot_give_is_asked_of_the_next_target(
+async def test_an_unsupported_feature_goes_to_the_next_target(
     gateway: Gateway, stream: bool
 ) -> None:
     await make_first("groq")

@@ -57,7 +57,7 @@ def test_no_value_of_a_secret_is_in_a_message_or_a_repr() -> None:
     assert "hunter2" not in repr(RouterConfig(portkey_config="hunter2"))
 
 
-def test_networks_are_a_list_or_words_separated_by_commas() -> None:
+def test_networks_are_a_list_or_separated_by_commas() -> None:
     by_words = load({}, {"LLM_ALLOWED_UPSTREAM_NETWORKS": "10.0.0.0/8, fd00::/8"})
     by_list = load({"ALLOWED_UPSTREAM_NETWORKS": ["10.0.0.0/8", "fd00::/8"]}, {})
     assert by_words.allowed_upstream_networks == by_list.allowed_upstream_networks
@@ -108,7 +108,7 @@ def test_check_rejects_a_key_with_blanks_and_does_not_show_it(variable, monkeypa
 
 
 @pytest.mark.django_db  # since Django 6.1 the checks of models query SQLite
-def test_check_takes_what_vendors_take(settings) -> None:
+def test_check_accepts_values_that_vendors_accept(settings) -> None:
     settings.LLM_ROUTING = {
         "PORTKEY_CONFIG": '{"retry": {"attempts": 3}}',
         "OR_SITE_URL": "https://example.org",
@@ -126,7 +126,7 @@ def test_a_cache_that_pickles_into_redis_is_refused(settings) -> None:
     assert [message.id for message in check_settings()] == ["llm_routing.E004"]
 
 
-def test_deployment_warns_of_what_is_unsafe_and_of_nothing_else(settings) -> None:
+def test_deployment_warns_only_of_unsafe_settings(settings) -> None:
     settings.LLM_ROUTING = {"ALLOWED_UPSTREAM_NETWORKS": "10.0.0.0/8"}
     assert [message.id for message in check_deployment()] == [
         "llm_routing.W001",

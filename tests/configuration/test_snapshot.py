@@ -1,4 +1,5 @@
-"""The configuration in memory: what it holds, and what keeps it when the database is away."""
+"""The configuration in memory: its content, and its preservation while the database is
+unavailable."""
 
 import json
 from dataclasses import replace
@@ -42,7 +43,7 @@ def away() -> "mock._patch[mock.MagicMock]":
     )
 
 
-def test_only_what_is_active_is_in_the_table(configuration: Configuration) -> None:
+def test_the_table_has_only_active_rows(configuration: Configuration) -> None:
     table = fresh().current.table
     assert set(table.models) == {"first/alpha", "second/beta", "second/vectors"}
     configuration.first.is_active = False
@@ -217,7 +218,7 @@ def test_another_database_with_the_same_version_is_another_configuration(
     with_shared_cache(monkeypatch)
     source = fresh()
     version = source.current.table.version
-    # As a restored backup has it that went on from there: equal numbers, other rows.
+    # As after a restored backup with later changes: equal versions, other rows.
     UseCaseRoute.objects.update(temperature=0.25)
     ConfigurationVersion.objects.filter(area="routing").update(version=version)
     assert source.refresh() is True
@@ -270,7 +271,7 @@ def test_another_process_takes_the_table_from_the_shared_cache(
 
 
 @pytest.mark.parametrize("is_cached", [True, False])
-def test_what_a_vendor_takes_is_as_this_release_knows_it(
+def test_vendor_quirks_come_from_the_installed_release(
     configuration: Configuration, monkeypatch: pytest.MonkeyPatch, is_cached: bool
 ) -> None:
     if is_cached:

@@ -1,4 +1,4 @@
-"""What processes share is sealed: others cannot read it, nor put anything in its place."""
+"""Values shared by processes are sealed: others can neither read nor replace them."""
 
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -12,7 +12,7 @@ NAME = "shelf:one"
 TEXT = "sk-secret, \u00fcber alles"
 
 
-def test_what_one_process_seals_another_opens() -> None:
+def test_a_value_sealed_by_one_process_is_opened_by_another() -> None:
     token = Sealing([NEW]).encrypt(TEXT, NAME)
     assert Sealing([NEW]).decrypt(token, NAME) == TEXT
     assert "secret" not in token
@@ -33,7 +33,7 @@ def test_a_key_that_was_replaced_still_opens_and_seals_nothing() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "x", "gAAAAABfernet", "\u00fc", "AAAA" * 40])
-def test_what_is_no_token_is_refused(token: str) -> None:
+def test_an_invalid_token_is_rejected(token: str) -> None:
     with pytest.raises(ValueError):
         Sealing([NEW]).decrypt(token, NAME)
 

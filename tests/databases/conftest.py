@@ -1,4 +1,4 @@
-"""A project of somebody else's, with settings of its own, on the database of the test run."""
+"""A host project with its own settings, on the database of the test run."""
 
 import os
 import subprocess

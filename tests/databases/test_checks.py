@@ -1,4 +1,4 @@
-"""`manage.py check` stops the start where records would be lost, and says what to do."""
+"""`manage.py check` prevents a start that would lose records, and names the remedy."""
 
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def test_an_old_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "10.6" in found.msg
 
 
-def test_what_was_set_aside_is_told(settings: Any, tmp_path: Path) -> None:
+def test_records_that_were_set_aside_are_reported(settings: Any, tmp_path: Path) -> None:
     settings.LLM_ROUTING = {"STATE_DIR": tmp_path}
     assert check_database_settings() == []
     (tmp_path / "ledger").mkdir()

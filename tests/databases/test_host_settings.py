@@ -4,7 +4,7 @@ import pytest
 
 from .conftest import Host, NewHost
 
-# Sets the project up, makes a call, and reads what there is to read.
+# Sets the project up, makes a call, and reads the results.
 WORKS = """
 import asyncio
 from datetime import datetime, timedelta, UTC
@@ -191,7 +191,7 @@ class Router:
 
 
 def write_people(host: Host) -> None:
-    """An app with a user model whose primary key is a UUID."""
+    """Writes an app with a user model whose primary key is a UUID."""
     app = host.directory / "people"
     app.mkdir()
     (app / "__init__.py").touch()

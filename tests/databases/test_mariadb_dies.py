@@ -31,7 +31,8 @@ def until(is_so: Callable[[], bool]) -> None:
 
 
 class Load:
-    """Callers who ask one after another until the block ends; `answered` holds request ids."""
+    """Callers that send one request after another until the block ends; `answered` holds request
+    IDs."""
 
     def __init__(self, server: Server, key: str) -> None:
         self.answered: list[str] = []
@@ -55,7 +56,7 @@ class Load:
             thread.join()
 
     def asks(self, count: int) -> None:
-        """Returns once so many more were answered."""
+        """Returns after this many more answers."""
         wanted = len(self.answered) + count
         until(lambda: len(self.answered) >= wanted)
 

@@ -37,7 +37,7 @@ def test_of_five_processes_one_migrates_and_all_succeed(new_host: NewHost) -> No
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_waits_too_long_is_told_why() -> None:
+def test_waiting_too_long_raises_an_error() -> None:
     holding, done = threading.Event(), threading.Event()
     told: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The admin of a project whose permissions are per object: django-guardian's, or a rule's."""
+"""The admin of a project with permissions per object: django-guardian's, or rules."""
 
 import pytest
 

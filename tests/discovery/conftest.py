@@ -1,4 +1,4 @@
-"""A vendor that lists models, over a real socket, and what a discovery makes of it."""
+"""A vendor that lists models, over a real socket, and discoveries from it."""
 
 import json
 import threading
@@ -20,7 +20,7 @@ __all__ = ["clean_process", "connections_given_back"]
 
 @dataclass
 class Reply:
-    """What the vendor answers."""
+    """The vendor's response."""
 
     body: bytes
     status: int = 200
@@ -29,7 +29,7 @@ class Reply:
 
 
 class ListingVendor(ThreadingHTTPServer):
-    """Answers each path with what `says` was told; whatever is asked is in `requests`."""
+    """Answers each path with the response in `says`; `requests` holds the received requests."""
 
     daemon_threads = True
 

@@ -32,7 +32,7 @@ def call(*arguments, **options):
 
 
 class TestCommand:
-    def test_says_what_it_did(self, provider, vendor):
+    def test_prints_the_changes(self, provider, vendor):
         rows.model("gone", of="acme")
         vendor.lists("a", "b")
         status, out, err = call()
@@ -43,7 +43,7 @@ class TestCommand:
         ]
         assert call()[1].splitlines()[-1] == "Nothing has changed."
 
-    def test_names_every_model_when_asked_for_more(self, provider, vendor):
+    def test_higher_verbosity_names_every_model(self, provider, vendor):
         vendor.lists("a")
         assert "  new: a" in call(verbosity=2)[1]
 
@@ -90,7 +90,7 @@ class TestAdminAction:
         data = {"action": "discover_models", "_selected_action": [provider.pk]}
         return client.post(page, data, follow=True)
 
-    def test_shows_counts_and_names_who_did_it(self, provider, vendor, page, admin_client):
+    def test_shows_counts_and_records_the_user(self, provider, vendor, page, admin_client):
         vendor.lists("a", "b")
         response = self.act(admin_client, page, provider)
         (message,) = [str(message) for message in response.context["messages"]]
@@ -161,7 +161,7 @@ class TestRouter:
         assert report.models == {"p": ("@openai/gpt-x",)}
         assert vendor.requests[0][1]["x-portkey-api-key"] == "pk-of-config"
 
-    async def test_the_static_router_tells_and_writes_nothing(self, vendor, monkeypatch):
+    async def test_the_static_router_reports_and_writes_nothing(self, vendor, monkeypatch):
         monkeypatch.setenv("LLM_SANDBOX_URL", vendor.url)
         get_settings.cache_clear()
         vendor.lists("sandbox-standard", "sandbox-new")

@@ -1,4 +1,4 @@
-"""A discovery over real sockets: what is added, what is marked, and what is left alone."""
+"""A discovery over real sockets: added, marked and unchanged rows."""
 
 from decimal import Decimal
 
@@ -19,7 +19,7 @@ def vanished() -> set[str]:
 
 
 class TestNewModels:
-    def test_are_added_inactive_with_what_is_known_of_them(self, provider, vendor):
+    def test_new_models_are_added_inactive_with_known_facts(self, provider, vendor):
         vendor.lists("gpt-6.1-sol", "acme-unheard-of", "text-embedding-3-small")
         (report,) = run().providers
         assert report.added == ("gpt-6.1-sol", "acme-unheard-of", "text-embedding-3-small")
@@ -42,7 +42,7 @@ class TestNewModels:
         assert not any(map(report.count, ("added", "vanished", "returned")))
         assert ConfigurationVersion.objects.current("routing") == version
 
-    def test_history_says_who_added_them(self, provider, vendor):
+    def test_the_history_names_discovery(self, provider, vendor):
         vendor.lists("a")
         run()
         assert ModelConfig.history.get().history_change_reason == "llm_discover_models"
@@ -54,7 +54,7 @@ class TestNewModels:
         assert run().count("added") == 0
         assert ModelConfig.objects.filter(pk=row.pk).values().get() == before
 
-    def test_what_somebody_removed_or_renamed_does_not_come_back(self, provider, vendor):
+    def test_removed_or_renamed_models_are_not_added_again(self, provider, vendor):
         rows.model("removed", of="acme").delete()
         renamed = rows.model("old", of="acme")
         renamed.model_id = "new"
@@ -64,7 +64,7 @@ class TestNewModels:
         assert report.added == ("fresh",)
         assert report.left_alone == ("removed", "old")
 
-    def test_set_up_keeps_what_was_discovered(self, provider, vendor):
+    def test_setup_keeps_discovered_models(self, provider, vendor):
         vendor.lists("a")
         run()
         configure(environ={})
@@ -133,7 +133,7 @@ class TestVanishedModels:
         ],
         ids=["empty", "null", "bare", "nameless", "error", "html", "nothing", "cut"],
     )
-    def test_a_list_that_is_none_says_nothing_about_anybody(self, provider, vendor, answer):
+    def test_an_invalid_list_changes_nothing(self, provider, vendor, answer):
         rows.model("here", of="acme")
         vendor.says(answer)
         (failed,) = run().failed
@@ -156,7 +156,7 @@ class TestVanishedModels:
         assert (report.added, report.vanished, report.is_complete) == (("new",), (), False)
         assert vanished() == set()
 
-    def test_only_those_of_the_provider_that_was_asked(self, provider, vendor):
+    def test_only_models_of_the_selected_provider_are_marked(self, provider, vendor):
         rows.model("elsewhere", of="other")
         Provider.objects.filter(name="other").update(is_active=False)
         vendor.lists("a")
@@ -227,7 +227,7 @@ class TestFailures:
         assert [row.provider for row in report.failed] == ["nowhere"]
         assert report.models == {"acme": ("a",)}
 
-    def test_without_a_key_nobody_is_asked(self, db, vendor):
+    def test_without_a_key_no_request_is_sent(self, db, vendor):
         Provider.objects.create(name="acme", vendor="openai", base_url=f"{vendor.url}/v1")
         (failed,) = run().failed
         assert failed.error == "credential_rejected"
@@ -251,7 +251,7 @@ class TestFailures:
         vendor.says({}, holds=True)
         assert run().failed[0].error == "upstream_timeout"
 
-    def test_a_vendor_that_nobody_knows(self, db):
+    def test_an_unknown_vendor_is_reported(self, db):
         Provider.objects.create(name="odd", vendor="acme")
         (failed,) = run().failed
         assert failed.provider == "odd"
@@ -266,7 +266,7 @@ class TestFailures:
 
 
 class TestChoice:
-    def test_inactive_providers_are_asked_by_name_alone(self, provider, vendor):
+    def test_inactive_providers_are_queried_only_by_name(self, provider, vendor):
         Provider.objects.update(is_active=False)
         vendor.lists("a")
         assert run().providers == ()

@@ -1,4 +1,4 @@
-"""Every vendor's list, and lists that nobody in his right mind would send."""
+"""The list of every vendor, and malformed lists."""
 
 import json
 from datetime import date
@@ -44,7 +44,7 @@ def test_the_shapes_of_a_list(value):
     assert ids(value) == ["a", "b"]
 
 
-def test_openrouter_says_what_a_model_costs_and_can_do():
+def test_openrouter_lists_prices_and_capabilities():
     model = only(
         {
             "id": "acme/writer-2",
@@ -87,7 +87,7 @@ def test_a_price_that_depends_is_no_price_and_a_free_model_is_free():
     assert (free.price.input, free.price.output) == (Decimal(0), Decimal(0))
 
 
-def test_together_prices_by_the_million_and_says_what_kind_a_model_is():
+def test_together_lists_prices_per_million_and_kinds():
     model = only(
         {
             "id": "acme/Chat-70B",
@@ -159,7 +159,7 @@ def test_context_windows(entry, window):
 @pytest.mark.parametrize(
     "price", ["NaN", "Infinity", "1e999999999", "1" * 1000, "-0.1", True, [], {}, "1e-9999", "1e9"]
 )
-def test_a_price_that_is_none_breaks_nothing(price):
+def test_an_invalid_price_is_ignored(price):
     model = only({"id": "a", "pricing": {"prompt": price, "completion": "0.000001"}})
     assert model.price.input in (None, 0)
 
@@ -167,7 +167,7 @@ def test_a_price_that_is_none_breaks_nothing(price):
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b'{"data": {}}', b"<html>", b'"x"', b"[" * 100_000, b"\xff"]
 )
-def test_what_is_no_list_is_refused(body):
+def test_an_invalid_list_is_rejected(body):
     with pytest.raises(ValueError):
         parse_page(body)
 
@@ -267,6 +267,6 @@ class TestDescription:
             ("gpt-4o", ["chat", "streaming"]),
         ],
     )
-    def test_what_a_name_alone_tells(self, name, expected):
+    def test_capabilities_are_guessed_from_names(self, name, expected):
         facts = describe("openai", ListedModel(name), DAY)
         assert facts["capabilities"] + facts["quirks"] == expected

@@ -1,4 +1,4 @@
-"""A configuration on an upstream that does as it is told, and sweeps of it."""
+"""A configuration on a scripted upstream, and sweeps of it."""
 
 import json
 import os
@@ -36,7 +36,7 @@ MODELS = {"object": "list", "data": [{"id": "alpha"}, {"id": "beta"}, {"id": "ve
 
 @dataclass
 class Answer:
-    """What the upstream says at a path: `body` as it is or as JSON, after `delay` seconds and once
+    """The upstream's response at a path: `body` as it is or as JSON, after `delay` seconds and once
     the event `hold` is set."""
 
     status: int = 200
@@ -48,7 +48,7 @@ class Answer:
 
 @dataclass
 class Upstream:
-    """An HTTP server in threads: answers by path, and a log of what was asked."""
+    """An HTTP server in threads: responses by path, and a log of the requests."""
 
     url: str
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -129,7 +129,7 @@ def _handler(upstream: Upstream) -> type[BaseHTTPRequestHandler]:
             """Quiet."""
 
         def handle(self) -> None:
-            # Whoever is too slow finds that the sweep has hung up.
+            # If the response is too slow, the sweep has closed the connection.
             with suppress(ConnectionError):
                 super().handle()
 
@@ -207,14 +207,14 @@ def add_route(*keys: str, use_case: str = "debugging") -> UseCaseRoute:
 
 
 def swept(*, deep: bool = False, **selection: Any) -> SweepReport:
-    """A sweep of everything, or of what is selected."""
+    """Sweeps everything, or the selection."""
     report = sweep_health(Selection(deep=deep, **selection))
     assert report is not None
     return report
 
 
 def found(report: SweepReport) -> dict[str, str]:
-    """The results by target; the empty word is good."""
+    """Returns the results by target; an empty string means healthy."""
     return {
         f"{result.provider}/{result.model}".rstrip("/"): (
             "" if result.is_healthy else result.error_code
@@ -240,7 +240,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(command_env: dict[str, str]) -> Iterator[Start]:
-    """Starts the command with arguments; what still runs at the end is killed."""
+    """Starts the command with arguments; kills it at the end if it still runs."""
     running: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str, **env: str) -> subprocess.Popen[str]:

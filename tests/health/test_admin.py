@@ -27,7 +27,7 @@ Operator = Callable[..., Client]
 
 @pytest.fixture
 def operator(clean_process: None) -> Operator:
-    """Somebody who has these permissions and no others; without any, who may do everything."""
+    """Returns a user with only these permissions; with all permissions if none are given."""
 
     def make(*codenames: str) -> Client:
         user = get_user_model().objects.create_user("bob", is_staff=True)
@@ -70,7 +70,7 @@ def hours_ago(hours: float, is_healthy: bool = True, **values: Any) -> None:
     )
 
 
-def test_check_now_asks_the_selected_providers_and_says_what_it_found(
+def test_check_now_checks_the_selected_providers_and_shows_the_result(
     provider: Provider, upstream: Upstream, operator: Operator
 ) -> None:
     bad = add_provider("second", f"{upstream.url}/second")
@@ -158,7 +158,7 @@ def test_the_lists_ask_as_many_queries_for_many_rows_as_for_few(
     assert queries() == few
 
 
-def test_a_drawing_has_a_bar_for_each_hour_and_says_in_words_what_it_shows() -> None:
+def test_a_drawing_has_a_bar_per_hour_and_a_text_alternative() -> None:
     hours = [Hour()] * 20 + [Hour(6, 6, 50.0), Hour(6, 6, 100.0), Hour(6, 3, 10.0), Hour(6)]
     drawing = ElementTree.fromstring(sparkline(hours))
     title, *bars = list(drawing)
@@ -176,7 +176,7 @@ def test_a_drawing_has_a_bar_for_each_hour_and_says_in_words_what_it_shows() -> 
     assert "<title>1 of 1 check succeeded" in sparkline([Hour(1, 1)])
 
 
-def test_hours_are_told_apart_whatever_the_time_zone(provider: Provider, settings: Any) -> None:
+def test_hours_are_distinct_in_every_time_zone(provider: Provider, settings: Any) -> None:
     settings.TIME_ZONE = "Asia/Kolkata"
     hours_ago(0)
     hours_ago(1)
@@ -200,7 +200,7 @@ def test_breakers_that_are_open_are_listed_by_process_and_dead_ones_are_not(
 
 
 class Registry:
-    """Breakers that note what is reset."""
+    """Breakers that record resets."""
 
     def __init__(self) -> None:
         self.resets: list[tuple[str, str]] = []
@@ -209,7 +209,7 @@ class Registry:
         self.resets.append((provider, model))
 
 
-def test_a_reset_needs_its_own_permission_and_leaves_its_trace(operator: Operator) -> None:
+def test_a_reset_needs_its_own_permission_and_is_logged(operator: Operator) -> None:
     registry = Registry()
     health_monitor.breakers = registry  # type: ignore[assignment]  # as much of one as is needed
     rows = [report(), report(process="host:2:b"), report("beta")]
@@ -243,7 +243,7 @@ def test_a_credential_that_is_out_of_use_is_shown_and_can_be_put_back(
     assert "Credential disabled" not in client.get(url("provider")).content.decode()
 
 
-def test_what_a_provider_is_called_is_shown_as_text(provider: Provider, operator: Operator) -> None:
+def test_a_provider_name_is_escaped(provider: Provider, operator: Operator) -> None:
     report("<script>alert(1)</script>", cause="<b>")
     page = operator().get(url("breakerreport")).content.decode()
     assert "<script>alert" not in page

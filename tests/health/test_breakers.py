@@ -71,7 +71,7 @@ async def test_a_reset_closes_one_and_knows_no_others() -> None:
     assert isinstance(await breakers.admit(target("b")), Rejected)
 
 
-async def test_asked_regardless_one_that_is_open_lets_a_call_through() -> None:
+async def test_an_open_breaker_admits_a_forced_call() -> None:
     breakers, _ = new()
     await trip(breakers)
     admitted = await breakers.admit(target("a"), force=True)

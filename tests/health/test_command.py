@@ -16,11 +16,11 @@ pytestmark = pytest.mark.usefixtures("provider")
 
 
 def sweeps() -> int:
-    """How many sweeps are on record."""
+    """Returns the number of recorded sweeps."""
     return HealthCheck.objects.filter(model="").count()
 
 
-def test_it_exits_with_0_where_all_is_well_and_prints_what_it_found(start: Start) -> None:
+def test_it_exits_with_0_if_all_is_healthy_and_prints_the_result(start: Start) -> None:
     process = start("--json")
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
@@ -64,7 +64,7 @@ def test_deep_completions_are_accounted_when_it_has_ended(start: Start, upstream
         ("--loop", "--interval", "0"),
     ],
 )
-def test_what_cannot_be_done_is_said_and_exits_with_2(arguments: tuple[str, ...]) -> None:
+def test_a_sweep_that_cannot_run_exits_with_2(arguments: tuple[str, ...]) -> None:
     with pytest.raises(CommandError) as caught:
         call_command("llm_health_sweep", *arguments)
     assert caught.value.returncode == 2
@@ -89,7 +89,7 @@ def test_no_active_provider_is_nothing_to_check(start: Start) -> None:
     assert "No provider is active" in errors
 
 
-def test_in_a_loop_it_sweeps_until_it_is_told_to_stop(start: Start) -> None:
+def test_a_loop_sweeps_until_sigterm(start: Start) -> None:
     process = start("--loop", "--interval", "1", "--json")
     until(lambda: sweeps() >= 2)
     process.terminate()
@@ -100,7 +100,7 @@ def test_in_a_loop_it_sweeps_until_it_is_told_to_stop(start: Start) -> None:
     assert SweepLease.objects.get().holder == ""
 
 
-def test_a_loop_outlives_what_goes_wrong(start: Start, upstream: Upstream) -> None:
+def test_a_loop_survives_errors(start: Start, upstream: Upstream) -> None:
     Provider.objects.update(is_active=False)
     process = start("--loop", "--interval", "1")
     assert process.stderr is not None
@@ -171,7 +171,7 @@ def test_a_sweeper_that_was_stopped_for_long_records_nothing_when_it_wakes(
     assert sweeps() == 0
 
 
-def test_a_part_of_everything_leaves_the_whole_sweep_due(start: Start) -> None:
+def test_a_partial_sweep_does_not_replace_a_complete_one(start: Start) -> None:
     process = start("--provider", "first")
     assert process.wait(60) == 0
     assert SweepLease.objects.get().swept_at is None

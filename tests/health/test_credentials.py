@@ -74,7 +74,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def ask(router: BaseLLMRouter, use_case: str = "debugging") -> str:
-    """Who answered."""
+    """Returns the provider that answered."""
     return (await router.complete("Hi", use_case=use_case)).provider
 
 
@@ -89,7 +89,7 @@ async def eventually(is_so: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("answer", [REFUSED, Answer(403, REFUSED.body), EMPTY])
-async def test_what_was_refused_once_is_not_sent_again_with_any_model(
+async def test_a_rejected_key_is_not_sent_again_for_any_model(
     router: BaseLLMRouter, two: Upstream, answer: Answer
 ) -> None:
     two.answers[FIRST] = answer
@@ -103,7 +103,7 @@ async def test_what_was_refused_once_is_not_sent_again_with_any_model(
     assert await UsageRecord.objects.filter(provider="first").acount() == 1
 
 
-async def test_a_caller_is_never_told_that_our_key_is_refused(
+async def test_callers_never_learn_that_a_provider_key_was_rejected(
     router: BaseLLMRouter, two: Upstream
 ) -> None:
     two.answers[FIRST] = REFUSED
@@ -276,7 +276,7 @@ def test_the_time_until_a_probe_doubles_up_to_an_hour() -> None:
     ]
 
 
-def test_the_provider_s_own_word_for_when_to_return_is_heard() -> None:
+def test_the_provider_s_retry_after_is_respected() -> None:
     process = Process()
     process.permit().refuse(QuotaExhausted("No.", retry_after=600))
     assert process.wait() == 600
@@ -312,7 +312,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(process.breakers.statuses()) == {"b", "c"}
 
 
-def test_servers_that_share_a_database_share_what_they_know_of_a_key(
+def test_servers_with_one_database_share_disabled_keys(
     two: Upstream, command_env: dict[str, str], tmp_path: Path
 ) -> None:
     two.answers[FIRST] = REFUSED

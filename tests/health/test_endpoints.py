@@ -64,7 +64,7 @@ def ask(client: httpx.Client, address: str = "debugging") -> httpx.Response:
     return client.post("/api/llm/complete", json={"messages": "Hi", "model": address})
 
 
-def test_a_server_that_monitors_knows_and_tells_how_its_targets_are(
+def test_a_monitoring_server_reports_the_health_of_its_targets(
     client: httpx.Client, two: Upstream
 ) -> None:
     assert client.get("/api/llm/health/live").json() == {"status": "live"}
@@ -90,7 +90,7 @@ def test_a_server_that_monitors_knows_and_tells_how_its_targets_are(
     assert ask(client).status_code == 200
 
 
-def test_an_open_breaker_is_told_with_its_cause(client: httpx.Client, two: Upstream) -> None:
+def test_an_open_breaker_is_reported_with_its_cause(client: httpx.Client, two: Upstream) -> None:
     two.answers["/first/chat/completions"] = Answer(500, b"")
     for _ in range(4):
         failed = ask(client, "first/alpha")
@@ -104,7 +104,7 @@ def test_an_open_breaker_is_told_with_its_cause(client: httpx.Client, two: Upstr
     assert passed.json()["provider"] == "second"
 
 
-def test_a_stranger_hears_the_status_alone_and_nobody_hears_a_secret(
+def test_without_a_key_only_the_status_is_shown_and_never_a_secret(
     client: httpx.Client, two: Upstream
 ) -> None:
     until(lambda: health(client)["providers"]["first"]["last_check"])
@@ -150,7 +150,7 @@ async def test_a_process_without_any_configuration_is_not_ready(
     await close_routers()
 
 
-async def test_live_asks_nobody(
+async def test_live_does_not_use_the_router(
     clean_process: None, async_client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llm_routing.api.health.get_llm_router", lambda: pytest.fail("asked"))

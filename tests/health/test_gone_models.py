@@ -35,7 +35,7 @@ async def router(clean_process: None, upstream: Upstream) -> AsyncIterator[BaseL
 
 
 async def ask(router: BaseLLMRouter) -> str:
-    """Who answered."""
+    """Returns the target that answered."""
     return (await router.complete("Hi", use_case="debugging")).provider
 
 
@@ -58,7 +58,7 @@ async def test_a_model_that_is_gone_is_left_marked_and_back_once_it_answers(
     await eventually(lambda: marked.all().exists())
     assert [str(row.model_id) async for row in marked.all()] == ["alpha"]
 
-    # Its only target is asked in any case.
+    # Its only target is called in any case.
     upstream.answers[FIRST] = Answer(body=completion())
     answer = await router.complete("Hi", model_override="first/alpha")
     assert answer.provider == "first"
@@ -93,7 +93,7 @@ def test_of_all_workers_one_logs_that_a_model_has_gone_and_that_it_is_back(
     assert not ModelConfig.objects.filter(vanished_at__isnull=False).exists()
 
 
-def test_a_model_without_a_row_and_one_whose_database_is_away_are_logged_too(
+def test_gone_models_without_a_row_or_database_are_logged_too(
     provider: Provider, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)

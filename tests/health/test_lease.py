@@ -19,7 +19,7 @@ def expire() -> None:
     SweepLease.objects.update(expires_at=Now() - timedelta(seconds=0.01))
 
 
-def test_a_lease_that_is_held_is_nobody_else_s() -> None:
+def test_a_held_lease_cannot_be_claimed() -> None:
     assert leases.claim("sweep", "a", 60)
     assert not leases.claim("sweep", "b", 60)
     assert leases.claim("other", "b", 60)
@@ -40,7 +40,7 @@ def test_a_lease_that_has_run_out_is_taken_over_and_cannot_be_renewed() -> None:
     assert (row.holder, row.swept_at) == ("b", None)
 
 
-def test_a_lease_that_nobody_took_meanwhile_is_renewed() -> None:
+def test_an_expired_lease_is_renewed_unless_another_process_has_taken_it() -> None:
     assert leases.claim("sweep", "a", 60)
     expire()
     assert leases.renew("sweep", "a", 60)

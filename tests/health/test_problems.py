@@ -1,4 +1,4 @@
-"""What keeps a provider out of use is named, with what to do: in the health status and the log."""
+"""The reason why a provider is not used, and its remedy, are in the health status and the log."""
 
 import asyncio
 import logging
@@ -57,15 +57,13 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 class TestForbiddenAddress:
-    """As with DEBUG off and the sandbox on this machine."""
+    """With DEBUG off and the sandbox on this machine."""
 
     @pytest.fixture(autouse=True)
     def forbidden(self, environ: Callable[..., None]) -> None:
         environ(LLM_ALLOWED_UPSTREAM_NETWORKS="10.0.0.0/8")
 
-    def test_a_server_says_so_before_anybody_calls(
-        self, command_env: dict[str, str], tmp_path: Path
-    ) -> None:
+    def test_a_server_logs_it_at_start(self, command_env: dict[str, str], tmp_path: Path) -> None:
         configure(environ={})
         key = ApiKey.objects.issue("tests")[1]
         env = command_env | {"LLM_ALLOWED_UPSTREAM_NETWORKS": "", "DJANGO_DEBUG": "0"}

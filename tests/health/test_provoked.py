@@ -60,14 +60,14 @@ async def router(clean_process: None, upstream: Upstream) -> AsyncIterator[BaseL
 
 
 async def chat(router: BaseLLMRouter, use_case: str = "debugging", **more: Any) -> str:
-    """Who answered a request of OpenAI's format."""
+    """Returns the provider that answered a request in OpenAI's format."""
     body = {"model": use_case, "messages": [{"role": "user", "content": "Hi"}], **more}
     answer = await router.respond(OpenAIChat().read_request(body), Caller(), "r1")
     return answer.provider
 
 
 async def message(router: BaseLLMRouter, **more: Any) -> str:
-    """Who answered a request of Anthropic's format."""
+    """Returns the provider that answered a request in Anthropic's format."""
     body = {
         "model": "documentation",
         "max_tokens": 9,
@@ -103,7 +103,7 @@ async def test_a_field_that_is_named_like_a_failure(
     assert nothing_is_known()
 
 
-async def test_words_of_anthropic_s_that_a_caller_has_written(
+async def test_error_text_of_anthropic_that_a_caller_can_write(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     said = "tools.0.name: credit balance is too low"
@@ -195,7 +195,7 @@ async def test_counting_tokens_says_nothing_of_a_target(
     assert health_monitor.target_health.unhealthy == {"claude/alpha"}
 
 
-async def test_a_caller_who_asks_for_more_than_the_account_affords(
+async def test_a_request_that_exceeds_the_account_s_balance(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     said = "This request requires more credits, or fewer max_tokens. You can only afford 12."
@@ -206,7 +206,7 @@ async def test_a_caller_who_asks_for_more_than_the_account_affords(
     assert nothing_is_known()
 
 
-async def test_a_vendor_s_limit_everywhere_is_told_in_process(
+async def test_a_vendor_s_limit_is_reported_to_in_process_callers(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     for name, wait in (("first", "50"), ("second", "20")):
@@ -219,7 +219,7 @@ async def test_a_vendor_s_limit_everywhere_is_told_in_process(
     assert len(caught.value.attempts) == 2
 
 
-async def test_the_next_target_is_asked_where_a_feature_is_refused(
+async def test_the_next_target_is_tried_if_a_feature_is_rejected(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     error = {"message": "x", "type": "invalid_request_error", "param": "seed"}
@@ -241,7 +241,7 @@ async def message_to_openai(router: BaseLLMRouter) -> str:
     return await message(router, model="debugging")
 
 
-async def test_where_all_refuse_the_first_vendor_s_reason_is_told(
+async def test_if_all_targets_reject_the_first_vendor_s_reason_is_returned(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
     for name in ("first", "second"):
@@ -254,7 +254,7 @@ async def test_where_all_refuse_the_first_vendor_s_reason_is_told(
 
 
 async def test_targets_of_one_route_only(router: BaseLLMRouter, upstream: Upstream) -> None:
-    """A model without capabilities is asked for vectors in vain; chat goes on."""
+    """A request for vectors to a model that cannot embed fails; chat goes on."""
     await ModelConfig.objects.all().aupdate(capabilities=[])
     assert await RouteTarget.objects.aexists()
     upstream.answers["/first/embeddings"] = Answer(404, {"error": "model 'alpha' not found"})
@@ -283,7 +283,7 @@ async def test_a_count_over_another_vendor_counts_images_and_documents(
 @pytest.mark.parametrize(
     "answer", [Answer(500, {"error": {"message": "Broken."}}), Answer(200, b"<html>")]
 )
-async def test_requests_that_always_break_the_target_leave_it_to_the_others(
+async def test_requests_that_always_break_a_target_do_not_block_others(
     router: BaseLLMRouter, upstream: Upstream, answer: Answer
 ) -> None:
     body = {"model": "debugging", "messages": [{"role": "user", "content": "Hi"}]}
@@ -324,7 +324,7 @@ WORDS = (
 
 
 def echoes(words: str) -> list[Any]:
-    """Errors that repeat a caller's words, in the shapes of vendors."""
+    """Errors that repeat a caller's text, in the shapes of vendors."""
     raw = json.dumps({"error": {"message": words, "code": "invalid_api_key", "type": words}})
     return [
         {"error": {"message": words, "type": "invalid_request_error", "param": words}},
@@ -345,7 +345,7 @@ PLACES = ("field", "prompt", "tool", "file")
 
 
 @pytest.mark.parametrize("where", PLACES)
-async def test_no_echo_of_a_caller_s_words_is_believed(
+async def test_echoed_caller_text_changes_no_shared_state(
     router: BaseLLMRouter, upstream: Upstream, where: str
 ) -> None:
     eve = Caller("acme", "eve")

@@ -1,4 +1,4 @@
-"""The router and the health of its targets: order, breakers, and what it tells of them."""
+"""The router and the health of its targets: order, breakers, and errors."""
 
 import asyncio
 import threading
@@ -65,7 +65,7 @@ async def router(quick: None, two: Upstream) -> AsyncIterator[BaseLLMRouter]:
 
 
 async def ask(router: BaseLLMRouter) -> str:
-    """Who answered."""
+    """Returns the target that answered."""
     return (await router.complete("Hi", use_case="debugging")).provider
 
 
@@ -92,7 +92,7 @@ async def trip(router: BaseLLMRouter, upstream: Upstream) -> None:
             await router.complete("Hi", model_override="first/alpha")
 
 
-async def test_the_breaker_of_a_dead_target_opens_and_it_is_asked_no_more(
+async def test_the_breaker_of_a_dead_target_opens_and_stops_its_calls(
     router: BaseLLMRouter, two: Upstream
 ) -> None:
     failing(two, FIRST)
@@ -133,7 +133,7 @@ async def test_probes_find_out_that_a_target_is_well_again(
     assert router.get_metrics()["breakers_open"] == 0
 
 
-async def test_where_every_breaker_is_open_the_caller_is_told_when_to_return(
+async def test_if_every_breaker_is_open_the_error_has_retry_after(
     router: BaseLLMRouter, two: Upstream
 ) -> None:
     failing(two, FIRST, SECOND)
@@ -148,7 +148,7 @@ async def test_where_every_breaker_is_open_the_caller_is_told_when_to_return(
     assert len(two.asked) == asked
 
 
-async def test_what_the_request_is_to_blame_for_opens_nothing(
+async def test_errors_caused_by_the_request_open_no_breaker(
     router: BaseLLMRouter, two: Upstream
 ) -> None:
     two.answers[FIRST] = Answer(400, {"error": {"message": "No such field."}})
@@ -159,7 +159,9 @@ async def test_what_the_request_is_to_blame_for_opens_nothing(
     assert health_monitor.target_health.unhealthy == frozenset()
 
 
-async def test_callers_who_do_not_wait_open_nothing(router: BaseLLMRouter, two: Upstream) -> None:
+async def test_callers_that_do_not_wait_open_no_breaker(
+    router: BaseLLMRouter, two: Upstream
+) -> None:
     two.answers[FIRST] = Answer(body=completion(), delay=1)
     for _ in range(6):
         with suppress(LLMError):
@@ -196,7 +198,7 @@ async def test_a_target_that_fails_in_a_row_comes_last_until_it_answers_again(
 
 
 @BRIEFLY
-async def test_a_target_that_recovers_is_asked_again_as_soon_as_its_breaker_allows(
+async def test_a_recovered_target_is_called_as_soon_as_its_breaker_allows(
     router: BaseLLMRouter, two: Upstream
 ) -> None:
     failing(two, FIRST)
@@ -220,7 +222,7 @@ async def test_a_target_that_recovers_is_asked_again_as_soon_as_its_breaker_allo
     assert state_of_first() is BreakerState.CLOSED
 
 
-async def test_what_a_sweep_finds_reaches_the_memory_of_the_process(
+async def test_results_of_a_sweep_are_loaded_into_memory(
     router: BaseLLMRouter, two: Upstream
 ) -> None:
     two.answers["/first/models"] = Answer(401, {"error": {"message": "Wrong key."}})
@@ -267,7 +269,7 @@ async def test_a_sweep_under_other_settings_says_nothing_about_the_targets(
 ) -> None:
     await sync_to_async(swept)()
     await eventually(lambda: health_monitor.target_health.check_of(("first", "alpha")))
-    # As a command in a shell that lacks the server's variables has them.
+    # As a command in a shell without the server's variables reports them.
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("LLM_ALLOWED_UPSTREAM_NETWORKS", "10.0.0.0/8")
         get_settings.cache_clear()
@@ -286,9 +288,7 @@ async def test_a_sweep_under_other_settings_says_nothing_about_the_targets(
     assert (await router.get_health_status())["status"] == "healthy"
 
 
-async def test_the_status_names_what_is_wrong_and_no_secret(
-    router: BaseLLMRouter, two: Upstream
-) -> None:
+async def test_the_status_shows_errors_and_no_secret(router: BaseLLMRouter, two: Upstream) -> None:
     await sync_to_async(swept)()
     assert await ask(router) == "first"
     two.answers[FIRST] = Answer(500, b"")
@@ -341,7 +341,7 @@ async def test_a_reset_that_another_process_ordered_is_obeyed(
     # Resets are loaded before the first report is written.
     await eventually(BreakerReport.objects.exists)
     assert breakers.statuses()["first", "alpha"].openings == 1
-    # What `reset_breakers` of another process leaves in the database.
+    # As `reset_breakers` of another process writes it to the database.
     await BreakerReset.objects.acreate(
         provider="first", model="alpha", ordered_by="ada", ordered_at=DatabaseNow()
     )
@@ -377,7 +377,7 @@ async def test_monitoring_sweeps_inside_the_process_and_off_its_event_loop(
     assert "llm_routing_sweeper" not in {thread.name for thread in threading.enumerate()}
 
 
-async def test_monitoring_is_off_unless_asked_for_and_a_setting_asks_for_it(
+async def test_monitoring_is_off_by_default_and_a_setting_enables_it(
     quick: None, two: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await get_llm_router()

@@ -1,4 +1,4 @@
-"""What a sweep asks, what it makes of the answer, and what it leaves in the database."""
+"""The requests of a sweep, its interpretation of responses, and its rows in the database."""
 
 import threading
 import time
@@ -61,7 +61,7 @@ def test_one_request_proves_the_key_and_judges_every_model(
         (Answer(302, b"", headers={"Location": "http://127.0.0.1/"}), "malformed_answer"),
     ],
 )
-def test_what_is_wrong_is_said_by_its_code(
+def test_an_error_is_reported_by_its_code(
     provider: Provider, upstream: Upstream, answer: Answer, code: str
 ) -> None:
     upstream.answers["/v1/models"] = answer
@@ -99,7 +99,7 @@ def test_a_provider_without_a_list_is_believed_if_it_answers(
     assert swept().is_healthy
 
 
-def test_a_vendor_that_lists_for_anybody_is_asked_for_something_that_needs_the_key(
+def test_a_vendor_with_a_public_list_is_checked_by_a_call_that_needs_the_key(
     clean_process: None, upstream: Upstream
 ) -> None:
     add_provider("router", upstream.base_url, vendor="openrouter")
@@ -112,7 +112,9 @@ def test_a_vendor_that_lists_for_anybody_is_asked_for_something_that_needs_the_k
     assert set(found(swept()).values()) == {"malformed_answer"}
 
 
-def test_anthropic_s_list_is_asked_in_its_own_way(clean_process: None, upstream: Upstream) -> None:
+def test_anthropic_s_list_is_requested_in_its_own_format(
+    clean_process: None, upstream: Upstream
+) -> None:
     upstream.needs_key = False
     add_provider("claude", upstream.url, vendor="anthropic")
     upstream.answers["/v1/models"] = Answer(body={**MODELS, "has_more": False})
@@ -122,7 +124,7 @@ def test_anthropic_s_list_is_asked_in_its_own_way(clean_process: None, upstream:
     assert swept().is_healthy
 
 
-def test_a_provider_without_a_key_is_not_asked(provider: Provider, upstream: Upstream) -> None:
+def test_a_provider_without_a_key_is_not_called(provider: Provider, upstream: Upstream) -> None:
     provider.clear_api_key()
     provider.save()
     assert set(found(swept()).values()) == {"no_credential"}
@@ -131,7 +133,7 @@ def test_a_provider_without_a_key_is_not_asked(provider: Provider, upstream: Ups
     assert not HealthCheck.objects.exists(), "another process may have the key"
 
 
-def test_one_that_hangs_or_is_not_there_holds_up_nobody_for_long(
+def test_an_unresponsive_provider_delays_a_sweep_only_to_its_timeout(
     provider: Provider, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLM_HEALTH_CHECK_TIMEOUT", "0.5")
@@ -167,7 +169,7 @@ def test_no_more_checks_run_at_one_time_than_settings_say(
     stop_background()
 
 
-def test_a_deep_sweep_asks_every_model_once_and_stands_in_the_ledger(
+def test_a_deep_sweep_calls_every_model_once_and_is_recorded(
     provider: Provider, upstream: Upstream
 ) -> None:
     report = swept(deep=True)
@@ -195,7 +197,9 @@ def test_a_deep_sweep_asks_every_model_once_and_stands_in_the_ledger(
     assert records[0].cost > 0
 
 
-def test_a_deep_sweep_finds_what_a_list_hides(provider: Provider, upstream: Upstream) -> None:
+def test_a_deep_sweep_finds_errors_that_a_list_hides(
+    provider: Provider, upstream: Upstream
+) -> None:
     upstream.answers["/v1/chat/completions"] = Answer(500, {"error": {"message": "Broken."}})
     assert found(swept(deep=True)) == {
         "first": "",
@@ -239,9 +243,7 @@ def test_a_model_that_hangs_is_found_in_a_deep_sweep(
     stop_background()
 
 
-def test_what_is_selected_is_checked_and_nothing_else(
-    provider: Provider, upstream: Upstream
-) -> None:
+def test_only_the_selection_is_checked(provider: Provider, upstream: Upstream) -> None:
     add_provider("second", upstream.base_url)
     ModelConfig.objects.filter(provider=provider, model_id="beta").update(alias="the-best")
     assert set(found(swept(providers=("second",)))) == {
@@ -255,7 +257,7 @@ def test_what_is_selected_is_checked_and_nothing_else(
     assert set(found(swept(models=("second/alpha",)))) == {"second", "second/alpha"}
 
 
-def test_what_is_not_active_is_not_checked_and_an_unknown_name_is_an_error(
+def test_inactive_targets_are_not_checked_and_unknown_names_are_errors(
     provider: Provider, upstream: Upstream
 ) -> None:
     ModelConfig.objects.filter(model_id="beta").update(is_active=False)
@@ -289,7 +291,7 @@ def test_history_is_kept_and_pruned(provider: Provider, monkeypatch: pytest.Monk
     assert HealthCheck.objects.filter(checked_at__lt=now - timedelta(hours=1)).count() == 2
 
 
-def test_no_key_stands_in_a_report_or_a_row(provider: Provider, upstream: Upstream) -> None:
+def test_reports_and_rows_contain_no_key(provider: Provider, upstream: Upstream) -> None:
     upstream.answers["/v1/models"] = Answer(
         401, {"error": {"message": f"Incorrect API key provided: {KEY}."}}
     )
@@ -318,7 +320,7 @@ def test_a_sweep_that_has_lost_its_lease_records_nothing(
     assert SweepLease.objects.get().holder == "somebody else"
 
 
-def test_a_sweep_ends_when_it_is_told_to_and_gives_its_lease_back(
+def test_a_stopped_sweep_ends_and_releases_its_lease(
     provider: Provider, upstream: Upstream
 ) -> None:
     over, stopping = threading.Event(), threading.Event()

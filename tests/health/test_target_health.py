@@ -149,7 +149,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Inner:
-    """Breakers that note what they are told."""
+    """Breakers that record reported outcomes."""
 
     def __init__(self) -> None:
         self.words: list[str] = []
@@ -195,7 +195,7 @@ async def test_watched_breakers_tell_both_the_breaker_and_the_signs(world: World
     gone.succeed()
     traffic = world.health.traffic([key])
     assert (traffic.calls, traffic.failures) == (2, 1)
-    # Until the first content; what is shown is the whole call.
+    # Latency until the first content; the status shows the whole call.
     assert inner.words[0] == "succeed 0.5"
     assert "server_failed" in inner.words
     inner.refuses = True

@@ -145,7 +145,7 @@ def test_aliases_of_groups(plan):
     assert targets(plan, "main") == targets(plan, "gpt-6-astra")
 
 
-def test_providers_are_told_apart_by_address_and_key(plan):
+def test_providers_are_distinguished_by_address_and_key(plan):
     rows = {row.name: (row.vendor, row.base_url, row.api_key_env) for row in plan.providers}
     assert rows == {
         "openai": ("openai", "", ""),
@@ -156,7 +156,7 @@ def test_providers_are_told_apart_by_address_and_key(plan):
     }
 
 
-def test_what_the_file_says_of_a_model(plan):
+def test_facts_of_a_model_are_imported(plan):
     assert model(plan, "groq/openai/gpt-oss-20b").input_price == Decimal("0.1")
     assert model(plan, "groq/openai/gpt-oss-20b").output_price == Decimal("0.5")
     assert model(plan, "openai/text-embedding-3-small").capabilities == {"embeddings"}
@@ -347,7 +347,7 @@ def test_a_vendors_key_is_not_sent_elsewhere(written):
         "{}",
     ],
 )
-def test_an_entry_that_is_none_is_listed(written, entry):
+def test_an_invalid_entry_is_reported(written, entry):
     plan = plan_of(written(f"model_list: {entry}\nguardrails: [x]\n", "c.yaml"))
     assert not plan.models
     assert not plan.routes

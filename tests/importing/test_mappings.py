@@ -53,11 +53,11 @@ class TestPython:
         assert models(routes(plan)["debugging:standard"])[0] == "anthropic/claude-sonnet-5-5"
         assert any("DEBUG_MODEL" in note.text for note in plan.notes)
 
-    def test_what_is_added_further_down_is_seen(self, plan):
+    def test_later_additions_to_a_mapping_are_read(self, plan):
         route = routes(plan)["ticket-triage:standard"]
         assert models(route) == ["openrouter/mistralai/mixtral-8x7b"]
 
-    def test_what_has_no_place_is_listed(self, plan):
+    def test_settings_without_an_equivalent_are_reported(self, plan):
         listed = said(plan.unmapped)
         texts = " ".join(f"{where}: {text}" for where, text in listed.items())
         assert "top_p" in texts
@@ -205,7 +205,7 @@ class TestPython:
             "OTHER_MODEL_MAPPING = build()\nMODEL_MAPPING = build()\n",
         ],
     )
-    def test_what_only_running_the_file_could_tell_is_listed(self, written, more):
+    def test_values_computed_at_run_time_are_reported(self, written, more):
         plan = plan_of(written("MODEL_MAPPINGS = {'debugging': 'openai/gpt-6-luna'}\n" + more))
         assert len(plan.unmapped) == 1
         assert models(routes(plan)["debugging:standard"]) == ["openai/gpt-6-luna"]
@@ -225,7 +225,7 @@ class TestPython:
         ],
         ids=["empty", "syntax", "none", "null", "nested", "chained", "bomb"],
     )
-    def test_what_cannot_be_read_is_refused(self, written, text):
+    def test_an_unreadable_file_is_rejected(self, written, text):
         with pytest.raises(CannotRead):
             plan_of(written(text))
 
@@ -258,7 +258,7 @@ class TestJson:
             "openai/gpt-6.1-sol", "anthropic/claude-sonnet-5-5",
         ]  # fmt: skip
 
-    def test_what_has_no_place_is_listed(self, plan):
+    def test_settings_without_an_equivalent_are_reported(self, plan):
         assert {where.rpartition(".")[2] for where in said(plan.unmapped)} == {
             "cost_per_1k_tokens", "model", "model_mappings[poetry]", "version",
         }  # fmt: skip
@@ -383,7 +383,7 @@ class TestFiles:
             ("m", "a"),
         ],
     )
-    def test_what_is_no_configuration_is_refused(self, written, name, text):
+    def test_a_file_without_a_configuration_is_rejected(self, written, name, text):
         with pytest.raises(CannotRead):
             plan_of(written(text, name))
 

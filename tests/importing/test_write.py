@@ -1,4 +1,4 @@
-"""What a migration writes, and above all what it leaves alone."""
+"""Rows that an import writes, and rows that it must not change."""
 
 from decimal import Decimal
 
@@ -84,21 +84,21 @@ class TestIntoAnEmptyConfiguration:
             ("anthropic", "activated")
         ]
 
-    def test_history_says_who_wrote_the_rows(self, simple):
+    def test_the_history_names_the_import(self, simple):
         take_over(simple)
         for model in (Provider, ModelConfig, UseCaseRoute, RouteTarget):
             assert set(model.history.values_list("history_change_reason", flat=True)) == {
                 "migrate_llm_router"
             }
 
-    def test_no_key_is_stored_or_told(self):
+    def test_no_key_is_stored_or_reported(self):
         for path in (ROUTER, LITELLM):
             report = take_over(path)
             text = f"{report!r} {report.as_json()} {contents()}"
             assert not any(secret in text for secret in SECRETS)
         assert not Provider.objects.get(name="groq").has_stored_key
 
-    def test_a_key_is_encrypted_where_that_is_asked_for(self):
+    def test_a_key_is_encrypted_with_store_keys(self):
         take_over(LITELLM, store_keys=True)
         row = Provider.objects.get(name="groq")
         assert row.has_stored_key
@@ -227,7 +227,7 @@ class TestOperators:
             "anthropic/claude-haiku-5-5"
         ]
 
-    def test_what_was_switched_off_stays_off(self, simple):
+    def test_deactivated_rows_stay_inactive(self, simple):
         rows.provider("openai", is_active=False)
         rows.model("gpt-6-luna", of="openai", is_active=False)
         report = take_over(simple)
@@ -235,7 +235,7 @@ class TestOperators:
         assert not ModelConfig.objects.get(model_id="gpt-6-luna").is_active
         assert len([note for note in report.notes if "operator" in note.text]) == 2
 
-    def test_what_was_removed_after_its_migration_does_not_come_back(self, simple):
+    def test_rows_removed_after_an_import_are_not_created_again(self, simple):
         take_over(simple)
         UseCaseRoute.objects.get().delete()
         ModelConfig.objects.get(model_id="gpt-6-luna").delete()
@@ -291,7 +291,7 @@ class TestAllOrNothing:
             does.changes, does.conflicts, does.notes,
         )  # fmt: skip
 
-    def test_a_failure_midway_leaves_nothing_behind(self, monkeypatch):
+    def test_a_failure_rolls_everything_back(self, monkeypatch):
         def fail(*_):
             assert ModelConfig.objects.exists()
             raise DatabaseError
@@ -329,7 +329,7 @@ def test_runs_at_the_same_time_wait_for_each_other():
 
 
 class TestServed:
-    """What was taken over is what callers get."""
+    """Callers are served by the imported configuration."""
 
     @pytest.fixture
     def router_file(self, written, sandbox):

@@ -1,4 +1,4 @@
-"""Attempts for tests of the ledger, and a database that takes no records."""
+"""Attempts for tests of the ledger, and a database that accepts no records."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -66,7 +66,7 @@ def test_all_records_wait_while_a_column_is_missing(
         assert ledger.backlog_bytes > 0
     assert ledger.ship() == 3
     assert ledger.trouble == ""
-    assert "takes usage records again" in caplog.text
+    assert "accepts usage records again" in caplog.text
     assert UsageRecord.objects.count() == 3
     assert (ledger.set_aside, ledger.lost) == (0, 0)
     assert not (directory / SET_ASIDE).exists()

@@ -1,4 +1,4 @@
-"""What requests leave behind in the numbers of their process."""
+"""The metrics that requests change in their process."""
 
 import asyncio
 import re
@@ -74,7 +74,7 @@ async def test_a_stream_ends_with_its_last_event_and_has_a_first_token(
     assert 0 < metrics["time_to_first_token_seconds_total"] <= metrics["request_seconds_total"]
 
 
-async def test_a_caller_who_leaves_is_counted_as_cancelled(router: BaseLLMRouter) -> None:
+async def test_a_disconnect_is_counted_as_cancelled(router: BaseLLMRouter) -> None:
     async with aclosing(router.stream("[[token_delay=0.2]] on", use_case="debugging")) as events:
         await anext(events)
     waiting = asyncio.create_task(router.complete("[[delay=20]] slow", use_case="debugging"))
@@ -111,7 +111,7 @@ async def test_a_target_that_is_left_for_the_next_one_is_a_fallback(router: Base
     assert router.get_metrics()["fallbacks_total"] == 1
 
 
-async def test_hits_and_misses_are_told_apart(router: BaseLLMRouter) -> None:
+async def test_hits_and_misses_are_counted_separately(router: BaseLLMRouter) -> None:
     for _ in range(3):
         await router.complete("Same", use_case="debugging", cache=True)
     numbers = await scrape()
@@ -138,7 +138,7 @@ async def test_embeddings_are_an_operation_of_their_own(router: BaseLLMRouter) -
     assert numbers.sum("attempts_total", provider="second", model="vectors") == 1
 
 
-async def test_no_word_of_a_caller_becomes_a_label(router: BaseLLMRouter) -> None:
+async def test_text_of_a_caller_never_becomes_a_label(router: BaseLLMRouter) -> None:
     hostile = ['x"} 1\nllm_routing_requests_total{a="', "\x00", "ü" * 5000, "a/b/c", "{}"]
     hostile.extend(f"model-{number}" for number in range(50))
     before = (await scrape()).samples

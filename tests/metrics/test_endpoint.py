@@ -1,4 +1,4 @@
-"""`GET /metrics`: for whom, in which format, under which path, and at what cost."""
+"""`GET /metrics`: access, formats, paths and cost."""
 
 import asyncio
 

@@ -236,7 +236,7 @@ def test_names_beyond_the_limit_count_as_other(start: Start) -> None:
     assert numbers.sum("attempts_in_progress") == 0
 
 
-def test_a_code_that_is_none_of_ours_is_other(start: Start) -> None:
+def test_an_unknown_code_is_counted_as_other(start: Start) -> None:
     metrics = start()
     end(metrics, error_code="invented")
     end(metrics, error_code="internal_error")

@@ -1,4 +1,4 @@
-"""Two workers of a real server: any of them tells of both, whichever is killed."""
+"""Two workers of a real server: each reports both, whichever is killed."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class Workers:
     directory: Path
 
     def ask(self) -> None:
-        """A completion over a connection of its own, so that any worker may take it."""
+        """Sends a completion over a separate connection, so that any worker may accept it."""
         body = {"messages": "Hi", "use_case": "debugging"}
         url = f"{self.server.url}/api/llm/complete"
         with httpx.Client(trust_env=False, timeout=30) as client:

@@ -37,7 +37,7 @@ class Application:
     env: Mapping[str, str]
 
     def run(self, command: str, expected: int = 0) -> str:
-        """A command as the page has it; what it printed."""
+        """Runs a command of the page; returns its output."""
         words = command.split()
         words[0] = {"python": sys.executable}.get(words[0], words[0])
         ended = subprocess.run(
@@ -56,7 +56,7 @@ class Application:
 
 @pytest.fixture
 def application(sandbox: Server, tmp_path: Path) -> Application:
-    """What there is before the first step: the old router, and an environment."""
+    """The state before the first step: the old router, and an environment."""
     directory = tmp_path / "service"
     (directory / "core").mkdir(parents=True)
     (directory / "core" / "llm_router.py").write_text(OLD_ROUTER.read_text())
@@ -86,7 +86,7 @@ def served(written: Application, tmp_path: Path) -> Iterator[Server]:
     for command in COMMANDS:
         if "migrate" in command or "setup" in command:
             rehearsal = command.replace("--through openrouter", "--through sandbox")
-            # The old file holds what cannot be taken over.
+            # The old file contains values that cannot be imported.
             written.run(rehearsal, expected=int("--from" in command))
     asgi = next(word for word in PAGE.split("`") if word.startswith("uvicorn"))
     port = free_port()
@@ -128,7 +128,7 @@ def test_the_tests_of_the_application_run(written: Application) -> None:
     assert "Ran 2 tests" in written.run("python manage.py test assistant")
 
 
-def test_every_command_of_the_page_runs_as_it_stands(written: Application) -> None:
+def test_every_command_of_the_page_runs_unchanged(written: Application) -> None:
     said = {}
     env = {**written.env, "OPENROUTER_API_KEY": "sk-or-0", "DJANGO_SUPERUSER_PASSWORD": "x"}
     application = Application(written.directory, env)

@@ -42,7 +42,7 @@ HI = {"messages": [{"role": "user", "content": "Why does this loop never end?"}]
 
 @pytest.fixture
 def routes(configuration: Configuration, clean_process: None) -> None:
-    """What the page asks for."""
+    """Creates the routes that the page requires."""
     for use_case, tier in (("debugging", "premium"), ("general_purpose", "standard")):
         route = UseCaseRoute.objects.create(use_case=use_case, tier=tier)
         route.targets.create(model=configuration.model, position=0)
@@ -100,7 +100,7 @@ def api(assistant: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.usefixtures("routes")
-async def test_the_endpoints_answer_stream_and_say_what_is_wrong(api: ModuleType) -> None:
+async def test_the_endpoints_answer_stream_and_report_errors(api: ModuleType) -> None:
     client = TestAsyncClient(api.api)
     answer = await client.post("/complete", json=HI)
     assert "Why does this loop never end?" in answer.json()["content"]
@@ -141,13 +141,13 @@ def test_every_promise_has_its_row_and_every_link_its_page() -> None:
 
 
 def names_in_the_new_column() -> list[str]:
-    """What the tables say the new router has, as code."""
+    """Returns the names of the new router in the tables, as code."""
     rows = re.findall(r"^\|(.*)\|$", PAGE.read_text(), re.MULTILINE)
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row.rpartition("|")[2])]
 
 
 def is_there(name: str) -> bool:
-    """Whether the router has what a table calls so."""
+    """Returns whether the router has a name of a table."""
     if name.startswith(("GET /", "/")):
         path = name.removeprefix("GET ")
         return bool(resolve(path if path != "/ready" else "/api/llm/health/ready"))
@@ -179,16 +179,16 @@ def is_there(name: str) -> bool:
 
 
 OF_THE_PROJECT = {"DATABASE_URL", "DEBUG", "settings.py", "postgresql+asyncpg://…", "llm_routing"}
-"""What Django and the shipped project have, for which tests/project stands."""
+"""Names of Django and the shipped project, which tests/project checks."""
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", sorted(set(names_in_the_new_column()) - OF_THE_PROJECT))
-def test_what_the_tables_promise_is_there(name: str) -> None:
+def test_everything_in_the_tables_exists(name: str) -> None:
     assert is_there(name)
 
 
 @pytest.mark.django_db
-def test_what_nobody_has_is_not_there() -> None:
+def test_a_made_up_name_does_not_exist() -> None:
     names = ("manage.py llm_fly", "NO_SUCH_KEY", "llm_routing.fly", '["flights_total"]', "--fly")
     assert [name for name in names if is_there(name)] == []

@@ -31,7 +31,7 @@ PATIENCE = 30.0
 
 
 def first(word: str) -> str:
-    """The first command of the page with a word in it."""
+    """Returns the first command of the page that contains a text."""
     return next(command for command in COMMANDS if word in command)
 
 
@@ -148,7 +148,7 @@ def wait_for_route(server: Server, key: str, use_case: str) -> None:
         time.sleep(0.1)
 
 
-def test_the_page_has_no_command_that_the_test_leaves_out() -> None:
+def test_the_test_runs_every_command_of_the_page() -> None:
     run_by_the_test = {
         "startproject",
         "llm_migrate",

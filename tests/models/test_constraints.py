@@ -1,4 +1,4 @@
-"""What the database itself refuses, and the sentence a person reads before it does."""
+"""Rows that the database rejects, and the validation message that comes first."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -170,7 +170,7 @@ class TestDeletion:
         assert not RouteTarget.objects.exists()
         assert ModelConfig.objects.exists()
 
-    def test_usage_outlives_what_it_names(self):
+    def test_usage_records_outlive_the_rows_they_name(self):
         rows.usage("1", NOW)
         rows.model().provider.delete()
         assert UsageRecord.objects.get().provider == "openai"

@@ -1,4 +1,4 @@
-"""Every change of the configuration is on record: who, when, what, and never a secret."""
+"""Every change of the configuration is recorded: user, time, values, and never a secret."""
 
 from importlib import import_module
 
@@ -84,7 +84,7 @@ def test_an_api_key_is_on_record_without_its_digest():
     assert ApiKey.history.get().name == "key"
 
 
-def test_the_user_of_a_request_is_on_record_and_nobody_afterwards():
+def test_changes_record_the_user_of_the_request_only_within_it():
     user = get_user_model().objects.create_user("ada")
     other = get_user_model().objects.create_user("bob")
     with changes_made_by(request_of(user)):

@@ -27,7 +27,7 @@ CLEAR_TEXT = "sk-proj-0123456789abcdef"
 
 
 class TestEncryption:
-    def test_what_is_encrypted_can_be_read_again(self):
+    def test_an_encrypted_key_can_be_decrypted(self):
         token = encrypt(CLEAR_TEXT)
         assert CLEAR_TEXT not in token
         assert decrypt(token) == CLEAR_TEXT
@@ -36,7 +36,7 @@ class TestEncryption:
         assert encrypt(CLEAR_TEXT) != encrypt(CLEAR_TEXT)
 
     @pytest.mark.parametrize("token", ["", "nonsense", "gAAAAA", "schlüssel"])
-    def test_what_is_no_token_is_unreadable(self, token):
+    def test_an_invalid_token_is_unreadable(self, token):
         with pytest.raises(SecretUnreadable):
             decrypt(token)
 
@@ -140,7 +140,7 @@ class TestProviderKey:
         "text",
         ["", "   ", "••••cdef", "sk-...cdef", "sk two", "sk\nX-Evil: 1", "schlüssel", "a\x00b"],
     )
-    def test_what_cannot_be_a_key_is_refused_and_changes_nothing(self, text):
+    def test_an_invalid_key_is_rejected_and_changes_nothing(self, text):
         row = Provider(name="acme", vendor="openai")
         row.set_api_key(CLEAR_TEXT)
         before = row.encrypted_key, row.key_changed_at

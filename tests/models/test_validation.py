@@ -1,4 +1,4 @@
-"""What `clean()` tells an operator before anything is saved."""
+"""Validation errors of `clean()` before anything is saved."""
 
 import pytest
 from django.core.exceptions import ValidationError

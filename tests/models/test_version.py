@@ -110,7 +110,7 @@ class TestVersion:
             lambda: Provider.objects.filter(name="nobody").delete(),
         ],
     )
-    def test_what_changes_no_row_moves_nothing(self, nothing, announced):
+    def test_a_write_that_changes_no_row_does_not_bump_the_version(self, nothing, announced):
         nothing()
         assert version() == 0
         assert announced == []

@@ -11,7 +11,7 @@ SECRETS = ("hunter2", "hunter3", "hunter4", "hunter5", "hunter6", "hunter7")
 
 def page(**environ: str) -> str:
     request = RequestFactory().get("/")
-    # As wsgiref's server does, which `runserver` is made of.
+    # Like wsgiref's server, on which `runserver` is based.
     request.META.update(environ)
     with pytest.raises(RuntimeError) as caught:
         fail()

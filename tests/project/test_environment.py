@@ -1,4 +1,4 @@
-"""How the shipped project reads its environment."""
+"""The shipped project's use of its environment."""
 
 import os
 import stat
@@ -85,7 +85,7 @@ def test_an_unknown_database_is_refused_without_telling_its_password(monkeypatch
     assert "hunter2" not in str(error.value)
 
 
-def test_manage_py_says_what_is_wrong_without_a_traceback():
+def test_manage_py_prints_setting_errors_without_a_traceback():
     command = [sys.executable, "manage.py", "check"]
     environ = {**os.environ, "DATABASE_URL": "oracle://ann:hunter2@db/llm"}
     ended = subprocess.run(
@@ -127,7 +127,7 @@ def test_the_secret_key_is_made_once_and_private(monkeypatch, tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["secret_key"]
 
 
-def test_a_secret_key_of_the_environment_leaves_no_file(monkeypatch, tmp_path):
+def test_a_secret_key_of_the_environment_is_not_written_to_a_file(monkeypatch, tmp_path):
     monkeypatch.setenv("DJANGO_SECRET_KEY", "given")
     assert environment.secret_key(tmp_path / "secret_key") == "given"
     assert list(tmp_path.iterdir()) == []
@@ -148,7 +148,7 @@ def test_a_misspelt_flag_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["-1", "ten", "1.5", "²"])
-def test_a_number_that_is_none_is_refused(monkeypatch, value):
+def test_an_invalid_number_is_rejected(monkeypatch, value):
     monkeypatch.setenv("DATABASE_POOL_SIZE", value)
     with pytest.raises(ImproperlyConfigured, match="DATABASE_POOL_SIZE"):
         environment.number("DATABASE_POOL_SIZE", 10)

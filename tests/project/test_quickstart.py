@@ -1,4 +1,4 @@
-"""`make run` after its installation: what a newcomer sees, and every other command of the clone."""
+"""`make run` after the installation: its output, and every other command of the clone."""
 
 import os
 import re
@@ -60,7 +60,7 @@ def run(environ, tmp_path):
 
 
 def words_after(label: str, output: str) -> list[str]:
-    """The first word after each occurrence of `label`."""
+    """Returns the first word after each occurrence of `label`."""
     return re.findall(rf"{label} +(\S+)", output)
 
 
@@ -84,7 +84,7 @@ def test_a_second_run_keeps_the_administrator_and_the_key_and_says_so(environ, t
 
 
 @pytest.mark.django_db
-def test_an_administrator_is_created_beside_users_who_cannot_sign_in_as_one(django_user_model):
+def test_an_administrator_is_created_if_no_user_can_sign_in_to_the_admin(django_user_model):
     django_user_model.objects.create_user("admin")
     django_user_model.objects.create_superuser("gone", is_active=False)
     created = administrator()

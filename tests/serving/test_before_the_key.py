@@ -1,4 +1,4 @@
-"""What a client without a key can cost: heads, bodies and connections without end are cut short."""
+"""Costs that a client without a key can cause: endless heads, bodies and connections are cut."""
 
 import asyncio
 import contextlib
@@ -89,7 +89,7 @@ async def ask(
 
 
 async def flood(writer: asyncio.StreamWriter, data: bytes, limit: int) -> int:
-    """How many bytes of `data`, again and again, the server takes before it closes."""
+    """Returns how many bytes of repeated `data` the server accepts before it closes."""
     sent = 0
     try:
         while sent < limit:
@@ -143,7 +143,7 @@ async def test_a_head_without_end_is_cut_short(
     async with connected(http) as (_, writer):
         writer.write(start)
         taken = await flood(writer, more, 32 * 1024 * 1024)
-        # What the kernel holds on both sides is in it too.
+        # This includes the kernel's buffers on both sides.
         assert taken < 16 * 1024 * 1024
 
 
@@ -175,7 +175,7 @@ async def test_a_head_past_the_limit_gets_an_answer(router: object) -> None:
         b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx-slow",
         # The next request on a connection that has served one.
         b"GET /api/llm/health/live HTTP/1.1\r\nhost: x\r\n\r\nGET /v1",
-        # A body that nobody reads any more.
+        # A body that is not read any more.
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nx",
     ],
     ids=["silent", "line", "header", "second", "body"],
@@ -227,7 +227,7 @@ async def test_pipelined_requests_are_bounded(router: object) -> None:
             await reader.readexactly(len(b'{"status":"live"}'))
         writer.write(one * 5000)
         answers = b""
-        # With requests that nobody reads any more, the kernel resets the connection.
+        # With unread requests, the kernel resets the connection.
         with contextlib.suppress(ConnectionResetError):
             while more := await asyncio.wait_for(reader.read(65_536), WAIT):
                 answers += more
@@ -284,7 +284,7 @@ async def test_a_large_body_for_another_path_is_refused_before_django_reads_it(
 
 
 def watch_spooled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of what Django keeps of bodies from now on."""
+    """Records the sizes of bodies that Django stores from now on."""
     import tempfile
 
     spooled: list[int] = []
@@ -366,8 +366,8 @@ async def test_a_body_for_another_path_that_does_not_come_is_given_up(
 async def test_a_client_that_does_not_read_is_dropped(
     http: str, router: object, limits: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The document is larger than what the kernel takes, a static file than what uvicorn buffers.
-    In both cases uvicorn itself would wait for ever."""
+    """The document is larger than the kernel's buffers, a static file larger than uvicorn's. In
+    both cases uvicorn itself would wait for ever."""
     limits(LLM_WRITE_TIMEOUT=0.3)
     monkeypatch.setattr(request_limits, "BODY_TIMEOUT", 0.3)
 

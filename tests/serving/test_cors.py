@@ -53,7 +53,7 @@ async def test_a_preflight_needs_no_key(path: str, allowed: None) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_an_answer_says_who_may_read_it(allowed: None, key: str, stream: bool) -> None:
+async def test_an_answer_has_the_cors_headers(allowed: None, key: str, stream: bool) -> None:
     headers = {"Origin": ORIGIN, "x-api-key": key}
     path = "/v1/chat/completions"
     answer = await ask("POST", path, content=chat("Hi", stream=stream), headers=headers)
@@ -63,7 +63,7 @@ async def test_an_answer_says_who_may_read_it(allowed: None, key: str, stream: b
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_an_error_says_who_may_read_it(path: str, allowed: None) -> None:
+async def test_an_error_has_the_cors_headers(path: str, allowed: None) -> None:
     answer = await ask("GET", path, headers={"Origin": ORIGIN})
     assert answer.status_code in (401, 405)
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN

@@ -17,7 +17,7 @@ SECONDS = 60
 
 
 def no_database() -> str:
-    """A URL at which nobody listens."""
+    """A URL without a listener."""
     return f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
 
 
@@ -57,8 +57,8 @@ def test_a_server_starts_from_the_file_that_the_last_one_left(
         health = httpx.get(f"{server.url}/api/llm/health", trust_env=False)
         assert (health.status_code, health.json()["status"]) == (200, "degraded")
         assert "from the file configuration" in server.output()
-        # A key that this machine has seen is believed. One that nobody has checked is not, but it
-        # is not refused either.
+        # A key that this machine has seen is accepted. An unknown one is not, but it is not
+        # rejected as invalid either.
         assert ask(server.url, gateway.key).status_code == 200
         refused = ask(server.url, "sk-llm-0123456789abcdef0123456789abcdef")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")

@@ -1,4 +1,4 @@
-"""The lean handler: no thread, no query, a bounded body, and an end for whoever leaves."""
+"""The lean handler: no thread, no query, a bounded body, and an end after a disconnect."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ application = get_asgi_application()
 
 @dataclass
 class Exchange:
-    """One request over ASGI, and what came back."""
+    """One request over ASGI, and its response."""
 
     path: str
     body: bytes
@@ -99,8 +99,8 @@ def chat(text: str, **more: Any) -> bytes:
 
 
 def watch_hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names every thread started, executor used and query asked from now on, but for those of the
-    process's own background thread."""
+    """Records every started thread, executor call and query from now on, except those of the
+    process's background thread."""
     hops: list[str] = []
     start, execute, run = (
         threading.Thread.start,
@@ -150,7 +150,7 @@ async def test_a_warm_completion_starts_no_thread_and_asks_no_database(
     assert hops == []
 
 
-async def test_the_watch_sees_what_a_key_that_is_not_warm_costs(
+async def test_the_counters_notice_the_cost_of_a_cold_key(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api_keys.clear()
@@ -177,7 +177,7 @@ async def test_a_body_past_the_limit_is_refused_before_it_is_read_whole(
     assert json.loads(exchange.content)["error"]["code"]
 
 
-async def test_nobody_without_a_key_fills_the_memory(router: BaseLLMRouter) -> None:
+async def test_a_client_without_a_key_cannot_fill_the_memory(router: BaseLLMRouter) -> None:
     exchange = Exchange("/v1/chat/completions", chat("Hi"), "sk-llm-wrong")
     body = exchange.receive
     taken = 0
@@ -233,7 +233,7 @@ async def _until_answered(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_caller_who_leaves_ends_the_upstream_call(
+async def test_a_disconnect_ends_the_upstream_call(
     key: str, router: BaseLLMRouter, stream: bool
 ) -> None:
     text = "[[token_delay=0.2]] on and on" if stream else "[[delay=20]] slow"

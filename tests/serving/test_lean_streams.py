@@ -1,4 +1,4 @@
-"""What a relayed frame costs, counted: no query, thread, task or timer, and no JSON taken apart."""
+"""The cost of a relayed frame, counted: no query, thread, task or timer, and no JSON parsed."""
 
 import asyncio
 import re
@@ -81,7 +81,7 @@ async def test_more_frames_cost_no_more_tasks_timers_or_json(
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_frames_leave_in_the_batches_in_which_they_came(key: str, path: str) -> None:
+async def test_frames_are_sent_in_the_batches_in_which_they_arrive(key: str, path: str) -> None:
     exchange = await Exchange(path, body(SHORT), key).run()
     parts = [event for event in exchange.sent[1:] if event.get("body")]
     assert all(_is_whole(part) for part in parts)

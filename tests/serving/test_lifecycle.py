@@ -1,4 +1,4 @@
-"""SIGTERM to real server processes: what has begun ends well, or is cut and accounted."""
+"""SIGTERM to real server processes: requests under way complete, or are cut and recorded."""
 
 import json
 import signal
@@ -38,7 +38,7 @@ def chat(text: str, **more: object) -> dict[str, object]:
 
 
 def record_of(gateway: Gateway, request_id: str) -> list[str]:
-    """What the database has of a request: outcome and error code of each attempt."""
+    """Returns outcome and error code of each attempt of a request in the database."""
     code = (
         "import json; from llm_routing.models import UsageRecord; "
         f"rows = UsageRecord.objects.filter(request_id='{request_id}'); "
@@ -49,7 +49,7 @@ def record_of(gateway: Gateway, request_id: str) -> list[str]:
 
 
 def until_draining(url: str) -> None:
-    """Returns once the server says that it is not ready, or takes no new connection."""
+    """Returns once the server is not ready, or accepts no new connection."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         try:
@@ -102,7 +102,7 @@ def test_an_answer_under_way_is_given_and_new_ones_are_taken_meanwhile(
     assert record_of(gateway, answer.headers["x-request-id"]) == ["success"]
 
 
-def test_a_draining_server_finishes_what_it_accepted_and_accepts_nothing_new(
+def test_a_draining_server_finishes_accepted_requests_and_accepts_no_new_ones(
     gateway: Gateway, tmp_path: Path
 ) -> None:
     with second_server(gateway, tmp_path / "log") as server:
@@ -191,7 +191,7 @@ def test_an_answer_that_takes_too_long_is_refused_at_the_limit_and_accounted(
     assert record_of(gateway, answer.headers["x-request-id"]) == ["cancelled"]
 
 
-def test_who_waits_for_a_place_gets_it_while_the_server_drains_or_is_refused_at_the_limit(
+def test_queued_requests_are_served_while_the_server_drains_or_rejected_at_the_limit(
     gateway: Gateway, tmp_path: Path
 ) -> None:
     answers: dict[str, httpx.Response] = {}

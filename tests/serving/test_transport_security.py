@@ -1,4 +1,4 @@
-"""HTTPS: keys are not taken over plain HTTP, and what answers say to browsers."""
+"""HTTPS: keys over plain HTTP are rejected, and responses have security headers."""
 
 import json
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ async def test_a_key_over_plain_http_is_refused_before_it_is_looked_at(
     assert sum(refused_keys.counts.values()) == 0
 
 
-async def test_https_is_served_and_browsers_are_told_to_stay_with_it(https: None, key: str) -> None:
+async def test_https_responses_have_the_hsts_header(https: None, key: str) -> None:
     headers = {"x-api-key": key, **SECURE}
     for stream in (False, True):
         content = chat("Hi", stream=stream)

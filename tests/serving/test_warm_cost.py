@@ -1,4 +1,4 @@
-"""What a warm plain request costs, counted and not timed: a guard that needs no clock."""
+"""The cost of a warm plain request, counted and not timed, so that the guard needs no clock."""
 
 import asyncio
 import os
@@ -43,10 +43,10 @@ PATH = "/v1/chat/completions"
 
 @dataclass
 class Cost:
-    """What this thread has done since the watch began. `hops` are threads, executors and queries;
-    `decoded` the JSON texts read, `built` the targets for which a request was written, `digests`
-    the API keys worked out anew, `files` the files opened or written to by a system call, `fernets`
-    the texts sealed the slow way."""
+    """The work of this thread since the counters started. `hops` are threads, executors and
+    queries; `decoded` the JSON texts parsed, `built` the targets for which a request was written,
+    `digests` the API keys digested anew, `files` the files opened or written to by a system call,
+    `fernets` the texts encrypted with Fernet."""
 
     hops: list[str]
     tasks: list[str] = field(default_factory=list)
@@ -137,13 +137,13 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 async def warm(key: str) -> None:
     # The first connection, the first look at the key, the first use of each module.
     for text in ("one", "two"):
-        # Redis may remember what another test asked.
+        # Redis may contain entries of another test.
         body = chat(f"{text} {uuid4()}", temperature=0)
         answer = await Exchange(PATH, body, key).run()
         assert answer.status == 200, answer.content
 
 
-async def test_a_warm_request_costs_what_it_must_and_no_more(key: str, watch: Any) -> None:
+async def test_a_warm_request_costs_only_the_minimum(key: str, watch: Any) -> None:
     await warm(key)
     body = chat(f"three {uuid4()}", temperature=0)
     cost = watch()
@@ -162,7 +162,7 @@ async def test_a_warm_request_costs_what_it_must_and_no_more(key: str, watch: An
         "http.response.start",
         "http.response.body",
     ]
-    # One to look and to have the lease, one to tell what came.
+    # One to look up and take the lease, one to report the answer.
     assert cost.commands == (["EVALSHA"] * 2 if "REDIS_URL" in os.environ else [])
 
 
@@ -195,7 +195,9 @@ async def test_the_guard_sees_a_ledger_that_begins_another_file(
     assert "open" in cost.files
 
 
-async def test_the_guard_sees_what_a_second_attempt_and_a_task_cost(key: str, watch: Any) -> None:
+async def test_the_guard_notices_the_cost_of_a_second_attempt_and_of_a_task(
+    key: str, watch: Any
+) -> None:
     await warm(key)
     cost = watch()
 

@@ -35,7 +35,7 @@ class TestSetup:
         assert "sk-very-secret" not in out
         assert err == ""
 
-    def test_a_sandbox_beside_a_real_provider_is_told_when_it_answers(self, monkeypatch):
+    def test_a_sandbox_beside_a_real_provider_is_reported(self, monkeypatch):
         monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
         call("setup_llm_configuration")
         Provider.objects.filter(name="sandbox").update(is_active=True)
@@ -157,7 +157,7 @@ class TestCreateKey:
         assert ApiKey.objects.count() == 1
 
     @pytest.mark.django_db(transaction=True)
-    def test_of_two_processes_with_one_name_one_is_told_so(self):
+    def test_the_second_of_two_processes_gets_an_error_for_a_duplicate_name(self):
         outcomes, start = [], Barrier(2)
 
         def work():
@@ -210,7 +210,7 @@ class TestCreateKey:
         "text",
         ["0", "-3", "soon", "2001-01-01", "2999-13-01", "99999999999", "9999-12-31T23:59-23"],
     )
-    def test_a_date_that_is_none_or_past_is_refused(self, text):
+    def test_an_invalid_or_past_date_is_rejected(self, text):
         with pytest.raises(CommandError):
             call("create_llm_key", "ci", f"--expires={text}")
         assert not ApiKey.objects.exists()

@@ -1,4 +1,4 @@
-"""What set-up writes, and above all what it leaves alone."""
+"""Rows that setup writes, and rows that it must not change."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -120,7 +120,7 @@ class TestFirstRun:
             )
         ) == {(Decimal(0), Decimal(0))}
 
-    def test_history_says_who_wrote_the_rows(self):
+    def test_the_history_names_the_import(self):
         run()
         for model in (Provider, ModelConfig, UseCaseRoute, RouteTarget):
             reasons = set(model.history.values_list("history_change_reason", flat=True))
@@ -174,7 +174,7 @@ class TestLaterRuns:
         Provider.objects.filter(name="groq").update(notes="not before the contract is signed")
         assert run({"GROQ_API_KEY": "k"}).made == ()
 
-    def test_a_provider_whose_key_is_not_here_stays_active_and_the_sandbox_stays_off(self):
+    def test_a_provider_without_its_key_here_stays_active_and_the_sandbox_inactive(self):
         run(OPENAI)
         report = run()
         assert report.made == ()
@@ -230,7 +230,7 @@ class TestLaterRuns:
         route.refresh_from_db()
         assert (route.system_prompt, route.targets.count()) == ("Be brief.", 1)
 
-    def test_what_an_operator_deleted_does_not_come_back(self):
+    def test_rows_deleted_by_an_operator_are_not_created_again(self):
         run()
         UseCaseRoute.objects.get(use_case="documentation", tier="premium").delete()
         RouteTarget.objects.filter(model__provider__name="deepseek").delete()
@@ -266,7 +266,7 @@ class TestLaterRuns:
         assert any("acme" in warning for warning in report.warnings)
         assert Provider.objects.get(name="sandbox").is_active
 
-    def test_what_an_operator_renamed_does_not_come_back_beside_it(self):
+    def test_rows_renamed_by_an_operator_are_not_created_again(self):
         run()
         Provider.objects.filter(name="openai").update(name="openai-eu")
         UseCaseRoute.objects.filter(use_case="debugging").update(use_case="bugs")
@@ -308,7 +308,7 @@ class TestLaterRuns:
 
 
 class TestDryRun:
-    def test_says_what_a_run_would_do_and_does_nothing(self):
+    def test_a_dry_run_reports_the_changes_and_makes_none(self):
         before = contents(), ConfigurationVersion.objects.current("routing")
         would = run(OPENAI, dry_run=True)
         assert (contents(), ConfigurationVersion.objects.current("routing")) == before
@@ -323,7 +323,7 @@ class TestDryRun:
             run(dry_run=True)
         assert callbacks == []
 
-    def test_leaves_a_transaction_around_it_usable(self):
+    def test_a_surrounding_transaction_stays_usable(self):
         with transaction.atomic():
             Provider.objects.create(name="mine", vendor="vllm")
             run(dry_run=True)
@@ -331,7 +331,7 @@ class TestDryRun:
 
 
 class TestAllOrNothing:
-    def test_a_failure_midway_leaves_nothing_behind(self, monkeypatch):
+    def test_a_failure_rolls_everything_back(self, monkeypatch):
         monkeypatch.setattr(module, "ROUTES", (*ROUTES, ROUTES[0]))
         with pytest.raises(IntegrityError):
             run()

@@ -1,4 +1,4 @@
-"""Which key a provider gets, where it may go, and that nobody sees it."""
+"""The key of a provider: its source, its allowed addresses, and its secrecy."""
 
 import logging
 from collections.abc import Mapping
@@ -72,7 +72,7 @@ def test_settings_become_headers_where_they_are_set():
     }
 
 
-def test_a_vendors_setting_headers_are_not_sent_to_an_address_somebody_typed_in():
+def test_a_vendors_setting_headers_are_not_sent_to_another_address():
     elsewhere = provider("portkey", base_url="https://collector.example/v1", stored=SECRET)
     assert headers_of(elsewhere, {}, PORTKEY_CONFIG="pc-secret") == {"x-portkey-api-key": SECRET}
 
@@ -89,7 +89,7 @@ def test_a_vendor_that_needs_a_key_has_no_credential_without_one(name):
 
 
 @pytest.mark.parametrize("name", ["ollama", "vllm", "sandbox"])
-def test_a_server_of_ones_own_is_asked_without_a_key_or_with_one(name):
+def test_a_self_hosted_server_is_called_with_or_without_a_key(name):
     assert headers_of(provider(name), {}) == {}
     assert headers_of(provider(name), {VENDORS[name].api_key_env: "k"}) == {
         "Authorization": "Bearer k"
@@ -111,7 +111,7 @@ def test_a_row_that_names_a_variable_never_gets_another_ones_key():
     assert headers_of(row, {"OPENAI_API_KEY": SECRET}) is None
 
 
-def test_the_vendors_key_is_not_sent_to_an_address_somebody_typed_in():
+def test_the_vendors_key_is_not_sent_to_another_address():
     environ = {"OPENAI_API_KEY": SECRET}
     elsewhere = provider(base_url="https://collector.example/v1")
     assert headers_of(elsewhere, environ) is None
@@ -172,7 +172,7 @@ def test_no_representation_shows_a_key():
         assert SECRET not in text
 
 
-def test_headers_cannot_be_changed_by_who_reads_them():
+def test_returned_headers_cannot_be_changed():
     credential = build_credential(VENDORS["openai"], SECRET, {})
     assert credential is not None
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""The rows of vendors: what a wrong one would break for everybody."""
+"""Checks the rows of vendors, whose errors would affect every user."""
 
 import pytest
 

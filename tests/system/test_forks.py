@@ -1,4 +1,4 @@
-"""What a forked child does not take over from its parent, and what is held while it is forked."""
+"""State that a forked child must not inherit, and locks held during a fork."""
 
 import asyncio
 import os

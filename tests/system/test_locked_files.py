@@ -74,7 +74,7 @@ def test_a_new_file_has_its_size_and_is_private(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_could_not_be_prepared_leaves_nothing_behind(
+def test_a_failed_creation_removes_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -109,7 +109,7 @@ def test_a_file_removed_before_it_is_locked_is_not_claimed(
     assert open_if_abandoned(path) is None
 
 
-def test_only_one_at_a_time_holds_a_lock_file_and_none_is_left_behind(tmp_path: Path) -> None:
+def test_a_lock_file_has_one_holder_and_is_removed_afterwards(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with lock_file(path) as first:
         with lock_file(path) as second:

@@ -54,7 +54,7 @@ def mode(path: Path) -> int:
 
 def test_every_file_of_the_shipped_project_is_for_its_owner_alone(tmp_path: Path) -> None:
     var = tmp_path / "var"
-    # As an earlier release, or another umask, has left them.
+    # As created by an earlier release, or with another umask.
     (var / "llm_routing").mkdir(mode=0o755, parents=True)
     for name in ("db.sqlite3", "db.sqlite3-wal", "llm_routing/routing_table.json"):
         (var / name).touch(0o644)
@@ -114,7 +114,7 @@ def test_a_file_is_replaced_whole_under_a_name_that_no_other_writer_has(
 
     (tmp_path / "table").write_bytes(b"before")
     monkeypatch.setattr(Path, "replace", watched)
-    # As two containers do in which each process has the same id.
+    # As in two containers whose processes have the same ID.
     monkeypatch.setattr(os, "getpid", lambda: 1)
     write_private(tmp_path / "table", b"first")
     write_private(tmp_path / "table", b"second")
@@ -144,7 +144,7 @@ def test_drafts_that_a_killed_process_left_go_in_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "writable", "foreign"])
-def test_a_state_directory_that_somebody_else_may_have_made_is_refused(
+def test_a_state_directory_that_another_user_may_have_created_is_rejected(
     kind: str, tmp_path: Path, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))

@@ -1,2 +1,2 @@
-"""All code that relies on internals of uvicorn. Outside the tested releases it switches itself off,
-and uvicorn serves as it does without us."""
+"""All code that relies on internals of uvicorn. Outside the tested releases it is disabled, and
+uvicorn serves unmodified."""

@@ -25,11 +25,11 @@ MAX_PIPELINED = 20
 
 MAX_CHUNKS = 20_000
 MIN_CHUNK_BYTES = 64
-"""A body may come in more chunks if they have so many bytes on average: each chunk is a call."""
+"""A body may have more chunks if their average size is at least this: each chunk is a call."""
 
 MAX_CHUNKS_H11 = 2_000
 MAX_FRAMING_BYTES = 1024 * 1024
-"""Bytes around a body, such as extensions of chunks, that h11 may have to read."""
+"""Maximum bytes around a body, such as chunk extensions, that h11 may have to read."""
 
 _ATTRIBUTE = "_llm_routing_limits"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large"

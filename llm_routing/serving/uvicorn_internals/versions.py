@@ -1,4 +1,4 @@
-"""Which uvicorn is installed, and whether its internals are those that the tests have seen."""
+"""Checks the release of uvicorn, and whether its internals are those of the tests."""
 
 from collections.abc import Sequence
 from importlib import import_module

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 _joined_modules: set[str] = set()
-"""The protocol modules whose writes can be joined; empty until `enable` is called. HTTP/2 is none:
-other streams write to the same transport in between."""
+"""The protocol modules whose writes can be joined; empty until `enable` is called. HTTP/2 is not
+supported: other streams write to the same transport in between."""
 
 
 def enable(*modules: str) -> None:
@@ -33,8 +33,8 @@ def join_writes(send: Callable[..., Any]) -> "JoinedWrites | None":
 
 
 async def abort(send: Callable[..., Any]) -> None:
-    """Drops the connection of a caller that does not read. uvicorn would keep it, and what it has
-    buffered, until the caller has read that, and would not stop before."""
+    """Drops the connection of a caller that does not read. uvicorn would keep it and its buffer
+    until the caller has read everything, and would not stop before."""
     transport = getattr(getattr(send, "__self__", None), "transport", None)
     abort_transport = getattr(transport, "abort", None)
     if abort_transport is not None:
@@ -68,7 +68,7 @@ class JoinedWrites:
             self._head = b""
 
     def restore(self) -> None:
-        """Puts the transport back and writes what is held back."""
+        """Restores the transport and writes the held data."""
         self._cycle.transport = self._transport
         self._flush()
 
