@@ -23,6 +23,7 @@ from .conflicts import EditConflictForm
 from .history import Timeline
 from .lookups import BoundedLookups
 from .permissions import ObjectPermissions, permission_of
+from .theme import ModelAdmin
 
 M = TypeVar("M", bound=Model)
 C = TypeVar("C", bound=ConfigurationModel)
@@ -41,7 +42,7 @@ def status(level: str, text: object) -> str:
     )
 
 
-class LLMAdmin(BoundedLookups, Generic[M], ObjectPermissions, admin.ModelAdmin):  # type: ignore[type-arg]  # not at run time
+class LLMAdmin(BoundedLookups, Generic[M], ObjectPermissions, ModelAdmin):  # type: ignore[type-arg]  # not at run time
     """The style sheet of the app's admin pages, and permissions for single rows."""
 
     class Media:

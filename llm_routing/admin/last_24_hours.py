@@ -6,7 +6,7 @@ Needs two queries per page, however many rows it has. The checks are in `models.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -26,6 +26,12 @@ from llm_routing.health.monitor import open_breakers
 from llm_routing.models import HealthCheck
 
 from .base import status
+
+if TYPE_CHECKING:
+    Base = ChangeList
+    AdminBase = admin.ModelAdmin[Any]
+else:
+    Base = AdminBase = object
 
 HOURS = 24
 BAR, GAP, HEIGHT, LEAST = 4, 1, 18, 3
@@ -65,8 +71,8 @@ class TargetAdmin(Protocol):
         """Returns the target of a row."""
 
 
-class Last24HoursChangeList(ChangeList):
-    """A change list whose rows have the attribute `day`."""
+class _Last24HoursResults(Base):
+    """Mixin for change lists: their rows have the attribute `day`."""
 
     def get_results(self, request: HttpRequest) -> None:
         """Like Django's; adds the day to the rows on this page."""
@@ -79,12 +85,13 @@ class Last24HoursChangeList(ChangeList):
         self.result_list = rows
 
 
-class Last24HoursColumn:
+class Last24HoursColumn(AdminBase):
     """Adds the column `day` to a `TargetAdmin`."""
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Returns the change list with days."""
-        return Last24HoursChangeList
+        """Returns the change list of Django or of the theme, with days."""
+        kind = super().get_changelist(request, **kwargs)
+        return type("Last24HoursChangeList", (_Last24HoursResults, kind), {})
 
     @admin.display(description=gettext_lazy("last day"))
     def day(self, row: Any) -> str:

@@ -19,6 +19,7 @@ from llm_routing.models import CAPABILITY_LABELS, QUIRK_LABELS, ModelConfig
 from .base import ConfigurationAdmin, status
 from .last_24_hours import Last24HoursColumn
 from .reach import has_open_breaker, is_out, is_sandbox
+from .theme import themed
 
 _PRICED = Q(input_price__isnull=False) & (
     Q(output_price__isnull=False) | Q(capabilities=[Capability.EMBEDDINGS.value])
@@ -150,7 +151,7 @@ class ModelConfigAdmin(Last24HoursColumn, ConfigurationAdmin[ModelConfig]):
                 coerce=str,
                 required=False,
                 initial=db_field.get_default(),
-                widget=forms.CheckboxSelectMultiple,
+                widget=themed(forms.CheckboxSelectMultiple),
                 help_text=db_field.help_text,
             )
         return super().formfield_for_dbfield(db_field, request, **kwargs)

@@ -27,6 +27,7 @@ from .check_now import check_now
 from .last_24_hours import Last24HoursColumn
 from .permissions import may
 from .secret_forms import ProviderForm, hides_secrets
+from .theme import themed
 
 CHECK = "llm_routing.check_health"
 DISCOVER = "llm_routing.discover_models"
@@ -187,6 +188,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
             return forms.ChoiceField(
                 label=capfirst(db_field.verbose_name),
                 choices=choices,
+                widget=themed(forms.Select),
                 help_text=db_field.help_text,
             )
         return super().formfield_for_dbfield(db_field, request, **kwargs)

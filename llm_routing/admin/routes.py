@@ -33,6 +33,7 @@ from .lookups import MAX_SEARCH_CHARACTERS, NUL
 from .models import model_state
 from .permissions import ParentPermissions
 from .reach import has_open_breaker, is_out, is_sandbox, reachable
+from .theme import TabularInline, themed
 
 _IS_OUT = has_open_breaker("model__provider__name", "model__model_id")
 
@@ -100,7 +101,7 @@ class RouteTargetFormSet(forms.models.BaseInlineFormSet):  # type: ignore[type-a
             last = max(last, form.instance.position)
 
 
-class RouteTargetInline(ParentPermissions, admin.TabularInline):  # type: ignore[type-arg]  # not at run time
+class RouteTargetInline(ParentPermissions, TabularInline):  # type: ignore[type-arg]  # not at run time
     """The targets of a route, in the order they are tried."""
 
     model = RouteTarget
@@ -191,7 +192,7 @@ class UseCaseRouteAdmin(ConfigurationAdmin[UseCaseRoute]):
                 choices=[(name, name) for name in RESTRICTED],
                 coerce=str,
                 required=False,
-                widget=forms.CheckboxSelectMultiple,
+                widget=themed(forms.CheckboxSelectMultiple),
                 help_text=db_field.help_text,
             )
         return super().formfield_for_dbfield(db_field, request, **kwargs)

@@ -14,6 +14,7 @@ from llm_routing.crypto.at_rest import SecretUnreadable, decrypt, mask
 from llm_routing.models import Provider
 
 from .conflicts import EditConflictForm
+from .theme import themed
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -60,13 +61,14 @@ class ProviderForm(EditConflictForm):
         label=_("API key"),
         required=False,
         max_length=4096,
-        widget=forms.PasswordInput(
+        widget=themed(forms.PasswordInput)(
             render_value=False, attrs={"autocomplete": "new-password", "class": "vTextField"}
         ),
     )
     clear_api_key = forms.BooleanField(
         label=_("Clear the stored key"),
         required=False,
+        widget=themed(forms.CheckboxInput),
         help_text=_("Deletes the key from the database."),
     )
 
