@@ -189,8 +189,8 @@ class FileCache:
         return (min(dues) - now) / _NANOSECONDS if dues else None
 
     def _evicted(self, fresh: Iterable[_Known]) -> Iterator[_Known]:
-        """The entries to evict when the store is full. Each time, the owner with the most bytes
-        loses the entry that expires first, so no owner pushes out another's share."""
+        """Yields the entries to evict if the store is full. Each time, the owner with the largest
+        share loses the entry that expires first, so no owner evicts entries of others."""
         limit = self._retention
         of: dict[str, deque[_Known]] = {}
         sizes: Counter[str] = Counter()

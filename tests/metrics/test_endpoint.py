@@ -11,7 +11,7 @@ from llm_routing import BaseLLMRouter
 from llm_routing.checks import check_deployment
 from llm_routing.conf import get_settings
 from llm_routing.models import ApiKey
-from tests.serving.test_lean import Exchange, watch_hops
+from tests.serving.exchange import Exchange, watch_hops
 
 from .conftest import Numbers
 

@@ -21,9 +21,7 @@ from llm_routing.serving.request_limits import Send, serve_with_limits
 from llm_routing.serving.uvicorn_internals import parser_limits
 from tests.api.conftest import serving
 
-from .test_lean import chat, clean_process, configuration, connections_given_back, key, router
-
-__all__ = ["clean_process", "configuration", "connections_given_back", "key", "router"]
+from .exchange import chat
 
 PATHS = [
     "/v1/chat/completions",

@@ -11,9 +11,7 @@ from llm_routing.asgi import get_asgi_application
 from llm_routing.conf import get_settings
 from tests.api.conftest import serving
 
-from .test_lean import chat, clean_process, configuration, connections_given_back, key, router
-
-__all__ = ["clean_process", "configuration", "connections_given_back", "key", "router"]
+from .exchange import chat
 
 ORIGIN = "https://app.example.com"
 PATHS = ["/v1/chat/completions", "/v1/messages", "/v1/models", "/api/llm/complete", "/metrics"]

@@ -13,19 +13,8 @@ from django.db import OperationalError, connection, connections
 from llm_routing.models import ApiKey, gateway_pool
 from llm_routing.process.background import ensure_background
 
-from .test_lean import (
-    Exchange,
-    chat,
-    clean_process,
-    configuration,
-    connections_given_back,
-    key,
-    router,
-)
+from .exchange import CHAT_PATH, Exchange, chat
 
-__all__ = ["clean_process", "configuration", "connections_given_back", "key", "router"]
-
-PATH = "/v1/chat/completions"
 WAIT = 30
 
 
@@ -78,8 +67,8 @@ async def used_up(key: str) -> AsyncIterator[dict[str, str]]:
 async def test_keys_are_looked_up_while_others_have_taken_every_connection(
     used_up: dict[str, str],
 ) -> None:
-    assert (await Exchange(PATH, chat("Hi"), used_up["new"]).run()).status == 200
-    assert (await Exchange(PATH, chat("Hi"), used_up["revoked"]).run()).status == 401
+    assert (await Exchange(CHAT_PATH, chat("Hi"), used_up["new"]).run()).status == 200
+    assert (await Exchange(CHAT_PATH, chat("Hi"), used_up["revoked"]).run()).status == 401
 
 
 @pytest.mark.servers

@@ -9,15 +9,8 @@ import pytest
 
 from llm_routing.formats.anthropic_messages import read_stream as anthropic_stream
 from llm_routing.formats.openai_chat import read_stream as openai_chat_stream
-from tests.router.conftest import (
-    clean_process,
-    configuration,
-    connections_given_back,
-    router,
-)
-from tests.serving.test_lean import Exchange, chat, key, watch_hops
 
-__all__ = ["clean_process", "configuration", "connections_given_back", "key", "router"]
+from .exchange import Exchange, chat, watch_hops
 
 PATHS = ["/v1/chat/completions", "/v1/messages"]
 SHORT, LONG = 20, 220

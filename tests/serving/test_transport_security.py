@@ -12,9 +12,7 @@ from llm_routing.access.refused_keys import refused_keys
 from llm_routing.asgi import get_asgi_application
 from tests.api.conftest import serving
 
-from .test_lean import chat, clean_process, configuration, connections_given_back, key, router
-
-__all__ = ["clean_process", "configuration", "connections_given_back", "key", "router"]
+from .exchange import chat
 
 SECURE = {"X-Forwarded-Proto": "https"}
 PATHS = [

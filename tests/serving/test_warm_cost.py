@@ -25,20 +25,7 @@ from llm_routing.ledger import journal
 from llm_routing.ledger.segments import Segment
 from llm_routing.models.access import key_digest
 
-from .test_lean import (
-    Exchange,
-    chat,
-    clean_process,
-    configuration,
-    connections_given_back,
-    key,
-    router,
-    watch_hops,
-)
-
-__all__ = ["clean_process", "configuration", "connections_given_back", "key", "router"]
-
-PATH = "/v1/chat/completions"
+from .exchange import CHAT_PATH, Exchange, chat, watch_hops
 
 
 @dataclass
@@ -139,7 +126,7 @@ async def warm(key: str) -> None:
     for text in ("one", "two"):
         # Redis may contain entries of another test.
         body = chat(f"{text} {uuid4()}", temperature=0)
-        answer = await Exchange(PATH, body, key).run()
+        answer = await Exchange(CHAT_PATH, body, key).run()
         assert answer.status == 200, answer.content
 
 
@@ -147,7 +134,7 @@ async def test_a_warm_request_costs_only_the_minimum(key: str, watch: Any) -> No
     await warm(key)
     body = chat(f"three {uuid4()}", temperature=0)
     cost = watch()
-    answer = await Exchange(PATH, body, key).run()
+    answer = await Exchange(CHAT_PATH, body, key).run()
 
     assert headers(answer)["x-llm-cache"] == "miss"
     assert cost.hops == []
@@ -172,7 +159,7 @@ async def test_the_guard_sees_a_request_that_is_built_for_every_use(
     await warm(key)
     monkeypatch.setattr(operations, "MAX_KEPT_BYTES", 0)
     cost = watch()
-    await Exchange(PATH, chat(f"three {uuid4()}", temperature=0), key).run()
+    await Exchange(CHAT_PATH, chat(f"three {uuid4()}", temperature=0), key).run()
     assert sorted(cost.built) == ["first/alpha", "first/alpha", "second/beta"]
 
 
@@ -180,7 +167,7 @@ async def test_the_guard_sees_a_key_that_is_looked_at_anew(key: str, watch: Any)
     await warm(key)
     access.api_keys.invalidate()
     cost = watch()
-    await Exchange(PATH, chat("three", temperature=0), key).run()
+    await Exchange(CHAT_PATH, chat("three", temperature=0), key).run()
     assert cost.digests == 1
     assert cost.hops
 
@@ -191,7 +178,7 @@ async def test_the_guard_sees_a_ledger_that_begins_another_file(
     monkeypatch.setattr(journal, "SEGMENT_BYTES", 1)  # each attempt needs a segment of its own
     await warm(key)
     cost = watch()
-    await Exchange(PATH, chat(f"three {uuid4()}", temperature=0), key).run()
+    await Exchange(CHAT_PATH, chat(f"three {uuid4()}", temperature=0), key).run()
     assert "open" in cost.files
 
 
@@ -202,7 +189,7 @@ async def test_the_guard_notices_the_cost_of_a_second_attempt_and_of_a_task(
     cost = watch()
 
     async def in_a_task() -> Exchange:
-        return await Exchange(PATH, chat("[[model=alpha]] [[status=500]] Hi"), key).run()
+        return await Exchange(CHAT_PATH, chat("[[model=alpha]] [[status=500]] Hi"), key).run()
 
     await asyncio.create_task(in_a_task())
     assert [name.rpartition(".")[2] for name in cost.tasks].count("in_a_task") == 1
