@@ -2,94 +2,36 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 
-from llm_routing import BaseLLMRouter, RouterConfig, close_routers, get_llm_router
+from llm_routing import BaseLLMRouter, close_routers
 from llm_routing.conf import get_settings
 from llm_routing.core.breaker import BreakerState
 from llm_routing.core.errors import AllTargetsFailed, LLMError, NoTargetAvailable, RequestRejected
-from llm_routing.health.monitor import health_monitor, reset_breakers
+from llm_routing.health.monitor import health_monitor
 from llm_routing.health.target_health import MAX_CONSECUTIVE_FAILURES
-from llm_routing.models import (
-    BreakerReport,
-    BreakerReset,
-    HealthCheck,
-    Provider,
-    SweepLease,
-    UsageRecord,
+from llm_routing.models import HealthCheck, SweepLease, UsageRecord
+
+from .conftest import MODELS, Answer, Upstream, completion, swept
+from .routers import (
+    BRIEFLY,
+    FIRST,
+    SECOND,
+    ask,
+    eventually,
+    failing,
+    open_time,
+    quick,
+    router,
+    state_of_first,
+    trip,
+    two,
 )
-from llm_routing.models.databases import DatabaseNow
 
-from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion, swept, until
-
-FIRST, SECOND = "/first/chat/completions", "/second/chat/completions"
-
-
-@pytest.fixture
-def two(clean_process: None, upstream: Upstream) -> Upstream:
-    """The route `debugging` over `first` and then `second`."""
-    for name in ("first", "second"):
-        add_provider(name, f"{upstream.url}/{name}")
-        upstream.answers[f"/{name}/models"] = Answer(body=MODELS)
-        upstream.answers[f"/{name}/chat/completions"] = Answer(body=completion())
-    add_route("first/alpha", "second/alpha")
-    return upstream
-
-
-@pytest.fixture
-def open_time() -> float:
-    """Seconds that breakers stay open: longer than a test. `BRIEFLY` is for those that wait."""
-    return 300
-
-
-BRIEFLY = pytest.mark.parametrize("open_time", [1])
-
-
-@pytest.fixture
-def quick(open_time: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breakers that open after four calls."""
-    monkeypatch.setenv("LLM_BREAKER_MINIMUM_CALLS", "4")
-    monkeypatch.setenv("LLM_BREAKER_OPEN_TIME", str(open_time))
-    get_settings.cache_clear()
-
-
-@pytest.fixture
-async def router(quick: None, two: Upstream) -> AsyncIterator[BaseLLMRouter]:
-    yield await get_llm_router()
-    await close_routers()
-
-
-async def ask(router: BaseLLMRouter) -> str:
-    """Returns the target that answered."""
-    return (await router.complete("Hi", use_case="debugging")).provider
-
-
-async def eventually(is_so: Any) -> None:
-    await asyncio.to_thread(until, is_so)
-
-
-def failing(upstream: Upstream, *paths: str, **answer: Any) -> None:
-    for path in paths:
-        upstream.answers[path] = Answer(500, {"error": {"message": "Broken."}}, **answer)
-
-
-def state_of_first() -> BreakerState:
-    """The state of the breaker of `first/alpha`."""
-    assert health_monitor.breakers is not None
-    return health_monitor.breakers.statuses()["first", "alpha"].state
-
-
-async def trip(router: BaseLLMRouter, upstream: Upstream) -> None:
-    """Opens the breaker of `first/alpha`."""
-    failing(upstream, FIRST)
-    for _ in range(4):
-        with pytest.raises(LLMError):
-            await router.complete("Hi", model_override="first/alpha")
+__all__ = ["open_time", "quick", "router", "two"]
 
 
 async def test_the_breaker_of_a_dead_target_opens_and_stops_its_calls(
@@ -310,111 +252,6 @@ async def test_the_status_shows_errors_and_no_secret(router: BaseLLMRouter, two:
     assert second["error_rate"] == 0
     assert second["latency_ms"] > 0
     assert "http" not in str(status)
-
-
-async def test_breakers_are_reported_to_all_and_reset_everywhere(
-    router: BaseLLMRouter, two: Upstream
-) -> None:
-    failing(two, FIRST)
-    for _ in range(5):
-        await ask(router)
-        health_monitor.target_health.clear()
-    await eventually(BreakerReport.objects.exists)
-    report = await BreakerReport.objects.aget()
-    assert (report.provider, report.model, report.cause) == ("first", "alpha", "server_failed")
-    assert report.state in ("open", "half_open")
-    two.answers[FIRST] = Answer(body=completion())
-    health_monitor.target_health.clear()
-    await sync_to_async(reset_breakers)([("first", "alpha")], "ada")
-    assert health_monitor.breakers is not None
-    assert health_monitor.breakers.statuses()["first", "alpha"].state is BreakerState.CLOSED
-    assert await ask(router) == "first"
-    await eventually(lambda: not BreakerReport.objects.exists())
-
-
-async def test_a_reset_that_another_process_ordered_is_obeyed(
-    router: BaseLLMRouter, two: Upstream
-) -> None:
-    await trip(router, two)
-    breakers = health_monitor.breakers
-    assert breakers is not None
-    # Resets are loaded before the first report is written.
-    await eventually(BreakerReport.objects.exists)
-    assert breakers.statuses()["first", "alpha"].openings == 1
-    # As `reset_breakers` of another process writes it to the database.
-    await BreakerReset.objects.acreate(
-        provider="first", model="alpha", ordered_by="ada", ordered_at=DatabaseNow()
-    )
-    await eventually(lambda: not breakers.statuses()["first", "alpha"].cause)
-
-
-async def test_a_process_that_ends_takes_its_reports_back(
-    router: BaseLLMRouter, two: Upstream
-) -> None:
-    await trip(router, two)
-    await eventually(BreakerReport.objects.exists)
-    assert await BreakerReport.objects.acount() == 1
-    await close_routers()
-    assert await BreakerReport.objects.acount() == 0
-
-
-async def test_monitoring_sweeps_inside_the_process_and_off_its_event_loop(
-    quick: None, two: Upstream
-) -> None:
-    running = threading.Event()
-    two.answers["/first/models"] = Answer(body=MODELS, hold=running)
-    router = await get_llm_router(
-        config=RouterConfig(enable_monitoring=True, health_check_interval=1)
-    )
-    await eventually(lambda: two.count("/first/models"))
-    # If the sweep held up the event loop, its provider would never answer.
-    running.set()
-    await eventually(lambda: HealthCheck.objects.filter(model="").count() >= 4)
-    assert not await HealthCheck.objects.filter(is_healthy=False).aexists()
-    assert (await router.get_health_status())["status"] == "healthy"
-    assert "llm_routing_sweeper" in {thread.name for thread in threading.enumerate()}
-    await close_routers()
-    assert "llm_routing_sweeper" not in {thread.name for thread in threading.enumerate()}
-
-
-async def test_monitoring_is_off_by_default_and_a_setting_enables_it(
-    quick: None, two: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await get_llm_router()
-    await asyncio.sleep(0.5)
-    assert two.asked == []
-    await close_routers()
-    monkeypatch.setenv("ENABLE_MONITORING", "true")
-    get_settings.cache_clear()
-    await get_llm_router(config=RouterConfig(enable_monitoring=False))
-    await asyncio.sleep(0.5)
-    assert two.asked == []
-    await close_routers()
-    await get_llm_router()
-    await eventually(lambda: two.asked)
-    await close_routers()
-
-
-async def test_monitoring_uses_the_keys_of_its_router(
-    clean_process: None, upstream: Upstream
-) -> None:
-    upstream.answers["/v1/key"] = Answer(body={"data": {}})
-    row = add_provider_of_config(upstream)
-    await row.asave()
-    await get_llm_router(
-        config=RouterConfig(
-            openrouter_api_key="sk-upstream-0123456789abcdef",
-            enable_monitoring=True,
-            health_check_interval=1,
-        )
-    )
-    await eventually(lambda: upstream.asked)
-    await eventually(HealthCheck.objects.filter(is_healthy=True).exists)
-    await close_routers()
-
-
-def add_provider_of_config(upstream: Upstream) -> Provider:
-    return Provider(name="openrouter", vendor="openrouter", base_url=upstream.base_url)
 
 
 async def test_a_failed_chain_still_says_all_targets_failed(
