@@ -5,7 +5,7 @@ from llm_routing.core.errors import (
     UpstreamError,
 )
 from llm_routing.core.routing_table import Target
-from tests.core.fakes import TextOperation
+from tests.core.text_operation import TextOperation
 
 OPERATION = TextOperation()
 

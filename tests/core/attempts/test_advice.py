@@ -18,7 +18,8 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.quirks import Quirks
 from llm_routing.core.routing_table import Target
-from tests.core.fakes import TextOperation, World, call, failing, plan_for, target
+from tests.core.fakes import World, call, failing, plan_for, target
+from tests.core.text_operation import TextOperation
 from tests.core.virtual_time import in_virtual_time
 
 HINT = "Start it: run it."

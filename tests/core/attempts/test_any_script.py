@@ -21,16 +21,8 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.routing_table import StreamRecovery
 from llm_routing.core.types import AttemptOutcome
-from tests.core.fakes import (
-    Reply,
-    TextOperation,
-    World,
-    call,
-    failing,
-    plan_for,
-    target,
-    with_prefill,
-)
+from tests.core.fakes import Reply, World, call, failing, plan_for, target, with_prefill
+from tests.core.text_operation import TextOperation
 from tests.core.virtual_time import in_virtual_time
 
 PROVIDERS = "abcdef"

@@ -12,7 +12,6 @@ from llm_routing.core.routing_table import StreamRecovery
 from llm_routing.core.types import CostSource, Usage
 from tests.core.fakes import (
     FakeCredential,
-    TextOperation,
     World,
     call,
     lines,
@@ -22,6 +21,7 @@ from tests.core.fakes import (
     text,
     with_prefill,
 )
+from tests.core.text_operation import TextOperation
 from tests.core.virtual_time import in_virtual_time
 
 THREE = Price(Decimal(3), Decimal(15))

@@ -17,7 +17,6 @@ from llm_routing.core.types import Caller, Usage
 from tests.core.fakes import (
     MAX_ANSWER_BYTES,
     Reply,
-    TextOperation,
     World,
     call,
     failing,
@@ -27,6 +26,7 @@ from tests.core.fakes import (
     target,
     text,
 )
+from tests.core.text_operation import TextOperation
 from tests.core.virtual_time import in_virtual_time
 
 PRICE = Price(Decimal(3), Decimal(15))

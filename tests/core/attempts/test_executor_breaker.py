@@ -16,7 +16,8 @@ from llm_routing.core.errors import (
     ServerFailed,
 )
 from llm_routing.core.types import Caller
-from tests.core.fakes import TextOperation, World, call, lines, plan_for, refusal, text
+from tests.core.fakes import World, call, lines, plan_for, refusal, text
+from tests.core.text_operation import TextOperation
 from tests.core.virtual_time import in_virtual_time
 
 from .breaker_store import OPERATION, Breakers

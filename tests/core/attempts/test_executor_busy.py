@@ -15,17 +15,8 @@ from llm_routing.core.errors import (
     NoTargetAvailable,
 )
 from llm_routing.core.routing_table import Target
-from tests.core.fakes import (
-    Reply,
-    TextOperation,
-    World,
-    call,
-    lines,
-    plan_for,
-    refusal,
-    target,
-    text,
-)
+from tests.core.fakes import Reply, World, call, lines, plan_for, refusal, target, text
+from tests.core.text_operation import TextOperation
 from tests.core.virtual_time import in_virtual_time
 
 OPERATION = TextOperation()

@@ -7,16 +7,8 @@ from llm_routing.core.errors import (
     DeadlineExceeded,
     UpstreamTimeout,
 )
-from tests.core.fakes import (
-    Reply,
-    TextOperation,
-    World,
-    call,
-    plan_for,
-    refusal,
-    target,
-    text,
-)
+from tests.core.fakes import Reply, World, call, plan_for, refusal, target, text
+from tests.core.text_operation import TextOperation
 from tests.core.virtual_time import in_virtual_time
 
 OPERATION = TextOperation()

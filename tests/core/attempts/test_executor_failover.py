@@ -26,7 +26,6 @@ from llm_routing.core.routing_table import RouteSpec
 from tests.core.fakes import (
     MAX_ANSWER_BYTES,
     Reply,
-    TextOperation,
     World,
     call,
     failing,
@@ -35,6 +34,7 @@ from tests.core.fakes import (
     target,
     text,
 )
+from tests.core.text_operation import TextOperation
 from tests.core.virtual_time import in_virtual_time
 
 OPERATION = TextOperation()

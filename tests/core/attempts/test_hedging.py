@@ -10,7 +10,6 @@ from llm_routing.core.routing_table import StreamRecovery
 from llm_routing.core.types import AttemptOutcome
 from tests.core.fakes import (
     Reply,
-    TextOperation,
     World,
     call,
     failing,
@@ -21,6 +20,7 @@ from tests.core.fakes import (
     text,
     with_prefill,
 )
+from tests.core.text_operation import TextOperation
 from tests.core.virtual_time import in_virtual_time
 
 OPERATION = TextOperation()

@@ -18,16 +18,8 @@ from llm_routing.core.events import AnswerStarted, TextDelta, UsageReported
 from llm_routing.core.ports import FrameStream
 from llm_routing.core.routing_table import Price, StreamRecovery
 from llm_routing.core.types import Usage
-from tests.core.fakes import (
-    TextOperation,
-    World,
-    call,
-    lines,
-    plan_for,
-    refusal,
-    target,
-    with_prefill,
-)
+from tests.core.fakes import World, call, lines, plan_for, refusal, target, with_prefill
+from tests.core.text_operation import TextOperation
 from tests.core.virtual_time import in_virtual_time
 
 PRICE = Price(Decimal(1_000_000), Decimal(1_000_000))

@@ -24,7 +24,8 @@ from llm_routing.core.events import Frame
 from llm_routing.core.ports import FrameStream
 from llm_routing.core.routing_table import Price
 from llm_routing.core.types import Usage
-from tests.core.fakes import Reply, TextOperation, World, call, lines, plan_for, refusal, target
+from tests.core.fakes import Reply, World, call, lines, plan_for, refusal, target
+from tests.core.text_operation import TextOperation
 from tests.core.virtual_time import in_virtual_time
 
 PRICE = Price(Decimal(3), Decimal(15))

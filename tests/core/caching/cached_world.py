@@ -25,17 +25,8 @@ from llm_routing.core.ports import CacheHit, FrameStream, Lease, LeaseUnavailabl
 from llm_routing.core.pricing import Price
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import CacheState, Choice, Completion, FinishReason, Usage
-from tests.core.fakes import (
-    MAX_ANSWER_BYTES,
-    LineParser,
-    LoopClock,
-    TextOperation,
-    World,
-    call,
-    plan_for,
-    target,
-    usage_of,
-)
+from tests.core.fakes import MAX_ANSWER_BYTES, LoopClock, World, call, plan_for, target
+from tests.core.text_operation import LineParser, TextOperation, usage_of
 
 RULE = CacheRule(60)
 PRICED = target("one", Price(Decimal(1000), Decimal(2000)))

@@ -15,15 +15,8 @@ from llm_routing.core.caching.rules import MAX_ENTRY_BYTES, CacheRule
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import CacheHit
 from llm_routing.core.types import CacheState, Caller
-from tests.core.fakes import (
-    FakeCredential,
-    TextOperation,
-    call,
-    lines,
-    plan_for,
-    target,
-    text,
-)
+from tests.core.fakes import FakeCredential, call, lines, plan_for, target, text
+from tests.core.text_operation import TextOperation
 from tests.core.virtual_time import in_virtual_time
 
 from .cached_world import PRICED, Cached, FakeShared, said

@@ -33,7 +33,8 @@ from llm_routing.core.errors import (
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import FrameStream
 from llm_routing.core.types import Completion, Idempotency, Usage
-from tests.core.fakes import LineParser, Reply, call, failing, lines, plan_for, target, text
+from tests.core.fakes import Reply, call, failing, lines, plan_for, target, text
+from tests.core.text_operation import LineParser
 from tests.core.virtual_time import in_virtual_time
 
 from .cached_world import PRICED, Cached, Chat, FakeShared, frames, together
