@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 else:
     GatewayRequest = HttpRequest
 
+_LARGE_DIGITS = len("1000000")
+"""The digits of the Content-Length of a large body."""
+
 
 def json_response(content: bytes, facts: RoutingFacts | None = None) -> HttpResponse:
     """Returns a 200 with `content`, which is already JSON."""
@@ -88,6 +91,9 @@ async def complete(
     """
     router = default_router_if_built() or await get_llm_router()
     headers = request.headers
+    if len(headers.get("content-length", "?" * _LARGE_DIGITS)) >= _LARGE_DIGITS:
+        # To read a large body and to write it for a vendor are two turns of the event loop.
+        await asyncio.sleep(0)
     llm_request = with_cache_control(llm_request, headers.get("cache-control"))
     timeout = request_timeout(headers, llm_request.timeout)
     if timeout != llm_request.timeout or idempotency is not None:

@@ -50,7 +50,9 @@ def exceeds(data: bytes, limits: JsonLimits) -> bool:
     if len(data) <= limits.unquoted_bytes and _fits(data, limits):
         return False
     # Punctuation in strings is text, and so are escaped quotes.
-    text = data.replace(rb"\\", b"").replace(rb"\"", b"")
+    text = data
+    if b"\\" in data:
+        text = data.replace(rb"\\", b"").replace(rb"\"", b"")
     if text.count(b'"') > _QUOTES_PER_STRING * (limits.fields + limits.values + 1):
         return True
     unquoted = _STRING.sub(b"", text)

@@ -4,6 +4,7 @@
 `single_flight` makes concurrent requests wait for the first.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
@@ -27,6 +28,8 @@ from .single_flight import Rule, SingleFlightCache
 from .streams import RecordedStream, ReplayedStream
 
 KEY_VERSION = "3"
+MAX_TURN_BYTES = 256 * 1024
+"""A larger request is written for one target in one turn of the event loop."""
 MAX_FIXED_SHAPES = 1_000
 """Maximum number of targets whose fixed part of the cache key is remembered."""
 
@@ -211,7 +214,7 @@ class CachedExecutor:
             )
 
         if isinstance(rule, CacheRule):
-            key = self._key(operation, plan, call)
+            key = await self._key(operation, plan, call)
             return await self._cache.find(key, rule, call.deadline, hit)
         return await self._idempotency.find(rule.key, rule, call.deadline, hit)
 
@@ -229,13 +232,13 @@ class CachedExecutor:
             upstream_headers=result.attempt.upstream_headers,
         )
 
-    def _key(self, operation: Operation[Any], plan: RoutePlan, call: Call) -> str:
+    async def _key(self, operation: Operation[Any], plan: RoutePlan, call: Call) -> str:
         """Returns a digest of everything that determines the answer: the tenant, and the request as
         it would be sent to each target of the plan.
 
         So it includes route defaults, vendor quirks and model changes, and excludes fields that are
         not sent (request id, labels, time limits). The order of the targets, which may be random,
-        does not matter.
+        does not matter. Other tasks run between the targets of a large request.
         """
         parts: list[str | bytes] = [KEY_VERSION, call.caller.tenant, operation.name]
         targets: Sequence[Target] = plan.targets
@@ -251,6 +254,8 @@ class CachedExecutor:
                     self._fixed_shape(target, wire.method, wire.path, wire.headers),
                     wire.body,
                 )
+                if len(wire.body) > MAX_TURN_BYTES:
+                    await asyncio.sleep(0)
         return owned_key(self._secret, call.caller.tenant, digest(self._secret, parts))
 
     def _fixed_shape(

@@ -229,4 +229,4 @@ def message_id(answer_id: str) -> str:
 
 
 def _derived(prefix: str, source: str) -> str:
-    return prefix + sha256(source.encode()).hexdigest()[:_DIGEST_LENGTH]
+    return prefix + sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]

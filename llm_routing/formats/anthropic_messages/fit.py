@@ -97,7 +97,8 @@ def _block(block: Mapping[str, Any], longest: int | None) -> Mapping[str, Any]:
         return block
     fitted = _named(block, longest)
     for name in _IDS:
-        plain, signature = split_signature(block.get(name) or "")
+        given = block.get(name)
+        plain, signature = split_signature(given) if isinstance(given, str) else ("", None)
         if signature is not None:
             fitted = {**fitted, name: plain}
     return fitted

@@ -38,7 +38,7 @@ def fit_messages(body: dict[str, Any], target: Target, ignored: list[str]) -> No
         messages = _system_first(messages)
     if quirks.assistant_after_tools:
         messages = _assistant_after_tools(messages)
-    if quirks.prefix_message and messages[-1]["role"] == "assistant":
+    if quirks.prefix_message and messages and messages[-1]["role"] == "assistant":
         messages = [*messages[:-1], {**messages[-1], "prefix": True}]
     body["messages"] = messages
 
@@ -64,12 +64,15 @@ class _Fit:
         if role == "developer" and not self._quirks.developer_role:
             fitted["role"] = "system"
         if isinstance(fitted.get("content"), list):
-            fitted["content"] = [self._part(part) for part in fitted["content"]]
+            # The content of the deprecated role `function` is not read.
+            fitted["content"] = [
+                self._part(part) if isinstance(part, dict) else part for part in fitted["content"]
+            ]
         if isinstance(fitted.get("tool_call_id"), str):
             fitted["tool_call_id"] = fitted_id(fitted["tool_call_id"], self._quirks.tool_ids)
         if role == "tool" and isinstance(fitted.get("name"), str):
             fitted["name"] = self._tool_name(fitted["name"])
-        if fitted.get("tool_calls"):
+        if role == "assistant" and fitted.get("tool_calls"):
             self._fit_calls(fitted, message)
         return fitted
 

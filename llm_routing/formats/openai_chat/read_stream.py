@@ -205,8 +205,11 @@ class OpenAIStreamParser(EventStreamParser):
             self._read_function_call(function, choice, events)
 
     def _read_call(self, call: Mapping[str, Any], choice: int, events: list[StreamEvent]) -> None:
-        function = call.get("function") or call.get("custom") or {}
-        arguments = function.get("arguments") or function.get("input") or ""
+        if custom := call.get("custom"):
+            function, arguments = custom, custom.get("input")
+        else:
+            function = call.get("function") or {}
+            arguments = function.get("arguments")
         index = call["index"]
         if "id" in call:
             self._calling.add(choice)

@@ -330,7 +330,7 @@ class ChunkRepair:
     def _repair_call(self, given: dict[str, Any], choice: _Choice) -> bool:
         slot, call_id = given.get("index"), given.get("id")
         call_id = call_id if isinstance(call_id, str) else ""
-        called = given.get("function") or given.get("custom")
+        called = given.get("custom") or given.get("function")
         name = called.get("name") if isinstance(called, dict) else None
         name = name if isinstance(name, str) else ""
         call = choice.call(slot, call_id, name)
@@ -367,7 +367,7 @@ class ChunkRepair:
         for call in calls:
             called = call.get("custom") or call["function"]
             name = "input" if "custom" in call else "arguments"
-            if name in called:
+            if isinstance(called.get(name), str):
                 called[name] = self.halves.join((index, call["index"]), called[name])
         if is_last:
             lost_in = [

@@ -220,7 +220,7 @@ def _read_parts(message: Mapping[str, Any]) -> Iterator[Part]:
     if refusal := message.get("refusal"):
         yield RefusalPart(refusal)
     for call in message.get("tool_calls") or ():
-        if call["type"] == "custom":
+        if call.get("custom"):
             yield ForeignPart(OPENAI_CHAT, call)
             continue
         function = call["function"]
