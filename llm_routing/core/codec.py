@@ -70,10 +70,16 @@ def decode_lenient(data: bytes) -> Any:
     return json.loads(text, parse_constant=_as_null)
 
 
-def decode_repaired(data: bytes) -> Any:
-    """Decodes a vendor's text that `decode` rejects: invalid Unicode becomes U+FFFD, and NaN and
-    Infinity become null. Raises `ValueError`."""
-    return repair_strings(decode_lenient(data))
+def decode_repaired(data: bytes, limits: JsonLimits = ANSWER_LIMITS) -> tuple[Any, bool]:
+    """Decodes a vendor's text like `decode`, but replaces invalid Unicode by U+FFFD, and NaN and
+    Infinity by null. Returns the value, and whether it was repaired. Raises `TooManyValues` or
+    `ValueError`."""
+    try:
+        return decode(data, limits), False
+    except TooManyValues:
+        raise
+    except ValueError:
+        return repair_strings(decode_lenient(data)), True
 
 
 def _as_null(_constant: str) -> None:

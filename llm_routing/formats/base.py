@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct
 
 from llm_routing.core.embeddings import EmbeddingRequest, EmbeddingResponse, Embeddings
-from llm_routing.core.errors import LLMError, UpstreamError
+from llm_routing.core.errors import AnswerTooLarge, LLMError, UpstreamError
 from llm_routing.core.events import Frame
 from llm_routing.core.ports import StreamParser, WireRequest
 from llm_routing.core.routing_table import Target
@@ -48,6 +48,12 @@ class StreamRenderer(Protocol):
 
 MAX_ANSWER_PARTS: Final = 10_000
 """The most tool calls, content blocks or choices that an answer may have."""
+
+
+def check_count(what: str, count: int, limit: int) -> None:
+    """Raises `AnswerTooLarge` if an answer has more than `limit` of something."""
+    if count > limit:
+        raise AnswerTooLarge(f"The answer has more than {limit} {what}.")
 
 
 class CallerFormat(Protocol):
@@ -130,4 +136,5 @@ __all__ = [
     "Target",
     "VendorFormat",
     "WireFormat",
+    "check_count",
 ]

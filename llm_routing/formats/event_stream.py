@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final
 
-from llm_routing.core.codec import decode, decode_lenient
-from llm_routing.core.errors import UpstreamError
+from llm_routing.core.codec import TooManyValues, decode, decode_lenient
+from llm_routing.core.errors import AnswerTooLarge, UpstreamError
 from llm_routing.core.events import Frame
 
 from .sse import EventSplitter, ServerSentEvent
@@ -76,8 +76,12 @@ class EventStreamParser(ABC):
 def decoded_event(data: bytes) -> tuple[Any, bool]:
     """Returns the value of an event's data, or None if it is not JSON, and whether it may hold lone
     surrogates."""
-    with suppress(ValueError):
+    try:
         return decode(data), False
+    except TooManyValues:
+        raise AnswerTooLarge("An event of the stream holds too many values.") from None
+    except ValueError:
+        pass
     with suppress(ValueError):
         return decode_lenient(data), True
     return None, False

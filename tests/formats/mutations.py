@@ -28,7 +28,7 @@ VALUES: tuple[Any, ...] = (
     {"type": ["text"]},
     {"type": "text", "text": None},
 )
-ADDED: tuple[Any, ...] = (1, "x", [1], [None], {"a": 1}, [{"type": "x"}])
+ADDED: tuple[Any, ...] = (1, [None], [{"type": "x"}])
 _REMOVED = object()
 
 

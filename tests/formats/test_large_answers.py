@@ -1,4 +1,4 @@
-"""Answers that would cost seconds of the event loop are malformed, whole and streamed."""
+"""Answers that would cost seconds of the event loop are refused, whole and streamed."""
 
 import json
 import time
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_routing.core.errors import MalformedAnswer
+from llm_routing.core.errors import AnswerTooLarge, MalformedAnswer
 from llm_routing.core.events import AnswerStarted, ToolCallDelta, ToolCallStarted
 from llm_routing.core.json_size import ANSWER_LIMITS, EMBEDDING_LIMITS, REPAIR_LIMITS
 from llm_routing.core.types import LLMRequest
@@ -80,15 +80,15 @@ def objects(number: int) -> str:
         ),
     ],
 )
-def test_a_whole_answer_of_openai_with_too_many_parts_is_malformed(body: bytes) -> None:
-    with pytest.raises(MalformedAnswer):
+def test_a_whole_answer_of_openai_with_too_many_parts_is_refused(body: bytes) -> None:
+    with pytest.raises(AnswerTooLarge):
         OPENAI.read_response(body)
 
 
 def test_parts_of_all_choices_count() -> None:
     message = {"tool_calls": [call(0)] * (MAX_ANSWER_PARTS // 4)}
     body = json.dumps({"choices": [{"message": message}] * 5}).encode()
-    with pytest.raises(MalformedAnswer):
+    with pytest.raises(AnswerTooLarge):
         OPENAI.read_response(body)
 
 
@@ -107,8 +107,8 @@ def test_an_answer_at_the_limit_is_read() -> None:
         ),
     ],
 )
-def test_a_whole_answer_of_anthropic_with_too_many_parts_is_malformed(body: bytes) -> None:
-    with pytest.raises(MalformedAnswer):
+def test_a_whole_answer_of_anthropic_with_too_many_parts_is_refused(body: bytes) -> None:
+    with pytest.raises(AnswerTooLarge):
         ANTHROPIC.read_response(body)
 
 
@@ -116,7 +116,7 @@ def test_a_list_of_embeddings_may_hold_more_numbers_than_other_answers() -> None
     numbers = b",".join([b"0.5"] * (ANSWER_LIMITS.values + 1))
     assert len(read_embeddings(b'{"data":[{"embedding":[%b]}]}' % numbers).vectors) == 1
     items = b",".join([b'{"embedding":[1]}'] * EMBEDDING_LIMITS.containers)
-    with pytest.raises(MalformedAnswer):
+    with pytest.raises(AnswerTooLarge):
         read_embeddings(b'{"data":[%b]}' % items)
 
 
@@ -126,11 +126,11 @@ def test_a_number_that_is_too_large_is_no_embedding() -> None:
 
 
 def fails_at(parser: StreamParser, events: list[bytes]) -> int:
-    """Returns the number of events that are read before one is refused as malformed."""
+    """Returns the number of events that are read before one is refused."""
     for number, event in enumerate(events):
         try:
             parser.feed(event)
-        except MalformedAnswer:
+        except AnswerTooLarge:
             return number
     return len(events)
 
@@ -162,13 +162,11 @@ def fails_at(parser: StreamParser, events: list[bytes]) -> int:
         ),
     ],
 )
-def test_a_stream_of_openai_with_too_many_parts_is_malformed(
-    events: list[bytes], read: int
-) -> None:
+def test_a_stream_of_openai_with_too_many_parts_is_refused(events: list[bytes], read: int) -> None:
     assert fails_at(OPENAI.stream_parser(), events) == read
 
 
-def test_a_stream_of_anthropic_with_too_many_blocks_is_malformed() -> None:
+def test_a_stream_of_anthropic_with_too_many_blocks_is_refused() -> None:
     block = {"type": "text", "text": ""}
     events = [
         anthropic_event("content_block_start", index=number, content_block=block)

@@ -14,7 +14,7 @@ from tests.formats.conversation import QUESTIONS
 from tests.formats.mutations import mutated, only_our_errors
 from tests.formats.vendor_requests import target
 
-VENDORS = ("openai", "mistral", "gemini", "deepseek", "anthropic")
+VENDORS = ("openai", "mistral", "google", "deepseek", "anthropic")
 EXTRAS: dict[str, dict[str, Any]] = {
     "openai_chat": {
         "stop": ["x"],

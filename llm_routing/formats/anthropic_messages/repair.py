@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from llm_routing.core.codec import decode
 from llm_routing.core.unicode import SurrogateJoiner, repair_strings
-from llm_routing.formats.base import MAX_ANSWER_PARTS, AnswerDefaults
+from llm_routing.formats.base import MAX_ANSWER_PARTS, AnswerDefaults, check_count
 
 from .blocks import message_id
 
@@ -187,8 +187,7 @@ class EventRepair:
     def _repair_block_start(self, event: dict[str, Any]) -> bool:
         given = event.get("index")
         number = self._blocks
-        if number >= MAX_ANSWER_PARTS:
-            raise UnexpectedShape("The answer has too many blocks.")
+        check_count("blocks", number + 1, MAX_ANSWER_PARTS)
         self._blocks += 1
         if type(given) is int:
             self._numbers[given] = number

@@ -5,7 +5,7 @@ Source: https://platform.claude.com/docs/en/api/messages
 
 from typing import Any, Final
 
-from llm_routing.core.codec import TooManyValues, decode, decode_repaired, encode
+from llm_routing.core.codec import TooManyValues, decode_repaired, encode
 from llm_routing.core.content import (
     ForeignPart,
     Part,
@@ -14,7 +14,7 @@ from llm_routing.core.content import (
     ThinkingPart,
     ToolCallPart,
 )
-from llm_routing.core.errors import InvalidRequest, MalformedAnswer
+from llm_routing.core.errors import AnswerTooLarge, InvalidRequest, MalformedAnswer
 from llm_routing.core.types import (
     MAX_TOKEN_COUNT,
     Choice,
@@ -22,7 +22,7 @@ from llm_routing.core.types import (
     FinishReason,
     LLMResponse,
 )
-from llm_routing.formats.base import MAX_ANSWER_PARTS, NO_DEFAULTS, AnswerDefaults
+from llm_routing.formats.base import MAX_ANSWER_PARTS, NO_DEFAULTS, AnswerDefaults, check_count
 from llm_routing.formats.fields import Fields
 from llm_routing.formats.names import ANTHROPIC_MESSAGES
 from llm_routing.formats.usage import repair_usage
@@ -59,16 +59,12 @@ def decoded(body: bytes) -> Any:
 
 def _decoded(body: bytes) -> tuple[Any, bool]:
     """Returns the value of a 2xx body, and whether it had to be repaired to be decoded."""
-    is_repaired = False
     try:
-        value = decode(body)
+        value, is_repaired = decode_repaired(body)
     except TooManyValues:
-        raise MalformedAnswer("The answer holds too many values.") from None
-    except ValueError:
-        try:
-            value, is_repaired = decode_repaired(body), True
-        except ValueError as error:
-            raise MalformedAnswer("The answer is not JSON.") from error
+        raise AnswerTooLarge("The answer holds too many values.") from None
+    except ValueError as error:
+        raise MalformedAnswer("The answer is not JSON.") from error
     if isinstance(value, dict) and value.get("type") == "error":
         raise error_in_answer(value)
     return value, is_repaired
@@ -109,10 +105,11 @@ def _repair(message: dict[str, Any], defaults: AnswerDefaults) -> bool:
     if isinstance(content, str):
         message["content"] = content = [{"type": "text", "text": content}]
         is_changed = True
-    elif isinstance(content, list) and len(content) <= MAX_ANSWER_PARTS:
+    elif isinstance(content, list):
+        check_count("blocks", len(content), MAX_ANSWER_PARTS)
         is_changed = False
     else:
-        raise UnexpectedShape("it has no readable content")
+        raise UnexpectedShape("it has no content")
     answer_id = message.get("id")
     for number, block in enumerate(content):
         is_changed = repair_block(block, f"{answer_id}/{number}") or is_changed

@@ -12,7 +12,7 @@ from typing import Any, Final
 from llm_routing.core.codec import encode
 from llm_routing.core.errors import MalformedAnswer
 from llm_routing.core.unicode import SurrogateJoiner, repair_strings, repair_text
-from llm_routing.formats.base import MAX_ANSWER_PARTS, AnswerDefaults
+from llm_routing.formats.base import MAX_ANSWER_PARTS, AnswerDefaults, check_count
 
 ANSWER: Final = "chat.completion"
 CHUNK: Final = "chat.completion.chunk"
@@ -104,8 +104,9 @@ def repair_texts(owner: dict[str, Any], *, is_delta: bool) -> bool:
 def _text_of_parts(content: Any, *, is_delta: bool) -> tuple[str, str]:
     """Returns the text and the thinking of content in parts (Mistral,
     https://docs.mistral.ai/capabilities/reasoning). A text part of a delta may be empty."""
-    if not isinstance(content, list) or len(content) > MAX_ANSWER_PARTS:
+    if not isinstance(content, list):
         raise unreadable("content")
+    check_count("content parts", len(content), MAX_ANSWER_PARTS)
     texts: list[str] = []
     thinking: list[str] = []
     for part in content:
@@ -135,8 +136,9 @@ def calls_in(owner: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
     calls = owner.get("tool_calls")
     if calls is None:
         return [], False
-    if not isinstance(calls, list) or len(calls) > MAX_ANSWER_PARTS:
+    if not isinstance(calls, list):
         raise unreadable("the tool calls")
+    check_count("tool calls", len(calls), MAX_ANSWER_PARTS)
     changed = None in calls
     if changed:
         calls = owner["tool_calls"] = [call for call in calls if call is not None]
@@ -224,9 +226,8 @@ class _Choice:
         return self.calls[-1] if self.calls and not name else None
 
     def begin(self, slot: Any, call_id: str, name: str) -> _Call:
-        """Adds a call. Raises `MalformedAnswer` if there are too many."""
-        if len(self.calls) >= MAX_ANSWER_PARTS:
-            raise unreadable("the tool calls")
+        """Adds a call. Raises `AnswerTooLarge` if there are too many."""
+        check_count("tool calls", len(self.calls) + 1, MAX_ANSWER_PARTS)
         call = _Call(len(self.calls), call_id, name)
         self.calls.append(call)
         self.calls_by_id.setdefault(call_id, call)
@@ -256,8 +257,7 @@ class ChunkRepair:
                 raise unreadable("the choices")
             chunk["choices"] = []
             return True
-        if len(choices) > MAX_ANSWER_PARTS:
-            raise unreadable("the choices")
+        check_count("choices", len(choices), MAX_ANSWER_PARTS)
         for position, choice in enumerate(choices):
             if not isinstance(choice, dict):
                 raise unreadable("a choice")
@@ -289,8 +289,7 @@ class ChunkRepair:
         index = given["index"]
         choice = self._choices.get(index)
         if choice is None:
-            if len(self._choices) >= MAX_CHOICES:
-                raise unreadable("the choices")
+            check_count("choices", len(self._choices) + 1, MAX_CHOICES)
             choice = self._choices[index] = _Choice(index)
         delta = given.get("delta")
         if type(delta) is not dict:

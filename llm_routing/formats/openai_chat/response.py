@@ -6,7 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/object, and the devi
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from llm_routing.core.codec import TooManyValues, decode, decode_repaired, encode
+from llm_routing.core.codec import TooManyValues, decode_repaired, encode
 from llm_routing.core.content import (
     ForeignPart,
     Part,
@@ -16,6 +16,7 @@ from llm_routing.core.content import (
     ToolCallPart,
 )
 from llm_routing.core.errors import (
+    AnswerTooLarge,
     MalformedAnswer,
     ServerFailed,
     UpstreamError,
@@ -29,7 +30,7 @@ from llm_routing.core.types import (
     LLMResponse,
     Usage,
 )
-from llm_routing.formats.base import MAX_ANSWER_PARTS, NO_DEFAULTS, AnswerDefaults
+from llm_routing.formats.base import MAX_ANSWER_PARTS, NO_DEFAULTS, AnswerDefaults, check_count
 from llm_routing.formats.lenient import text_of
 from llm_routing.formats.names import OPENAI_CHAT
 from llm_routing.formats.tool_arguments import arguments_exceed
@@ -118,8 +119,9 @@ def read_and_repair(body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Comp
             choice["finish_reason"] = write_finish_reason(choices[-1].finish_reason)
             is_rewritten = True
     parts = [part for choice in choices for part in choice.content]
-    if len(parts) > MAX_ANSWER_PARTS or arguments_exceed(parts, ANSWER_LIMITS):
-        raise unreadable("the tool calls")
+    check_count("parts", len(parts), MAX_ANSWER_PARTS)
+    if arguments_exceed(parts, ANSWER_LIMITS):
+        raise AnswerTooLarge("The arguments of the answer's tool calls hold too many values.")
     return Completion(
         id=answer_id,
         model=model,
@@ -137,17 +139,13 @@ def decode_answer(body: bytes, limits: JsonLimits = ANSWER_LIMITS) -> dict[str, 
 
 def _decoded_answer(body: bytes, limits: JsonLimits = ANSWER_LIMITS) -> tuple[dict[str, Any], bool]:
     """Returns the object in a 2xx body, and whether it had to be repaired to be decoded."""
-    is_repaired = False
     try:
-        answer = decode(body, limits)
+        answer, is_repaired = decode_repaired(body, limits)
     except TooManyValues:
-        raise MalformedAnswer("The provider's answer holds too many values.") from None
+        raise AnswerTooLarge("The provider's answer holds too many values.") from None
     except ValueError:
-        try:
-            answer, is_repaired = decode_repaired(body), True
-        except ValueError:
-            kind = "a web page" if body.lstrip()[:1] == b"<" else "no JSON"
-            raise MalformedAnswer(f"The provider's answer is {kind}.") from None
+        kind = "a web page" if body.lstrip()[:1] == b"<" else "no JSON"
+        raise MalformedAnswer(f"The provider's answer is {kind}.") from None
     # Google's errors come as an array.
     if isinstance(answer, list) or is_error(answer):
         raise error_in_answer(answer)

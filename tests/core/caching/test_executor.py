@@ -63,6 +63,23 @@ async def test_keys_differ_even_for_more_targets_than_are_remembered(
     assert answers == [("miss", "a"), ("miss", "b"), ("hit", "a"), ("hit", "b")]
 
 
+@in_virtual_time
+async def test_other_tasks_run_between_the_targets_of_a_large_request() -> None:
+    """The key of the cache has the request as it is written for each target."""
+    world = Cached()
+    world.script("one", text("a"))
+    world.script("two", text("b"))
+    asking = asyncio.create_task(
+        world.ask("x" * (cached.MAX_TURN_BYTES + 1), plan=plan_for(["one", "two"]))
+    )
+    turns = 0
+    while not world.transport.sent:
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 2
+    assert said(await asking)[0] == "miss"
+
+
 @pytest.mark.parametrize(
     "change",
     [
