@@ -1,4 +1,4 @@
-"""Those who call the gateway, in each of its formats, and what they understand of its answers."""
+"""Callers of the gateway in each of its formats, and their reading of its answers."""
 
 import asyncio
 import json

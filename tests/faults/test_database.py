@@ -1,4 +1,4 @@
-"""With the database away known keys keep working, unknown ones get 503, and no record is lost."""
+"""Without the database known keys keep working, unknown ones get 503, and no record is lost."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ SECONDS_TO_RETURN = 60
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A gateway in a process of its own, its database, and the line between them."""
+    """A gateway in its own process, its database, and the proxy between them."""
 
     server: Database
     proxy: TcpProxy
@@ -116,7 +116,7 @@ def clear_up(where: Installation) -> None:
         pytest.param(weather(delay=5.0), clear_up, id="slow"),
     ],
 )
-async def test_known_keys_work_unknown_ones_wait_and_records_arrive_once(
+async def test_without_a_database_known_keys_work_and_records_arrive_once(
     installation: Installation,
     fail: Callable[[Installation], None],
     mend: Callable[[Installation], None],

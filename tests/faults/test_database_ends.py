@@ -1,4 +1,4 @@
-"""The database ends, dies or falls silent: callers are served, and all is there when it is back."""
+"""The database stops, is killed or hangs: callers are served, and no record is lost."""
 
 import json
 import signal
@@ -70,7 +70,7 @@ class Installation:
 def model(
     sandbox: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Database, Installation]]:
-    """A server, and on it the installation of which each test gets a copy."""
+    """A server with the installation that each test copies."""
     with own_postgresql() as database:
         url = create_database(database.url, "model")
         more = {"LLM_SANDBOX_URL": sandbox.url, "DATABASE_TIMEOUT": "2"}
@@ -122,7 +122,7 @@ def assert_unavailable(answer: httpx.Response) -> None:
     assert int(answer.headers["retry-after"]) > 0
 
 
-def test_a_database_that_falls_silent_holds_up_nobody_and_all_is_there_when_it_speaks_again(
+def test_a_silent_database_delays_no_request_and_loses_no_record(
     installation: Installation, database: Database, tmp_path: Path
 ) -> None:
     with gateway_server(installation.env, tmp_path / "log") as server:
@@ -149,7 +149,7 @@ def test_a_database_that_falls_silent_holds_up_nobody_and_all_is_there_when_it_s
 
 @pytest.mark.faults
 @pytest.mark.parametrize("way", ["stop", "kill"])
-def test_a_database_that_dies_and_comes_back_loses_no_record(
+def test_no_record_is_lost_if_the_database_is_killed_and_restarted(
     installation: Installation, database: Database, tmp_path: Path, way: str
 ) -> None:
     with gateway_server(installation.env, tmp_path / "log") as server:
@@ -187,7 +187,7 @@ def test_a_server_ends_within_its_limit_while_the_database_is_silent(
 
 
 @pytest.mark.faults
-def test_keys_that_were_good_are_good_at_a_start_without_the_database_and_revoked_ones_are_not(
+def test_a_start_without_the_database_accepts_valid_keys_and_refuses_revoked_ones(
     installation: Installation, database: Database, tmp_path: Path
 ) -> None:
     with gateway_server(installation.env, tmp_path / "first") as server:
@@ -214,7 +214,7 @@ def test_keys_that_were_good_are_good_at_a_start_without_the_database_and_revoke
 
 
 @pytest.mark.faults
-def test_a_key_that_was_revoked_while_nothing_ran_is_refused_once_the_database_is_back(
+def test_a_key_revoked_while_no_worker_ran_is_refused_once_the_database_is_back(
     installation: Installation, database: Database, tmp_path: Path
 ) -> None:
     with gateway_server(installation.env, tmp_path / "first") as server:
@@ -239,7 +239,7 @@ def asking(server: Server, key: str) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.faults
-def test_a_database_that_goes_and_comes_back_is_noticed_and_nobody_has_to_help(
+def test_workers_reconnect_by_themselves_when_the_database_is_back(
     installation: Installation, database: Database, redis_url: str, tmp_path: Path
 ) -> None:
     key = installation.keys["known"]

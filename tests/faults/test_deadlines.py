@@ -1,4 +1,4 @@
-"""A deadline ends a request, whoever set it and whatever hangs."""
+"""A deadline ends a request, whatever sets it and whatever hangs."""
 
 import asyncio
 from typing import Any
@@ -40,9 +40,9 @@ def slow(act: Any) -> Any:
         slow(bytes_then_silence(head("Content-Length: 9000", status="500 Failed") + b"{")),
     ],
 )
-async def test_whatever_hangs_the_deadline_holds(bench: Bench, act: Act) -> None:
+async def test_the_deadline_holds_whatever_hangs(bench: Bench, act: Act) -> None:
     await bench.break_with(act, "alpha", "beta")
-    # Nothing else would end them: these upstreams hang for ever.
+    # Nothing else ends them: these upstreams hang for ever.
     replies = await asyncio.gather(*(bench.ask(caller, deadline=1) for caller in CALLERS))
     for caller, reply in zip(CALLERS, replies, strict=True):
         assert not reply.is_whole
@@ -52,7 +52,7 @@ async def test_whatever_hangs_the_deadline_holds(bench: Bench, act: Act) -> None
 
 @pytest.mark.parametrize("caller", CALLERS, ids=repr)
 @pytest.mark.faults
-async def test_a_route_and_a_key_have_deadlines_and_the_shortest_counts(
+async def test_the_shortest_deadline_of_route_key_and_request_counts(
     bench: Bench, caller: Caller
 ) -> None:
     await bench.break_with(say_nothing, "alpha", "beta")
@@ -68,7 +68,7 @@ async def test_a_route_and_a_key_have_deadlines_and_the_shortest_counts(
 
 
 @pytest.mark.faults
-async def test_a_deadline_ends_the_waiting_between_attempts(bench: Bench) -> None:
+async def test_a_deadline_ends_the_wait_between_attempts(bench: Bench) -> None:
     faults = "[[status=429 retry_after=5]]"
     replies = await asyncio.gather(
         *(bench.ask(caller, "debugging:economy", faults=faults, deadline=1) for caller in CALLERS)
@@ -97,9 +97,7 @@ async def test_a_total_limit_of_an_attempt_leaves_time_for_the_next_target(bench
         slow(endless(b"HTTP/1.1 200 OK\r\n", b"X-More: a\r\n", 0.05)),
     ],
 )
-async def test_a_target_that_hangs_leaves_time_for_the_next_by_default(
-    bench: Bench, act: Act
-) -> None:
+async def test_by_default_a_hanging_target_leaves_time_for_the_next(bench: Bench, act: Act) -> None:
     await bench.break_with(act, "alpha")
     replies = await asyncio.gather(*(bench.ask(caller, deadline=4) for caller in CALLERS))
     for reply in replies:
@@ -108,7 +106,7 @@ async def test_a_target_that_hangs_leaves_time_for_the_next_by_default(
 
 
 @pytest.mark.faults
-async def test_a_connection_that_is_not_taken_ends_at_its_limit(bench: Bench) -> None:
+async def test_connecting_ends_at_its_limit_if_the_server_does_not_accept(bench: Bench) -> None:
     # Nobody accepts, and the backlog is full: SYN packets are not answered.
     import socket
 
@@ -134,7 +132,7 @@ async def test_a_connection_that_is_not_taken_ends_at_its_limit(bench: Bench) ->
 
 
 @pytest.mark.faults
-async def test_a_refused_connection_is_tried_again_and_then_elsewhere(bench: Bench) -> None:
+async def test_a_refused_connection_is_retried_and_then_fails_over(bench: Bench) -> None:
     await bench.provider("alpha", base_url="http://127.0.0.1:1/v1")
     for caller in CALLERS:
         reply = await bench.ask(caller, deadline=10)
@@ -146,7 +144,7 @@ async def test_a_refused_connection_is_tried_again_and_then_elsewhere(bench: Ben
 
 @pytest.mark.parametrize("caller", CALLERS, ids=repr)
 @pytest.mark.faults
-async def test_a_caller_who_hangs_up_ends_the_upstream_call(bench: Bench, caller: Caller) -> None:
+async def test_a_disconnected_caller_ends_the_upstream_call(bench: Bench, caller: Caller) -> None:
     await bench.break_with(say_nothing, "alpha")
     body = caller.body("debugging", "Hi")
     with pytest.raises(httpx.ReadTimeout):

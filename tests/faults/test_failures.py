@@ -1,4 +1,4 @@
-"""Failure by failure: what becomes of a request whose first target fails always in the same way."""
+"""Requests whose first target always fails in one way, for each kind of failure."""
 
 import asyncio
 import gzip
@@ -174,7 +174,7 @@ async def test_the_next_target_answers(bench: Bench, failure: Failure, vendor: s
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What the first target says to the request itself, and what the caller is told."""
+    """The first target rejects the request itself, and the caller gets an error."""
 
     does: str
     code: str
@@ -209,7 +209,7 @@ REFUSALS = {
         for vendor in VENDORS
     ],
 )
-async def test_a_refusal_goes_to_the_caller_with_its_reason(
+async def test_a_rejected_request_is_reported_to_the_caller_with_the_reason(
     bench: Bench, refusal: Refusal, vendor: str
 ) -> None:
     first, _, model = VENDORS[vendor]
@@ -234,7 +234,7 @@ async def test_a_refusal_goes_to_the_caller_with_its_reason(
 
 @pytest.mark.parametrize("status", [401, 403, 402])
 @pytest.mark.faults
-async def test_a_key_that_nobody_takes_is_never_the_caller_s_fault(
+async def test_a_rejected_provider_key_is_not_reported_as_the_callers_fault(
     bench: Bench, status: int
 ) -> None:
     for caller in CALLERS:
@@ -247,7 +247,7 @@ async def test_a_key_that_nobody_takes_is_never_the_caller_s_fault(
 
 
 @pytest.mark.faults
-async def test_what_fails_everywhere_is_told_with_what_was_tried(bench: Bench) -> None:
+async def test_the_error_lists_the_attempts_if_all_targets_fail(bench: Bench) -> None:
     for caller in CALLERS:
         reply = await bench.ask(caller, faults="[[status=500]]", deadline=10)
         assert (reply.status, reply.error) == (502, "all_targets_failed"), reply.body
@@ -257,7 +257,7 @@ async def test_what_fails_everywhere_is_told_with_what_was_tried(bench: Bench) -
         assert "server_failed" in reply.body.decode()
 
 
-async def test_at_most_four_attempts_are_made_however_many_targets_there_are(bench: Bench) -> None:
+async def test_at_most_four_attempts_are_made_with_any_number_of_targets(bench: Bench) -> None:
     for caller in CALLERS:
         reply = await bench.ask(caller, "chat_conversation", faults="[[status=500]]", deadline=20)
         assert reply.status == 502
@@ -277,7 +277,7 @@ async def test_a_redirect_is_not_followed(bench: Bench) -> None:
     assert {entry.model for entry in bench.sandbox.journal.entries} == {"beta"}
 
 
-async def test_a_prompt_too_long_goes_to_a_larger_window_alone(bench: Bench) -> None:
+async def test_a_prompt_that_is_too_long_goes_to_larger_context_windows_only(bench: Bench) -> None:
     from llm_routing.models import ModelConfig
 
     windows = {"alpha": 8_000, "beta": 4_000, "gamma": 8_000, "delta": 100_000}
@@ -291,7 +291,7 @@ async def test_a_prompt_too_long_goes_to_a_larger_window_alone(bench: Bench) -> 
 
 
 @pytest.mark.faults
-async def test_a_prompt_too_long_goes_to_a_window_that_nobody_knows(bench: Bench) -> None:
+async def test_a_prompt_that_is_too_long_goes_to_unknown_context_windows(bench: Bench) -> None:
     from llm_routing.models import ModelConfig
 
     await ModelConfig.objects.filter(model_id="alpha").aupdate(context_window=8_000)
@@ -303,7 +303,7 @@ async def test_a_prompt_too_long_goes_to_a_window_that_nobody_knows(bench: Bench
 
 
 @pytest.mark.faults
-async def test_a_prompt_too_long_for_every_window_is_told_as_that(bench: Bench) -> None:
+async def test_a_prompt_too_long_for_every_context_window_is_reported_as_such(bench: Bench) -> None:
     from llm_routing.models import ModelConfig
 
     await ModelConfig.objects.filter(model_id="alpha").aupdate(context_window=8_000)
@@ -319,7 +319,7 @@ async def test_a_prompt_too_long_for_every_window_is_told_as_that(bench: Bench) 
 @pytest.mark.faults
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.8, 0.97])
 @pytest.mark.parametrize("with_reset", [False, True], ids=["FIN", "RST"])
-async def test_a_whole_answer_cut_anywhere_is_no_answer(
+async def test_an_answer_cut_at_any_byte_is_a_failure(
     bench: Bench, share: float, with_reset: bool
 ) -> None:
     for model in ("debugging", "debugging:premium"):
@@ -331,7 +331,7 @@ async def test_a_whole_answer_cut_anywhere_is_no_answer(
         assert {reply.headers["x-llm-model"] for reply in replies} == {second}
 
 
-async def test_numbers_that_no_json_may_hold_come_through_as_a_failure_or_not_at_all(
+async def test_numbers_that_json_does_not_allow_reach_no_caller(
     bench: Bench,
 ) -> None:
     usage = {"prompt_tokens": 10**30, "completion_tokens": -5, "total_tokens": 1e308}

@@ -1,4 +1,4 @@
-"""A slow first target has the next one asked beside it, over real sockets."""
+"""Hedging over real sockets: the next target is called beside a slow first one."""
 
 import asyncio
 
@@ -10,11 +10,11 @@ from .callers import CALLERS, Caller
 from .conftest import Bench
 
 ANSWER = 0.3
-"""Seconds that the first target usually takes."""
+"""The usual latency of the first target, in seconds."""
 
 
 async def learned(bench: Bench, caller: Caller) -> None:
-    """The route is hedged, and how long its first target takes is known."""
+    """A hedged route whose first target has a known latency."""
     await bench.route(is_hedged=True)
     faults = f"[[delay={ANSWER} model=alpha]]"
     await asyncio.gather(*(bench.ask(caller, faults=faults) for _ in range(MIN_CALLS)))
@@ -26,7 +26,7 @@ def some(*callers: Caller) -> list[object]:
 
 
 @pytest.mark.parametrize("caller", some(*CALLERS), ids=repr)
-async def test_the_next_target_answers_and_the_loser_is_hung_up_on_and_accounted(
+async def test_the_faster_target_answers_and_the_other_call_is_closed_and_recorded(
     bench: Bench, caller: Caller
 ) -> None:
     await learned(bench, caller)
@@ -42,7 +42,7 @@ async def test_the_next_target_answers_and_the_loser_is_hung_up_on_and_accounted
 
 
 @pytest.mark.parametrize("caller", some(*CALLERS), ids=repr)
-async def test_an_answer_does_not_wait_for_a_connection_to_the_next_target(
+async def test_an_answer_does_not_wait_for_the_hedged_connection(
     bench: Bench, caller: Caller
 ) -> None:
     await bench.provider("beta", max_connections=1)

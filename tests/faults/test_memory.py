@@ -1,4 +1,4 @@
-"""What a request leaves in memory once its caller has gone."""
+"""Memory of requests whose callers have disconnected."""
 
 import asyncio
 import gc
@@ -22,8 +22,8 @@ OF_A_REQUEST = (EventStream, AnswerStream, Attempt, StallTimeout)
 
 
 def left_over() -> Counter[str]:
-    """Objects of requests that are still referred to, and timers that were not cancelled: these
-    hold at least the context of their request. All requests share the timer of `core.timers`."""
+    """Counts objects of requests that are still referenced, and timers that were not cancelled:
+    they hold at least the context of their request. Requests share the timer of `core.timers`."""
     gc.collect()
     return Counter(type(found).__name__ for found in gc.get_objects() if is_of_a_request(found))
 
@@ -31,20 +31,20 @@ def left_over() -> Counter[str]:
 def is_of_a_request(found: object) -> bool:
     if not isinstance(found, asyncio.TimerHandle):
         return type(found) in OF_A_REQUEST
-    # The callback is one of them, unless the handle was cancelled.
+    # The callback is a referent, unless the handle was cancelled.
     referents = gc.get_referents(found)
     return any(getattr(it, "__module__", "").startswith("llm_routing.api") for it in referents)
 
 
 async def begin(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> None:
-    """Leaves after the first bytes of the answer."""
+    """Sends a request and disconnects after the first bytes of the response."""
     async with http.stream("POST", path, json=body) as answer:
         await anext(answer.aiter_bytes())
 
 
 @pytest.mark.parametrize("routing", [{"WRITE_TIMEOUT": 600.0}], indirect=True)
 @pytest.mark.parametrize("caller", CALLERS, ids=repr)
-async def test_nothing_of_a_request_outlives_its_caller(bench: Bench, caller: Caller) -> None:
+async def test_no_object_of_a_request_outlives_its_caller(bench: Bench, caller: Caller) -> None:
     before = left_over()  # what earlier tests still hold
     body = caller.body("debugging", "[[words=20000 token_delay=0.01]]")
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""A crowd of callers through an outage: the provider is hardly asked, and served again after it."""
+"""Many callers during an outage: few calls reach the provider, and it is used again afterwards."""
 
 import asyncio
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ def routing(outage: Outage) -> Mapping[str, Any]:
 
 
 def openings() -> int:
-    """How often breakers have opened."""
+    """Returns how often breakers have opened."""
     assert health_monitor.breakers is not None
     return sum(status.openings for status in health_monitor.breakers.statuses().values())
 
@@ -63,7 +63,7 @@ def is_closed() -> bool:
     return states <= {BreakerState.CLOSED}
 
 
-async def test_a_crowd_in_an_outage_hardly_reaches_the_provider(
+async def test_many_callers_make_few_calls_to_a_provider_that_is_down(
     bench: Bench, outage: Outage
 ) -> None:
     await bench.break_with(FAILED, "alpha")

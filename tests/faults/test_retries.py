@@ -1,4 +1,4 @@
-"""Whom a failed request asks next, and when: at once, after a wait, or nobody."""
+"""The next call after a failure: at once, after a wait, to the next target, or none."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ ONCE = (
         *(pytest.param(fault, marks=pytest.mark.faults) for fault in ONCE[1:4]),
     ],
 )
-async def test_what_fails_once_is_asked_again_and_answers(bench: Bench, fault: str) -> None:
+async def test_a_failure_is_retried_and_then_succeeds(bench: Bench, fault: str) -> None:
     bench.witness.may_send_again = fault == "disconnect"
     for caller in CALLERS:
         bench.sandbox.journal.script(Step(fault, model="alpha"))
@@ -40,7 +40,7 @@ async def test_what_fails_once_is_asked_again_and_answers(bench: Bench, fault: s
 
 @pytest.mark.faults
 @pytest.mark.parametrize("fault", ONCE)
-async def test_a_target_that_is_alone_is_asked_again(bench: Bench, fault: str) -> None:
+async def test_a_single_target_is_retried(bench: Bench, fault: str) -> None:
     bench.witness.may_send_again = fault == "disconnect"
     for caller in CALLERS:
         bench.sandbox.journal.script(Step(fault, model="alpha"))
@@ -52,7 +52,7 @@ async def test_a_target_that_is_alone_is_asked_again(bench: Bench, fault: str) -
 
 
 async def _limited(bench: Bench, model: str, retry_after: str, deadline: float) -> list[Reply]:
-    """What callers get where alpha says 429 once."""
+    """Returns the replies to callers if alpha answers 429 once."""
     quoted = f'"{retry_after}"'
     replies = []
     for caller in CALLERS:
@@ -61,7 +61,7 @@ async def _limited(bench: Bench, model: str, retry_after: str, deadline: float) 
     return replies
 
 
-async def test_a_limit_with_a_long_wait_moves_on_at_once(bench: Bench) -> None:
+async def test_a_rate_limit_with_a_long_wait_fails_over_at_once(bench: Bench) -> None:
     for reply in await _limited(bench, "debugging", "30", 10):
         assert reply.is_whole
         assert reply.headers["x-llm-model"] == "beta"
@@ -69,7 +69,7 @@ async def test_a_limit_with_a_long_wait_moves_on_at_once(bench: Bench) -> None:
 
 
 @pytest.mark.faults
-async def test_a_limit_is_waited_for_where_there_is_nobody_else(bench: Bench) -> None:
+async def test_a_single_target_waits_for_its_rate_limit(bench: Bench) -> None:
     for reply in await _limited(bench, "debugging:economy", "1", 10):
         assert reply.is_whole, reply.body
         assert reply.seconds >= 1
@@ -78,7 +78,7 @@ async def test_a_limit_is_waited_for_where_there_is_nobody_else(bench: Bench) ->
 
 @pytest.mark.faults
 @pytest.mark.parametrize("garbage", ["0", "-1", "soon", "1e9", "9" * 400, "nan", "Wed, 99 Foo"])
-async def test_a_retry_after_that_means_nothing_is_read_safely(bench: Bench, garbage: str) -> None:
+async def test_an_invalid_retry_after_is_ignored(bench: Bench, garbage: str) -> None:
     for reply in await _limited(bench, "debugging:economy", garbage, 10):
         assert reply.status in (200, 429), reply.body
         assert len(await bench.asked(reply)) <= 2
@@ -94,7 +94,7 @@ async def test_a_retry_after_may_be_a_date(bench: Bench) -> None:
         assert reply.is_whole, reply.body
 
 
-async def test_a_wait_beyond_the_deadline_is_not_begun(bench: Bench) -> None:
+async def test_no_wait_begins_that_would_exceed_the_deadline(bench: Bench) -> None:
     for reply in await _limited(bench, "debugging:economy", "40", 5):
         # A wait would have ended at the deadline.
         assert reply.status != 200
@@ -104,7 +104,7 @@ async def test_a_wait_beyond_the_deadline_is_not_begun(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("routing", [{"RETRY_BUDGET": 0.2}], indirect=True)
-async def test_when_all_fail_few_try_again_and_not_together(bench: Bench) -> None:
+async def test_if_all_requests_fail_few_retry_and_at_different_times(bench: Bench) -> None:
     native = CALLERS[0]
     faults = "[[status=503]]"
     await asyncio.gather(

@@ -19,7 +19,7 @@ RESTARTED_SECONDS = 120.0
 KEPT_CONNECTIONS = 4
 
 Command = Callable[[int, int], Sequence[str]]
-"""Starts so many workers on a port."""
+"""Starts a number of workers on a port."""
 
 
 def uvicorn(port: int, workers: int) -> Sequence[str]:
@@ -30,14 +30,14 @@ def uvicorn(port: int, workers: int) -> Sequence[str]:
 
 
 def gunicorn(port: int, workers: int) -> Sequence[str]:
-    """As `uvicorn`, under gunicorn."""
+    """Like `uvicorn`, under gunicorn."""
     command = [sys.executable, "-m", "gunicorn", "project.asgi:application"]
     command += ["--worker-class", "uvicorn_worker.UvicornWorker", "--bind", f"127.0.0.1:{port}"]
     return [*command, "--workers", str(workers)]
 
 
 async def restarted(server: Server, times: int, workers: int) -> None:
-    """Returns once all workers have been replaced so many times, and the new ones serve."""
+    """Returns once all workers were replaced a number of times, and the new ones serve."""
     for _ in range(int(RESTARTED_SECONDS / 0.1)):
         output = server.output()
         ended = output.count("Finished server process")
@@ -56,7 +56,7 @@ async def load_over_restarts(
     requests: int,
     delays: tuple[float, float],
 ) -> Load:
-    """Restarts all workers, again and again until so many requests have been sent."""
+    """Restarts all workers repeatedly until a number of requests was sent."""
     load = Load(server.url, gateway.headers)
     is_over = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -105,7 +105,7 @@ def test_no_request_fails_while_workers_restart(
 @pytest.mark.faults
 @pytest.mark.parametrize("drain_timeout", [10, 30])
 @pytest.mark.parametrize("command", [uvicorn, gunicorn])
-def test_of_three_thousand_requests_none_fails_while_three_workers_restart(
+def test_none_of_three_thousand_requests_fails_while_three_workers_restart(
     gateway: Gateway, tmp_path: Path, command: Command, drain_timeout: int
 ) -> None:
     with workers_of(gateway, command, 3, tmp_path / "log", drain_timeout) as server:

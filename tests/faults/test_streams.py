@@ -1,4 +1,4 @@
-"""Streams that break: before the first word any target may answer, after it the route decides."""
+"""Streams that break: before the first content another target answers, later the route decides."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ def slow(*names: Any) -> Any:
 
 
 async def ask_all(bench: Bench, model: str, faults: str = "", **more: Any) -> list[Reply]:
-    """What every caller who streams gets, all of them at once."""
+    """Returns the replies to all streaming callers, which run concurrently."""
     more.setdefault("deadline", 10)
     return await asyncio.gather(
         *(bench.ask(caller, model, faults=faults, **more) for caller in STREAMING)
@@ -52,7 +52,7 @@ async def ask_all(bench: Bench, model: str, faults: str = "", **more: Any) -> li
         slow("wrong_content_length no_finish no_done"),
     ],
 )
-async def test_what_breaks_after_the_first_word_is_told_in_the_stream_and_billed(
+async def test_a_break_after_the_first_content_is_reported_in_the_stream_and_recorded(
     bench: Bench, model: str, faults: str
 ) -> None:
     first, _ = MODELS[model]
@@ -71,7 +71,7 @@ async def test_what_breaks_after_the_first_word_is_told_in_the_stream_and_billed
 
 
 @pytest.mark.parametrize("model", ["debugging", slow("debugging:premium")])
-async def test_an_end_without_a_finish_is_a_failure_and_a_missing_done_is_not(
+async def test_a_missing_finish_is_a_failure_and_a_missing_done_is_not(
     bench: Bench, model: str
 ) -> None:
     for reply in await ask_all(bench, model, "[[no_finish no_done token_delay=0.02]]"):
@@ -91,7 +91,7 @@ def garbled_at_the_end(events: Sequence[bytes]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("model", ["debugging", slow("debugging:premium")])
-async def test_a_malformed_event_is_skipped_where_the_rest_proves_complete(
+async def test_a_malformed_event_is_skipped_if_the_rest_is_complete(
     bench: Bench, model: str
 ) -> None:
     await bench.break_with(shaped(garbled, 0.02), *MODELS[model])
@@ -102,7 +102,7 @@ async def test_a_malformed_event_is_skipped_where_the_rest_proves_complete(
 
 
 @pytest.mark.parametrize("model", ["debugging", slow("debugging:premium")])
-async def test_a_malformed_event_is_a_failure_where_nothing_proves_the_rest(
+async def test_a_malformed_event_is_a_failure_if_the_rest_may_be_incomplete(
     bench: Bench, model: str
 ) -> None:
     await bench.break_with(shaped(garbled_at_the_end, 0.02), *MODELS[model])
@@ -112,7 +112,7 @@ async def test_a_malformed_event_is_a_failure_where_nothing_proves_the_rest(
 
 
 def cut_early(events: Sequence[bytes]) -> list[bytes]:
-    """The chunk of the third word breaks off before it."""
+    """Truncates the chunk of the third word before that word."""
     cut = [*events]
     place = next(at for at, event in enumerate(events) if answers.PIECES[2][2:5].encode() in event)
     name, data = cut[place].split(b"data: ")
@@ -121,9 +121,7 @@ def cut_early(events: Sequence[bytes]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("model", ["debugging", "debugging:premium"])
-async def test_a_chunk_that_breaks_off_before_its_words_leaves_a_hole(
-    bench: Bench, model: str
-) -> None:
+async def test_a_truncated_chunk_is_a_failure(bench: Bench, model: str) -> None:
     await bench.break_with(shaped(cut_early, 0.02), *MODELS[model])
     for reply in await ask_all(bench, model):
         assert reply.error == "malformed_answer"
@@ -160,7 +158,9 @@ def with_byte_order_mark(events: Sequence[bytes]) -> list[bytes]:
         slow(drip()),
     ],
 )
-async def test_how_the_bytes_come_makes_no_difference(bench: Bench, model: str, act: Act) -> None:
+async def test_the_cuts_between_bytes_make_no_difference(
+    bench: Bench, model: str, act: Act
+) -> None:
     await bench.break_with(act, *MODELS[model])
     for reply in await ask_all(bench, model):
         assert reply.text == answers.TEXT
@@ -170,7 +170,7 @@ async def test_how_the_bytes_come_makes_no_difference(bench: Bench, model: str, 
 
 
 def cut_in_bytes(length: int) -> Act:
-    """Every request is cut one byte later than the last, from the first byte of the first event."""
+    """Cuts each request one byte later than the last, from the first byte of the first event."""
 
     async def act(exchange: Exchange) -> None:
         make = answers.anthropic_events if exchange.is_anthropic else answers.openai_events
@@ -183,7 +183,7 @@ def cut_in_bytes(length: int) -> Act:
 
 
 def kept(events: Sequence[bytes], length: int) -> str:
-    """The text in the events that are whole within the first `length` bytes."""
+    """Returns the text of the events that are complete within the first `length` bytes."""
     text, size = "", 0
     for event in events:
         size += len(event)
@@ -200,7 +200,7 @@ def kept(events: Sequence[bytes], length: int) -> str:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("model", VENDORS)
-async def test_a_stream_cut_at_any_byte_gives_the_words_before_the_cut_and_no_others(
+async def test_a_stream_cut_at_any_byte_gives_the_text_before_the_cut(
     bench: Bench, model: str
 ) -> None:
     first, second = MODELS[model]
@@ -239,9 +239,7 @@ async def test_a_stream_cut_at_any_byte_gives_the_words_before_the_cut_and_no_ot
     ],
     ids=["pings", "silence", "a head", "a role"],
 )
-async def test_a_first_word_that_does_not_come_moves_on_and_never_asks_there_again(
-    bench: Bench, act: Act
-) -> None:
+async def test_a_missing_first_token_fails_over_without_a_retry(bench: Bench, act: Act) -> None:
     await bench.break_with(act, "alpha")
     await bench.provider("alpha", first_token_timeout=0.4)
     for reply in await ask_all(bench, "debugging"):
@@ -253,7 +251,7 @@ async def test_a_first_word_that_does_not_come_moves_on_and_never_asks_there_aga
 
 
 @pytest.mark.faults
-async def test_a_first_word_that_is_slow_everywhere_ends_in_a_timeout(bench: Bench) -> None:
+async def test_a_first_token_that_is_late_at_every_target_is_a_timeout(bench: Bench) -> None:
     await bench.break_with(say_nothing, "alpha", "beta")
     for model in ("alpha", "beta"):
         await bench.provider(model, first_token_timeout=0.3)
@@ -262,7 +260,7 @@ async def test_a_first_word_that_is_slow_everywhere_ends_in_a_timeout(bench: Ben
         assert await bench.asked(reply) == ["alpha", "beta"]
 
 
-async def test_a_stream_that_falls_silent_ends_at_the_limit(bench: Bench) -> None:
+async def test_a_silent_stream_ends_at_the_idle_limit(bench: Bench) -> None:
     await bench.provider("alpha", idle_timeout=0.3)
     for reply in await ask_all(bench, "debugging", "[[stall_after=2 words=30 token_delay=0.02]]"):
         assert reply.text
@@ -284,7 +282,7 @@ async def test_pings_do_not_keep_a_silent_stream_alive_beyond_its_deadline(bench
 
 
 @pytest.mark.faults
-async def test_a_stream_without_end_is_cut_at_the_cap(bench: Bench) -> None:
+async def test_an_endless_stream_is_cut_at_its_maximum_size(bench: Bench) -> None:
     start = head("Transfer-Encoding: chunked", stream=True)
     start += chunked(answers.openai_events()[0])
     piece = chunked(b"data: " + answers.openai_chunk({"content": "word " * 100}) + b"\n\n")
@@ -295,7 +293,7 @@ async def test_a_stream_without_end_is_cut_at_the_cap(bench: Bench) -> None:
 
 
 def cut_words(pieces: Sequence[str]) -> Act:
-    """These words, then the end of the connection."""
+    """Streams these words, then closes the connection."""
 
     async def act(exchange: Exchange) -> None:
         make = answers.anthropic_events if exchange.is_anthropic else answers.openai_events
@@ -310,7 +308,7 @@ def cut_words(pieces: Sequence[str]) -> Act:
 
 
 def words_then(pieces: Sequence[str]) -> Act:
-    """A good answer of these words."""
+    """Streams a complete answer of these words."""
 
     async def act(exchange: Exchange) -> None:
         make = answers.anthropic_events if exchange.is_anthropic else answers.openai_events
@@ -321,14 +319,14 @@ def words_then(pieces: Sequence[str]) -> Act:
 
 
 async def broken_then_good(bench: Bench, caller: Caller, model: str) -> Reply:
-    """The first target breaks off after two words; the second has the rest to say."""
+    """The first target fails after two words; the second one has the rest."""
     await bench.break_with(behave, *MODELS[model])
     bench.raw.script.extend([cut_words(["one ", "two "]), words_then(["three ", "four"])])
     return await bench.ask(caller, model, deadline=10)
 
 
 @pytest.mark.parametrize("model", ["debugging", slow("debugging:premium")])
-async def test_a_route_that_continues_lets_the_next_target_take_over(
+async def test_with_continuation_the_next_target_completes_the_stream(
     bench: Bench, model: str
 ) -> None:
     await bench.route(
@@ -349,7 +347,7 @@ async def test_a_route_that_continues_lets_the_next_target_take_over(
 
 
 @pytest.mark.faults
-async def test_a_target_that_cannot_continue_is_not_tried_with_it(bench: Bench) -> None:
+async def test_a_target_that_cannot_continue_is_not_called(bench: Bench) -> None:
     from llm_routing.models import ModelConfig
 
     await ModelConfig.objects.filter(model_id="beta").aupdate(capabilities=["chat", "streaming"])
@@ -364,7 +362,7 @@ async def test_a_target_that_cannot_continue_is_not_tried_with_it(bench: Bench) 
 
 
 @pytest.mark.parametrize("model", ["debugging", slow("debugging:premium")])
-async def test_a_route_that_buffers_heals_any_break(bench: Bench, model: str) -> None:
+async def test_with_buffering_the_caller_notices_no_break(bench: Bench, model: str) -> None:
     await bench.route(
         tier="premium" if "premium" in model else "standard", stream_recovery="buffer"
     )
@@ -379,7 +377,7 @@ async def test_a_route_that_buffers_heals_any_break(bench: Bench, model: str) ->
 
 
 @pytest.mark.faults
-async def test_a_route_that_buffers_tells_a_break_everywhere_as_an_error(bench: Bench) -> None:
+async def test_with_buffering_a_break_of_every_target_is_an_error(bench: Bench) -> None:
     await bench.route(stream_recovery="buffer")
     for reply in await ask_all(bench, "debugging", "[[cut_after=2 words=30 token_delay=0.02]]"):
         assert reply.error, reply.body
@@ -388,7 +386,7 @@ async def test_a_route_that_buffers_tells_a_break_everywhere_as_an_error(bench: 
 
 
 @pytest.mark.faults
-async def test_callers_who_do_not_stream_are_not_concerned(bench: Bench) -> None:
+async def test_stream_recovery_does_not_affect_plain_requests(bench: Bench) -> None:
     for recovery in ("continue", "buffer"):
         await bench.route(stream_recovery=recovery)
         for caller in CALLERS:

@@ -1,4 +1,4 @@
-"""A provider made of bytes: whatever can come over a socket, scripted request by request.
+"""A provider that sends raw bytes, scripted request by request.
 
 What a well-behaved HTTP server can say wrong, the sandbox says; this one says the rest.
 """
@@ -32,7 +32,7 @@ class Asked:
 
 
 class Exchange:
-    """One request and the socket that its answer goes to."""
+    """One request and the socket for its response."""
 
     def __init__(
         self, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -138,31 +138,31 @@ class RawUpstream:
 
 
 def head(*fields: str, status: str = "200 OK", stream: bool = False) -> bytes:
-    """The head of an answer."""
+    """Returns the head of a response."""
     kind = "text/event-stream" if stream else "application/json"
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", *fields]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def chunked(data: bytes) -> bytes:
-    """One chunk of a body of unknown length; empty is its end."""
+    """Returns a chunk of a body; an empty one ends it."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def events_of(exchange: Exchange, pieces: Sequence[str] = answers.PIECES) -> list[bytes]:
-    """A good stream's events, in the format that was asked for."""
+    """Returns the events of a valid stream, in the requested format."""
     make = answers.anthropic_events if exchange.is_anthropic else answers.openai_events
     return make(pieces)
 
 
 def whole_of(exchange: Exchange, text: str = answers.TEXT) -> bytes:
-    """A good whole body, in the format that was asked for."""
+    """Returns a valid plain body, in the requested format."""
     make = answers.anthropic_whole if exchange.is_anthropic else answers.openai_whole
     return make(text)
 
 
 def good_of(exchange: Exchange) -> bytes:
-    """All bytes of a good answer, head included."""
+    """Returns all bytes of a valid response, with its head."""
     if exchange.asked.stream:
         body = b"".join(chunked(event) for event in events_of(exchange)) + chunked(b"")
         return head("Transfer-Encoding: chunked", stream=True) + body
@@ -176,17 +176,17 @@ async def behave(exchange: Exchange) -> None:
 
 
 async def say_nothing(exchange: Exchange) -> None:
-    """Takes the request and keeps silent."""
+    """Receives the request and sends nothing."""
     await exchange.silence()
 
 
 async def reset(exchange: Exchange) -> None:
-    """RST in place of an answer."""
+    """Sends RST instead of a response."""
     exchange.reset()
 
 
 def bytes_then_close(data: bytes) -> Act:
-    """These bytes, then FIN."""
+    """Sends these bytes, then FIN."""
 
     async def act(exchange: Exchange) -> None:
         await exchange.send(data)
@@ -196,7 +196,7 @@ def bytes_then_close(data: bytes) -> Act:
 
 
 def bytes_then_silence(data: bytes) -> Act:
-    """These bytes, then nothing more."""
+    """Sends these bytes, and keeps the connection open."""
 
     async def act(exchange: Exchange) -> None:
         await exchange.send(data)
@@ -206,7 +206,7 @@ def bytes_then_silence(data: bytes) -> Act:
 
 
 def cut_after(share: float, *, with_reset: bool = False) -> Act:
-    """This share of a good answer's bytes, then the end of the connection."""
+    """Sends a share of the bytes of a valid response, then closes the connection."""
 
     async def act(exchange: Exchange) -> None:
         data = good_of(exchange)
@@ -221,7 +221,7 @@ def cut_after(share: float, *, with_reset: bool = False) -> Act:
 
 
 def drip(seconds: float = 0.0) -> Act:
-    """A good answer, every byte in a packet of its own."""
+    """Sends a valid response, each byte in its own packet."""
 
     async def act(exchange: Exchange) -> None:
         for byte in good_of(exchange):
@@ -232,7 +232,7 @@ def drip(seconds: float = 0.0) -> Act:
 
 
 def endless(start: bytes, piece: bytes, seconds: float = 0.0) -> Act:
-    """A beginning, and then the same piece until the client goes."""
+    """Sends a beginning, and then the same piece until the client disconnects."""
 
     async def act(exchange: Exchange) -> None:
         await exchange.send(start)
@@ -244,7 +244,7 @@ def endless(start: bytes, piece: bytes, seconds: float = 0.0) -> Act:
 
 
 def body(data: bytes, *fields: str, status: str = "200 OK") -> Act:
-    """A whole answer with this body."""
+    """Sends a complete response with this body."""
 
     async def act(exchange: Exchange) -> None:
         length = f"Content-Length: {len(data)}"
@@ -273,7 +273,7 @@ def shaped(change: Callable[[list[bytes]], Sequence[bytes]], seconds: float = 0.
 
 
 async def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Whether it came to be so within `seconds`."""
+    """Returns whether the condition came true within `seconds`."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while not condition():

@@ -1,4 +1,4 @@
-"""What holds after every case, whatever went wrong in it: accounts, deadlines, leaks, secrets."""
+"""Checks after every case: usage records, deadlines, leaks and secrets."""
 
 import asyncio
 import gc
@@ -56,7 +56,7 @@ def _tcp_table() -> list[str]:
 
 
 def working_tasks(*others: str) -> set[asyncio.Task[Any]]:
-    """The tasks of this loop that belong to the gateway, but for `others` by their names."""
+    """Returns the tasks of this loop that belong to the gateway, except `others`, by name."""
     found = set()
     for task in asyncio.all_tasks():
         name = getattr(task.get_coro(), "__qualname__", "")
@@ -66,14 +66,14 @@ def working_tasks(*others: str) -> set[asyncio.Task[Any]]:
 
 
 def database_connections() -> list[str]:
-    """Connections that threads of this process hold; a pool's idle ones do not count."""
+    """Returns the connections that threads of this process hold, without idle ones of a pool."""
     # By type: `isinstance` would have lazy objects, as a request's user is, ask the database.
     wrappers = [each for each in gc.get_objects() if issubclass(type(each), BaseDatabaseWrapper)]
     return [repr(wrapper) for wrapper in wrappers if wrapper.connection is not None]
 
 
 def everything_stored() -> str:
-    """Every value of every table of the database."""
+    """Yields every value of every table of the database."""
     found = []
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):
@@ -83,7 +83,7 @@ def everything_stored() -> str:
 
 
 class Witness:
-    """Looks before a case and after it. Made once the gateway runs."""
+    """Compares the state before and after a case. Created once the gateway runs."""
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class Witness:
 
 
 async def everything_in_redis() -> Any:
-    """Every key and value of the Redis that the settings name, as text."""
+    """Yields every key and value of the configured Redis, as text."""
     from redis.asyncio import Redis
 
     from llm_routing.conf import get_settings
@@ -198,7 +198,7 @@ async def everything_in_redis() -> Any:
 
 
 async def came_back(look: Callable[[], list[str]], before: list[str], what: str) -> None:
-    """There are no more than before, a moment after the end."""
+    """Asserts that there are no more than before, a moment after the end."""
     for turn in range(1200):
         now = look()
         if len(now) <= len(before):
