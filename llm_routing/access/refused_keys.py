@@ -120,8 +120,8 @@ class RefusedKeys:
 
 
 def _client_of(address: str) -> str:
-    """Returns what is throttled together: an IPv4 address, or the /64 network of an IPv6 address,
-    because one client may use all of it."""
+    """Returns the group of addresses that is throttled together: an IPv4 address, or the /64
+    network of an IPv6 address, because one client may use all of it."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

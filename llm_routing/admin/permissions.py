@@ -1,7 +1,7 @@
 """Permissions of the admin's pages, for all rows of a table or for single ones.
 
 A permission that a user has in general covers every row. If it is missing, the authentication
-backends are asked about the row, so per-object permissions of django-guardian or rules work.
+backends check the row, so per-object permissions of django-guardian or rules work.
 Django's own backend grants nothing for single rows.
 """
 
@@ -26,7 +26,7 @@ else:
 M = TypeVar("M", bound=Model)
 
 MAX_ROWS_ASKED = 200
-"""Rows of a list that are asked about before an action is offered."""
+"""Maximum rows of a list whose permissions are checked before an action is offered."""
 
 
 def may(request: HttpRequest, permission: str, row: Model | None = None) -> bool:
@@ -42,14 +42,14 @@ def permission_of(model: type[Model], action: str) -> str:
 
 
 class ObjectPermissions(Base):
-    """Mixin for admins: asks for permissions with the row in question.
+    """Mixin for admins: checks permissions for the row.
 
     An action names `permissions=["switch"]` or another permission whose `has_…_permission` calls
     `may_for_any`, and runs for the rows that `permitted` returns.
     """
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether the user may see `obj`, or the list. Who may change a row may see it."""
+        """Whether the user may see `obj`, or the list. Permission to change a row includes this."""
         return any(
             may(request, permission_of(self.model, action), obj) for action in ("view", "change")
         )
@@ -76,7 +76,7 @@ class ObjectPermissions(Base):
     def permitted(
         self, request: HttpRequest, queryset: QuerySet[M], permission: str
     ) -> QuerySet[M]:
-        """Returns the rows for which the user has the permission, and tells of the others."""
+        """Returns the rows for which the user has the permission, and reports the others."""
         if may(request, permission):
             return queryset
         rows = list(queryset)
@@ -92,8 +92,8 @@ class ObjectPermissions(Base):
 
 
 class ParentPermissions(InlineBase):
-    """Mixin for inlines whose rows are a part of their parent: who has the permission to change the
-    parent as an object may view, add, change and delete them.
+    """Mixin for inlines whose rows are a part of their parent: permission to change the parent as
+    an object allows to view, add, change and delete them.
 
     Without that, the permissions for the inline's own table decide, as in Django.
     """
@@ -101,13 +101,14 @@ class ParentPermissions(InlineBase):
     _parent: Model | None = None
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        """As in Django, which makes an inline for each request and calls this before
+        """Like Django's. Django creates an inline for each request and calls this before
         `get_queryset`."""
         self._parent = obj
         return super().get_formset(request, obj, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """The rows, if the user may see those of the parent. Django asks in general only."""
+        """Returns the rows if the user may see those of the parent. "
+        "Django checks only in general."""
         rows = super(InlineModelAdmin, self).get_queryset(request)
         return rows if self.has_view_or_change_permission(request, self._parent) else rows.none()
 
@@ -116,7 +117,7 @@ class ParentPermissions(InlineBase):
         return parent is not None and request.user.has_perm(name, parent)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether the user may see the rows of the parent `obj`, as who may see it may."""
+        """Whether the user may see the rows of the parent `obj`: permission to see it is enough."""
         sees = obj is not None and request.user.has_perm(
             permission_of(self.parent_model, "view"), obj
         )

@@ -138,7 +138,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
         permissions=["discover"], description=gettext_lazy("Discover models of selected providers")
     )
     def discover_models(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
-        """Reads the providers' lists of models and shows what came of each."""
+        """Reads the providers' lists of models and shows the result of each."""
         queryset = self.permitted(request, queryset, DISCOVER)
         rows, user = {row.name: row for row in queryset}, request.user.pk
         if not rows or user is None:
@@ -175,7 +175,7 @@ class ProviderAdmin(Last24HoursColumn, ConfigurationAdmin[Provider]):
         permissions=["check"], description=gettext_lazy("Check health of selected providers now")
     )
     def check_health(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
-        """Sweeps the providers and their models, and says what came of it."""
+        """Sweeps the providers and their models, and shows the results."""
         for level, text in check_now(request, self.permitted(request, queryset, CHECK)):
             self.message_user(request, text, level)
 

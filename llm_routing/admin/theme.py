@@ -30,8 +30,8 @@ _UNFOLD = {
 
 
 def themed(widget: type[forms.Widget]) -> type[Any]:
-    """Returns the theme's class for `widget`. Django's admin asks for it only for the fields that
-    it makes itself."""
+    """Returns the theme's class for `widget`. Django's admin uses it only for
+    the fields that it creates itself."""
     if not HAS_UNFOLD:
         return widget
     found: type[Any] = getattr(import_module("unfold.widgets"), _UNFOLD[widget], widget)

@@ -75,7 +75,7 @@ class CurrentCredentials:
         self._overrides = overrides
 
     def get(self, provider: str) -> Credential | None:
-        """Returns the provider's credential; None if it needs one and there is none."""
+        """Returns the provider's credential; None if it needs one and has none."""
         snapshot = self._snapshots.current
         if self._overrides:
             spec = snapshot.table.providers.get(provider)

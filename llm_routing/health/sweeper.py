@@ -54,11 +54,11 @@ def sweep_forever(
 
 
 def log_report(report: SweepReport) -> None:
-    """Logs what is unhealthy, and why this process refused to ask a provider."""
+    """Logs the unhealthy targets, and why this process refused to call a provider."""
     for result in report.results:
         if not result.is_healthy:
             target = f"{result.provider}/{result.model}" if result.model else result.provider
-            # Refusals of this process are our own words; a vendor's may repeat what it was sent.
+            # Refusals of this process are our own text; a vendor's message may repeat the request.
             reason = "" if result.is_about_target or result.model else f". {result.message}"
             logger.warning("%s is unhealthy: %s%s", target, result.error_code, reason)
 

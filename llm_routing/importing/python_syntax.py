@@ -1,4 +1,4 @@
-"""Questions about the syntax tree of a Python file with mappings, and reports of what is not read.
+"""Inspects the syntax tree of a Python file with mappings, and reports the parts that are not read.
 
 `python_source` evaluates the expressions.
 """

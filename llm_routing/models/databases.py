@@ -36,7 +36,7 @@ class PrimaryQuerySet(models.QuerySet[T]):
 
     @property
     def db(self) -> str:
-        """As in Django, without the replicas."""
+        """Like Django's, without the replicas."""
         self._for_write = True
         return super().db
 

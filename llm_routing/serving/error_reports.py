@@ -20,11 +20,11 @@ class ExceptionReporterFilter(SafeExceptionReporterFilter):
     )
 
     def cleanse_setting(self, key: Any, value: Any) -> Any:
-        """As in Django, with passwords taken out of URLs."""
+        """Like Django's, with passwords removed from URLs."""
         return self._without_passwords(super().cleanse_setting(key, value))
 
     def cleanse_special_types(self, request: Any, value: Any) -> Any:
-        """As in Django, for local variables; with passwords taken out of URLs."""
+        """Like Django's, for local variables; with passwords removed from URLs."""
         return self._without_passwords(super().cleanse_special_types(request, value))
 
     def _without_passwords(self, value: Any) -> Any:

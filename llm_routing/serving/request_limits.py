@@ -1,4 +1,4 @@
-"""Limits on what an unauthenticated client may send, on every path of the server.
+"""Limits on requests of unauthenticated clients, on every path of the server.
 
 Bodies of the app's own endpoints are limited in `asgi`, where the key is known; limits that an ASGI
 application cannot see, because its server has not parsed the head yet, are in `uvicorn_internals`.

@@ -226,7 +226,7 @@ class TestHistory:
         gone = f"model #{model.provider_id}, deleted / gpt"
         assert actions == [("Deleted", gone), ("Created", gone)]
 
-    def test_only_the_newest_are_listed_and_the_page_says_so(self, operator, url, monkeypatch):
+    def test_only_the_newest_changes_are_listed_with_a_note(self, operator, url, monkeypatch):
         from llm_routing.admin.history import Timeline
 
         monkeypatch.setattr(Timeline, "most", 2)

@@ -141,7 +141,7 @@ class TestProviderKey:
         trusted = operator_with("change_provider", "send_environment_keys")
         assert trusted.post(address, form_of(provider, **values)).status_code == 302
 
-    def test_the_address_of_a_provider_with_a_key_of_the_environment_stays_where_it_is(
+    def test_the_address_of_a_provider_with_an_environment_key_cannot_be_changed(
         self, operator_with, url, provider
     ):
         Provider.objects.filter(pk=provider.pk).update(

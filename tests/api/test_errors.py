@@ -293,7 +293,7 @@ async def test_if_every_target_limits_our_rate_the_response_has_retry_after(
         assert error["type"] == "rate_limit_error"
 
 
-async def test_a_field_is_named_where_each_client_looks_for_it(gateway: Gateway) -> None:
+async def test_an_error_names_the_field_in_each_format(gateway: Gateway) -> None:
     openai = await gateway.chat(temperature=5)
     assert openai.status_code == 400
     assert openai.json()["error"]["param"] == "temperature"

@@ -24,7 +24,7 @@ WITH_KEY = ["/v1/models", "/api/llm/models", "/api/llm/routes", "/metrics"]
 
 
 @pytest.mark.parametrize("path", [*OPEN, *WITH_KEY])
-async def test_head_is_answered_where_get_is(gateway: Gateway, path: str) -> None:
+async def test_head_is_supported_wherever_get_is(gateway: Gateway, path: str) -> None:
     got, head = await gateway.client.get(path), await gateway.client.head(path)
     assert head.status_code == got.status_code == 200
     assert head.content == b""

@@ -90,7 +90,7 @@ async def test_no_more_than_one_item_is_read_ahead() -> None:
 
 
 @in_virtual_time
-async def test_closing_ends_a_wait_that_goes_on() -> None:
+async def test_closing_ends_a_pending_wait() -> None:
     script = Script("a", 100.0)
     reader = ReadAhead(script, 15)
     assert [await reader.next() for _ in range(2)] == ["a", IDLE]

@@ -86,7 +86,7 @@ async def test_a_stream_that_waits_for_its_provider_is_not_taken_for_a_stalled_r
         ("/v1/messages", 'event: ping\ndata: {"type":"ping"}\n\n'),
     ],
 )
-async def test_a_silent_stream_gives_signs_of_life(
+async def test_a_silent_stream_sends_keep_alives(
     gateway: Gateway, path: str, beat: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await configure(monkeypatch, keep_alive_interval=0.1)

@@ -65,7 +65,9 @@ class TestError:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 class TestContinue:
-    async def test_another_model_goes_on(self, gateway: Gateway, endpoint: str) -> None:
+    async def test_another_model_continues_the_stream(
+        self, gateway: Gateway, endpoint: str
+    ) -> None:
         await recover("continue")
         await make_able("beta")
         gateway.sandbox.journal.script("cut_after=3", "echo_request")
@@ -113,7 +115,7 @@ class TestBuffer:
         assert text_of(endpoint, response.text).startswith("This is org/alpha:1")
         assert "x-llm-provider" not in response.headers
 
-    async def test_where_all_fail_late_the_stream_says_so(
+    async def test_if_all_targets_fail_late_the_stream_ends_with_an_error(
         self, gateway: Gateway, endpoint: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("LLM_KEEP_ALIVE_INTERVAL", "0.1")
@@ -124,7 +126,7 @@ class TestBuffer:
         assert "all_targets_failed" in body
         assert text_of(endpoint, body) == ""
 
-    async def test_where_all_fail_at_once_it_is_an_ordinary_error(
+    async def test_if_all_targets_fail_early_the_response_is_an_error(
         self, gateway: Gateway, endpoint: str
     ) -> None:
         await recover("buffer")

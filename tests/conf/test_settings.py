@@ -63,7 +63,7 @@ def test_networks_are_a_list_or_separated_by_commas() -> None:
     assert by_words.allowed_upstream_networks == by_list.allowed_upstream_networks
 
 
-def test_loopback_is_allowed_in_development_alone(settings, monkeypatch) -> None:
+def test_loopback_is_allowed_only_in_development(settings, monkeypatch) -> None:
     monkeypatch.delenv("LLM_ALLOWED_UPSTREAM_NETWORKS", raising=False)
     settings.DEBUG = True
     get_settings.cache_clear()

@@ -36,7 +36,7 @@ def keyless(configuration):
     rows.model(of="keyless")
 
 
-async def test_a_provider_that_cannot_serve_fails_the_strict_check_alone(keyless, router):
+async def test_an_unusable_provider_fails_only_the_strict_check(keyless, router):
     assert (await report(f"{CHECKS}.Providers"))[0] == 200
     status, text = await report((f"{CHECKS}.Providers", {"strict": True}))
     assert status == 500

@@ -53,7 +53,7 @@ def test_the_settings_say_how_long_they_are_kept(settings, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "nan", "1e9"])
-def test_a_number_of_days_that_makes_no_sense_removes_nothing(days: str) -> None:
+def test_an_invalid_number_of_days_removes_nothing(days: str) -> None:
     write(31)
     with pytest.raises(CommandError):
         call_command("llm_prune", "--days", days)

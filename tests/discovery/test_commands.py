@@ -60,7 +60,7 @@ class TestCommand:
         (row,) = report["providers"]
         assert (row["provider"], row["added"], row["error"]) == ("acme", ["a"], "")
 
-    def test_1_says_that_a_provider_failed(self, provider, vendor):
+    def test_exit_status_1_means_that_a_provider_failed(self, provider, vendor):
         provider_at(vendor, "broken", base_url=f"{vendor.url}/nowhere")
         vendor.lists("a")
         status, out, err = call()
@@ -142,7 +142,7 @@ class TestRouter:
         yield
         await close_routers()
 
-    async def test_the_dynamic_router_records_what_it_discovers(self, vendor: ListingVendor):
+    async def test_the_dynamic_router_records_discovered_models(self, vendor: ListingVendor):
         await provider_made(vendor)
         vendor.lists("a")
         router = await get_llm_router()

@@ -200,7 +200,7 @@ def test_a_list_without_end_is_cut():
 @pytest.mark.parametrize(
     "more", [{"has_more": True}, {"nextPageToken": "x"}, {"next_page_token": "x"}, {"total": 9}]
 )
-def test_a_list_says_that_it_is_not_the_whole(more):
+def test_an_incomplete_list_is_marked(more):
     assert read({"data": [{"id": "a"}], **more}).has_more
 
 
@@ -218,12 +218,12 @@ def test_a_list_says_that_it_is_not_the_whole(more):
         ("gpt-x", "gpt-x-mini", False),
     ],
 )
-def test_names_under_which_a_model_is_still_there(offered, wanted, is_there):
+def test_a_model_counts_as_listed_under_accepted_names(offered, wanted, is_there):
     assert offered_models([ListedModel(offered)]).has(wanted) is is_there
 
 
 class TestDescription:
-    def test_price_and_context_are_those_of_genai_prices_where_known(self):
+    def test_price_and_context_come_from_genai_prices_if_known(self):
         row = describe(
             "openai", ListedModel("gpt-6.1-sol", context_window=5, price=Price(Decimal(9))), DAY
         )

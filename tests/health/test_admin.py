@@ -103,7 +103,7 @@ def test_check_now_needs_its_own_permission(
     assert "checks succeeded" in act(client, "provider", "check_health", provider)
 
 
-def test_check_now_says_why_it_did_not(
+def test_check_now_explains_why_it_did_not_run(
     provider: Provider, upstream: Upstream, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llm_routing.admin.check_now.MAX_WAIT", 0.1)

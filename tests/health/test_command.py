@@ -36,7 +36,7 @@ def test_it_exits_with_0_if_all_is_healthy_and_prints_the_result(start: Start) -
     assert sweeps() == 1
 
 
-def test_it_exits_with_1_where_something_is_not(start: Start, upstream: Upstream) -> None:
+def test_it_exits_with_1_if_a_target_is_unhealthy(start: Start, upstream: Upstream) -> None:
     upstream.answers["/v1/models"] = Answer(401, {"error": {"message": "Wrong key."}})
     process = start()
     output, errors = process.communicate(timeout=60)
@@ -71,7 +71,7 @@ def test_a_sweep_that_cannot_run_exits_with_2(arguments: tuple[str, ...]) -> Non
     assert str(caught.value)
 
 
-def test_without_a_database_it_exits_with_2_and_says_nothing_of_its_address(
+def test_without_a_database_it_exits_with_2_and_hides_the_address(
     start: Start,
 ) -> None:
     process = start(DATABASE_URL="sqlite:////nowhere/s3cret.sqlite3")

@@ -134,7 +134,7 @@ async def test_another_key_is_used_with_the_next_request(
     assert not health_monitor.credential_breakers.statuses()
 
 
-async def test_one_probe_finds_out_and_the_other_processes_hear_of_it(
+async def test_one_probe_succeeds_and_the_other_processes_learn_of_it(
     brief: None, router: BaseLLMRouter, two: Upstream
 ) -> None:
     two.answers[FIRST] = EMPTY
@@ -151,7 +151,7 @@ async def test_one_probe_finds_out_and_the_other_processes_hear_of_it(
     await eventually(BreakerReset.objects.filter(provider="first", model="").exists)
 
 
-async def test_a_probe_that_breaks_for_another_reason_makes_room_for_the_next(
+async def test_a_probe_that_fails_for_another_reason_allows_the_next_one(
     brief: None, router: BaseLLMRouter, two: Upstream
 ) -> None:
     two.answers[FIRST] = EMPTY
@@ -225,9 +225,7 @@ async def test_a_process_believes_the_others_until_one_of_them_finds_it_good_aga
     assert not other.credential_breakers.statuses()
 
 
-async def test_a_process_that_ends_takes_its_report_back(
-    router: BaseLLMRouter, two: Upstream
-) -> None:
+async def test_an_ending_process_deletes_its_report(router: BaseLLMRouter, two: Upstream) -> None:
     two.answers[FIRST] = REFUSED
     await ask(router)
     await eventually(BreakerReport.objects.exists)
@@ -282,7 +280,7 @@ def test_the_provider_s_retry_after_is_respected() -> None:
     assert process.wait() == 600
 
 
-def test_the_late_answer_to_a_key_that_was_replaced_says_nothing_of_the_new_one() -> None:
+def test_a_late_answer_to_a_replaced_key_does_not_affect_the_new_one() -> None:
     process = Process()
     late = process.permit()
     process.use("sk-two")

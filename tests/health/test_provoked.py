@@ -173,7 +173,7 @@ async def test_a_vendor_that_does_not_count_tokens_has_them_estimated(
 
 
 @pytest.mark.parametrize("status", [401, 429, 500, 503])
-async def test_counting_tokens_says_nothing_of_a_target(
+async def test_counting_tokens_does_not_change_the_health_of_a_target(
     router: BaseLLMRouter, upstream: Upstream, status: int
 ) -> None:
     upstream.answers[COUNT] = Answer(status, {"error": {"message": "No."}})

@@ -178,7 +178,7 @@ async def test_results_of_a_sweep_are_loaded_into_memory(
     assert await ask(router) == "first"
 
 
-async def test_where_all_are_unhealthy_they_are_tried_anyway(
+async def test_if_all_targets_are_unhealthy_they_are_tried_anyway(
     router: BaseLLMRouter, two: Upstream
 ) -> None:
     for name in ("first", "second"):
@@ -206,7 +206,7 @@ async def test_an_old_check_counts_no_more(
     assert await ask(router) == "first"
 
 
-async def test_a_sweep_under_other_settings_says_nothing_about_the_targets(
+async def test_a_sweep_under_other_settings_does_not_affect_the_targets(
     router: BaseLLMRouter, two: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await sync_to_async(swept)()

@@ -55,9 +55,7 @@ async def test_a_reset_that_another_process_ordered_is_obeyed(
     await eventually(lambda: not breakers.statuses()["first", "alpha"].cause)
 
 
-async def test_a_process_that_ends_takes_its_reports_back(
-    router: BaseLLMRouter, two: Upstream
-) -> None:
+async def test_an_ending_process_deletes_its_reports(router: BaseLLMRouter, two: Upstream) -> None:
     await trip(router, two)
     await eventually(BreakerReport.objects.exists)
     assert await BreakerReport.objects.acount() == 1

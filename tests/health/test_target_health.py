@@ -81,7 +81,7 @@ def test_a_call_that_succeeds_is_newer_than_the_check(world: World) -> None:
     assert not world.healthy()
 
 
-def test_a_call_before_the_check_says_nothing_against_it(world: World) -> None:
+def test_an_earlier_call_does_not_override_a_check(world: World) -> None:
     world.health.record_success(KEY, 0.1)
     world.wait(5)
     world.check(False)

@@ -34,7 +34,7 @@ def call(path, *arguments):
     return 0, out.getvalue()
 
 
-def test_0_says_that_everything_is_taken_over(written):
+def test_exit_status_0_means_that_everything_is_imported(written):
     path = written("MODEL_MAPPINGS = {'debugging': 'openai/gpt-6-luna'}\n")
     status, out = call(path)
     assert status == 0
@@ -48,7 +48,7 @@ def test_0_says_that_everything_is_taken_over(written):
     assert call(path) == (0, "Read as: model mappings.\nNothing to do.\n")
 
 
-def test_1_says_that_something_has_no_place_and_names_it():
+def test_exit_status_1_means_that_a_setting_has_no_equivalent():
     status, out = call(SAMPLES / "config.yaml")
     assert status == 1
     assert "No equivalent:\n" in out
@@ -102,7 +102,7 @@ def test_names_through_another_vendor(written):
         "setup_llm_configuration",
     ],
 )
-def test_without_tables_a_command_says_which_one_makes_them(command, written, tmp_path):
+def test_without_tables_a_command_names_the_command_that_creates_them(command, written, tmp_path):
     path = written("MODEL_MAPPINGS = {'debugging': 'openai/gpt-6-luna'}\n")
     arguments = command.replace("PATH", str(path)).split()
     outcome = subprocess.run(

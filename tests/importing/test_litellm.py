@@ -123,7 +123,7 @@ def test_every_cost_of_a_token_becomes_a_price(written):
 
 
 @pytest.mark.parametrize("section", ["litellm_settings", "router_settings", "general_settings"])
-def test_a_file_with_settings_alone_is_read_as_litellms(written, section):
+def test_a_file_with_only_settings_is_read_as_litellms(written, section):
     plan = plan_of(written(f"{section}: {{num_retries: 3}}\n", "c.yaml"))
     assert plan.source == "LiteLLM configuration"
     assert list(said(plan.unmapped)) == [f"{section}.num_retries"]

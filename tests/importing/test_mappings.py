@@ -309,7 +309,7 @@ class TestShapes:
             ("xai/grok-9", "xai/grok-9"),
         ],
     )
-    def test_where_a_model_lives(self, written, name, expected):
+    def test_the_location_of_a_model(self, written, name, expected):
         plan = from_value(written, {"debugging": name})
         assert [model.key for model in plan.models] == [expected]
 

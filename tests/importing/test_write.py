@@ -138,7 +138,7 @@ class TestBesideSetUp:
         take_over(simple)
         assert ModelConfig.objects.count() == count
 
-    def test_its_providers_are_activated_where_the_file_uses_them(self, simple):
+    def test_inactive_providers_that_the_file_uses_are_activated(self, simple):
         configure(environ={})
         take_over(simple)
         assert {"openai", "anthropic"} <= {row.name for row in Provider.objects.active()}
@@ -205,7 +205,7 @@ class TestOperators:
         ]  # fmt: skip
         assert take_over(simple).changes == ()
 
-    def test_a_route_that_says_the_same_is_no_conflict(self, simple):
+    def test_an_equal_route_is_no_conflict(self, simple):
         configure(environ=KEYS)
         UseCaseRoute.objects.all().delete()
         models = [

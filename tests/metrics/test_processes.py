@@ -322,7 +322,7 @@ def test_queues_add_up_and_rejections_survive_their_router(start: Start) -> None
     assert numbers.sum("shed_total") == 18
 
 
-def test_a_process_without_a_writable_directory_counts_alone(
+def test_a_process_without_a_writable_directory_counts_only_in_memory(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "metrics").write_text("a file")

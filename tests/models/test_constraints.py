@@ -188,7 +188,7 @@ class TestKeysUsageAndHealth:
     @pytest.mark.parametrize(
         "values", [{"outcome": "mystery"}, {"cost": Decimal(-1)}, {"input_tokens": -1}]
     )
-    def test_a_usage_record_that_makes_no_sense(self, values):
+    def test_an_invalid_usage_record_is_rejected(self, values):
         with pytest.raises((IntegrityError, DataError)):
             rows.usage("1", NOW, **values)
 

@@ -32,7 +32,7 @@ class TestEncryption:
         assert CLEAR_TEXT not in token
         assert decrypt(token) == CLEAR_TEXT
 
-    def test_the_same_text_gives_another_token_each_time(self):
+    def test_equal_texts_get_different_tokens(self):
         assert encrypt(CLEAR_TEXT) != encrypt(CLEAR_TEXT)
 
     @pytest.mark.parametrize("token", ["", "nonsense", "gAAAAA", "schlüssel"])
@@ -159,7 +159,7 @@ class TestProviderKey:
         assert row.key_changed_at is not None
         assert row.key_changed_at > set_at
 
-    def test_where_there_is_no_key_none_is_cleared(self):
+    def test_without_a_stored_key_nothing_is_cleared(self):
         row = Provider(name="acme", vendor="openai")
         row.clear_api_key()
         assert row.key_changed_at is None

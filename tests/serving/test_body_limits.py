@@ -30,7 +30,7 @@ async def test_a_body_in_tiny_chunks_is_cut_short(http: str, path: bytes, router
         assert await flood(writer, b"1\r\nx\r\n" * 10_000, 32 * 1024**2) < 16 * 1024**2
 
 
-async def test_chunks_with_long_extensions_are_cut_short_where_they_are_dear(
+async def test_chunks_with_long_extensions_are_cut_short_under_h11(
     router: object,
 ) -> None:
     async with connected("h11") as (_, writer):

@@ -82,7 +82,7 @@ async def test_nothing_is_said_when_it_is_off(router: object) -> None:
     assert {"vary", "access-control-allow-origin"}.isdisjoint(answer.headers)
 
 
-async def test_the_settings_of_django_cors_headers_hold_where_it_is_installed(
+async def test_the_settings_of_django_cors_headers_apply_if_it_is_installed(
     allowed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_installed = apps.is_installed

@@ -7,7 +7,7 @@ from llm_routing.asgi import get_asgi_application
 
 
 @pytest.mark.parametrize(("debug", "status"), [(True, 200), (False, 404)])
-async def test_static_files_are_served_in_development_alone(settings, debug, status):
+async def test_static_files_are_served_only_in_development(settings, debug, status):
     settings.DEBUG = debug
     settings.ROOT_URLCONF = "llm_routing.urls"
     transport = httpx.ASGITransport(get_asgi_application())  # type: ignore[arg-type]  # Any scope

@@ -78,7 +78,7 @@ async def test_a_project_may_exempt_a_path(https: None, key: str) -> None:
         assert (await ask("GET", "/v1/models", headers={"x-api-key": key})).status_code == 200
 
 
-async def test_plain_http_is_fine_where_the_project_does_not_ask_for_https(key: str) -> None:
+async def test_plain_http_is_accepted_if_the_project_does_not_require_https(key: str) -> None:
     answer = await ask("GET", "/v1/models", headers={"x-api-key": key})
     assert answer.status_code == 200
     assert answer.headers["X-Content-Type-Options"] == "nosniff"

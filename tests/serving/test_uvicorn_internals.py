@@ -35,7 +35,7 @@ def test_a_missing_attribute_is_named(attribute: str, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("version", ["0.29.0", "9.9.9", "nightly"])
-def test_an_untested_release_is_left_alone_and_named(
+def test_an_untested_release_is_not_extended_and_is_logged(
     version: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Cycle:

@@ -51,7 +51,7 @@ class TestSetup:
         assert "openai: " in err
         assert "ends with /v1" in err
 
-    def test_a_second_run_says_that_there_is_nothing_to_do(self):
+    def test_a_second_run_reports_nothing_to_do(self):
         call("setup_llm_configuration")
         assert call("setup_llm_configuration")[0].splitlines()[-1] == "Nothing to do."
 
@@ -100,7 +100,7 @@ class TestSetup:
         assert out == ""
         assert "openai" in err
 
-    def test_an_active_provider_without_its_key_is_told_with_the_variable(self, monkeypatch):
+    def test_an_active_provider_without_its_key_is_reported_with_the_variable(self, monkeypatch):
         monkeypatch.setenv("OPENAI_API_KEY", "k")
         call("setup_llm_configuration")
         monkeypatch.delenv("OPENAI_API_KEY")
@@ -132,7 +132,7 @@ class TestCreateKey:
         assert ApiKey.objects.get(name="ci").tenant == "team-b"
         assert err == ""
 
-    def test_the_key_alone_goes_into_a_variable(self):
+    def test_only_the_key_goes_to_stdout(self):
         out, _ = call("create_llm_key", "ci", verbosity=0)
         (key,) = out.splitlines()
         assert ApiKey.objects.get(name="ci").digest == key_digest(key)

@@ -74,7 +74,7 @@ class TestFirstRun:
             assert route.models == (f"sandbox/sandbox-{route.tier}",)
         assert report.warnings == ()
 
-    def test_the_sandbox_is_where_settings_say(self, settings):
+    def test_the_sandbox_has_the_address_from_the_settings(self, settings):
         settings.LLM_ROUTING = {"SANDBOX_URL": "http://127.0.0.1:9/"}
         run()
         assert Provider.objects.get(name="sandbox").base_url == "http://127.0.0.1:9/v1"
@@ -138,7 +138,7 @@ class TestFirstRun:
         assert ModelConfig.objects.get(alias="gemini-4-argon").provider == theirs
         assert ModelConfig.objects.get(model_id="gemini-4-argon").alias is None
 
-    def test_an_operators_own_provider_makes_the_sandbox_needless(self):
+    def test_an_operators_own_provider_replaces_the_sandbox(self):
         Provider.objects.create(name="ours", vendor="vllm", base_url="http://127.0.0.1:1/v1")
         run()
         assert not Provider.objects.get(name="sandbox").is_active

@@ -54,7 +54,7 @@ def test_the_vendors_own_variable_becomes_the_headers_it_wants(vendor, variable,
     assert headers_of(provider(vendor), {variable: f" {SECRET}\n"}) == expected
 
 
-def test_settings_become_headers_where_they_are_set():
+def test_settings_that_are_set_become_headers():
     portkey = headers_of(
         provider("portkey"), {"PORTKEY_API_KEY": SECRET}, PORTKEY_CONFIG="pc-failover"
     )

@@ -23,7 +23,7 @@ def test_every_released_vendor_is_still_there_and_each_has_its_own_name():
 
 
 @pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
-def test_a_vendor_speaks_a_known_format_and_no_key_leaves_the_machine_in_clear(vendor):
+def test_a_vendor_has_a_known_format_and_keys_are_sent_over_https_only(vendor):
     assert vendor.format in FORMATS
     assert vendor.base_url.startswith("http://127.0.0.1:" if vendor.is_local else "https://")
     assert not vendor.base_url.endswith("/")
@@ -77,7 +77,7 @@ def test_each_way_to_authenticate_has_its_header(auth, headers):
         ("not a url", False),
     ],
 )
-def test_an_address_belongs_to_a_vendor_by_its_host_alone(base_url, is_own):
+def test_only_its_host_makes_an_address_a_vendors(base_url, is_own):
     assert VENDORS["openai"].is_own_host(base_url) is is_own
 
 

@@ -52,7 +52,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_every_file_of_the_shipped_project_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_files_of_the_shipped_project(tmp_path: Path) -> None:
     var = tmp_path / "var"
     # As created by an earlier release, or with another umask.
     (var / "llm_routing").mkdir(mode=0o755, parents=True)

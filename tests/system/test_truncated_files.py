@@ -34,7 +34,7 @@ cells.values[0] += 1
 """
 
 
-def test_a_segment_that_was_truncated_loses_only_what_was_cut_off(
+def test_a_truncated_segment_loses_only_the_missing_records(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     segment = Segment.create(tmp_path, 8192)
@@ -49,7 +49,7 @@ def test_a_segment_that_was_truncated_loses_only_what_was_cut_off(
     segment.close(remove=True)
 
 
-def test_a_process_that_counts_in_a_truncated_file_says_where_before_it_ends(
+def test_a_process_that_crashes_on_a_truncated_file_prints_a_traceback(
     tmp_path: Path,
 ) -> None:
     process = subprocess.run(

@@ -27,7 +27,7 @@ class ChatMessage(_Open):
 
 
 class StreamOptions(_Open):
-    """`include_usage` asks for a last chunk with the usage."""
+    """`include_usage` requests a last chunk with the usage."""
 
     include_usage: bool = False
 
