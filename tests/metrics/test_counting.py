@@ -25,6 +25,12 @@ async def scrape() -> Numbers:
     return Numbers(text.decode())
 
 
+async def until_in_progress(attempts: int) -> None:
+    async with asyncio.timeout(30):
+        while (await scrape()).sum("attempts_in_progress", **FIRST) != attempts:
+            await asyncio.sleep(0.01)
+
+
 async def test_an_answer_is_counted_with_its_attempt_tokens_cost_and_times(
     router: BaseLLMRouter,
 ) -> None:
@@ -77,8 +83,9 @@ async def test_a_stream_ends_with_its_last_event_and_has_a_first_token(
 async def test_a_disconnect_is_counted_as_cancelled(router: BaseLLMRouter) -> None:
     async with aclosing(router.stream("[[token_delay=0.2]] on", use_case="debugging")) as events:
         await anext(events)
+    await until_in_progress(0)
     waiting = asyncio.create_task(router.complete("[[delay=20]] slow", use_case="debugging"))
-    await asyncio.sleep(0.3)
+    await until_in_progress(1)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     numbers = await scrape()

@@ -12,6 +12,7 @@ from llm_routing import BaseLLMRouter
 from llm_routing.access.api_keys import api_keys
 from llm_routing.conf import get_settings
 from llm_routing.models import UsageRecord
+from llm_routing.process.background import ensure_background
 from tests.router.conftest import Configuration
 
 from .exchange import Exchange, application, chat, watch_hops
@@ -128,11 +129,15 @@ async def test_a_disconnect_ends_the_upstream_call(
 ) -> None:
     text = "[[token_delay=0.2]] on and on" if stream else "[[delay=20]] slow"
     exchange = Exchange("/v1/chat/completions", chat(text, stream=stream), key)
-    if stream:
-        exchange.leaves_after = 1
-    else:
-        asyncio.get_running_loop().call_later(0.3, exchange.left.set)
-    await asyncio.wait_for(exchange.run(), 30)
+    running = asyncio.create_task(exchange.run())
+    async with asyncio.timeout(30):
+        if stream:
+            exchange.leaves_after = 1
+        else:
+            while not ensure_background().ledger.open_attempts:
+                await asyncio.sleep(0.01)
+            exchange.left.set()
+        await running
     from llm_routing import close_routers
 
     await close_routers()
