@@ -59,7 +59,7 @@ async def test_a_slow_reader_gets_the_whole_answer(
     loop = asyncio.get_running_loop()
     real_time, passed = loop.time, 0.0
     monkeypatch.setattr(loop, "time", lambda: real_time() + passed)
-    async with calling(gateway, "[[words=16000]]") as caller:
+    async with calling(gateway, "[[words=24000]]") as caller:
         while b"event: done" not in caller.received:
             assert await caller.read(8192)
             # On the clock of the gateway the whole takes several times the limit.

@@ -115,6 +115,7 @@ async def test_unsolicited_bytes_are_not_the_next_response(
 ) -> None:
     """aiohttp's parser rejects a response that garbage follows at once."""
     is_rejected = request_path is RequestPath.CLIENT and not is_late and b"HTTP" not in surplus
+    sent = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -124,12 +125,16 @@ async def test_unsolicited_bytes_are_not_the_next_response(
             await asyncio.sleep(0.02)
             writer.write(surplus)
             await writer.drain()
+        sent.set()
         await reader.read()
 
     async with listening(serve) as port:
         for _ in range(3):
             with pytest.raises(MalformedAnswer) if is_rejected else nullcontext():
                 assert await ask_and_read(transport, f"http://127.0.0.1:{port}/") == b"true"
+            await sent.wait()
+            sent.clear()
+            # The event loop of both ends reads what was sent.
             await asyncio.sleep(0.05)
 
 
@@ -137,16 +142,21 @@ async def test_unsolicited_bytes_are_not_the_next_response(
 async def test_a_body_of_a_response_without_one_is_not_the_next_response(
     transport: AiohttpTransport, framing: bytes
 ) -> None:
+    sent = asyncio.Event()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 204 No Content\r\n" + framing + b"\r\n\r\n")
         await asyncio.sleep(0.02)
         writer.write(b"hi")
+        sent.set()
         await reader.read()
 
     async with listening(serve) as port:
         for _ in range(2):
             assert await ask_and_read(transport, f"http://127.0.0.1:{port}/") == b""
+            await sent.wait()
+            sent.clear()
             await asyncio.sleep(0.05)
 
 
