@@ -1,5 +1,6 @@
 """A configuration on a scripted upstream, and sweeps of it."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 from llm_routing.access.api_keys import api_keys
 from llm_routing.conf import get_settings
@@ -30,6 +31,7 @@ from project.processes import ROOT
 from tests.conftest import forget_breakers
 from tests.servers import environment
 
+T = TypeVar("T")
 KEY = "sk-upstream-0123456789abcdef"
 MODELS = {"object": "list", "data": [{"id": "alpha"}, {"id": "beta"}, {"id": "vectors"}]}
 
@@ -262,8 +264,26 @@ def start(command_env: dict[str, str]) -> Iterator[Start]:
         process.communicate()
 
 
+async def in_thread(function: Callable[[], T]) -> T:
+    """Calls a function that uses the database in another thread, and closes its connections: those
+    of a thread that ends are lost to the pool."""
+
+    def call() -> T:
+        try:
+            return function()
+        finally:
+            connections.close_all()
+
+    return await asyncio.to_thread(call)
+
+
+async def eventually(is_so: Callable[[], Any]) -> None:
+    """Waits as `until` does, beside the event loop."""
+    await in_thread(lambda: until(is_so))
+
+
 def until(is_so: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Waits until something is so; fails where it never is."""
+    """Waits until something is so; fails if it never is."""
     deadline = time.monotonic() + seconds
     while not (answer := is_so()):
         assert time.monotonic() < deadline, "it never came to be"

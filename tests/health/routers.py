@@ -1,6 +1,5 @@
 """A router over two providers, and what tests do with it."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +11,7 @@ from llm_routing.core.breaker import BreakerState
 from llm_routing.core.errors import LLMError
 from llm_routing.health.monitor import health_monitor
 
-from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion, until
+from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion
 
 FIRST, SECOND = "/first/chat/completions", "/second/chat/completions"
 
@@ -54,10 +53,6 @@ async def router(quick: None, two: Upstream) -> AsyncIterator[BaseLLMRouter]:
 async def ask(router: BaseLLMRouter) -> str:
     """Returns the target that answered."""
     return (await router.complete("Hi", use_case="debugging")).provider
-
-
-async def eventually(is_so: Any) -> None:
-    await asyncio.to_thread(until, is_so)
 
 
 def failing(upstream: Upstream, *paths: str, **answer: Any) -> None:

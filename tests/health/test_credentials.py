@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import httpx
 import pytest
@@ -34,7 +33,17 @@ from llm_routing.health.monitor import HealthMonitor, health_monitor, reset_brea
 from llm_routing.models import ApiKey, BreakerReport, BreakerReset, Provider, UsageRecord
 from tests.servers import Server, gateway_server
 
-from .conftest import KEY, MODELS, Answer, Upstream, add_provider, add_route, completion, until
+from .conftest import (
+    KEY,
+    MODELS,
+    Answer,
+    Upstream,
+    add_provider,
+    add_route,
+    completion,
+    eventually,
+    until,
+)
 
 FIRST, SECOND = "/first/chat/completions", "/second/chat/completions"
 REFUSED = Answer(401, {"error": {"message": "Incorrect API key provided."}})
@@ -82,10 +91,6 @@ def may_be_probed() -> bool:
     """Whether the credential of `first` may be tried again."""
     statuses = health_monitor.credential_breakers.statuses()
     return statuses["first"].state is BreakerState.HALF_OPEN
-
-
-async def eventually(is_so: Callable[[], Any]) -> None:
-    await asyncio.to_thread(until, is_so)
 
 
 @pytest.mark.parametrize("answer", [REFUSED, Answer(403, REFUSED.body), EMPTY])

@@ -1,9 +1,7 @@
 """A model that its provider does not know any more comes last, and is marked where people look."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 from django.db import connections
@@ -12,7 +10,16 @@ from llm_routing import BaseLLMRouter, close_routers, get_llm_router
 from llm_routing.health.monitor import HealthMonitor, health_monitor
 from llm_routing.models import ConfigurationVersion, ModelConfig, Provider
 
-from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion, until
+from .conftest import (
+    MODELS,
+    Answer,
+    Upstream,
+    add_provider,
+    add_route,
+    completion,
+    eventually,
+    in_thread,
+)
 
 FIRST, SECOND = "/first/chat/completions", "/second/chat/completions"
 GONE = Answer(404, {"error": {"message": "The model does not exist.", "code": "model_not_found"}})
@@ -29,7 +36,7 @@ async def router(clean_process: None, upstream: Upstream) -> AsyncIterator[BaseL
         # The thread outlives the test, and with it a connection of the pool.
         connections.close_all()
 
-    await asyncio.to_thread(configure)
+    await in_thread(configure)
     yield await get_llm_router()
     await close_routers()
 
@@ -37,10 +44,6 @@ async def router(clean_process: None, upstream: Upstream) -> AsyncIterator[BaseL
 async def ask(router: BaseLLMRouter) -> str:
     """Returns the target that answered."""
     return (await router.complete("Hi", use_case="debugging")).provider
-
-
-async def eventually(is_so: Callable[[], Any]) -> None:
-    await asyncio.to_thread(until, is_so)
 
 
 async def test_a_model_that_is_gone_is_left_marked_and_back_once_it_answers(

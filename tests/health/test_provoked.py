@@ -1,6 +1,5 @@
 """One caller's request, whatever it holds, changes nothing for the requests of others."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -18,7 +17,7 @@ from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from llm_routing.health.monitor import health_monitor
 from llm_routing.models import ModelConfig, RouteTarget
 
-from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion
+from .conftest import MODELS, Answer, Upstream, add_provider, add_route, completion, in_thread
 
 FIRST = "/first/chat/completions"
 CLAUDE, COUNT = "/claude/v1/messages", "/claude/v1/messages/count_tokens"
@@ -54,7 +53,7 @@ async def router(clean_process: None, upstream: Upstream) -> AsyncIterator[BaseL
         # The thread outlives the test, and with it a connection of the pool.
         connections.close_all()
 
-    await asyncio.to_thread(configure)
+    await in_thread(configure)
     yield await get_llm_router()
     await close_routers()
 

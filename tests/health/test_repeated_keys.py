@@ -1,6 +1,5 @@
 """A provider's key that its upstream repeats reaches no caller, log or record."""
 
-import asyncio
 import logging
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -14,7 +13,7 @@ from llm_routing import BaseLLMRouter, close_routers, get_llm_router
 from llm_routing.core.errors import LLMError
 from llm_routing.models import UsageRecord
 
-from .conftest import Answer, Upstream, add_provider, add_route, swept
+from .conftest import Answer, Upstream, add_provider, add_route, in_thread, swept
 
 # No vendor shapes its keys like this.
 KEY = "correct/horse+battery/staple"
@@ -32,7 +31,7 @@ async def router(clean_process: None, upstream: Upstream) -> AsyncIterator[BaseL
         # The thread outlives the test, and with it a connection of the pool.
         connections.close_all()
 
-    await asyncio.to_thread(configure)
+    await in_thread(configure)
     yield await get_llm_router()
     await close_routers()
 
@@ -80,7 +79,7 @@ async def test_of_an_error(
 
 async def test_of_a_check(router: BaseLLMRouter, upstream: Upstream) -> None:
     upstream.answers["/first/models"] = Answer(401, {"error": {"message": f"Wrong: {KEY}"}})
-    report = await asyncio.to_thread(swept)
+    report = await in_thread(swept)
     messages = [result.message for result in report.results]
     assert any("***" in message for message in messages)
     assert not [piece for piece in pieces() if piece in str(messages)]

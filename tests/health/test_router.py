@@ -15,13 +15,12 @@ from llm_routing.health.monitor import health_monitor
 from llm_routing.health.target_health import MAX_CONSECUTIVE_FAILURES
 from llm_routing.models import HealthCheck, SweepLease, UsageRecord
 
-from .conftest import MODELS, Answer, Upstream, completion, swept
+from .conftest import MODELS, Answer, Upstream, completion, eventually, swept
 from .routers import (
     BRIEFLY,
     FIRST,
     SECOND,
     ask,
-    eventually,
     failing,
     open_time,
     quick,

@@ -13,8 +13,8 @@ from llm_routing.health.monitor import health_monitor, reset_breakers
 from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, Provider
 from llm_routing.models.databases import DatabaseNow
 
-from .conftest import MODELS, Answer, Upstream, completion
-from .routers import FIRST, ask, eventually, failing, open_time, quick, router, trip, two
+from .conftest import MODELS, Answer, Upstream, completion, eventually
+from .routers import FIRST, ask, failing, open_time, quick, router, trip, two
 
 __all__ = ["open_time", "quick", "router", "two"]
 
