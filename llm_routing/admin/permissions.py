@@ -107,8 +107,8 @@ class ParentPermissions(InlineBase):
         return super().get_formset(request, obj, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Returns the rows if the user may see those of the parent. "
-        "Django checks only in general."""
+        """Returns the rows if the user may see those of the parent. Django checks the general
+        permission only."""
         rows = super(InlineModelAdmin, self).get_queryset(request)
         return rows if self.has_view_or_change_permission(request, self._parent) else rows.none()
 

@@ -77,6 +77,12 @@ def _set_headers(response: HttpResponse, headers: Mapping[str, str]) -> None:
         response.headers[name] = value
 
 
+def _may_be_large(headers: Mapping[str, str]) -> bool:
+    """Whether the body may have 1 MB or more, by the number of digits in Content-Length."""
+    announced = headers.get("content-length")
+    return announced is None or len(announced) >= _LARGE_DIGITS
+
+
 async def complete(
     request: AuthenticatedRequest,
     llm_request: LLMRequest,
@@ -91,8 +97,8 @@ async def complete(
     """
     router = default_router_if_built() or await get_llm_router()
     headers = request.headers
-    if len(headers.get("content-length", "?" * _LARGE_DIGITS)) >= _LARGE_DIGITS:
-        # To read a large body and to write it for a vendor are two turns of the event loop.
+    if _may_be_large(headers):
+        # Other tasks run between reading a large body and writing it for a vendor.
         await asyncio.sleep(0)
     llm_request = with_cache_control(llm_request, headers.get("cache-control"))
     timeout = request_timeout(headers, llm_request.timeout)

@@ -111,7 +111,7 @@ class RouteSpec:
     provider's.
 
     `is_hedged`: if the first target is slower than usual, the next one is called too.
-    `probes_when_all_open`: if the breakers of all targets are open, the one that would be probed
+    `probes_when_all_open`: if the breakers of all targets are open, the target whose probe is due
     first is called nevertheless. `allowed_fields`: fields that callers may use although they can
     change the model or the price (`formats.restrictions`).
     """

@@ -145,8 +145,8 @@ class Idempotency(HidesFields, frozen=True):
 
 
 class Thread(Struct, frozen=True):
-    """A conversation that the vendor stores: a new one, or the one that contains the answer
-    `previous`; then the messages hold only the new turn."""
+    """A conversation that the vendor stores. With the id of a `previous` answer it continues that
+    answer's thread, and the messages hold only the new turn; else a new thread begins."""
 
     previous: str | None = None
 
@@ -202,8 +202,8 @@ class LLMRequest(HidesFields, frozen=True):
 
 
 class Choice(Struct, frozen=True):
-    """One alternative answer. `logprobs` is in the vendor's form (OpenAI's shape); `stop_sequence`
-    is the one that ended it."""
+    """One alternative answer. `logprobs` is in the vendor's form (OpenAI's shape); if a stop
+    sequence ended it, `stop_sequence` is its text."""
 
     content: tuple[Part, ...]
     finish_reason: FinishReason | None
@@ -264,7 +264,7 @@ class AttemptSummary(Struct, frozen=True):
 
 
 class RoutingFacts(Struct, frozen=True):
-    """How an answer was obtained; the source of headers, native bodies and logs.
+    """The route of an answer: target, attempts, cache and cost, for headers, bodies and logs.
 
     `replayed`: it is the answer to an earlier request with the same idempotency key. `created` is
     the time of the answer in Unix seconds. `upstream_headers` are the vendor's headers that are

@@ -148,8 +148,8 @@ def _are_the_vendors_words(details: VendorDetails, sent: SentRequest) -> bool:
 
 def _is_account_message(details: VendorDetails, sent: SentRequest) -> bool:
     """Returns whether the whole message is one of the vendor's about the account, and no caller can
-    have written it: no three of its words occur together in the request, as it came or as it was
-    sent, and the request contains no text that cannot be compared."""
+    have written it: no three consecutive words of it occur in the received or the sent request, and
+    the request contains no text that cannot be compared."""
     if details.status != 400 or not details.phrase:
         return False
     if not any(pattern.fullmatch(details.reason) for pattern in _ACCOUNT_MESSAGES):

@@ -245,7 +245,7 @@ def _offered(checked: ProviderToCheck, body: bytes) -> OfferedModels | None:
         page = parse_page(body)
     except ValueError:
         raise MalformedAnswer(
-            "The response is not the one that such a provider sends.", status=200
+            "The response does not have the format of this vendor.", status=200
         ) from None
     is_whole = page.models and not page.unreadable and not page.has_more
     is_last_word = not vendor.accepts_unlisted_models and vendor.is_own_host(checked.spec.base_url)

@@ -4,6 +4,7 @@ A written record survives a crash of the process: another process ships it (`rec
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -29,6 +30,9 @@ PACED_ROWS = 200
 PAUSE_FACTOR = 4.0
 """The pause after them, as a multiple of the processor time that they took. Without it requests
 would take twice as long while records are shipped."""
+MAX_PACED_SECONDS = 0.5
+"""The time after which a paced shipment leaves the rest of a backlog to the next one, so that the
+background thread is free for its other steps."""
 Pause = Callable[[float], object]
 """Waits for some seconds, or until the process ends."""
 _T = TypeVar("_T")
@@ -50,6 +54,7 @@ class Ledger:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._directory = directory
+        self._monotonic = monotonic
         self._journal = Journal(directory, max_bytes, monotonic)
         self._store = RecordStore(directory)
         self._trouble = ""
@@ -193,7 +198,8 @@ class Ledger:
             for segment, end in zip(segments, ends, strict=True):
                 segment.shipped = end
         else:
-            shipped += sum(self._ship_segment(segment, pause) for segment in segments)
+            until = math.inf if pause is None else self._monotonic() + MAX_PACED_SECONDS
+            shipped += sum(self._ship_segment(segment, pause, until) for segment in segments)
             with self._lock:
                 if all(segment.is_shipped for segment in self._journal.segments):
                     self._settled = []
@@ -224,9 +230,9 @@ class Ledger:
             raise
         return len(settled)
 
-    def _ship_segment(self, segment: Segment, pause: Pause | None) -> int:
+    def _ship_segment(self, segment: Segment, pause: Pause | None, until: float) -> int:
         shipped = 0
-        while lines := segment.unshipped():
+        while self._monotonic() < until and (lines := segment.unshipped()):
             settled = self._settled_in(lines)
             self._add(settled, pause)
             segment.shipped += sum(map(len, lines))

@@ -9,17 +9,17 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import django
 from django.db import connections
 
 from llm_routing.system.forks import Stage, forks
+from llm_routing.system.releases import Release, untested_release
 
 logger = logging.getLogger(__name__)
 
 SIZE = 3
 """One for the background thread, one for key lookups, one spare."""
 
-OLDEST, NEWEST = (5, 2), (6, 1)
+OLDEST, NEWEST = Release(5, 2), Release(6, 1)
 """The tested releases of Django."""
 
 _ATTRIBUTE = "_connection_pools"
@@ -31,10 +31,8 @@ _warned: set[str] = set()
 def problems(wrapper: object) -> Sequence[str]:
     """Returns why a database wrapper of the installed Django cannot have a pool of ours; nothing if
     it can."""
-    found = []
-    if not OLDEST <= django.VERSION[:2] <= NEWEST:
-        tested = " and ".join(".".join(map(str, release)) for release in (OLDEST, NEWEST))
-        found.append(f"Django {django.get_version()} is not between {tested}")
+    untested = untested_release("django", OLDEST, NEWEST)
+    found = [untested] if untested else []
     if not isinstance(getattr(wrapper, _ATTRIBUTE, None), dict):
         found.append(f"{type(wrapper).__module__}.{type(wrapper).__name__} has no {_ATTRIBUTE}")
     return found

@@ -92,7 +92,7 @@ class Background:
                 self._guarded(connections.close_all)
             self._guarded(self.ledger.restore)
             self._guarded(self.metrics.restore)
-            self._guarded(partial(self._ship, stopping.wait))
+            self._guarded(partial(self._ship, partial(_pause, stopping)))
             if now >= next_poll:
                 next_poll = now + settings.snapshot_poll_interval
                 self._poll()
@@ -177,6 +177,15 @@ class Background:
                 connections.close_all()  # the poll logs it
                 return True
         return batch < BATCH
+
+
+def _pause(stopping: threading.Event, seconds: float) -> None:
+    """Waits within a step, until the process stops. A fork need not wait for it."""
+    _step_running.release()
+    try:
+        stopping.wait(seconds)
+    finally:
+        _step_running.acquire()
 
 
 def _release_pooled_connections() -> None:

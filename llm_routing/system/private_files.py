@@ -30,8 +30,8 @@ def private_directory(path: Path) -> None:
 
 
 def claim_directory(path: Path) -> None:
-    """Creates `path`, which other users could have created before, or uses the one that we created.
-    Raises `UnsafeDirectory` for any other, and `OSError`."""
+    """Creates the directory `path` unless this user created it before. Raises `UnsafeDirectory` if
+    another user has, or if it is not a private directory, and `OSError`."""
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
     status = path.lstat()

@@ -13,7 +13,7 @@ from django.db.transaction import TransactionManagementError
 from msgspec.structs import replace
 
 from llm_routing.core.types import Usage
-from llm_routing.ledger import journal, shipping
+from llm_routing.ledger import journal, segments, shipping
 from llm_routing.ledger.lines import columns, settled_line
 from llm_routing.ledger.shipping import Ledger
 from llm_routing.models import UsageRecord
@@ -75,6 +75,28 @@ def test_records_are_shipped_in_portions_with_a_pause_after_each(ledger: Ledger)
     assert ledger.ship(pause) == 2 * shipping.PACED_ROWS + 1
     rows = shipping.PACED_ROWS
     assert stored == [rows, 2 * rows, 2 * rows + 1]
+
+
+def test_a_paced_shipment_leaves_the_rest_of_a_large_backlog_to_the_next(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipping, "MAX_IN_MEMORY", 2)
+    monkeypatch.setattr(segments, "BATCH", 1)
+    monkeypatch.setattr(segments, "READ_BYTES", 1000)
+    now = 0.0
+
+    def pause(_seconds: float) -> None:
+        nonlocal now
+        now += shipping.MAX_PACED_SECONDS
+
+    ledger = Ledger(directory, monotonic=lambda: now)
+    for _ in range(4):
+        write(ledger)
+    shipped = [ledger.ship(pause) for _ in range(8)]
+    assert sum(shipped) == 4
+    assert max(shipped) < 4
+    assert ledger.backlog_bytes == 0
+    ledger.close()
 
 
 def test_records_past_the_limit_of_memory_are_read_from_disk(

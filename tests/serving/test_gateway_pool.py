@@ -135,7 +135,7 @@ def test_with_an_untested_django_the_gateway_shares_djangos_pool(
 
     wrapper = Wrapper()
     monkeypatch.setattr(gateway_pool, "connections", type("", (), {"all": lambda: [wrapper]}))
-    monkeypatch.setattr("django.VERSION", (7, 0, 0, "final", 0))
+    monkeypatch.setattr("django.__version__", "7.0")
     gateway_pool.use_gateway_pool()
     assert wrapper.settings_dict == {"OPTIONS": {"pool": True}}
-    assert "Django 7.0 is not between 5.2 and 6.1" in caplog.text
+    assert "django 7.0 is not between 5.2 and 6.1" in caplog.text

@@ -14,7 +14,7 @@ from .servers import LOOPBACK
 
 
 class RequestPath(StrEnum):
-    """How requests are sent: by our code on aiohttp's internals, or by aiohttp's client."""
+    """The two ways to send a request: our code on aiohttp's internals, and aiohttp's client."""
 
     DIRECT = "direct"
     CLIENT = "client"
