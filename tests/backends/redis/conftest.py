@@ -1,13 +1,16 @@
-"""A Redis database and a Redis server of a test's own, and workers that share breakers."""
+"""Redis databases and servers that a test has to itself, and clients of them."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from redis.asyncio import Redis
 
+from llm_routing.backends.redis.guard import GuardedRedis
 from tests.conftest import with_path
 
+from .guards import Clock
 from .servers import MortalRedis
 from .workers import Workers
 
@@ -41,3 +44,15 @@ async def worker() -> AsyncIterator[Workers]:
     yield workers
     for breakers in workers.redis:
         await breakers.aclose()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def guarded(mortal: MortalRedis, clock: Clock) -> AsyncIterator[GuardedRedis]:
+    redis = GuardedRedis(mortal.url, clock=clock, rng=Random(1))
+    yield redis
+    await redis.aclose()

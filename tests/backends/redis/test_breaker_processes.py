@@ -11,15 +11,7 @@ import redis
 
 from project.processes import ROOT
 
-from .workers import (
-    CLOSED,
-    QUICK,
-    WAIT_SECONDS,
-    Workers,
-    is_refused,
-    until_all,
-    until_probed,
-)
+from .workers import CLOSED, QUICK, WAIT_SECONDS, Workers, is_refused, until_all, until_probed
 
 WORKER = """
 import asyncio, sys
