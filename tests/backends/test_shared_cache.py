@@ -26,7 +26,7 @@ from llm_routing.backends.redis import guard as guarded_redis
 from llm_routing.backends.redis.answers import RedisCache
 from llm_routing.backends.redis.guard import GuardedRedis
 from llm_routing.core.cached_answer import CachedAnswer, answer_to_json
-from llm_routing.core.ports import CacheHit, Lease, LeaseUnavailable, SharedCache
+from llm_routing.core.caching.ports import CacheHit, Lease, LeaseUnavailable, SharedCache
 from llm_routing.core.types import Usage
 from llm_routing.crypto.in_transit import Sealing
 from tests.conftest import with_path
