@@ -14,8 +14,9 @@ from threading import Lock
 
 from llm_routing.core.cached_answer import CachedAnswer, answer_from_json, answer_to_json
 from llm_routing.core.caching.keys import owner_of
+from llm_routing.core.caching.ports import CacheHit, LeaseUnavailable
 from llm_routing.core.codec import decode, encode
-from llm_routing.core.ports import CacheHit, Cipher, Clock, LeaseUnavailable
+from llm_routing.core.ports import Cipher, Clock
 from llm_routing.system.locked_files import open_if_abandoned, try_lock
 from llm_routing.system.private_files import private_directory
 
@@ -49,8 +50,8 @@ class Retention:
 
 
 class FileCache:
-    """`core.ports.SharedCache` over `directory`: a file for each key, locked by the process that
-    calls upstream.
+    """`core.caching.ports.SharedCache` over `directory`: a file for each key, locked by the process
+    that calls upstream.
 
     The kernel releases the lock when its holder ends, however it ends. Files are encrypted. Their
     times are those of the monotonic clock, which all processes of a machine share. If there are too
@@ -239,7 +240,7 @@ class FileCache:
 
 
 class FileLease:
-    """`core.ports.Lease`: a locked file."""
+    """`core.caching.ports.Lease`: a locked file."""
 
     def __init__(self, cache: FileCache, key: str, path: Path, descriptor: int) -> None:
         self._cache = cache

@@ -4,11 +4,12 @@ from threading import Lock
 
 from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.caching.lru import LRUCache
-from llm_routing.core.ports import CacheSize, Clock
+from llm_routing.core.caching.ports import CacheSize
+from llm_routing.core.ports import Clock
 
 
 class MemoryCache:
-    """`core.ports.ResponseCache`: an LRU under a lock, which is held for microseconds."""
+    """`core.caching.ports.ResponseCache`: an LRU under a lock, which is held for microseconds."""
 
     def __init__(self, *, max_entries: int, max_bytes: int, clock: Clock) -> None:
         self._answers = LRUCache(max_entries, max_bytes)

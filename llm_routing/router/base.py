@@ -18,6 +18,7 @@ from llm_routing.core.attempts.executor import Executor
 from llm_routing.core.attempts.limits import LimitStatus, ProviderLimits
 from llm_routing.core.caching.executor import CachedExecutor, CachedResult
 from llm_routing.core.caching.idempotency import IdempotencyRule, idempotency_rule
+from llm_routing.core.caching.ports import CacheSize
 from llm_routing.core.caching.rules import cache_rule
 from llm_routing.core.caching.single_flight import Rule
 from llm_routing.core.capabilities import Capability
@@ -30,9 +31,6 @@ from llm_routing.core.planner import (
     plan,
     required_capabilities,
     with_route_defaults,
-)
-from llm_routing.core.ports import (
-    CacheSize,
 )
 from llm_routing.core.pricing import estimate_tokens
 from llm_routing.core.routing_table import RoutingTable

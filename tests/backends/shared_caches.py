@@ -8,7 +8,7 @@ from llm_routing.backends.files import FileCache, Retention
 from llm_routing.backends.redis.answers import RedisCache
 from llm_routing.backends.redis.guard import GuardedRedis
 from llm_routing.core.cached_answer import CachedAnswer
-from llm_routing.core.ports import CacheHit, Lease, LeaseUnavailable
+from llm_routing.core.caching.ports import CacheHit, Lease, LeaseUnavailable
 from llm_routing.core.types import Usage
 
 ANSWER = CachedAnswer("p", "m", '{"text":"Grüße"}'.encode(), Usage(3, 4), ("seed",))

@@ -15,7 +15,7 @@ from llm_routing.backends import files
 from llm_routing.backends.clock import SystemClock
 from llm_routing.backends.files import FileCache, Retention
 from llm_routing.core.cached_answer import answer_to_json
-from llm_routing.core.ports import CacheHit, LeaseUnavailable
+from llm_routing.core.caching.ports import CacheHit, LeaseUnavailable
 from llm_routing.crypto.in_transit import Sealing
 
 from .shared_caches import ANSWER, KEY, Reversed, file_cache, leased

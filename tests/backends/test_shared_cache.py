@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from llm_routing.core.cached_answer import CachedAnswer
-from llm_routing.core.ports import CacheHit, LeaseUnavailable, SharedCache
+from llm_routing.core.caching.ports import CacheHit, LeaseUnavailable, SharedCache
 from tests.conftest import with_path
 
 from .shared_caches import ANSWER, KEY, file_cache, leased, redis_cache

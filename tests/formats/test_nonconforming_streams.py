@@ -20,18 +20,18 @@ from llm_routing.formats.anthropic_messages.wire_format import AnthropicMessages
 from llm_routing.formats.base import AnswerDefaults, StreamRenderer
 from llm_routing.formats.openai_chat.wire_format import OpenAIChat
 from tests.formats.anthropic_messages.stream_samples import ANTHROPIC, block, delta
-from tests.formats.openai_chat.stream_samples import (
+from tests.formats.openai_chat.sample_chunks import (
     CALLED,
     DONE,
     FIRST,
     HI,
-    OPENAI,
     STOP,
     YOU,
     called,
     chunk,
     said,
 )
+from tests.formats.openai_chat.stream_samples import AZURE, OPENAI, PLAIN
 from tests.formats.stream_samples import Sample, event
 
 HEAD = AnswerDefaults("request-1", 1_700_000_000, "model-1")
@@ -94,7 +94,7 @@ def test_every_line_end_and_every_cut_gives_the_same_bytes(sample: Sample) -> No
 
 
 @pytest.mark.parametrize("line_end", LINE_ENDS)
-@pytest.mark.parametrize("sample", [OPENAI[0], OPENAI[3], ANTHROPIC[0]], ids=str)
+@pytest.mark.parametrize("sample", [PLAIN, AZURE, ANTHROPIC[0]], ids=str)
 def test_one_cut_anywhere_gives_the_same_bytes(sample: Sample, line_end: bytes) -> None:
     expected = answers(sample, [sample.stream])
     stream = BOM + sample.stream.replace(b"\n", line_end)

@@ -6,9 +6,10 @@ from contextlib import suppress
 from typing import Any
 
 from llm_routing.core.cached_answer import CachedAnswer, answer_from_json, answer_to_json
+from llm_routing.core.caching.ports import CacheHit, LeaseUnavailable
 from llm_routing.core.codec import decode, encode
 from llm_routing.core.ids import new_id
-from llm_routing.core.ports import CacheHit, Cipher, Clock, LeaseUnavailable
+from llm_routing.core.ports import Cipher, Clock
 from llm_routing.core.timers import Timer, running_loop
 
 from .guard import GuardedRedis, RedisUnavailable
@@ -65,7 +66,7 @@ return 0
 
 
 class RedisCache:
-    """`core.ports.SharedCache` over Redis.
+    """`core.caching.ports.SharedCache` over Redis.
 
     Keys are digests with a secret of ours. Values are sealed: an answer may quote its prompt, and
     others who can write to Redis must not be able to choose a caller's answer. The seal includes
@@ -168,7 +169,8 @@ class RedisCache:
 
 
 class RedisLease(Timer):
-    """`core.ports.Lease`: a key with a short lifetime, extended for as long as its holder lives."""
+    """`core.caching.ports.Lease`: a key with a short lifetime, extended for as long as its holder
+    lives."""
 
     __slots__ = ("_cache", "_key", "_loop", "_renewing", "_token")
 

@@ -7,8 +7,8 @@ import asyncio
 from enum import Enum
 
 from llm_routing.core.cached_answer import CachedAnswer
-from llm_routing.core.ports import Lease, ResponseCache, SharedCache
 
+from .ports import Lease, ResponseCache, SharedCache
 from .rules import MAX_ENTRY_BYTES
 
 

@@ -10,18 +10,12 @@ from weakref import WeakKeyDictionary
 
 from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.errors import DeadlineExceeded
-from llm_routing.core.ports import (
-    CacheHit,
-    Clock,
-    Lease,
-    LeaseUnavailable,
-    ResponseCache,
-    SharedCache,
-)
+from llm_routing.core.ports import Clock
 from llm_routing.core.timers import running_loop
 
 from .flight import FlightFailure, InFlight, InFlightByKey
 from .idempotency import IdempotencyRule
+from .ports import CacheHit, Lease, LeaseUnavailable, ResponseCache, SharedCache
 from .rules import CacheRule
 
 T = TypeVar("T")

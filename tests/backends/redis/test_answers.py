@@ -18,7 +18,7 @@ from llm_routing.backends.redis import answers as redis_backend
 from llm_routing.backends.redis import guard as guarded_redis
 from llm_routing.backends.redis.answers import RedisCache
 from llm_routing.backends.redis.guard import GuardedRedis
-from llm_routing.core.ports import CacheHit, LeaseUnavailable
+from llm_routing.core.caching.ports import CacheHit, LeaseUnavailable
 from llm_routing.crypto.in_transit import Sealing
 from tests.backends.shared_caches import ANSWER, KEY, leased, redis_cache
 from tests.listening import listening

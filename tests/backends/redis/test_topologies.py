@@ -17,8 +17,8 @@ from llm_routing.backends.redis.guard import GuardedRedis, RedisCalls, RedisUnav
 from llm_routing.backends.redis.trouble import RedisTrouble
 from llm_routing.core.breaker import BreakerRules, Rejected
 from llm_routing.core.cached_answer import CachedAnswer
+from llm_routing.core.caching.ports import CacheHit
 from llm_routing.core.errors import ServerFailed
-from llm_routing.core.ports import CacheHit
 from llm_routing.crypto.in_transit import Sealing, Signing
 from llm_routing.system.redis_address import RedisKind, parse_redis_url
 from project.processes import free_port

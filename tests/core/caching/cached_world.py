@@ -12,6 +12,7 @@ from llm_routing.backends.memory import MemoryCache
 from llm_routing.core.attempts.calls import Call
 from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.caching.executor import CachedExecutor, CachedResult
+from llm_routing.core.caching.ports import CacheHit, Lease, LeaseUnavailable
 from llm_routing.core.caching.rules import CacheRule
 from llm_routing.core.caching.single_flight import SingleFlightCache
 from llm_routing.core.content import TextPart
@@ -21,7 +22,7 @@ from llm_routing.core.errors import (
 )
 from llm_routing.core.events import Frame, ToolCallStarted
 from llm_routing.core.planner import RoutePlan
-from llm_routing.core.ports import CacheHit, FrameStream, Lease, LeaseUnavailable, WireRequest
+from llm_routing.core.ports import FrameStream, WireRequest
 from llm_routing.core.pricing import Price
 from llm_routing.core.routing_table import Target
 from llm_routing.core.types import CacheState, Choice, Completion, FinishReason, Usage

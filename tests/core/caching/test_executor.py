@@ -11,9 +11,9 @@ from msgspec import structs
 from llm_routing.core.attempts.calls import Call
 from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.caching import executor as cached
+from llm_routing.core.caching.ports import CacheHit
 from llm_routing.core.caching.rules import MAX_ENTRY_BYTES, CacheRule
 from llm_routing.core.planner import RoutePlan
-from llm_routing.core.ports import CacheHit
 from llm_routing.core.types import CacheState, Caller
 from tests.core.fakes import FakeCredential, call, lines, plan_for, target, text
 from tests.core.text_operation import TextOperation

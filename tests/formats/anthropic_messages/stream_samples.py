@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.formats.openai_chat.stream_samples import ONE_CALL
+from tests.formats.openai_chat.call_stream_samples import ONE_CALL
 from tests.formats.stream_samples import Sample, event
 
 
