@@ -1,4 +1,4 @@
-"""Rows of configuration for tests that need some and do not care which."""
+"""Rows of configuration for tests that need some and do not care which, and all rows there are."""
 
 from typing import Any
 
@@ -34,3 +34,11 @@ def usage(attempt_id: str, started_at: Any, **values: Any) -> UsageRecord:
         "outcome": "success",
     } | values
     return UsageRecord.objects.create(attempt_id=attempt_id, started_at=started_at, **values)
+
+
+def contents() -> list[list[dict[str, Any]]]:
+    """Returns every provider, model, route and target, with all fields."""
+    return [
+        [dict(row) for row in table.objects.order_by("pk").values()]
+        for table in (Provider, ModelConfig, UseCaseRoute, RouteTarget)
+    ]

@@ -113,19 +113,25 @@ async def test_without_redis_each_worker_calls_upstream_once(
     assert await upstream.calls() == 2
 
 
+async def kill_during_its_call(leader: Worker, follower: Worker, upstream: Upstream) -> None:
+    """Starts the leader's requests, then the follower's, and kills the leader, whose call has
+    reached the upstream."""
+    go(leader)
+    deadline = time.monotonic() + 30
+    while await upstream.calls() == 0:
+        assert time.monotonic() < deadline
+    go(follower)
+    leader.kill()
+    leader.wait()
+
+
 async def test_another_worker_takes_over_if_the_calling_one_is_killed(
     with_redis: Mapping[str, str], tmp_path: Path, upstream: Upstream
 ) -> None:
     await upstream.script("stall_after=0")
     with workers(with_redis, tmp_path, count=2, requests=50, prompt="Hi", kind="whole") as started:
         leader, follower = started
-        go(leader)
-        deadline = time.monotonic() + 30
-        while await upstream.calls() == 0:
-            assert time.monotonic() < deadline
-        go(follower)
-        leader.kill()
-        leader.wait()
+        await kill_during_its_call(leader, follower, upstream)
         assert counted([follower]) == {"hit": 49, "miss": 1}
     assert await upstream.calls() == 2
 
@@ -158,12 +164,6 @@ async def test_an_idempotency_key_outlives_a_worker_killed_during_its_call(
     many = {"prompt": "Hi", "kind": "whole", "key": "k"}
     with workers(env, tmp_path, count=2, requests=20, **many) as started:
         leader, follower = started
-        go(leader)
-        deadline = time.monotonic() + 30
-        while await upstream.calls() == 0:
-            assert time.monotonic() < deadline
-        go(follower)
-        leader.kill()
-        leader.wait()
+        await kill_during_its_call(leader, follower, upstream)
         assert counted([follower]) == {"replayed": 19, "asked": 1}
     assert await upstream.calls() == 2

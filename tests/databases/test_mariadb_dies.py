@@ -4,8 +4,6 @@ import json
 import os
 import tempfile
 import threading
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,17 +15,11 @@ from project.processes import free_port
 from tests import services
 from tests.conftest import create_database
 from tests.servers import Server, environment, gateway_server, manage, sandbox_server
+from tests.waiting import until
 
 SECONDS = 60
 THREADS = 4
 BODY = {"model": "debugging", "messages": [{"role": "user", "content": "Hi"}]}
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.1)
 
 
 class Load:

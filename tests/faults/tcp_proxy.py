@@ -5,9 +5,9 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 T = TypeVar("T")
@@ -25,6 +25,25 @@ class Weather:
     rate: float | None = None
     swallows: bool = False
     refuses: bool = False
+
+
+class Proxied(Protocol):
+    """Something behind a proxy."""
+
+    @property
+    def proxy(self) -> "TcpProxy": ...
+
+
+def weather(**fields: Any) -> Callable[[Proxied], None]:
+    """Returns a function that sets the weather, and breaks what is connected if new connections
+    are reset."""
+
+    def change(where: Proxied) -> None:
+        where.proxy.weather = Weather(**fields)
+        if where.proxy.weather.refuses:
+            where.proxy.reset()
+
+    return change
 
 
 class TcpProxy:

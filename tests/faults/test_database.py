@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psycopg
@@ -17,7 +16,7 @@ from tests.servers import environment, gateway_server, manage
 
 from .callers import CALLERS, Client
 from .postgresql import Database, own_postgresql
-from .tcp_proxy import TcpProxy, Weather
+from .tcp_proxy import TcpProxy, Weather, weather
 
 pytestmark = [pytest.mark.servers, pytest.mark.faults]
 
@@ -90,15 +89,6 @@ def freeze(where: Installation) -> None:
 
 def thaw(where: Installation) -> None:
     where.server.thaw()
-
-
-def weather(**fields: Any) -> Callable[[Installation], None]:
-    def change(where: Installation) -> None:
-        where.proxy.weather = Weather(**fields)
-        if where.proxy.weather.refuses:
-            where.proxy.reset()
-
-    return change
 
 
 def clear_up(where: Installation) -> None:

@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Identifier
 from tests.conftest import create_database, with_path
 from tests.faults.postgresql import Database, own_postgresql
 from tests.servers import Server, environment, gateway_server, manage
+from tests.waiting import until
 
 pytestmark = pytest.mark.servers
 
@@ -102,13 +103,6 @@ def installation(
         connection.execute(query)
     own = {"DATABASE_URL": with_path(database.url, f"/{name}"), "DJANGO_VAR_DIR": str(tmp_path)}
     return replace(installation, env=installation.env | own)
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.1)
 
 
 def has_status(server: Server, status: str) -> bool:

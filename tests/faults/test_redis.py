@@ -12,7 +12,7 @@ from tests.backends.redis.servers import MortalRedis
 
 from .callers import CALLERS
 from .conftest import Bench
-from .tcp_proxy import TcpProxy, Weather
+from .tcp_proxy import TcpProxy, Weather, weather
 
 pytestmark = pytest.mark.servers
 
@@ -39,15 +39,6 @@ def line(tmp_path: Path) -> Iterator[Line]:
 @pytest.fixture
 def routing(line: Line) -> Mapping[str, Any]:
     return {"REDIS_URL": line.proxy.url}
-
-
-def weather(**fields: Any) -> Callable[[Line], None]:
-    def change(line: Line) -> None:
-        line.proxy.weather = Weather(**fields)
-        if line.proxy.weather.refuses:
-            line.proxy.reset()
-
-    return change
 
 
 def kill(line: Line) -> None:

@@ -30,6 +30,7 @@ from llm_routing.process.background import stop_background
 from project.processes import ROOT
 from tests.conftest import forget_breakers
 from tests.servers import environment
+from tests.waiting import until
 
 T = TypeVar("T")
 KEY = "sk-upstream-0123456789abcdef"
@@ -280,12 +281,3 @@ async def in_thread(function: Callable[[], T]) -> T:
 async def eventually(is_so: Callable[[], Any]) -> None:
     """Waits as `until` does, beside the event loop."""
     await in_thread(lambda: until(is_so))
-
-
-def until(is_so: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Waits until something is so; fails if it never is."""
-    deadline = time.monotonic() + seconds
-    while not (answer := is_so()):
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.05)
-    return answer

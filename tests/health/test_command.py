@@ -9,8 +9,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from llm_routing.models import HealthCheck, Provider, SweepLease, UsageRecord
+from tests.waiting import until
 
-from .conftest import MODELS, Answer, Start, Upstream, until
+from .conftest import MODELS, Answer, Start, Upstream
 
 pytestmark = pytest.mark.usefixtures("provider")
 

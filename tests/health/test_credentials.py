@@ -32,6 +32,7 @@ from llm_routing.health.credential_breakers import (
 from llm_routing.health.monitor import HealthMonitor, health_monitor, reset_breakers
 from llm_routing.models import ApiKey, BreakerReport, BreakerReset, Provider, UsageRecord
 from tests.servers import Server, gateway_server
+from tests.waiting import until
 
 from .conftest import (
     KEY,
@@ -42,7 +43,6 @@ from .conftest import (
     add_route,
     completion,
     eventually,
-    until,
 )
 
 FIRST, SECOND = "/first/chat/completions", "/second/chat/completions"

@@ -17,18 +17,12 @@ from llm_routing.health.sweep import Selection
 from llm_routing.models import ApiKey, HealthCheck
 from llm_routing.serving import readiness
 from tests.servers import gateway_server
+from tests.waiting import until
 
-from .conftest import KEY, MODELS, Answer, Upstream, add_provider, add_route, completion, until
+from .conftest import KEY, Answer, Upstream
+from .routers import two
 
-
-@pytest.fixture
-def two(clean_process: None, upstream: Upstream) -> Upstream:
-    for name in ("first", "second"):
-        add_provider(name, f"{upstream.url}/{name}")
-        upstream.answers[f"/{name}/models"] = Answer(body=MODELS)
-        upstream.answers[f"/{name}/chat/completions"] = Answer(body=completion())
-    add_route("first/alpha", "second/alpha")
-    return upstream
+__all__ = ["two"]
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """The lease: one holder at a time, by the database's clock."""
 
-import threading
 from datetime import timedelta
 
 import pytest
-from django.db import connection
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from llm_routing.models import SweepLease
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -70,19 +69,8 @@ def test_this_machine_s_clock_has_no_say(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_of_many_that_claim_at_once_one_has_it() -> None:
-    holders: list[str] = []
-    barrier = threading.Barrier(8)
-
-    def claim(name: str) -> None:
-        barrier.wait()
-        if leases.claim("sweep", name, 60):
-            holders.append(name)
-        connection.close()
-
-    threads = [threading.Thread(target=claim, args=(str(n),)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    claims, errors = at_once(8, lambda n: (leases.claim("sweep", str(n), 60), str(n)))
+    assert errors == []
+    holders = [name for is_holder, name in claims if is_holder]
     assert len(holders) == 1
     assert SweepLease.objects.get().holder == holders[0]

@@ -25,8 +25,9 @@ from llm_routing.models import (
 )
 from llm_routing.process.background import stop_background
 from project.processes import free_port
+from tests.waiting import until
 
-from .conftest import KEY, MODELS, Answer, Upstream, add_provider, found, swept, until
+from .conftest import KEY, MODELS, Answer, Upstream, add_provider, found, swept
 
 
 def test_one_request_proves_the_key_and_judges_every_model(

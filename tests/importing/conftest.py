@@ -11,7 +11,7 @@ from llm_routing.importing.plan import Plan, Remark
 from llm_routing.importing.report import MigrationReport
 from llm_routing.importing.source import read
 from llm_routing.importing.write import migrate
-from llm_routing.models import ModelConfig, Provider, RouteTarget, UseCaseRoute
+from llm_routing.models import UseCaseRoute
 from tests.router.conftest import clean_process, connections_given_back
 
 __all__ = ["clean_process", "connections_given_back"]
@@ -60,14 +60,6 @@ def targets_of(name: str, tier: str = "standard") -> list[tuple[str, int, int]]:
     route = UseCaseRoute.objects.get(use_case=name, tier=tier)
     rows = route.targets.select_related("model__provider").order_by("position", "id")
     return [(row.model.address, row.position, row.weight) for row in rows]
-
-
-def contents() -> list[list[dict[str, Any]]]:
-    """All that there is of the configuration."""
-    return [
-        [dict(row) for row in model.objects.order_by("pk").values()]
-        for model in (Provider, ModelConfig, UseCaseRoute, RouteTarget)
-    ]
 
 
 def said(remarks: tuple[Remark, ...]) -> dict[str, str]:

@@ -17,8 +17,10 @@ from llm_routing.models import (
 from llm_routing.models.routing import UseCaseRouteQuerySet
 from llm_routing.setup.configure import configure
 from tests import rows
+from tests.rows import contents
+from tests.threads import at_once
 
-from .conftest import KEYS, SAMPLES, SECRETS, contents, said, take_over, targets_of
+from .conftest import KEYS, SAMPLES, SECRETS, said, take_over, targets_of
 
 pytestmark = pytest.mark.django_db
 
@@ -304,26 +306,7 @@ class TestAllOrNothing:
 
 @pytest.mark.django_db(transaction=True)
 def test_runs_at_the_same_time_wait_for_each_other():
-    from threading import Barrier, Thread
-
-    from django.db import connection
-
-    reports, errors, start = [], [], Barrier(3)
-
-    def work():
-        try:
-            start.wait(timeout=30)
-            reports.append(take_over(LITELLM))
-        except Exception as error:  # noqa: BLE001  # shown by the assertion below
-            errors.append(error)
-        finally:
-            connection.close()
-
-    threads = [Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
+    reports, errors = at_once(3, lambda _: take_over(LITELLM))
     assert errors == []
     assert sorted(bool(report.changes) for report in reports) == [False, False, True]
 

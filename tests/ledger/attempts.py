@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -49,6 +50,17 @@ def write(ledger: Ledger) -> AttemptOpened:
     ledger.opened(attempt)
     ledger.settled(settled(attempt))
     return attempt
+
+
+def lines_of_an_attempt(directory: Path) -> bytes:
+    """Returns the lines of an attempt that has a segment but no record."""
+    ledger = Ledger(directory)
+    write(ledger)
+    (path,) = directory.glob("*.jsonl")
+    lines = path.read_bytes()
+    ledger.close()
+    UsageRecord.objects.all().delete()
+    return lines
 
 
 def refuse_records(patch: pytest.MonkeyPatch, query: Callable[..., None]) -> None:

@@ -45,17 +45,23 @@ def test_an_open_attempt_is_stored_when_it_ends(ledger: Ledger) -> None:
     assert ledger.ship() == 1
 
 
-def test_nothing_is_lost_while_the_database_is_unavailable(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def fail_to_ship(ledger: Ledger, patch: pytest.MonkeyPatch) -> None:
+    """Ships while the database is unavailable, which it is until `patch` is undone."""
+
     def unavailable(*_: object, **__: object) -> None:
         raise OperationalError
 
+    refuse_records(patch, unavailable)
+    with pytest.raises(OperationalError):
+        ledger.ship()
+
+
+def test_nothing_is_lost_while_the_database_is_unavailable(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(ledger)
     with monkeypatch.context() as patch:
-        refuse_records(patch, unavailable)
-        with pytest.raises(OperationalError):
-            ledger.ship()
+        fail_to_ship(ledger, patch)
         write(ledger)
     assert ledger.backlog_bytes > 0
     assert ledger.ship() == 2
@@ -263,16 +269,11 @@ def test_a_line_with_an_invalid_value_loses_only_itself(
 def test_a_full_segment_survives_a_failed_shipment(
     ledger: Ledger, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unavailable(*_: object, **__: object) -> None:
-        raise OperationalError
-
     monkeypatch.setattr(journal, "SEGMENT_BYTES", 2000)
     for _ in range(3):
         write(ledger)
     with monkeypatch.context() as patch:
-        refuse_records(patch, unavailable)
-        with pytest.raises(OperationalError):
-            ledger.ship()
+        fail_to_ship(ledger, patch)
         write(ledger)
     assert len(list(directory.glob("*.jsonl"))) > 1
     assert ledger.ship() == 4

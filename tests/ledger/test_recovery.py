@@ -18,7 +18,7 @@ from llm_routing.ledger.lines import opened_line
 from llm_routing.ledger.shipping import Ledger
 from llm_routing.models import UsageRecord
 
-from .attempts import opened, refuse_records, settled, write
+from .attempts import lines_of_an_attempt, opened, refuse_records, settled, write
 
 pytestmark = pytest.mark.django_db
 
@@ -76,12 +76,7 @@ def test_an_attempt_without_a_price_is_interrupted_without_a_cost(
 
 
 def test_an_unreadable_line_loses_only_itself(directory: Path) -> None:
-    first = Ledger(directory)
-    write(first)
-    (path,) = directory.glob("*.jsonl")
-    good = path.read_bytes()
-    first.close()
-    UsageRecord.objects.all().delete()
+    good = lines_of_an_attempt(directory)
     deep = b'S{"junk":' + b"[" * 5_000 + b"]" * 5_000 + b"}\n"
     (directory / "1-dead.jsonl").write_bytes(
         b"garbage\nO[1]\nO7\n" + deep + good + b'S{"opened": {"id"'
@@ -172,12 +167,7 @@ def test_an_attempt_in_two_abandoned_segments_is_stored_once(
 
 
 def test_a_directory_named_like_a_segment_is_skipped(directory: Path) -> None:
-    first = Ledger(directory)
-    write(first)
-    (path,) = directory.glob("*.jsonl")
-    good = path.read_bytes()
-    first.close()
-    UsageRecord.objects.all().delete()
+    good = lines_of_an_attempt(directory)
     (directory / "1-dir.jsonl").mkdir()
     (directory / "2-good.jsonl").write_bytes(good)
     assert Ledger(directory).recover() == 1

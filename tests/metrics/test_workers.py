@@ -4,8 +4,7 @@ import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from project.processes import free_port
 from tests.servers import Server, environment, manage, serving
+from tests.waiting import until
 
 from .conftest import Numbers
 
@@ -82,15 +82,8 @@ def workers(sandbox: Server, tmp_path: Path) -> Iterator[Workers]:
     with serving(command, port=port, log=log, env=env, ready_path="/api/llm/health/live") as server:
         headers = {"Authorization": f"Bearer {key}"}
         found = Workers(server, headers, tmp_path / "llm_routing" / "metrics")
-        until(lambda: len(found.pids()) == 2)
+        until(lambda: len(found.pids()) == 2, SECONDS)
         yield found
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_two_workers_add_up_and_a_killed_one_stays_counted(workers: Workers) -> None:
@@ -102,7 +95,7 @@ def test_two_workers_add_up_and_a_killed_one_stays_counted(workers: Workers) -> 
         workers.ask()
         return len(workers.busy_workers()) == 2
 
-    until(ask)
+    until(ask, SECONDS)
     for _ in range(6):
         numbers = workers.scrape()
         assert numbers.sum("requests_total", use_case="debugging", outcome="success") == asked
@@ -112,7 +105,7 @@ def test_two_workers_add_up_and_a_killed_one_stays_counted(workers: Workers) -> 
 
     victim = min(workers.pids())
     os.kill(victim, signal.SIGKILL)
-    until(lambda: len(workers.pids() - {victim}) == 2)
+    until(lambda: len(workers.pids() - {victim}) == 2, SECONDS)
     for _ in range(4):
         numbers = workers.scrape()
         assert numbers.sum("requests_total", outcome="success") == asked

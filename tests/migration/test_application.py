@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ import pytest
 
 from project.processes import ROOT, free_port
 from tests.servers import INHERITED, SECRET_KEY, Server, serving
+
+from .commands import run_command
 
 PAGE = (ROOT / "docs" / "from_a_hard_coded_router.md").read_text()
 OLD_ROUTER = ROOT / "tests" / "importing" / "samples" / "hard_coded_router.py"
@@ -38,17 +39,7 @@ class Application:
 
     def run(self, command: str, expected: int = 0) -> str:
         """Runs a command of the page; returns its output."""
-        words = command.split()
-        words[0] = {"python": sys.executable}.get(words[0], words[0])
-        ended = subprocess.run(
-            words,
-            cwd=self.directory,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        ended = run_command(command.split(), self.directory, self.env)
         said = ended.stdout + ended.stderr
         assert ended.returncode == expected, f"{command}:\n{said}"
         return said

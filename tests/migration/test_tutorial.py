@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ import pytest
 
 from project.processes import ROOT, free_port
 from tests.servers import INHERITED, Server, serving
+
+from .commands import run_command
 
 PAGE = (ROOT / "docs" / "tutorial.md").read_text()
 FILES = re.findall(
@@ -45,17 +46,7 @@ class Reader:
 
     def run(self, command: str) -> str:
         """Runs a command as the page has it; returns its output."""
-        words = shlex.split(command)
-        words[0] = {"python": sys.executable}.get(words[0], words[0])
-        ended = subprocess.run(
-            words,
-            cwd=self.directory,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        ended = run_command(shlex.split(command), self.directory, self.env)
         assert ended.returncode == 0, f"{command}:\n{ended.stdout}{ended.stderr}"
         return ended.stdout
 

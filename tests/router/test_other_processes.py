@@ -1,22 +1,10 @@
 """A configuration change reaches a running server without a restart."""
 
-import time
-from collections.abc import Callable
-
 import httpx
 
 from llm_routing.models import ApiKey, ModelConfig, UseCaseRoute
 from tests.servers import Gateway
-
-PATIENCE_SECONDS = 60.0
-
-
-def until(happened: Callable[[], bool]) -> None:
-    """Waits until another process has noticed a change."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not happened():
-        assert time.monotonic() < deadline, "the other process noticed nothing"
-        time.sleep(0.05)
+from tests.waiting import until
 
 
 def test_changes_of_models_routes_and_keys_reach_a_running_server(live_gateway: Gateway) -> None:

@@ -1,4 +1,4 @@
-"""Requests to the application over ASGI, without a server, and a watch over threads and queries."""
+"""Requests to the application, over ASGI or HTTP, and a watch over threads and queries."""
 
 import asyncio
 import json
@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
 from django.db.backends.utils import CursorWrapper
 
 from llm_routing.asgi import get_asgi_application
+from tests.api.conftest import serving
 
 CHAT_PATH = "/v1/chat/completions"
 application = get_asgi_application()
@@ -74,6 +76,15 @@ class Exchange:
 def chat(text: str, **more: Any) -> bytes:
     messages = [{"role": "user", "content": text}]
     return json.dumps({"model": "debugging", "messages": messages, **more}).encode()
+
+
+async def ask(method: str, path: str, **options: Any) -> httpx.Response:
+    """Sends a request to a new application behind a server."""
+    async with (
+        serving(get_asgi_application(), "off") as url,
+        httpx.AsyncClient(base_url=url, trust_env=False) as client,
+    ):
+        return await client.request(method, path, **options)
 
 
 def watch_hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:

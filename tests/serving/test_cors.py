@@ -1,28 +1,16 @@
 """Pages of other origins: preflight requests, answers, streams and errors, and nothing when off."""
 
-from typing import Any
-
 import httpx
 import pytest
 from django.apps import apps
 from django.test import override_settings
 
-from llm_routing.asgi import get_asgi_application
 from llm_routing.conf import get_settings
-from tests.api.conftest import serving
 
-from .exchange import chat
+from .exchange import ask, chat
 
 ORIGIN = "https://app.example.com"
 PATHS = ["/v1/chat/completions", "/v1/messages", "/v1/models", "/api/llm/complete", "/metrics"]
-
-
-async def ask(method: str, path: str, **options: Any) -> httpx.Response:
-    async with (
-        serving(get_asgi_application(), "off") as url,
-        httpx.AsyncClient(base_url=url, trust_env=False) as client,
-    ):
-        return await client.request(method, path, **options)
 
 
 async def preflight(path: str, origin: str = ORIGIN) -> httpx.Response:

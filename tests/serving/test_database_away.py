@@ -4,16 +4,13 @@ import json
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
 from project.processes import ROOT, free_port
 from tests.servers import Gateway, Server, environment, gateway_server
-
-SECONDS = 60
+from tests.waiting import until
 
 
 def no_database() -> str:
@@ -73,10 +70,3 @@ def ask(url: str, key: str) -> httpx.Response:
         json={"model": "debugging", "messages": [{"role": "user", "content": "Hi"}]},
         trust_env=False,
     )
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

@@ -2,17 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
-import httpx
 import pytest
 from django.test import override_settings
 
 from llm_routing.access.refused_keys import refused_keys
-from llm_routing.asgi import get_asgi_application
-from tests.api.conftest import serving
 
-from .exchange import chat
+from .exchange import ask, chat
 
 SECURE = {"X-Forwarded-Proto": "https"}
 PATHS = [
@@ -33,14 +29,6 @@ def https() -> Iterator[None]:
         SECURE_HSTS_SECONDS=3600,
     ):
         yield
-
-
-async def ask(method: str, path: str, **options: Any) -> httpx.Response:
-    async with (
-        serving(get_asgi_application(), "off") as url,
-        httpx.AsyncClient(base_url=url, trust_env=False) as client,
-    ):
-        return await client.request(method, path, **options)
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)

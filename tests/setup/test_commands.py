@@ -3,16 +3,15 @@
 import json
 from datetime import datetime, timedelta
 from io import StringIO
-from threading import Barrier, Thread
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
 from django.utils import timezone
 
 from llm_routing.models import ApiKey, Provider
 from llm_routing.models.access import key_digest
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -158,24 +157,10 @@ class TestCreateKey:
 
     @pytest.mark.django_db(transaction=True)
     def test_the_second_of_two_processes_gets_an_error_for_a_duplicate_name(self):
-        outcomes, start = [], Barrier(2)
-
-        def work():
-            try:
-                start.wait(timeout=30)
-                call("create_llm_key", "ci")
-                outcomes.append("made")
-            except CommandError as error:
-                outcomes.append(str(error))
-            finally:
-                connection.close()
-
-        threads = [Thread(target=work) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(timeout=60)
-        assert sorted(outcome[:7] for outcome in outcomes) == ["There i", "made"]
+        made, (error,) = at_once(2, lambda _: call("create_llm_key", "ci"))
+        assert len(made) == 1
+        assert isinstance(error, CommandError)
+        assert str(error).startswith("There i")
         assert ApiKey.objects.count() == 1
 
     @pytest.mark.parametrize(

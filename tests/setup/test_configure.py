@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
-from threading import Barrier, Thread
-from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
 from llm_routing.configuration.catalogue import MODELS, ROUTES
 from llm_routing.configuration.prices import ModelFacts
@@ -22,6 +20,8 @@ from llm_routing.setup import configure as module
 from llm_routing.setup.configure import configure
 from llm_routing.setup.report import Action, Report
 from llm_routing.vendors import VENDORS
+from tests.rows import contents
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -38,14 +38,6 @@ def run(
 
 def done(report: Report) -> set[tuple[str, str, str]]:
     return {(change.kind, change.name, change.action.value) for change in report.made}
-
-
-def contents() -> list[list[dict[str, Any]]]:
-    """All that an operator sees of the configuration."""
-    return [
-        [dict(row) for row in model.objects.order_by("pk").values()]
-        for model in (Provider, ModelConfig, UseCaseRoute, RouteTarget)
-    ]
 
 
 def models_of(report: Report, use_case: str, tier: str = "standard") -> tuple[str, ...]:
@@ -344,22 +336,7 @@ class TestAllOrNothing:
 
 @pytest.mark.django_db(transaction=True)
 def test_runs_at_the_same_time_wait_for_each_other():
-    reports, errors, start = [], [], Barrier(3)
-
-    def work():
-        try:
-            start.wait(timeout=30)
-            reports.append(run(OPENAI))
-        except Exception as error:  # noqa: BLE001  # shown by the assertion below
-            errors.append(error)
-        finally:
-            connection.close()
-
-    threads = [Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
+    reports, errors = at_once(3, lambda _: run(OPENAI))
     assert errors == []
     made = len(VENDORS) + len(MODELS) + len(ROUTES)
     assert sorted(len(report.made) for report in reports) == [0, 0, made]

@@ -93,11 +93,8 @@ def test_a_missing_file_has_no_owner(tmp_path: Path) -> None:
     remove_if_abandoned(path)
 
 
-def test_a_file_removed_before_it_is_locked_is_not_claimed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file"
-    path.touch()
+def remove_after_opening(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has every file that is opened remove `path`, as another process could before the lock."""
     open_file = os.open
 
     def opened_then_removed(*arguments: Any) -> int:
@@ -106,6 +103,14 @@ def test_a_file_removed_before_it_is_locked_is_not_claimed(
         return descriptor
 
     monkeypatch.setattr(os, "open", opened_then_removed)
+
+
+def test_a_file_removed_before_it_is_locked_is_not_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    remove_after_opening(path, monkeypatch)
     assert open_if_abandoned(path) is None
 
 
@@ -126,14 +131,7 @@ def test_a_lock_file_that_its_holder_has_just_removed_is_not_locked(
 ) -> None:
     """Two processes would hold locks on two files of one name."""
     path = tmp_path / "lock"
-    open_file = os.open
-
-    def opened_then_removed(*arguments: Any) -> int:
-        descriptor = open_file(*arguments)
-        path.unlink()
-        return descriptor
-
-    monkeypatch.setattr(os, "open", opened_then_removed)
+    remove_after_opening(path, monkeypatch)
     with lock_file(path) as is_locked:
         assert not is_locked
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from llm_routing.core.attempts.calls import Result
 from llm_routing.core.errors import AllTargetsFailed, ConnectionLost, RequestRejected
 from llm_routing.core.events import TextDelta
 from llm_routing.core.routing_table import StreamRecovery
@@ -33,12 +34,17 @@ def hedged(providers: str = "ab", usual: float = 1.0, **options: int) -> World:
     return world
 
 
+async def race(world: World, providers: str = "ab") -> Result[str]:
+    """Sends a request to a hedged route over `providers`."""
+    return await world.executor.complete(OPERATION, plan_for(providers, is_hedged=True), call())
+
+
 @in_virtual_time
 async def test_the_next_target_answers_if_the_first_is_slower_than_usual() -> None:
     world = hedged()
     world.script("a", text("late", delay=30))
     world.script("b", text("Hello", delay=0.5))
-    result = await world.executor.complete(OPERATION, plan_for("ab", is_hedged=True), call())
+    result = await race(world)
     assert result.value == "Hello"
     assert [sent.at - 1000 for sent in world.transport.sent] == pytest.approx([0, 1])
     assert asyncio.get_running_loop().time() - 1000 == pytest.approx(1.5)
@@ -57,7 +63,7 @@ async def test_the_first_target_may_still_win() -> None:
     world = hedged()
     world.script("a", text("Hello", delay=2))
     world.script("b", text("late", delay=30))
-    result = await world.executor.complete(OPERATION, plan_for("ab", is_hedged=True), call())
+    result = await race(world)
     assert result.value == "Hello"
     assert [(tried.provider, tried.outcome.value) for tried in result.attempts] == [
         ("b", "cancelled"),
@@ -98,7 +104,7 @@ async def test_only_one_of_two_streams_that_start_at_once_is_returned() -> None:
 async def test_without_another_target_or_known_latency_there_is_no_hedge(providers: str) -> None:
     world = hedged("") if providers == "ab" else hedged()
     world.script("a", text("Hello", delay=30))
-    await world.executor.complete(OPERATION, plan_for(providers, is_hedged=True), call())
+    await race(world, providers)
     assert world.asked() == ["a"]
 
 
@@ -115,11 +121,10 @@ async def test_a_budget_limits_the_hedges() -> None:
     world = World()
     for _ in range(5):
         world.expect(1.0, "ab")
-    plan = plan_for("ab", is_hedged=True)
     for _ in range(5):
         world.script("a", text("Hello", delay=5))
         world.script("b", text("Hello", delay=30))
-        await world.executor.complete(OPERATION, plan, call())
+        await race(world)
     # The budget allows one hedge in ten seconds; each request takes five.
     assert world.asked() == ["a", "b", "a", "a", "b", "a", "a", "b"]
 
@@ -129,7 +134,7 @@ async def test_if_one_attempt_fails_the_other_continues() -> None:
     world = hedged("abc")
     world.script("a", Reply(delay=2, fails=failing(RequestRejected("No.")).fails))
     world.script("b", text("Hello", delay=5))
-    result = await world.executor.complete(OPERATION, plan_for("abc", is_hedged=True), call())
+    result = await race(world, "abc")
     assert (result.value, world.asked()) == ("Hello", ["a", "b"])
     world.assert_accounts_are_closed()
 
@@ -140,7 +145,7 @@ async def test_if_both_attempts_fail_the_remaining_targets_are_called() -> None:
     world.script("a", Reply((b"No.",), 500, delay=2))
     world.script("b", Reply((b"No.",), 500, delay=2))
     world.script("c", text("Hello"))
-    result = await world.executor.complete(OPERATION, plan_for("abc", is_hedged=True), call())
+    result = await race(world, "abc")
     assert (result.value, world.asked()) == ("Hello", ["a", "b", "c"])
     world.assert_accounts_are_closed()
 
@@ -151,7 +156,7 @@ async def test_if_all_attempts_fail_the_error_lists_all() -> None:
     world.script("a", Reply((b"No.",), 500, delay=2))
     world.script("b", refusal(500))
     with pytest.raises(AllTargetsFailed) as caught:
-        await world.executor.complete(OPERATION, plan_for("ab", is_hedged=True), call())
+        await race(world)
     assert sorted(tried.provider for tried in caught.value.attempts) == ["a", "b"]
     world.assert_accounts_are_closed()
 
@@ -162,7 +167,7 @@ async def test_both_tasks_together_make_at_most_four_attempts() -> None:
     for provider in "abcdef":
         world.script(provider, *(Reply((b"No.",), 500, delay=2) for _ in range(3)))
     with pytest.raises(AllTargetsFailed):
-        await world.executor.complete(OPERATION, plan_for("abcdef", is_hedged=True), call())
+        await race(world, "abcdef")
     assert len(world.asked()) <= 4
     world.assert_accounts_are_closed()
 
@@ -172,8 +177,7 @@ async def test_a_disconnect_ends_both_attempts() -> None:
     world = hedged()
     world.script("a", text("late", delay=30))
     world.script("b", text("late", delay=30))
-    plan = plan_for("ab", is_hedged=True)
-    task = asyncio.ensure_future(world.executor.complete(OPERATION, plan, call()))
+    task = asyncio.ensure_future(race(world))
     await asyncio.sleep(3)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -188,7 +192,7 @@ async def test_an_internal_error_ends_both_attempts() -> None:
     world.script("a", text("late", delay=30))
     world.script("b", text("bug", delay=3))
     with pytest.raises(ZeroDivisionError):
-        await world.executor.complete(OPERATION, plan_for("ab", is_hedged=True), call())
+        await race(world)
     world.assert_accounts_are_closed()
 
 
@@ -211,7 +215,7 @@ async def test_an_answer_is_returned_while_the_hedge_still_waits_for_a_connectio
     other = asyncio.create_task(world.executor.complete(OPERATION, plan_for("b"), call()))
     await asyncio.sleep(0)
     world.script("a", text("Hello", delay=2))
-    result = await world.executor.complete(OPERATION, plan_for("ab", is_hedged=True), call())
+    result = await race(world)
     assert result.value == "Hello"
     assert asyncio.get_running_loop().time() - 1000 == pytest.approx(2)
     assert (await other).value == "another's"
@@ -227,7 +231,7 @@ async def test_a_connection_that_becomes_free_in_time_is_used_for_the_hedge() ->
     other = asyncio.create_task(world.executor.complete(OPERATION, plan_for("b"), call()))
     await asyncio.sleep(0)
     world.script("a", text("late", delay=30))
-    result = await world.executor.complete(OPERATION, plan_for("ab", is_hedged=True), call())
+    result = await race(world)
     assert result.value == "Hello"
     assert asyncio.get_running_loop().time() - 1000 == pytest.approx(4)
     await other
