@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from llm_routing.core.ports import no_op
 
 
@@ -17,30 +19,28 @@ class ConnectionState:
     unacknowledged = 0
 
 
-class ConnectionUse:
-    """One use of a connection. `sent` is the number of bytes of the request that were written, None
-    if aiohttp's client writes them. If `wants_new`, an idle connection is not used."""
+class ConnectionUse(Struct, eq=False):
+    """One use of a connection. `on_connected` is called once it is acquired. If `wants_new`, an
+    idle connection is not used. `sent` is the number of bytes of the request that were written,
+    None if aiohttp's client writes them."""
 
-    __slots__ = ("_connection", "_on_connected", "sent", "wants_new")
-
-    def __init__(self, *, wants_new: bool, on_connected: Callable[[], None]) -> None:
-        self.wants_new = wants_new
-        self._on_connected = on_connected
-        self.sent: int | None = None
-        self._connection: ConnectionState | None = None
+    on_connected: Callable[[], None]
+    wants_new: bool = False
+    sent: int | None = None
+    connection: ConnectionState | None = None
 
     def connected(self) -> None:
         """Reports once that the request has a connection."""
         # The use outlives the request in contexts of the connection's callbacks.
-        on_connected, self._on_connected = self._on_connected, no_op
+        on_connected, self.on_connected = self.on_connected, no_op
         on_connected()
 
     def bind(self, connection: object) -> None:
         """Attaches the connection that was acquired; one that is not tracked is ignored."""
-        on_connected, self._on_connected = self._on_connected, no_op
+        on_connected, self.on_connected = self.on_connected, no_op
         on_connected()
         if isinstance(connection, ConnectionState):
-            self._connection = connection
+            self.connection = connection
             connection.uses += 1
             connection.is_silent = True
             connection.head_bytes = 0
@@ -50,12 +50,12 @@ class ConnectionUse:
     def was_stale(self) -> bool:
         """Whether the connection had served before and brought no byte this time: most likely it
         was closed while it was idle."""
-        connection = self._connection
+        connection = self.connection
         return connection is not None and connection.uses > 1 and connection.is_silent
 
     @property
     def is_unread(self) -> bool:
         """Whether nobody can have read a byte of the request: none was written, or the peer closed
         the connection before its kernel had acknowledged any."""
-        connection, sent = self._connection, self.sent
+        connection, sent = self.connection, self.sent
         return connection is not None and sent is not None and connection.unacknowledged >= sent

@@ -41,6 +41,7 @@ class Pool:
 
     def __init__(self, destination: Destination, allowed_networks: Sequence[Network]) -> None:
         self.destination = destination
+        self._prefix = f"{destination.origin}/"
         self.is_closed = False
         self.is_retired = False
         self._allowed_networks = allowed_networks
@@ -76,11 +77,9 @@ class Pool:
 
     def serves(self, url: str, limit: int) -> bool:
         """Whether the pool is for requests to `url` over at most `limit` connections."""
-        destination = self.destination
-        if destination.limit != limit:
-            return False
-        origin = destination.origin
-        return url == origin or url.startswith(origin + "/")
+        return limit == self.destination.limit and (
+            url.startswith(self._prefix) or url == self.destination.origin
+        )
 
     def send(
         self,

@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 import aiohttp
 
@@ -46,17 +46,13 @@ trip. A server that hangs up later has worked on the request, and may bill it.""
 class AiohttpUpstreamResponse:
     """`core.ports.UpstreamResponse` over a `Response`."""
 
-    __slots__ = ("_pool", "_response", "status")
+    __slots__ = ("_pool", "_response", "headers", "status")
 
     def __init__(self, response: Response, pool: Pool) -> None:
         self._response = response
         self._pool: Pool | None = pool
         self.status = response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """See `core.ports.UpstreamResponse`."""
-        return self._response.headers
+        self.headers = response.headers
 
     async def read(self, max_bytes: int) -> bytes:
         """Returns the whole body; see `core.ports.UpstreamResponse`."""
@@ -115,7 +111,7 @@ class AiohttpTransport:
         self._proxies = proxies
         self._on_forbidden = on_forbidden
         self._make_pool = _pool_class()
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = WeakKeyDictionary()
+        self._pools: dict[asyncio.AbstractEventLoop, _Pools] = {}
 
     async def send(
         self,
@@ -138,10 +134,18 @@ class AiohttpTransport:
         limit = max_connections or self._pool_size
         pool = self._pool(provider, url, limit) or await self._new_pool(provider, url, limit)
         pool.acquire()
+        use = ConnectionUse(on_connected)
+        began = time.monotonic()
         try:
-            response = await self._request(
-                pool, method, url, headers, body, connect_timeout, on_connected
-            )
+            try:
+                response = await pool.send(method, url, headers, body, connect_timeout, use)
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ConnectionError):
+                is_late = time.monotonic() - began > STALE_SECONDS
+                may_repeat = method == "GET" or use.is_unread
+                if not use.was_stale or not may_repeat or is_late or pool.is_closed:
+                    raise
+                use = ConnectionUse(no_op, wants_new=True)
+                response = await pool.send(method, url, headers, body, connect_timeout, use)
         except BaseException as error:
             if pool.release():
                 await pool.close()
@@ -151,30 +155,6 @@ class AiohttpTransport:
                 raise _error_before_response(error) from error
             raise
         return AiohttpUpstreamResponse(response, pool)
-
-    async def _request(
-        self,
-        pool: Pool,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        connect_timeout: float,
-        on_connected: Callable[[], None],
-    ) -> Response:
-        use = ConnectionUse(wants_new=False, on_connected=on_connected)
-        began = time.monotonic()
-        try:
-            return await pool.send(method, url, headers, body, connect_timeout, use)
-        except aiohttp.ClientConnectorError:
-            raise
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ConnectionError):
-            is_late = time.monotonic() - began > STALE_SECONDS
-            may_repeat = method == "GET" or use.is_unread
-            if not use.was_stale or not may_repeat or is_late or pool.is_closed:
-                raise
-        use = ConnectionUse(wants_new=True, on_connected=no_op)
-        return await pool.send(method, url, headers, body, connect_timeout, use)
 
     async def aclose(self) -> None:
         """Closes all connections, each in its own event loop."""

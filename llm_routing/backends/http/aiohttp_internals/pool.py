@@ -50,20 +50,15 @@ class DirectPool(Pool):
         if len(body) < LARGE_BODY:
             request = self._requests.get((method, url)) or self._prepare(method, url)
             if request is not None:
-                return request.send(headers, body, self._limits(connect_timeout), use)
+                return request.send(headers, body, connect_timeout, use)
         current_use.set(use)
         # They go back to aiohttp's connector, from which the client acquires connections.
         while self._idle:
             self._idle.pop()[1].release()
         return self._send_by_client(method, url, headers, body, connect_timeout, use)
 
-    async def connect(
-        self,
-        request: aiohttp.ClientRequest,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # aiohttp's own
-        use: ConnectionUse,
-    ) -> Connection:
-        """Returns the idle connection that was used last, else a new one."""
+    def take_idle(self, use: ConnectionUse) -> Connection | None:
+        """Returns the idle connection that was used last; None if there is none."""
         idle = self._idle
         while idle:
             since, connection = idle.pop()
@@ -77,9 +72,15 @@ class DirectPool(Pool):
                 use.bind(protocol)
                 return connection
             connection.close()
+        return None
+
+    async def connect(
+        self, request: aiohttp.ClientRequest, connect_timeout: float, use: ConnectionUse
+    ) -> Connection:
+        """Returns a new connection, or one that becomes idle before that is made."""
         current_use.set(use)
         with self._connecting():
-            return await self._connector.connect(request, [], timeout)
+            return await self._connector.connect(request, [], self._limits(connect_timeout))
 
     def give_back(self, connection: Connection, can_serve_again: bool) -> None:
         """Takes a connection back whose response is complete. It is closed if it cannot serve

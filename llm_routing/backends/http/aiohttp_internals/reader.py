@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Final
 
 import aiohttp
 from httptools import HttpParserError, HttpResponseParser
@@ -23,6 +24,7 @@ MAX_FRAMING_BYTES = 64 * 1024
 MAX_BUFFERED = 2 * MAX_CHUNK
 """If more of a body waits to be read, reading from the provider is paused."""
 NO_BODY = (204, 304)
+NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 class FallBackToAiohttp(Exception):
@@ -36,21 +38,17 @@ class FallBackToAiohttp(Exception):
 
 class IncomingResponse:
     """A response that is being received. `release` is called once, when it is complete or closed,
-    with whether the connection can serve again."""
+    with whether the connection can serve again. It has no status until its head was received, and
+    is complete without one if it is left to aiohttp."""
 
-    __slots__ = (
-        "_chunks",
-        "_error",
-        "_head",
-        "_is_complete",
-        "_is_paused",
-        "_loop",
-        "_release",
-        "_size",
-        "_transport",
-        "_waiter",
-        "status",
-    )
+    # Most of these never change, so that they are not set for each response.
+    status = 0
+    headers: Mapping[str, str] = NO_HEADERS
+    is_complete = False
+    _size = 0
+    _is_paused = False
+    _error: Exception | None = None
+    _waiter: "asyncio.Future[None] | None" = None
 
     def __init__(
         self,
@@ -58,22 +56,10 @@ class IncomingResponse:
         transport: asyncio.Transport,
         release: Callable[[bool], None],
     ) -> None:
-        self.status = 0
         self._loop = loop
         self._transport = transport
         self._release: Callable[[bool], None] | None = release
-        self._head: list[tuple[bytes, bytes]] = []
         self._chunks: deque[bytes] = deque()
-        self._size = 0
-        self._is_complete = self._is_paused = False
-        self._error: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether neither the head was received nor the response left to aiohttp, in which case it
-        has no status here."""
-        return not self.status and not self._is_complete
 
     def more(self) -> "asyncio.Future[None]":
         """Returns a future that is done when more was received. Raises `aiohttp.ClientError`,
@@ -83,14 +69,9 @@ class IncomingResponse:
         self._waiter = self._loop.create_future()
         return self._waiter
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """See `Response`. Of repeated headers the last one."""
-        return {_name(name): _text(value) for name, value in self._head}
-
     def whole(self, max_bytes: int) -> bytes | None:
         """See `Response`."""
-        if not self._is_complete or self._size > max_bytes:
+        if not self.is_complete or self._size > max_bytes:
             return None
         chunks = self._chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -102,7 +83,7 @@ class IncomingResponse:
         """See `Response`."""
         chunks = self._chunks
         while not chunks:
-            if self._is_complete:
+            if self.is_complete:
                 return b""
             await self.more()
         chunk = chunks.popleft()
@@ -124,37 +105,31 @@ class IncomingResponse:
         """See `Response`."""
         self._give_back(False)
 
-    def begin(self, status: int, head: list[tuple[bytes, bytes]]) -> None:
-        """Takes the head."""
-        self.status = status
-        self._head = head
-        self._wake()
-
     def feed(self, data: bytes) -> None:
-        """Takes a piece of the body."""
+        """Takes a piece of the body. Call `wake` afterwards."""
         self._chunks.append(data)
         self._size += len(data)
         if self._size > MAX_BUFFERED and not self._is_paused and not self._transport.is_closing():
             self._is_paused = True
             self._transport.pause_reading()
-        self._wake()
 
     def end(self, *, can_serve_again: bool) -> None:
         """Ends the response; without a head, leaves it to aiohttp."""
-        self._is_complete = True
+        self.is_complete = True
         if self._is_paused:
             self._resume()
         if self.status:
             self._give_back(can_serve_again)
-        self._wake()
+        self.wake()
 
     def fail(self, error: Exception) -> None:
         """Fails the response, which is not complete. The first error counts."""
         if self._error is None:
             self._error = error
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Wakes up who awaits `more`."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -222,6 +197,8 @@ class ResponseReader:
         elif incoming.status and self._framing_bytes > MAX_FRAMING_BYTES:
             incoming.fail(MalformedAnswer(UNDECODABLE))
             return False
+        else:
+            incoming.wake()
         return True
 
     def lose(self, error: BaseException | None) -> None:
@@ -252,13 +229,17 @@ class ResponseReader:
             return
         status = self._parser.get_status_code()
         is_framed = False
-        for name, value in self._head:
-            match name.lower():
-                case b"content-length":
+        # Of repeated headers the last one counts.
+        headers: dict[str, str] = {}
+        for original, value in self._head:
+            name = _name(original)
+            headers[name] = value.strip(b" \t").decode("utf-8", "surrogateescape")
+            match name:
+                case "content-length":
                     is_framed = True
-                case b"transfer-encoding":
+                case "transfer-encoding":
                     is_framed = value.lower() == b"chunked"
-                case b"content-encoding":
+                case "content-encoding":
                     if value.lower() != b"identity":
                         raise ValueError("a compressed body")
         incoming = self._incoming
@@ -270,7 +251,7 @@ class ResponseReader:
         is_odd = status in NO_BODY and is_framed
         self._can_serve_again = self._parser.should_keep_alive() and not is_odd
         self._unread.clear()
-        incoming.begin(status, self._head)
+        incoming.status, incoming.headers = status, headers
 
     def on_body(self, data: bytes) -> None:
         """Takes a piece of the body."""
@@ -286,8 +267,4 @@ class ResponseReader:
 @lru_cache(maxsize=512)
 def _name(name: bytes) -> str:
     """Returns a header's name in lower case. Vendors send the same ones each time."""
-    return _text(name).lower()
-
-
-def _text(value: bytes) -> str:
-    return value.strip(b" \t").decode("utf-8", "surrogateescape")
+    return name.strip(b" \t").decode("utf-8", "surrogateescape").lower()

@@ -30,11 +30,11 @@ _SCHEMES = ("http", "https")
 class Connections(Protocol):
     """The connections to one destination."""
 
+    def take_idle(self, use: ConnectionUse) -> Connection | None:
+        """Returns an idle connection, if there is one."""
+
     async def connect(
-        self,
-        request: ClientRequest,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # aiohttp's own
-        use: ConnectionUse,
+        self, request: ClientRequest, connect_timeout: float, use: ConnectionUse
     ) -> Connection:
         """Returns a connection for a request. Raises as aiohttp's connector does."""
 
@@ -70,7 +70,7 @@ class PreparedRequest:
         self,
         headers: Mapping[str, str],
         body: bytes,
-        limits: aiohttp.ClientTimeout,
+        connect_timeout: float,
         use: ConnectionUse,
     ) -> Response:
         """Returns the response once its head was received. Raises `aiohttp.ClientError`,
@@ -83,10 +83,12 @@ class PreparedRequest:
             data = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
         else:
             data = head + _LINE_END
-        try:
-            connection = await self._connections.connect(self._template, limits, use)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError("Connection timeout") from error
+        connection = self._connections.take_idle(use)
+        if connection is None:
+            try:
+                connection = await self._connections.connect(self._template, connect_timeout, use)
+            except TimeoutError as error:
+                raise aiohttp.ConnectionTimeoutError("Connection timeout") from error
         # Once there is an `incoming`, it gives the connection back, exactly once: another request
         # may have acquired it by the time that this one is cancelled.
         close = connection.close
@@ -105,10 +107,11 @@ class PreparedRequest:
                 # The requests of one turn of the loop are written together: waking a peer that
                 # sleeps costs more than the write itself.
                 self._loop.call_soon(write_request, transport, data, use)
-            while incoming.is_awaited:
+            while not (incoming.status or incoming.is_complete):
                 await incoming.more()
             if incoming.status:
                 return incoming
+            # The response is left to aiohttp.
             while True:
                 message, content = await protocol.read()
                 if not 100 <= message.code <= 199 or message.code == 101:
