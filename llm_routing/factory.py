@@ -173,7 +173,7 @@ def _prepare(dynamic: bool) -> None:
         snapshot_source.refresh(last_resort=lambda: built_in_snapshot({}))
         # Before keys are learned, so that the thread's first look finds no change.
         with suppress(*DATABASE_ERRORS):
-            background.look_at_keys()
+            background.read_versions()
     finally:
         # No request will end in this thread and release its connection.
         close_old_connections()

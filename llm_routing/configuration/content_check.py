@@ -51,12 +51,11 @@ class ContentCheck:
         self._seconds_spent = 0.0
         self._due = float("-inf")
 
-    def run(self) -> bool:
+    def run(self, version: tuple[int, str]) -> bool:
         """Bumps the version if the rows have changed and the version has not; returns whether it
-        did. Reads only the version unless that has changed or a check is due. Raises
-        `django.db.Error`."""
+        did. `version` is that of the area, just read, with its stamp. Reads nothing else unless it
+        has changed or a check is due. Raises `django.db.Error`."""
         began = self._monotonic()
-        version = ConfigurationVersion.objects.version_and_stamp(self._area)
         if version != self._version:
             self._version, self._digest, self._scan = version, None, self._digest_in_chunks()
         elif self._scan is None:

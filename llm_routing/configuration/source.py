@@ -38,23 +38,29 @@ class SnapshotSource:
         self.current = EMPTY_SNAPSHOT
         self._lock = threading.Lock()
 
-    def refresh(self, *, last_resort: Callable[[], Snapshot] | None = None) -> bool:
-        """Loads the configuration if it has changed; returns whether it had.
+    def refresh(
+        self,
+        known: tuple[int, str] | None = None,
+        *,
+        last_resort: Callable[[], Snapshot] | None = None,
+    ) -> bool:
+        """Loads the configuration if it has changed; returns whether it had. `known` is the version
+        in the database with its stamp, if the caller has read it: without a change nothing is read
+        again.
 
         If the database is unavailable, the current snapshot stays. A process without a snapshot
         starts from the table in the shared cache or in the file, else from `last_resort`.
         """
         with self._lock:
             try:
-                version, stamp = ConfigurationVersion.objects.version_and_stamp("routing")
-                current = self.current
-                if current.origin is SnapshotOrigin.DATABASE and (
-                    (version, stamp) == (current.table.version, current.table.stamp)
-                ):
-                    if not current.is_confirmed:
-                        self.current = replace(current, is_confirmed=True)
+                if known is None or not self._is_current(known):
+                    # Read again: another thread may have loaded a newer one meanwhile.
+                    known = ConfigurationVersion.objects.version_and_stamp("routing")
+                if self._is_current(known):
+                    if not self.current.is_confirmed:
+                        self.current = replace(self.current, is_confirmed=True)
                     return False
-                snapshot = compile_snapshot(version, stamp)
+                snapshot = compile_snapshot(*known)
             except DATABASE_ERRORS as error:
                 # The message of a database error may quote a query's values.
                 logger.warning("The configuration cannot be read: %s", type(error).__name__)
@@ -64,7 +70,7 @@ class SnapshotSource:
             _log_problems(snapshot, self.current)
             self.current = snapshot
             keep_latest(snapshot.table)
-            logger.info("Configuration version %d is in use.", version)
+            logger.info("Configuration version %d is in use.", snapshot.table.version)
             return True
 
     def after_fork(self) -> None:
@@ -75,6 +81,11 @@ class SnapshotSource:
         """Records that the database is unavailable; the current snapshot stays in use."""
         with self._lock:
             self._fall_back(None)
+
+    def _is_current(self, version: tuple[int, str]) -> bool:
+        table = self.current.table
+        is_from_database = self.current.origin is SnapshotOrigin.DATABASE
+        return is_from_database and version == (table.version, table.stamp)
 
     def _fall_back(self, last_resort: Callable[[], Snapshot] | None) -> None:
         if self.current.origin is not SnapshotOrigin.NOWHERE:

@@ -24,7 +24,13 @@ from llm_routing.configuration.source import snapshot_source
 from llm_routing.core.breaker import BreakerState, BreakerStatus
 from llm_routing.core.ports import BreakerRegistry
 from llm_routing.core.types import TargetKey
-from llm_routing.models import BreakerReport, BreakerReset, HealthCheck, ModelConfig
+from llm_routing.models import (
+    BreakerReport,
+    BreakerReset,
+    ConfigurationVersion,
+    HealthCheck,
+    ModelConfig,
+)
 from llm_routing.models.databases import DatabaseNow, atomic, write_database
 
 from .credential_breakers import CredentialBreakers, CredentialChange, CredentialEvent
@@ -36,6 +42,9 @@ CHECK_VALID_INTERVALS = 3
 """A check counts for this many sweep intervals."""
 RENEW_SECONDS = 10.0
 REPORT_VALID_SECONDS = 30.0
+RELOAD_SECONDS = 10.0
+"""Checks, resets and reports are also loaded this often if their version stays the same: a project
+may write rows without it."""
 MAX_UNSHARED_SECONDS = 60.0
 """After this time without a database each process logs a vanished model itself."""
 
@@ -80,6 +89,8 @@ class HealthMonitor:
         self._last_reset: int | None = None
         self._reported: Mapping[TargetKey, tuple[object, ...]] = {}
         self._renew_at = 0.0
+        self._version: tuple[int, str] | None = None
+        self._loaded_at = float("-inf")
         self._to_enable: set[str] = set()
         self._model_changes: dict[TargetKey, _ModelChange] = {}
 
@@ -100,16 +111,23 @@ class HealthMonitor:
                 # Without the database it is unknown whether another process has logged it.
                 change.log(provider, model)
 
-    def sync(self) -> None:
+    def sync(self, version: tuple[int, str] | None = None) -> None:
         """Exchanges state with the other processes through the database.
 
-        Loads new checks, breaker resets and credentials that others disabled; writes this process's
+        Loads new checks, breaker resets and credentials that others disabled, unless `version`, the
+        version of the area `health` with its stamp, is that of the last call; writes this process's
         open breakers and the models that vanished or returned. Raises `django.db.Error`.
         """
-        self._load_checks()
+        now = time.monotonic()
+        is_due = now - self._loaded_at >= RELOAD_SECONDS
+        is_outdated = is_due or version is None or version != self._version
+        if is_outdated:
+            self._load_checks()
         self._share_enabled_credentials()
-        self._load_resets()
-        self._load_disabled_credentials()
+        if is_outdated:
+            self._load_resets()
+            self._load_disabled_credentials()
+            self._version, self._loaded_at = version, now
         self._write_reports()
         self._write_model_changes()
 
@@ -218,6 +236,8 @@ class HealthMonitor:
                 _report_of(self._process, key, status, fingerprints.get(key, ""))
                 for key, status in not_closed.items()
             )
+            if known != self._reported:
+                ConfigurationVersion.objects.bump(ConfigurationVersion.Area.HEALTH)
         self._reported = known
         self._renew_at = time.monotonic() + RENEW_SECONDS
 
@@ -248,6 +268,7 @@ def reset_breakers(targets: Iterable[TargetKey], ordered_by: str) -> None:
         )
         for provider, model in keys:
             BreakerReport.objects.filter(provider=provider, model=model).delete()
+        ConfigurationVersion.objects.bump(ConfigurationVersion.Area.HEALTH)
         transaction.on_commit(lambda: _reset_here(keys), using=database)
 
 

@@ -273,6 +273,7 @@ def _record(results: Sequence[CheckResult], holder: str, history_days: float) ->
             ],
             batch_size=BATCH,
         )
+        ConfigurationVersion.objects.bump(ConfigurationVersion.Area.HEALTH)
         oldest = DatabaseNow() - timedelta(days=history_days)
         HealthCheck.objects.filter(checked_at__lt=oldest).delete()
         BreakerReset.objects.filter(ordered_at__lt=DatabaseNow() - timedelta(days=1)).delete()

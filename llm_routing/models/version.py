@@ -4,9 +4,9 @@ A change of a configuration row bumps the version of its area in the same transa
 history entry, and sends a signal after the commit.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
@@ -27,6 +27,9 @@ from .text import ExactCharField
 
 T = TypeVar("T", bound=models.Model)
 
+UNCHANGED: Final = (0, "")
+"""The version and the stamp of an area before its first change."""
+
 
 class ConfigurationVersionQuerySet(PrimaryQuerySet["ConfigurationVersion"]):
     """Reads and bumps the versions."""
@@ -38,18 +41,25 @@ class ConfigurationVersionQuerySet(PrimaryQuerySet["ConfigurationVersion"]):
     def version_and_stamp(self, area: str) -> tuple[int, str]:
         """Returns the version of `area` and its stamp. The stamp is unique to this state: a
         restored database, or another one, may have the same version."""
-        return self.filter(area=area).values_list("version", "stamp").first() or (0, "")
+        return self.filter(area=area).values_list("version", "stamp").first() or UNCHANGED
+
+    def versions_and_stamps(self) -> Mapping[str, tuple[int, str]]:
+        """Returns the version and the stamp of every area that has changed, in one query."""
+        rows = self.values_list("area", "version", "stamp")
+        return {area: (version, stamp) for area, version, stamp in rows}
 
     def bump(self, area: str) -> None:
-        """Bumps the version of `area` in the transaction of the change, and sends a signal after
-        the commit. The row stays locked until then, so versions follow the order of commits."""
+        """Bumps the version of `area` in the transaction of the change. A change of the
+        configuration sends a signal after the commit. The row stays locked until then, so versions
+        follow the order of commits."""
         using = self.db
         with transaction.atomic(using=using, savepoint=False):
             moved = {"version": F("version") + 1, "stamp": uuid4().hex}
             if not self.filter(area=area).update(**moved):
                 self._create(area)
                 self.filter(area=area).update(**moved)
-            _announce(area, using)
+            if area != self.model.Area.HEALTH:
+                _announce(area, using)
 
     def lock(self, area: str) -> None:
         """Takes the lock that every change of `area` takes; held until the transaction ends."""
@@ -69,14 +79,16 @@ class ConfigurationVersionQuerySet(PrimaryQuerySet["ConfigurationVersion"]):
 
 
 class ConfigurationVersion(models.Model):
-    """The version of an area of the configuration. Every change increments it."""
+    """The version of an area of the configuration, or of the health that processes share. Every
+    change increments it, so a process finds out with one query whether anything is new."""
 
     class Area(models.TextChoices):
-        """An area with its own version: routing (providers, models, routes) or access (API
-        keys)."""
+        """An area with its own version: routing (providers, models, routes), access (API keys) or
+        health (checks, breaker reports and resets)."""
 
         ROUTING = "routing", _("routing")
         ACCESS = "access", _("access")
+        HEALTH = "health", _("health")
 
     area = ExactCharField(_("area"), max_length=16, primary_key=True, choices=Area.choices)
     version = models.PositiveBigIntegerField(_("version"), default=0)

@@ -8,7 +8,7 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from django.db import connections
@@ -25,12 +25,15 @@ from llm_routing.metrics import Metrics
 from llm_routing.models import ConfigurationVersion
 from llm_routing.models.databases import DATABASE_ERRORS
 from llm_routing.models.gateway_pool import use_gateway_pool
+from llm_routing.models.version import UNCHANGED
 from llm_routing.system.crashes import enable_crash_tracebacks
 from llm_routing.system.forks import Stage
 from llm_routing.system.private_files import restrict_to_owner
 from llm_routing.system.threads import BackgroundThread, OnePerProcess
 
 logger = logging.getLogger(__name__)
+
+Area = ConfigurationVersion.Area
 
 RECOVERY_INTERVAL = 30.0
 CONNECTION_SECONDS = 10.0
@@ -51,9 +54,10 @@ class Background:
         self.metrics = Metrics(None if is_off else settings.state_dir / "metrics")
         self.known_keys = KnownKeysFile(settings.state_dir / "known_keys", api_keys)
         self._snapshots = snapshots
-        self._content_checks = [ContentCheck(area) for area in ConfigurationVersion.Area]
+        self._content_checks = {area: ContentCheck(area) for area in (Area.ROUTING, Area.ACCESS)}
         self._next_ship = float("-inf")
         self._ship_pause = settings.ledger_flush_interval
+        self._versions: Mapping[str, tuple[int, str]] = {}
         self._access_version: tuple[int, str] | None = None
         self._thread = BackgroundThread("llm_routing", self._run)
 
@@ -70,10 +74,11 @@ class Background:
         self.ledger.forget()
         self.metrics.forget()
 
-    def look_at_keys(self) -> None:
-        """Rechecks API keys if any of them has changed since the last call. Raises
-        `django.db.Error`."""
-        version = ConfigurationVersion.objects.version_and_stamp("access")
+    def read_versions(self) -> None:
+        """Reads which areas have changed, and rechecks API keys if any of them has changed since
+        the last call. Raises `django.db.Error`."""
+        self._versions = ConfigurationVersion.objects.versions_and_stamps()
+        version = self._version(Area.ACCESS)
         if version != self._access_version:
             self._access_version = version
             api_keys.invalidate()
@@ -134,15 +139,23 @@ class Background:
         # A database that does not respond takes a while to fail, so it gets only one query. If it
         # has just closed the connection that was kept, the query is repeated over another one.
         was_kept = any(c.connection is not None for c in connections.all(initialized_only=True))
-        if self._guarded(self.look_at_keys) or (was_kept and self._guarded(self.look_at_keys)):
+        if self._guarded(self.read_versions) or (was_kept and self._guarded(self.read_versions)):
             # The content is checked before the tables are compiled from it, so that a change
             # between the two is noticed.
-            checks = (check.run for check in self._content_checks)
-            steps = (self._snapshots.refresh, health_monitor.sync, self.known_keys.save)
-            for step in (*checks, *steps):
-                self._guarded(step)
+            for area, check in self._content_checks.items():
+                self._guarded(partial(self._check_content, area, check))
+            self._guarded(partial(self._snapshots.refresh, self._version(Area.ROUTING)))
+            self._guarded(partial(health_monitor.sync, self._version(Area.HEALTH)))
+            self._guarded(self.known_keys.save)
         else:
             self._snapshots.mark_unconfirmed()
+
+    def _version(self, area: str) -> tuple[int, str]:
+        return self._versions.get(area, UNCHANGED)
+
+    def _check_content(self, area: str, check: ContentCheck) -> None:
+        if check.run(self._version(area)):
+            self.read_versions()
 
     def _ship(self, pause: Pause) -> None:
         is_due = time.monotonic() >= self._next_ship

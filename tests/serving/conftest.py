@@ -19,7 +19,7 @@ async def key(router: BaseLLMRouter) -> str:
     """The clear text of a key that the process knows."""
     _, clear_text = await sync_to_async(ApiKey.objects.issue)("tests")
     # Otherwise the background thread may notice the key later, and have all keys looked up again.
-    await sync_to_async(ensure_background().look_at_keys)()
+    await sync_to_async(ensure_background().read_versions)()
     return clear_text
 
 

@@ -77,13 +77,13 @@ async def test_a_change_of_keys_is_noticed_while_others_have_taken_every_connect
 ) -> None:
     background = ensure_background()
     looked = threading.Event()
-    look = background.look_at_keys
+    look = background.read_versions
 
     def watched() -> None:
         look()
         looked.set()
 
-    background.look_at_keys = watched  # type: ignore[method-assign]  # one look is enough
+    background.read_versions = watched  # type: ignore[method-assign]  # one look is enough
     assert await asyncio.to_thread(looked.wait, WAIT)
 
 
