@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from .readiness import is_draining
-from .uvicorn_internals.writes import join_writes
+from .uvicorn_internals.writes import write_response
 
 if TYPE_CHECKING:
     from .exchange import ByteStream, EndpointResponse
@@ -51,17 +51,13 @@ def closing_connection(send: Send) -> Send:
 
 
 async def _send_whole(send: Send, status: int, headers: Mapping[str, str], content: bytes) -> None:
+    if not is_draining() and write_response(send, status, headers, content):
+        return
     head = _head(status, headers)
     if "Content-Length" not in headers:
         head["headers"].append((b"Content-Length", b"%d" % len(content)))
-    body = {"type": "http.response.body", "body": content}
-    joined = join_writes(send) if content else None
-    try:
-        await send(head)
-        await send(body)
-    finally:
-        if joined is not None:
-            joined.restore()
+    await send(head)
+    await send({"type": "http.response.body", "body": content})
 
 
 async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:

@@ -49,7 +49,8 @@ def install() -> None:
         if not hasattr(protocol, _ATTRIBUTE):
             setattr(protocol, _ATTRIBUTE, None)
             _extend(protocol, _HttpToolsLimits if module == HTTPTOOLS else _H11Limits)
-        writes.enable(module)
+    if HTTPTOOLS in protocols():
+        writes.enable()
 
 
 class _UnreadResponse(Timer):
