@@ -3,29 +3,32 @@
 It measures and accounts; `retry` decides whether to try again.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from msgspec.structs import replace
 
 from llm_routing.core.errors import UpstreamError
+from llm_routing.core.ids import new_id
 from llm_routing.core.kept_messages import kept_message
 from llm_routing.core.ports import (
     AttemptOpened,
     AttemptSettled,
     Clock,
     Credential,
-    Permit,
+    Operation,
     UsageSink,
 )
 from llm_routing.core.pricing import charge, estimate_tokens
 from llm_routing.core.redaction import contains_secret, mask_error
-from llm_routing.core.routing_table import Target
+from llm_routing.core.routing_table import RouteSpec
 from llm_routing.core.types import AttemptOutcome, AttemptSummary, Usage
 from llm_routing.core.upstream_headers import REQUEST_ID, forwarded_headers
 
+from .calls import Call
 from .failure_attribution import CallerKey, FailureAttribution
-from .limits import Slot
+from .gate import Admitted
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -47,55 +50,73 @@ class Stopwatch:
         self.seconds += self._clock.monotonic() - self._began
 
 
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """How the attempts of an executor are measured and recorded. `attribution` decides whether a
+    failure is the caller's own; `keeps_messages`: records contain error messages."""
+
+    sink: UsageSink
+    clock: Clock
+    attribution: FailureAttribution
+    keeps_messages: bool
+
+
 class Attempt:
     """One call to a target. Once opened it is settled exactly once, whatever happens.
 
-    `slot` is the attempt's place in the provider's concurrency limit; the code that closes the
-    response, or that ends the attempt without one, releases it. `waited` is the number of seconds
-    it took to get that place; they count as time spent waiting for the provider, as does the time
-    in `with attempt.waiting:`. `review` is called with every failure before anything else handles
-    it, and the `credential` that was sent is masked in its message. Only if the attempt
-    `proves_health` does its outcome count for or against the target; `attribution` decides whether
-    a failure is the caller's own. `share` is the number of seconds the attempt may take, so that
-    later targets have time too.
+    `started` is in monotonic seconds. `share` is the number of seconds the attempt may take, so
+    that later targets have time too. `slot` is its place in the provider's concurrency limit; the
+    code that closes the response, or that ends the attempt without one, releases it. The wait for
+    that place counts as time spent waiting for the provider, as does the time in
+    `with attempt.waiting:`. The `operation` reviews every failure before anything else handles it,
+    and the `credential` that was sent is masked in its message. Only if the operation proves health
+    does the outcome count for or against the target.
     """
 
+    # All arguments are positional: passing a dozen by name takes a microsecond.
     def __init__(
         self,
-        record: AttemptOpened,
-        target: Target,
-        permit: Permit,
-        slot: Slot,
-        *,
-        sink: UsageSink,
-        clock: Clock,
-        review: Callable[[UpstreamError], None],
-        proves_health: bool,
-        attribution: FailureAttribution,
-        waited: float,
-        keeps_message: bool,
-        share: float = math.inf,
+        accounting: Accounting,
+        operation: Operation[Any],
+        route: RouteSpec | None,
+        call: Call,
+        admitted: Admitted,
+        number: int,
+        started: float,
+        share: float,
     ) -> None:
-        self.target = target
+        self.operation = operation
+        self.route = route
+        self.target = target = admitted.target
+        self.started = started
         self.share = share
-        self.slot = slot
+        self.slot = admitted.slot
         self.credential: Credential | None = None
         self.status: int | None = None
         self.settled: AttemptSettled | None = None
         self.is_opened = False
         self._has_left = False
-        self.waiting = Stopwatch(clock, waited)
+        self._clock = clock = accounting.clock
+        self.waiting = Stopwatch(clock, admitted.waited)
         self.upstream_headers = _NO_HEADERS
-        self._record = record
-        self._permit = permit
-        self._sink = sink
-        self._clock = clock
-        self._review = review
-        self._proves_health = proves_health
-        self._keeps_message = keeps_message
-        self._attribution = attribution
-        self._started = clock.monotonic()
+        self._accounting = accounting
+        self._permit = admitted.permit
         self._first_token_at: float | None = None
+        price = target.model.price
+        self._record = AttemptOpened(
+            new_id(),
+            call.request_id,
+            call.caller,
+            operation.name,
+            "" if route is None else route.use_case,
+            "" if route is None else route.tier,
+            target.provider.name,
+            target.model.model_id,
+            number,
+            clock.now(),
+            estimate_tokens(operation.input_length) if operation.is_billed else 0,
+            None if price is None else price.input,
+        )
 
     @property
     def upstream_seconds(self) -> float:
@@ -105,7 +126,7 @@ class Attempt:
     def open(self) -> None:
         """Opens the usage record, just before the provider is called."""
         self.is_opened = True
-        self._sink.opened(self._record)
+        self._accounting.sink.opened(self._record)
 
     def connected(self) -> None:
         """Notes that a connection is established: from now on the provider may read the request."""
@@ -130,11 +151,11 @@ class Attempt:
         """Settles the attempt with a complete answer of `output_length` characters. Counts missing
         from `usage` are estimated, and so is the output if `usage` was not counted to the end of
         the answer (`is_counted`)."""
-        until = self._first_token_at
-        if self._proves_health:
+        if self.operation.proves_health:
+            until = self._first_token_at
             now = self._clock.monotonic() if until is None else until
-            self._permit.succeed(now - self._started)
-            self._attribution.note_success(self.target.model.key, self._caller, now)
+            self._permit.succeed(now - self.started)
+            self._accounting.attribution.note_success(self.target.model.key, self._caller, now)
         else:
             self._permit.release()
         if usage is None or not is_counted:
@@ -152,10 +173,12 @@ class Attempt:
         """Settles the attempt as failed. If there is no `usage`, tokens that the vendor may bill
         for are estimated; text that was received is billed in any case. `counts_against_target` is
         False for a deadline that says nothing about the target."""
-        self._review(error)
+        self.operation.review(self.target, error)
         if self.credential is not None:
             mask_error(error, self.credential.headers)
-        is_proof = counts_against_target and self._proves_health and error.counts_against_breaker
+        is_proof = (
+            counts_against_target and error.counts_against_breaker and self.operation.proves_health
+        )
         is_first_word = self.is_opened and self.settled is None
         if is_first_word and is_proof and self._is_believed(error):
             self._permit.fail(error)
@@ -163,7 +186,7 @@ class Attempt:
             self._permit.release()
         if (error.billed and self._has_left) or output_length:
             usage = self._partial(usage, output_length)
-        message = kept_message(error.message) if self._keeps_message else ""
+        message = kept_message(error.message) if self._accounting.keeps_messages else ""
         self._settle(AttemptOutcome.FAILURE, error.code, usage, message)
 
     def cancel(self, usage: Usage | None = None, output_length: int = 0) -> None:
@@ -183,7 +206,7 @@ class Attempt:
             *self.target.key,
             outcome=outcome,
             error_code=error.code if error else "",
-            latency_ms=(self._clock.monotonic() - self._started) * 1000,
+            latency_ms=(self._clock.monotonic() - self.started) * 1000,
         )
 
     @property
@@ -193,7 +216,7 @@ class Attempt:
 
     def _is_believed(self, error: UpstreamError) -> bool:
         now = self._clock.monotonic()
-        return self._attribution.believe(self.target.model.key, self._caller, error, now)
+        return self._accounting.attribution.believe(self.target.model.key, self._caller, error, now)
 
     def _partial(self, usage: Usage | None, output_length: int) -> Usage:
         """Returns the usage of an answer that was cut off. A count from the beginning of the answer
@@ -230,19 +253,17 @@ class Attempt:
                 usage, target.model.price, trusts_vendor=target.provider.quirks.reports_cost
             )
         first_token_at = self._first_token_at
-        self.settled = AttemptSettled(
-            opened=self._record,
-            outcome=outcome,
-            error_code=error_code,
-            status=self.status,
-            usage=usage,
-            cost=cost,
-            latency_ms=(self._clock.monotonic() - self._started) * 1000,
-            time_to_first_token_ms=(
-                None if first_token_at is None else (first_token_at - self._started) * 1000
-            ),
-            cost_source=source,
-            error_message=message,
-            upstream_request_id=self.upstream_headers.get(REQUEST_ID, ""),
+        self.settled = settled = AttemptSettled(
+            self._record,
+            outcome,
+            error_code,
+            self.status,
+            usage,
+            cost,
+            (self._clock.monotonic() - self.started) * 1000,
+            None if first_token_at is None else (first_token_at - self.started) * 1000,
+            source,
+            message,
+            self.upstream_headers.get(REQUEST_ID, ""),
         )
-        self._sink.settled(self.settled)
+        self._accounting.sink.settled(settled)

@@ -1,16 +1,11 @@
-"""One request on its way to an answer: its caller, its limits and its result."""
-
-from typing import Generic, TypeVar
+"""One request on its way to an answer: its caller and its limits."""
 
 from msgspec import Struct
 
 from llm_routing.core.routing_table import ProviderSpec, RouteSpec
-from llm_routing.core.types import AttemptSummary, Caller
+from llm_routing.core.types import Caller
 
-from .attempt import Attempt
 from .retry import MAX_ATTEMPTS
-
-T = TypeVar("T")
 
 
 class Timeouts(Struct, frozen=True):
@@ -57,14 +52,3 @@ class Call(Struct, frozen=True):
     deadline: float
     deadline_is_callers: bool = False
     max_attempts: int = MAX_ATTEMPTS
-
-
-class Result(Struct, Generic[T], frozen=True):
-    """The result of a chain of attempts. `upstream_seconds` were spent waiting for providers;
-    `ignored` names the fields that the answering target does not support."""
-
-    value: T
-    attempt: Attempt
-    attempts: tuple[AttemptSummary, ...]
-    upstream_seconds: float
-    ignored: tuple[str, ...]

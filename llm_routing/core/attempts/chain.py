@@ -9,18 +9,18 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
 from llm_routing.core.errors import BreakerOpen, DeadlineCut, UpstreamError
 from llm_routing.core.planner import RoutePlan
-from llm_routing.core.ports import Clock
-from llm_routing.core.routing_table import ProviderSpec, Target, route_key
+from llm_routing.core.ports import Clock, Operation
+from llm_routing.core.routing_table import Target, route_key
 from llm_routing.core.types import AttemptOutcome, AttemptSummary
 
-from .attempt import Attempt
-from .calls import Call, Result
+from .attempt import Accounting, Attempt
+from .calls import Call, Timeouts
 from .final_error import final_error
 from .gate import Admitted, Gate
 from .latency import Latencies
@@ -58,6 +58,28 @@ class RetryState:
         )
 
 
+class Result(Struct, Generic[T], frozen=True):
+    """The result of a chain of attempts. `upstream_seconds` were spent waiting for providers;
+    `ignored` names the fields that the answering target does not support."""
+
+    value: T
+    attempt: Attempt
+    attempts: tuple[AttemptSummary, ...]
+    upstream_seconds: float
+    ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChainParts:
+    """The objects that all chains of an executor work with."""
+
+    gate: Gate
+    clock: Clock
+    timeouts: Timeouts
+    retry_state: RetryState
+    accounting: Accounting
+
+
 class _Success(Struct, Generic[T], frozen=True):
     value: T
     attempt: Attempt
@@ -67,35 +89,30 @@ class _Success(Struct, Generic[T], frozen=True):
 class Chain(Generic[T]):
     """Calls one target after another under one deadline and one budget of attempts.
 
-    `kind` separates the latencies of whole answers from those of streams. `drop` disposes of the
-    value of a hedge that lost. `first_token` returns the seconds that a provider may take for its
-    first token.
+    `kind` separates the latencies of whole answers from those of streams, which are never compared.
+    `drop` disposes of the value of a hedge that lost.
     """
 
+    # All arguments are positional, as in `Attempt`.
     def __init__(
         self,
+        parts: ChainParts,
+        operation: Operation[Any],
         plan: RoutePlan,
         call: Call,
         ask: Ask[T],
-        *,
         kind: str,
-        attempt: Callable[[Admitted, int, float], Attempt],
         drop: Callable[[T], Awaitable[None]],
-        first_token: Callable[[ProviderSpec], float],
-        gate: Gate,
-        clock: Clock,
-        retry_state: RetryState,
     ) -> None:
+        self._parts = parts
+        self._operation = operation
         self._plan = plan
         self._call = call
         self._ask = ask
         self._kind = kind
-        self._attempt = attempt
         self._drop = drop
-        self._first_token = first_token
-        self._gate = gate
-        self._clock = clock
-        self._retry_state = retry_state
+        self._clock = parts.clock
+        self._retry_state = parts.retry_state
         self._ahead = deque(plan.targets)
         self._summaries: list[AttemptSummary] = []
         self._errors: list[UpstreamError] = []
@@ -149,23 +166,32 @@ class Chain(Generic[T]):
         """Makes one attempt after another; returns None if no target is left."""
         retries_here = 0
         while admitted is not None:
-            if self._left() < MIN_ATTEMPT_SECONDS or self._attempts_made >= self._call.max_attempts:
+            now = self._clock.monotonic()
+            left = self._call.deadline - now
+            attempts_made = self._attempts_made
+            if left < MIN_ATTEMPT_SECONDS or attempts_made >= self._call.max_attempts:
                 # The wait for admission used up the time, or a hedge running beside this task was
                 # quicker.
                 admitted.release()
                 return None
             target = admitted.target
-            attempts_made = self._attempts_made
-            is_first = not attempts_made
-            attempt = self._attempt(admitted, attempts_made + 1, self._share())
+            attempt = Attempt(
+                self._parts.accounting,
+                self._operation,
+                self._plan.route,
+                self._call,
+                admitted,
+                attempts_made + 1,
+                now,
+                self._share(left),
+            )
             self._under_way += 1
-            began = self._clock.monotonic()
             if not retries_here:
-                self._retry_state.retries.note_request(target.provider.name, began)
+                self._retry_state.retries.note_request(target.provider.name, now)
             try:
                 value, ignored = await self._ask(attempt)
             except UpstreamError as error:
-                self._note_failure(attempt, error, is_first=is_first)
+                self._note_failure(attempt, error, is_first=not attempts_made)
                 next_step = self._after(error, target, retries_here)
                 admitted = None
                 if next_step.step is Step.NEXT_TARGET:
@@ -189,12 +215,12 @@ class Chain(Generic[T]):
                 attempt.cancel()
                 if self._is_decided and attempt.is_opened:
                     # The lower bound counts as its latency: it would have taken longer.
-                    self._note_latency(target, began)
+                    self._note_latency(attempt)
                     self._summaries.append(attempt.summary())
                 raise
             else:
                 self._end(attempt)
-                self._note_latency(target, began)
+                self._note_latency(attempt)
                 return _Success(value, attempt, ignored)
         return None
 
@@ -248,7 +274,7 @@ class Chain(Generic[T]):
         while ahead:
             target = ahead.popleft()
             try:
-                admitted = await self._gate.admit(target, self._until(target))
+                admitted = await self._parts.gate.admit(target, self._until(target))
             except BaseException:
                 # A hedge running beside this task was quicker, so the target is put back.
                 ahead.appendleft(target)
@@ -276,7 +302,7 @@ class Chain(Generic[T]):
         candidates, self._open = sorted(self._open), []
         for *_, target in candidates:
             # A target whose credential is disabled rejects even a forced call.
-            found = await self._gate.admit(target, self._call.deadline, force=True)
+            found = await self._parts.gate.admit(target, self._call.deadline, force=True)
             if isinstance(found, Admitted):
                 return found
         return None
@@ -287,14 +313,16 @@ class Chain(Generic[T]):
         caller."""
         if not self._ahead:
             return self._call.deadline
-        longest = min(self._first_token(target.provider), self._share())
-        return min(self._call.deadline, self._clock.monotonic() + longest)
+        now = self._clock.monotonic()
+        timeouts = self._parts.timeouts.overridden_by(self._plan.route, target.provider)
+        longest = min(timeouts.first_token, self._share(self._call.deadline - now))
+        return min(self._call.deadline, now + longest)
 
-    def _share(self) -> float:
-        """Returns the seconds that the next attempt may take: the remaining time divided equally by
-        it and the attempts that may follow at other targets."""
+    def _share(self, left: float) -> float:
+        """Returns the seconds that the next attempt may take: the seconds that are `left`, divided
+        equally by it and the attempts that may follow at other targets."""
         may_follow = min(len(self._ahead), self._call.max_attempts - self._attempts_made - 1)
-        return max(MIN_ATTEMPT_SECONDS, self._left() / (1 + max(0, may_follow)))
+        return max(MIN_ATTEMPT_SECONDS, left / (1 + max(0, may_follow)))
 
     def _left(self) -> float:
         """Returns the seconds until the deadline."""
@@ -369,12 +397,12 @@ class Chain(Generic[T]):
             is_first and not self._call.deadline_is_callers
         )
 
-    def _note_latency(self, target: Target, began: float) -> None:
+    def _note_latency(self, attempt: Attempt) -> None:
         now = self._clock.monotonic()
-        self._retry_state.latencies.note(self._key(target), now, now - began)
+        self._retry_state.latencies.note(self._key(attempt.target), now, now - attempt.started)
 
     def _key(self, target: Target) -> str:
-        return f"{self._kind} {target.model.key}"
+        return f"{self._operation.name} {self._kind} {target.model.key}"
 
 
 def _has_won(task: "asyncio.Task[_Success[T] | None]") -> bool:

@@ -18,7 +18,7 @@ from llm_routing.core.events import (
 from llm_routing.core.ports import StreamAccount
 from llm_routing.core.types import AttemptSummary, Usage
 
-from .calls import Result
+from .chain import Result
 from .stream import AnswerStream
 
 _COUNTS = tuple(

@@ -5,7 +5,7 @@ decides which target comes next.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -19,10 +19,8 @@ from llm_routing.core.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from llm_routing.core.ids import new_id
 from llm_routing.core.planner import RoutePlan
 from llm_routing.core.ports import (
-    AttemptOpened,
     BreakerStore,
     Clock,
     CredentialStore,
@@ -32,16 +30,15 @@ from llm_routing.core.ports import (
     UpstreamResponse,
     UsageSink,
 )
-from llm_routing.core.pricing import estimate_tokens
 from llm_routing.core.redaction import masked_body
-from llm_routing.core.routing_table import ProviderSpec, StreamRecovery, Target
+from llm_routing.core.routing_table import StreamRecovery, Target
 
-from .attempt import Attempt
-from .calls import Call, Result, Timeouts
-from .chain import Ask, Chain, RetryState
+from .attempt import Accounting, Attempt
+from .calls import Call, Timeouts
+from .chain import Ask, Chain, ChainParts, Result, RetryState
 from .continuation import ContinuedStream
 from .failure_attribution import FailureAttribution
-from .gate import Admitted, Gate
+from .gate import Gate
 from .limits import ProviderLimits
 from .retry import parse_retry_after
 from .stream import AnswerStream
@@ -71,13 +68,11 @@ class Executor:
     ) -> None:
         self._transport = transport
         self._credentials = credentials
-        self._gate = Gate(breakers, limits, clock)
-        self._sink = sink
         self._clock = clock
         self._timeouts = timeouts
-        self._retry_state = retry_state
-        self._keeps_messages = keeps_messages
-        self._attribution = FailureAttribution()
+        accounting = Accounting(sink, clock, FailureAttribution(), keeps_messages)
+        gate = Gate(breakers, limits, clock)
+        self._parts = ChainParts(gate, clock, timeouts, retry_state, accounting)
 
     def complete(
         self, operation: Operation[ResultT], plan: RoutePlan, call: Call
@@ -88,33 +83,7 @@ class Executor:
         `DeadlineExceeded`, or the failure itself if it concerns the request and not a target
         (`RequestRejected`, `ContentFiltered`, …).
         """
-
-        # The annotations are quoted because this function is created anew for every request.
-        async def ask(attempt: "Attempt") -> "tuple[ResultT, tuple[str, ...]]":
-            timeouts = self._timeouts.overridden_by(plan.route, attempt.target.provider)
-            left = min(attempt.share, self._left(call))
-            limit = min(timeouts.total, left)
-            try:
-                with timers.timeout(limit):
-                    answer, ignored = await self._send(operation, attempt, timeouts)
-                    try:
-                        with attempt.waiting:
-                            body = await answer.read(timeouts.max_answer_bytes)
-                    finally:
-                        await answer.aclose()
-                        attempt.slot.release()
-            except TimeoutError:
-                error = DeadlineCut if left < timeouts.total else UpstreamTimeout
-                raise error(f"No answer within {limit:.3g} s.") from None
-            result = operation.parse(attempt.target, body)
-            usage = operation.usage(result)
-            attempt.succeed(usage, operation.output_length(result))
-            settled = attempt.settled
-            if settled is not None and settled.usage is not usage and settled.usage is not None:
-                result = operation.with_usage(result, settled.usage)
-            return result, ignored
-
-        return self._chain(operation, plan, call, ask, "whole", _leave).run()
+        return Chain(self._parts, operation, plan, call, self._ask_whole, "whole", _leave).run()
 
     async def open_stream(
         self, operation: Operation[Any], plan: RoutePlan, call: Call
@@ -129,7 +98,7 @@ class Executor:
         is_buffered = recovery is StreamRecovery.BUFFER
         kind = "whole" if is_buffered else "stream"
         ask = self._streaming(operation, plan, call, is_buffered=is_buffered)
-        chain = self._chain(operation, plan, call, ask, kind, AnswerStream.aclose)
+        chain = Chain(self._parts, operation, plan, call, ask, kind, AnswerStream.aclose)
         result = await chain.run()
         stream: FrameStream = result.value
         if recovery is StreamRecovery.CONTINUE:
@@ -146,12 +115,38 @@ class Executor:
             stream, result.attempt, result.attempts, result.upstream_seconds, result.ignored
         )
 
+    async def _ask_whole(self, attempt: Attempt) -> tuple[Any, tuple[str, ...]]:
+        """Makes one attempt to get a whole answer; see `chain.Ask`."""
+        operation, target = attempt.operation, attempt.target
+        timeouts = self._timeouts.overridden_by(attempt.route, target.provider)
+        limit = min(timeouts.total, attempt.share)
+        try:
+            with timers.timeout(limit):
+                answer, ignored = await self._send(operation, attempt, timeouts)
+                try:
+                    with attempt.waiting:
+                        body = await answer.read(timeouts.max_answer_bytes)
+                finally:
+                    await answer.aclose()
+                    attempt.slot.release()
+        except TimeoutError:
+            error = DeadlineCut if attempt.share < timeouts.total else UpstreamTimeout
+            raise error(f"No answer within {limit:.3g} s.") from None
+        result = operation.parse(target, body)
+        usage = operation.usage(result)
+        attempt.succeed(usage, operation.output_length(result))
+        settled = attempt.settled
+        if settled is not None and settled.usage is not usage and settled.usage is not None:
+            result = operation.with_usage(result, settled.usage)
+        return result, ignored
+
     def _streaming(
         self, operation: Operation[Any], plan: RoutePlan, call: Call, *, is_buffered: bool = False
     ) -> Ask[AnswerStream]:
+        # The annotations are quoted because this function is created anew for every request.
         async def ask(attempt: "Attempt") -> "tuple[AnswerStream, tuple[str, ...]]":
             timeouts = self._timeouts.overridden_by(plan.route, attempt.target.provider)
-            left = min(attempt.share, self._left(call))
+            left = attempt.share
             deadline = self._clock.monotonic() + left if is_buffered else call.deadline
             longest = min(timeouts.first_token, timeouts.total)
             limit = min(longest, left)
@@ -192,76 +187,6 @@ class Executor:
         except asyncio.CancelledError:
             await stream.aclose()
             raise
-
-    def _chain(
-        self,
-        operation: Operation[Any],
-        plan: RoutePlan,
-        call: Call,
-        ask: Ask[T],
-        kind: str,
-        drop: Callable[[T], Awaitable[None]],
-    ) -> Chain[T]:
-        def attempt(admitted: "Admitted", number: int, share: float) -> "Attempt":
-            return self._attempt(operation, plan, admitted, call, number, share)
-
-        def first_token(provider: "ProviderSpec") -> float:
-            return self._timeouts.overridden_by(plan.route, provider).first_token
-
-        return Chain(
-            plan,
-            call,
-            ask,
-            # Latencies are compared only between calls of the same kind.
-            kind=f"{operation.name} {kind}",
-            attempt=attempt,
-            drop=drop,
-            first_token=first_token,
-            gate=self._gate,
-            clock=self._clock,
-            retry_state=self._retry_state,
-        )
-
-    def _attempt(
-        self,
-        operation: Operation[Any],
-        plan: RoutePlan,
-        admitted: Admitted,
-        call: Call,
-        number: int,
-        share: float,
-    ) -> Attempt:
-        route = plan.route
-        target = admitted.target
-        price = target.model.price
-        record = AttemptOpened(
-            id=new_id(),
-            request_id=call.request_id,
-            caller=call.caller,
-            operation=operation.name,
-            use_case=route.use_case if route else "",
-            tier=route.tier if route else "",
-            provider=target.provider.name,
-            model=target.model.model_id,
-            number=number,
-            started_at=self._clock.now(),
-            input_tokens=estimate_tokens(operation.input_length) if operation.is_billed else 0,
-            input_price=None if price is None else price.input,
-        )
-        return Attempt(
-            record,
-            target,
-            admitted.permit,
-            admitted.slot,
-            sink=self._sink,
-            clock=self._clock,
-            review=lambda error: operation.review(target, error),
-            proves_health=operation.proves_health,
-            attribution=self._attribution,
-            waited=admitted.waited,
-            keeps_message=self._keeps_messages,
-            share=share,
-        )
 
     async def _send(
         self, operation: Operation[Any], attempt: Attempt, timeouts: Timeouts
@@ -311,10 +236,6 @@ class Executor:
         if error.retry_after is None:
             error.retry_after = parse_retry_after(headers.get("retry-after"), now=self._clock.now())
         return error
-
-    def _left(self, call: Call) -> float:
-        """Seconds until the deadline of the request."""
-        return max(0.0, call.deadline - self._clock.monotonic())
 
 
 async def _leave(result: object) -> None:

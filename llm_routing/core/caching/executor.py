@@ -12,7 +12,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from llm_routing.core.attempts.calls import Call, Result
+from llm_routing.core.attempts.calls import Call
+from llm_routing.core.attempts.chain import Result
 from llm_routing.core.attempts.executor import Executor
 from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.errors import IdempotencyKeyReused, UpstreamError

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
-from llm_routing.core.attempts.calls import Result
+from llm_routing.core.attempts.chain import Result
 from llm_routing.core.errors import (
     LLMError,
 )

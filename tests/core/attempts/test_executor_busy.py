@@ -5,7 +5,7 @@ from contextlib import aclosing, suppress
 
 import pytest
 
-from llm_routing.core.attempts.calls import Result
+from llm_routing.core.attempts.chain import Result
 from llm_routing.core.attempts.limits import Slot
 from llm_routing.core.breaker import Rejected
 from llm_routing.core.errors import (

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from llm_routing.core.attempts.calls import Result
+from llm_routing.core.attempts.chain import Result
 from llm_routing.core.errors import AllTargetsFailed, ConnectionLost, RequestRejected
 from llm_routing.core.events import TextDelta
 from llm_routing.core.routing_table import StreamRecovery
