@@ -28,7 +28,7 @@ def read_idempotent(request: IncomingRequest) -> tuple[Any, Idempotency | None]:
     Idempotency-Key unless settings ignore it. Also raises `InvalidRequest` for an invalid key."""
     key = request.headers.get(FIELD)
     if key is None or not get_settings().idempotency_ttl:
-        return read_json(request), None
+        return _decoded(_read_plain(request)), None
     body = _read_plain(request)
     scope = f"{request.method} {request.path}"
     return _decoded(body), idempotency(unquoted(key), scope, (scope, body))

@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from llm_routing.conf import Settings, get_settings
 from llm_routing.core.ports import Credential
@@ -24,16 +23,11 @@ class HeaderCredential:
     """Prebuilt headers whose repr shows nothing. `origin` is the source of the key, as in
     `ProviderKey`."""
 
-    __slots__ = ("_headers", "origin")
+    __slots__ = ("headers", "origin")
 
     def __init__(self, headers: Mapping[str, str], origin: str = "") -> None:
-        self._headers = MappingProxyType(dict(headers))
+        self.headers: Mapping[str, str] = dict(headers)
         self.origin = origin
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers to add to every request."""
-        return self._headers
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"

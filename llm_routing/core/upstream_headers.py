@@ -5,6 +5,7 @@ An allow-list: cookies, organization names and all other vendor headers are drop
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 PREFIX: Final = "x-upstream-"
@@ -31,7 +32,7 @@ def forwarded_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     prefixed with `x-upstream-`. Names in `headers` are in lower case."""
     found: dict[str, str] = {}
     for name in headers:
-        if name.startswith(_LIMITS) and len(found) < MAX_HEADERS and _NAME.fullmatch(name):
+        if _is_limit(name) and len(found) < MAX_HEADERS:
             value = headers[name]
             if value.isascii() and value.isprintable() and len(value) <= MAX_VALUE_CHARACTERS:
                 found[PREFIX + name] = value
@@ -42,3 +43,9 @@ def forwarded_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
                 found[REQUEST_ID] = identifier[:MAX_VALUE_CHARACTERS]
                 break
     return found or _NONE
+
+
+@lru_cache(maxsize=512)
+def _is_limit(name: str) -> bool:
+    """Returns whether a header is about rate limits. Vendors send the same names each time."""
+    return name.startswith(_LIMITS) and _NAME.fullmatch(name) is not None

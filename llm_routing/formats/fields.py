@@ -54,8 +54,10 @@ class Fields:
 
     def required_string(self, name: str) -> str:
         """Returns a string. Raises `InvalidRequest` if it is missing."""
-        self.required(name)
-        return self.string(name) or ""
+        value = self.value.get(name)
+        if isinstance(value, str):
+            return value
+        raise self.invalid(name, "is required" if value is None else "must be a string")
 
     def choice(self, name: str, allowed: Collection[str]) -> str | None:
         """Returns a string that is one of `allowed`."""

@@ -35,7 +35,7 @@ from .anthropic_messages.threads import IdSealingParser, with_sealed_id
 from .anthropic_messages.wire_format import AnthropicMessages
 from .base import AnswerDefaults, EmbeddingFormat
 from .error_attribution import review
-from .prompt_length import part_length, prompt_length, tools_length
+from .prompt_length import content_length, prompt_length, tools_length
 from .registry import EMBEDDING_FORMATS, FORMATS
 from .tool_names import ToolRenamingParser, renamed_tools, with_caller_tool_names
 
@@ -165,7 +165,8 @@ class ChatOperation(_FormatOperation):
     def parse(self, target: Target, body: bytes) -> Completion:
         """Returns the completion in a 2xx body."""
         completion = FORMATS[target.provider.format].read_response(body, self._defaults(target))
-        completion = with_caller_tool_names(completion, self._renamed_tools(target))
+        if self._request.tools:
+            completion = with_caller_tool_names(completion, self._renamed_tools(target))
         if self._thread_ids is None:
             return completion
         return with_sealed_id(completion, partial(self._thread_ids.sealed, target=target))
@@ -193,7 +194,10 @@ class ChatOperation(_FormatOperation):
 
     def output_length(self, result: Completion) -> int:
         """Returns the characters of the answer."""
-        return sum(part_length(part) for choice in result.choices for part in choice.content)
+        length = 0
+        for choice in result.choices:
+            length += content_length(choice.content)
+        return length
 
 
 class EmbeddingOperation(_FormatOperation):

@@ -4,7 +4,7 @@ Used when no vendor has counted the tokens.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from llm_routing.core.codec import encode
@@ -35,9 +35,16 @@ def prompt_length(request: LLMRequest) -> int:
     """Returns the length of the conversation."""
     length = len(request.system_prompt or "")
     for message in request.messages:
-        for part in message.content:
-            # Nearly all parts are text.
-            length += len(part.text) if type(part) is TextPart else part_length(part)
+        length += content_length(message.content)
+    return length
+
+
+def content_length(content: Iterable[Part]) -> int:
+    """Returns the length of the parts of a message or an answer."""
+    length = 0
+    for part in content:
+        # Nearly all parts are text.
+        length += len(part.text) if type(part) is TextPart else part_length(part)
     return length
 
 
@@ -60,7 +67,7 @@ def part_length(part: Part) -> int:
         case ToolCallPart():
             return len(part.name) + len(part.arguments)
         case ToolResultPart():
-            return sum(map(part_length, part.content))
+            return content_length(part.content)
         case ImagePart():
             return IMAGE_OF_LOW_DETAIL if part.detail == "low" else IMAGE
         case FilePart():

@@ -5,6 +5,7 @@ The `usage` modules of the formats interpret the counts.
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from llm_routing.core.types import MAX_TOKEN_COUNT
@@ -66,12 +67,12 @@ def read_count(value: Any) -> int | None:
     return value
 
 
-def count_of(counts: Any, *names: str) -> int:
-    """Returns the first of these counts that is present and not zero, else 0. `counts` must be
-    repaired."""
-    if isinstance(counts, dict):
-        for name in names:
-            value = counts.get(name)
-            if type(value) is int and 0 < value <= MAX_TOKEN_COUNT:
-                return value
-    return 0
+def counts_in(owner: Any) -> Mapping[str, int]:
+    """Returns the counts in a repaired object that are not zero, by their names."""
+    if not isinstance(owner, dict):
+        return {}
+    return {
+        name: value
+        for name, value in owner.items()
+        if type(value) is int and 0 < value <= MAX_TOKEN_COUNT
+    }

@@ -65,7 +65,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
         def watched_build(self: OpenAIChat, request: LLMRequest, target: Target) -> WireRequest:
             cost.built.append(target.model.key)
-            return build(self, request, target)
+            return build(request, target)
 
         def watched_append(self: Segment, line: bytes) -> bool:
             cost.lines.append(line)

@@ -111,6 +111,7 @@ class AiohttpTransport:
         self._proxies = proxies
         self._on_forbidden = on_forbidden
         self._make_pool = _pool_class()
+        # Pools refer to their loop, so weak references to loops would free nothing.
         self._pools: dict[asyncio.AbstractEventLoop, _Pools] = {}
 
     async def send(

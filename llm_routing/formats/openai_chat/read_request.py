@@ -63,11 +63,14 @@ def read_request(body: Any) -> LLMRequest:
     model = fields.required_string("model")
     if not model:
         raise fields.invalid("model", "must not be empty")
-    fields.required("messages")
-    messages = tuple(
+    given = fields.array("messages")
+    if given is None:
+        raise fields.invalid("messages", "is required")
+    # A list is faster to build than a tuple from a generator.
+    messages = [
         _plain_message(message) or _read_message(Fields(message, f"messages.{index}"))
-        for index, message in enumerate(fields.array("messages") or ())
-    )
+        for index, message in enumerate(given)
+    ]
     if not messages:
         raise fields.invalid("messages", "must not be empty")
     read: dict[str, Any] = {}
@@ -76,7 +79,7 @@ def read_request(body: Any) -> LLMRequest:
         reader = _READERS.get(name)
         if reader is not None:
             read.update(reader(fields))
-    return LLMRequest(messages, model, source=Source(OPENAI_CHAT, fields.value), **read)
+    return LLMRequest(tuple(messages), model, source=Source(OPENAI_CHAT, fields.value), **read)
 
 
 def _plain_message(message: Any) -> Message | None:

@@ -280,7 +280,7 @@ def call_id_for_caller(call_id: str) -> str:
     return with_signature(plain if plain.startswith("call_") else made_call_id(plain), signature)
 
 
-def write_response(response: LLMResponse, created: int) -> bytes:
+def write_response(response: LLMResponse, *, created: int = 0) -> bytes:
     """Returns the caller's body: the vendor's own bytes if they are in this format."""
     completion = response.completion
     if completion.format == OPENAI_CHAT and completion.raw:

@@ -14,10 +14,15 @@ from msgspec import Raw, Struct, field
 
 from llm_routing.core.codec import struct_decoder
 from llm_routing.core.types import Usage
-from llm_routing.formats.usage import count_of
+from llm_routing.formats.usage import counts_in
 
 # Most answers count nothing else, and need not be searched for it.
-_TOTALS: Final = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
+_COMMON: Final = frozenset(
+    (
+        *("prompt_tokens", "completion_tokens", "total_tokens"),
+        *("prompt_tokens_details", "completion_tokens_details"),
+    )
+)
 _XAI_TICKS: Final = Decimal(10_000_000_000)
 _AMOUNT: Final = re.compile(rb'"?([0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?)"?')
 
@@ -36,24 +41,32 @@ def read_usage(usage: Any, vendor_cost: Decimal | None = None) -> Usage | None:
     """
     if not has_token_counts(usage):
         return None
-    input_tokens = count_of(usage, "prompt_tokens")
-    output_tokens = count_of(usage, "completion_tokens")
-    total = count_of(usage, "total_tokens")
-    if len(usage) == len(_TOTALS) and _TOTALS.issuperset(usage):
+    counts = counts_in(usage)
+    prompt = counts_in(usage.get("prompt_tokens_details"))
+    completion = counts_in(usage.get("completion_tokens_details"))
+    input_tokens = counts.get("prompt_tokens", 0)
+    output_tokens = counts.get("completion_tokens", 0)
+    total = counts.get("total_tokens", 0)
+    if not prompt and not completion and _COMMON.issuperset(usage):
         return Usage(
             input_tokens=input_tokens,
             output_tokens=max(output_tokens, total - input_tokens),
             vendor_cost=vendor_cost,
         )
-    prompt = usage.get("prompt_tokens_details")
-    completion = usage.get("completion_tokens_details")
     # DeepSeek, Moonshot and gateways in front of Anthropic use names of their own.
-    cached = count_of(prompt, "cached_tokens") or count_of(
-        usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"
+    cached = (
+        prompt.get("cached_tokens")
+        or counts.get("prompt_cache_hit_tokens")
+        or counts.get("cached_tokens")
+        or counts.get("cache_read_input_tokens", 0)
     )
-    written = count_of(
-        prompt, "cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens"
-    ) or count_of(usage, "cache_creation_input_tokens", "cache_write_input_tokens")
+    written = (
+        prompt.get("cache_write_tokens")
+        or prompt.get("cache_creation_tokens")
+        or prompt.get("cache_creation_input_tokens")
+        or counts.get("cache_creation_input_tokens")
+        or counts.get("cache_write_input_tokens", 0)
+    )
     if written + cached and total == input_tokens + output_tokens + cached + written:
         input_tokens += cached + written
     cached = min(cached, input_tokens)
@@ -64,24 +77,24 @@ def read_usage(usage: Any, vendor_cost: Decimal | None = None) -> Usage | None:
         output_tokens=output_tokens,
         cached_input_tokens=cached,
         cache_write_tokens=written,
-        reasoning_tokens=min(count_of(completion, "reasoning_tokens"), output_tokens),
-        cache_write_1h_tokens=min(_written_for_an_hour(usage, prompt), written),
-        input_audio_tokens=min(count_of(prompt, "audio_tokens"), input_tokens),
-        output_audio_tokens=min(count_of(completion, "audio_tokens"), output_tokens),
-        accepted_prediction_tokens=count_of(completion, "accepted_prediction_tokens"),
-        rejected_prediction_tokens=count_of(completion, "rejected_prediction_tokens"),
-        web_searches=count_of(usage.get("server_tool_use"), "web_search_requests"),
+        reasoning_tokens=min(completion.get("reasoning_tokens", 0), output_tokens),
+        cache_write_1h_tokens=min(_written_for_an_hour(usage), written),
+        input_audio_tokens=min(prompt.get("audio_tokens", 0), input_tokens),
+        output_audio_tokens=min(completion.get("audio_tokens", 0), output_tokens),
+        accepted_prediction_tokens=completion.get("accepted_prediction_tokens", 0),
+        rejected_prediction_tokens=completion.get("rejected_prediction_tokens", 0),
+        web_searches=counts_in(usage.get("server_tool_use")).get("web_search_requests", 0),
         vendor_cost=vendor_cost,
     )
 
 
-def _written_for_an_hour(usage: Mapping[str, Any], prompt: Any) -> int:
+def _written_for_an_hour(usage: Mapping[str, Any]) -> int:
     """Reads Anthropic's split of cache writes: LiteLLM moves it into the details, other gateways
     pass it on."""
+    prompt = usage.get("prompt_tokens_details")
     details = prompt.get("cache_creation_token_details") if isinstance(prompt, dict) else None
-    return count_of(details, "ephemeral_1h_input_tokens") or count_of(
-        usage.get("cache_creation"), "ephemeral_1h_input_tokens"
-    )
+    name = "ephemeral_1h_input_tokens"
+    return counts_in(details).get(name) or counts_in(usage.get("cache_creation")).get(name, 0)
 
 
 class _Bill(Struct, frozen=True):

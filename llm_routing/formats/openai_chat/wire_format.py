@@ -4,12 +4,10 @@ Most vendors and most clients speak this format.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from llm_routing.core.errors import LLMError, UpstreamError
-from llm_routing.core.ports import StreamParser, WireRequest
-from llm_routing.core.routing_table import Target
-from llm_routing.core.types import Completion, LLMRequest, LLMResponse
+from llm_routing.core.ports import StreamParser
+from llm_routing.core.types import LLMRequest
 from llm_routing.formats.base import NO_DEFAULTS, AnswerDefaults, StreamRenderer
 from llm_routing.formats.names import OPENAI_CHAT
 
@@ -27,13 +25,11 @@ class OpenAIChat:
 
     name = OPENAI_CHAT
 
-    def read_request(self, body: Any) -> LLMRequest:
-        """See `CallerFormat.read_request`."""
-        return read_request(body)
-
-    def write_response(self, response: LLMResponse, *, created: int = 0) -> bytes:
-        """See `CallerFormat.write_response`."""
-        return write_response(response, created)
+    # Functions instead of methods that call them: every request passes through all of them.
+    read_request = staticmethod(read_request)
+    write_response = staticmethod(write_response)
+    write_request = staticmethod(write_request)
+    read_response = staticmethod(read_response)
 
     def stream_renderer(self, request: LLMRequest, *, created: int = 0) -> StreamRenderer:
         """See `CallerFormat.stream_renderer`."""
@@ -42,14 +38,6 @@ class OpenAIChat:
     def write_error(self, error: LLMError, request_id: str) -> bytes:
         """See `CallerFormat.write_error`."""
         return write_error(error, request_id)
-
-    def write_request(self, request: LLMRequest, target: Target) -> WireRequest:
-        """See `VendorFormat.write_request`."""
-        return write_request(request, target)
-
-    def read_response(self, body: bytes, defaults: AnswerDefaults = NO_DEFAULTS) -> Completion:
-        """See `VendorFormat.read_response`."""
-        return read_response(body, defaults)
 
     def stream_parser(self, defaults: AnswerDefaults = NO_DEFAULTS) -> StreamParser:
         """See `VendorFormat.stream_parser`."""

@@ -17,7 +17,7 @@ from llm_routing.formats.lenient import objects_of, text_of
 from llm_routing.formats.names import OPENAI_EMBEDDINGS
 from llm_routing.formats.openai_chat.response import decode_answer
 from llm_routing.formats.openai_chat.usage import has_token_counts, read_vendor_cost
-from llm_routing.formats.usage import count_of, repair_usage
+from llm_routing.formats.usage import counts_in, repair_usage
 
 
 def read_embeddings(body: bytes) -> Embeddings:
@@ -69,7 +69,8 @@ def _read_usage(usage: Any, vendor_cost: Decimal | None) -> Usage | None:
     some vendors report only the total."""
     if not has_token_counts(usage):
         return None
-    tokens = count_of(usage, "prompt_tokens", "total_tokens")
+    counts = counts_in(usage)
+    tokens = counts.get("prompt_tokens") or counts.get("total_tokens", 0)
     return Usage(input_tokens=tokens, vendor_cost=vendor_cost)
 
 
