@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,6 +156,31 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:
 def closed_breakers() -> None:
     """Breakers that share their state through Redis outlive the gateways of earlier tests."""
     forget_breakers(os.environ.get("REDIS_URL"))
+
+
+@pytest.fixture(autouse=True)
+def patient_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call to the Redis of the run may take longer than a request would wait: on a busy machine
+    it does, and would be a miss."""
+    if _services is not None and _services.redis_url:
+        for module in ("connection", "cluster"):
+            monkeypatch.setattr(f"llm_routing.backends.redis.{module}.CALL_SECONDS", 2.0)
+
+
+@pytest.fixture
+def put_forward(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Puts the clock of this process's routers forward by some seconds. Event loops, servers and
+    other processes keep theirs."""
+    from llm_routing.backends.clock import SystemClock
+
+    passed = 0.0
+
+    def put(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+
+    monkeypatch.setattr(SystemClock, "monotonic", staticmethod(lambda: time.monotonic() + passed))
+    return put
 
 
 @pytest.fixture(scope="session")

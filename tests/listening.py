@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager, suppress
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CLOSE_SECONDS = 1.0
+TURNS_TO_ACCEPT = 5
+"""Turns of the event loop from an accepted connection to the first step of its task, and more."""
 
 
 @asynccontextmanager
@@ -28,12 +30,16 @@ async def listening(serve: Serve, certificate: ssl.SSLContext | None = None) -> 
             with suppress(asyncio.CancelledError, OSError, TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await writer.wait_closed()
+            # A client that reads nothing would keep it open, with what was not sent.
+            writer.transport.abort()
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=certificate)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        for _ in range(TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections)

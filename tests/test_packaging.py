@@ -175,7 +175,7 @@ def test_an_empty_project_serves_a_completion(server_python: str, sandbox: Serve
             f"{server.url}/api/llm/complete",
             json={"messages": "Hello", "use_case": "debugging", "tier": "premium"},
             headers={"Authorization": f"Bearer {key}"},
-            timeout=30,
+            timeout=90,
         )
         assert response.status_code == 200, response.text + server.output()
         answer = response.json()

@@ -8,8 +8,8 @@ from django.db import connection
 
 T = TypeVar("T")
 
-START_SECONDS = 30
-END_SECONDS = 60
+START_SECONDS = 90
+END_SECONDS = 120
 
 
 def at_once(count: int, work: Callable[[int], T]) -> tuple[list[T], list[Exception]]:

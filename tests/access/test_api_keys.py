@@ -18,7 +18,7 @@ from llm_routing.core.types import Caller
 from llm_routing.models import ApiKey
 
 UNKNOWN = "sk-llm-" + "w" * 43
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 Find = Callable[[Sequence[str]], Mapping[str, ApiKey]]
 

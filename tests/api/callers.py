@@ -15,7 +15,7 @@ from llm_routing.conf import get_settings
 
 from .conftest import Gateway
 
-SECONDS = 30
+SECONDS = 90
 
 
 class Caller:

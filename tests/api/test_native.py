@@ -219,7 +219,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(gateway: Gat
 
 
 async def test_a_timeout_of_the_caller_s_ends_the_request(gateway: Gateway) -> None:
-    response = await gateway.complete("Hi [[delay=20]]", timeout=0.2)
+    response = await gateway.complete("Hi [[delay=60]]", timeout=2)
     assert response.status_code == 504
     assert response.json()["error"]["attempts"][0]["target"] == "first/org/alpha:1"
 

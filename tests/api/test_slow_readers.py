@@ -113,7 +113,7 @@ async def test_signs_of_life_change_nothing_in_the_answer(
 async def test_silence_past_the_limit_is_still_an_error(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await configure(monkeypatch, keep_alive_interval=0.1, idle_timeout=0.5)
+    await configure(monkeypatch, keep_alive_interval=0.1, idle_timeout=2)
     response = await gateway.complete("[[stall_after=3]]", stream=True)
     assert ": keep-alive" in response.text
     assert '"code":"idle_timeout"' in response.text.replace(" ", "")

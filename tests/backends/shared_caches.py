@@ -9,6 +9,7 @@ from llm_routing.backends.redis.answers import RedisCache
 from llm_routing.backends.redis.guard import GuardedRedis
 from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.caching.ports import CacheHit, Lease, LeaseUnavailable
+from llm_routing.core.ports import Clock
 from llm_routing.core.types import Usage
 
 ANSWER = CachedAnswer("p", "m", '{"text":"Grüße"}'.encode(), Usage(3, 4), ("seed",))
@@ -29,8 +30,8 @@ def file_cache(directory: Path, retention: Retention | None = None) -> FileCache
     return FileCache(directory, cipher=Reversed(), clock=SystemClock(), retention=retention)
 
 
-def redis_cache(url: str) -> RedisCache:
-    clock = SystemClock()
+def redis_cache(url: str, clock: Clock | None = None) -> RedisCache:
+    clock = clock or SystemClock()
     return RedisCache(GuardedRedis(url, clock=clock, rng=Random(1)), cipher=Reversed(), clock=clock)
 
 

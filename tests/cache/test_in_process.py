@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from contextlib import aclosing
 from decimal import Decimal
 from typing import Any
@@ -200,7 +201,8 @@ async def test_a_thousand_identical_requests_make_one_call(
 async def test_waiting_requests_are_served_if_the_leading_one_is_cancelled(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
-    tasks = [asyncio.create_task(ask(router, "[[delay=0.5]] Hello")) for _ in range(50)]
+    await upstream.script("delay=600")
+    tasks = [asyncio.create_task(ask(router)) for _ in range(50)]
     while await upstream.calls() == 0:
         await asyncio.sleep(0.01)
     tasks[0].cancel()
@@ -317,7 +319,7 @@ async def test_a_cancelled_or_broken_stream_is_not_cached(
 
 
 async def test_a_separate_router_has_its_own_limits(
-    router: BaseLLMRouter, upstream: Upstream
+    router: BaseLLMRouter, upstream: Upstream, put_forward: Callable[[float], None]
 ) -> None:
     small = await get_llm_router(config=RouterConfig(cache_max_size=2))
     for text in ("one", "two", "three"):
@@ -334,10 +336,10 @@ async def test_a_separate_router_has_its_own_limits(
     off = await get_llm_router(config=RouterConfig(cache_ttl=0))
     assert await ask(off, "three", tenant="a") is BYPASS
 
-    brief = await get_llm_router(config=RouterConfig(cache_ttl=1))
+    brief = await get_llm_router(config=RouterConfig(cache_ttl=60))
     assert await ask(brief, "five") is MISS
     assert await ask(brief, "five") is HIT
-    await asyncio.sleep(1.1)
+    put_forward(61)
     assert await ask(brief, "five") is MISS
 
 

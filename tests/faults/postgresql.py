@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests import services
 
-SECONDS = 60
+SECONDS = 180
 
 
 class Database:

@@ -16,7 +16,7 @@ from .tcp_proxy import TcpProxy, Weather, weather
 
 pytestmark = pytest.mark.servers
 
-SECONDS_TO_RETURN = 30
+SECONDS_TO_RETURN = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +93,13 @@ async def test_no_request_fails_because_of_redis(
     bench: Bench, line: Line, fail: Callable[[Line], None], mend: Callable[[Line], None]
 ) -> None:
     for caller in CALLERS:
-        assert (await bench.ask(caller, deadline=10, temperature=0)).is_whole
+        assert (await bench.ask(caller, deadline=30, temperature=0)).is_whole
     await asyncio.to_thread(fail, line)
     for caller in CALLERS:
         # Redis is not mended before the reply, so a wait for it would last until the deadline.
-        reply = await bench.ask(caller, deadline=10, temperature=0)
+        reply = await bench.ask(caller, deadline=30, temperature=0)
         assert reply.is_whole, (caller, reply.body)
-    crowd = [bench.ask(caller, deadline=10, temperature=0) for caller in (*CALLERS,) * 5]
+    crowd = [bench.ask(caller, deadline=30, temperature=0) for caller in (*CALLERS,) * 5]
     for reply in await asyncio.gather(*crowd):
         assert reply.is_whole
     await asyncio.to_thread(mend, line)
@@ -120,7 +120,7 @@ async def test_no_request_fails_while_redis_flaps(bench: Bench, line: Line) -> N
     flapping = asyncio.create_task(flap())
     while not flapping.done():
         replies = await asyncio.gather(
-            *(bench.ask(caller, deadline=10, temperature=0) for caller in CALLERS)
+            *(bench.ask(caller, deadline=30, temperature=0) for caller in CALLERS)
         )
         assert all(reply.is_whole for reply in replies)
         await asyncio.sleep(0.05)  # the sandbox's journal keeps a bounded number of exchanges

@@ -187,7 +187,7 @@ class TestKeyAfterSetUp:
         assert (await router.complete("Hi", use_case="debugging")).provider == "sandbox"
 
         await sync_to_async(configure)(environ=os.environ)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while (await router.get_health_status())["notices"]:
                 await asyncio.sleep(0.05)
         assert (await entry(router, "mistral"))["has_credential"]

@@ -208,13 +208,13 @@ async def test_a_request_that_exceeds_the_account_s_balance(
 async def test_a_vendor_s_limit_is_reported_to_in_process_callers(
     router: BaseLLMRouter, upstream: Upstream
 ) -> None:
-    for name, wait in (("first", "50"), ("second", "20")):
+    for name, wait in (("first", "55"), ("second", "50")):
         upstream.answers[f"/{name}/chat/completions"] = Answer(
             429, {"error": {"message": "Slow down."}}, headers={"Retry-After": wait}
         )
     with pytest.raises(AllTargetsRateLimited) as caught:
-        await router.complete("Hi", use_case="debugging", timeout=5)
-    assert (caught.value.http_status, caught.value.retry_after) == (429, 20)
+        await router.complete("Hi", use_case="debugging", timeout=40)
+    assert (caught.value.http_status, caught.value.retry_after) == (429, 50)
     assert len(caught.value.attempts) == 2
 
 

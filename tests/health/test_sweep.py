@@ -305,11 +305,13 @@ def test_reports_and_rows_contain_no_key(provider: Provider, upstream: Upstream)
 def test_a_sweep_that_has_lost_its_lease_records_nothing(
     provider: Provider, upstream: Upstream
 ) -> None:
-    upstream.answers["/v1/models"] = Answer(body=MODELS, delay=1)
+    is_stolen = threading.Event()
+    upstream.answers["/v1/models"] = Answer(body=MODELS, hold=is_stolen)
 
     def steal() -> None:
         while not SweepLease.objects.exclude(holder="").update(holder="somebody else"):
             time.sleep(0.05)
+        is_stolen.set()
         connection.close()
 
     thread = threading.Thread(target=steal)

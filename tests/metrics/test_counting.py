@@ -26,7 +26,7 @@ async def scrape() -> Numbers:
 
 
 async def until_in_progress(attempts: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while (await scrape()).sum("attempts_in_progress", **FIRST) != attempts:
             await asyncio.sleep(0.01)
 
@@ -40,9 +40,8 @@ async def test_an_answer_is_counted_with_its_attempt_tokens_cost_and_times(
     assert numbers.sum("requests_total") == 1
     assert numbers.sum("request_duration_seconds_count", **ROUTE) == 1
     assert numbers.sum("request_duration_seconds_bucket", le="+Inf", **ROUTE) == 1
-    assert numbers.sum("request_duration_seconds_sum") == pytest.approx(
-        answer.routing.latency_ms / 1000, rel=0.5
-    )
+    # The answer is made before the request has ended.
+    assert 0 < answer.routing.latency_ms / 1000 <= numbers.sum("request_duration_seconds_sum")
     assert numbers.sum("overhead_seconds_sum", operation="chat") == pytest.approx(
         answer.routing.overhead_ms / 1000
     )
@@ -221,7 +220,7 @@ async def test_the_ledger_s_queues_are_read_off(router: BaseLLMRouter) -> None:
 def _until_shipped() -> None:
     import time
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while ensure_background().ledger.backlog_bytes:
         assert time.monotonic() < deadline
         time.sleep(0.02)

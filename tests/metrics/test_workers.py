@@ -17,7 +17,7 @@ from tests.waiting import until
 
 from .conftest import Numbers
 
-SECONDS = 30.0
+SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Workers:
         """Sends a completion over a separate connection, so that any worker may accept it."""
         body = {"messages": "Hi", "use_case": "debugging"}
         url = f"{self.server.url}/api/llm/complete"
-        with httpx.Client(trust_env=False, timeout=30) as client:
+        with httpx.Client(trust_env=False, timeout=90) as client:
             client.post(url, json=body, headers=self.headers).raise_for_status()
 
     def scrape(self) -> Numbers:
-        with httpx.Client(trust_env=False, timeout=30) as client:
+        with httpx.Client(trust_env=False, timeout=90) as client:
             answer = client.get(f"{self.server.url}/metrics", headers=self.headers)
         answer.raise_for_status()
         return Numbers(answer.text)

@@ -96,7 +96,7 @@ def served(written: Application, tmp_path: Path) -> Iterator[Server]:
 def test_the_application_of_the_page_answers_and_ends(written: Application, served: Server) -> None:
     key = written.run("python manage.py create_llm_key my-service --json")
     token = re.findall(r'"key": "([^"]+)"', key)[0]
-    with httpx.Client(base_url=served.url, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=served.url, timeout=90, trust_env=False) as client:
         own = client.post("/api/complete", json={**HI, "use_case": "debugging"})
         assert own.status_code == 200, own.text + served.output()
         assert "Why does this loop never end?" in own.json()["content"]

@@ -28,7 +28,7 @@ COMMANDS = [
     for block in re.findall(r"^ *```sh\n(.*?)^ *```", PAGE, re.MULTILINE | re.DOTALL)
     for command in ([block] if "shell -c" in block else block.splitlines())
 ]
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 def first(word: str) -> str:
@@ -58,7 +58,7 @@ class Reader:
         headers = dict(value.split(": ") for option, value in given if option == "-H")
         [body] = [value for option, value in given if option == "-d"]
         url = url.replace(":8000/", f":{self.port}/")
-        response = httpx.post(url, headers=headers, content=body, timeout=30, trust_env=False)
+        response = httpx.post(url, headers=headers, content=body, timeout=90, trust_env=False)
         assert response.status_code == 200, response.text
         answer: dict[str, Any] = response.json()
         return answer
@@ -111,7 +111,7 @@ def test_every_step_works_as_it_is_written(reader: Reader, server: Server) -> No
     assert "Why does this loop never end?" in answer["content"]
 
     for path in ("/admin/login/", "/static/admin/css/base.css"):
-        assert httpx.get(server.url + path, trust_env=False, timeout=30).status_code == 200
+        assert httpx.get(server.url + path, trust_env=False, timeout=90).status_code == 200
 
     assert "could not be" not in reader.run(first("shell -c"))
     wait_for_route(server, key, "support_reply")

@@ -104,7 +104,7 @@ async def fetch(
     reader, writer = await connect(sandbox)
     try:
         writer.write(request(path, body, method, **headers))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             return Carried(await reader.read())
     finally:
         writer.close()

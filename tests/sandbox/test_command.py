@@ -46,10 +46,10 @@ def test_it_prints_one_line_answers_and_exits_cleanly(command: list[str], number
         url = re.search(r"http://127\.0\.0\.1:(\d+)", line)
         assert url is not None, process.communicate()
         assert int(url[1]) > 0
-        with urllib.request.urlopen(f"{url[0]}/v1/models", timeout=30) as response:
+        with urllib.request.urlopen(f"{url[0]}/v1/models", timeout=90) as response:
             assert json.load(response)["data"][0]["id"] == "sandbox-premium"
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=90)
     assert (process.returncode, out, err) == (0, "", "")
 
 
@@ -60,7 +60,7 @@ def test_a_port_in_use_is_reported(command: list[str]):
         taken.listen()
         port = str(taken.getsockname()[1])
         done = subprocess.run(
-            [*command, "--port", port], capture_output=True, text=True, timeout=30, check=False
+            [*command, "--port", port], capture_output=True, text=True, timeout=90, check=False
         )
     assert done.returncode == 1
     assert f"Port {port} on 127.0.0.1 is taken" in done.stderr
@@ -72,7 +72,7 @@ def test_an_invalid_address_is_reported():
         [*MODULE, "--host", "192.0.2.1", "--port", "0"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 1
@@ -87,6 +87,6 @@ def test_the_sandbox_needs_neither_django_nor_the_formats():
         "print([name for name in names if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=True
     )
     assert done.stdout.strip() == "[]"

@@ -112,7 +112,7 @@ async def test_only_pings_are_sent_until_the_client_disconnects(
     reader, writer = await connect(vendor)
     writer.write(request(path, body("Hi [[pings]]", stream=True)))
     data = b""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while data.count(b": the sandbox") < 3:
             data += await reader.read(65536)
     assert content_chunks(data) == 0
@@ -128,7 +128,7 @@ async def test_a_stalled_stream_lasts_until_the_client_disconnects(
     reader, writer = await connect(vendor)
     writer.write(request(path, body("Hi [[stall_after=2]]", stream=True)))
     data = b""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while content_chunks(data) < 2:
             data += await reader.read(65536)
     with pytest.raises(TimeoutError):
@@ -381,6 +381,6 @@ def is_readable(event: str) -> bool:
 
 async def settled(sandbox: Sandbox) -> None:
     """Waits until the last exchange has ended."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while sandbox.journal.entries[-1].outcome is Outcome.IN_PROGRESS:
             await asyncio.sleep(0.01)

@@ -15,7 +15,7 @@ from llm_routing.process.background import ensure_background
 
 from .exchange import CHAT_PATH, Exchange, chat
 
-WAIT = 30
+WAIT = 90
 
 
 @contextlib.contextmanager

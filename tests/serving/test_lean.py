@@ -63,7 +63,7 @@ async def test_a_body_past_the_limit_is_refused_before_it_is_read_whole(
         return {"type": "http.request", "body": b"x" * 600, "more_body": True}
 
     exchange.receive = endless  # type: ignore[method-assign]  # a caller who never stops
-    await asyncio.wait_for(_until_answered(exchange), 30)
+    await asyncio.wait_for(_until_answered(exchange), 90)
     assert exchange.status == 413
     assert json.loads(exchange.content)["error"]["code"]
 
@@ -96,7 +96,7 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for_forever(
         return {"type": "http.request", "body": b"x", "more_body": True}
 
     exchange.receive = slow  # type: ignore[method-assign]  # a caller who dawdles
-    await asyncio.wait_for(_until_answered(exchange), 30)
+    await asyncio.wait_for(_until_answered(exchange), 90)
     assert exchange.status == 408
 
 
@@ -130,7 +130,7 @@ async def test_a_disconnect_ends_the_upstream_call(
     text = "[[token_delay=0.2]] on and on" if stream else "[[delay=20]] slow"
     exchange = Exchange("/v1/chat/completions", chat(text, stream=stream), key)
     running = asyncio.create_task(exchange.run())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         if stream:
             exchange.leaves_after = 1
         else:

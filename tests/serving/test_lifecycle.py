@@ -16,8 +16,9 @@ import pytest
 
 from project.processes import free_port
 from tests.servers import Gateway, Server, serving
+from tests.waiting import until
 
-LIMIT = 30
+LIMIT = 60
 
 
 @contextmanager
@@ -37,6 +38,20 @@ def chat(text: str, **more: object) -> dict[str, object]:
     return {"model": "debugging", "messages": messages, **more}
 
 
+def received(sandbox: Server) -> int:
+    """Returns how many requests the providers have received so far."""
+    return int(httpx.get(f"{sandbox.url}/_sandbox/log", trust_env=False).json()["received"])
+
+
+def queued(server: Server, metrics_key: str) -> int:
+    """Returns how many requests of a server wait for their turn."""
+    headers = {"Authorization": f"Bearer {metrics_key}"}
+    page = httpx.get(f"{server.url}/metrics", headers=headers, trust_env=False, timeout=LIMIT)
+    lines = page.raise_for_status().text.splitlines()
+    name = "llm_routing_queued_requests{"
+    return sum(int(float(line.split()[-1])) for line in lines if line.startswith(name))
+
+
 def record_of(gateway: Gateway, request_id: str) -> list[str]:
     """Returns outcome and error code of each attempt of a request in the database."""
     code = (
@@ -53,7 +68,7 @@ def until_draining(url: str) -> None:
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         try:
-            answer = httpx.get(f"{url}/api/llm/health/ready", trust_env=False, timeout=1)
+            answer = httpx.get(f"{url}/api/llm/health/ready", trust_env=False, timeout=10)
         except httpx.TransportError:
             return
         if answer.status_code == 503:
@@ -90,7 +105,7 @@ def test_an_answer_under_way_is_given_and_new_ones_are_taken_meanwhile(
     gateway: Gateway, tmp_path: Path
 ) -> None:
     with (
-        second_server(gateway, tmp_path / "log", LLM_DRAIN_DELAY="2") as server,
+        second_server(gateway, tmp_path / "log", LLM_DRAIN_DELAY="8") as server,
         httpx.Client(base_url=server.url, headers=gateway.headers, timeout=LIMIT) as client,
     ):
         server.process.send_signal(signal.SIGTERM)
@@ -103,12 +118,13 @@ def test_an_answer_under_way_is_given_and_new_ones_are_taken_meanwhile(
 
 
 def test_a_draining_server_finishes_accepted_requests_and_accepts_no_new_ones(
-    gateway: Gateway, tmp_path: Path
+    gateway: Gateway, sandbox: Server, tmp_path: Path
 ) -> None:
+    before = received(sandbox)
     with second_server(gateway, tmp_path / "log") as server:
         address = urlsplit(server.url)
         place = (address.hostname, address.port)
-        body = json.dumps(chat("[[delay=4]]")).encode()
+        body = json.dumps(chat("[[delay=8]]")).encode()
         head = "".join(f"{name}: {value}\r\n" for name, value in gateway.headers.items())
         request = (
             f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{head}"
@@ -121,7 +137,7 @@ def test_a_draining_server_finishes_accepted_requests_and_accepts_no_new_ones(
             socket.create_connection(place, LIMIT) as idle,
         ):
             busy.sendall(request)
-            time.sleep(0.5)
+            until(lambda: received(sandbox) > before)
             server.process.send_signal(signal.SIGTERM)
             refused_by = time.monotonic() + LIMIT
             while time.monotonic() < refused_by:
@@ -173,17 +189,22 @@ def test_a_stream_that_takes_too_long_is_cut_at_the_limit_and_accounted(
 
 
 def test_an_answer_that_takes_too_long_is_refused_at_the_limit_and_accounted(
-    gateway: Gateway, tmp_path: Path
+    gateway: Gateway, sandbox: Server, tmp_path: Path
 ) -> None:
+    before = received(sandbox)
     with (
         second_server(gateway, tmp_path / "log", LLM_DRAIN_TIMEOUT="1") as server,
         httpx.Client(base_url=server.url, headers=gateway.headers, timeout=LIMIT) as client,
     ):
-        # The signal comes when the provider has the request, which is when the sandbox delays.
-        signal_later = threading.Timer(1.0, server.process.send_signal, (signal.SIGTERM,))
-        signal_later.start()
-        answer = client.post("/v1/chat/completions", json=chat("[[delay=60]] slow"))
-        signal_later.join()
+
+        def end_when_the_provider_has_the_request() -> None:
+            until(lambda: received(sandbox) > before)
+            server.process.send_signal(signal.SIGTERM)
+
+        ending = threading.Thread(target=end_when_the_provider_has_the_request)
+        ending.start()
+        answer = client.post("/v1/chat/completions", json=chat("[[delay=600]] slow"))
+        ending.join()
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "5"
         assert answer.json()["error"]["code"] == "overloaded"
@@ -192,10 +213,13 @@ def test_an_answer_that_takes_too_long_is_refused_at_the_limit_and_accounted(
 
 
 def test_queued_requests_are_served_while_the_server_drains_or_rejected_at_the_limit(
-    gateway: Gateway, tmp_path: Path
+    gateway: Gateway, sandbox: Server, tmp_path: Path
 ) -> None:
+    before = received(sandbox)
+    issued = gateway.manage("create_llm_key", "metrics of queues", "--metrics", "--json")
+    metrics_key = json.loads(issued)["key"]
     answers: dict[str, httpx.Response] = {}
-    limits = {"LLM_MAX_CONCURRENCY": "1", "LLM_DRAIN_TIMEOUT": "6"}
+    limits = {"LLM_MAX_CONCURRENCY": "1", "LLM_DRAIN_TIMEOUT": "8"}
     with (
         second_server(gateway, tmp_path / "log", **limits) as server,
         httpx.Client(base_url=server.url, headers=gateway.headers, timeout=LIMIT) as client,
@@ -204,12 +228,17 @@ def test_queued_requests_are_served_while_the_server_drains_or_rejected_at_the_l
         def ask(name: str, text: str) -> None:
             answers[name] = client.post("/v1/chat/completions", json=chat(text))
 
-        texts = {"first": "[[delay=3]]", "second": "[[delay=60]]", "third": "Hi"}
+        texts = {"first": "[[delay=3]]", "second": "[[delay=600]]", "third": "Hi"}
         asking = []
         for name, text in texts.items():
             asking.append(threading.Thread(target=ask, args=(name, text)))
             asking[-1].start()
-            time.sleep(0.5)
+            until(
+                lambda: (
+                    received(sandbox) > before
+                    and len(answers) + queued(server, metrics_key) == len(asking) - 1
+                )
+            )
         server.process.send_signal(signal.SIGTERM)
         for thread in asking:
             thread.join(LIMIT)

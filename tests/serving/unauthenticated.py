@@ -17,7 +17,7 @@ PATHS = [
     "/nowhere",
 ]
 HTTP = ["httptools", "h11"]
-WAIT = 30
+WAIT = 90
 
 
 @asynccontextmanager

@@ -103,7 +103,7 @@ def sockets() -> int:
 
 async def settled(condition: Callable[[], bool]) -> None:
     """Returns once the condition holds: the peer learns of an end a moment later."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -132,7 +132,7 @@ async def ask(
         url,
         {"Content-Type": "application/json", "Authorization": "Bearer k"},
         body,
-        connect_timeout=5,
+        connect_timeout=60,
         max_connections=max_connections,
     )
 

@@ -191,7 +191,7 @@ async def test_endless_trailers_and_chunks_are_a_malformed_answer(
             writer.write(b"X: y\r\n" * 200 if endless.endswith(b"\n") else b"x" * 1000)
             await writer.drain()
 
-    async with listening(serve) as port, asyncio.timeout(30):
+    async with listening(serve) as port, asyncio.timeout(90):
         with pytest.raises(MalformedAnswer):
             await ask_and_read(transport, f"http://127.0.0.1:{port}/")
 
@@ -252,7 +252,7 @@ async def test_large_and_small_bodies_share_one_connection(
             await answer.read(10)
             await answer.aclose()
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await asyncio.gather(small(), large(), small(), large())
 
 
@@ -301,7 +301,7 @@ async def test_more_requests_than_connections_wait_for_one(
             await answer.aclose()
             return body
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             assert await asyncio.gather(*(one() for _ in range(50))) == [b"x"] * 50
         if request_path is RequestPath.DIRECT:
             assert upstream.connections <= 3

@@ -14,7 +14,7 @@ import redis
 from project.processes import free_port, stop
 from tests.services import program
 
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 
 
 @dataclass
@@ -44,7 +44,7 @@ class MortalRedis:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                with redis.Redis(port=self.port, socket_timeout=1) as client:
+                with redis.Redis(port=self.port, socket_timeout=5) as client:
                     client.ping()
                 return
             except redis.AuthenticationError:
@@ -83,7 +83,7 @@ def cluster(directory: Path, masters: int = 3) -> Iterator[list[MortalRedis]]:
             (directory / str(number)).mkdir()
             # The bus of a node listens on its port and 10 000.
             port = _port_below(55_000)
-            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "30000")
             node = MortalRedis(directory / str(number), options, port)
             stack.callback(node.end)
             node.start()
@@ -119,7 +119,7 @@ class Watched:
 
 @contextmanager
 def watched(directory: Path) -> Iterator[Watched]:
-    """A master that fails over to its replica half a second after it is gone."""
+    """A master that fails over to its replica two seconds after it is gone."""
     with ExitStack() as stack:
         for name in ("master", "replica", "sentinel"):
             (directory / name).mkdir()
@@ -138,8 +138,8 @@ def watched(directory: Path) -> Iterator[Watched]:
             bind 127.0.0.1
             dir {directory / "sentinel"}
             sentinel monitor cache 127.0.0.1 {master.port} 1
-            sentinel down-after-milliseconds cache 500
-            sentinel failover-timeout cache 2000
+            sentinel down-after-milliseconds cache 2000
+            sentinel failover-timeout cache 5000
             """.replace("            ", "")
         )
         binary = program("redis-server", alternative="valkey-server", package="redis-server")
@@ -163,7 +163,7 @@ def _knows_replica(sentinel: MortalRedis) -> bool:
 
 
 def command(server: MortalRedis, *words: str | int) -> bytes:
-    with redis.Redis(port=server.port, socket_timeout=5) as client:
+    with redis.Redis(port=server.port, socket_timeout=60) as client:
         connection: Any = client.connection_pool.get_connection()
         try:
             connection.send_command(*words)

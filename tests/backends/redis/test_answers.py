@@ -5,7 +5,6 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -15,13 +14,15 @@ from redis.asyncio import Redis
 
 from llm_routing.backends.clock import SystemClock
 from llm_routing.backends.redis import answers as redis_backend
-from llm_routing.backends.redis import guard as guarded_redis
+from llm_routing.backends.redis import connection as connections
 from llm_routing.backends.redis.answers import RedisCache
 from llm_routing.backends.redis.guard import GuardedRedis
 from llm_routing.core.caching.ports import CacheHit, LeaseUnavailable
 from llm_routing.crypto.in_transit import Sealing
 from tests.backends.shared_caches import ANSWER, KEY, leased, redis_cache
 from tests.listening import listening
+
+from .guards import Clock
 
 
 @pytest.fixture
@@ -137,16 +138,29 @@ async def test_a_foreign_lease_without_end_is_taken_over(
 
 
 async def test_a_lease_lives_as_long_as_its_holder_and_no_longer(
-    cache: RedisCache, monkeypatch: pytest.MonkeyPatch
+    cache: RedisCache, client: "Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_backend, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(redis_backend, "LEASE_SECONDS", 30.0)
+    loop = asyncio.get_running_loop()
+    real_time, passed = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: real_time() + passed)
     lease = leased(await cache.claim(KEY, 60))
-    for _ in range(6):
-        await asyncio.sleep(0.15)
-        assert await cache.claim(KEY, 60) is LeaseUnavailable.BUSY
+    (name,) = await client.keys()
+    for _ in range(2):
+        await client.pexpire(name, 20_000)
+        passed += 10.0
+        async with asyncio.timeout(60):
+            while await client.pttl(name) <= 20_000:
+                await asyncio.sleep(0.05)
+    assert await cache.claim(KEY, 60) is LeaseUnavailable.BUSY
     assert isinstance(lease, redis_backend.RedisLease)
     lease.stop_renewing()  # as if its process had died
-    async with asyncio.timeout(30):
+    await client.pexpire(name, 20_000)
+    passed += 30.0
+    assert await cache.claim(KEY, 60) is LeaseUnavailable.BUSY
+    assert await client.pttl(name) <= 20_000
+    await client.pexpire(name, 1)
+    async with asyncio.timeout(60):
         while (claimed := await cache.claim(KEY, 60)) is LeaseUnavailable.BUSY:
             await asyncio.sleep(0.05)
     # It can no longer release the lease of another process. Its answer is as good as any.
@@ -180,7 +194,7 @@ async def test_a_redis_that_refuses_connections_is_paused(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"redis://:hunter2@127.0.0.1:{closed.getsockname()[1]}/0"
-        cache = redis_cache(url)
+        cache = redis_cache(url, Clock())
         for _ in range(50):
             assert await cache.claim(KEY, 60) is LeaseUnavailable.UNAVAILABLE
         await cache.put(KEY, ANSWER, 60)
@@ -199,7 +213,7 @@ async def test_a_redis_that_hangs_delays_one_call() -> None:
         await reader.read()
 
     async with listening(silent) as port:
-        cache = redis_cache(f"redis://127.0.0.1:{port}/0")
+        cache = redis_cache(f"redis://127.0.0.1:{port}/0", Clock())
         for _ in range(50):
             assert await cache.claim(KEY, 60) is LeaseUnavailable.UNAVAILABLE
         assert asked == 1
@@ -209,14 +223,14 @@ async def test_a_redis_that_hangs_delays_one_call() -> None:
 async def test_a_redis_that_is_back_is_used_again(
     url: str, client: "Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guarded_redis, "RULES", replace(guarded_redis.RULES, open_time=0.05))
-    cache = redis_cache(url)
+    clock = Clock()
+    cache = redis_cache(url, clock)
     await cache.put(KEY, ANSWER, 60)
     with monkeypatch.context() as broken:
         broken.setattr(redis_backend, "CLAIM", "this is no script")
         assert await cache.claim(KEY, 60) is LeaseUnavailable.UNAVAILABLE
     assert await cache.claim(KEY, 60) is LeaseUnavailable.UNAVAILABLE
-    await asyncio.sleep(0.07)
+    clock.now_is += 1.0
     assert isinstance(await cache.claim(KEY, 60), CacheHit)
     await cache.aclose()
 
@@ -234,7 +248,7 @@ async def test_a_stall_of_our_own_loop_is_not_blamed_on_redis(cache: RedisCache)
 
     async def stall() -> None:
         await asyncio.sleep(0)
-        time.sleep(0.15)
+        time.sleep(1.5 * connections.CALL_SECONDS)
 
     found, _ = await asyncio.gather(cache.claim(KEY, 60), stall())
     assert isinstance(found, CacheHit)

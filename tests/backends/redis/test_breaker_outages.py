@@ -13,8 +13,8 @@ from .workers import (
     CLOSED,
     HALF_OPEN,
     OPEN,
-    QUICK,
     WAIT_SECONDS,
+    ShiftedClock,
     Workers,
     fail,
     half_open,
@@ -32,13 +32,15 @@ from .workers import (
 async def test_without_redis_each_worker_has_its_own_breakers_at_once(
     mortal: MortalRedis, worker: Workers
 ) -> None:
-    first, second = worker(mortal.url, QUICK), worker(mortal.url, QUICK)
+    clock = ShiftedClock()
+    first, second = worker(mortal.url, clock=clock), worker(mortal.url)
     await use(first, second)
     mortal.kill()
-    await fail(first, 4)
+    await fail(first, 10)
     assert await is_refused(first)
     await permit(second)
-    await until_all([first], HALF_OPEN)
+    clock.seconds = 120.0
+    assert state(first) is HALF_OPEN
     probe = await permit(first)
     assert await is_refused(first)
     probe.succeed()
@@ -101,7 +103,7 @@ async def test_after_an_outage_workers_learn_which_breakers_opened_meanwhile(
 async def test_after_an_outage_workers_learn_which_breakers_closed_meanwhile(
     mortal: MortalRedis, worker: Workers
 ) -> None:
-    rules = BreakerRules(minimum_calls=4, open_time=2)
+    rules = BreakerRules(minimum_calls=4, open_time=6)
     first, second = worker(mortal.url, rules), worker(mortal.url, rules)
     await use(first, second)
     await fail(first, 4)

@@ -17,7 +17,7 @@ from tests.core.fakes import target
 
 RULES = BreakerRules(minimum_calls=10, open_time=60)
 QUICK = BreakerRules(minimum_calls=4, open_time=0.5, max_open_time=60)
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 90.0
 DECISIONS = "llm_routing:breaker:{test}:decisions"
 A = ("a", "m")
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
