@@ -285,6 +285,8 @@ async def _lifespan(lifecycle: Lifecycle, receive: Receive, send: Send) -> None:
             lifecycle.start()
             try:
                 await get_llm_router()
+                # Imports the endpoints, which else the first request would wait for.
+                _ = get_resolver().url_patterns
             except Exception as error:
                 lifecycle.stop()
                 lifecycle.finish()
