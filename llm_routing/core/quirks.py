@@ -7,8 +7,17 @@ default accepts everything.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import Final
 
+# Every vendor accepts these; the token limit is written under the name that it accepts.
+_ENVELOPE: Final = frozenset(
+    ("model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options")
+)
+_ORDINARY_FIELDS: Final = _ENVELOPE | {
+    *("temperature", "top_p", "stop", "seed", "user"),
+    *("frequency_penalty", "presence_penalty"),
+}
 NO_MODEL = r"(?!)"
 ANY_MODEL = r""
 
@@ -42,7 +51,7 @@ class StrictLimits:
     union_parameters: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Quirks:
     """The differences of one vendor.
 
@@ -119,6 +128,18 @@ class Quirks:
     reports_cost: bool = False
     holds_threads: bool = False
     unreachable_hint: str = ""
+
+    @cached_property
+    def plain_fields(self) -> frozenset[str]:
+        """The fields of ordinary requests that the vendor accepts with any value."""
+        plain = _ORDINARY_FIELDS - self.refused_fields
+        if self.fields is not None:
+            plain &= self.fields | _ENVELOPE
+        if self.max_temperature is not None:
+            plain -= {"temperature"}
+        if self.max_stops is not None:
+            plain -= {"stop"}
+        return plain - {name for name, _ in (*self.field_names, *self.field_values)}
 
 
 ANY = Quirks()

@@ -34,19 +34,31 @@ def fit_request(
 ) -> None:
     """Fits `body` in place and adds the names of ignored fields to `ignored`. Only the outermost
     object is changed. `is_own`: the body is the caller's own. Raises `UnsupportedRequest`."""
-    fit = _Fit(body, request, target, ignored)
-    fit_reasoning(body, request, target, ignored, is_own=is_own)
-    fit.write_limit()
-    fit.leave_out_fields()
-    fit.fit_values()
-    fit.check_answer()
-    if body.get("tools"):
-        fit.fit_tools()
-    if body.get("tools") == []:
-        # Vendors refuse an empty list, and a tool choice without tools.
-        for name in _ABOUT_TOOLS:
-            body.pop(name, None)
+    quirks, model = target.provider.quirks, target.model
+    if request.reasoning is None and not model.quirks and quirks.plain_fields.issuperset(body):
+        # As most requests are.
+        _write_limit(body, request, target, ignored)
+    else:
+        _Fit(body, request, target, ignored).run(is_own=is_own)
     fit_messages(body, target, ignored)
+
+
+def _write_limit(
+    body: dict[str, Any], request: LLMRequest, target: Target, ignored: list[str]
+) -> None:
+    """Writes the token limit under the vendor's name and within the model's limit. If the caller
+    set both names, the newer one wins."""
+    newer, older = body.pop("max_completion_tokens", None), body.pop("max_tokens", None)
+    limit = older if newer is None else newer
+    if limit is None:
+        return
+    most = target.model.max_output_tokens
+    if most is not None and limit > most:
+        name = "max_tokens" if newer is None else "max_completion_tokens"
+        if was_set_by_caller(request, name):
+            ignored.append(name)
+        limit = most
+    body[target.provider.quirks.limit_field] = limit
 
 
 class _Fit:
@@ -55,27 +67,27 @@ class _Fit:
     ) -> None:
         self._body = body
         self._request = request
+        self._target = target
         self._quirks: Quirks = target.provider.quirks
         self._model = target.model
         self._ignored = ignored
 
-    def write_limit(self) -> None:
-        """Writes the token limit under the vendor's name and within the model's limit. If the
-        caller set both names, the newer one wins."""
-        body = self._body
-        newer, older = body.pop("max_completion_tokens", None), body.pop("max_tokens", None)
-        limit = older if newer is None else newer
-        if limit is None:
-            return
-        most = self._model.max_output_tokens
-        if most is not None and limit > most:
-            name = "max_tokens" if newer is None else "max_completion_tokens"
-            if was_set_by_caller(self._request, name):
-                self._ignored.append(name)
-            limit = most
-        body[self._quirks.limit_field] = limit
+    def run(self, *, is_own: bool) -> None:
+        """Changes the body."""
+        body, request, target, ignored = self._body, self._request, self._target, self._ignored
+        fit_reasoning(body, request, target, ignored, is_own=is_own)
+        _write_limit(body, request, target, ignored)
+        self._leave_out_fields()
+        self._fit_values()
+        self._check_answer()
+        if body.get("tools"):
+            self._fit_tools()
+        if body.get("tools") == []:
+            # Vendors refuse an empty list, and a tool choice without tools.
+            for name in _ABOUT_TOOLS:
+                body.pop(name, None)
 
-    def leave_out_fields(self) -> None:
+    def _leave_out_fields(self) -> None:
         """Renames fields, and leaves out what the vendor or the model refuses. Fields that a caller
         in process gives as the vendor's own are kept."""
         body, quirks = self._body, self._quirks
@@ -116,7 +128,7 @@ class _Fit:
         if has_effect(name, value) and was_set_by_caller(self._request, name):
             self._ignored.append(name)
 
-    def fit_values(self) -> None:
+    def _fit_values(self) -> None:
         """Changes values to what the vendor accepts."""
         body, quirks = self._body, self._quirks
         for name, values in quirks.field_values:
@@ -131,7 +143,7 @@ class _Fit:
             body["stop"] = stop[: quirks.max_stops]
             self._ignored.append("stop")
 
-    def check_answer(self) -> None:
+    def _check_answer(self) -> None:
         """Raises `UnsupportedRequest` if the vendor cannot give the requested kind of answer."""
         body, quirks = self._body, self._quirks
         if quirks.one_answer and (body.get("n") or 1) > 1:
@@ -149,7 +161,7 @@ class _Fit:
                 f"The model {self._model.key} does not support JSON Schema output."
             )
 
-    def fit_tools(self) -> None:
+    def _fit_tools(self) -> None:
         """Gives tools the names and schemas that the vendor accepts."""
         body = self._body
         choice = body.get("tool_choice")
