@@ -43,7 +43,9 @@ class TrackedConnection(ResponseHandler, ConnectionState):
 
     def is_connected(self) -> bool:
         """Returns False also if unsolicited bytes came: they would be taken for a response."""
-        return super().is_connected() and not self._buffer and not self._tail
+        transport = self.transport
+        is_open = transport is not None and not transport.is_closing()
+        return is_open and not self._buffer and not self._tail
 
     def set_response_params(self, **params: Any) -> None:
         """Has aiohttp read the next response."""

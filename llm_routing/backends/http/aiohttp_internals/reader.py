@@ -103,7 +103,8 @@ class IncomingResponse:
 
     def close(self) -> None:
         """See `Response`."""
-        self._give_back(False)
+        if self._release is not None:
+            self._give_back(False)
 
     def feed(self, data: bytes) -> None:
         """Takes a piece of the body. Call `wake` afterwards."""

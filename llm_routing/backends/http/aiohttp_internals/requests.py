@@ -94,8 +94,7 @@ class PreparedRequest:
         close = connection.close
         try:
             use.sent = 0
-            protocol = connection.protocol
-            assert protocol is not None
+            protocol = use.connection
             assert isinstance(protocol, TrackedConnection)
             transport = protocol.transport
             if transport is None or transport.is_closing():
