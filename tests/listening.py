@@ -12,9 +12,12 @@ TURNS_TO_ACCEPT = 5
 
 
 @asynccontextmanager
-async def listening(serve: Serve, certificate: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Yields the port of 127.0.0.1 at which `serve` is called for each connection. At the end all
-    connections are closed, so that nothing of them is left in the event loop."""
+async def listening(
+    serve: Serve, certificate: ssl.SSLContext | None = None, *, limit: int = 2**16
+) -> AsyncIterator[int]:
+    """Yields the port of 127.0.0.1 at which `serve` is called for each connection; `limit` is for
+    its reader. At the end all connections are closed, so that nothing of them is left in the event
+    loop, not even of one that was accepted in the last moment."""
     connections: list[asyncio.Task[None]] = []
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,13 +36,16 @@ async def listening(serve: Serve, certificate: ssl.SSLContext | None = None) -> 
             # A client that reads nothing would keep it open, with what was not sent.
             writer.transport.abort()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=certificate)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=certificate, limit=limit)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        server.close()
+        # asyncio loses the socket of a connection whose server is closed before it is set up.
+        for listener in server.sockets:
+            asyncio.get_running_loop().remove_reader(listener)
         for _ in range(TURNS_TO_ACCEPT):
             await asyncio.sleep(0)
+        server.close()
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.listening import listening
+
 T = TypeVar("T")
 
 PIECE = 64 * 1024
@@ -60,16 +62,16 @@ class TcpProxy:
         self._server_url = server_url
         self._target = (parts.hostname, parts.port)
         self._open: set[asyncio.StreamWriter] = set()
+        self._listening = contextlib.AsyncExitStack()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self.url = ""
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._server = self._run(asyncio.start_server(self._serve, "127.0.0.1", 0))
         parts = urlsplit(self._server_url)
         userinfo = parts.netloc.rpartition("@")[0]
-        port = self._server.sockets[0].getsockname()[1]
+        port = self._run(self._listening.enter_async_context(listening(self._serve)))
         netloc = f"{userinfo}@127.0.0.1:{port}" if userinfo else f"127.0.0.1:{port}"
         self.url = urlunsplit(parts._replace(netloc=netloc))
         return self
@@ -97,30 +99,24 @@ class TcpProxy:
             _reset(writer)
 
     async def _stop(self) -> None:
-        self._server.close()
         await self._reset_all()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await self._listening.aclose()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        if self.weather.refuses:
+            _reset(writer)
+            return
         try:
-            if self.weather.refuses:
-                _reset(writer)
-                return
             there, back = await asyncio.open_connection(*self._target)
-            self._open |= {writer, back}
-            try:
-                await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
-            finally:
-                self._open -= {writer, back}
-                back.close()
-        except (OSError, asyncio.CancelledError):
-            pass
+        except OSError:
+            return
+        self._open |= {writer, back}
+        try:
+            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
         finally:
-            writer.close()
+            self._open -= {writer, back}
+            back.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):

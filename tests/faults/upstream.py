@@ -9,9 +9,11 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
+
+from tests.listening import listening
 
 from . import answers
 
@@ -76,34 +78,22 @@ class RawUpstream:
         self.script: deque[Act] = deque()
         self.log: list[Asked] = []
         self.connections = 0
-        self._tasks: set[asyncio.Task[Any]] = set()
         self.url = ""
+        self._listening = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**24)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        port = await self._listening.enter_async_context(listening(self._serve, limit=2**24))
+        self.url = f"http://127.0.0.1:{port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listening.aclose()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            while not writer.is_closing():
-                asked = await self._asked(reader)
-                await self._answer(asked, reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-            self._tasks.discard(task)
+        while not writer.is_closing():
+            asked = await self._asked(reader)
+            await self._answer(asked, reader, writer)
 
     async def _asked(self, reader: asyncio.StreamReader) -> Asked:
         head = await reader.readuntil(b"\r\n\r\n")
