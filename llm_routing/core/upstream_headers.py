@@ -23,6 +23,7 @@ _REQUEST_IDS: Final = (
     "x-generation-id",
 )
 _NAME: Final = re.compile(r"[a-z0-9-]{1,64}")
+_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]+")
 _NOT_IN_AN_ID: Final = re.compile(r"[^A-Za-z0-9._:/+=@-]+")
 _NONE: Final[Mapping[str, str]] = {}
 
@@ -38,7 +39,10 @@ def forwarded_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
                 found[PREFIX + name] = value
     for name in _REQUEST_IDS:
         if name in headers:
-            identifier = _NOT_IN_AN_ID.sub("", headers[name][: 2 * MAX_VALUE_CHARACTERS])
+            identifier = headers[name][: 2 * MAX_VALUE_CHARACTERS]
+            # Nearly all match, and replacing takes three times as long.
+            if not _ID.fullmatch(identifier):
+                identifier = _NOT_IN_AN_ID.sub("", identifier)
             if identifier:
                 found[REQUEST_ID] = identifier[:MAX_VALUE_CHARACTERS]
                 break
