@@ -182,6 +182,9 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """Returns the current date and time in UTC, for records."""
 
+    def time(self) -> float:
+        """Returns the current time in Unix seconds."""
+
 
 class Credential(Protocol):
     """The headers that authenticate the gateway to a provider."""

@@ -317,7 +317,7 @@ class BaseLLMRouter(InProcessCalls):
         return call
 
     def _now(self) -> int:
-        return int(self._parts.clock.now().timestamp())
+        return int(self._parts.clock.time())
 
     def _check_open(self) -> None:
         if self._is_closed:

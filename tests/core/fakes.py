@@ -144,6 +144,9 @@ class LoopClock:
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.monotonic() - 1000.0)
 
+    def time(self) -> float:
+        return self.now().timestamp()
+
 
 class Ledger:
     """A `UsageSink` that stores its records."""

@@ -83,6 +83,9 @@ class RealClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
+    def time(self) -> float:
+        return self.now().timestamp()
+
 
 def stream_of(source: Source, parser: StreamParser, seconds: float = 600) -> AnswerStream:
     return AnswerStream(

@@ -114,7 +114,7 @@ class RedisCache:
     async def publish(self, key: str, token: str, answer: CachedAnswer, ttl: float) -> None:
         """Stores an answer and releases the lease of `token`."""
         ttl_ms = max(1, int(ttl * 1000))
-        stored_at = int(self._clock.now().timestamp())
+        stored_at = int(self._clock.time())
         try:
             text = answer_to_json(key, answer)
             sealed = self._cipher.encrypt(text, self._bound_to(key, stored_at, ttl_ms))
@@ -146,7 +146,7 @@ class RedisCache:
                 return None
             stored_at, ttl_ms = entry["at"], entry["ttl_ms"]
             # Redis tells the age of an entry. This only limits what others can restore.
-            age = self._clock.now().timestamp() - stored_at
+            age = self._clock.time() - stored_at
             if not -CLOCK_TOLERANCE <= age <= ttl_ms / 1000 + CLOCK_TOLERANCE:
                 return None
             name = self._bound_to(key, stored_at, ttl_ms)

@@ -7,6 +7,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct, field
@@ -23,12 +24,12 @@ from llm_routing.core.routing_table import ModelSpec, ProviderSpec, Target
 from llm_routing.core.types import AttemptSummary, CacheState, Usage
 
 from .flight import InFlight
-from .keys import digest, framed, owned_key
+from .keys import begun_digest, framed, owned_key
 from .rules import CacheRule
 from .single_flight import Rule, SingleFlightCache
 from .streams import RecordedStream, ReplayedStream
 
-KEY_VERSION = "3"
+KEY_VERSION = "4"
 MAX_TURN_BYTES = 256 * 1024
 """A larger request is written for one target in one turn of the event loop."""
 MAX_FIXED_SHAPES = 1_000
@@ -46,6 +47,7 @@ class HasRawBody(Protocol):
 _NO_HEADERS: Mapping[str, str] = {}
 
 T = TypeVar("T")
+OperationT = TypeVar("OperationT")
 RawT = TypeVar("RawT", bound=HasRawBody)
 
 
@@ -68,7 +70,7 @@ class CachedResult(Struct, Generic[T], frozen=True):
 
 class _Fixed(Struct, frozen=True):
     """An operation on a target, with the part of the cache key that is the same for all its
-    requests."""
+    requests, and the digest of a key that begins with it."""
 
     target: Target
     credential: Credential | None
@@ -76,6 +78,7 @@ class _Fixed(Struct, frozen=True):
     path: str
     headers: Mapping[str, str]
     shape: bytes
+    begun_key: blake2b
 
 
 class CachedExecutor:
@@ -125,14 +128,7 @@ class CachedExecutor:
             result = await self._executor.complete(operation, plan, call)
             return self._answered(result, result.value, state)
         rule = rules[0]
-
-        def parse(target: "Target", cached: "CachedAnswer") -> "RawT":
-            value, usage = operation.parse(target, cached.body), cached.usage
-            if usage is not None and usage.estimated:
-                return operation.with_usage(value, usage)
-            return value
-
-        found = await self._find(operation, plan, call, rule, parse)
+        found = await self._find(operation, plan, call, rule, _parsed)
         if isinstance(found, CachedResult):
             return found
         try:
@@ -160,11 +156,7 @@ class CachedExecutor:
             result = await self._executor.open_stream(operation, plan, call)
             return self._answered(result, result.value, state)
         rule = rules[0]
-
-        def replay(target: Target, cached: CachedAnswer) -> FrameStream:
-            return ReplayedStream(cached, operation.stream_parser(target))
-
-        found = await self._find(operation, plan, call, rule, replay)
+        found = await self._find(operation, plan, call, rule, _replayed)
         if isinstance(found, CachedResult):
             return found
         try:
@@ -181,11 +173,11 @@ class CachedExecutor:
 
     async def _find(
         self,
-        operation: Operation[Any],
+        operation: Operation[OperationT],
         plan: RoutePlan,
         call: Call,
         rule: Rule,
-        read: Callable[[Target, CachedAnswer], T],
+        read: Callable[[Operation[OperationT], Target, CachedAnswer], T],
     ) -> CachedResult[T] | InFlight:
         """Returns the cached answer or that of an identical request; otherwise a new flight."""
         began = self._clock.monotonic()
@@ -198,7 +190,7 @@ class CachedExecutor:
                 )
             target = _target_of(plan, cached)
             try:
-                value = read(target, cached)
+                value = read(operation, target, cached)
             except UpstreamError:
                 # Written by an older release in a form that this one cannot parse.
                 return None
@@ -229,8 +221,9 @@ class CachedExecutor:
             settled.cost if settled else None,
             result.upstream_seconds,
             result.ignored,
-            created=int(self._clock.now().timestamp()),
-            upstream_headers=result.attempt.upstream_headers,
+            False,
+            int(self._clock.time()),
+            result.attempt.upstream_headers,
         )
 
     async def _key(self, operation: Operation[Any], plan: RoutePlan, call: Call) -> str:
@@ -241,27 +234,36 @@ class CachedExecutor:
         not sent (request id, labels, time limits). The order of the targets, which may be random,
         does not matter. Other tasks run between the targets of a large request.
         """
-        parts: list[str | bytes] = [KEY_VERSION, call.caller.tenant, operation.name]
+        tenant = call.caller.tenant
+        key: blake2b | None = None
+        parts: list[str | bytes] = []
         targets: Sequence[Target] = plan.targets
         if len(targets) > 1:
             targets = sorted(targets, key=lambda target: target.model.key)
         for target in targets:
+            body: str | bytes
             try:
                 wire = operation.build(target)
             except UpstreamError as error:
-                parts += (self._fixed_shape(target, "", "", _NO_HEADERS), error.code)
+                fixed, body = self._fixed_part(target, "", "", _NO_HEADERS), error.code
             else:
-                parts += (
-                    self._fixed_shape(target, wire.method, wire.path, wire.headers),
-                    wire.body,
-                )
-                if len(wire.body) > MAX_TURN_BYTES:
+                fixed = self._fixed_part(target, wire.method, wire.path, wire.headers)
+                body = wire.body
+                if len(body) > MAX_TURN_BYTES:
                     await asyncio.sleep(0)
-        return owned_key(self._secret, call.caller.tenant, digest(self._secret, parts))
+            if key is None:
+                key = fixed.begun_key.copy()
+            else:
+                parts.append(fixed.shape)
+            parts.append(body)
+        assert key is not None, "a plan has at least one target"
+        parts += (operation.name, tenant)
+        key.update(framed(parts))
+        return owned_key(self._secret, tenant, key.hexdigest())
 
-    def _fixed_shape(
+    def _fixed_part(
         self, target: Target, method: str, path: str, headers: Mapping[str, str]
-    ) -> bytes:
+    ) -> _Fixed:
         """Returns the part of the cache key for a target, a credential and an operation."""
         provider = target.provider
         credential = self._credentials.get(provider.name)
@@ -276,7 +278,7 @@ class CachedExecutor:
             and known.method == method
             and known.headers == headers
         ):
-            return known.shape
+            return known
         shape = framed(
             (
                 provider.name,
@@ -292,8 +294,21 @@ class CachedExecutor:
         )
         if len(self._fixed) >= MAX_FIXED_SHAPES:
             self._fixed.clear()
-        self._fixed[id(target)] = _Fixed(target, credential, method, path, headers, shape)
-        return shape
+        begun_key = begun_digest(self._secret, (KEY_VERSION, shape))
+        fixed = _Fixed(target, credential, method, path, headers, shape, begun_key)
+        self._fixed[id(target)] = fixed
+        return fixed
+
+
+def _parsed(operation: Operation[RawT], target: Target, cached: CachedAnswer) -> RawT:
+    value, usage = operation.parse(target, cached.body), cached.usage
+    if usage is not None and usage.estimated:
+        return operation.with_usage(value, usage)
+    return value
+
+
+def _replayed(operation: Operation[Any], target: Target, cached: CachedAnswer) -> FrameStream:
+    return ReplayedStream(cached, operation.stream_parser(target))
 
 
 def _flat(headers: Mapping[str, str]) -> list[str]:

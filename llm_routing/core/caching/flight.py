@@ -7,6 +7,7 @@ import asyncio
 from enum import Enum
 
 from llm_routing.core.cached_answer import CachedAnswer
+from llm_routing.core.timers import running_loop
 
 from .ports import Lease, ResponseCache, SharedCache
 from .rules import MAX_ENTRY_BYTES
@@ -21,12 +22,12 @@ class FlightFailure(Enum):
 
 
 Outcome = CachedAnswer | FlightFailure
-InFlightByKey = dict[str, "asyncio.Future[Outcome]"]
+InFlightByKey = dict[str, "InFlight"]
 
 
 class InFlight:
     """Publishes its outcome once: to the waiters in this event loop and to the shared cache. If
-    `flights` is given, it contains a future under `key`. Always close it."""
+    `flights` is given, it is there under `key` until it has an outcome. Always close it."""
 
     def __init__(
         self,
@@ -41,10 +42,19 @@ class InFlight:
         self._memory = memory
         self._shared = shared
         self._flights = flights
+        self._outcome: asyncio.Future[Outcome] | None = None
         self._lease: Lease | None = None
         self._answer: CachedAnswer | None = None
         self._is_resolved = False
         self._is_closed = False
+        if flights is not None:
+            flights[key] = self
+
+    def outcome(self) -> "asyncio.Future[Outcome]":
+        """Returns the outcome for a request that waits. Most flights have none that does."""
+        if self._outcome is None:
+            self._outcome = running_loop().create_future()
+        return self._outcome
 
     def set_lease(self, lease: Lease) -> None:
         """Makes requests in other processes wait for this flight too."""
@@ -86,4 +96,6 @@ class InFlight:
             return
         self._is_resolved = True
         if self._flights is not None:
-            self._flights.pop(self._key).set_result(outcome)
+            del self._flights[self._key]
+        if self._outcome is not None:
+            self._outcome.set_result(outcome)

@@ -9,7 +9,12 @@ def digest(secret: bytes, parts: Iterable[str | bytes]) -> str:
     """Returns 64 hex digits over `parts`. Each part is preceded by its length, so that different
     lists of parts never collide. Keyed with `secret` (at most 64 bytes), so that only its holders
     can test a guess."""
-    return blake2b(framed(parts), key=secret, digest_size=32).hexdigest()
+    return begun_digest(secret, parts).hexdigest()
+
+
+def begun_digest(secret: bytes, parts: Iterable[str | bytes]) -> blake2b:
+    """Returns the digest over `parts`, to be copied and updated with more `framed` parts."""
+    return blake2b(framed(parts), key=secret, digest_size=32)
 
 
 def owned_key(secret: bytes, tenant: str, key: str) -> str:

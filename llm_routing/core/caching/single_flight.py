@@ -83,13 +83,13 @@ class SingleFlightCache:
             waits += 1
             cached = self.memory.get(key, rule.ttl)
             if cached is None:
-                if key not in flights:
-                    flights[key] = loop.create_future()
+                running = flights.get(key)
+                if running is None:
                     flight = InFlight(key, rule.ttl, self.memory, self._shared, flights)
                     if self._shared is None:
                         return flight
                     return await self._lead(flight, self._shared, key, rule, deadline, read)
-                waiting = flights[key]
+                waiting = running.outcome()
                 await asyncio.wait({waiting}, timeout=self._patience(rule, deadline))
                 outcome = waiting.result() if waiting.done() else _out_of_patience(rule)
                 if outcome is FlightFailure.FAILED:
