@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Mapping
 from random import Random
 
+from msgspec import Struct
+
 from llm_routing.core.bounded_map import BoundedMap
 from llm_routing.core.breaker import (
     Breaker,
@@ -68,23 +70,14 @@ class MemoryBreakers:
         return breaker
 
 
-class LockedPermit:
-    """`core.ports.Permit` for a breaker that several threads use."""
+class LockedPermit(Struct, eq=False):
+    """`core.ports.Permit` for a breaker that several threads use. `on_settled` is called once,
+    under the lock, with whether the call succeeded."""
 
-    __slots__ = ("_clock", "_lock", "_on_settled", "_permit")
-
-    def __init__(
-        self,
-        permit: BreakerPermit,
-        lock: threading.Lock,
-        clock: Clock,
-        on_settled: Callable[[bool], None] | None = None,
-    ) -> None:
-        """`on_settled` is called once, under the lock, with whether the call succeeded."""
-        self._permit = permit
-        self._lock = lock
-        self._clock = clock
-        self._on_settled = on_settled
+    _permit: BreakerPermit
+    _lock: threading.Lock
+    _clock: Clock
+    _on_settled: Callable[[bool], None] | None = None
 
     def succeed(self, seconds: float = 0.0) -> None:
         """See `Permit.succeed`."""

@@ -10,6 +10,8 @@ from enum import StrEnum
 from math import ceil, log2
 from random import Random
 
+from msgspec import Struct
+
 from .errors import UpstreamError
 from .routing_table import Target
 
@@ -106,15 +108,12 @@ class Opening:
     proven: int = 0
 
 
-class BreakerPermit:
+class BreakerPermit(Struct, eq=False):
     """Permission to make one call. Report the outcome once; later reports are ignored."""
 
-    __slots__ = ("_breaker", "_generation", "_is_settled")
-
-    def __init__(self, breaker: "Breaker", generation: int) -> None:
-        self._breaker = breaker
-        self._generation = generation
-        self._is_settled = False
+    _breaker: "Breaker"
+    _generation: int
+    _is_settled: bool = False
 
     def succeed(self, now: float, seconds: float = 0.0) -> None:
         """Reports that the target answered after `seconds`."""

@@ -14,6 +14,8 @@ from hashlib import sha256
 from random import Random
 from weakref import WeakSet
 
+from msgspec import Struct
+
 from llm_routing.configuration.credentials import HeaderCredential
 from llm_routing.core.breaker import (
     Breaker,
@@ -216,22 +218,13 @@ class CredentialBreakers:
         return None
 
 
-class CredentialPermit:
+class CredentialPermit(Struct, eq=False):
     """Permission for one call with a credential. Report the outcome once."""
 
-    __slots__ = ("_breakers", "_credential", "_probe", "_provider")
-
-    def __init__(
-        self,
-        breakers: CredentialBreakers,
-        provider: str,
-        credential: Credential | None,
-        probe: BreakerPermit | None,
-    ) -> None:
-        self._breakers = breakers
-        self._provider = provider
-        self._credential = credential
-        self._probe = probe
+    _breakers: CredentialBreakers
+    _provider: str
+    _credential: Credential | None
+    _probe: BreakerPermit | None
 
     def succeed(self) -> None:
         """Reports that the provider accepted the credential."""

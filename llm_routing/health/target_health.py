@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+from msgspec import Struct
+
 from llm_routing.core.bounded_map import BoundedMap
 from llm_routing.core.breaker import Rejected
 from llm_routing.core.errors import ModelNotFound, UpstreamError
@@ -306,26 +308,17 @@ class HealthRecordingBreakers:
         if isinstance(admitted, Rejected):
             with_credential.release()
             return admitted
-        key = (provider, target.model.model_id)
-        return _HealthRecordingPermit(admitted, with_credential, self._target_health, key)
+        health = self._target_health
+        return _HealthRecordingPermit(admitted, with_credential, health, target.key, health.now())
 
 
-class _HealthRecordingPermit:
-    __slots__ = ("_began", "_is_settled", "_key", "_permit", "_target_health", "_with_credential")
-
-    def __init__(
-        self,
-        permit: Permit,
-        with_credential: CredentialPermit,
-        target_health: TargetHealth,
-        key: TargetKey,
-    ) -> None:
-        self._permit = permit
-        self._with_credential = with_credential
-        self._target_health = target_health
-        self._key = key
-        self._began = target_health.now()
-        self._is_settled = False
+class _HealthRecordingPermit(Struct, eq=False):
+    _permit: Permit
+    _with_credential: CredentialPermit
+    _target_health: TargetHealth
+    _key: TargetKey
+    _began: float
+    _is_settled: bool = False
 
     def succeed(self, seconds: float = 0.0) -> None:
         if self._is_settled:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from .gauges import ProcessGauges
 from .recorder import Metrics
 from .router_counters import RouterCounters
-from .sinks import FanOutSink, NoMetrics
+from .sinks import NoMetrics
 
 if TYPE_CHECKING:
     from .exposition import Exposition
 
-__all__ = ["Exposition", "FanOutSink", "Metrics", "NoMetrics", "ProcessGauges", "RouterCounters"]
+__all__ = ["Exposition", "Metrics", "NoMetrics", "ProcessGauges", "RouterCounters"]
 
 
 def __getattr__(name: str) -> Any:

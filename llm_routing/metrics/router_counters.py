@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 
-from llm_routing.core.ports import AttemptOpened, AttemptSettled, MetricsSink
+from llm_routing.core.ports import AttemptOpened, AttemptSettled, MetricsSink, UsageSink
 from llm_routing.core.types import AttemptOutcome, RequestEnded
 
 
 class RouterCounters:
-    """`core.ports.MetricsSink` that counts for one router and passes everything on to `onward`."""
+    """`core.ports.MetricsSink` that counts for one router. It passes attempts on to the ledger and
+    then everything to the metrics of the process."""
 
-    def __init__(self, onward: MetricsSink) -> None:
-        self._onward = onward
+    def __init__(self, ledger: UsageSink, metrics: MetricsSink) -> None:
+        self._ledger = ledger
+        self._metrics = metrics
         self._started = self._ended = self._failures = 0
         self._attempts = self._attempts_ended = self._first_tokens = self._fallbacks = 0
         self._seconds = self._overhead = self._first_token_seconds = self._cost = 0.0
@@ -19,7 +21,7 @@ class RouterCounters:
     def request_started(self) -> None:
         """See `core.ports.MetricsSink`."""
         self._started += 1
-        self._onward.request_started()
+        self._metrics.request_started()
 
     def request_ended(self, request: RequestEnded) -> None:
         """See `core.ports.MetricsSink`."""
@@ -28,15 +30,17 @@ class RouterCounters:
         self._seconds += request.seconds
         self._overhead += request.overhead_seconds or 0.0
         self._fallbacks += len(request.failed_over)
-        self._onward.request_ended(request)
+        self._metrics.request_ended(request)
 
     def opened(self, attempt: AttemptOpened) -> None:
         """See `core.ports.UsageSink`."""
+        self._ledger.opened(attempt)
         self._attempts += 1
-        self._onward.opened(attempt)
+        self._metrics.opened(attempt)
 
     def settled(self, attempt: AttemptSettled) -> None:
         """See `core.ports.UsageSink`."""
+        self._ledger.settled(attempt)
         self._attempts_ended += 1
         if attempt.time_to_first_token_ms is not None:
             self._first_tokens += 1
@@ -46,7 +50,7 @@ class RouterCounters:
             self._output += attempt.usage.output_tokens
         if attempt.cost is not None:
             self._cost += float(attempt.cost)
-        self._onward.settled(attempt)
+        self._metrics.settled(attempt)
 
     def numbers(self) -> Mapping[str, float]:
         """Returns the counts since the router was built; times are in seconds."""

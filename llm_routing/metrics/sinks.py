@@ -1,25 +1,7 @@
-"""Sinks for events: one for ledger and metrics, and one that drops everything."""
+"""A sink that drops every event."""
 
-from llm_routing.core.ports import AttemptOpened, AttemptSettled, MetricsSink, UsageSink
+from llm_routing.core.ports import AttemptOpened, AttemptSettled
 from llm_routing.core.types import RequestEnded
-
-
-class FanOutSink:
-    """`core.ports.UsageSink` over two: the ledger is called first, then the metrics."""
-
-    def __init__(self, ledger: UsageSink, metrics: MetricsSink) -> None:
-        self._ledger = ledger
-        self._metrics = metrics
-
-    def opened(self, attempt: AttemptOpened) -> None:
-        """See `core.ports.UsageSink`."""
-        self._ledger.opened(attempt)
-        self._metrics.opened(attempt)
-
-    def settled(self, attempt: AttemptSettled) -> None:
-        """See `core.ports.UsageSink`."""
-        self._ledger.settled(attempt)
-        self._metrics.settled(attempt)
 
 
 class NoMetrics:

@@ -42,7 +42,7 @@ from llm_routing.formats.operations import ChatOperation, CountTokensOperation, 
 from llm_routing.formats.restrictions import RequestT, without_restricted_fields
 from llm_routing.health.status import breaker_counts, health_status
 from llm_routing.health.target_health import HealthRecordingBreakers
-from llm_routing.metrics import FanOutSink, RouterCounters
+from llm_routing.metrics import RouterCounters
 from llm_routing.process.admission import admission
 
 from .in_flight import MeasuredRequest, RoutedStream, TokenCount
@@ -61,7 +61,7 @@ class BaseLLMRouter(InProcessCalls):
         self._parts = parts
         self._default = Address(use_case=config.default_use_case, tier=config.default_tier.value)
         self._is_closed = False
-        self._counters = RouterCounters(parts.metrics)
+        self._counters = RouterCounters(parts.sink, parts.metrics)
         self._limits = ProviderLimits(
             settings.connection_pool_size, settings.max_queued, parts.clock
         )
@@ -72,7 +72,7 @@ class BaseLLMRouter(InProcessCalls):
                 parts.breakers, parts.target_health, parts.credential_breakers, parts.credentials
             ),
             limits=self._limits,
-            sink=FanOutSink(parts.sink, self._counters),
+            sink=self._counters,
             clock=parts.clock,
             timeouts=Timeouts(
                 connect=settings.connect_timeout,

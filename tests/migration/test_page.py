@@ -161,7 +161,7 @@ def is_there(name: str) -> bool:
         parser = load_command_class("llm_routing", "llm_health_sweep").create_parser("", "")
         return name in parser.format_help()
     if name.startswith('["'):
-        counts = RouterCounters(NoMetrics()).numbers()
+        counts = RouterCounters(NoMetrics(), NoMetrics()).numbers()
         return name[2:-2] in counts or name[1:-1] in inspect.getsource(BaseLLMRouter.get_metrics)
     variable = name.partition("=")[0]
     fields = Settings.model_fields

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from llm_routing.core import timers
 from llm_routing.core.ports import Clock
 from llm_routing.core.routing_table import ProviderSpec
@@ -36,14 +38,11 @@ class LimitStatus:
     shed: int
 
 
-class Slot:
+class Slot(Struct, eq=False):
     """One unit of a concurrency limit. Only the first `release` counts; it may come from any
     thread."""
 
-    __slots__ = ("_limit",)
-
-    def __init__(self, limit: "ConcurrencyLimit | None" = None) -> None:
-        self._limit = limit
+    _limit: "ConcurrencyLimit | None" = None
 
     def release(self) -> None:
         """Gives the slot to the call that has waited longest."""
