@@ -73,15 +73,15 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model at its provider: the destination of one attempt."""
+    """A model at its provider: the destination of one attempt. `key` identifies it across processes
+    and configurations."""
 
     provider: ProviderSpec
     model: ModelSpec
+    key: TargetKey = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> TargetKey:
-        """Identifies the target across processes and configurations."""
-        return self.provider.name, self.model.model_id
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", (self.provider.name, self.model.model_id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
     In Python 3.11 that function makes a system call each time to detect a fork; this one does not,
     so a forked child calls `forget_running_loop`. Raises `RuntimeError` if no loop is running.
     """
-    loop: asyncio.AbstractEventLoop | None = getattr(_local, "loop", None)
-    if loop is None or not loop.is_running():
-        loop = _local.loop = asyncio.get_running_loop()
-    return loop
+    return _running_timers().loop
 
 
 def forget_running_loop() -> None:
@@ -68,10 +65,10 @@ class StallTimeout(Timer):
 
     __slots__ = ("_cancelling", "_has_fired", "_loop", "_seconds", "_task")
 
-    def __init__(self) -> None:
-        self._loop = loop = running_loop()
-        self._timers = _timers_of(loop)
-        self._seconds = 0.0
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._timers = timers = _running_timers()
+        self._loop = timers.loop
+        self._seconds = seconds
         self._has_fired = False
 
     def within(self, seconds: float) -> Self:
@@ -112,7 +109,15 @@ class StallTimeout(Timer):
 
 def timeout(seconds: float) -> StallTimeout:
     """Returns a context manager that raises `TimeoutError` if its block takes longer."""
-    return StallTimeout().within(seconds)
+    return StallTimeout(seconds)
+
+
+def _running_timers() -> "_LoopTimers":
+    """The pending timers of the running event loop of this thread."""
+    timers: _LoopTimers | None = getattr(_local, "timers", None)
+    if timers is None or not timers.loop.is_running():
+        timers = _local.timers = _LoopTimers(asyncio.get_running_loop())
+    return timers
 
 
 def _timers_of(loop: asyncio.AbstractEventLoop) -> "_LoopTimers":

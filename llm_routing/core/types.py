@@ -7,7 +7,7 @@ Message parts are in `content`, stream events in `events`, embeddings in `embedd
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from msgspec import Struct, field
 
@@ -288,8 +288,8 @@ class RoutingFacts(Struct, frozen=True):
     upstream_headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class RequestEnded(NamedTuple):
-    """The end of a request, for metrics. A tuple, because every request creates one.
+class RequestEnded(Struct, frozen=True):
+    """The end of a request, for metrics.
 
     Durations are in seconds; `overhead_seconds` and `cache` are None without an answer.
     `failed_over` lists the targets (provider, model) that were followed by another one.

@@ -248,11 +248,13 @@ class BaseLLMRouter(InProcessCalls):
 
     def _prepare_chat(
         self, request: LLMRequest, caller: Caller, measured: MeasuredRequest
-    ) -> tuple[RoutePlan, LLMRequest, ThreadIds]:
-        """Returns the plan of a chat request, the request as it may be sent, and the ids of its
-        tenant's threads. Raises `LLMError`."""
+    ) -> tuple[RoutePlan, LLMRequest, ThreadIds | None]:
+        """Returns the plan of a chat request, the request as it may be sent and, if it belongs to a
+        thread, the ids of its tenant's threads. Raises `LLMError`."""
         route_plan, request = self._plan_chat(request)
         request = self._permitted(request, route_plan, measured)
+        if request.thread is None:
+            return route_plan, request, None
         thread_ids = ThreadIds(self._parts.cache_secret, caller.tenant)
         return *thread_ids.follow(route_plan, request), thread_ids
 
@@ -272,6 +274,8 @@ class BaseLLMRouter(InProcessCalls):
         """Returns the rules of the caches that may answer the request, in the order of lookups."""
         cached = cache_rule(request, route_plan.route, self._parts.settings.cache_ttl)
         rules = () if cached is None else (cached,)
+        if request.idempotency is None:
+            return rules
         once = self._replay_rule(request.idempotency, caller)
         return rules if once is None else (once, *rules)
 

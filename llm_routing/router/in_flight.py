@@ -111,15 +111,15 @@ class MeasuredRequest:
         facts, route = self._facts, self.route
         self._metrics.request_ended(
             RequestEnded(
-                operation=self._operation,
-                use_case=route.use_case if route else "",
-                tier=route.tier if route else "",
-                outcome=outcome,
-                error_code=error_code,
-                seconds=self._clock.monotonic() - self.began,
-                overhead_seconds=facts.overhead_ms / 1000 if facts else None,
-                cache=facts.cache if facts else None,
-                failed_over=_left(facts.attempts if facts else attempts),
+                self._operation,
+                route.use_case if route else "",
+                route.tier if route else "",
+                outcome,
+                error_code,
+                self._clock.monotonic() - self.began,
+                facts.overhead_ms / 1000 if facts else None,
+                facts.cache if facts else None,
+                _left(facts.attempts if facts else attempts),
             )
         )
 
