@@ -12,6 +12,7 @@ from .types import CostSource, Usage
 MAX_VENDOR_COST: Final = Decimal(1000)
 """USD. Higher amounts from a vendor are treated as errors and ignored."""
 
+_ZERO: Final = Decimal(0)
 _MILLION: Final = Decimal(1_000_000)
 _THOUSAND: Final = Decimal(1000)
 _WRITE_FACTOR: Final = Decimal("1.25")
@@ -59,11 +60,11 @@ def charge(
 def cost(usage: Usage, price: Price) -> Decimal | None:
     """Returns the exact, unrounded cost of `usage` by the price list; None if a price is
     missing."""
-    spent = Decimal(0)
+    spent = _ZERO
     if usage.input_tokens:
         if price.input is None:
             return None
-        spent += _input_cost(usage, price, price.input)
+        spent = _input_cost(usage, price, price.input)
     if usage.output_tokens:
         if price.output is None:
             return None

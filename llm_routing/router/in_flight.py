@@ -6,6 +6,7 @@ from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from llm_routing.core.attempts.limits import Slot
@@ -32,7 +33,7 @@ class TokenCount:
     routing: RoutingFacts
 
 
-class MeasuredRequest:
+class MeasuredRequest(Struct, eq=False):
     """A request in progress, settled exactly once: by an exception in its `with` block or by an
     explicit call.
 
@@ -40,29 +41,19 @@ class MeasuredRequest:
     the end. `left_out` names the fields that the caller requested but may not use.
     """
 
-    __slots__ = (
-        "_clock",
-        "_facts",
-        "_has_ended",
-        "_metrics",
-        "_operation",
-        "began",
-        "left_out",
-        "route",
-        "slot",
-    )
+    _operation: str
+    _metrics: MetricsSink
+    _clock: Clock
+    began: float = 0.0
+    route: RouteSpec | None = None
+    left_out: tuple[str, ...] = ()
+    slot: Slot | None = None
+    _facts: RoutingFacts | None = None
+    _has_ended: bool = False
 
-    def __init__(self, operation: str, metrics: MetricsSink, clock: Clock) -> None:
-        self.began = clock.monotonic()
-        self.route: RouteSpec | None = None
-        self.left_out: tuple[str, ...] = ()
-        self.slot: Slot | None = None
-        self._operation = operation
-        self._metrics = metrics
-        self._clock = clock
-        self._facts: RoutingFacts | None = None
-        self._has_ended = False
-        metrics.request_started()
+    def __post_init__(self) -> None:
+        self.began = self._clock.monotonic()
+        self._metrics.request_started()
 
     def __enter__(self) -> Self:
         return self

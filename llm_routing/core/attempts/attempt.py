@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from llm_routing.core.errors import UpstreamError
@@ -33,15 +34,12 @@ from .gate import Admitted
 _NO_HEADERS: Mapping[str, str] = {}
 
 
-class Stopwatch:
+class Stopwatch(Struct, eq=False):
     """Adds up the seconds spent in its `with` blocks in `seconds`."""
 
-    __slots__ = ("_began", "_clock", "seconds")
-
-    def __init__(self, clock: Clock, seconds: float) -> None:
-        self._clock = clock
-        self._began = 0.0
-        self.seconds = seconds
+    _clock: Clock
+    seconds: float
+    _began: float = 0.0
 
     def __enter__(self) -> None:
         self._began = self._clock.monotonic()

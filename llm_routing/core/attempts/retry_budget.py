@@ -66,14 +66,11 @@ class RetryBudgets:
     def note_request(self, name: str, now: float) -> None:
         """See `RetryBudget.note_request`."""
         with self._lock:
-            self._budget(name).note_request(now)
+            budget = self._budgets[name]
+            self._budgets.move_to_end(name)
+            budget.note_request(now)
 
     def try_spend(self, name: str, now: float) -> bool:
         """See `RetryBudget.try_spend`."""
         with self._lock:
-            return self._budget(name).try_spend(now)
-
-    def _budget(self, name: str) -> RetryBudget:
-        budget = self._budgets[name]
-        self._budgets.move_to_end(name)
-        return budget
+            return self._budgets[name].try_spend(now)

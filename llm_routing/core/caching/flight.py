@@ -6,6 +6,8 @@
 import asyncio
 from enum import Enum
 
+from msgspec import Struct
+
 from llm_routing.core.cached_answer import CachedAnswer
 from llm_routing.core.timers import running_loop
 
@@ -25,30 +27,24 @@ Outcome = CachedAnswer | FlightFailure
 InFlightByKey = dict[str, "InFlight"]
 
 
-class InFlight:
+class InFlight(Struct, eq=False):
     """Publishes its outcome once: to the waiters in this event loop and to the shared cache. If
     `flights` is given, it is there under `key` until it has an outcome. Always close it."""
 
-    def __init__(
-        self,
-        key: str,
-        ttl: float,
-        memory: ResponseCache,
-        shared: SharedCache | None,
-        flights: InFlightByKey | None = None,
-    ) -> None:
-        self._key = key
-        self._ttl = ttl
-        self._memory = memory
-        self._shared = shared
-        self._flights = flights
-        self._outcome: asyncio.Future[Outcome] | None = None
-        self._lease: Lease | None = None
-        self._answer: CachedAnswer | None = None
-        self._is_resolved = False
-        self._is_closed = False
-        if flights is not None:
-            flights[key] = self
+    _key: str
+    _ttl: float
+    _memory: ResponseCache
+    _shared: SharedCache | None
+    _flights: "InFlightByKey | None" = None
+    _outcome: "asyncio.Future[Outcome] | None" = None
+    _lease: Lease | None = None
+    _answer: CachedAnswer | None = None
+    _is_resolved: bool = False
+    _is_closed: bool = False
+
+    def __post_init__(self) -> None:
+        if self._flights is not None:
+            self._flights[self._key] = self
 
     def outcome(self) -> "asyncio.Future[Outcome]":
         """Returns the outcome for a request that waits. Most flights have none that does."""
