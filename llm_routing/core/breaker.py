@@ -65,10 +65,6 @@ class BreakerRules:
         """The number of consecutive openings after which an opening has its maximum length."""
         return max(0, ceil(log2(self.max_open_time / self.open_time)))
 
-    def is_slow(self, seconds: float) -> bool:
-        """Returns whether a success that took `seconds` was slow."""
-        return 0 < self.slow_call_time < seconds
-
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
@@ -235,7 +231,7 @@ class Breaker:
 
     def on_success(self, now: float, seconds: float) -> None:
         """Counts a call of this generation that succeeded after `seconds`."""
-        is_slow = self._rules.is_slow(seconds)
+        is_slow = 0 < self._rules.slow_call_time < seconds
         if self._state is BreakerState.CLOSED:
             self._count(now, is_slow=is_slow)
         elif is_slow:
