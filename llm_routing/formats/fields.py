@@ -4,6 +4,7 @@ The meaning of fields is up to the wire formats. No error message repeats a valu
 """
 
 from collections.abc import Collection, Mapping
+from math import inf
 from typing import Any
 
 from llm_routing.core.errors import InvalidRequest
@@ -73,40 +74,36 @@ class Fields:
             raise self.invalid(name, "must be true or false")
         return value
 
-    def integer(
-        self, name: str, minimum: int | None = None, maximum: int | None = None
-    ) -> int | None:
+    def integer(self, name: str, minimum: float = -inf, maximum: float = inf) -> int | None:
         """Returns an integer within the bounds, which are inclusive."""
         value = self.value.get(name)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.invalid(name, "must be a whole number")
-        self._check_bounds(name, value, minimum, maximum)
+        if value < minimum or value > maximum:
+            raise self._out_of_bounds(name, value, minimum, maximum)
         return value
 
-    def required_integer(
-        self, name: str, minimum: int | None = None, maximum: int | None = None
-    ) -> int:
+    def required_integer(self, name: str, minimum: float = -inf, maximum: float = inf) -> int:
         """Returns an integer within the bounds. Raises `InvalidRequest` if it is missing."""
         self.required(name)
         return self.integer(name, minimum, maximum) or 0
 
-    def number(
-        self, name: str, minimum: float | None = None, maximum: float | None = None
-    ) -> float | None:
+    def number(self, name: str, minimum: float = -inf, maximum: float = inf) -> float | None:
         """Returns a finite number within the bounds, which are inclusive."""
         value = self.value.get(name)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.invalid(name, "must be a number")
-        self._check_bounds(name, value, minimum, maximum)
+        if value < minimum or value > maximum:
+            raise self._out_of_bounds(name, value, minimum, maximum)
         try:
             number = float(value)
         except OverflowError:
-            number = float("inf")
-        if abs(number) == float("inf"):
+            number = inf
+        if abs(number) == inf:
             raise self.invalid(name, "is too large")
         return number
 
@@ -148,13 +145,11 @@ class Fields:
             raise self.invalid(name, "must not be empty")
         return found
 
-    def _check_bounds(
-        self, name: str, value: float, minimum: float | None, maximum: float | None
-    ) -> None:
-        if minimum is not None and value < minimum:
-            raise self.invalid(name, f"must be {minimum} or more")
-        if maximum is not None and value > maximum:
-            raise self.invalid(name, f"must be {maximum} or less")
+    def _out_of_bounds(
+        self, name: str, value: float, minimum: float, maximum: float
+    ) -> InvalidRequest:
+        bound = f"{minimum} or more" if value < minimum else f"{maximum} or less"
+        return self.invalid(name, f"must be {bound}")
 
 
 def read_cache_control(owner: Fields) -> Mapping[str, Any] | None:
