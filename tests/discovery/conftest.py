@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.path, headers))
         reply = self.server.replies.get(self.path, Reply(b"{}", status=404))
         if reply.holds:
-            self.server.released.wait(30)
+            self.server.released.wait(90)
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)

@@ -47,8 +47,8 @@ async def test_an_answer_does_not_wait_for_the_hedged_connection(
 ) -> None:
     await bench.provider("beta", max_connections=1)
     await learned(bench, caller)
-    holds = "[[delay=4 model=beta]] [[status=500 model=alpha]]"
-    holding = asyncio.create_task(bench.ask(caller, faults=holds, deadline=20))
+    holds = "[[delay=8 model=beta]] [[status=500 model=alpha]]"
+    holding = asyncio.create_task(bench.ask(caller, faults=holds, deadline=40))
     while "beta" not in bench.witness.asked():
         await asyncio.sleep(0.02)
     slow = f"[[delay={ANSWER * 4} model=alpha]]"

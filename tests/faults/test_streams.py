@@ -261,7 +261,7 @@ async def test_a_first_token_that_is_late_at_every_target_is_a_timeout(bench: Be
 
 
 async def test_a_silent_stream_ends_at_the_idle_limit(bench: Bench) -> None:
-    await bench.provider("alpha", idle_timeout=0.3)
+    await bench.provider("alpha", idle_timeout=1)
     for reply in await ask_all(bench, "debugging", "[[stall_after=2 words=30 token_delay=0.02]]"):
         assert reply.text
         assert reply.error == "idle_timeout"

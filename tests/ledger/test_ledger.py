@@ -150,7 +150,7 @@ def test_a_shipment_that_fails_loses_nothing_to_a_concurrent_one(
     def failing(rows: Sequence[Mapping[str, Any]]) -> None:
         patch.setattr(UsageRecord.objects, "add_rows", add_rows)
         under_way.set()
-        assert may_fail.wait(30)
+        assert may_fail.wait(90)
         raise OperationalError
 
     def ship() -> None:
@@ -163,7 +163,7 @@ def test_a_shipment_that_fails_loses_nothing_to_a_concurrent_one(
         patch.setattr(UsageRecordQuerySet, "check_row", failing)
         first = threading.Thread(target=ship)
         first.start()
-        assert under_way.wait(30)
+        assert under_way.wait(90)
         write(ledger)
         threading.Timer(0.1, may_fail.set).start()
         ledger.ship()

@@ -112,7 +112,7 @@ def test_the_application_of_the_page_answers_and_ends(written: Application, serv
         for path in ("/api/llm/health/live", "/api/llm/health/ready", "/api/llm/health"):
             assert client.get(path).status_code == 200
     served.process.send_signal(signal.SIGTERM)
-    assert served.process.wait(30) == 0, served.output()
+    assert served.process.wait(90) == 0, served.output()
 
 
 def test_the_tests_of_the_application_run(written: Application) -> None:

@@ -64,7 +64,7 @@ def held_by_another_thread(lock: threading.Lock) -> Iterator[None]:
 
     thread = threading.Thread(target=hold)
     thread.start()
-    assert acquired.wait(30)
+    assert acquired.wait(90)
     try:
         yield
     finally:
@@ -137,7 +137,7 @@ def test_a_fork_waits_for_a_lock_that_another_thread_holds() -> None:
     with held_by_another_thread(lock):
         forking.start()
         assert forking.is_alive()
-    forking.join(30)
+    forking.join(90)
     assert not forking.is_alive()
     handlers.after_in_parent()
 
@@ -155,7 +155,7 @@ def test_a_child_starts_a_thread_of_its_own() -> None:
         handlers.after_in_child()
         seen.clear()
         theirs = service.ensure(lambda: BackgroundThread("test", run))
-        is_own = theirs is not ours and seen.wait(30) and started[-1] == os.getpid()
+        is_own = theirs is not ours and seen.wait(90) and started[-1] == os.getpid()
         service.stop()
         return is_own
 
@@ -163,7 +163,7 @@ def test_a_child_starts_a_thread_of_its_own() -> None:
     service: OnePerProcess[BackgroundThread] = OnePerProcess(Stage.SWEEPER, handlers=handlers)
     ours = service.ensure(lambda: BackgroundThread("test", run))
     assert service.ensure(lambda: BackgroundThread("test", run)) is ours
-    assert seen.wait(30)
+    assert seen.wait(90)
     handlers.before()
     assert exit_status_of_child(child) == 0
     handlers.after_in_parent()
@@ -223,7 +223,7 @@ def test_a_child_does_not_wait_for_a_refresh_that_its_parent_was_in(
     monkeypatch.setattr(ConfigurationVersion.objects, "version_and_stamp", slow)
     thread = threading.Thread(target=snapshots.refresh)
     thread.start()
-    assert reading.wait(30)
+    assert reading.wait(90)
 
     def child() -> bool:
         snapshots.mark_unconfirmed()

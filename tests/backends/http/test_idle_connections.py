@@ -65,7 +65,7 @@ async def test_a_request_is_sent_again_if_its_idle_connection_was_closed_unread(
         assert await ask_and_read(transport, upstream.url) == b"x"
         upstream.closes.set()
         # The event loop is blocked, so that it does not learn of the end.
-        assert upstream.has_closed.wait(30)
+        assert upstream.has_closed.wait(90)
         assert await ask_and_read(transport, upstream.url) == b"x"
         assert upstream.connections == 2
 
