@@ -4,7 +4,7 @@ Those of caches are in `caching.ports`. The implementations are in `backends` an
 know Django.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import ClassVar, Protocol, Self, TypeVar
@@ -47,7 +47,7 @@ class WireRequest(HidesFields, frozen=True):
 class UpstreamResponse(Protocol):
     """A vendor's HTTP response whose headers have arrived. Names in `headers` are in lower case.
 
-    The caller sets time limits by cancelling; a cancelled response is closed.
+    The caller sets other time limits by cancelling; a cancelled response is closed.
     """
 
     @property
@@ -62,9 +62,9 @@ class UpstreamResponse(Protocol):
         """Returns the whole body. Raises `AnswerTooLarge`, `ConnectionLost`, or `MalformedAnswer`
         (a body that cannot be decompressed)."""
 
-    async def next_chunk(self) -> bytes:
+    def next_chunk(self, within: float | None = None) -> Awaitable[bytes]:
         """Returns the next bytes as soon as they arrive; empty at the end. Raises `ConnectionLost`
-        or `MalformedAnswer`."""
+        or `MalformedAnswer`, and `TimeoutError` if none arrive `within` so many seconds."""
 
     async def aclose(self) -> None:
         """Returns the connection to the pool if the body was read to its end, else closes it."""

@@ -107,6 +107,38 @@ class StallTimeout(Timer):
         self._task.cancel()
 
 
+class FutureTimeout(Timer):
+    """A reusable timeout for one future after another, never two at a time: `TimeoutError` becomes
+    the exception of one that is not done in time.
+
+    A future that is done leaves its timer pending and the next one moves it, which costs one
+    reading of the clock. Call `cancel` at the end.
+    """
+
+    __slots__ = ("_future",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timers = _timers_of(loop)
+
+    def limit(self, future: "asyncio.Future[Any]", seconds: float) -> None:
+        """Sets the time that `future` has from now on."""
+        self._future = future
+        # The same as `start` but inlined, because it runs for every piece of a stream.
+        timers = self._timers
+        self.due_at = due_at = timers.loop.time() + seconds
+        timers.pending.add(self)
+        if due_at < timers.wakes_at:
+            timers.wake_at(due_at)
+
+    def on_timeout(self) -> None:
+        """Ends the wait."""
+        future = self._future
+        if not future.done():
+            future.set_exception(TimeoutError())
+            # Seen: asyncio is not to log it if the waiting task is cancelled at the same time.
+            future.exception()
+
+
 def timeout(seconds: float) -> StallTimeout:
     """Returns a context manager that raises `TimeoutError` if its block takes longer."""
     return StallTimeout(seconds)

@@ -31,8 +31,8 @@ async def test_a_caller_that_does_not_read_is_cut_with_its_upstream(
     fetched: list[int] = []
     next_chunk = AiohttpUpstreamResponse.next_chunk
 
-    async def counted(self: AiohttpUpstreamResponse) -> bytes:
-        chunk = await next_chunk(self)
+    async def counted(self: AiohttpUpstreamResponse, within: float | None = None) -> bytes:
+        chunk = await next_chunk(self, within)
         fetched.append(len(chunk))
         return chunk
 

@@ -67,7 +67,11 @@ class FakeAnswer:
                 raise AnswerTooLarge("Too large.")
         return body
 
-    async def next_chunk(self) -> bytes:
+    async def next_chunk(self, within: float | None = None) -> bytes:
+        async with asyncio.timeout(within):
+            return await self._next_chunk()
+
+    async def _next_chunk(self) -> bytes:
         assert not self.is_closed
         await asyncio.sleep(0)
         while self._chunks:

@@ -10,6 +10,7 @@ import pytest
 from llm_routing.core import timers
 from llm_routing.core.timers import (
     RESOLUTION,
+    FutureTimeout,
     StallTimeout,
     Timer,
     forget_running_loop,
@@ -205,6 +206,43 @@ class TestStallTimeout:
         assert task.cancelling() == 0
         with timeout.within(1.0):
             await asyncio.sleep(0.5)
+
+
+class TestFutureTimeout:
+    @in_virtual_time
+    async def test_each_future_has_the_whole_limit(self) -> None:
+        loop = asyncio.get_running_loop()
+        timeout = FutureTimeout(loop)
+        for _ in range(5):
+            future = loop.create_future()
+            timeout.limit(future, 1.0)
+            loop.call_later(0.9, future.set_result, None)
+            await future
+        began, late = now(), loop.create_future()
+        timeout.limit(late, 1.0)
+        with pytest.raises(TimeoutError):
+            await late
+        assert now() - began == pytest.approx(1.0)
+
+    @in_virtual_time
+    async def test_a_shorter_limit_can_follow_a_longer_one(self) -> None:
+        loop = asyncio.get_running_loop()
+        timeout = FutureTimeout(loop)
+        timeout.limit(loop.create_future(), 100.0)
+        began, late = now(), loop.create_future()
+        timeout.limit(late, 2.0)
+        with pytest.raises(TimeoutError):
+            await late
+        assert now() - began == pytest.approx(2.0)
+
+    @in_virtual_time
+    async def test_nothing_follows_a_future_that_was_done_in_time(self) -> None:
+        loop = asyncio.get_running_loop()
+        timeout, done = FutureTimeout(loop), loop.create_future()
+        timeout.limit(done, 1.0)
+        done.set_result(None)
+        await asyncio.sleep(60)
+        assert done.result() is None
 
 
 class TestRunningLoop:

@@ -12,13 +12,13 @@ import pytest
 from llm_routing.api.streams.events import EventStream
 from llm_routing.core.attempts.attempt import Attempt
 from llm_routing.core.attempts.stream import AnswerStream
-from llm_routing.core.timers import StallTimeout
+from llm_routing.core.timers import FutureTimeout
 
 from .callers import CALLERS, Caller
 from .conftest import Bench
 from .upstream import until
 
-OF_A_REQUEST = (EventStream, AnswerStream, Attempt, StallTimeout)
+OF_A_REQUEST = (EventStream, AnswerStream, Attempt, FutureTimeout)
 
 
 def left_over() -> Counter[str]:

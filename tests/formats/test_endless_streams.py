@@ -45,7 +45,11 @@ class Source:
         self._first = first
         self.is_silent = asyncio.Event()
 
-    async def next_chunk(self) -> bytes:
+    async def next_chunk(self, within: float | None = None) -> bytes:
+        async with asyncio.timeout(within):
+            return await self._next_chunk()
+
+    async def _next_chunk(self) -> bytes:
         if self._first:
             first, self._first = self._first, b""
             return first

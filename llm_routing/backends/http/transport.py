@@ -7,7 +7,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from weakref import WeakSet
 
@@ -67,14 +67,9 @@ class AiohttpUpstreamResponse:
             body += chunk
         return bytes(body)
 
-    async def next_chunk(self) -> bytes:
+    def next_chunk(self, within: float | None = None) -> Awaitable[bytes]:
         """Returns the bytes received so far; see `core.ports.UpstreamResponse`."""
-        try:
-            return await self._response.next_chunk()
-        except (aiohttp.ClientError, OSError) as error:
-            raise ConnectionLost(
-                "The provider cut the connection in the middle of its answer."
-            ) from error
+        return self._response.next_chunk(within)
 
     async def aclose(self) -> None:
         """Drops the connection, unless the response is complete: then it is back in its pool."""

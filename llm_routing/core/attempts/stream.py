@@ -5,7 +5,7 @@ disconnects and not when the garbage collector runs.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
@@ -29,7 +29,6 @@ from llm_routing.core.events import (
     with_usage_report,
 )
 from llm_routing.core.ports import AttemptSettled, Clock, StreamParser, UpstreamResponse
-from llm_routing.core.timers import StallTimeout
 from llm_routing.core.types import AttemptSummary, Usage
 
 from .attempt import Attempt
@@ -69,7 +68,6 @@ class AnswerStream:
         self._attempt = attempt
         self._clock = clock
         self._idle = idle
-        self._stall_timeout = StallTimeout()
         self._deadline = deadline
         self._max_bytes = max_bytes
         self._size = 0
@@ -77,6 +75,7 @@ class AnswerStream:
         self._held_bytes = 0
         self._unparsed = b""
         self._was_busy = False
+        self._is_open = False
         self._has_content = False
         self._has_tail = False
         self._ended = False
@@ -99,9 +98,7 @@ class AnswerStream:
     async def start(self) -> None:
         """Reads up to the first content and holds it back. Raises `UpstreamError`."""
         while not (self._has_content or self._ended or self._failure):
-            with self._attempt.waiting:
-                data = await self._next_data()
-            self._hold(self._parse(data), MAX_HELD_BYTES)
+            self._hold(self._parse(await self._next_data()), MAX_HELD_BYTES)
             if self._size > MAX_HELD_BYTES:
                 raise AnswerTooLarge(f"No content within the first {MAX_HELD_BYTES} bytes.")
         if self._failure is not None:
@@ -130,6 +127,7 @@ class AnswerStream:
     async def _rest(self) -> Sequence[Frame]:
         """Returns the frames that were held back. Raises `StopAsyncIteration` if there are none."""
         held, self._held = self._held, []
+        self._is_open = True
         if not held:
             raise StopAsyncIteration
         return held
@@ -162,13 +160,20 @@ class AnswerStream:
         if self._failure is not None:
             self._fail(self._failure)
             raise self._failure
+        chunk: Awaitable[bytes]
         limit = min(self._idle, self._deadline - self._clock.monotonic())
         if limit <= 0:
             # If data is always available, the code never waits, so no timer can end it.
             return self._cut_by_deadline()
         try:
-            with self._attempt.waiting, self._stall_timeout.within(limit):
-                data = await self._next_data()
+            if self._is_open and not self._was_busy:
+                chunk = self._answer.next_chunk(limit)
+            else:
+                chunk = self._next_data(limit)
+            data = await chunk
+        except asyncio.CancelledError:
+            self._keep(chunk)
+            raise
         except TimeoutError:
             if limit < self._idle:
                 return self._cut_by_deadline()
@@ -184,13 +189,22 @@ class AnswerStream:
             self._fail(failure)
             raise
 
-    async def _next_data(self) -> bytes:
-        """Returns the next data to parse when there is any; empty at the end of the answer."""
-        if self._was_busy:
-            self._was_busy = False
-            await asyncio.sleep(0)
-        data, self._unparsed = self._unparsed, b""
-        return data or await self._answer.next_chunk()
+    async def _next_data(self, within: float | None = None) -> bytes:
+        """Returns the next data to parse when there is any; empty at the end of the answer. The
+        wait for it counts as one for the provider, which is of interest while the stream opens."""
+        with self._attempt.waiting:
+            if self._was_busy:
+                self._was_busy = False
+                await asyncio.sleep(0)
+            data, self._unparsed = self._unparsed, b""
+            return data or await self._answer.next_chunk(within)
+
+    def _keep(self, chunk: Awaitable[bytes]) -> None:
+        """Keeps a chunk that arrived in the moment in which its reader was cancelled."""
+        if isinstance(chunk, asyncio.Future) and chunk.done() and not chunk.cancelled():
+            with suppress(Exception):
+                self._unparsed = chunk.result()
+                self._was_busy = True
 
     def _parse(self, data: bytes) -> Sequence[Frame]:
         """Returns the frames of `data`, or of as much as can be parsed within `BUSY_SECONDS`; the

@@ -14,7 +14,7 @@ from llm_routing.core.types import Usage
 from tests.core.fakes import World, lines
 from tests.core.virtual_time import in_virtual_time
 
-from .opened_streams import REPORT, opened, read
+from .opened_streams import REPORT, opened, read, shown
 
 
 @in_virtual_time
@@ -46,7 +46,6 @@ async def test_an_attempt_is_settled_with_the_vendor_s_usage_at_the_end() -> Non
     assert (settled.usage, settled.cost) == (Usage(3, 4), Decimal("0.000069"))
     assert settled.time_to_first_token_ms == pytest.approx(2000)
     assert settled.latency_ms == pytest.approx(5000)
-    assert result.attempt.upstream_seconds == pytest.approx(5)
 
 
 @in_virtual_time
@@ -151,3 +150,27 @@ async def test_output_is_estimated_if_the_vendor_counts_only_at_the_start() -> N
     world.script("a", lines(f"start:9,1/text:{'word' * 50}/finish/end"))
     await read((await opened(world)).value)
     assert world.ledger.ends[0].usage == Usage(9, 50, estimated=True)
+
+
+@pytest.mark.parametrize("comes_in_time", [True, False])
+@in_virtual_time
+async def test_no_chunk_is_lost_when_its_reader_is_cancelled(comes_in_time: bool) -> None:
+    world = World()
+    world.script("a", lines("text:Hel", "text:lo"))
+    stream = (await opened(world)).value
+    assert shown(await anext(stream)) == ["text:Hel"]
+    (answer,) = world.transport.answers
+    chunk: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answer, "next_chunk", lambda within: chunk)
+        reading = asyncio.create_task(stream.__anext__())
+        await asyncio.sleep(0)
+        if comes_in_time:
+            chunk.set_result(b"text:first\n")
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+    if comes_in_time:
+        assert shown(await anext(stream)) == ["text:first"]
+    assert shown(await anext(stream)) == ["text:lo"]
+    await stream.aclose()

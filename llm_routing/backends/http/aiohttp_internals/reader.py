@@ -13,8 +13,9 @@ from typing import Final
 import aiohttp
 from httptools import HttpParserError, HttpResponseParser
 
-from llm_routing.backends.http.responses import MAX_CHUNK, NOT_HTTP, UNDECODABLE
-from llm_routing.core.errors import MalformedAnswer
+from llm_routing.backends.http.responses import CUT, MAX_CHUNK, NOT_HTTP, UNDECODABLE
+from llm_routing.core.errors import ConnectionLost, MalformedAnswer
+from llm_routing.core.timers import FutureTimeout
 
 MAX_HEAD_BYTES = 64 * 1024
 """Bytes before a body: the head, and interim responses (1xx) before it, whose number is not
@@ -49,6 +50,8 @@ class IncomingResponse:
     _is_paused = False
     _error: Exception | None = None
     _waiter: "asyncio.Future[None] | None" = None
+    _next_chunk: "asyncio.Future[bytes] | None" = None
+    _timeout: FutureTimeout | None = None
 
     def __init__(
         self,
@@ -62,8 +65,8 @@ class IncomingResponse:
         self._chunks: deque[bytes] = deque()
 
     def more(self) -> "asyncio.Future[None]":
-        """Returns a future that is done when more was received. Raises `aiohttp.ClientError`,
-        `MalformedAnswer` if no more can come."""
+        """Returns a future that is done when the head was received, or the response left to
+        aiohttp. Raises `aiohttp.ClientError`, `MalformedAnswer` if neither can happen."""
         if self._error is not None:
             raise self._error
         self._waiter = self._loop.create_future()
@@ -79,13 +82,19 @@ class IncomingResponse:
         self._size = 0
         return body
 
-    async def next_chunk(self) -> bytes:
+    def next_chunk(self, within: float | None = None) -> "asyncio.Future[bytes]":
         """See `Response`."""
+        self._next_chunk = future = self._loop.create_future()
+        if self._chunks or self.is_complete or self._error is not None:
+            self.wake()
+        elif within is not None:
+            if self._timeout is None:
+                self._timeout = FutureTimeout(self._loop)
+            self._timeout.limit(future, within)
+        return future
+
+    def _take(self) -> bytes:
         chunks = self._chunks
-        while not chunks:
-            if self.is_complete:
-                return b""
-            await self.more()
         chunk = chunks.popleft()
         if len(chunk) > MAX_CHUNK:
             chunks.appendleft(chunk[MAX_CHUNK:])
@@ -130,10 +139,23 @@ class IncomingResponse:
         self.wake()
 
     def wake(self) -> None:
-        """Wakes up who awaits `more`."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        """Ends the wait for the head, or for the next chunk if there is one."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+        future = self._next_chunk
+        if future is None or future.done():
+            return
+        if self._chunks:
+            future.set_result(self._take())
+        elif self._error is not None:
+            future.set_exception(self._error)
+            # Seen: asyncio is not to log it if the waiting task is cancelled at the same time.
+            future.exception()
+        elif self.is_complete:
+            future.set_result(b"")
 
     def _resume(self) -> None:
         self._is_paused = False
@@ -144,6 +166,8 @@ class IncomingResponse:
         release, self._release = self._release, None
         if release is not None:
             release(can_serve_again)
+        if self._timeout is not None:
+            self._timeout.cancel()
 
 
 class ResponseReader:
@@ -208,7 +232,7 @@ class ResponseReader:
         if incoming is None:
             return
         if incoming.status:
-            incoming.fail(aiohttp.ClientPayloadError("The response is not complete."))
+            incoming.fail(ConnectionLost(CUT))
         elif isinstance(error, OSError):
             incoming.fail(aiohttp.ClientOSError(*error.args))
         else:
