@@ -39,7 +39,15 @@ class EventSplitter:
     the LF of a CRLF that was cut in two is dropped when it arrives.
     """
 
-    __slots__ = ("_at_start", "_drops_lf", "_limit", "_only_lf", "_pending", "_scanned")
+    __slots__ = (
+        "_at_start",
+        "_drops_lf",
+        "_limit",
+        "_only_lf",
+        "_pending",
+        "_scanned",
+        "is_between_events",
+    )
 
     def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
         self._limit = limit
@@ -48,11 +56,8 @@ class EventSplitter:
         self._only_lf = True
         self._at_start = True
         self._drops_lf = False
-
-    @property
-    def is_between_events(self) -> bool:
+        self.is_between_events = True
         """Whether the next bytes begin a new event."""
-        return not self._pending and not self._drops_lf
 
     def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
         """Yields the events that `data` completes. Raises `AnswerTooLarge` for an event above the
@@ -63,6 +68,7 @@ class EventSplitter:
         if not self._pending and len(data) <= self._limit and (event := _only_event(data)):
             self._only_lf = True
             self._at_start = False
+            self.is_between_events = True
             yield event
             return
         buffer: bytes | bytearray = data
@@ -86,6 +92,7 @@ class EventSplitter:
             raise self._too_large()
         if start or buffer is data:
             self._pending = bytearray(buffer[start:])
+        self.is_between_events = not size and not self._drops_lf
         self._scanned = max(size - _LONGEST_BLANK_LINE + 1, 0)
         self._only_lf = only_lf or not size
 

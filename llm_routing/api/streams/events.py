@@ -86,8 +86,10 @@ class EventStream:
                 batch = await self._next()
                 if batch is IDLE:
                     chunk = self._renderer.keep_alive
+                elif len(batch) == 1:
+                    chunk = self._renderer.render(batch[0])
                 else:
-                    chunk = b"".join([self._renderer.render(frame) for frame in batch])
+                    chunk = b"".join(map(self._renderer.render, batch))
             except StopAsyncIteration:
                 has_ended = True
                 chunk = self._renderer.end()

@@ -161,7 +161,9 @@ class AnswerStream:
             self._fail(self._failure)
             raise self._failure
         chunk: Awaitable[bytes]
-        limit = min(self._idle, self._deadline - self._clock.monotonic())
+        limit = self._deadline - self._clock.monotonic()
+        if limit > self._idle:
+            limit = self._idle
         if limit <= 0:
             # If data is always available, the code never waits, so no timer can end it.
             return self._cut_by_deadline()

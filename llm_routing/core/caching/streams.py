@@ -15,6 +15,7 @@ from llm_routing.core.events import (
     ChoiceFinished,
     Frame,
     RefusalDelta,
+    StreamEvent,
     TextDelta,
     ToolCallStarted,
     with_usage_report,
@@ -68,7 +69,17 @@ class RecordedStream:
             await self._flight.close()
             raise
         for frame in batch:
-            self._record(frame)
+            self._size += len(frame.raw)
+            if self._size > MAX_ENTRY_BYTES:
+                self._body.clear()
+                self._flight.finish_uncacheable()
+                continue
+            self._body += frame.raw
+            if not self._has_content:
+                self._has_content = frame.has_content
+            for event in frame.events:
+                if type(event) is not TextDelta:
+                    self._note(event)
         return batch
 
     async def aclose(self) -> None:
@@ -78,27 +89,16 @@ class RecordedStream:
         finally:
             await self._flight.close()
 
-    def _record(self, frame: Frame) -> None:
-        self._size += len(frame.raw)
-        if self._size > MAX_ENTRY_BYTES:
-            self._body.clear()
-            self._flight.finish_uncacheable()
-            return
-        self._body += frame.raw
-        if not self._has_content:
-            self._has_content = frame.has_content
-        for event in frame.events:
-            if type(event) is TextDelta:
-                continue
-            match event:
-                case ChoiceFinished():
-                    self._reasons.add(event.reason)
-                case ToolCallStarted():
-                    self._calls_tools = True
-                case RefusalDelta():
-                    self._reasons.add(FinishReason.REFUSAL)
-                case AnswerEnded():
-                    self._end()
+    def _note(self, event: StreamEvent) -> None:
+        match event:
+            case ChoiceFinished():
+                self._reasons.add(event.reason)
+            case ToolCallStarted():
+                self._calls_tools = True
+            case RefusalDelta():
+                self._reasons.add(FinishReason.REFUSAL)
+            case AnswerEnded():
+                self._end()
 
     def _end(self) -> None:
         is_good = self._rule.is_stream_cacheable(

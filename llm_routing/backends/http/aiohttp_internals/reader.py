@@ -93,23 +93,6 @@ class IncomingResponse:
             self._timeout.limit(future, within)
         return future
 
-    def _take(self) -> bytes:
-        chunks = self._chunks
-        chunk = chunks.popleft()
-        if len(chunk) > MAX_CHUNK:
-            chunks.appendleft(chunk[MAX_CHUNK:])
-            chunk = chunk[:MAX_CHUNK]
-        elif chunks:
-            several, size = [chunk], len(chunk)
-            while chunks and size + len(chunks[0]) <= MAX_CHUNK:
-                size += len(chunks[0])
-                several.append(chunks.popleft())
-            chunk = b"".join(several)
-        self._size -= len(chunk)
-        if self._is_paused and self._size <= MAX_CHUNK:
-            self._resume()
-        return chunk
-
     def close(self) -> None:
         """See `Response`."""
         if self._release is not None:
@@ -149,13 +132,31 @@ class IncomingResponse:
         if future is None or future.done():
             return
         if self._chunks:
-            future.set_result(self._take())
+            chunk = self._chunks.popleft()
+            if self._chunks or len(chunk) > MAX_CHUNK:
+                chunk = self._resized(chunk)
+            self._size -= len(chunk)
+            if self._is_paused and self._size <= MAX_CHUNK:
+                self._resume()
+            future.set_result(chunk)
         elif self._error is not None:
             future.set_exception(self._error)
             # Seen: asyncio is not to log it if the waiting task is cancelled at the same time.
             future.exception()
         elif self.is_complete:
             future.set_result(b"")
+
+    def _resized(self, chunk: bytes) -> bytes:
+        """Returns the first chunk with those after it, or a part of it."""
+        chunks = self._chunks
+        if len(chunk) > MAX_CHUNK:
+            chunks.appendleft(chunk[MAX_CHUNK:])
+            return chunk[:MAX_CHUNK]
+        several, size = [chunk], len(chunk)
+        while chunks and size + len(chunks[0]) <= MAX_CHUNK:
+            size += len(chunks[0])
+            several.append(chunks.popleft())
+        return b"".join(several)
 
     def _resume(self) -> None:
         self._is_paused = False
