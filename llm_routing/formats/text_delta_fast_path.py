@@ -47,22 +47,22 @@ class TextDeltaFastPath:
     def match(self, raw: bytes) -> Frame | None:
         """Returns the event `raw` as a frame if it fits the learned pattern, or None if it must be
         parsed."""
-        before = self._before
-        if not before or not raw.startswith(before):
-            return None
+        before, after = self._before, self._after
         start = len(before)
-        end = raw.find(_QUOTE, start)
-        after = self._after
+        if not start or raw[:start] != before:
+            return None
         if self._end:
+            end = raw.find(_QUOTE, start)
             rest = end + len(after)
             padding_end = len(raw) - len(self._end)
             if not raw.startswith(after, end) or not raw.endswith(self._end) or rest > padding_end:
                 return None
-            padding = _plain(raw[rest:padding_end])
-            if padding is None or '"' in padding:
+            if _plain(raw[rest:padding_end]) is None:
                 return None
-        elif raw[end:] != after:
-            return None
+        else:
+            end = len(raw) - len(after)
+            if raw[end:] != after:
+                return None
         text = _plain(raw[start:end])
         if not text:
             return None
@@ -119,10 +119,10 @@ class TextDeltaFastPath:
 
 def _plain(data: bytes) -> str | None:
     """Returns the text of `data` within a JSON string, or None if it must be parsed."""
-    if b"\\" in data:
-        return None
     try:
         text = data.decode()
     except UnicodeDecodeError:
         return None
-    return text if text.isprintable() else None
+    # Not searched in `data`: `in` of bytes raises an exception inside and is slow.
+    is_plain = text.isprintable() and '"' not in text and "\\" not in text
+    return text if is_plain else None

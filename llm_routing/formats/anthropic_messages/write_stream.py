@@ -82,7 +82,7 @@ class AnthropicStreamRenderer:
         """See `StreamRenderer.render`."""
         if frame.format == ANTHROPIC_MESSAGES:
             self._is_relayed = True
-            if frame.events and isinstance(frame.events[-1], AnswerEnded):
+            if frame.events and type(frame.events[-1]) is AnswerEnded:
                 self._is_ended = bool(frame.raw)
             return frame.raw
         return b"".join(self._render(event) for event in frame.events)

@@ -55,7 +55,7 @@ class OpenAIStreamRenderer:
         if frame.format != OPENAI_CHAT:
             return b"".join([self._render(event) for event in events])
         self._is_relayed = True
-        if events and isinstance(events[-1], AnswerEnded):
+        if events and type(events[-1]) is AnswerEnded:
             self._is_ended = bool(frame.raw)
         elif frame.for_usage and not self._include_usage:
             return b""
