@@ -81,7 +81,7 @@ class StallTimeout(Timer):
         assert task is not None
         self._task: asyncio.Task[Any] = task
         self._cancelling = task.cancelling()
-        # The same as `start` but inlined, because it runs for every piece of a stream.
+        # The same as `start` but inlined, because it runs for every request.
         timers = self._timers
         self.due_at = due_at = self._loop.time() + self._seconds
         timers.pending.add(self)

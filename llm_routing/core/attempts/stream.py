@@ -98,7 +98,7 @@ class AnswerStream:
     async def start(self) -> None:
         """Reads up to the first content and holds it back. Raises `UpstreamError`."""
         while not (self._has_content or self._ended or self._failure):
-            self._hold(self._parse(await self._next_data()), MAX_HELD_BYTES)
+            self._hold(self._take(await self._next_data()), MAX_HELD_BYTES)
             if self._size > MAX_HELD_BYTES:
                 raise AnswerTooLarge(f"No content within the first {MAX_HELD_BYTES} bytes.")
         if self._failure is not None:
@@ -186,7 +186,7 @@ class AnswerStream:
             self._fail(failure)
             raise
         try:
-            return self._parse(data)
+            return self._take(data)
         except UpstreamError as failure:
             self._fail(failure)
             raise
@@ -208,12 +208,9 @@ class AnswerStream:
                 self._unparsed = chunk.result()
                 self._was_busy = True
 
-    def _parse(self, data: bytes) -> Sequence[Frame]:
-        """Returns the frames of `data`, or of as much as can be parsed within `BUSY_SECONDS`; the
-        rest is parsed next. Raises the same errors as `_take`, after the frames before the
-        failure."""
-        if len(data) <= SLICE_BYTES:
-            return self._take(data)
+    def _take_slices(self, data: bytes) -> Sequence[Frame]:
+        """Returns the frames of as much of `data` as can be parsed within `BUSY_SECONDS`; the rest
+        is parsed next. Raises the same errors as `_take`, after the frames before the failure."""
         self._was_busy = True
         until = self._clock.monotonic() + BUSY_SECONDS
         frames: list[Frame] = []
@@ -264,7 +261,12 @@ class AnswerStream:
         )
 
     def _take(self, data: bytes) -> Sequence[Frame]:
-        self._size += len(data)
+        """Returns the frames of `data`, or of its beginning; of an empty one the last frames.
+        Raises `UpstreamError`."""
+        size = len(data)
+        if size > SLICE_BYTES:
+            return self._take_slices(data)
+        self._size += size
         if self._size > self._max_bytes:
             raise AnswerTooLarge(f"The answer is larger than {self._max_bytes} bytes.")
         frames = self._parser.feed(data) if data else self._parser.close()
