@@ -12,6 +12,8 @@ from llm_routing.core.errors import AnswerTooLarge
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 BOM: Final = b"\xef\xbb\xbf"
+# A number: looking for bytes with `in` raises and catches an exception inside.
+_CR: Final = ord("\r")
 
 # Two line ends in a row; atomic, so that a CRLF is never matched as a CR and an LF.
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
@@ -78,7 +80,7 @@ class EventSplitter:
             buffer = self._pending
             position = self._scanned
         start = 0
-        only_lf = self._only_lf and b"\r" not in data
+        only_lf = self._only_lf and _CR not in data
         end_of_event = _end_with_lf if only_lf else _end_with_any
         while (end := end_of_event(buffer, position)) > 0:
             if end - start > self._limit:
@@ -110,7 +112,7 @@ class EventSplitter:
         if self._at_start:
             self._at_start = False
             raw = raw.removeprefix(BOM)
-        if b"\r" in raw:
+        if _CR in raw:
             raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         return _only_event(raw) or _any_event(raw)
 
@@ -121,7 +123,7 @@ class EventSplitter:
 def _only_event(data: bytes) -> ServerSentEvent | None:
     """Returns `data` as one complete event if it has the shape that most vendors use: one data
     line, optionally preceded by an event line, with LF line ends. Returns None otherwise."""
-    if not data.endswith(b"\n\n") or b"\r" in data:
+    if not data.endswith(b"\n\n") or _CR in data:
         return None
     start, event = 0, ""
     if data.startswith(b"event: "):
