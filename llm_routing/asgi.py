@@ -26,7 +26,7 @@ from .core.ids import new_id
 from .core.timers import running_loop
 from .core.types import Caller
 from .process.request_body import RequestBody
-from .serving.cors import cors_request_headers, cors_rules
+from .serving.cors import CorsRules, cors_request_headers, cors_rules
 from .serving.lifecycle import Lifecycle
 from .serving.readiness import is_draining
 from .serving.request_limits import head_error, serve_with_limits
@@ -141,10 +141,10 @@ class GatewayApplication:
             if is_draining():
                 send = closing_connection(send)
             return serve_with_limits(self._django, scope, receive, send, send_error=_send_error)
-        if scope["method"] == "OPTIONS" and not cors_rules().are_off:
+        if scope["method"] == "OPTIONS" and (rules := cors_rules()) is not None:
             asked = cors_request_headers(scope["headers"])
             if "access-control-request-method" in asked:
-                return _serve_preflight(scope["path"], asked, send)
+                return _serve_preflight(rules, scope["path"], asked, send)
         from .api.direct import direct_endpoint_of
 
         endpoint = direct_endpoint_of(match.func)
@@ -192,19 +192,21 @@ async def _refuse_websocket(receive: Receive, send: Send) -> None:
 def _headers_of_all(scope: Scope) -> Mapping[str, str]:
     """Returns the security and CORS headers of every response."""
     headers, rules = security_headers(scope), cors_rules()
-    if rules.are_off:
+    if rules is None:
         return headers
     origin = cors_request_headers(scope["headers"]).get("origin", "")
     return {**headers, **rules.headers_for(scope["path"], origin)}
 
 
-async def _serve_preflight(path: str, asked: Mapping[str, str], send: Send) -> None:
+async def _serve_preflight(
+    rules: CorsRules, path: str, asked: Mapping[str, str], send: Send
+) -> None:
     from .serving.exchange import EndpointResponse
 
     origin = asked.get("origin", "")
     headers = asked.get("access-control-request-headers", "")
     await send_endpoint_response(
-        EndpointResponse(b"", cors_rules().preflight(path, origin, headers)), send
+        EndpointResponse(b"", rules.preflight(path, origin, headers)), send
     )
 
 

@@ -1,6 +1,7 @@
 """`/v1/messages`, as Anthropic's clients use it. The wire format is in `formats`."""
 
 import re
+from collections.abc import Awaitable
 
 from django.http.response import HttpResponseBase
 from msgspec.structs import replace
@@ -38,11 +39,11 @@ async def messages(request: GatewayRequest) -> HttpResponseBase:
     return await as_response(await answer_message(request), request)
 
 
-async def answer_message(request: AuthenticatedRequest) -> EndpointResponse:
+def answer_message(request: AuthenticatedRequest) -> Awaitable[EndpointResponse]:
     """Returns the response to a message request. Raises `LLMError`."""
     body, idempotency = read_idempotent(request)
     llm_request = _with_beta(request, MESSAGES.read_request(body))
-    return await complete(
+    return complete(
         request,
         llm_request,
         MESSAGES.write_response,

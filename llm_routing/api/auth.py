@@ -12,7 +12,6 @@ from ninja.security import APIKeyHeader, HttpBearer
 from llm_routing.access.api_keys import api_keys
 from llm_routing.core.errors import LLMError
 from llm_routing.core.types import Caller
-from llm_routing.serving.exchange import AddressedRequest
 from llm_routing.serving.transport_security import refuse_plain_http
 
 _OUTCOME = "_llm_routing_caller"
@@ -51,20 +50,15 @@ class HeaderKey(APIKeyHeader):
 KEY_REQUIRED = [BearerKey(), HeaderKey()]
 
 
-async def optional_caller(request: HttpRequest | AddressedRequest) -> Caller | None:
+async def optional_caller(request: HttpRequest) -> Caller | None:
     """Returns the caller, or None if the request has no key. Raises like the classes above."""
-    key = _bearer_key(request.headers)
-    if key is None:
-        key = request.headers.get(HeaderKey.param_name)
+    key = sent_key(request.headers)
     return None if key is None else await _authenticated(request, key)
 
 
-async def _authenticated(request: HttpRequest | AddressedRequest, key: str) -> Caller:
-    """Checks the key of a Django request once, although several layers ask for the caller. So a
-    rejected key is counted once."""
-    if not isinstance(request, HttpRequest):
-        refuse_plain_http(request.scope)
-        return await api_keys.authenticate(key, request.client_address)
+async def _authenticated(request: HttpRequest, key: str) -> Caller:
+    """Checks the key of a request once, although several layers ask for the caller. So a rejected
+    key is counted once."""
     known: Caller | LLMError | None = getattr(request, _OUTCOME, None)
     if known is None:
         try:
@@ -77,6 +71,12 @@ async def _authenticated(request: HttpRequest | AddressedRequest, key: str) -> C
     if isinstance(known, LLMError):
         raise known
     return known
+
+
+def sent_key(headers: Mapping[str, str]) -> str | None:
+    """Returns the API key in the headers of a request; None if there is none."""
+    key = _bearer_key(headers)
+    return headers.get(HeaderKey.param_name) if key is None else key
 
 
 def _bearer_key(headers: Mapping[str, str]) -> str | None:

@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from llm_routing.access.api_keys import api_keys
 from llm_routing.core.types import Caller
 from llm_routing.serving.exchange import AuthenticatedRequest, EndpointResponse
 from llm_routing.serving.shutdown import shutdown_error, was_cancelled_by_shutdown
+from llm_routing.serving.transport_security import refuse_plain_http
 
-from .auth import optional_caller
+from .auth import sent_key
 from .error_envelope import EnvelopeOf
 from .errors import as_llm_error, error_response, missing_key_error
 from .headers import request_id_of
@@ -34,27 +36,15 @@ class Body(Protocol):
 class DirectRequest:
     """Implements `exchange.AuthenticatedRequest` over the ASGI scope."""
 
-    __slots__ = (
-        "auth",
-        "client_address",
-        "headers",
-        "method",
-        "path",
-        "read",
-        "request_id",
-        "scope",
-    )
+    __slots__ = ("auth", "headers", "method", "path", "read", "request_id")
     auth: Caller
     request_id: str
 
     def __init__(self, scope: Mapping[str, Any], body: Body) -> None:
-        self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers = _headers(scope["headers"])
         self.read = body.read
-        client = scope.get("client")
-        self.client_address: str = client[0] if client else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +63,12 @@ class Endpoint:
         envelope = self.envelope_of(headers)
         caller: Caller | None = None
         try:
-            caller = await optional_caller(request)
-            if caller is None:
+            key = sent_key(headers)
+            if key is None:
                 raise missing_key_error()
+            refuse_plain_http(scope)
+            client = scope.get("client")
+            caller = await api_keys.authenticate(key, client[0] if client else "")
             request.auth = caller
             # Without a valid key no body is received.
             if not await body.fill(headers, caller):

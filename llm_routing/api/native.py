@@ -1,5 +1,6 @@
 """`/api/llm`: completions by use case and tier, and lists of models and routes."""
 
+from collections.abc import Awaitable
 from itertools import islice
 from typing import Any
 
@@ -42,7 +43,7 @@ async def complete_prompt(request: GatewayRequest) -> HttpResponseBase:
     return await as_response(await answer_prompt(request), request)
 
 
-async def answer_prompt(request: AuthenticatedRequest) -> EndpointResponse:
+def answer_prompt(request: AuthenticatedRequest) -> Awaitable[EndpointResponse]:
     """Returns the response to a native request. Raises `LLMError`."""
     try:
         body, idempotency = read_idempotent(request)
@@ -51,7 +52,7 @@ async def answer_prompt(request: AuthenticatedRequest) -> EndpointResponse:
         wanted = schemas.CompleteRequest.model_validate(_with_few_unknown_fields(body))
     except ValidationError as error:
         raise invalid_fields(error) from None
-    return await complete(
+    return complete(
         request,
         wanted.to_request(),
         lambda answer: encode(answer.dict()),

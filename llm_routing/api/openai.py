@@ -4,6 +4,8 @@ The wire format is in `formats`. Clients that send `anthropic-version` get the l
 Anthropic's shape.
 """
 
+from collections.abc import Awaitable
+
 from django.http.response import HttpResponseBase
 from msgspec.structs import replace
 from ninja import Router
@@ -41,11 +43,11 @@ async def chat_completions(request: GatewayRequest) -> HttpResponseBase:
     return await as_response(await answer_chat(request), request)
 
 
-async def answer_chat(request: AuthenticatedRequest) -> EndpointResponse:
+def answer_chat(request: AuthenticatedRequest) -> Awaitable[EndpointResponse]:
     """Returns the response to a chat completion request. Raises `LLMError`."""
     body, idempotency = read_idempotent(request)
     llm_request = CHAT.read_request(body)
-    return await complete(
+    return complete(
         request,
         llm_request,
         lambda answer: CHAT.write_response(answer, created=answer.routing.created),

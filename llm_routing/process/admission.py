@@ -18,13 +18,11 @@ class Admission:
     def reset(self) -> None:
         """Returns to the initial state, without limits."""
         self._limit: ConcurrencyLimit | None = None
-        self._clock: Clock | None = None
         self._longest = 0.0
 
     def begin(self, settings: Settings, clock: Clock) -> None:
         """Starts to limit requests, unless it already does."""
         if self._limit is None:
-            self._clock = clock
             self._longest = settings.total_timeout
             self._limit = ConcurrencyLimit(settings.max_concurrency, settings.max_queued, clock)
 
@@ -36,10 +34,9 @@ class Admission:
     def refusal(self, *, is_final: bool = False) -> Overloaded | None:
         """Returns why any request would be rejected now, before reading it. Counts as rejected once
         that is final."""
-        if self._limit is None or self._clock is None:
+        if self._limit is None:
             return None
-        deadline = self._clock.monotonic() + self._longest
-        full = self._limit.refusal(deadline, is_final=is_final)
+        full = self._limit.refusal(self._longest, is_final=is_final)
         return None if full is None else _overloaded(full)
 
     def check(self) -> None:

@@ -23,12 +23,9 @@ class BodyBudget:
         self.bytes = 0
         self._bytes_of: dict[str, int] = {}
 
-    def share(self, key_name: str) -> "BodyShare":
-        """The share of one request with this key."""
-        return BodyShare(self, key_name)
-
     def refusal(self, key_name: str, size: int) -> LLMError | None:
-        """Returns the error if `size` more bytes would exceed a limit."""
+        """Returns the error if `size` more bytes would exceed a limit. Reserves nothing, because a
+        client can announce any size at no cost."""
         settings = get_settings()
         if self._bytes_of.get(key_name, 0) + size > settings.body_bytes_per_key:
             return Throttled(
@@ -47,7 +44,7 @@ class BodyBudget:
         return None
 
     def take(self, key_name: str, size: int) -> LLMError | None:
-        """Counts `size` more bytes, unless there is a refusal."""
+        """Counts bytes that were received, at least one, unless there is a refusal."""
         with self._lock:
             problem = self.refusal(key_name, size)
             if problem is None:
@@ -56,7 +53,7 @@ class BodyBudget:
             return problem
 
     def release(self, key_name: str, size: int) -> None:
-        """Subtracts bytes that were freed."""
+        """Subtracts counted bytes that were freed."""
         with self._lock:
             self.bytes -= size
             left = self._bytes_of[key_name] - size
@@ -64,35 +61,6 @@ class BodyBudget:
                 self._bytes_of[key_name] = left
             else:
                 del self._bytes_of[key_name]
-
-
-class BodyShare:
-    """The bytes of one request. Release it in any case."""
-
-    __slots__ = ("_budget", "_key_name", "_size")
-
-    def __init__(self, budget: BodyBudget, key_name: str) -> None:
-        self._budget = budget
-        self._key_name = key_name
-        self._size = 0
-
-    def refusal(self, size: int) -> LLMError | None:
-        """Returns why a body of this size would be rejected. Reserves nothing, because a client can
-        announce any size at no cost."""
-        return self._budget.refusal(self._key_name, size)
-
-    def take(self, size: int) -> LLMError | None:
-        """Counts bytes that were received, or returns the error if they exceed a limit."""
-        problem = self._budget.take(self._key_name, size) if size else None
-        if problem is None:
-            self._size += size
-        return problem
-
-    def release(self) -> None:
-        """Releases the bytes when the request has ended."""
-        size, self._size = self._size, 0
-        if size:
-            self._budget.release(self._key_name, size)
 
 
 body_budget = BodyBudget()

@@ -11,7 +11,7 @@ from llm_routing.serving.request_limits import BODY_TIMEOUT, body_too_large
 from llm_routing.serving.request_monitor import RequestMonitor
 
 from .admission import admission
-from .body_budget import BodyShare, body_budget
+from .body_budget import body_budget
 
 
 class RequestBody(io.BytesIO):
@@ -22,7 +22,8 @@ class RequestBody(io.BytesIO):
         super().__init__()
         self._monitor = monitor
         self._error: LLMError | None = None
-        self._share: BodyShare | None = None
+        self._key_name = ""
+        self._counted = 0
 
     async def fill(self, headers: Mapping[str, str], caller: Caller) -> bool:
         """Receives the body; returns False if the caller disconnected. Nothing is received if the
@@ -32,20 +33,22 @@ class RequestBody(io.BytesIO):
             self._monitor.body_has_come()
             return True
         limit = get_settings().max_body_bytes
-        self._share = share = body_budget.share(caller.key_name)
+        self._key_name = key_name = caller.key_name
         announced = headers.get("content-length", "")
         size = int(announced[:20]) if announced.isdecimal() else 0
         is_too_large = size > limit
-        self._error = share.refusal(size)
+        self._error = body_budget.refusal(key_name, size)
         receive, more = self._monitor.receive, True
         try:
             while more and not is_too_large and self._error is None:
                 event = await receive()
                 if event["type"] == "http.disconnect":
                     return False
-                piece = event.get("body", b"")
-                self._error = share.take(len(piece))
-                self.write(piece)
+                if piece := event.get("body"):
+                    self._error = body_budget.take(key_name, len(piece))
+                    if self._error is None:
+                        self._counted += len(piece)
+                    self.write(piece)
                 more = event.get("more_body", False)
                 is_too_large = self.tell() > limit
         except asyncio.CancelledError:
@@ -61,8 +64,9 @@ class RequestBody(io.BytesIO):
     def close(self) -> None:
         """Frees the memory, at the end of the request."""
         super().close()
-        if self._share is not None:
-            self._share.release()
+        if self._counted:
+            body_budget.release(self._key_name, self._counted)
+            self._counted = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
         """See `io.BytesIO.read`. Raises `RequestTooLarge`, `RequestTimedOut`, `Overloaded`,

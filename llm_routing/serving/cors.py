@@ -60,9 +60,9 @@ class CorsRules:
     paths: re.Pattern[str] | None = None
 
     @property
-    def are_off(self) -> bool:
-        """Whether pages of other origins may not call at all."""
-        return not (self.origins or self.patterns or self.allows_all)
+    def allow_any_origin(self) -> bool:
+        """Whether pages of at least one other origin may call."""
+        return bool(self.origins or self.patterns or self.allows_all)
 
     def headers_for(self, path: str, origin: str) -> dict[str, str]:
         """Returns the headers of every response to a page of `origin`, which may be empty."""
@@ -101,15 +101,16 @@ class CorsRules:
         )
 
 
-_rules: list[tuple[Settings, CorsRules]] = []
+_rules: list[tuple[Settings, CorsRules | None]] = []
 
 
-def cors_rules() -> CorsRules:
-    """Returns the rules of the project."""
+def cors_rules() -> CorsRules | None:
+    """Returns the rules of the project; None if pages of other origins may not call at all."""
     settings = get_settings()
     if not _rules or _rules[0][0] is not settings:
         is_theirs = apps.is_installed("corsheaders")
-        _rules[:] = [(settings, _project_rules() if is_theirs else _own_rules(settings))]
+        rules = _project_rules() if is_theirs else _own_rules(settings)
+        _rules[:] = [(settings, rules if rules.allow_any_origin else None)]
     return _rules[0][1]
 
 

@@ -29,18 +29,6 @@ class IncomingRequest(Protocol):
         `Overloaded`, `Throttled`."""
 
 
-class AddressedRequest(IncomingRequest, Protocol):
-    """A request with the address of its client."""
-
-    @property
-    def client_address(self) -> str:
-        """The client's IP address, as the server reports it; empty if there is none."""
-
-    @property
-    def scope(self) -> Mapping[str, Any]:
-        """The ASGI scope."""
-
-
 class AuthenticatedRequest(IncomingRequest, Protocol):
     """A request with a valid API key: the attributes that authentication adds."""
 

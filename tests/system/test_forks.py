@@ -188,8 +188,7 @@ def test_a_child_of_a_process_with_a_background_loop_has_its_own() -> None:
 
 
 def test_requests_and_refused_keys_of_the_parent_do_not_count_in_the_child() -> None:
-    share = process_state.body_budget.share("key")
-    assert share.take(1000) is None
+    assert process_state.body_budget.take("key", 1000) is None
     process_state.refused_keys.counts["unknown"] += 1
     try:
         assert (
@@ -203,7 +202,7 @@ def test_requests_and_refused_keys_of_the_parent_do_not_count_in_the_child() -> 
         )
         assert process_state.body_budget.bytes == 1000
     finally:
-        share.release()
+        process_state.body_budget.release("key", 1000)
         process_state.refused_keys.reset()
 
 

@@ -95,14 +95,14 @@ class ConcurrencyLimit:
             self.size = size
             self._hand_on()
 
-    def refusal(self, deadline: float, *, is_final: bool) -> QueueFull | None:
-        """Returns the rejection that `acquire` would return at once for a call with this deadline
-        (monotonic seconds); None if the call would be admitted or wait. With `is_final` a rejection
-        is counted."""
+    def refusal(self, seconds: float, *, is_final: bool) -> QueueFull | None:
+        """Returns the rejection that `acquire` would return at once for a call with a deadline in
+        `seconds`; None if the call would be admitted or wait. With `is_final` a rejection is
+        counted."""
         if self._in_use < self.size and not self._queue:
             return None
         with self._lock:
-            full = self._refusal(deadline)
+            full = self._refusal(seconds)
             self._shed += is_final and full is not None
             return full
 
@@ -121,11 +121,12 @@ class ConcurrencyLimit:
             if self._in_use < self.size and not self._queue:
                 self._in_use += 1
                 return Slot(self)
-            refusal = self._refusal(deadline)
+            now = self._clock.monotonic()
+            refusal = self._refusal(deadline - now)
             if refusal is not None:
                 self._shed += 1
                 return refusal
-            waiter = _Waiter(asyncio.get_running_loop(), self._clock.monotonic())
+            waiter = _Waiter(asyncio.get_running_loop(), now)
             self._queue.append(waiter)
         try:
             with timers.timeout(deadline - waiter.since):
@@ -148,20 +149,19 @@ class ConcurrencyLimit:
             if self._queue:
                 self._hand_on()
 
-    def _refusal(self, deadline: float) -> QueueFull | None:
-        now = self._clock.monotonic()
-        wait = self._expected_wait(now)
-        if len(self._queue) < self._max_queued and now + wait < deadline:
+    def _refusal(self, seconds: float) -> QueueFull | None:
+        wait = self._expected_wait()
+        if len(self._queue) < self._max_queued and wait < seconds:
             return None
         return _full(wait)
 
-    def _expected_wait(self, now: float) -> float:
+    def _expected_wait(self) -> float:
         """Returns the recent wait in the queue, or that of its first call if it is longer."""
         if not self._queue:
             # Waits from before the queue was last empty say nothing about the present.
             self._usual_wait = 0.0
             return 0.0
-        return max(self._usual_wait, now - self._queue[0].since)
+        return max(self._usual_wait, self._clock.monotonic() - self._queue[0].since)
 
     def _hand_on(self) -> None:
         while self._queue and self._in_use < self.size:
