@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import django
 from django.apps import apps
@@ -246,7 +246,8 @@ async def _serve_view(
     body = RequestBody(monitor)
     response: HttpResponseBase | None = None
     try:
-        request = ASGIRequest(scope, body)
+        # Django only reads and closes it.
+        request = ASGIRequest(scope, cast("IO[bytes]", body))
         request.resolver_match = match
         # Without a valid key no body is received; the view sends the error.
         caller = await _caller_of(request)

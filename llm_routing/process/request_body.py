@@ -1,7 +1,6 @@
 """The body of a request to the app's own endpoints, received within limits of size and time."""
 
 import asyncio
-import io
 from collections.abc import Mapping
 
 from llm_routing.conf import get_settings
@@ -14,13 +13,16 @@ from .admission import admission
 from .body_budget import body_budget
 
 
-class RequestBody(io.BytesIO):
+class RequestBody:
     """A body in memory. If it exceeds a limit the rest is not received, and `read` raises the
     error, so that the endpoint answers in its own format."""
 
+    __slots__ = ("_content", "_counted", "_error", "_key_name", "_monitor", "_position")
+
     def __init__(self, monitor: RequestMonitor) -> None:
-        super().__init__()
         self._monitor = monitor
+        self._content = b""
+        self._position = 0
         self._error: LLMError | None = None
         self._key_name = ""
         self._counted = 0
@@ -39,18 +41,21 @@ class RequestBody(io.BytesIO):
         is_too_large = size > limit
         self._error = body_budget.refusal(key_name, size)
         receive, more = self._monitor.receive, True
+        pieces: list[bytes] = []
+        received = 0
         try:
             while more and not is_too_large and self._error is None:
                 event = await receive()
                 if event["type"] == "http.disconnect":
                     return False
                 if piece := event.get("body"):
+                    pieces.append(piece)
+                    received += len(piece)
                     self._error = body_budget.take(key_name, len(piece))
                     if self._error is None:
-                        self._counted += len(piece)
-                    self.write(piece)
+                        self._counted = received
                 more = event.get("more_body", False)
-                is_too_large = self.tell() > limit
+                is_too_large = received > limit
         except asyncio.CancelledError:
             if not self._monitor.body_is_late():
                 raise
@@ -58,12 +63,12 @@ class RequestBody(io.BytesIO):
         if is_too_large:
             self._error = body_too_large(limit)
         self._monitor.body_has_come()
-        self.seek(0)
+        self._content = b"".join(pieces)
         return True
 
     def close(self) -> None:
         """Frees the memory, at the end of the request."""
-        super().close()
+        self._content = b""
         if self._counted:
             body_budget.release(self._key_name, self._counted)
             self._counted = 0
@@ -73,4 +78,8 @@ class RequestBody(io.BytesIO):
         `Throttled`."""
         if self._error is not None:
             raise self._error
-        return super().read(size)
+        start = self._position
+        stop = len(self._content) if size is None or size < 0 else start + size
+        piece = self._content[start:stop]
+        self._position += len(piece)
+        return piece

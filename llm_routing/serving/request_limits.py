@@ -55,7 +55,7 @@ def head_error(scope: Scope, settings: Settings) -> LLMError | None:
             f"The request has more than {settings.max_header_lines} header lines, the limit of the "
             "setting MAX_HEADER_LINES. Send fewer headers."
         )
-    if sum(map(len, chain.from_iterable(headers))) > settings.max_header_bytes:
+    if len(b"".join(chain.from_iterable(headers))) > settings.max_header_bytes:
         return HeadersTooLarge(
             f"The request's headers are larger than {settings.max_header_bytes} bytes, the limit "
             "of the setting MAX_HEADER_BYTES. Send smaller headers, for example fewer cookies."

@@ -168,12 +168,13 @@ async def test_the_access_log_is_uvicorns(caplog: pytest.LogCaptureFixture) -> N
     [
         {"x-llm-model": "a\r\nx-injected: b"},
         {"x-llm-model": "a\x00b"},
+        {"x-llm-model": "a\nb"},
         {"x-llm-model": "日本"},
         {"x-llm\r\nmodel": "a"},
         {"x llm": "a"},
         {"Connection": "close"},
         {"Content-Length": "0"},
-        {"Transfer-Encoding": "chunked"},
+        {"transfer-encoding": "chunked"},
     ],
 )
 async def test_uvicorn_judges_headers_that_may_be_invalid_or_frame_the_response(

@@ -15,7 +15,7 @@ from typing import Any
 from .versions import HTTPTOOLS, UTILS
 
 _NAME = re.compile(r"[a-z0-9-]+")
-_FRAMING = ("connection", "content-length", "transfer-encoding")
+_FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 """Headers that change how uvicorn writes a response."""
 
 _status_lines: dict[int, bytes] = {}
@@ -50,20 +50,18 @@ def write_response(
         or cycle.scope["method"] == "HEAD"
     ):
         return False
-    try:
-        lines = [_start_of_line(name) + value for name, value in headers.items()]
-        lines.append(f"content-length: {len(body)}\r\n\r\n")
-        head = "\r\n".join(lines).encode("latin-1")
-        server_lines = _server_lines(tuple(cycle.default_headers))
-    except ValueError:
-        return False
-    if not "".join(headers.values()).isprintable():
+    server_lines = _server_lines(tuple(cycle.default_headers))
+    own_lines = _lines(headers)
+    if server_lines is None or own_lines is None:
         return False
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
     if cycle.access_log:
         _log_access(cycle, status)
-    cycle.transport.write(b"".join((_status_lines[status], server_lines, head, body)))
+    cycle.transport.write(
+        b"%b%b%bcontent-length: %d\r\n\r\n%b"
+        % (_status_lines[status], server_lines, own_lines, len(body), body)
+    )
     cycle.message_event.set()
     cycle.on_response()
     return True
@@ -82,25 +80,38 @@ def _log_access(cycle: Any, status: int) -> None:
     )
 
 
-@lru_cache(maxsize=512)
-def _start_of_line(name: str) -> str:
-    """Returns a header's line up to its value. Raises `ValueError` if uvicorn must write it."""
-    name = name.lower()
-    if not _NAME.fullmatch(name) or name in _FRAMING:
-        raise ValueError(name)
-    return f"{name}: "
+def _lines(headers: Mapping[str, str]) -> bytes | None:
+    """Returns the lines of a head. Returns None if uvicorn must judge or know a header."""
+    template = _template(tuple(headers))
+    values = list(headers.values())
+    text = "".join(values)
+    if template is None or "\n" in text or "\r" in text or "\0" in text:
+        return None
+    lines = template.copy()
+    lines[1::2] = values
+    try:
+        return "".join(lines).encode("latin-1")
+    except UnicodeEncodeError:
+        return None
+
+
+@lru_cache(maxsize=256)
+def _template(names: tuple[str, ...]) -> list[str] | None:
+    """Returns the parts of a head, with an empty one for each value. Responses of one kind share
+    them; that is cheaper than to check and to format each line."""
+    lower = [name.lower() for name in names]
+    if not all(map(_NAME.fullmatch, lower)) or not _FRAMING.isdisjoint(lower):
+        return None
+    parts: list[str] = []
+    for name in lower:
+        parts += (f"\r\n{name}: " if parts else f"{name}: ", "")
+    return [*parts, "\r\n"] if parts else []
 
 
 @lru_cache(maxsize=2)
-def _server_lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+def _server_lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes | None:
     """Returns the lines of the headers that the server adds. The date changes once a second."""
-    lines = []
-    for name, value in headers:
-        text = value.decode("latin-1")
-        if not text.isprintable():
-            raise ValueError(text)
-        lines.append(f"{_start_of_line(name.decode())}{text}\r\n")
-    return "".join(lines).encode("latin-1")
+    return _lines({name.decode(): value.decode("latin-1") for name, value in headers})
 
 
 async def abort(send: Callable[..., Any]) -> None:
