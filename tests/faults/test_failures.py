@@ -43,7 +43,7 @@ class Failure:
 
     def codes(self, caller: Caller) -> set[str]:
         """Broken JSON that is streamed may be seen as it, or as a stream without an end."""
-        is_either = caller.stream and self.code == "malformed_answer"
+        is_either = caller.stream and self.code in ("malformed_answer", "answer_too_large")
         return {self.code, "truncated_stream"} if is_either else {self.code}
 
 
@@ -87,7 +87,7 @@ FAILURES = {
     "JSON that is no answer": Failure(
         body(b'{"a": [1, null]}'), "malformed_answer", MAYBE, billed=True
     ),
-    "deep JSON": Failure(body(b"[" * 100_000), "malformed_answer", MAYBE, billed=True),
+    "deep JSON": Failure(body(b"[" * 100_000), "answer_too_large", MAYBE, billed=True),
     "no UTF-8": Failure(body(b"\xff\xfe\x00{}"), "malformed_answer", MAYBE, billed=True),
     "not HTTP": Failure(
         bytes_then_close(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), "malformed_answer", MAYBE, billed=True
