@@ -107,7 +107,7 @@ def columns(attempt: AttemptSettled) -> Mapping[str, Any]:
         "web_searches": _tokens(usage.web_searches),
         "is_estimated": usage.estimated,
         "cost": spent,
-        "cost_source": attempt.cost_source or "",
+        "cost_source": attempt.cost_source.value if attempt.cost_source else "",
         "latency_ms": attempt.latency_ms,
         "time_to_first_token_ms": attempt.time_to_first_token_ms,
         "started_at": opened.started_at,

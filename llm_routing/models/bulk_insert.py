@@ -11,12 +11,12 @@ from typing import Any
 
 from django.db import NotSupportedError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.backends.utils import CursorWrapper
+from django.utils.timezone import make_naive
 
 from llm_routing.core.codec import encode_struct
 
-from .databases import as_stored
+from .databases import as_stored, stored_zone
 
 Columns = Sequence["models.Field[Any, Any]"]
 Rows = Sequence[Mapping[str, Any]]
@@ -78,7 +78,7 @@ def _insert_rows(
     adapters: list[tuple[int, Callable[[Any], Any]]] = [
         (index, adapt)
         for index, column in enumerate(columns)
-        if (adapt := _adapter(ops, column)) is not None
+        if (adapt := _adapter(database, column)) is not None
     ]
     values = []
     for row in rows:
@@ -115,11 +115,15 @@ def _insert_instances(model: type[models.Model], key: str, rows: Rows, using: st
 
 
 def _adapter(
-    ops: BaseDatabaseOperations, column: "models.Field[Any, Any]"
+    database: BaseDatabaseWrapper, column: "models.Field[Any, Any]"
 ) -> Callable[[Any], Any] | None:
     """Returns the function that converts a column's values for SQLite; None if none is needed."""
+    ops = database.ops
     if isinstance(column, models.DateTimeField):
-        return lambda moment: ops.adapt_datetimefield_value(as_stored(moment))
+        zone = stored_zone(database)
+        return lambda moment: ops.adapt_datetimefield_value(make_naive(moment, zone))
+    if isinstance(column, models.BooleanField):
+        return int  # the driver looks for an adapter of every other type
     if isinstance(column, models.DecimalField):
         return partial(
             ops.adapt_decimalfield_value,

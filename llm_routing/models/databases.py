@@ -4,7 +4,7 @@ A project may route `llm_routing` to a separate database, read from replicas, or
 a time zone.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -57,10 +57,13 @@ class DatabaseNow(Now):
         return self.as_sql(compiler, connection, template=template, **context)
 
 
+def stored_zone(connection: BaseDatabaseWrapper) -> tzinfo:
+    """Returns the time zone of the times in a database that stores none with them."""
+    return connection.timezone if settings.USE_TZ else timezone.get_default_timezone()
+
+
 def _offset_seconds(connection: BaseDatabaseWrapper) -> int:
-    """Returns the offset from UTC of the times in the database."""
-    zone = connection.timezone if settings.USE_TZ else timezone.get_default_timezone()
-    offset = datetime.now(zone).utcoffset()
+    offset = datetime.now(stored_zone(connection)).utcoffset()
     return 0 if offset is None else int(offset.total_seconds())
 
 
