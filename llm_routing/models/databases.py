@@ -59,7 +59,8 @@ class DatabaseNow(Now):
 
 def stored_zone(connection: BaseDatabaseWrapper) -> tzinfo:
     """Returns the time zone of the times in a database that stores none with them."""
-    return connection.timezone if settings.USE_TZ else timezone.get_default_timezone()
+    zone = connection.timezone if settings.USE_TZ else None
+    return zone or timezone.get_default_timezone()
 
 
 def _offset_seconds(connection: BaseDatabaseWrapper) -> int:

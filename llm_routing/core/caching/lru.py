@@ -42,7 +42,7 @@ class LRUCache:
         if share is None or entry is None:
             return None
         if now >= entry.expires_at:
-            self._remove(key)
+            self._forget(share, share.entries.pop(key))
             return None
         if now - entry.stored_at >= max_age:
             return None
@@ -56,18 +56,19 @@ class LRUCache:
         earlier one. An answer larger than the cache is not stored."""
         owner = owner_of(key)
         share = self._shares.get(owner)
-        if share is not None and key in share.entries:
-            self._remove(key)
+        if share is not None and (replaced := share.entries.pop(key, None)) is not None:
+            self._forget(share, replaced)
         size = answer.size + getsizeof(key)
         if size > self._max_bytes or self._max_entries < 1 or ttl <= 0:
             return
         while self._count >= self._max_entries or self.bytes + size > self._max_bytes:
             largest = max(self._shares.values(), key=self._part)
-            self._remove(next(iter(largest.entries)))
+            _, oldest = largest.entries.popitem(last=False)
+            self._forget(largest, oldest)
             self.evictions += 1
         share = self._shares.get(owner)
         if share is None:
-            share = self._shares[owner] = _Share()
+            share = self._shares[owner] = _Share(owner)
         share.entries[key] = _Entry(answer, now - age, now + ttl, size)
         share.bytes += size
         self._count += 1
@@ -82,22 +83,21 @@ class LRUCache:
         """Returns the fraction of the cache that the share occupies."""
         return max(len(share.entries) / self._max_entries, share.bytes / self._max_bytes)
 
-    def _remove(self, key: str) -> None:
-        owner = owner_of(key)
-        share = self._shares[owner]
-        entry = share.entries.pop(key)
-        share.bytes -= entry.size
+    def _forget(self, share: "_Share", removed: _Entry) -> None:
+        """Accounts for an entry that was removed from its share."""
+        share.bytes -= removed.size
         self._count -= 1
-        self.bytes -= entry.size
+        self.bytes -= removed.size
         if not share.entries:
-            del self._shares[owner]
+            del self._shares[share.owner]
 
 
 class _Share:
     """The entries of one owner."""
 
-    __slots__ = ("bytes", "entries")
+    __slots__ = ("bytes", "entries", "owner")
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
         self.entries: OrderedDict[str, _Entry] = OrderedDict()
         self.bytes = 0
