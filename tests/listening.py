@@ -30,13 +30,14 @@ async def listening(
                 await serve(reader, writer)
         finally:
             writer.close()
-            with suppress(asyncio.CancelledError, OSError, TimeoutError):
+            try:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await writer.wait_closed()
-            # A client that reads nothing would keep it open, with what was not sent. asyncio cannot
-            # abort a transport that is closed, and so has no protocol any more.
-            if writer.transport.get_protocol() is not None:
+            except (asyncio.CancelledError, TimeoutError):
+                # A client that reads nothing would keep it open, with what was not sent.
                 writer.transport.abort()
+            except OSError:
+                pass
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=certificate, limit=limit)
     try:
