@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from llm_routing.conf import Settings, get_settings
 from llm_routing.core.ports import Credential
@@ -26,7 +27,7 @@ class HeaderCredential:
     __slots__ = ("headers", "origin")
 
     def __init__(self, headers: Mapping[str, str], origin: str = "") -> None:
-        self.headers: Mapping[str, str] = dict(headers)
+        self.headers: Mapping[str, str] = MappingProxyType(dict(headers))
         self.origin = origin
 
     def __repr__(self) -> str:
