@@ -11,10 +11,11 @@ from typing import Any
 
 import redis
 
-from project.processes import free_port, stop
+from project.processes import PORTS, free_port, is_free, stop
 from tests.services import program
 
 START_SECONDS = 90.0
+BUS = 10_000
 
 
 @dataclass
@@ -81,8 +82,7 @@ def cluster(directory: Path, masters: int = 3) -> Iterator[list[MortalRedis]]:
         nodes = []
         for number in range(masters):
             (directory / str(number)).mkdir()
-            # The bus of a node listens on its port and 10 000.
-            port = _port_below(55_000)
+            port = _port_of_node()
             options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "30000")
             node = MortalRedis(directory / str(number), options, port)
             stack.callback(node.end)
@@ -180,7 +180,9 @@ def _until(is_so: Any) -> None:
         time.sleep(0.05)
 
 
-def _port_below(most: int) -> int:
+def _port_of_node() -> int:
+    """Returns a free port whose bus, at the port 10 000 above it, is free too."""
     while True:
-        if (port := free_port()) < most:
+        port = free_port()
+        if port + BUS in PORTS and is_free(port + BUS):
             return port
