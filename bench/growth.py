@@ -1,15 +1,17 @@
-"""The costs of our gateway as it grows: more rows, larger bodies, more workers, servers behind
-it."""
+"""The costs of our gateway beside the bare pass-through, and as it grows: more rows, larger bodies,
+more workers, servers behind it."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from .measure import memory_mb
+from .measure import Latency, memory_mb
 from .plain import Closed, closed_loop
 from .processes import CannotStart
-from .scenarios import BUSY, Effort, Say, check, median_window
+from .scenarios import BUSY, Effort, Say, check, frames_of_64_streams, median_window, run
 from .systems import Bare, Ours, Started, System
 from .targets import Target, plain_body
 from .upstream import SIZES, Upstream
@@ -32,6 +34,20 @@ class Load:
             seconds=seconds,
             session=self.session,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLoad:
+    """64 streams with a frame every 20 ms each; a window counts frames in place of requests."""
+
+    target: Target
+    session: int | None
+
+    def window(self, seconds: float) -> Closed:
+        """Relays streams of some seconds. Latencies of frames are not measured."""
+        found = run(partial(frames_of_64_streams, self.target, seconds, self.session))
+        nothing = Latency(math.nan, math.nan, math.nan)
+        return Closed(found.delivered, found.seconds, 0, nothing, found.cpu_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +81,10 @@ CASES: tuple[tuple[str, Ours], ...] = (
     (SERVERS, Ours("servers", servers=True)),
 )
 SIZE_TITLES = {"1k": "1 kB", "100k": "100 kB", "5m": "5 MB"}
-CACHE_HIT = "cache-hit"
-NAMES = (CACHE_HIT, *SIZES, *(system.name for _, system in CASES))
+BARE_TITLE = "bare pass-through"
+PLAIN_TITLE, FRAME_TITLE = "a plain request", "a frame of a stream"
+PLAIN, FRAME, CACHE_HIT = "plain", "frame", "cache-hit"
+NAMES = (PLAIN, FRAME, CACHE_HIT, *SIZES, *(system.name for _, system in CASES))
 
 
 def grow(
@@ -80,6 +98,15 @@ def grow(
         started(Bare("bare-reference"), upstream, base) as bare,
     ):
         usual = Load(reference.plain, plain_body(), reference.session)
+        if PLAIN in chosen:
+            bare_load = Load(bare.plain, plain_body(), bare.session)
+            yield side_by_side(PLAIN_TITLE, BARE_TITLE, usual, bare_load, reference, effort)
+            say(PLAIN)
+        if FRAME in chosen:
+            ours_frames = StreamLoad(reference.stream, reference.session)
+            bare_frames = StreamLoad(bare.stream, bare.session)
+            yield side_by_side(FRAME_TITLE, BARE_TITLE, ours_frames, bare_frames, reference, effort)
+            say(FRAME)
         if CACHE_HIT in chosen:
             hit = Load(reference.plain, plain_body(is_same=True), reference.session)
             yield side_by_side("every answer from the cache", BASE, hit, usual, reference, effort)
@@ -89,7 +116,7 @@ def grow(
             ours_load = Load(reference.sized[size], template, reference.session)
             bare_load = Load(bare.sized[size], template, bare.session)
             title = f"request and answer of {SIZE_TITLES[size]}"
-            yield side_by_side(title, "bare pass-through", ours_load, bare_load, reference, effort)
+            yield side_by_side(title, BARE_TITLE, ours_load, bare_load, reference, effort)
             say(size)
         for title, system in [case for case in CASES if case[1].name in chosen]:
             try:
@@ -104,8 +131,8 @@ def grow(
 def side_by_side(
     title: str,
     reference_title: str,
-    load: Load,
-    reference: Load,
+    load: Load | StreamLoad,
+    reference: Load | StreamLoad,
     case: Started,
     effort: Effort,
 ) -> Grown:

@@ -16,7 +16,7 @@ from .plain import Closed, Open, closed_loop, open_loop
 from .processes import CannotStart
 from .streams import Frames, first_token, paced
 from .systems import Started
-from .targets import WORD, plain_body, stream_body
+from .targets import WORD, Target, plain_body, stream_body
 from .upstream import GREETING
 
 SCENARIOS = ("plain", "rate", "stream", "concurrency", "growth")
@@ -182,11 +182,15 @@ def measure_stream(found: Measured, started: Started, effort: Effort) -> None:
     """Time to the first token, then CPU of a frame in the middle of 64 streams."""
     run(lambda: first_token(started.stream, count=effort.first_tokens // 5))
     found.first_token = run(lambda: first_token(started.stream, count=effort.first_tokens))
-    frames = int(effort.frame_seconds * 1e3 / 20)
     found.frames = run(
-        lambda: paced(
-            started.stream, streams=64, frames=frames, interval_ms=20, session=started.session
-        )
+        partial(frames_of_64_streams, started.stream, effort.frame_seconds, started.session)
+    )
+
+
+def frames_of_64_streams(target: Target, seconds: float, session: int | None) -> Awaitable[Frames]:
+    """Relays 64 streams with a frame every 20 ms each, for some seconds."""
+    return paced(
+        target, streams=64, frames=int(seconds * 1e3 / 20), interval_ms=20, session=session
     )
 
 

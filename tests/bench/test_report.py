@@ -5,7 +5,15 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.bars import bars
-from bench.growth import BASE, ROWS_AND_KEYS, SERVERS, Grown
+from bench.growth import (
+    BARE_TITLE,
+    BASE,
+    FRAME_TITLE,
+    PLAIN_TITLE,
+    ROWS_AND_KEYS,
+    SERVERS,
+    Grown,
+)
 from bench.measure import Latency
 from bench.plain import Closed, Open
 from bench.report import Run, draw, markdown, show
@@ -66,6 +74,19 @@ def test_each_bar_is_a_ratio_of_this_run():
     growth = f"cost with {ROWS_AND_KEYS}, to that with 10"
     assert told[growth][0] == pytest.approx(1.05)
     assert told[f"cost with {SERVERS}, to in-memory"] == (1.2, "does not hold")
+
+
+def test_what_ran_in_turns_counts_before_what_ran_minutes_apart():
+    run = a_run()
+    pairs = [
+        Grown(PLAIN_TITLE, BARE_TITLE, closed(420.0), closed(300.0), 100.0, 2.0),
+        Grown(FRAME_TITLE, BARE_TITLE, closed(44.0), closed(40.0), 100.0, 2.0),
+    ]
+
+    told = {bar.what: bar.measured for bar in bars(run.found, pairs)}
+
+    assert told["CPU per plain request, to the bare Python pass-through"] == pytest.approx(1.4)
+    assert told["CPU per relayed stream frame, to the bare pass-through"] == pytest.approx(1.1)
 
 
 def test_a_bar_without_its_measurements_says_so():
