@@ -21,9 +21,9 @@ from uuid import uuid4
 from llm_routing.conf import Settings
 from llm_routing.configuration.source import compile_snapshot
 from llm_routing.core.attempts.calls import Timeouts
-from llm_routing.core.attempts.chain import RetryState
 from llm_routing.core.attempts.executor import Executor
 from llm_routing.core.attempts.limits import ProviderLimits
+from llm_routing.core.attempts.retry_state import RetryState
 from llm_routing.core.breaker import NoBreakers
 from llm_routing.core.ports import (
     AttemptOpened,

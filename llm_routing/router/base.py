@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from llm_routing.configuration.snapshot import SnapshotOrigin
 from llm_routing.core.attempts.calls import Call, Timeouts
-from llm_routing.core.attempts.chain import RetryState
 from llm_routing.core.attempts.executor import Executor
 from llm_routing.core.attempts.limits import LimitStatus, ProviderLimits
+from llm_routing.core.attempts.retry_state import RetryState
 from llm_routing.core.caching.executor import CachedExecutor, CachedResult
 from llm_routing.core.caching.idempotency import IdempotencyRule, idempotency_rule
 from llm_routing.core.caching.ports import CacheSize

@@ -12,11 +12,11 @@ from random import Random
 from typing import Any
 
 from llm_routing.core.attempts.calls import Call, Timeouts
-from llm_routing.core.attempts.chain import RetryState
 from llm_routing.core.attempts.executor import Executor
 from llm_routing.core.attempts.latency import MIN_CALLS
 from llm_routing.core.attempts.limits import ProviderLimits
 from llm_routing.core.attempts.retry_budget import RetryBudgets
+from llm_routing.core.attempts.retry_state import RetryState
 from llm_routing.core.breaker import NoBreakers
 from llm_routing.core.errors import (
     AnswerTooLarge,

@@ -50,8 +50,9 @@ class Stopwatch(Struct, eq=False):
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """How the attempts of an executor are measured and recorded. `attribution` decides whether a
-    failure is the caller's own; `keeps_messages`: records contain error messages."""
+    """The objects that measure and record the attempts of an executor. `attribution` decides
+    whether the caller is at fault for a failure. If `keeps_messages`, records contain error
+    messages."""
 
     sink: UsageSink
     clock: Clock
@@ -177,8 +178,8 @@ class Attempt:
         is_proof = (
             counts_against_target and error.counts_against_breaker and self.operation.proves_health
         )
-        is_first_word = self.is_opened and self.settled is None
-        if is_first_word and is_proof and self._is_believed(error):
+        is_first_report = self.is_opened and self.settled is None
+        if is_first_report and is_proof and self._is_believed(error):
             self._permit.fail(error)
         else:
             self._permit.release()

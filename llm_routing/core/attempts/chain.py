@@ -8,7 +8,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from random import Random
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
@@ -23,39 +22,16 @@ from .attempt import Accounting, Attempt
 from .calls import Call, Timeouts
 from .final_error import final_error
 from .gate import Admitted, Gate
-from .latency import Latencies
 from .retry import MIN_ATTEMPT_SECONDS, NextStep, Step, after_failure
-from .retry_budget import RetryBudgets
+from .retry_state import RetryState
 
 T = TypeVar("T")
 Ask = Callable[[Attempt], Awaitable[tuple[T, tuple[str, ...]]]]
 """Makes one attempt. Returns the value and the fields that the target does not support. Raises
 `UpstreamError`."""
 
-MIN_RETRIES = 3
-MIN_HEDGES = 1
 HEDGE_QUANTILE = 0.95
 """The first target is hedged once it takes longer than this share of its own recent calls."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetryState:
-    """Settings and state for decisions about retries and hedges, shared by all requests."""
-
-    rng: Random
-    retries: RetryBudgets
-    hedges: RetryBudgets
-    latencies: Latencies
-
-    @classmethod
-    def of(cls, rng: Random, retries: float, hedges: float) -> "RetryState":
-        """Creates the state; `retries` and `hedges` are maximum shares of the requests."""
-        return cls(
-            rng,
-            RetryBudgets(retries, MIN_RETRIES),
-            RetryBudgets(hedges, MIN_HEDGES),
-            Latencies(),
-        )
 
 
 class Result(Struct, Generic[T], frozen=True):

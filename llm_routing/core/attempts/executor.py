@@ -35,12 +35,13 @@ from llm_routing.core.routing_table import StreamRecovery, Target
 
 from .attempt import Accounting, Attempt
 from .calls import Call, Timeouts
-from .chain import Ask, Chain, ChainParts, Result, RetryState
+from .chain import Ask, Chain, ChainParts, Result
 from .continuation import ContinuedStream
 from .failure_attribution import FailureAttribution
 from .gate import Gate
 from .limits import ProviderLimits
 from .retry import parse_retry_after
+from .retry_state import RetryState
 from .stream import AnswerStream
 
 ResultT = TypeVar("ResultT")

@@ -1,4 +1,4 @@
-"""What breakers write to a real Redis, and a Redis that others write to."""
+"""The entries of circuit breakers in a real Redis, and entries that another program wrote."""
 
 import asyncio
 import json
