@@ -5,7 +5,6 @@ An allow-list: cookies, organization names and all other vendor headers are drop
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Final
 
 PREFIX: Final = "x-upstream-"
@@ -49,7 +48,6 @@ def forwarded_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     return found or _NONE
 
 
-@lru_cache(maxsize=512)
 def _is_limit(name: str) -> bool:
-    """Returns whether a header is about rate limits. Vendors send the same names each time."""
+    """Returns whether a header is about rate limits."""
     return name.startswith(_LIMITS) and _NAME.fullmatch(name) is not None

@@ -175,6 +175,9 @@ async def test_the_access_log_is_uvicorns(caplog: pytest.LogCaptureFixture) -> N
         {"Connection": "close"},
         {"Content-Length": "0"},
         {"transfer-encoding": "chunked"},
+        {"x-name": "a\x01b"},
+        {"x-name": "a\x1fb"},
+        {"x-name": "a\x7fb"},
     ],
 )
 async def test_uvicorn_judges_headers_that_may_be_invalid_or_frame_the_response(

@@ -15,6 +15,8 @@ from typing import Any
 from .versions import HTTPTOOLS, UTILS
 
 _NAME = re.compile(r"[a-z0-9-]+")
+_CONTROL = re.compile(r"[\0-\x08\n-\x1f\x7f]")
+"""The characters that uvicorn rejects in the value of a header."""
 _FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 """Headers that change how uvicorn writes a response."""
 
@@ -85,7 +87,7 @@ def _lines(headers: Mapping[str, str]) -> bytes | None:
     template = _template(tuple(headers))
     values = list(headers.values())
     text = "".join(values)
-    if template is None or "\n" in text or "\r" in text or "\0" in text:
+    if template is None or _CONTROL.search(text):
         return None
     lines = template.copy()
     lines[1::2] = values
